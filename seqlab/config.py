@@ -1,0 +1,148 @@
+"""Experiments: their arguments, the names in them, and what is wrong with them.
+
+A name in an experiment is a path in the tree ('models.transformer:Transformer');
+`resolve` is the one function that turns it into the object. There are no
+registries, so a user's own 'my_package.models:Mine' works the same way.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+import difflib
+import importlib
+import inspect
+import re
+from typing import Any
+
+import ml_collections
+
+_DURATION = re.compile(r'([\d_.]+(?:e\d+)?)\s*(steps?|epochs?|tokens?)')
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+  """'; did you mean x?' if some known word is close, else an empty string."""
+  close = difflib.get_close_matches(word, list(known), n=1)
+  return f'; did you mean {close[0]!r}?' if close else ''
+
+
+def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
+  """Reads what follows the colon in `experiment.py:smoke,size=small`.
+
+  Args:
+    arg: comma-separated `name=value` or `name` (meaning true), or None.
+    **defaults: the known names; a value is read as its default's type.
+
+  Returns:
+    The defaults, overridden.
+
+  Raises:
+    ValueError: a name is unknown, or a value cannot be read.
+  """
+  found = dict(defaults)
+  for part in filter(None, (arg or '').split(',')):
+    name, _, text = part.strip().partition('=')
+    if name not in defaults:
+      raise ValueError(
+        f'unknown experiment argument {name!r}{suggest(name, defaults)} '
+        f'(known: {", ".join(defaults)})'
+      )
+    found[name] = _read(name, text or 'true', defaults[name])
+  return ml_collections.ConfigDict(found)
+
+
+def _read(name: str, text: str, default: Any) -> Any:
+  kind = str if default is None else type(default)
+  if kind is bool:
+    if text.lower() in ('true', '1', 'yes', 'false', '0', 'no'):
+      return text.lower() in ('true', '1', 'yes')
+    raise ValueError(f'experiment argument {name}={text!r} should be true or false')
+  try:
+    return kind(text)
+  except ValueError:
+    raise ValueError(
+      f'experiment argument {name}={text!r} should be a {kind.__name__}'
+    ) from None
+
+
+def resolve(name: str) -> Any:
+  """'models.transformer:Transformer' -> the class.
+
+  The module is looked for in seqlab first, and then anywhere on the Python path.
+  """
+  module_name, colon, attribute = name.partition(':')
+  if not colon:
+    raise ValueError(f"{name!r} should be written 'module:name'")
+  module = None
+  for candidate in (f'seqlab.{module_name}', module_name):
+    try:
+      module = importlib.import_module(candidate)
+      break
+    except ModuleNotFoundError as error:
+      # A missing import inside the module is the module's own error.
+      if not candidate.startswith(error.name or '?'):
+        raise
+  if module is None:
+    raise ValueError(f'{name!r}: no module seqlab.{module_name} and no {module_name}')
+  if not hasattr(module, attribute):
+    hint = suggest(attribute, vars(module))
+    raise ValueError(f'{name!r}: {module.__name__} has no {attribute!r}{hint}')
+  return getattr(module, attribute)
+
+
+def call(function: Callable, options: Mapping, where: str, **more: Any) -> Any:
+  """function(**options, **more), with a helpful error for an unknown option.
+
+  Args:
+    function: what to call, or a class.
+    options: the experiment's section for it.
+    where: the section's name, for messages ('model').
+    **more: arguments that the experiment does not choose.
+
+  Raises:
+    ValueError: an option is unknown or a needed one is missing.
+  """
+  signature = inspect.signature(function)
+  options = {k: v for k, v in options.items()}
+  kinds = [p.kind for p in signature.parameters.values()]
+  known = [n for n in signature.parameters if n not in (*more, 'parent', 'name')]
+  if inspect.Parameter.VAR_KEYWORD not in kinds:
+    for option in options:
+      if option not in signature.parameters:
+        raise ValueError(
+          f'unknown key {where}.{option}{suggest(option, known)} '
+          f'(known: {", ".join(known)})'
+        )
+  try:
+    signature.bind(**options, **more)
+  except TypeError as error:
+    raise ValueError(f'{where}: {error}') from None
+  return function(**options, **more)
+
+
+def steps_of(
+  duration: int | str | None, *, steps_per_epoch: int, tokens_per_step: float
+) -> int | None:
+  """A duration in steps: 4000, '4000 steps', '10 epochs' or '3e7 tokens'.
+
+  Raises:
+    ValueError: the text is none of these.
+  """
+  if duration is None or isinstance(duration, int):
+    return duration
+  match = _DURATION.fullmatch(str(duration).strip())
+  if not match:
+    raise ValueError(
+      f"{duration!r} is no duration: write 4000, '10 epochs' or '3e7 tokens'"
+    )
+  number, unit = float(match[1]), match[2].rstrip('s')
+  per = {'step': 1.0, 'epoch': steps_per_epoch, 'token': 1 / tokens_per_step}
+  return max(1, round(number * per[unit]))
+
+
+def flatten(config: Mapping, prefix: str = '') -> dict[str, Any]:
+  """{'a': {'b': 1}} -> {'a.b': 1}; an empty section stays as {}."""
+  flat = {}
+  for key, value in config.items():
+    if isinstance(value, Mapping) and value:
+      flat |= flatten(value, f'{prefix}{key}.')
+    else:
+      flat[prefix + key] = value
+  return flat
