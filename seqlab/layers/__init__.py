@@ -1,0 +1,1 @@
+"""Arrays to arrays: what models are built from."""

@@ -1,0 +1,148 @@
+"""Label-smoothed cross-entropy from hidden states, without the logits of a batch.
+
+The logits [B, T, V] of a batch are by far its largest array, and on a CPU most
+of their cost is touching fresh memory. Here a few positions at a time are
+turned into logits, losses and gradients, and forgotten; the gradients are
+ready when the forward pass ends, so nothing is computed twice.
+"""
+
+from collections.abc import Callable
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+from seqlab.types import Array
+
+CHUNK_BYTES = {'cpu': 2**24, 'gpu': 2**31, 'tpu': 2**30}  # logits alive at once
+
+
+@struct.dataclass
+class TokenSums:
+  """Sums over the words of a batch, float32 scalars.
+
+  Attributes:
+    loss: label-smoothed cross-entropy, nats. The only one with a gradient.
+    nll: negative log-likelihood, nats; exp(nll / words) is the perplexity.
+    correct: words whose logit is the largest.
+  """
+
+  loss: Array
+  nll: Array
+  correct: Array
+
+
+def cross_entropy(
+  hidden: Array,
+  table: Array,
+  labels: Array,
+  weights: Array,
+  label_smoothing: Array | float = 0.0,
+  chunk_bytes: int | None = None,
+) -> TokenSums:
+  """Σ w [(1 - ε) (-log p(y)) + ε mean_v(-log p(v))], with p = softmax(hidden tableᵀ).
+
+  Szegedy et al., "Rethinking the Inception Architecture", 2016, section 7,
+  https://arxiv.org/abs/1512.00567. No one-hot vectors are built: the gradient
+  is softmax, less a row of the table per word, less the table's mean.
+
+  Args:
+    hidden: [B, T, D] states, of any float dtype; the softmax is in float32.
+    table: [V, D] output weights.
+    labels: [B, T] int32.
+    weights: [B, T] float32; 0 where there is no word.
+    label_smoothing: ε, a scalar, traced or not.
+    chunk_bytes: how large the logits alive at once may be; by backend if None.
+
+  Returns:
+    The batch's sums, to be divided by the global number of words.
+  """
+  B, T, _ = hidden.shape
+  if chunk_bytes is None:
+    chunk_bytes = CHUNK_BYTES.get(jax.default_backend(), 2**30)
+  most = max(1, chunk_bytes // (4 * B * table.shape[0]))  # positions at once
+  chunks = -(-T // most)
+  short = -T % chunks
+
+  def split(x: Array) -> Array:  # [B, T, ...] -> [C, B, T / C, ...]
+    x = jnp.pad(x, ((0, 0), (0, short)) + ((0, 0),) * (x.ndim - 2))
+    return jnp.moveaxis(x.reshape(B, chunks, -1, *x.shape[2:]), 1, 0)
+
+  smoothing = jnp.asarray(label_smoothing, jnp.float32)
+  loss, nll, correct = _sums(
+    split(hidden), table, split(labels), split(weights), smoothing
+  )
+  return TokenSums(loss, nll, correct)
+
+
+def _chunk(
+  hidden: Array, table: Array, labels: Array, weights: Array, smoothing: Array
+) -> tuple[tuple[Array, Array, Array], Callable[[], tuple[Array, Array]]]:
+  """Sums of one chunk [B, t, ...], and what computes its gradients."""
+  z = jnp.einsum('btd,vd->btv', hidden, table.astype(hidden.dtype))
+  z = z.astype(jnp.float32)
+  largest = z.max(axis=-1)  # [B, t]
+  e = jnp.exp(z - largest[..., None])
+  total = e.sum(axis=-1)
+  log_total = largest + jnp.log(total)
+  z_label = jnp.take_along_axis(z, labels[..., None], axis=-1)[..., 0]
+  mean_row = table.mean(axis=0)  # [D]; the mean logit needs no pass over V
+  z_mean = hidden.astype(jnp.float32) @ mean_row
+
+  nll = weights * (log_total - z_label)
+  loss = (1 - smoothing) * nll + smoothing * weights * (log_total - z_mean)
+  correct = weights * (z_label >= largest)
+
+  def gradients() -> tuple[Array, Array]:
+    h, rows = hidden.astype(jnp.float32), table[labels]  # [B, t, D]
+    cast = e.astype(hidden.dtype)
+    pull = jnp.einsum('btv,vd->btd', cast, table.astype(hidden.dtype))
+    pull = pull.astype(jnp.float32) / total[..., None]
+    pull = pull - (1 - smoothing) * rows - smoothing * mean_row
+    d_hidden = weights[..., None] * pull
+    scaled = h * (weights / total)[..., None]
+    d_table = jnp.einsum(
+      'btv,btd->vd', cast, scaled.astype(hidden.dtype), preferred_element_type='float32'
+    )
+    weighted = h * weights[..., None]
+    d_table = d_table.at[labels].add(-(1 - smoothing) * weighted)
+    d_table = d_table - smoothing / table.shape[0] * weighted.sum((0, 1))
+    return d_hidden.astype(hidden.dtype), d_table.astype(table.dtype)
+
+  return (loss.sum(), nll.sum(), correct.sum()), gradients
+
+
+@jax.custom_vjp
+def _sums(
+  hidden: Array, table: Array, labels: Array, weights: Array, smoothing: Array
+) -> tuple[Array, Array, Array]:
+  def body(sums, chunk):
+    hidden, labels, weights = chunk
+    more, _ = _chunk(hidden, table, labels, weights, smoothing)
+    return jax.tree.map(jnp.add, sums, more), None
+
+  zeros = (jnp.zeros(()), jnp.zeros(()), jnp.zeros(()))
+  return jax.lax.scan(body, zeros, (hidden, labels, weights))[0]
+
+
+def _forward(hidden, table, labels, weights, smoothing):
+  def body(carry, chunk):
+    sums, d_table = carry
+    hidden, labels, weights = chunk
+    more, gradients = _chunk(hidden, table, labels, weights, smoothing)
+    d_hidden, d_more = gradients()
+    return (jax.tree.map(jnp.add, sums, more), d_table + d_more), d_hidden
+
+  zeros = (jnp.zeros(()), jnp.zeros(()), jnp.zeros(()))
+  start = (zeros, jnp.zeros_like(table))
+  (sums, d_table), d_hidden = jax.lax.scan(body, start, (hidden, labels, weights))
+  return sums, (d_hidden, d_table)
+
+
+def _backward(residuals, cotangents):
+  d_hidden, d_table = residuals
+  scale = cotangents[0]  # `nll` and `correct` are only reported
+  return (d_hidden * scale).astype(d_hidden.dtype), d_table * scale, None, None, None
+
+
+_sums.defvjp(_forward, _backward)

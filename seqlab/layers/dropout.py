@@ -1,0 +1,53 @@
+"""Dropout whose rate is a traced number, from counter-based random bits.
+
+Linen's own Dropout wants a Python number for the rate; here it is data, so a
+sweep over rates compiles once. The bits are a hash of each element's index and
+a key: cheap on every backend (it fuses into the multiplication, where Threefry
+costs a third of a training step on CPU), and the same however the array is
+sharded, so a run on eight devices drops what a run on one drops.
+"""
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from seqlab.types import Array
+
+
+def random_bits(key: Array, shape: tuple[int, ...]) -> Array:
+  """Uniform uint32 [*shape]: a keyed hash of each element's row-major index.
+
+  The mixer is Wellons' `lowbias32` (2018,
+  https://nullprogram.com/blog/2018/07/31/), run twice with a word of the key
+  before each. Good enough to drop units; not for cryptography or simulation.
+  """
+
+  def mix(x: Array) -> Array:
+    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
+    return x ^ (x >> 16)
+
+  first, second = jax.random.bits(key, (2,), jnp.uint32)
+  index = jnp.zeros(shape, jnp.uint32)
+  stride = 1
+  for axis in reversed(range(len(shape))):
+    index += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride)
+    stride = stride * shape[axis] % 2**32
+  return mix(mix(index ^ first) ^ second)
+
+
+class Dropout(nn.Module):
+  """Zeroes elements with probability `rate`, and scales the rest up.
+
+  Srivastava et al., "Dropout", 2014, https://jmlr.org/papers/v15/srivastava14a.html
+  """
+
+  @nn.compact
+  def __call__(self, x: Array, rate: Array | float | None) -> Array:
+    """`rate` is a scalar in [0, 1), traced or not; None leaves `x` as it is."""
+    if rate is None:
+      return x
+    rate = jnp.asarray(rate, jnp.float32)
+    threshold = (rate * 2.0**32).astype(jnp.uint32)
+    keep = random_bits(self.make_rng('dropout'), x.shape) >= threshold
+    return jnp.where(keep, x / (1.0 - rate).astype(x.dtype), jnp.zeros_like(x))

@@ -1,0 +1,80 @@
+"""What a sequence-to-sequence model is to the rest of the tree: pure functions.
+
+Beam search knows no model and a model knows no search. What a model remembers
+between steps is an argument and a result; see DESIGN, idea 2.
+"""
+
+from typing import Protocol
+
+from flax import struct
+import jax.numpy as jnp
+
+from seqlab.types import BOS, Array, PyTree
+
+
+@struct.dataclass
+class Packing:
+  """Where sentences lie when several share a row.
+
+  Attributes:
+    source_segment: [B, S] int32, the sentence's number in its row, 0 for padding.
+    source_position: [B, S] int32, from 0 in each sentence.
+    target_segment: [B, T] int32, the same numbers on the target side.
+    target_position: [B, T] int32.
+  """
+
+  source_segment: Array
+  source_position: Array
+  target_segment: Array
+  target_position: Array
+
+
+class Seq2Seq(Protocol):
+  """B rows, S source and T target positions, V words, N = B * M hypotheses."""
+
+  def __call__(
+    self,
+    source: Array,  # [B, S] ids, PAD after EOS
+    target: Array,  # [B, T] ids to be predicted; the model shifts them itself
+    *,
+    train: bool = False,
+    hyper: PyTree = None,  # traced scalars: dropout, attention_dropout, ...
+    packing: Packing | None = None,
+  ) -> Array:  # [B, T, V] logits
+    """Teacher forcing: each target word is predicted from the true ones before."""
+    ...
+
+  def features(
+    self,
+    source: Array,
+    target: Array,
+    *,
+    train: bool = False,
+    hyper: PyTree = None,
+    packing: Packing | None = None,
+  ) -> tuple[Array, Array]:  # [B, T, D], [V, D]
+    """The two factors of the logits, for a loss that need not build them."""
+    ...
+
+  def encode(self, source: Array) -> PyTree:
+    """[B, S] -> memory, leaves [B, ...]: all that decoding needs of the source."""
+    ...
+
+  def start(self, memory: PyTree, rows: int, max_len: int) -> PyTree:
+    """An empty cache for N = `rows` hypotheses of up to `max_len` words."""
+    ...
+
+  def step(self, memory: PyTree, cache: PyTree, token: Array) -> tuple[PyTree, Array]:
+    """Reads one word per hypothesis: [N] -> the cache one step on, logits [N, V].
+
+    Hypotheses are ordered sentence by sentence; N is a multiple of B.
+    """
+    ...
+
+
+def shift_right(target: Array, packing: Packing | None = None) -> Array:
+  """[B, T]: each word's predecessor, BOS before the first of each sentence."""
+  shifted = jnp.roll(target, 1, axis=1)
+  if packing is None:
+    return shifted.at[:, 0].set(BOS)
+  return jnp.where(packing.target_position == 0, BOS, shifted)
