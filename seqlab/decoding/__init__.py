@@ -1,0 +1,1 @@
+"""A step function to sequences."""

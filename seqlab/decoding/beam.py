@@ -1,0 +1,319 @@
+"""Beam search and greedy search over any model that can take one step."""
+
+from collections.abc import Callable
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+from seqlab.types import BOS, EOS, PAD, Array, PyTree
+
+# One decoding step: (cache, tokens [N]) -> (cache, logits [N, V]).
+Step = Callable[[PyTree, Array], tuple[PyTree, Array]]
+
+
+@struct.dataclass
+class _Beams:
+  """State of the search. M is the number of beams kept per sentence.
+
+  A log-probability of -inf says that there is nothing there: a beam not yet in
+  use, or any beam of a sentence that is decided.
+  """
+
+  i: Array  # [] how many tokens have been written
+  live: Array  # [B, M, L] unfinished hypotheses
+  live_logp: Array  # [B, M] their log-probabilities, best first
+  done: Array  # [B, M, L] finished hypotheses
+  done_score: Array  # [B, M] their length-normalized scores, best first
+  cache: PyTree  # leaves [B * M, ...]
+
+
+def length_penalty(length: Array | int, alpha: Array | float) -> Array:
+  """((5 + length) / 6)^α, Wu et al. 2016, https://arxiv.org/abs/1609.08144."""
+  return ((5.0 + length) / 6.0) ** alpha
+
+
+def beam_search(
+  step: Step,
+  cache: PyTree,
+  *,
+  batch_size: int,
+  beam_size: int,
+  max_len: int,
+  alpha: Array | float = 0.6,
+  limit: Array | None = None,
+  forbid: tuple[int, ...] = (),
+) -> tuple[Array, Array]:
+  """Finds high-scoring outputs, best first.
+
+  A hypothesis y scores log p(y) / length_penalty(|y|, α), |y| counting EOS
+  (Wu et al. 2016, section 7, https://arxiv.org/abs/1609.08144). Of the best 2M
+  extensions a hypothesis ends only if it is among the first M, as in fairseq's
+  `SequenceGenerator` (Ott et al. 2019, https://arxiv.org/abs/1904.01038): what
+  would not have stayed in the beam does not enter the list by ending. A
+  sentence is decided once no live hypothesis can beat the worst of M finished
+  ones, and then changes no more. With one beam it is decided by the first
+  hypothesis that ends, so that M = 1 is greedy search for every α.
+
+  Args:
+    step: reads one token per row and returns next-token logits, with rows
+      ordered sentence by sentence: N = B * beam_size.
+    cache: what `step` needs besides the token; every leaf [B * beam_size, ...].
+    batch_size: number of sentences B.
+    beam_size: hypotheses kept per sentence, M.
+    max_len: longest output L, counting EOS.
+    alpha: strength of the length penalty, at least 0, may be traced; 0 turns it
+      off.
+    limit: [B] int32, longest output of each sentence, counting EOS, at most
+      `max_len` (the default). EOS is forced there, at the model's price for
+      it. A sentence with limit 0 is not decoded.
+    forbid: ids never to be written, besides PAD and BOS.
+
+  Returns:
+    Tokens [B, M, L] int32, PAD after EOS, and scores [B, M], sorted per
+    sentence. Where fewer than M outputs exist: all PAD, and a score of -inf.
+
+  Raises:
+    ValueError: a size below 1, a negative `alpha`, EOS forbidden, or a leaf of
+      the cache without B * beam_size rows.
+  """
+  B, M, L = batch_size, beam_size, max_len
+  if isinstance(alpha, int | float) and alpha < 0:
+    raise ValueError(f'alpha={alpha} is negative; 0 turns the length penalty off')
+  check_arguments(cache, B, L, forbid, beam_size=M)
+  limit = as_limit(limit, B, L)
+  bound_penalty = length_penalty(limit, alpha)  # [B]
+
+  def extend(s: _Beams) -> _Beams:
+    last = jnp.where(s.i == 0, BOS, s.live[:, :, s.i - 1])  # [B, M]
+    cache, logits = step(s.cache, last.reshape(B * M))
+    V = logits.shape[-1]
+    logits, log_z = masked(logits, s.i, jnp.repeat(limit, M), forbid)
+
+    # 2M candidates: even if M of them end here, M are left to go on.
+    logp = (logits - log_z[:, None]).reshape(B, M, V) + s.live_logp[:, :, None]
+    cand_logp, cand = top_k(logp.reshape(B, M * V), 2 * M)  # [B, 2M]
+    parent, token = cand // V, cand % V
+    ends = token == EOS
+
+    score = cand_logp / length_penalty(s.i + 1, alpha)
+    score = jnp.where(ends, score, -jnp.inf)[:, :M]
+    ended = _select(s.live, parent[:, :M]).at[:, :, s.i].set(EOS)  # [B, M, L]
+    done_score, best = jax.lax.top_k(jnp.concatenate([s.done_score, score], 1), M)
+    done = _select(jnp.concatenate([s.done, ended], axis=1), best)
+
+    live_logp, best = jax.lax.top_k(jnp.where(ends, -jnp.inf, cand_logp), M)
+    parent, token = _select(parent, best), _select(token, best)  # [B, M]
+    live = _select(s.live, parent).at[:, :, s.i].set(token)
+
+    # log p only falls and the penalty only grows, so this bounds what is to come.
+    open_ = live_logp[:, 0] / bound_penalty > done_score[:, -1]  # [B]
+    if M == 1:
+      open_ &= ~ends[:, 0]
+    return _Beams(
+      i=s.i + 1,
+      live=live,
+      live_logp=jnp.where(open_[:, None], live_logp, -jnp.inf),
+      done=done,
+      done_score=done_score,
+      cache=_reorder(cache, parent) if M > 1 else cache,
+    )
+
+  # PAD everywhere, so that nothing needs to be cleared after an EOS.
+  blank = jnp.full((B, M, L), PAD, jnp.int32)
+  nothing = jnp.full((B, M), -jnp.inf, jnp.float32)
+  start = _Beams(
+    i=jnp.zeros((), jnp.int32),
+    live=blank,
+    live_logp=nothing.at[:, 0].set(jnp.where(limit > 0, 0.0, -jnp.inf)),
+    done=blank,
+    done_score=nothing,
+    cache=cache,
+  )
+  end = jax.lax.while_loop(lambda s: (s.live_logp > -jnp.inf).any(), extend, start)
+  found = end.done_score > -jnp.inf
+  return jnp.where(found[:, :, None], end.done, PAD), end.done_score
+
+
+def greedy_search(
+  step: Step,
+  cache: PyTree,
+  *,
+  batch_size: int,
+  max_len: int,
+  limit: Array | None = None,
+  forbid: tuple[int, ...] = (),
+) -> tuple[Array, Array]:
+  """Takes the likeliest token at each position.
+
+  Arguments are those of `beam_search`, with one row a sentence.
+
+  Returns:
+    Tokens [B, L] int32, PAD after EOS, and log-probabilities [B].
+  """
+
+  def likeliest(logits: Array, i: Array) -> Array:
+    return jnp.argmax(logits, axis=-1)
+
+  return unroll(
+    step,
+    cache,
+    likeliest,
+    batch_size=batch_size,
+    max_len=max_len,
+    limit=limit,
+    forbid=forbid,
+  )
+
+
+def unroll(
+  step: Step,
+  cache: PyTree,
+  choose: Callable[[Array, Array], Array],
+  *,
+  batch_size: int,
+  max_len: int,
+  limit: Array | None = None,
+  forbid: tuple[int, ...] = (),
+) -> tuple[Array, Array]:
+  """Writes one sequence a row, each token chosen from the logits before it.
+
+  Args:
+    step: as in `beam_search`, with N = B rows.
+    cache: leaves [B, ...].
+    choose: (logits [B, V], i []) -> ids [B]; a logit of -inf rules a token out.
+    batch_size: number of sentences B.
+    max_len: longest output L, counting EOS.
+    limit: as in `beam_search`.
+    forbid: as in `beam_search`.
+
+  Returns:
+    Tokens [B, L] int32, PAD after EOS, and log p [B] under the model itself,
+    whatever `choose` made of its logits; 0 for a sentence with limit 0.
+  """
+  B, L = batch_size, max_len
+  check_arguments(cache, B, L, forbid)
+  limit = as_limit(limit, B, L)
+
+  def extend(state):
+    i, cache, last, alive, tokens, logp = state
+    cache, logits = step(cache, last)
+    logits, log_z = masked(logits, i, limit, forbid)
+    token = jnp.where(alive, choose(logits, i), PAD).astype(jnp.int32)  # [B]
+    gain = jnp.take_along_axis(logits, token[:, None], axis=1)[:, 0] - log_z
+    tokens = tokens.at[:, i].set(token)
+    logp += jnp.where(alive, gain, 0.0)
+    return i + 1, cache, token, alive & (token != EOS), tokens, logp
+
+  start = (
+    jnp.zeros((), jnp.int32),
+    cache,
+    jnp.full(B, BOS, jnp.int32),
+    limit > 0,
+    jnp.full((B, L), PAD, jnp.int32),
+    jnp.zeros(B, jnp.float32),
+  )
+
+  def unfinished(state):
+    return (state[0] < L) & state[3].any()
+
+  *_, tokens, logp = jax.lax.while_loop(unfinished, extend, start)
+  return tokens, logp
+
+
+def masked(
+  logits: Array, i: Array, limit: Array, forbid: tuple[int, ...] = ()
+) -> tuple[Array, Array]:
+  """Rules out what must not be written at position i.
+
+  Args:
+    logits: [N, V], of any float type.
+    i: [] the position.
+    limit: [N]; at position limit - 1 only EOS is left.
+    forbid: ids ruled out everywhere, besides PAD and BOS.
+
+  Returns:
+    float32 logits [N, V], -inf where ruled out, and the model's own log Z [N],
+    taken before: log p = logits - log Z stays the model's log-probability.
+  """
+  logits = logits.astype(jnp.float32)
+  log_z = jax.nn.logsumexp(logits, axis=-1)
+  ids = jnp.arange(logits.shape[-1])
+  allowed = ~jnp.isin(ids, jnp.array((PAD, BOS, *forbid)))[None]  # [1, V]
+  more = (i < limit - 1)[:, None]  # [N, 1]
+  return jnp.where(allowed & (more | (ids == EOS)[None]), logits, -jnp.inf), log_z
+
+
+def top_k(x: Array, k: int, chunk: int = 32) -> tuple[Array, Array]:
+  """The k largest entries of each row, exactly as `jax.lax.top_k` gives them.
+
+  The k largest entries lie in the k chunks with the largest maxima, so only
+  those are sorted: about half the time of `jax.lax.top_k` on two CPU cores for
+  k = 10 of [64, 50000], five beams over 10,000 words.
+
+  Args:
+    x: [R, n] without NaN.
+    k: at most n.
+    chunk: entries in a chunk.
+
+  Returns:
+    Values [R, k], best first, equal ones in order of index, and indices [R, k].
+  """
+  R, n = x.shape
+  C = n // chunk  # whole chunks; what is left over is always sorted
+  if 2 * k >= C:
+    values, index = jax.lax.top_k(x, k)
+    return values, index
+  maxima = x[:, : C * chunk].reshape(R, C, chunk).max(axis=2)
+  chosen = jnp.sort(jax.lax.top_k(maxima, k)[1], axis=1)  # ascending, for ties
+  at = (chosen[:, :, None] * chunk + jnp.arange(chunk)[None, None]).reshape(
+    R, k * chunk
+  )
+  rest = jnp.broadcast_to(jnp.arange(C * chunk, n), (R, n - C * chunk))
+  at = jnp.concatenate([at, rest], axis=1)
+  values, index = jax.lax.top_k(jnp.take_along_axis(x, at, axis=1), k)
+  return values, jnp.take_along_axis(at, index, axis=1)
+
+
+def as_limit(limit: Array | None, batch_size: int, max_len: int) -> Array:
+  """Limits [B] int32 between 0 and `max_len`."""
+  if limit is None:
+    return jnp.full(batch_size, max_len, jnp.int32)
+  return jnp.clip(jnp.asarray(limit, jnp.int32), 0, max_len)
+
+
+def check_arguments(
+  cache: PyTree, batch_size: int, max_len: int, forbid: tuple[int, ...], beam_size=1
+) -> None:
+  """Raises ValueError for sizes below 1, EOS forbidden, or a cache that misfits."""
+  sizes = {'batch_size': batch_size, 'max_len': max_len, 'beam_size': beam_size}
+  for name, size in sizes.items():
+    if size < 1:
+      raise ValueError(f'{name}={size} must be at least 1')
+  if EOS in forbid:
+    raise ValueError(f'forbid={forbid} holds EOS ({EOS}), so that nothing could end')
+  rows = batch_size * beam_size
+  for path, leaf in jax.tree_util.tree_leaves_with_path(cache):
+    if leaf.ndim == 0 or leaf.shape[0] != rows:
+      raise ValueError(
+        f'cache{jax.tree_util.keystr(path)} is {leaf.shape}; its first axis must be '
+        f'batch_size * beam_size = {rows}'
+      )
+
+
+def _select(x: Array, index: Array) -> Array:
+  """Picks beams: [B, ?, ...] and index [B, n] -> [B, n, ...].
+
+  A gather sentence by sentence, so that it stays on the device a sentence is on.
+  """
+  return jax.vmap(lambda x, index: x[index])(x, index)
+
+
+def _reorder(cache: PyTree, parent: Array) -> PyTree:
+  """Gives each beam its parent's cache: leaves [B * M, ...], parent [B, M]."""
+  B, M = parent.shape
+
+  def reorder(x: Array) -> Array:
+    return _select(x.reshape(B, M, *x.shape[1:]), parent).reshape(x.shape)
+
+  return jax.tree.map(reorder, cache)

@@ -1,0 +1,118 @@
+"""Sampling from any model that can take one step, and filters on its logits."""
+
+import jax
+import jax.numpy as jnp
+
+from seqlab.decoding.beam import Step, unroll
+from seqlab.types import Array, PyTree
+
+
+def sample(
+  step: Step,
+  cache: PyTree,
+  rng: Array,
+  *,
+  batch_size: int,
+  max_len: int,
+  temperature: Array | float = 1.0,
+  top_k: int = 0,
+  top_p: Array | float = 1.0,
+  limit: Array | None = None,
+  ids: Array | None = None,
+  forbid: tuple[int, ...] = (),
+) -> tuple[Array, Array]:
+  """Draws one output a sentence.
+
+  Logits are divided by the temperature, then filtered by `top_k`, then by
+  `top_p`. Random bits come from `rng`, the sentence's id and the position, so
+  that a sentence's output does not depend on the batch it is in.
+
+  Args:
+    step: (cache, tokens [B]) -> (cache, logits [B, V]).
+    cache: what `step` needs besides the token; every leaf [B, ...].
+    rng: a PRNG key.
+    batch_size: number of sentences B.
+    max_len: longest output L, counting EOS.
+    temperature: above 0, may be traced; towards 0 sampling becomes greedy.
+    top_k: draw among the k likeliest tokens; 0 for all.
+    top_p: draw among the likeliest tokens that hold this probability together,
+      above 0, may be traced; 1 for all.
+    limit: [B] longest output of each sentence, as in `beam_search`.
+    ids: [B] integers that name the sentences; by default their rows.
+    forbid: ids never to be written, besides PAD and BOS.
+
+  Returns:
+    Tokens [B, L] int32, PAD after EOS, and log p [B] under the model itself,
+    at temperature 1 and unfiltered.
+
+  Raises:
+    ValueError: temperature, `top_k` or `top_p` out of range (where not traced),
+      or what `beam_search` raises.
+  """
+  if isinstance(temperature, int | float) and temperature <= 0:
+    raise ValueError(f'temperature={temperature} must be above 0; or search greedily')
+  if top_k < 0:
+    raise ValueError(f'top_k={top_k} is negative; 0 draws among all tokens')
+  if isinstance(top_p, int | float) and not 0 < top_p <= 1:
+    raise ValueError(f'top_p={top_p} must be above 0 and at most 1')
+  ids = jnp.arange(batch_size) if ids is None else ids
+  keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(rng, ids)  # [B]
+
+  def draw(logits: Array, i: Array) -> Array:
+    logits = logits / temperature  # [B, V]
+    if top_k:
+      logits = keep_top_k(logits, top_k)
+    if not isinstance(top_p, int | float) or top_p < 1:
+      logits = keep_top_p(logits, top_p)
+    at = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, i)
+    return jax.vmap(jax.random.categorical)(at, logits)  # [B]
+
+  return unroll(
+    step,
+    cache,
+    draw,
+    batch_size=batch_size,
+    max_len=max_len,
+    limit=limit,
+    forbid=forbid,
+  )
+
+
+def keep_top_k(logits: Array, k: int) -> Array:
+  """Sets all but the k largest logits to -inf; ties with the k-th are kept.
+
+  Fan et al., "Hierarchical Neural Story Generation", 2018, section 5.4,
+  https://arxiv.org/abs/1805.04833
+
+  Args:
+    logits: [..., V].
+    k: at least 1; V or more keeps all.
+
+  Returns:
+    [..., V].
+  """
+  least = jax.lax.top_k(logits, min(k, logits.shape[-1]))[0][..., -1:]
+  return jnp.where(logits >= least, logits, -jnp.inf)
+
+
+def keep_top_p(logits: Array, p: Array | float) -> Array:
+  """Keeps the fewest likeliest tokens that hold probability p together.
+
+  The others' logits become -inf; ties with the last one kept are kept. Nucleus
+  sampling: Holtzman et al., "The Curious Case of Neural Text Degeneration",
+  2020, section 3.1, https://arxiv.org/abs/1904.09751
+
+  Args:
+    logits: [..., V].
+    p: above 0, may be traced; the likeliest token is always kept, 1 keeps all.
+
+  Returns:
+    [..., V].
+  """
+  ordered = jnp.sort(logits, axis=-1, descending=True)
+  probability = jax.nn.softmax(ordered, axis=-1)
+  before = jnp.cumsum(probability, axis=-1) - probability  # mass of likelier tokens
+  count = jnp.maximum((before < p).sum(axis=-1, keepdims=True), 1)
+  least = jnp.take_along_axis(ordered, count - 1, axis=-1)
+  # Rounding can carry the running sum past 1 before the last token.
+  return jnp.where((logits >= least) | (p >= 1), logits, -jnp.inf)

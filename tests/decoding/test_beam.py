@@ -1,0 +1,224 @@
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqlab.decoding.beam import beam_search, top_k
+from seqlab.types import BOS, EOS, PAD, UNK
+
+V = 6  # words that may be written: UNK, EOS, 4, 5
+WORDS = (UNK, 4, 5)
+B, L = 16, 8
+LIMITS = np.arange(B) % L + 1
+
+SHORT = np.array([4, 3, 4, 2, 4])  # limits at which every output can be listed
+ALL = 1 + 3 + 9 + 27  # outputs of at most 4 words, EOS among them
+
+
+@pytest.fixture(scope='module')
+def model(toy):
+  return toy(B, V, seed=1)
+
+
+@pytest.fixture(scope='module')
+def small(toy):
+  return toy(len(SHORT), V)
+
+
+def penalty(length, alpha):
+  return ((5 + length) / 6) ** alpha
+
+
+def padded(words, length):
+  return [*words, *[PAD] * (length - len(words))]
+
+
+def exhaustive(model, b, limit, alpha):
+  """Every output with its score, best first."""
+  outputs = [
+    (*words, EOS) for n in range(limit) for words in itertools.product(WORDS, repeat=n)
+  ]
+  scored = [(model.logp(b, y) / penalty(len(y), alpha), y) for y in outputs]
+  return sorted(scored, reverse=True)
+
+
+def plain_beam_search(model, b, limit, M, alpha):
+  """The search as it is defined: lists, no early stop."""
+  live, done = [()], []
+  for i in range(limit):
+    nexts = (EOS,) if i == limit - 1 else (*WORDS, EOS)
+    grown = [(model.logp(b, (*y, w)), (*y, w)) for y in live for w in nexts]
+    grown = sorted(grown, reverse=True)[: 2 * M]
+    ended = [(p, y) for p, y in grown[:M] if y[-1] == EOS]
+    done += [(p / penalty(len(y), alpha), y) for p, y in ended]
+    live = [y for _, y in grown if y[-1] != EOS][:M]
+    if M == 1 and ended:
+      break
+  return sorted(done, reverse=True)[:M]
+
+
+@pytest.mark.parametrize('alpha', [0.0, 0.6, 2.0])
+def test_a_wide_beam_equals_exhaustive_search(small, beam, alpha):
+  tokens, scores = beam(small.table, SHORT, M=ALL, L=4, alpha=alpha)
+  for b, limit in enumerate(SHORT):
+    expected = exhaustive(small, b, limit, alpha)
+    found = tokens[b, : len(expected)].tolist()
+    assert found == [padded(y, 4) for _, y in expected]
+    np.testing.assert_allclose(
+      scores[b, : len(expected)], [s for s, _ in expected], rtol=1e-5
+    )
+
+
+def test_fewer_outputs_than_beams_leave_padding(small, beam):
+  tokens, scores = beam(small.table, SHORT, M=ALL, L=4)
+  exist = [sum(3**n for n in range(limit)) for limit in SHORT]
+  np.testing.assert_array_equal((scores > -np.inf).sum(axis=1), exist)
+  assert (tokens[scores == -np.inf] == PAD).all()
+
+
+@pytest.mark.parametrize('alpha', [0.0, 1.0])
+@pytest.mark.parametrize('M', [1, 2, 3])
+def test_stopping_early_changes_no_result(model, beam, M, alpha):
+  tokens, scores = beam(model.table, LIMITS, M=M, L=L, alpha=alpha)
+  for b, limit in enumerate(LIMITS):
+    expected = plain_beam_search(model, b, limit, M, alpha)
+    found = tokens[b, : len(expected)].tolist()
+    assert found == [padded(y, L) for _, y in expected]
+    np.testing.assert_allclose(
+      scores[b, : len(expected)], [s for s, _ in expected], rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize('alpha', [0.0, 0.6, 3.0])
+def test_one_beam_equals_greedy_search(model, beam, greedy, alpha):
+  tokens, scores = beam(model.table, LIMITS, M=1, L=L, alpha=alpha)
+  expected, logp = greedy(model.table, LIMITS, L=L)
+  np.testing.assert_array_equal(tokens[:, 0], expected)
+  lengths = (expected != PAD).sum(axis=1)
+  np.testing.assert_allclose(scores[:, 0], logp / penalty(lengths, alpha), rtol=1e-5)
+
+
+def test_greedy_scores_are_log_probabilities(model, greedy):
+  tokens, logp = greedy(model.table, LIMITS, L=L)
+  expected = [model.logp(b, y[y != PAD]) for b, y in enumerate(tokens)]
+  np.testing.assert_allclose(logp, expected, rtol=1e-5)
+
+
+def test_greedy_takes_the_likeliest_word(model, greedy):
+  tokens, _ = greedy(model.table, LIMITS, L=L)
+  for b, limit in enumerate(LIMITS):
+    words = []
+    while EOS not in words:
+      nexts = (EOS,) if len(words) == limit - 1 else (*WORDS, EOS)
+      words.append(max(nexts, key=lambda w: model.logp(b, (*words, w))))
+    assert tokens[b].tolist() == padded(words, L)
+
+
+def test_a_batch_decodes_as_its_sentences_do_alone(model, beam):
+  tokens, scores = beam(model.table, LIMITS, M=3, L=L)
+  for b in range(B):
+    alone, score = beam(model.table[b : b + 1], LIMITS[b : b + 1], M=3, L=L)
+    np.testing.assert_array_equal(alone[0], tokens[b])
+    np.testing.assert_array_equal(score[0], scores[b])  # bit for bit
+
+
+def test_greedy_decodes_a_batch_as_its_sentences_alone(model, greedy):
+  tokens, logp = greedy(model.table, LIMITS, L=L)
+  for b in range(B):
+    alone, score = greedy(model.table[b : b + 1], LIMITS[b : b + 1], L=L)
+    np.testing.assert_array_equal(alone[0], tokens[b])
+    np.testing.assert_array_equal(score[0], logp[b])
+
+
+def test_every_output_ends_once_within_its_limit(model, beam):
+  tokens, scores = beam(model.table, LIMITS, M=3, L=L, alpha=1.0)
+  real = scores > -np.inf
+  assert ((tokens == EOS).sum(axis=2) == real).all()
+  lengths = (tokens != PAD).sum(axis=2)
+  assert (lengths <= LIMITS[:, None]).all()
+  ends = np.take_along_axis(tokens, np.maximum(lengths - 1, 0)[..., None], 2)[..., 0]
+  assert (ends[real] == EOS).all()
+
+
+def test_a_limit_of_zero_leaves_a_sentence_alone(model, beam, greedy):
+  limits = LIMITS * (np.arange(B) % 3 > 0)
+  tokens, scores = beam(model.table, limits, M=3, L=L)
+  assert (tokens[limits == 0] == PAD).all()
+  assert (scores[limits == 0] == -np.inf).all()
+  tokens, logp = greedy(model.table, limits, L=L)
+  assert (tokens[limits == 0] == PAD).all()
+  assert (logp[limits == 0] == 0).all()
+
+
+def test_pad_bos_and_forbidden_words_are_never_written(model, beam, greedy):
+  table = model.table.copy()
+  table[:, :, [PAD, BOS, UNK]] += 20.0  # what the model would write if let
+  found = [
+    beam(table, LIMITS, M=3, L=L, forbid=(UNK,))[0],
+    greedy(table, LIMITS, L=L, forbid=(UNK,))[0][:, None],
+  ]
+  for tokens in found:
+    lengths = (tokens != PAD).sum(axis=2, keepdims=True)
+    written = tokens[np.arange(L) < lengths]
+    assert set(written) <= {EOS, 4, 5}
+
+
+def steps_taken(logits, *, L, M):
+  """How many steps a search over constant `logits` [B, V] takes, without penalty."""
+  calls = []
+
+  def step(cache, token):
+    jax.debug.callback(lambda _: calls.append(1), token[0])
+    return cache, jnp.repeat(logits, M, axis=0)
+
+  tokens, _ = beam_search(
+    step, {}, batch_size=len(logits), beam_size=M, max_len=L, alpha=0.0
+  )
+  jax.block_until_ready(tokens)
+  jax.effects_barrier()
+  return len(calls)
+
+
+def test_the_search_stops_when_nothing_live_can_win():
+  likely_end = jnp.zeros((2, V)).at[:, EOS].set(20.0)
+  # One finishes at the first step, the other at the second.
+  assert steps_taken(likely_end, L=40, M=2) == 2
+
+
+def test_the_search_goes_on_while_something_live_can_win():
+  unlikely_end = jnp.zeros((2, V)).at[:, EOS].set(-20.0)
+  assert steps_taken(unlikely_end, L=10, M=2) == 10
+
+
+@pytest.mark.parametrize('n', [7, 640, 1031])
+@pytest.mark.parametrize('kind', ['normal', 'ties', 'mostly ruled out'])
+def test_top_k_equals_lax(n, kind):
+  rng = np.random.default_rng(n)
+  x = rng.normal(size=(6, n)).astype(np.float32)
+  if kind == 'ties':
+    x = np.round(x)
+  elif kind == 'mostly ruled out':
+    x = np.where(rng.random(x.shape) < 0.005, x, -np.inf).astype(np.float32)
+  values, index = jax.jit(functools.partial(top_k, k=6))(x)
+  expected, at = jax.lax.top_k(x, 6)
+  np.testing.assert_array_equal(values, expected)
+  np.testing.assert_array_equal(index, at)
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ({'alpha': -0.5}, r'alpha=-0.5 is negative'),
+    ({'beam_size': 0}, r'beam_size=0 must be at least 1'),
+    ({'max_len': 0}, r'max_len=0 must be at least 1'),
+    ({'forbid': (EOS,)}, r'holds EOS'),
+    ({'cache': {'key': jnp.zeros((3, 2))}}, r"cache\['key'\] is \(3, 2\).*= 4"),
+  ],
+)
+def test_arguments_out_of_range_are_named(change, message):
+  arguments = {'cache': {}, 'batch_size': 2, 'beam_size': 2, 'max_len': 3} | change
+  with pytest.raises(ValueError, match=message):
+    beam_search(lambda cache, token: (cache, jnp.zeros((4, V))), **arguments)
