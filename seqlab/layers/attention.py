@@ -61,7 +61,9 @@ class KVCache:
     at = (0, self.length[0], 0, 0)  # one slice is written in place; a scatter is not
     return KVCache(
       key=jax.lax.dynamic_update_slice(self.key, key.astype(self.key.dtype), at),
-      value=jax.lax.dynamic_update_slice(self.value, value.astype(self.value.dtype), at),
+      value=jax.lax.dynamic_update_slice(
+        self.value, value.astype(self.value.dtype), at
+      ),
       length=self.length + 1,
     )
 
@@ -90,7 +92,8 @@ class MultiHeadAttention(nn.Module):
   dtype: jnp.dtype = jnp.float32
   implementation: str = 'xla'
 
-  def setup(self):
+  def setup(self) -> None:
+    """Makes W_Q, W_K, W_V and W_O."""
     D, H = self.width, self.heads
     if D % H:
       raise ValueError(f'{H} heads do not divide a width of {D}: change model.heads')
@@ -100,7 +103,11 @@ class MultiHeadAttention(nn.Module):
         _glorot(in_axis=0, out_axis=(1, 2)), ('embed', 'heads', 'head_dim')
       )
       return nn.Einsum(
-        (D, H, D // H), 'bld,dhk->blhk', use_bias=False, kernel_init=init, dtype=self.dtype
+        (D, H, D // H),
+        'bld,dhk->blhk',
+        use_bias=False,
+        kernel_init=init,
+        dtype=self.dtype,
       )
 
     self.query, self.key, self.value = into_heads(), into_heads(), into_heads()
@@ -108,7 +115,11 @@ class MultiHeadAttention(nn.Module):
       _glorot(in_axis=(0, 1), out_axis=2), ('heads', 'head_dim', 'embed')
     )
     self.out = nn.Einsum(
-      (H, D // H, D), 'blhk,hkd->bld', use_bias=False, kernel_init=init, dtype=self.dtype
+      (H, D // H, D),
+      'blhk,hkd->bld',
+      use_bias=False,
+      kernel_init=init,
+      dtype=self.dtype,
     )
     self.drop = Dropout()
 

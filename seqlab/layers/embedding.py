@@ -24,7 +24,8 @@ class Embedding(nn.Module):
   width: int
   dtype: jnp.dtype = jnp.float32
 
-  def setup(self):
+  def setup(self) -> None:
+    """Makes the table."""
     init = nn.initializers.normal(self.width**-0.5)
     init = nn.with_logical_partitioning(init, ('vocab', 'embed'))
     self.table = self.param('table', init, (self.size, self.width))

@@ -42,6 +42,8 @@ class FeedForward(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, dropout: Array | None = None) -> Array:
+    """[B, L, D] -> [B, L, D]; `dropout` is the rate on the F hidden units."""
+
     def dense(width: int, axes: tuple[str, str], name: str) -> nn.Dense:
       kernel = nn.with_logical_partitioning(nn.initializers.xavier_uniform(), axes)
       bias = nn.with_logical_partitioning(nn.initializers.zeros, axes[1:])
@@ -79,7 +81,8 @@ class _Layer(nn.Module):
 class EncoderLayer(_Layer):
   """Self-attention and feed-forward."""
 
-  def setup(self):
+  def setup(self) -> None:
+    """Makes the sublayers."""
     self.self_attention = self.attention()
     self.feed_forward = FeedForward(self.width, self.mlp_width, self.dtype)
     self.norm_self, self.norm_mlp = layer_norm(self.dtype), layer_norm(self.dtype)
@@ -102,7 +105,8 @@ class EncoderLayer(_Layer):
 class DecoderLayer(_Layer):
   """Self-attention over what was written, attention to the source, feed-forward."""
 
-  def setup(self):
+  def setup(self) -> None:
+    """Makes the sublayers."""
     self.self_attention, self.cross_attention = self.attention(), self.attention()
     self.feed_forward = FeedForward(self.width, self.mlp_width, self.dtype)
     self.norm_self, self.norm_cross = layer_norm(self.dtype), layer_norm(self.dtype)

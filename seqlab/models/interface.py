@@ -30,7 +30,13 @@ class Packing:
 
 
 class Seq2Seq(Protocol):
-  """B rows, S source and T target positions, V words, N = B * M hypotheses."""
+  """B rows, S source and T target positions, V words, N = B * M hypotheses.
+
+  Attributes:
+    hyper_names: keys of `hyper` that the model reads.
+  """
+
+  hyper_names: tuple[str, ...]
 
   def __call__(
     self,

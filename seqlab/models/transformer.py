@@ -1,6 +1,7 @@
 """The Transformer, encoder to decoder."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from flax import linen as nn
 from flax import struct
@@ -68,7 +69,10 @@ class Transformer(nn.Module):
   dtype: str = 'auto'
   implementation: str = 'xla'
 
-  def setup(self):
+  hyper_names: ClassVar = ('dropout', 'attention_dropout', 'activation_dropout')
+
+  def setup(self) -> None:
+    """Makes the embeddings and the stacks."""
     self._check()
     V, D, dtype = self.target_size, self.width, self._dtype
     self.target_embedding = Embedding(V, D, dtype)
@@ -244,7 +248,7 @@ class Transformer(nn.Module):
 
 
 def _rates(hyper: Mapping[str, Array] | None) -> Rates:
-  hyper = hyper or {}
+  hyper = hyper or {}  # the keys are Transformer.hyper_names
   return Rates(
     residual=hyper.get('dropout'),
     attention=hyper.get('attention_dropout'),

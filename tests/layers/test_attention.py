@@ -28,7 +28,8 @@ def test_attention_equals_a_written_out_reference():
   mask = causal_mask(5)
   y = layer.apply(variables, x, mask, method=call)
   p = {
-    k: np.asarray(v['kernel'].unbox(), np.float64) for k, v in variables['params'].items()
+    k: np.asarray(v['kernel'].unbox(), np.float64)
+    for k, v in variables['params'].items()
   }
   x = np.asarray(x, np.float64)
   q, k, v = (np.einsum('bld,dhk->blhk', x, p[n]) for n in ('query', 'key', 'value'))
@@ -71,7 +72,9 @@ def test_causal_mask_hides_the_future_only():
 def test_segment_mask_keeps_sentences_apart():
   segment = jnp.array([[1, 1, 2, 0]])
   expected = [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
-  np.testing.assert_array_equal(segment_mask(segment, segment)[0, 0], np.bool_(expected))
+  np.testing.assert_array_equal(
+    segment_mask(segment, segment)[0, 0], np.bool_(expected)
+  )
 
 
 def test_cache_appends_in_place_and_knows_its_length():
