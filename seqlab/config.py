@@ -77,7 +77,7 @@ def resolve(name: str) -> Any:
       break
     except ModuleNotFoundError as error:
       # A missing import inside the module is the module's own error.
-      if not candidate.startswith(error.name or '?'):
+      if not f'{candidate}.'.startswith(f'{error.name}.'):
         raise
   if module is None:
     raise ValueError(f'{name!r}: no module seqlab.{module_name} and no {module_name}')
@@ -85,6 +85,32 @@ def resolve(name: str) -> Any:
     hint = suggest(attribute, vars(module))
     raise ValueError(f'{name!r}: {module.__name__} has no {attribute!r}{hint}')
   return getattr(module, attribute)
+
+
+def check_keys(
+  found: Iterable[str],
+  known: Iterable[str],
+  *,
+  needed: Iterable[str] = (),
+  where: str = '',
+) -> None:
+  """Raises ValueError for a key that nothing reads, or one that is missing.
+
+  Args:
+    found: the keys there are.
+    known: those that something reads.
+    needed: those that must be there.
+    where: what stands before them in messages ('hyper.').
+  """
+  known, found = sorted({*known, *needed}), list(found)
+  for key in found:
+    if key not in known:
+      raise ValueError(
+        f'unknown key {where}{key}{suggest(key, known)} (known: {", ".join(known)})'
+      )
+  for key in needed:
+    if key not in found:
+      raise ValueError(f'the experiment sets no {where}{key}')
 
 
 def call(function: Callable, options: Mapping, where: str, **more: Any) -> Any:
@@ -100,7 +126,7 @@ def call(function: Callable, options: Mapping, where: str, **more: Any) -> Any:
     ValueError: an option is unknown or a needed one is missing.
   """
   signature = inspect.signature(function)
-  options = {k: v for k, v in options.items()}
+  options = dict(options)
   kinds = [p.kind for p in signature.parameters.values()]
   known = [n for n in signature.parameters if n not in (*more, 'parent', 'name')]
   if inspect.Parameter.VAR_KEYWORD not in kinds:

@@ -1,0 +1,303 @@
+import itertools
+import re
+
+import numpy as np
+import pytest
+
+from seqlab.text.vocabulary import (
+  Vocabularies,
+  build_vocabularies,
+  load_vocabulary,
+  train_vocabulary,
+)
+from seqlab.types import BOS, EOS, PAD, SPECIALS, UNK
+
+
+def sentences(*slots):
+  """All sentences with one word of each slot."""
+  return [' '.join(words) + '.' for words in itertools.product(*map(str.split, slots))]
+
+
+GERMAN = [
+  'Größe, Straße, Füße: „süß“ ist nicht „groß“ – sagte er für 3,50 €.',
+  'Ein kleines Mädchen klettert in ein Spielhaus aus Holz.',
+  *sentences(
+    'Männer Kinder Übende Nachbarn',
+    'bringen fällen hören zeichnen',
+    'Bücher Bäume Lärm Straßenbahnen',
+    'überall hier gestern',
+  ),
+]
+RUSSIAN = [
+  'Ёжик идёт в тумане и несёт другу малиновое варенье.',
+  'Учительница объяснила ученикам, что щука — это рыба, а не птица.',
+  *sentences(
+    'брат сестра собака девушка',
+    'читает видит ищет приносит',
+    'новую красную большую',
+    'книгу рыбу птицу фотографию',
+  ),
+]
+TEXT = {'de': GERMAN, 'ru': RUSSIAN}
+SIZE = 60  # pieces that so little text has, for any kind
+KINDS = ('bpe', 'unigram', 'word')
+PIECES = ('bpe', 'unigram')
+
+
+class Parallel:
+  """A corpus, as far as vocabularies need one."""
+
+  def read(self, split):
+    assert split == 'train'
+    return GERMAN, RUSSIAN
+
+
+def learn(lines, kind, **options):
+  return train_vocabulary(
+    lines, kind=kind, **{'size': 1_000 if kind == 'word' else SIZE, **options}
+  )
+
+
+def sequences(encoded):
+  flat, offsets = encoded
+  return [flat[a:b] for a, b in itertools.pairwise(offsets)]
+
+
+@pytest.mark.parametrize('language', TEXT)
+@pytest.mark.parametrize('kind', KINDS)
+def test_text_to_ids_and_back(kind, language):
+  vocabulary = learn(TEXT[language], kind)
+  encoded = vocabulary.encode(TEXT[language])
+  assert vocabulary.decode(sequences(encoded)) == TEXT[language]
+
+
+@pytest.mark.parametrize('kind', PIECES)
+def test_text_that_was_not_learnt_comes_back_too(kind):
+  vocabulary = learn(RUSSIAN, kind)
+  new = ['красная книга', 'большое варенье ищет собаку']
+  assert vocabulary.decode(sequences(vocabulary.encode(new))) == new
+
+
+@pytest.mark.parametrize('kind', PIECES)
+def test_text_is_not_normalised(kind):
+  lines = ['¾ ™ ﬁ Ａ', *GERMAN]
+  vocabulary = learn(lines, kind)
+  assert vocabulary.decode(sequences(vocabulary.encode(lines[:1]))) == lines[:1]
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_ids_and_offsets(kind):
+  vocabulary = learn(GERMAN, kind)
+  flat, offsets = vocabulary.encode([*GERMAN[:2], '', GERMAN[2]])
+  assert (flat.dtype, offsets.dtype) == (np.int32, np.int64)
+  assert offsets[0] == 0
+  assert offsets[-1] == len(flat)
+  assert offsets[2] == offsets[3]  # the empty line
+  assert flat.min() > EOS  # no special one, none unknown
+  assert flat.max() < vocabulary.size
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_encodes_no_lines(kind):
+  flat, offsets = learn(GERMAN, kind).encode([])
+  assert (flat.tolist(), offsets.tolist()) == ([], [0])
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_special_ids_come_first(kind):
+  vocabulary = learn(GERMAN, kind)
+  pieces = vocabulary.pieces()
+  assert (PAD, UNK, BOS, EOS) == (0, 1, 2, 3)
+  assert tuple(pieces[:4]) == SPECIALS
+  assert len(pieces) == len({*pieces}) == vocabulary.size
+
+
+@pytest.mark.parametrize('kind', PIECES)
+def test_size_is_what_was_asked_for(kind):
+  assert learn(GERMAN, kind, size=55).size == 55
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_special_names_in_the_text_are_no_special_ids(kind):
+  vocabulary = learn([*GERMAN, '<pad> <s> </s>'], kind)
+  flat, _ = vocabulary.encode(['<pad> <s> </s>'])
+  assert not {PAD, BOS, EOS} & {*flat.tolist()}
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_decoding_stops_at_the_end_and_drops_padding(kind):
+  vocabulary = learn(GERMAN, kind)
+  ids = vocabulary.encode(GERMAN[:1])[0].tolist()
+  rows = [[BOS, *ids, EOS, *ids, EOS], [PAD, *ids, PAD, PAD], [EOS, *ids], []]
+  assert vocabulary.decode(rows) == [GERMAN[0], GERMAN[0], '', '']
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_decodes_rows_of_an_array(kind):
+  vocabulary = learn(GERMAN, kind)
+  ids = vocabulary.encode(GERMAN[:1])[0]
+  rows = np.stack([np.append(ids, EOS), np.append(ids, PAD)]).astype(np.uint16)
+  assert vocabulary.decode(rows) == [GERMAN[0]] * 2
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_the_same_text_gives_the_same_vocabulary(kind):
+  first, second = learn(GERMAN, kind), learn(iter(GERMAN), kind)
+  assert first.fingerprint == second.fingerprint
+  assert first.pieces() == second.pieces()
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_other_text_gives_another_fingerprint(kind):
+  assert learn(GERMAN, kind).fingerprint != learn(RUSSIAN, kind).fingerprint
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_saved_and_loaded_is_the_same(kind, tmp_path):
+  vocabulary = learn(RUSSIAN, kind)
+  vocabulary.save(tmp_path / 'new', 'source')
+  loaded = load_vocabulary(tmp_path / 'new', 'source')
+  assert (loaded.kind, loaded.size) == (kind, vocabulary.size)
+  assert loaded.fingerprint == vocabulary.fingerprint
+  assert loaded.encode(RUSSIAN)[0].tolist() == vocabulary.encode(RUSSIAN)[0].tolist()
+
+
+def test_saved_without_words_loads(tmp_path):
+  learn([], 'word').save(tmp_path, 'v')
+  assert load_vocabulary(tmp_path, 'v').size == 4
+
+
+def test_loading_what_is_not_there(tmp_path):
+  with pytest.raises(FileNotFoundError):
+    load_vocabulary(tmp_path, 'source')
+
+
+# Unknown words and characters.
+
+
+def test_words_that_are_not_kept_are_unknown():
+  vocabulary = learn(['a a a b b c'], 'word', size=6)
+  assert vocabulary.pieces()[4:] == ['a', 'b']
+  assert vocabulary.encode(['c a d'])[0].tolist() == [UNK, 4, UNK]
+
+
+def test_rare_words_are_unknown():
+  assert learn(['a a a b b c'], 'word', min_count=2).pieces()[4:] == ['a', 'b']
+
+
+def test_characters_that_are_not_covered_are_unknown():
+  vocabulary = learn(GERMAN, 'bpe')
+  assert UNK in vocabulary.encode(['Щ'])[0]
+
+
+def test_byte_fallback_knows_every_character():
+  vocabulary = learn(GERMAN, 'bpe', byte_fallback=True, size=400)
+  flat, _ = vocabulary.encode(['Щука 魚'])
+  assert UNK not in flat
+  assert vocabulary.decode([flat]) == ['Щука 魚']
+
+
+# Sampling.
+
+
+@pytest.mark.parametrize('kind', PIECES)
+def test_sampling_depends_on_the_seed_alone(kind):
+  vocabulary = learn(RUSSIAN, kind)
+  draws = [
+    vocabulary.encode(RUSSIAN, sampling=0.3, seed=s)[0].tolist() for s in (1, 2, 1)
+  ]
+  assert draws[0] == draws[2]
+  assert draws[0] != draws[1]
+
+
+@pytest.mark.parametrize('kind', PIECES)
+def test_sampled_pieces_spell_the_same_text(kind):
+  vocabulary = learn(RUSSIAN, kind)
+  encoded = vocabulary.encode(RUSSIAN, sampling=0.3, seed=5)
+  assert len(encoded[0]) != len(vocabulary.encode(RUSSIAN)[0])
+  assert vocabulary.decode(sequences(encoded)) == RUSSIAN
+
+
+@pytest.mark.parametrize('kind', PIECES)
+def test_sampling_does_not_change_encoding_without_it(kind):
+  vocabulary = learn(RUSSIAN, kind)
+  before = vocabulary.encode(RUSSIAN)[0].tolist()
+  vocabulary.encode(RUSSIAN, sampling=0.5, seed=1)
+  assert vocabulary.encode(RUSSIAN)[0].tolist() == before
+
+
+def test_words_cannot_be_sampled():
+  with pytest.raises(
+    ValueError, match=r"no pieces to sample: set vocabulary\.kind='bpe'"
+  ):
+    learn(RUSSIAN, 'word').encode(RUSSIAN, sampling=0.1)
+
+
+# Errors of training.
+
+
+@pytest.mark.parametrize('kind', PIECES)
+def test_too_large_a_size_tells_the_largest(kind):
+  with pytest.raises(ValueError, match=r'at most \d+: set vocabulary\.size=') as raised:
+    learn(GERMAN, kind, size=5_000)
+  most = int(re.search(r'at most (\d+)', str(raised.value))[1])
+  assert learn(GERMAN, kind, size=most).size == most
+
+
+@pytest.mark.parametrize('kind', PIECES)
+def test_too_small_a_size_tells_the_smallest(kind):
+  with pytest.raises(ValueError, match=r'vocabulary\.size=20 is too small') as raised:
+    learn(GERMAN, kind, size=20)
+  least = int(re.search(r'20 vs (\d+)', str(raised.value))[1])
+  assert learn(GERMAN, kind, size=least).size == least
+  with pytest.raises(ValueError, match=r'too small'):
+    learn(GERMAN, kind, size=least - 1)
+
+
+def test_unknown_kind():
+  with pytest.raises(ValueError, match=r"'char'; it may be 'bpe', 'unigram' or 'word'"):
+    train_vocabulary(GERMAN, kind='char')
+
+
+# Both languages.
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_shared_vocabulary_knows_both_languages(kind):
+  both = build_vocabularies(Parallel(), kind=kind, size=120, shared=True)
+  assert both.shared
+  assert both.source is both.target
+  for lines in (GERMAN, RUSSIAN):
+    assert both.source.decode(sequences(both.source.encode(lines))) == lines
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_separate_vocabularies_know_one_language_each(kind):
+  both = build_vocabularies(Parallel(), kind=kind, size=[60, 55], shared=False)
+  assert not both.shared
+  assert UNK in both.source.encode(RUSSIAN)[0]
+  assert UNK in both.target.encode(GERMAN)[0]
+  if kind != 'word':
+    assert (both.source.size, both.target.size) == (60, 55)
+
+
+def test_shared_vocabulary_has_one_size():
+  with pytest.raises(ValueError, match=r'has one size, and got \(100, 110\)'):
+    build_vocabularies(Parallel(), size=(100, 110), shared=True)
+
+
+@pytest.mark.parametrize('shared', [True, False])
+def test_both_are_saved_and_loaded(shared, tmp_path):
+  both = build_vocabularies(Parallel(), size=140, shared=shared)
+  both.save(tmp_path)
+  loaded = Vocabularies.load(tmp_path)
+  assert loaded.shared == shared
+  assert loaded.source.fingerprint == both.source.fingerprint
+  assert loaded.target.fingerprint == both.target.fingerprint
+
+
+def test_both_do_not_load_before_they_are_whole(tmp_path):
+  build_vocabularies(Parallel(), size=140).save(tmp_path)
+  (tmp_path / 'vocabularies.json').unlink()
+  with pytest.raises(FileNotFoundError):
+    Vocabularies.load(tmp_path)
