@@ -1,0 +1,1 @@
+"""Ids to batches of fixed shape. No JAX here, but in the loader."""

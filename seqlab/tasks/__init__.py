@@ -1,0 +1,1 @@
+"""Data, a model and a loss: something to train."""

@@ -1,0 +1,46 @@
+"""What training needs of a task. A task knows no devices, steps or checkpoints."""
+
+from typing import Protocol
+
+from seqlab.types import Array, Batch, Hyper, Sums, Variables
+
+
+class Task(Protocol):
+  """Data, a model and a loss."""
+
+  steps_per_epoch: int
+  tokens_per_step: float  # target words in an update, on average
+  sections: tuple[str, ...]  # of the experiment, that it reads
+  hyper: tuple[str, ...]  # traced hyperparameters that it reads
+  report: dict[str, float]  # of the data: pairs, too_long, padding_waste, ...
+
+  def shapes(self) -> tuple[Batch, ...]:
+    """One empty training batch of every shape there is, to compile ahead."""
+    ...
+
+  def batch(
+    self, split: str, k: int, *, seed: int, rows: tuple[int, int] = (0, 1)
+  ) -> Batch:
+    """Batch number k, a pure function of (seed, k).
+
+    `rows` = (i, n) asks for the i-th of n equal shares of the rows.
+    """
+    ...
+
+  def init(self, rng: Array) -> Variables:
+    """Fresh variables, with logical axes on every parameter."""
+    ...
+
+  def loss(
+    self, variables: Variables, batch: Batch, rng: Array, hyper: Hyper
+  ) -> tuple[Array, tuple[Sums, Variables]]:
+    """The batch's loss, summed over its words, not divided.
+
+    Also returns sums to report, of which 'loss' carries the weight that the
+    gradient is divided by, and the collections besides 'params'.
+    """
+    ...
+
+  def flops(self, batch: Batch) -> float:
+    """Floating-point operations of one update that the model itself needs."""
+    ...

@@ -1,0 +1,216 @@
+"""Translation: a parallel corpus, a sequence-to-sequence model, cross-entropy."""
+
+from collections.abc import Mapping
+import functools
+from pathlib import Path
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqlab.config import call, resolve
+from seqlab.data.pairs import PairBatches
+from seqlab.data.store import encode_corpus
+from seqlab.layers.cross_entropy import cross_entropy
+from seqlab.models.interface import Packing
+from seqlab.text.corpora import cache_dir, open_corpus
+from seqlab.text.vocabulary import Vocabularies, build_vocabularies
+from seqlab.types import PAD, Array, Batch, Hyper, Sums, Variables
+
+
+class Translation:
+  """The task of an experiment that translates.
+
+  Attributes:
+    corpus: where the sentences come from.
+    vocabularies: of both languages; saved in the run's folder.
+    model: a `Seq2Seq` module.
+    train: batches of the training split.
+    steps_per_epoch: updates in which each training pair is seen once.
+    report: of the training data: pairs, too_long, padding_waste, ...
+    sections: of the experiment, that are read here.
+  """
+
+  sections = ('corpus', 'vocabulary', 'batching', 'model_name', 'model')
+
+  def __init__(self, config: Mapping, vocabulary: Path, train_split: str = 'train'):
+    """Opens the corpus, makes or loads the vocabulary, encodes the training split.
+
+    Args:
+      config: a resolved experiment.
+      vocabulary: folder of the vocabulary; made if it is not there.
+      train_split: name of the training split.
+
+    Raises:
+      ValueError: a section is missing, or what is in it does not fit.
+    """
+    for section in self.sections:
+      if section not in config:
+        raise ValueError(f'the experiment has no section {section!r}')
+    self.corpus = call(open_corpus, config['corpus'], 'corpus')
+    options = dict(config['vocabulary'])
+    if (vocabulary / 'vocabularies.json').exists():
+      self.vocabularies = Vocabularies.load(vocabulary)
+    else:
+      self.vocabularies = call(
+        build_vocabularies, options, 'vocabulary', corpus=self.corpus
+      )
+      self.vocabularies.save(vocabulary)
+    self.model = call(
+      resolve(config['model_name']),
+      config['model'],
+      'model',
+      source_size=self.vocabularies.source.size,
+      target_size=self.vocabularies.target.size,
+    )
+    self._batching = dict(config['batching'])
+    self._train_split = train_split
+
+  @functools.cached_property
+  def train(self) -> PairBatches:
+    """Batches of the training split."""
+    options = dict(self._batching)
+    sampling = options.pop('sampling', 0.0)
+    segmentations = options.pop('segmentations', 8) if sampling else 0
+    source, target = self.stores(self._train_split)
+    return call(
+      PairBatches,
+      options,
+      'batching',
+      source=source,
+      target=target,
+      sampled=[
+        self.stores(self._train_split, sampling, seed) for seed in range(segmentations)
+      ],
+    )
+
+  @property
+  def hyper(self) -> tuple[str, ...]:
+    """Traced hyperparameters that the loss and the model read."""
+    return ('label_smoothing', *getattr(self.model, 'hyper_names', ()))
+
+  @property
+  def steps_per_epoch(self) -> int:
+    """Updates in which each training pair is seen once."""
+    return self.train.steps_per_epoch
+
+  @property
+  def tokens_per_step(self) -> float:
+    """Target words in an update, on average."""
+    return self.report['target_tokens'] / self.steps_per_epoch
+
+  @property
+  def report(self) -> dict[str, float]:
+    """Of the training data: pairs, skipped, too_long, padding_waste, ..."""
+    skipped = self.corpus.skipped.get(self._train_split, 0)
+    return {**self.train.report, **({'skipped': skipped} if skipped else {})}
+
+  @functools.lru_cache  # noqa: B019  # a task lives as long as its run
+  def stores(self, split: str, sampling: float = 0.0, seed: int = 0) -> tuple:
+    """Token stores of one split: source, target."""
+    return encode_corpus(
+      self.corpus,
+      split,
+      self.vocabularies,
+      cache=cache_dir(),
+      sampling=sampling,
+      seed=seed,
+    )
+
+  def batch(
+    self, split: str, k: int, *, seed: int, rows: tuple[int, int] = (0, 1)
+  ) -> Batch:
+    """Batch k of the training split; `rows` = (i, n) is the i-th of n shares."""
+    if split != self._train_split:
+      raise ValueError(f'batches are made of {self._train_split!r}, not of {split!r}')
+    i, n = rows
+    B = self.train.rows_of(k, seed=seed) if n > 1 else 0
+    part = slice(B * i // n, B * (i + 1) // n) if n > 1 else None
+    return self.train.batch(k, seed=seed, rows=part)
+
+  def shapes(self) -> tuple[Batch, ...]:
+    """An empty batch of every shape."""
+    return tuple(self.empty(*shape) for shape in self.train.shapes)
+
+  def empty(self, B: int, S: int, T: int) -> Batch:
+    """A batch of padding only, as it would be for B rows of S and T positions."""
+    batch = {'source': (B, S), 'target': (B, T)}
+    if self.train.kind == 'packed':
+      for side, shape in tuple(batch.items()):
+        batch |= {f'{side}_segment': shape, f'{side}_position': shape}
+    return {name: np.zeros(shape, np.int32) for name, shape in batch.items()}
+
+  def init(self, rng: Array) -> Variables:
+    """Fresh variables of the model, boxed with their logical axes."""
+    ids = jnp.ones((1, 4), jnp.int32)
+    return self.model.init(rng, ids, ids)
+
+  def loss(
+    self, variables: Variables, batch: Batch, rng: Array, hyper: Hyper
+  ) -> tuple[Array, tuple[Sums, Variables]]:
+    """Summed label-smoothed cross-entropy, nats; see `tasks.interface`."""
+    (hidden, table), collections = self.model.apply(
+      variables,
+      batch['source'],
+      batch['target'],
+      train=True,
+      hyper=hyper,
+      packing=packing_of(batch),
+      method='features',
+      rngs={'dropout': rng},
+      mutable=[name for name in variables if name != 'params'],
+    )
+    target = batch['target']
+    weights = (target != PAD).astype(jnp.float32)
+    sums = cross_entropy(
+      hidden, table, target, weights, hyper.get('label_smoothing', 0.0)
+    )
+    words = weights.sum()
+    cells = jnp.float32(batch['source'].size + target.size)
+    padding = cells - words - (batch['source'] != PAD).sum()
+    report = {
+      'loss': (sums.loss, words),
+      'nll': (sums.nll, words),
+      'accuracy': (sums.correct, words),
+      'padding_waste': (padding, cells),
+    }
+    return sums.loss, (report, collections)
+
+  @functools.cached_property
+  def _sizes(self) -> tuple[float, float, float]:
+    """Weights used per source word, per target word, and per hidden position."""
+    abstract = jax.eval_shape(self.init, jax.random.key(0))
+    flat = jax.tree_util.tree_flatten_with_path(nn.unbox(abstract['params']))[0]
+    sizes = {'encoder': 0, 'decoder': 0}
+    for path, leaf in flat:
+      side = 'encoder' if 'encoder' in jax.tree_util.keystr(path) else 'decoder'
+      if 'embedding' not in jax.tree_util.keystr(path):
+        sizes[side] += leaf.size
+    width = getattr(self.model, 'width', 0)
+    output = self.vocabularies.target.size * width
+    return sizes['encoder'], sizes['decoder'], output
+
+  def flops(self, batch: Batch) -> float:
+    """6 per weight and word used: 2 forwards, 4 backwards.
+
+    Chowdhery et al., "PaLM", 2022, appendix B, https://arxiv.org/abs/2204.02311.
+    Attention's products with the sequence itself are left out: at these lengths
+    they are a few percent. Padding counts for nothing.
+    """
+    encoder, decoder, output = self._sizes
+    source = np.count_nonzero(batch['source'])
+    target = np.count_nonzero(batch['target'])
+    return 6.0 * (source * encoder + target * (decoder + output))
+
+
+def packing_of(batch: Mapping[str, Array]) -> Packing | None:
+  """The segments and positions of a packed batch, None for one sentence a row."""
+  if 'source_segment' not in batch:
+    return None
+  return Packing(
+    source_segment=batch['source_segment'],
+    source_position=batch['source_position'],
+    target_segment=batch['target_segment'],
+    target_position=batch['target_position'],
+  )

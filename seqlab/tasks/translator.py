@@ -1,0 +1,160 @@
+"""Sentences to sentences: a trained model, its vocabularies, and a search."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqlab.decoding.beam import beam_search, greedy_search
+from seqlab.decoding.sampling import sample
+from seqlab.models.interface import Seq2Seq
+from seqlab.text.vocabulary import Vocabularies
+from seqlab.types import EOS, PAD, Array, Variables
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+  """How outputs are found.
+
+  Attributes:
+    beam: hypotheses kept per sentence, M; 1 is greedy search.
+    alpha: strength of the GNMT length penalty.
+    length: (a, b): an output has at most a * |source| + b words, EOS among them.
+    temperature: None to search; a number to sample.
+    top_k: sample among the k likeliest words; 0 for all.
+    top_p: sample among the likeliest words that hold this much probability.
+    seed: of sampling.
+  """
+
+  beam: int = 5
+  alpha: float = 0.6
+  length: tuple[float, float] = (1.5, 10)
+  temperature: float | None = None
+  top_k: int = 0
+  top_p: float = 1.0
+  seed: int = 0
+
+  def limit(self, source_length):
+    """Longest output of a source of so many words; works on arrays too."""
+    a, b = self.length
+    if isinstance(source_length, int):
+      return int(a * source_length + b)
+    return (a * source_length + b).astype(jnp.int32)
+
+
+def decode(
+  model: Seq2Seq,
+  variables: Variables,
+  source: Array,
+  search: Search,
+  ids: Array | None = None,
+) -> tuple[Array, Array]:
+  """Encodes a batch and searches. Pure; jit it with model and search static.
+
+  Args:
+    model: a `Seq2Seq` module.
+    variables: its variables.
+    source: [B, S] ids. A row of padding gives an empty output.
+    search: beam, length penalty, lengths; or sampling.
+    ids: [B] a number per sentence, from which its random bits come.
+
+  Returns:
+    Tokens [B, M, L], PAD after EOS, best first, and scores [B, M].
+  """
+  B, S = source.shape
+  memory = model.apply(variables, source, method='encode')
+  words = (source != PAD).sum(axis=1)
+  max_len = search.limit(S)
+  limit = jnp.where(words > 0, search.limit(words), 0)
+  cache = model.apply(variables, memory, B * search.beam, max_len, method='start')
+
+  def step(cache, token):
+    return model.apply(variables, memory, cache, token, method='step')
+
+  shared = dict(batch_size=B, max_len=max_len, limit=limit)
+  if search.temperature is not None:
+    tokens, scores = sample(
+      step,
+      cache,
+      jax.random.key(search.seed),
+      ids=jnp.arange(B) if ids is None else ids,
+      temperature=search.temperature,
+      top_k=search.top_k,
+      top_p=search.top_p,
+      **shared,
+    )
+  elif search.beam == 1:
+    tokens, scores = greedy_search(step, cache, **shared)
+  else:
+    return beam_search(step, cache, beam_size=search.beam, alpha=search.alpha, **shared)
+  return tokens[:, None], scores[:, None]
+
+
+class Translator:
+  """Translates lists of sentences in batches sorted by length."""
+
+  def __init__(
+    self,
+    model: Seq2Seq,
+    variables: Variables,
+    vocabularies: Vocabularies,
+    search: Search,
+    tokens: int = 4096,
+  ):
+    """`tokens` bounds source positions times beams in a batch."""
+    if search.temperature is not None and search.beam != 1:
+      raise ValueError('sampling draws one output a sentence: set beam=1')
+    self.vocabularies, self.search = vocabularies, search
+    self._variables, self._tokens = variables, tokens
+    self._decode = jax.jit(functools.partial(decode, model, search=search))
+
+  def translate(self, lines: Sequence[str]) -> list[str]:
+    """The best translation of each line; an empty line gives an empty line."""
+    return [best[0][0] for best in self.n_best(lines)]
+
+  def n_best(self, lines: Sequence[str]) -> list[list[tuple[str, float]]]:
+    """Translations with their scores, best first, for each line in its place."""
+    flat, offsets = self.vocabularies.source.encode(lines)
+    sentences = [np.append(flat[a:b], EOS) for a, b in itertools.pairwise(offsets)]
+    full = [i for i, sentence in enumerate(sentences) if len(sentence) > 1]
+    found = [[('', 0.0)] for _ in lines]
+    for rows, source in self._batches(sentences, full):
+      tokens, scores = jax.device_get(
+        self._decode(self._variables, source, ids=np.resize(rows, len(source)))
+      )
+      for row, ids, values in zip(rows, tokens, scores, strict=False):
+        texts = self.vocabularies.target.decode(ids)
+        found[row] = list(zip(texts, map(float, values), strict=True))
+    return found
+
+  def _batches(self, sentences: list[np.ndarray], full: list[int]):
+    """Batches of few shapes: lengths are rounded up to a multiple of eight."""
+    order = sorted(full, key=lambda i: len(sentences[i]))
+    start = 0
+    while start < len(order):
+      first = self._width(len(sentences[order[start]]))
+      B = max(1, self._tokens // (first * self.search.beam))
+      rows = [i for i in order[start : start + B] if len(sentences[i]) <= first]
+      # A lone line, as at a prompt, need not pay for a batch's worth of rows.
+      B = 1 if len(order) == 1 else B
+      source = np.full((B, first), PAD, np.int32)
+      for row, i in enumerate(rows):
+        source[row, : len(sentences[i])] = sentences[i]
+      yield rows, source
+      start += len(rows)
+
+  @staticmethod
+  def _width(length: int) -> int:
+    return -(-length // 8) * 8
+
+
+def search_of(options: Mapping) -> Search:
+  """A `Search` from an experiment's section; lists become tuples, to be hashed."""
+  options = dict(options)
+  if 'length' in options:
+    options['length'] = tuple(options['length'])
+  return Search(**options)
