@@ -1,0 +1,89 @@
+"""Devices as a mesh, and which axis of which array lies along which of its axes."""
+
+from collections.abc import Callable
+
+from flax import linen as nn
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+import numpy as np
+
+from seqlab.types import PyTree
+
+AXES = ('data', 'fsdp', 'tensor')
+
+# Logical axis of a parameter -> axis of the mesh.
+RULES = (
+  ('vocab', 'tensor'),
+  ('heads', 'tensor'),
+  ('mlp', 'tensor'),
+  ('embed', 'fsdp'),
+  ('head_dim', None),
+  ('layers', None),
+)
+
+
+def make_mesh(
+  data: int = -1, fsdp: int = 1, tensor: int = 1, devices: int | None = None
+) -> Mesh:
+  """A mesh of devices; one of the three sizes may be -1, for what is left.
+
+  Args:
+    data: parts of a batch, with the parameters replicated.
+    fsdp: parts of a batch, with the parameters sharded.
+    tensor: parts of a layer's heads, hidden units and words.
+    devices: how many to use, the first ones; all if None.
+
+  Raises:
+    ValueError: the sizes do not multiply to the number of devices.
+  """
+  chosen = jax.devices()[:devices]
+  sizes, devices = [data, fsdp, tensor], len(chosen)
+  rest = int(-np.prod(sizes))  # of the other two, where one is -1
+  if sizes.count(-1) == 1 and rest > 0 and devices % rest == 0:
+    sizes[sizes.index(-1)] = devices // rest
+  if min(sizes) < 1 or np.prod(sizes) != devices:
+    raise ValueError(
+      f'mesh (data={data}, fsdp={fsdp}, tensor={tensor}) does not fit '
+      f'{devices} devices: the sizes must multiply to that, and one may be -1'
+    )
+  return jax.make_mesh(
+    tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3, devices=chosen
+  )
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """Rows over the data and fsdp axes."""
+  return NamedSharding(mesh, PartitionSpec(('data', 'fsdp')))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """The same on every device."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def rows_divisor(mesh: Mesh) -> int:
+  """What the rows of a batch must be a multiple of."""
+  return mesh.shape['data'] * mesh.shape['fsdp']
+
+
+def state_shardings(create: Callable[..., PyTree], mesh: Mesh, *args) -> PyTree:
+  """Shardings of what `create` returns, from its parameters' logical axes.
+
+  An axis that the mesh does not divide, and an array with fewer axes than its
+  parameter (Adafactor's factors), is replicated.
+  """
+  abstract = jax.eval_shape(create, *args)
+  specs = nn.get_partition_spec(abstract)
+  shardings = nn.logical_to_mesh_sharding(specs, mesh, RULES)
+
+  def fit(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> NamedSharding:
+    spec = tuple(sharding.spec)
+    if len(spec) > leaf.ndim:
+      return replicated(mesh)
+    fits = (
+      name if name is None or size % mesh.shape[name] == 0 else None
+      for size, name in zip(leaf.shape, spec, strict=False)
+    )
+    return NamedSharding(mesh, PartitionSpec(*fits))
+
+  return jax.tree.map(fit, nn.unbox(abstract), shardings)

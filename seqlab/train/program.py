@@ -1,0 +1,195 @@
+"""The compiled training step of one experiment, on the devices at hand."""
+
+from collections.abc import Callable, Iterable, Mapping
+import dataclasses
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqlab.config import call, check_keys
+from seqlab.tasks.interface import Task
+from seqlab.train.mesh import (
+  batch_sharding,
+  make_mesh,
+  replicated,
+  rows_divisor,
+  state_shardings,
+)
+from seqlab.train.optimizers import make_optimizer, make_schedule
+from seqlab.train.state import TrainState
+from seqlab.train.step import make_train_step
+from seqlab.types import Batch, PyTree, Sums
+
+
+@dataclasses.dataclass
+class CompileCounter:
+  """Counts what XLA compiles in this process, from now on."""
+
+  count: int = 0
+
+  def __post_init__(self):
+    jax.monitoring.register_event_duration_secs_listener(self._listen)
+
+  def _listen(self, event: str, duration: float, **kwargs) -> None:
+    del duration, kwargs
+    self.count += event == '/jax/core/compile/backend_compile_duration'
+
+
+class Program:
+  """Creates the state, compiles the step for every shape, and runs it.
+
+  With `parallel='jit'` arrays are global and sharded over the mesh; the compiler
+  puts the communication in. With `parallel='pmap'` every device holds the whole
+  state and its own rows, and gradients are summed by name.
+
+  Attributes:
+    mesh: of all devices.
+    hyper: the traced hyperparameters, on the devices.
+    abstract: shapes, dtypes and shardings of the state, for restoring it.
+  """
+
+  def __init__(self, config: Mapping, task: Task, steps: int):
+    """`steps` is the length of the run, for schedules that end with it."""
+    self.parallel = config.get('parallel', 'jit')
+    if self.parallel not in ('jit', 'pmap'):
+      raise ValueError(f"parallel is {self.parallel!r}; it may be 'jit' or 'pmap'")
+    self.mesh = call(make_mesh, config.get('mesh', {}), 'mesh')
+    if self.parallel == 'pmap' and self.mesh.shape['data'] != self.mesh.size:
+      raise ValueError("parallel='pmap' replicates: set mesh.fsdp=1 and mesh.tensor=1")
+    check_keys(
+      config['hyper'],
+      ('peak', 'weight_decay', *task.hyper),
+      needed=('peak',),
+      where='hyper.',
+    )
+    self._ema = config.get('ema', 0.0)
+    self._accumulate = config.get('accumulate', 1)
+    schedule = call(
+      make_schedule,
+      config['schedule'],
+      'schedule',
+      steps=steps,
+      width=config['model'].get('width'),
+    )
+    tx = call(
+      make_optimizer, config.get('optimizer', {}), 'optimizer', schedule=schedule
+    )
+    train_step = make_train_step(
+      task,
+      tx,
+      accumulate=self._accumulate,
+      ema=self._ema,
+      axis_name='data' if self.parallel == 'pmap' else None,
+    )
+
+    def step(state, batch, hyper):
+      after, sums = train_step(state, batch, hyper)
+      rate = schedule(state.step, hyper)
+      return after, {**sums, 'learning_rate': (rate, jnp.ones(()))}
+
+    def create(seed):
+      variables = dict(task.init(jax.random.key(seed)))
+      params = variables.pop('params')
+      return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        seed=jnp.asarray(seed, jnp.uint32),
+        params=params,
+        collections=variables,
+        opt_state=tx.init(params),
+        # A copy: donated buffers may not appear twice in the state.
+        ema=jax.tree.map(jnp.copy, params) if self._ema else None,
+      )
+
+    seed = jax.ShapeDtypeStruct((), jnp.uint32)
+    self._create, shardings = create, state_shardings(create, self.mesh, seed)
+    self.abstract = jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+      nn.unbox(jax.eval_shape(create, seed)),
+      shardings,
+    )
+    self._shardings = shardings
+    self._rows, self._everywhere = batch_sharding(self.mesh), replicated(self.mesh)
+    hyper = {k: np.float32(v) for k, v in config['hyper'].items() if v is not None}
+    self._compiled: dict[tuple, Callable] = {}
+    self._local = [d for d in self.mesh.devices.flat if d in jax.local_devices()]
+    if self.parallel == 'jit':
+      self.hyper = jax.device_put(hyper, self._everywhere)
+      self._step = jax.jit(
+        step,
+        in_shardings=(shardings, self._rows, self._everywhere),
+        out_shardings=(shardings, self._everywhere),
+        donate_argnums=0,
+      )
+    else:
+      self.hyper = hyper
+      self._step = jax.pmap(
+        step,
+        axis_name='data',
+        in_axes=(0, 0, None),
+        donate_argnums=0,
+        devices=self._local,
+      )
+
+  def start(self, seed: int) -> TrainState:
+    """A fresh state, sharded as it will stay."""
+    create = jax.jit(lambda s: nn.unbox(self._create(s)), out_shardings=self._shardings)
+    return self.spread(create(np.uint32(seed)))
+
+  def spread(self, state: TrainState) -> TrainState:
+    """A global state as the step wants it: under pmap, a copy for every device."""
+    if self.parallel == 'jit':
+      return state
+    n = len(self._local)
+    copies = jax.tree.map(lambda x: np.broadcast_to(x, (n, *x.shape)), state)
+    return jax.pmap(lambda x: x, devices=self._local)(copies)
+
+  def gather(self, state: TrainState) -> TrainState:
+    """The step's state as a global one, to save or to evaluate."""
+    if self.parallel == 'jit':
+      return state
+    return jax.device_put(jax.tree.map(lambda x: x[0], state), self._shardings)
+
+  def put(self, batch: Batch) -> PyTree:
+    """This host's rows of a batch -> the global batch, on the devices."""
+    if self.parallel == 'jit':
+      return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(self._rows, x), batch
+      )
+    n = len(self._local)
+    return {k: x.reshape(n, -1, *x.shape[1:]) for k, x in batch.items()}
+
+  def check(self, shapes: Iterable[Batch]) -> None:
+    """Raises ValueError if some batch cannot be shared out evenly."""
+    need = rows_divisor(self.mesh) * self._accumulate
+    for batch in shapes:
+      B, S = batch['source'].shape
+      if B % need:
+        raise ValueError(
+          f'a batch of {B} rows of {S} positions cannot be cut into {need} equal '
+          f'parts ({rows_divisor(self.mesh)} devices x {self._accumulate} '
+          f'micro-batches): set batching.rows_multiple={need}'
+        )
+
+  def compile(self, state: TrainState, batch: Batch) -> None:
+    """Compiles the step ahead for batches of this shape (`batch` as from a host)."""
+    n = jax.process_count() if self.parallel == 'jit' else 1
+
+    def local(x):  # a share of the rows stands for this host's part
+      return x[: len(x) // n]
+
+    args = (state, self.put(jax.tree.map(local, batch)), self.hyper)
+    self._compiled[_shape(args[1])] = self._step.lower(*args).compile()
+
+  def step(self, state: TrainState, batch: PyTree) -> tuple[TrainState, Sums]:
+    """One update. The state given is used up; `batch` is from `put`."""
+    run = self._compiled.get(_shape(batch), self._step)
+    state, sums = run(state, batch, self.hyper)
+    if self.parallel == 'pmap':  # every device has the same sums
+      sums = jax.tree.map(lambda x: x[0], sums)
+    return state, sums
+
+
+def _shape(batch: PyTree) -> tuple:
+  return tuple((name, x.shape) for name, x in sorted(batch.items()))

@@ -1,0 +1,159 @@
+"""One update is the same update however many devices share it."""
+
+from flax import linen as nn
+import jax
+import numpy as np
+import pytest
+
+from seqlab.tasks.translation import Translation
+from seqlab.train.program import CompileCounter, Program
+
+
+@pytest.fixture
+def losses(tiny, tmp_path):
+  """(changes to the experiment) -> losses of three updates, and the state after."""
+
+  def run(steps=3, **changes):
+    config = tiny | changes
+    task = Translation(config, tmp_path / 'vocabulary')
+    program = Program(config, task, steps=10)
+    state, found = program.start(0), []
+    for k in range(steps):
+      batch = task.batch('train', k, seed=0)
+      state, sums = program.step(state, program.put(batch))
+      loss, words = jax.device_get(sums['loss'])
+      found.append(float(loss) / float(words))
+    return found, jax.device_get(program.gather(state).params)
+
+  return run
+
+
+@pytest.mark.parametrize(
+  'mesh',
+  [
+    {'data': 2, 'devices': 2},
+    {'data': 8},
+    {'data': 2, 'fsdp': 2, 'tensor': 2},
+  ],
+  ids=lambda mesh: '-'.join(f'{k}{v}' for k, v in mesh.items()),
+)
+def test_a_mesh_changes_no_loss(losses, mesh):
+  one, params = losses()
+  many, others = losses(mesh=mesh)
+  np.testing.assert_allclose(many, one, rtol=1e-5)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), params, others)
+
+
+def test_pmap_takes_the_same_steps_as_jit(losses):
+  hyper = {'peak': 1e-2}  # each device of a pmap drops units of its own
+  one, _ = losses(hyper=hyper)
+  many, _ = losses(hyper=hyper, parallel='pmap', mesh={'data': 8})
+  np.testing.assert_allclose(many, one, rtol=1e-5)
+
+
+def test_pmap_drops_different_units_on_each_device(losses):
+  hyper = {'peak': 1e-2, 'dropout': 0.5}
+  one, _ = losses(1, hyper=hyper)
+  many, _ = losses(1, hyper=hyper, parallel='pmap', mesh={'data': 8})
+  assert one[0] != pytest.approx(many[0], rel=1e-4)
+
+
+def test_micro_batches_change_no_loss(losses):
+  hyper = {'peak': 1e-2}
+  one, _ = losses(hyper=hyper)
+  parts, _ = losses(hyper=hyper, accumulate=4)
+  np.testing.assert_allclose(parts, one, rtol=1e-5)
+
+
+def test_packed_rows_train_as_sentences_do_alone(tiny, tmp_path):
+  """Summed loss and gradients of an epoch, over pairs in rows of their own or not."""
+  config = tiny | {'hyper': {'peak': 1e-2}}
+  sums = {}
+  for kind, more in (('buckets', {}), ('packed', {'max_length': 20})):
+    batching = {'kind': kind, 'tokens': 160} | more
+    task = Translation(config | {'batching': batching}, tmp_path / 'vocabulary')
+    variables = nn.unbox(task.init(jax.random.key(0)))
+
+    @jax.jit
+    def gradients(variables, batch, task=task):
+      def loss(variables):
+        return task.loss(variables, batch, jax.random.key(0), {})[0]
+
+      return jax.value_and_grad(loss)(variables)
+
+    parts = [
+      gradients(variables, task.batch('train', k, seed=0))
+      for k in range(task.steps_per_epoch)
+    ]
+    sums[kind] = jax.tree.map(lambda *x: np.sum(x, axis=0), *parts)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-3),
+    sums['buckets'],
+    sums['packed'],
+  )
+
+
+def test_hyperparameters_are_data(tiny, tmp_path):
+  task = Translation(tiny, tmp_path / 'vocabulary')
+  program = Program(tiny, task, steps=10)
+  batch = program.put(task.batch('train', 0, seed=0))
+  state = program.start(0)
+  program.compile(state, task.batch('train', 0, seed=0))
+  state, _ = program.step(state, batch)
+  compiles = CompileCounter()
+  for name, value in (('peak', 0.5), ('dropout', 0.7), ('label_smoothing', 0.0)):
+    program.hyper = program.hyper | {
+      name: jax.device_put(np.float32(value), program.hyper[name].sharding)
+    }
+    state, _ = program.step(state, batch)
+  assert compiles.count == 0
+
+
+def test_the_moving_average_lags_behind(tiny, tmp_path):
+  config = tiny | {'ema': 0.5}
+  task = Translation(config, tmp_path / 'vocabulary')
+  program = Program(config, task, steps=10)
+  first = program.start(0)
+  before = jax.device_get(first.params)
+  state, _ = program.step(first, program.put(task.batch('train', 0, seed=0)))
+  jax.tree.map(
+    lambda old, new, mean: np.testing.assert_allclose(mean, (old + new) / 2, atol=1e-6),
+    before,
+    jax.device_get(state.params),
+    jax.device_get(state.averaged['params']),
+  )
+
+
+def test_fsdp_and_tensor_axes_shard_the_parameters(tiny, tmp_path):
+  config = tiny | {'mesh': {'data': 1, 'fsdp': 2, 'tensor': 4}}
+  config['model'] = config['model'] | {'heads': 4}
+  task = Translation(config, tmp_path / 'vocabulary')
+  state = Program(config, task, steps=10).start(0)
+  query = state.params['encoder']['self_attention']['query']['kernel']
+  assert query.shape == (1, 16, 4, 4)  # [layers, D, H, K]
+  assert query.addressable_shards[0].data.shape == (1, 8, 1, 4)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'parallel': 'pmpa'}, "may be 'jit' or 'pmap'"),
+    ({'parallel': 'pmap', 'mesh': {'data': 2, 'fsdp': 4}}, r'mesh\.fsdp=1'),
+    ({'mesh': {'data': 3}}, 'does not fit 8 devices'),
+    ({'hyper': {'peak': 1.0, 'dropuot': 0.1}}, "did you mean 'dropout'"),
+    ({'hyper': {}}, r'sets no hyper\.peak'),
+  ],
+)
+def test_what_is_wrong_is_said(tiny, tmp_path, changes, message):
+  config = tiny | changes
+  task = Translation(config, tmp_path / 'vocabulary')
+  with pytest.raises(ValueError, match=message):
+    Program(config, task, steps=10)
+
+
+def test_rows_must_be_shared_out_evenly(tiny, tmp_path):
+  config = tiny | {'accumulate': 3}
+  task = Translation(config, tmp_path / 'vocabulary')
+  program = Program(config, task, steps=10)
+  with pytest.raises(ValueError, match=r'set batching\.rows_multiple=3'):
+    program.check(task.shapes())
