@@ -1,0 +1,168 @@
+"""`seqlab bench`: how fast the feed, training, decoding and start-up are.
+
+Everything is measured in one run on one machine, so that ratios mean something;
+seconds are the best of several tries, for what disturbs a run only adds to it.
+"""
+
+from collections.abc import Callable
+import datetime
+import json
+import os
+from pathlib import Path
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from seqlab.config import resolve
+from seqlab.data.loader import feed
+from seqlab.experiment import load_experiment
+from seqlab.tasks.translation import Translation
+from seqlab.tasks.translator import Search, Translator
+from seqlab.train.device import peak_flops
+from seqlab.train.program import Program
+
+Row = dict[str, Any]  # what was measured: name, value, unit, note
+
+
+def bench(experiment: str, *, output: str, only: str | None = None) -> list[Row]:
+  """Measures an experiment's speed, prints a table and writes JSON.
+
+  Args:
+    experiment: a file, and maybe arguments for it.
+    output: where the JSON goes.
+    only: 'feed', 'train', 'decode' or 'start'; everything if None.
+
+  Returns:
+    The rows of the table.
+  """
+  parts: dict[str, Callable[[dict, Translation], list[Row]]] = {
+    'feed': _feed,
+    'train': _train,
+    'decode': _decode,
+    'start': lambda config, task: _start(experiment),
+  }
+  config = load_experiment(experiment)
+  rows: list[Row] = []
+  with tempfile.TemporaryDirectory() as folder:
+    task = resolve(config['task'])(config, Path(folder) / 'vocabulary')
+    for name in [only] if only else parts:
+      rows += parts[name](config, task)
+  about = {
+    'experiment': experiment,
+    'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+    'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
+    'cores': os.cpu_count(),
+    'jax': jax.__version__,
+    'rows': rows,
+  }
+  Path(output).write_text(json.dumps(about, indent=2) + '\n', 'utf-8')
+  table = Table(
+    'what', 'value', 'unit', 'how', title=f'{experiment}, {about["device"]}'
+  )
+  for row in rows:
+    table.add_row(row['name'], f'{row["value"]:,.4g}', row['unit'], row['note'])
+  Console().print(table)
+  print(f'the same as JSON: {output}')
+  return rows
+
+
+def _row(name: str, value: float, unit: str, note: str = '') -> Row:
+  return {'name': name, 'value': value, 'unit': unit, 'note': note}
+
+
+def _feed(config: dict, task: Translation) -> list[Row]:
+  """Batches a second with the model left out."""
+  steps = min(max(200, task.steps_per_epoch), 2_000)
+  task.batch('train', 0, seed=0)  # the plan of the first epoch
+  rates = []
+  for _ in range(3):
+    started, words = time.perf_counter(), 0
+    for batch in feed(lambda k: task.batch('train', k, seed=0), 0, steps):
+      words += np.count_nonzero(batch['target'])
+    seconds = time.perf_counter() - started
+    rates.append((steps / seconds, words / seconds))
+  batches, words = max(rates)
+  note = f'{steps} batches, shuffled, {config["batching"]["tokens"]} tokens each'
+  return [
+    _row('feed', batches, 'batches/s', note),
+    _row('feed', words, 'target tokens/s', note),
+  ]
+
+
+def _train(config: dict, task: Translation) -> list[Row]:
+  """Target tokens a second and share of the peak, over every shape."""
+  program = Program(config, task, steps=1_000)
+  state = program.start(0)
+  batches: dict[tuple, Any] = {}
+  for k in range(task.steps_per_epoch):
+    batch = task.batch('train', k, seed=0)
+    batches.setdefault(batch['source'].shape + batch['target'].shape, batch)
+  words = flops = seconds = 0.0
+  started = time.perf_counter()
+  for batch in batches.values():
+    program.compile(state, batch)
+  compiling = time.perf_counter() - started
+  for batch in batches.values():
+    placed, best = program.put(batch), float('inf')
+    for _ in range(4):
+      started = time.perf_counter()
+      state, sums = program.step(state, placed)
+      jax.block_until_ready(sums)
+      best = min(best, time.perf_counter() - started)
+    words += np.count_nonzero(batch['target'])
+    flops += task.flops(batch)
+    seconds += best
+  note = f'{len(batches)} shapes, one batch of each, best of 4'
+  rows = [
+    _row('train', words / seconds, 'target tokens/s', note),
+    _row('train', flops / seconds / 1e9, 'model GFLOP/s', '6 per weight and token'),
+    _row('compile', compiling, 's', f'{len(batches)} shapes; cached ones cost less'),
+  ]
+  if peak := peak_flops():
+    share = 100 * flops / seconds / peak
+    rows.append(_row('train', share, '% of peak', f'peak {peak / 1e9:,.0f} GFLOP/s'))
+  return rows
+
+
+def _decode(config: dict, task: Translation) -> list[Row]:
+  """Sentences and tokens a second. Weights are fresh, so outputs run to the limit."""
+  split = next(iter(config['evals'].values()))['split']
+  lines = task.corpus.read(split)[0][:256]
+  variables = Program(config, task, steps=1).start(0)
+  rows = []
+  for beam in (1, 5):
+    search = Search(beam=beam)
+    translator = Translator(task.model, variables.variables, task.vocabularies, search)
+    translator.translate(lines)  # compiles
+    started = time.perf_counter()
+    outputs = translator.translate(lines)
+    seconds = time.perf_counter() - started
+    _, offsets = task.vocabularies.target.encode(outputs)
+    note = f'{len(lines)} sentences of {split}, untrained'
+    rows.append(_row(f'decode, beam {beam}', len(lines) / seconds, 'sentences/s', note))
+    rows.append(_row(f'decode, beam {beam}', offsets[-1] / seconds, 'tokens/s', note))
+  return rows
+
+
+def _start(experiment: str) -> list[Row]:
+  """Seconds from the command to the end of the first step, cold and warm."""
+  rows = []
+  with tempfile.TemporaryDirectory() as cache:
+    environment = os.environ | {'SEQLAB_CACHE': cache}
+    for name in ('cold', 'warm'):
+      with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, '-m', 'seqlab.cli', 'train', experiment]
+        command += ['--workdir', folder, '--config.steps=1']
+        started = time.perf_counter()
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        seconds = time.perf_counter() - started
+      note = 'empty caches' if name == 'cold' else 'compilations and data in the cache'
+      rows.append(_row(f'command to first step, {name}', seconds, 's', note))
+  return rows

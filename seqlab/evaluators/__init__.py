@@ -1,0 +1,1 @@
+"""What is measured during training, one evaluator a file."""

@@ -1,0 +1,47 @@
+"""How well the next word is foreseen when the words before it are given."""
+
+from collections.abc import Iterator
+import math
+
+import jax
+from jax.sharding import NamedSharding
+
+from seqlab.evaluators.resident import Resident, total
+from seqlab.tasks.translation import Translation
+from seqlab.types import Variables
+
+
+class Evaluator:
+  """Cross-entropy (nats), perplexity and accuracy per target piece."""
+
+  samples: tuple[str, ...] = ()
+
+  def __init__(
+    self,
+    task: Translation,
+    sharding: NamedSharding,
+    *,
+    split: str,
+    tokens: int = 8192,
+    shapes: int = 2,
+  ):
+    """Puts the split on the devices; `tokens` bounds the positions in a batch."""
+    rng = jax.random.key(0)  # of dropout, which no hyperparameter turns on here
+
+    def sums(variables, batch):
+      _, (sums, _) = task.loss(variables, batch, rng, {})
+      return {name: sums[name] for name in ('nll', 'accuracy')}
+
+    self._resident = Resident(task, split, sharding, sums, tokens=tokens, shapes=shapes)
+
+  def compile(self, variables: Variables) -> None:
+    """Compiles every shape."""
+    self._resident.compile(variables)
+
+  def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
+    """Yields nll, perplexity and accuracy of the split."""
+    sums = total(self._resident.run(variables))
+    nll, words = (float(x) for x in sums['nll'])
+    yield 'nll', nll / words
+    yield 'perplexity', math.exp(min(nll / words, 700.0))
+    yield 'accuracy', float(sums['accuracy'][0]) / words

@@ -1,0 +1,96 @@
+"""A split that lies on the devices, in a few shapes, ready to be evaluated."""
+
+from collections.abc import Callable
+
+import jax
+from jax.sharding import NamedSharding
+import numpy as np
+
+from seqlab.data.pairs import PairBatches
+from seqlab.tasks.translation import Translation
+from seqlab.types import PyTree, Variables
+
+
+class Resident:
+  """Batches of one split on the devices, and a function compiled for each shape.
+
+  Attributes:
+    lines: sentences in the split.
+    rows: for each batch, the corpus's line number of each row, -1 for no line.
+  """
+
+  def __init__(
+    self,
+    task: Translation,
+    split: str,
+    sharding: NamedSharding,
+    function: Callable[[Variables, PyTree], PyTree],
+    *,
+    tokens: int,
+    shapes: int,
+  ):
+    """Puts the split on the devices.
+
+    Args:
+      task: gives the token stores.
+      split: its name.
+      sharding: of a batch's rows.
+      function: (variables, batch) -> sums over the batch; gets compiled.
+      tokens: positions in a batch, at most.
+      shapes: number of shapes.
+    """
+    source, target = task.stores(split)
+    self.lines = len(source)
+    longest = int(max(source.lengths.max(), target.lengths.max()))
+    batches = PairBatches(
+      source,
+      target,
+      tokens=max(tokens, longest * sharding.num_devices),
+      shapes=shapes,
+      max_length=longest,
+      rows_multiple=sharding.num_devices,
+      shuffle=False,
+    )
+    steps = range(batches.steps_per_epoch)
+    self.rows = [batches.rows(k) for k in steps]
+    here, n = jax.process_index(), jax.process_count()
+
+    def put(k: int) -> PyTree:
+      B = len(self.rows[k])
+      part = slice(B * here // n, B * (here + 1) // n)
+      batch = batches.batch(k, seed=0, rows=part)
+      return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(sharding, x), batch
+      )
+
+    self.batches = [put(k) for k in steps]
+    if sum(int((rows >= 0).sum()) for rows in self.rows) != self.lines:
+      raise AssertionError(f'{split}: the batches do not hold its {self.lines} lines')
+    self._function = jax.jit(function)
+    self._compiled: dict[tuple, Callable] = {}
+
+  def compile(self, variables: Variables) -> None:
+    """Compiles the function for every shape."""
+    for batch in self.batches:
+      shape = batch['source'].shape + batch['target'].shape
+      if shape not in self._compiled:
+        self._compiled[shape] = self._function.lower(variables, batch).compile()
+
+  def run(self, variables: Variables) -> list[PyTree]:
+    """What the function returns for every batch, fetched once all are done."""
+    self.compile(variables)
+    out = [
+      self._compiled[b['source'].shape + b['target'].shape](variables, b)
+      for b in self.batches
+    ]
+    return jax.device_get(out)
+
+
+def total(sums: list[PyTree]) -> PyTree:
+  """Adds up what `Resident.run` returned, in float64 or int64."""
+
+  def add(*xs: np.ndarray) -> np.ndarray:
+    wide = np.int64 if np.issubdtype(xs[0].dtype, np.integer) else np.float64
+    return np.sum([np.asarray(x, wide) for x in xs], axis=0)
+
+  return jax.tree.map(add, *sums)
