@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 import sys
 
-_REFUSALS = (ValueError, FileNotFoundError, FloatingPointError, OSError)
+_REFUSALS = (ValueError, FloatingPointError, OSError, RuntimeError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,6 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   What the user can mend ends in one line on stderr and status 1, without a
   traceback; set SEQLAB_TRACEBACK=1 to see it all the same.
   """
+  if hasattr(sys.stdout, 'reconfigure'):  # whatever the locale, text is UTF-8
+    sys.stdout.reconfigure(encoding='utf-8')
   args, rest = _parser().parse_known_args(argv)
   if rest and args.verb != 'train':
     _parser().error(f'unrecognized arguments: {" ".join(rest)}')
@@ -69,7 +71,7 @@ def translate(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
   translate(
     args.run_folder,
-    sys.stdin,
+    sys.stdin.buffer,
     sys.stdout,
     average=args.average,
     choose=args.choose,

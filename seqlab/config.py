@@ -87,6 +87,29 @@ def resolve(name: str) -> Any:
   return getattr(module, attribute)
 
 
+# What an experiment may set at its top level besides its task's sections, and what
+# holds if it does not.
+DEFAULTS = {
+  'parallel': 'jit',  # or 'pmap': replicated data parallel
+  'accumulate': 1,  # micro-batches an update
+  'ema': 0.0,  # decay of the parameters' moving average; 0 keeps none
+  'minutes': None,  # of training, at most
+  'patience': None,  # evaluations without a new best before the run ends
+  'keep_best': None,  # a metric, such as 'valid/piece_bleu'
+  'keep_best_n': 1,
+  'best_is': 'max',
+  'keep_latest': 2,
+  'save_every': None,  # a duration; by default, whenever something is evaluated
+}
+NEEDED = ('task', 'seed', 'steps', 'hyper', 'schedule')
+SECTIONS = ('optimizer', 'mesh', 'evals')  # that may be left out
+
+
+def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+  """The experiment with all that it leaves to be chosen here."""
+  return {**DEFAULTS, **{section: {} for section in SECTIONS}, **config}
+
+
 def check_keys(
   found: Iterable[str],
   known: Iterable[str],

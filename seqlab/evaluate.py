@@ -11,10 +11,11 @@ import json
 from pathlib import Path
 import sys
 import time
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from flax import linen as nn
 import jax
+from jax.sharding import SingleDeviceSharding
 from rich.console import Console
 import sacrebleu
 
@@ -44,16 +45,26 @@ def load(
   """
   folder = RunFolder.open(run)
   config = folder.config
+  if not (folder.vocabulary / 'vocabularies.json').is_file():
+    raise FileNotFoundError(f'{run} has no vocabulary yet; train first')
   task = resolve(config['task'])(config, folder.vocabulary)
-  abstract = nn.unbox(jax.eval_shape(task.init, jax.random.key(0)))
+  here = SingleDeviceSharding(jax.devices()[0])  # whatever the training ran on
+  variables = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
+    dict(nn.unbox(jax.eval_shape(lambda: task.init(jax.random.key(0))))),
+  )
+  params = 'ema' if config.get('ema') else 'params'
+  part = {params: variables.pop('params'), 'collections': variables}
   checkpoints = Checkpoints(
     folder.checkpoints,
     keep_best=config.get('keep_best'),
     best_mode=config.get('best_is', 'max'),
+    read_only=True,
+    say=lambda text: print(text, file=sys.stderr),
   )
-  steps = checkpoints.choose(average, by=choose)
-  variables = checkpoints.average(steps, abstract)
-  return folder, task, jax.device_put(variables), steps
+  steps, mean = checkpoints.average(average, part, by=choose)
+  checkpoints.close()
+  return folder, task, {'params': mean[params], **mean['collections']}, steps
 
 
 def evaluate(
@@ -84,19 +95,18 @@ def evaluate(
   """
   folder, task, variables, steps = load(run, average=average, choose=choose)
   source, reference = task.corpus.read(split)
-  search = search_of(options)
-  translator = Translator(task.model, variables, task.vocabularies, search)
+  translator = _translator(task, variables, options)
+  search = translator.search
   started = time.perf_counter()
   hypotheses = translator.translate(source)
   seconds = time.perf_counter() - started
-  if len(hypotheses) != len(reference):
-    raise AssertionError(f'{len(hypotheses)} outputs for {len(reference)} lines')
   if output:
     Path(output).write_text(''.join(f'{line}\n' for line in hypotheses), 'utf-8')
 
   result = {
     'split': split,
     'lines': len(hypotheses),
+    'skipped': task.corpus.skipped.get(split, 0),
     'scores': scores(hypotheses, reference, task.corpus.convention),
     'steps': steps,
     'search': {k: v for k, v in vars(search).items() if v is not None},
@@ -110,10 +120,25 @@ def evaluate(
   return result
 
 
+def _translator(
+  task: Translation, variables: Variables, options: Mapping[str, Any]
+) -> Translator:
+  return Translator(
+    task.model,
+    variables,
+    task.vocabularies,
+    search_of(options),
+    reverse_source=task.reverse_source,
+  )
+
+
 def scores(
   hypotheses: list[str], reference: list[str], convention: str
 ) -> list[dict[str, Any]]:
   """BLEU by the corpus's convention and by the standard one, and chrF.
+
+  Where the convention is 'none' the text is tokenised already, and the standard
+  tokeniser finds it so: its number is not comparable with one of raw text.
 
   Args:
     hypotheses: detokenised outputs.
@@ -127,7 +152,10 @@ def scores(
   for tokenizer in dict.fromkeys((convention, '13a')):
     metric = sacrebleu.BLEU(tokenize=tokenizer, force=True)
     score = metric.corpus_score(hypotheses, [reference])
-    found.append((f'bleu ({tokenizer})', score, metric.get_signature()))
+    name = f'bleu ({tokenizer})'
+    if convention == 'none' and tokenizer != 'none':
+      name = f'bleu ({tokenizer}, of tokens)'
+    found.append((name, score, metric.get_signature()))
   metric = sacrebleu.CHRF()
   found.append(
     ('chrF', metric.corpus_score(hypotheses, [reference]), metric.get_signature())
@@ -149,14 +177,16 @@ def _print(result: Mapping[str, Any]) -> None:
     f'{result["split"]}: {result["lines"]:,} lines in {result["seconds"]} s, beam '
     f'{result["search"]["beam"]}, checkpoints of steps {result["steps"]}'
   )
+  if result['skipped']:
+    console.print(f"  {result['skipped']:,} lines left out: corpus.empty='skip'")
   for score in result['scores']:
-    console.print(f'  {score["name"]:14s} {score["score"]:6.2f}   {score["signature"]}')
-    console.print(f'{"":24s}{score["text"]}', style='dim')
+    console.print(f'  {score["name"]:22s} {score["score"]:6.2f}   {score["signature"]}')
+    console.print(f'{"":32s}{score["text"]}', style='dim')
 
 
 def translate(
   run: str,
-  lines: TextIO,
+  lines: BinaryIO,
   out: TextIO,
   *,
   average: int = 1,
@@ -168,22 +198,25 @@ def translate(
 
   Args:
     run: the run's folder.
-    lines: source sentences.
+    lines: source sentences in UTF-8, ending at \\n; empty ones give empty ones.
     out: where translations go; with `n_best` > 1, as `line ||| text ||| score`.
     average: how many checkpoints to average.
     choose: 'last' or 'best'.
     options: of the search, see `tasks.translator.Search`.
     n_best: translations of each line; at most the beam.
+
+  Raises:
+    ValueError: a line is not UTF-8, or the beam is too narrow for `n_best`.
   """
   _, task, variables, _ = load(run, average=average, choose=choose)
-  search = search_of(options)
-  if n_best > search.beam:
-    raise ValueError(f'a beam of {search.beam} has no {n_best} best: raise --beam')
-  translator = Translator(task.model, variables, task.vocabularies, search)
+  translator = _translator(task, variables, options)
+  beam = translator.search.beam
+  if n_best > beam:
+    raise ValueError(f'a beam of {beam} has no {n_best} best: raise --beam')
   prompt = lines.isatty()
   count = 0
   for chunk in _chunks(lines, 1 if prompt else _CHUNK, prompt):
-    for found in translator.n_best(chunk):
+    for found in translator.n_best(chunk, first=count):
       if n_best == 1:
         print(found[0][0], file=out)
       for text, score in found[:n_best] if n_best > 1 else ():
@@ -192,15 +225,21 @@ def translate(
     out.flush()
 
 
-def _chunks(lines: TextIO, size: int, prompt: bool) -> Iterator[list[str]]:
+def _chunks(lines: BinaryIO, size: int, prompt: bool) -> Iterator[list[str]]:
   def read() -> Iterator[str]:
-    while True:
+    for number in itertools.count(1):
       if prompt:
         print('> ', end='', file=sys.stderr, flush=True)
       line = lines.readline()
       if not line:
         return
-      yield line.rstrip('\n').rstrip('\r')
+      try:
+        yield line.decode('utf-8').removesuffix('\n').removesuffix('\r')
+      except UnicodeDecodeError as error:
+        raise ValueError(
+          f'line {number:,} of the input is not UTF-8 at its byte {error.start:,}; '
+          f'convert it, as in `iconv -f latin1 -t utf-8`'
+        ) from None
 
   stream = read()
   while chunk := list(itertools.islice(stream, size)):

@@ -10,7 +10,7 @@ from ml_collections import config_dict
 from rich.console import Console
 from rich.table import Column, Table
 
-from seqlab.config import steps_of, suggest
+from seqlab.config import DEFAULTS, steps_of, suggest
 
 
 def load_experiment(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -31,6 +31,10 @@ def load_experiment(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
   """
   path, _, arg = name.partition(':')
   config = _module(Path(path)).get_config(*([arg] if arg else []))
+  with config.unlocked():
+    for key, value in DEFAULTS.items():
+      if key not in config:
+        config[key] = value
   for override in overrides:
     _override(config, override, path)
   return config.to_dict()

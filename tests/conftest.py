@@ -1,24 +1,80 @@
-"""Eight pretended CPU devices, and a cache of the session's own, for every test."""
+"""Eight pretended CPU devices, caches of the session's own, and one small run."""
 
 import os
 
 # Where there is a GPU the tests still run on the CPU, unless told otherwise.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
-import jax  # noqa: E402
+import jax
 
 jax.config.update('jax_num_cpu_devices', 8)
 
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 
 @pytest.fixture(autouse=True, scope='session')
 def _session_cache(tmp_path_factory):
-  """Nothing is read from the user's cache, and nothing is left in it.
-
-  XLA's persistent cache stays off: its files are not written atomically, so that a
-  test run that was killed would leave one that warns in every run after it.
-  """
+  """Nothing is read from the user's cache, and nothing is left in it."""
+  cache = tmp_path_factory.mktemp('cache')
+  # What one test compiled, the next need not; a new folder for every session, since
+  # a session that was killed may leave half an entry.
+  jax.config.update('jax_compilation_cache_dir', str(cache / 'xla'))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
   with pytest.MonkeyPatch.context() as patch:
-    patch.setenv('SEQLAB_CACHE', str(tmp_path_factory.mktemp('cache')))
+    patch.setenv('SEQLAB_CACHE', str(cache))
     yield
+
+
+def _write(path, lines):
+  path.write_text(''.join(f'{line}\n' for line in lines), 'utf-8')
+
+
+@pytest.fixture(scope='session')
+def corpus_files(tmp_path_factory):
+  """Three splits of two text files each; the target is the source reversed."""
+  folder = tmp_path_factory.mktemp('corpus')
+  random = np.random.default_rng(0)
+  files = {}
+  for split, pairs in (('train', 160), ('valid', 21), ('test', 13)):
+    lines = [
+      [f'w{i}' for i in random.integers(0, 12, random.integers(1, 9))]
+      for _ in range(pairs)
+    ]
+    _write(folder / f'{split}.en', [' '.join(words) for words in lines])
+    _write(folder / f'{split}.de', [' '.join(words[::-1]) for words in lines])
+    files[split] = [str(folder / f'{split}.en'), str(folder / f'{split}.de')]
+  return files
+
+
+@pytest.fixture(scope='session')
+def tiny(corpus_files):
+  """The smallest experiment that is whole, on one device: words to put in reverse."""
+  return {
+    'task': 'tasks.translation:Translation',
+    'seed': 0,
+    'steps': 12,
+    'corpus': {'source': 'en', 'target': 'de', 'files': corpus_files},
+    'vocabulary': {'kind': 'word', 'size': 100, 'shared': True},
+    'batching': {'kind': 'buckets', 'tokens': 160, 'shapes': 2},
+    'model_name': 'models.transformer:Transformer',
+    'model': {'width': 16, 'mlp_width': 32, 'heads': 2, 'layers': 1},
+    'hyper': {'peak': 1e-2, 'dropout': 0.1, 'label_smoothing': 0.1},
+    'schedule': {'kind': 'constant', 'warmup': 4},
+    'optimizer': {'kind': 'adam'},
+    'mesh': {'data': 1, 'devices': 1},
+    'evals': {
+      'valid': {'type': 'translation', 'split': 'valid', 'every': 4, 'beam': 1}
+    },
+    'keep_best': 'valid/piece_bleu',
+  }
+
+
+@pytest.fixture(scope='session')
+def finished(tiny, tmp_path_factory):
+  """The folder of a run of `tiny` that nothing disturbed; not to be changed."""
+  from seqlab.train.loop import train
+
+  folder = tmp_path_factory.mktemp('finished')
+  train(tiny, folder)
+  return folder

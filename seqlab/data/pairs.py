@@ -193,7 +193,7 @@ class PairBatches:
     source, target = stores
     batch = {'source': source.gather(chosen, S), 'target': target.gather(chosen, T)}
     if self.reverse_source:
-      batch['source'] = _reverse(batch['source'])
+      batch['source'] = reverse_words(batch['source'])
     return batch
 
   def _packed_batch(self, stores: Stores, chosen: np.ndarray, S: int, T: int) -> Batch:
@@ -228,7 +228,7 @@ class PairBatches:
     return batch
 
 
-def _reverse(ids: np.ndarray) -> np.ndarray:
+def reverse_words(ids: np.ndarray) -> np.ndarray:
   """[B, L]: the words of each row from last to first, EOS and PAD where they are."""
   words = (ids != PAD).sum(axis=1)[:, None] - 1  # without EOS
   column = np.arange(ids.shape[1])

@@ -29,6 +29,7 @@ _MANY = 200_000  # lines from which processes are worth their start
 
 class _Corpus(Protocol):
   name: str
+  skipped: dict[str, int]
 
   def read(self, split: str) -> tuple[list[str], list[str]]: ...
 
@@ -165,6 +166,8 @@ def encode_corpus(
 ) -> tuple[TokenStore, TokenStore]:
   """Both sides of one split as ids, from the cache if they are there.
 
+  `corpus.skipped` says afterwards how many pairs were left out, either way.
+
   Args:
     corpus: gives the text and its fingerprint.
     split: name of the split.
@@ -196,7 +199,9 @@ def encode_corpus(
       encode(lines, v, sampling=sampling, seed=seed, workers=workers, label=label)
       for lines, v in sides
     ]
-    _publish(folder, stores, about)
+    _publish(folder, stores, {**about, 'skipped': corpus.skipped.get(split, 0)})
+  about = json.loads((folder / 'about.json').read_text('utf-8'))
+  corpus.skipped[split] = about.get('skipped', 0)
   return TokenStore.open(folder, 'source'), TokenStore.open(folder, 'target')
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import jax
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 
 from seqlab.data.pairs import PairBatches
@@ -50,6 +50,7 @@ class Resident:
       max_length=longest,
       rows_multiple=sharding.num_devices,
       shuffle=False,
+      reverse_source=task.reverse_source,
     )
     steps = range(batches.steps_per_epoch)
     self.rows = [batches.rows(k) for k in steps]
@@ -66,7 +67,8 @@ class Resident:
     self.batches = [put(k) for k in steps]
     if sum(int((rows >= 0).sum()) for rows in self.rows) != self.lines:
       raise AssertionError(f'{split}: the batches do not hold its {self.lines} lines')
-    self._function = jax.jit(function)
+    everywhere = NamedSharding(sharding.mesh, PartitionSpec())
+    self._function = jax.jit(function, out_shardings=everywhere)
     self._compiled: dict[tuple, Callable] = {}
 
   def compile(self, variables: Variables) -> None:

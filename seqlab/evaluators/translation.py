@@ -49,7 +49,7 @@ class Evaluator:
       show: sentences to keep as samples.
       **search: of `tasks.translator.Search`: beam, alpha, ...
     """
-    search = search_of(search)
+    search = search_of(search, 'evals')
     self._task, self._split, self._show = task, split, show
     self.samples: list[str] = []
 

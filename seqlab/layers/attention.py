@@ -143,8 +143,9 @@ class MultiHeadAttention(nn.Module):
         query, key, value, mask=mask, implementation=self.implementation
       )
     else:  # the fused function has no place for dropout
-      scores = jnp.einsum('blhk,bshk->bhls', query, key) * query.shape[-1] ** -0.5
-      scores = scores.astype(jnp.float32)
+      scores = query.shape[-1] ** -0.5 * jnp.einsum(
+        'blhk,bshk->bhls', query, key, preferred_element_type=jnp.float32
+      )
       if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
       weights = self.drop(jax.nn.softmax(scores).astype(self.dtype), dropout)

@@ -43,8 +43,8 @@ def cross_entropy(
   """Σ w [(1 - ε) (-log p(y)) + ε mean_v(-log p(v))], with p = softmax(hidden tableᵀ).
 
   Szegedy et al., "Rethinking the Inception Architecture", 2016, section 7,
-  https://arxiv.org/abs/1512.00567. No one-hot vectors are built: the gradient
-  is softmax, less a row of the table per word, less the table's mean.
+  https://arxiv.org/abs/1512.00567. No one-hot vectors are stored. Matrix
+  products are in the dtype of `hidden`, all sums in float32.
 
   Args:
     hidden: [B, T, D] states, of any float dtype; the softmax is in float32.
@@ -79,14 +79,15 @@ def _chunk(
   hidden: Array, table: Array, labels: Array, weights: Array, smoothing: Array
 ) -> tuple[tuple[Array, Array, Array], Callable[[], tuple[Array, Array]]]:
   """Sums of one chunk [B, t, ...], and what computes its gradients."""
-  z = jnp.einsum('btd,vd->btv', hidden, table.astype(hidden.dtype))
-  z = z.astype(jnp.float32)
+  table, V = table.astype(hidden.dtype), table.shape[0]
+  z = jnp.einsum('btd,vd->btv', hidden, table, preferred_element_type=jnp.float32)
   largest = z.max(axis=-1)  # [B, t]
   e = jnp.exp(z - largest[..., None])
   total = e.sum(axis=-1)
   log_total = largest + jnp.log(total)
   z_label = jnp.take_along_axis(z, labels[..., None], axis=-1)[..., 0]
-  mean_row = table.mean(axis=0)  # [D]; the mean logit needs no pass over V
+  # The mean logit needs no pass over V.
+  mean_row = table.astype(jnp.float32).mean(axis=0)  # [D]
   z_mean = hidden.astype(jnp.float32) @ mean_row
 
   nll = weights * (log_total - z_label)
@@ -94,20 +95,13 @@ def _chunk(
   correct = weights * (z_label >= largest)
 
   def gradients() -> tuple[Array, Array]:
-    h, rows = hidden.astype(jnp.float32), table[labels]  # [B, t, D]
-    cast = e.astype(hidden.dtype)
-    pull = jnp.einsum('btv,vd->btd', cast, table.astype(hidden.dtype))
-    pull = pull.astype(jnp.float32) / total[..., None]
-    pull = pull - (1 - smoothing) * rows - smoothing * mean_row
-    d_hidden = weights[..., None] * pull
-    scaled = h * (weights / total)[..., None]
-    d_table = jnp.einsum(
-      'btv,btd->vd', cast, scaled.astype(hidden.dtype), preferred_element_type='float32'
-    )
-    weighted = h * weights[..., None]
-    d_table = d_table.at[labels].add(-(1 - smoothing) * weighted)
-    d_table = d_table - smoothing / table.shape[0] * weighted.sum((0, 1))
-    return d_hidden.astype(hidden.dtype), d_table.astype(table.dtype)
+    # Subtracted in float32: where p(y) is near 1 there is little left of it.
+    here = jnp.arange(V) == labels[..., None]  # fuses; never stored
+    d_z = e / total[..., None] - jnp.where(here, 1 - smoothing, 0) - smoothing / V
+    d_z = (weights[..., None] * d_z).astype(hidden.dtype)  # [B, t, V]
+    d_hidden = jnp.einsum('btv,vd->btd', d_z, table)
+    d_table = jnp.einsum('btv,btd->vd', d_z, hidden, preferred_element_type=jnp.float32)
+    return d_hidden, d_table
 
   return (loss.sum(), nll.sum(), correct.sum()), gradients
 

@@ -99,7 +99,12 @@ class Transformer(nn.Module):
     hidden, table = self.features(
       source, target, train=train, hyper=hyper, packing=packing
     )
-    return jnp.einsum('btd,vd->btv', hidden, table.astype(hidden.dtype))
+    return jnp.einsum(
+      'btd,vd->btv',
+      hidden,
+      table.astype(hidden.dtype),
+      preferred_element_type=jnp.float32,
+    )
 
   def features(
     self,
@@ -161,12 +166,15 @@ class Transformer(nn.Module):
       )
       after.append(past)
     x, table = self._output(x[:, 0])  # [N, D]
-    return tuple(after), jnp.dot(x, table.T.astype(x.dtype))  # [N, V]
+    logits = jnp.einsum(
+      'nd,vd->nv', x, table.astype(x.dtype), preferred_element_type=jnp.float32
+    )
+    return tuple(after), logits  # [N, V]
 
   @property
   def _dtype(self) -> jnp.dtype:
     if self.dtype == 'auto':
-      return jnp.float32 if jax.default_backend() == 'cpu' else jnp.bfloat16
+      return jnp.bfloat16 if _has_bfloat16() else jnp.float32
     return jnp.dtype(self.dtype)
 
   @property
@@ -245,6 +253,13 @@ class Transformer(nn.Module):
     x = self.decoder_norm(x) if self.norm == 'pre' else x  # [B, T, D]
     last = self.output_embedding if self.tie == 'none' else self.target_embedding
     return x, last.table  # [V, D]
+
+
+def _has_bfloat16() -> bool:
+  """Whether matrix products in bfloat16 are fast here: TPUs, GPUs since Ampere."""
+  if jax.default_backend() == 'gpu':
+    return float(getattr(jax.devices()[0], 'compute_capability', 0)) >= 8
+  return jax.default_backend() == 'tpu'
 
 
 def _rates(hyper: Mapping[str, Array] | None) -> Rates:

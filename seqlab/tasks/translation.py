@@ -30,6 +30,7 @@ class Translation:
     steps_per_epoch: updates in which each training pair is seen once.
     report: of the training data: pairs, too_long, padding_waste, ...
     sections: of the experiment, that are read here.
+    reverse_source: whether sources are read from their end.
   """
 
   sections = ('corpus', 'vocabulary', 'batching', 'model_name', 'model')
@@ -51,12 +52,12 @@ class Translation:
     self.corpus = call(open_corpus, config['corpus'], 'corpus')
     options = dict(config['vocabulary'])
     if (vocabulary / 'vocabularies.json').exists():
-      self.vocabularies = Vocabularies.load(vocabulary)
+      self.vocabularies = Vocabularies.load(vocabulary, options)
     else:
       self.vocabularies = call(
         build_vocabularies, options, 'vocabulary', corpus=self.corpus
       )
-      self.vocabularies.save(vocabulary)
+      self.vocabularies.save(vocabulary, options)
     self.model = call(
       resolve(config['model_name']),
       config['model'],
@@ -65,6 +66,7 @@ class Translation:
       target_size=self.vocabularies.target.size,
     )
     self._batching = dict(config['batching'])
+    self.reverse_source = self._batching.get('reverse_source', False)
     self._train_split = train_split
 
   @functools.cached_property
@@ -72,7 +74,7 @@ class Translation:
     """Batches of the training split."""
     options = dict(self._batching)
     sampling = options.pop('sampling', 0.0)
-    segmentations = options.pop('segmentations', 8) if sampling else 0
+    segmentations = options.pop('segmentations', 8)
     source, target = self.stores(self._train_split)
     return call(
       PairBatches,
@@ -81,7 +83,8 @@ class Translation:
       source=source,
       target=target,
       sampled=[
-        self.stores(self._train_split, sampling, seed) for seed in range(segmentations)
+        self.stores(self._train_split, sampling, seed)
+        for seed in range(segmentations if sampling else 0)
       ],
     )
 
@@ -180,7 +183,7 @@ class Translation:
   @functools.cached_property
   def _sizes(self) -> tuple[float, float, float]:
     """Weights used per source word, per target word, and per hidden position."""
-    abstract = jax.eval_shape(self.init, jax.random.key(0))
+    abstract = jax.eval_shape(lambda: self.init(jax.random.key(0)))
     flat = jax.tree_util.tree_flatten_with_path(nn.unbox(abstract['params']))[0]
     sizes = {'encoder': 0, 'decoder': 0}
     for path, leaf in flat:

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seqlab.config import call
+from seqlab.data.pairs import reverse_words
 from seqlab.decoding.beam import beam_search, greedy_search
 from seqlab.decoding.sampling import sample
 from seqlab.models.interface import Seq2Seq
@@ -103,32 +105,72 @@ class Translator:
     variables: Variables,
     vocabularies: Vocabularies,
     search: Search,
+    *,
     tokens: int = 4096,
+    reverse_source: bool = False,
   ):
-    """`tokens` bounds source positions times beams in a batch."""
+    """Compiles when the first batch comes.
+
+    Args:
+      model: a `Seq2Seq` module.
+      variables: its variables.
+      vocabularies: of both languages.
+      search: how outputs are found.
+      tokens: source positions times beams in a batch, at most.
+      reverse_source: read sources from their end, as in training.
+    """
     if search.temperature is not None and search.beam != 1:
       raise ValueError('sampling draws one output a sentence: set beam=1')
     self.vocabularies, self.search = vocabularies, search
-    self._variables, self._tokens = variables, tokens
+    self._variables, self._tokens, self._reverse = variables, tokens, reverse_source
     self._decode = jax.jit(functools.partial(decode, model, search=search))
 
   def translate(self, lines: Sequence[str]) -> list[str]:
     """The best translation of each line; an empty line gives an empty line."""
     return [best[0][0] for best in self.n_best(lines)]
 
-  def n_best(self, lines: Sequence[str]) -> list[list[tuple[str, float]]]:
-    """Translations with their scores, best first, for each line in its place."""
+  def n_best(
+    self, lines: Sequence[str], *, first: int = 0
+  ) -> list[list[tuple[str, float]]]:
+    """Translations with their scores, best first, for each line in its place.
+
+    There are as many as the beam, or all there are if these are fewer; always one.
+
+    Args:
+      lines: source sentences. An empty one gives an empty one, with score 0.
+      first: number of the first line in its stream, from which, with the seed, the
+        random bits of sampling come.
+    """
     flat, offsets = self.vocabularies.source.encode(lines)
     sentences = [np.append(flat[a:b], EOS) for a, b in itertools.pairwise(offsets)]
     full = [i for i, sentence in enumerate(sentences) if len(sentence) > 1]
-    found = [[('', 0.0)] for _ in lines]
+    found: dict[int, list[tuple[str, float]]] = {}
+    pending = None
     for rows, source in self._batches(sentences, full):
-      tokens, scores = jax.device_get(
-        self._decode(self._variables, source, ids=np.resize(rows, len(source)))
-      )
-      for row, ids, values in zip(rows, tokens, scores, strict=False):
-        texts = self.vocabularies.target.decode(ids)
-        found[row] = list(zip(texts, map(float, values), strict=True))
+      if self._reverse:
+        source = reverse_words(source)
+      ids = first + np.resize(rows, len(source))
+      outputs = self._decode(self._variables, source, ids=ids)
+      if pending:  # read while the devices work on this batch
+        found |= self._read(*pending)
+      pending = rows, outputs
+    if pending:
+      found |= self._read(*pending)
+    empty = set(range(len(lines))).difference(full)
+    if found.keys() | empty != set(range(len(lines))) or found.keys() & empty:
+      raise AssertionError(f'{len(found)} outputs for {len(full)} lines that need one')
+    return [found.get(i, [('', 0.0)]) for i in range(len(lines))]
+
+  def _read(
+    self, rows: list[int], outputs: tuple[Array, Array]
+  ) -> dict[int, list[tuple[str, float]]]:
+    """Waits for a batch's outputs: line -> its hypotheses, those that exist."""
+    tokens, scores = jax.device_get(outputs)
+    found = {}
+    for row, ids, values in zip(rows, tokens, scores, strict=False):
+      texts = self.vocabularies.target.decode(ids)
+      pairs = zip(texts, values, strict=True)
+      found[row] = [(text, float(v)) for text, v in pairs if np.isfinite(v)]
     return found
 
   def _batches(self, sentences: list[np.ndarray], full: list[int]):
@@ -152,9 +194,15 @@ class Translator:
     return -(-length // 8) * 8
 
 
-def search_of(options: Mapping) -> Search:
-  """A `Search` from an experiment's section; lists become tuples, to be hashed."""
+def search_of(options: Mapping, where: str = 'search') -> Search:
+  """A `Search` from an experiment's section; lists become tuples, to be hashed.
+
+  Raises:
+    ValueError: an option is unknown; `where` names the section.
+  """
   options = dict(options)
   if 'length' in options:
     options['length'] = tuple(options['length'])
-  return Search(**options)
+  if options.get('temperature') is not None:
+    options.setdefault('beam', 1)  # sampling draws one output a sentence
+  return call(Search, options, where)

@@ -6,7 +6,7 @@ unigram model (Kudo 2018, https://arxiv.org/abs/1804.10959), and plain words.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import hashlib
 import io
 import json
@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 import sentencepiece
 
+from seqlab.config import call
 from seqlab.text.corpora import Corpus
 from seqlab.types import BOS, EOS, PAD, SPECIALS, UNK
 
@@ -190,6 +191,10 @@ def train_vocabulary(
     counts = Counter(word for line in lines for word in line.split())
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     kept = [w for w, n in ranked if n >= min_count and w not in SPECIALS]
+    if size <= len(SPECIALS):
+      raise ValueError(
+        f'vocabulary.size={size} has no room beside {", ".join(SPECIALS)}'
+      )
     return Words(kept[: size - len(SPECIALS)])
   if kind not in ('bpe', 'unigram'):
     raise ValueError(
@@ -253,25 +258,36 @@ class Vocabularies:
     """Whether both languages have one vocabulary."""
     return self.source is self.target
 
-  def save(self, directory: Path) -> None:
-    """Writes both, and last `vocabularies.json`, which says they are whole."""
+  def save(self, directory: Path, options: Mapping | None = None) -> None:
+    """Writes both, and last `vocabularies.json`, which says they are whole.
+
+    `options` are those they were made with, for `load` to compare.
+    """
     if self.shared:
       self.source.save(directory, 'shared')
     else:
       self.source.save(directory, 'source')
       self.target.save(directory, 'target')
-    about = json.dumps({'shared': self.shared}).encode()
+    made = {'shared': self.shared, 'options': dict(options or {})}
+    about = json.dumps(made, indent=2).encode()
     _write(Path(directory), 'vocabularies.json', about)
 
   @classmethod
-  def load(cls, directory: Path) -> 'Vocabularies':
+  def load(cls, directory: Path, options: Mapping | None = None) -> 'Vocabularies':
     """Reads what `save` wrote.
 
     Raises:
       FileNotFoundError: it is not there.
+      ValueError: it was made with other options.
     """
-    about = Path(directory) / 'vocabularies.json'
-    if json.loads(about.read_text('utf-8'))['shared']:
+    about = json.loads((Path(directory) / 'vocabularies.json').read_text('utf-8'))
+    made = about.get('options') or options
+    if options is not None and json.loads(json.dumps(dict(options))) != made:
+      raise ValueError(
+        f'the vocabulary in {directory} was made with {made}, and the experiment says '
+        f'{dict(options)}: use another workdir, or delete the vocabulary and train anew'
+      )
+    if about['shared']:
       shared = load_vocabulary(directory, 'shared')
       return cls(shared, shared)
     return cls(
@@ -298,16 +314,20 @@ def build_vocabularies(
     split: where the text comes from.
     **options: of `train_vocabulary`.
   """
+
+  def _train(lines: list[str], **more) -> Vocabulary:
+    return call(train_vocabulary, options, 'vocabulary', lines=lines, **more)
+
   source, target = corpus.read(split)
   if shared:
     if not isinstance(size, int):
       raise ValueError(f'a shared vocabulary has one size, and got {tuple(size)}')
-    both = train_vocabulary([*source, *target], kind=kind, size=size, **options)
+    both = _train([*source, *target], kind=kind, size=size)
     return Vocabularies(both, both)
   sizes = (size, size) if isinstance(size, int) else tuple(size)
   return Vocabularies(
     *(
-      train_vocabulary(lines, kind=kind, size=n, **options)
+      _train(lines, kind=kind, size=n)
       for lines, n in zip((source, target), sizes, strict=True)
     )
   )

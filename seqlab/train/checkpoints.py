@@ -1,11 +1,10 @@
 """Checkpoints on orbax: saved in the background, whole or not at all."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 import shutil
 from typing import Any
 
-from etils import epath
 import jax
 import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
@@ -18,33 +17,41 @@ _policies = ocp.training.preservation_policies
 class Checkpoints:
   """The checkpoints of one run.
 
-  A checkpoint is a set of named parts: trees of arrays, and 'meta', which is
-  JSON. Parts can be loaded without the others, so that translating needs no
-  optimiser. The newest ones and the best one stay; the rest are deleted.
+  Each holds two parts: 'state', a tree of arrays, and 'meta', which is JSON. The
+  newest ones and the best ones stay; the rest are deleted.
   """
 
   def __init__(
     self,
     directory: Path,
     *,
-    keep_latest: int = 1,
+    keep_latest: int = 2,
     keep_best: str | None = None,
     keep_best_n: int = 1,
     best_mode: str = 'max',
+    read_only: bool = False,
     say: Callable[[str], None] = print,
   ):
-    """Opens a folder of checkpoints, which need not exist.
+    """Opens a folder of checkpoints.
 
     Args:
-      directory: the folder.
+      directory: the folder; need not exist, unless only read.
       keep_latest: how many of the newest to keep.
       keep_best: a metric's name; checkpoints where it was best are kept too.
       keep_best_n: how many of them.
       best_mode: 'max' or 'min'.
+      read_only: leave all as it is, since a training may be writing there; and
+        let parts of a state be loaded.
       say: told of checkpoints that cannot be read.
+
+    Raises:
+      FileNotFoundError: there is no folder, and it is to be read.
     """
     if best_mode not in ('max', 'min'):
       raise ValueError(f"best_is is {best_mode!r}; it may be 'max' or 'min'")
+    self._directory = Path(directory).absolute()  # orbax asks for that
+    if read_only and not self._directory.is_dir():
+      raise FileNotFoundError(f'there are no checkpoints in {directory}; train first')
     policies = [_policies.LatestN(keep_latest)]
     if keep_best:
       policies.append(
@@ -55,28 +62,34 @@ class Checkpoints:
           keep_checkpoints_without_metrics=False,
         )
       )
-    self._directory = Path(directory).absolute()  # orbax asks for that
-    self._best, self._mode = keep_best, best_mode
-    self._policy, self._say = _policies.AnyPreservationPolicy(policies), say
+    self._best, self._mode, self._say = keep_best, best_mode, say
+    self._policy, self._read_only = _policies.AnyPreservationPolicy(policies), read_only
     self._orbax = self._open()
 
   def _open(self) -> ocp.training.Checkpointer:
+    context = ocp.Context()
+    # Replicas would each write a share, which needs slices that get compiled.
+    context.array.saving.use_replica_parallel = False
+    context.pytree.loading.partial_load = self._read_only
     return ocp.training.Checkpointer(
-      epath.Path(self._directory),
+      self._directory,
+      context=context,
       save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
       preservation_policy=self._policy,
-      cleanup_tmp_directories=True,
+      cleanup_tmp_directories=not self._read_only,
     )
 
   @property
   def latest(self) -> int | None:
-    """The newest step that was saved, None if there is none."""
+    """The newest step that is saved whole, None if there is none."""
     steps = self.steps()
     return steps[-1] if steps else None
 
   def steps(self) -> list[int]:
-    """The steps there are, oldest first."""
-    return sorted(c.step for c in self._orbax.checkpoints)
+    """The steps that are saved whole, oldest first."""
+    if not self._directory.is_dir():
+      return []
+    return sorted(int(p.name) for p in self._directory.iterdir() if p.name.isdigit())
 
   def save(
     self, step: int, parts: dict[str, PyTree], metrics: dict[str, float] | None = None
@@ -84,20 +97,20 @@ class Checkpoints:
     """Copies the parts and writes them in the background.
 
     Args:
-      step: the checkpoint's number; one that is there already stays.
-      parts: name -> tree of arrays; 'meta' holds JSON.
+      step: the checkpoint's number, above those there are.
+      parts: 'state' and 'meta'.
       metrics: what was measured at this step.
 
     Raises:
       OSError: this or the save before it could not be written; names the last
         good step.
     """
-    if step in self.steps():
-      return
     ranked = metrics if metrics and self._best in metrics else None
-    self._guard(
+    begun = self._guard(
       lambda: self._orbax.save_checkpointables_async(step, parts, metrics=ranked)
     )
+    if begun is None:
+      raise RuntimeError(f'step {step} was not saved: {self._directory} has later ones')
 
   def wait(self) -> None:
     """Waits for what is being written."""
@@ -110,8 +123,8 @@ class Checkpoints:
   def _guard(self, action: Callable[[], Any]) -> Any:
     try:
       return action()
-    except (OSError, ValueError) as error:
-      text = str(error)
+    except Exception as error:  # what runs in the background comes as many kinds
+      text = f'{error} {error.__cause__}'
       if 'No space left' not in text and 'RESOURCE_EXHAUSTED' not in text:
         raise
       raise OSError(
@@ -122,13 +135,14 @@ class Checkpoints:
   def restore(
     self, abstract: dict[str, PyTree]
   ) -> tuple[int, dict[str, PyTree]] | None:
-    """Loads parts of the newest checkpoint that can be read.
+    """Loads the newest checkpoint that can be read.
 
-    One that cannot be, say because the machine went down while it was copied,
-    is renamed to `broken-<step>` and reported, and the one before it is taken.
+    One that cannot be, say because the machine went down while it was copied, is
+    reported, renamed to `broken-<step>` once an older one was read, and so is no
+    longer in the way of new ones.
 
     Args:
-      abstract: name -> tree of `jax.ShapeDtypeStruct` with shardings; None for
+      abstract: part -> tree of `jax.ShapeDtypeStruct` with shardings; None for
         JSON.
 
     Returns:
@@ -137,77 +151,95 @@ class Checkpoints:
     Raises:
       ValueError: checkpoints are there, and none can be read.
     """
-    broken = []
-    for step in reversed(self.steps()):
-      try:
-        return step, self.load(step, abstract)
-      except Exception as error:  # orbax and tensorstore raise many kinds
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        self._say(f'the checkpoint of step {step:,} cannot be read ({reason[0][:200]})')
-        broken.append(step)
-    if broken and len(broken) == len(self.steps()):
+    steps = self.steps()
+    for step in reversed(steps):
+      found = self._try(step, abstract)
+      if found is not None:
+        self._set_aside([s for s in steps if s > step])
+        return step, found
+    if steps:
       raise ValueError(
         f'none of the checkpoints in {self._directory} can be read (steps '
-        f'{", ".join(map(str, broken))}); if the model changed, use another workdir'
+        f'{", ".join(map(str, steps))}); if the model changed, use another workdir'
       )
     return None
 
-  def set_aside(self, after: int) -> None:
-    """Renames checkpoints newer than `after`, which could not be read."""
-    bad = [step for step in self.steps() if step > after]
-    if not bad:
+  def _try(self, step: int, abstract: dict[str, PyTree]) -> dict[str, PyTree] | None:
+    try:
+      return self.load(step, abstract)
+    except Exception as error:  # orbax and tensorstore raise many kinds
+      reason = str(error).strip().splitlines() or [type(error).__name__]
+      self._say(f'the checkpoint of step {step:,} cannot be read ({reason[0][:200]})')
+      return None
+
+  def _set_aside(self, broken: list[int]) -> None:
+    if not broken:
       return
     self._orbax.close()
-    for step in bad:
+    for step in broken:
       target = self._directory / f'broken-{step}'
       shutil.rmtree(target, ignore_errors=True)
       (self._directory / str(step)).rename(target)
     self._orbax = self._open()
 
   def load(self, step: int, abstract: dict[str, PyTree]) -> dict[str, PyTree]:
-    """Loads parts of one checkpoint; see `restore`."""
-    return self._orbax.load_checkpointables(step, abstract)
+    """Loads one checkpoint; see `restore`."""
+    # One by one: what fails leaves none of the others half-way.
+    return {
+      part: self._orbax.load_checkpointables(step, {part: tree})[part]
+      for part, tree in abstract.items()
+    }
 
-  def choose(self, n: int, *, by: str = 'last') -> list[int]:
-    """The steps of the last or the best n checkpoints.
+  def average(
+    self, n: int, abstract: PyTree, *, by: str = 'last'
+  ) -> tuple[list[int], PyTree]:
+    """The mean of part of the state over the last or the best n checkpoints.
+
+    Taken in float32, one at a time (Vaswani et al., "Attention Is All You Need",
+    2017, section 6.1). Those that cannot be read are reported and passed over.
+
+    Args:
+      n: how many.
+      abstract: a tree of `jax.ShapeDtypeStruct`: the part of the state.
+      by: 'last' or 'best'.
+
+    Returns:
+      Their steps and the mean.
 
     Raises:
-      FileNotFoundError: there are none.
+      FileNotFoundError: there are no checkpoints.
       ValueError: there are fewer than n.
     """
-    found = [(c.step, c.metrics) for c in self._orbax.checkpoints]
-    if not found:
+    total, used = None, []
+    for step in self._ranked(by):
+      if len(used) == n:
+        break
+      found = self._try(step, {'state': abstract})
+      if found is not None:
+        wide = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), found['state'])
+        total = wide if total is None else jax.tree.map(jnp.add, total, wide)
+        used.append(step)
+    if len(used) < n:
+      raise ValueError(
+        f'{n} checkpoints were asked for, and {len(used)} can be read (steps {used}): '
+        f'lower --average, or train with a larger {"keep_best_n" if by == "best" else "keep_latest"}'
+      )
+    return used, jax.tree.map(lambda x, a: (x / n).astype(a.dtype), total, abstract)
+
+  def _ranked(self, by: str) -> list[int]:
+    """Steps, the newest or the best first."""
+    steps = self.steps()
+    if not steps:
       raise FileNotFoundError(
         f'there are no checkpoints in {self._directory}; train first'
       )
-    if by == 'best':
-      found = [(s, m) for s, m in found if m and self._best in m]
-      sign = -1 if self._mode == 'max' else 1
-      ranked = sorted(found, key=lambda item: (sign * item[1][self._best], -item[0]))
-    else:
-      ranked = sorted(found, key=lambda item: -item[0])
-    if len(ranked) < n:
-      raise ValueError(
-        f'{n} checkpoints were asked for, and {len(ranked)} are there (steps '
-        f'{[s for s, _ in ranked]}): lower --average, or train with a larger keep_latest'
-      )
-    return [step for step, _ in ranked[:n]]
-
-  def average(
-    self, steps: Sequence[int], abstract: PyTree, part: str = 'variables'
-  ) -> PyTree:
-    """The mean over checkpoints of one part, taken in float32, one at a time.
-
-    Vaswani et al., "Attention Is All You Need", 2017, section 6.1.
-
-    Args:
-      steps: which checkpoints.
-      abstract: the part's tree of `jax.ShapeDtypeStruct`.
-      part: its name.
-    """
-    total = None
-    for step in steps:
-      tree = self.load(step, {part: abstract})[part]
-      wide = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), tree)
-      total = wide if total is None else jax.tree.map(jnp.add, total, wide)
-    return jax.tree.map(lambda x, a: (x / len(steps)).astype(a.dtype), total, abstract)
+    if by == 'last':
+      return steps[::-1]
+    if self._best is None:
+      raise ValueError('the experiment sets no keep_best, by which one could be best')
+    found: list[tuple[int, Mapping]] = [
+      (c.step, c.metrics) for c in self._orbax.checkpoints if c.metrics
+    ]
+    sign = -1 if self._mode == 'max' else 1
+    ranked = [(sign * m[self._best], -s) for s, m in found if self._best in m]
+    return [-step for _, step in sorted(ranked)]

@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 
 # Dense peak of one device in bfloat16 with float32 accumulation, FLOP/s, from the
-# makers' data sheets. Matched as a prefix of `device_kind`, longest first.
+# makers' data sheets. The first words of `device_kind`; the longest match counts.
 PEAK_FLOPS = {
   'NVIDIA A100': 312e12,
   'NVIDIA H100': 989e12,
+  'NVIDIA H100 NVL': 835e12,
+  'NVIDIA H100 PCIe': 756e12,
   'NVIDIA H200': 989e12,
   'NVIDIA L4': 121e12,
   'NVIDIA V100': 125e12,
@@ -22,13 +24,14 @@ PEAK_FLOPS = {
   'TPU v5 lite': 197e12,
   'TPU v5e': 197e12,
   'TPU v5': 459e12,
-  'TPU v6': 918e12,
+  'TPU v6 lite': 918e12,
+  'TPU v6e': 918e12,
 }
 
 
 @functools.cache
-def peak_flops() -> float | None:
-  """FLOP/s of all devices together; None if this kind of device is not known.
+def peak_flops(devices: int = 1) -> float | None:
+  """FLOP/s of so many devices together; None if this kind of device is not known.
 
   On CPU, where data sheets do not help, it is what a float32 matrix product of
   1,024 x 1,024 reaches now.
@@ -36,9 +39,10 @@ def peak_flops() -> float | None:
   device = jax.devices()[0]
   if device.platform == 'cpu':
     return _measure()
+  words = device.device_kind.replace('-', ' ').split()
   for name in sorted(PEAK_FLOPS, key=len, reverse=True):
-    if device.device_kind.startswith(name):
-      return PEAK_FLOPS[name] * jax.device_count()
+    if words[: len(name.split())] == name.split():
+      return PEAK_FLOPS[name] * devices
   return None
 
 

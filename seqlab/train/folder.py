@@ -1,13 +1,15 @@
 """The run's folder: all that training, evaluation and reports share."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-from seqlab.config import flatten
+from seqlab.config import flatten, with_defaults
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,11 +74,38 @@ class RunFolder:
     """What was said during training, in plain lines."""
     return self.path / 'train.log'
 
+  def keep_config(self) -> None:
+    """Writes `config.json`, whole or not at all."""
+    self.samples.mkdir(exist_ok=True)
+    temporary = self.path / f'.config.json.{os.getpid()}'
+    text = json.dumps(self.config, indent=2, ensure_ascii=False)
+    temporary.write_text(f'{text}\n', 'utf-8')
+    temporary.replace(self.path / 'config.json')
+
+  @contextlib.contextmanager
+  def lock(self) -> Iterator[None]:
+    """Keeps other processes from training here; ends with this one, even if killed.
+
+    Raises:
+      RuntimeError: another process holds it.
+    """
+    with open(self.path / '.lock', 'w', encoding='utf-8') as file:
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        raise RuntimeError(
+          f'another process trains in {self.path}: wait for it, stop it, or use '
+          f'another --workdir'
+        ) from None
+      yield
+
 
 def open_folder(
   path: str | Path, config: Mapping[str, Any], *, force: bool = False
 ) -> RunFolder:
   """Makes the folder of a run, or opens the one that this experiment made.
+
+  `config.json` is written by `keep_config`, once the experiment is known to run.
 
   Args:
     path: the folder; need not exist.
@@ -100,16 +129,12 @@ def open_folder(
         + '\n  '.join(differences)
         + '\nuse another --workdir, or --force to go on in this one'
       )
-  folder = RunFolder(path, plain)
-  folder.samples.mkdir(parents=True, exist_ok=True)
-  temporary = path / f'.config.json.{os.getpid()}'
-  temporary.write_text(json.dumps(plain, indent=2, ensure_ascii=False) + '\n', 'utf-8')
-  temporary.replace(path / 'config.json')
-  return folder
+  path.mkdir(parents=True, exist_ok=True)
+  return RunFolder(path, plain)
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-  old, new = flatten(old), flatten(new)
+  old, new = flatten(with_defaults(old)), flatten(with_defaults(new))
   keys = [k for k in {**old, **new} if old.get(k, _ABSENT) != new.get(k, _ABSENT)]
   return [f'{k}: {old.get(k, _ABSENT)} there, {new.get(k, _ABSENT)} now' for k in keys]
 

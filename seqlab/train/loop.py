@@ -1,14 +1,25 @@
-"""The training loop: dispatch, log, evaluate, save. It knows no task."""
+"""The training loop: dispatch, log, evaluate, save."""
 
 from collections.abc import Mapping
+import contextlib
 import dataclasses
+import errno
 import math
 import time
 
 import jax
 import numpy as np
 
-from seqlab.config import call, check_keys, resolve, steps_of
+from seqlab.config import (
+  DEFAULTS,
+  NEEDED,
+  SECTIONS,
+  call,
+  check_keys,
+  resolve,
+  steps_of,
+  with_defaults,
+)
 from seqlab.data.loader import feed
 from seqlab.train.checkpoints import Checkpoints
 from seqlab.train.device import peak_flops
@@ -18,12 +29,6 @@ from seqlab.train.program import CompileCounter, Program
 from seqlab.train.state import TrainState
 from seqlab.train.writer import Progress, Writer
 from seqlab.types import Batch, Sums
-
-NEEDED = ('task', 'seed', 'steps', 'hyper', 'schedule')
-KNOWN = (
-  *('optimizer', 'mesh', 'parallel', 'accumulate', 'ema', 'minutes', 'patience'),
-  *('evals', 'keep_best', 'best_is', 'keep_best_n', 'keep_latest', 'save_every'),
-)
 
 
 @dataclasses.dataclass
@@ -60,65 +65,85 @@ def train(config: Mapping, workdir: str, *, force: bool = False) -> RunFolder:
   Raises:
     ValueError: the experiment is wrong, or another one made the folder.
     FloatingPointError: the loss is no number; the last good checkpoint stays.
+    RuntimeError: another process trains in the folder.
+    OSError: the disk is full.
   """
-  return Run(config, workdir, force=force).go()
+  try:
+    folder = open_folder(workdir, with_defaults(config), force=force)
+    with folder.lock():
+      return Run(folder).go()
+  except OSError as error:
+    if error.errno != errno.ENOSPC or error.filename is None:
+      raise
+    raise OSError(
+      f'no space left for {error.filename}. Free some space and run the same command '
+      f'again: it goes on from the last checkpoint'
+    ) from error
 
 
 class Run:
   """One experiment on its way. `go` is the loop; the rest is what it calls."""
 
-  def __init__(self, config: Mapping, workdir: str, *, force: bool = False):
-    task = resolve(config.get('task', 'none given'))
-    check_keys(config, (*KNOWN, *task.sections), needed=NEEDED)
-    self.config = config
-    self.folder = open_folder(workdir, config, force=force)
-    self.task = task(config, self.folder.vocabulary)
+  def __init__(self, folder: RunFolder):
+    """Makes all that the experiment names; `config.json` is kept if that went well."""
+    self.folder, self.config = folder, folder.config
+    config = self.config
+    check_keys(config, config, needed=NEEDED)
+    task = resolve(config['task'])
+    check_keys(config, (*DEFAULTS, *SECTIONS, *NEEDED, *task.sections))
+    best = config['keep_best']
+    if config['patience'] is not None and not best:
+      raise ValueError('patience waits for a new best: set keep_best to a metric')
+    if best and best.split('/')[0] not in config['evals']:
+      raise ValueError(f'keep_best is {best!r}; evals has {list(config["evals"])}')
+    self.task = task(config, folder.vocabulary)
     self.steps = self._steps(config['steps'])
     self.program = Program(config, self.task, self.steps)
     self.program.check(self.task.shapes())
-    rows = batch_sharding(self.program.mesh)
+    evals, rows = config['evals'], batch_sharding(self.program.mesh)
     self.evaluators = {
       name: call(
-        resolve(f'evaluators.{spec["type"]}:Evaluator'),
+        resolve(f'evaluators.{spec.get("type")}:Evaluator'),
         {k: v for k, v in spec.items() if k not in ('type', 'every')},
         f'evals.{name}',
         task=self.task,
         sharding=rows,
       )
-      for name, spec in config.get('evals', {}).items()
+      for name, spec in evals.items()
     }
     self.every = {
-      name: self._steps(spec.get('every')) or self.steps
-      for name, spec in config.get('evals', {}).items()
+      n: self._steps(e.get('every')) or self.steps for n, e in evals.items()
     }
-    self.save_every = self._steps(config.get('save_every')) or max(
-      1, min([*self.every.values(), 1000])
-    )
-    self.keep_best = config.get('keep_best')
-    self.sign = -1.0 if config.get('best_is', 'max') == 'min' else 1.0
+    often = min([*self.every.values(), 1000])
+    self.save_every = self._steps(config['save_every']) or often
+    self.sign = -1.0 if config['best_is'] == 'min' else 1.0
     self.checkpoints = Checkpoints(
-      self.folder.checkpoints,
-      keep_latest=config.get('keep_latest', 1),
-      keep_best=self.keep_best,
-      keep_best_n=config.get('keep_best_n', 1),
-      best_mode=config.get('best_is', 'max'),
+      folder.checkpoints,
+      keep_latest=config['keep_latest'],
+      keep_best=config['keep_best'],
+      keep_best_n=config['keep_best_n'],
+      best_mode=config['best_is'],
+      say=lambda text: self.progress.message(text),
     )
     self.history = History()
+    folder.keep_config()
+    self.progress = Progress(folder.log, total=self.steps)
 
   def go(self) -> RunFolder:
     """Trains to the end, from wherever the folder stands."""
-    state, start = self._begin()
-    self.progress = Progress(self.folder.log, start=start, total=self.steps)
-    self.writer = Writer(self.folder, start_step=start)
-    self._say_what_there_is(start)
-    pending = None
-    try:
+    with contextlib.ExitStack() as stack:
+      stack.callback(self.progress.close)
+      stack.callback(self.checkpoints.close)
+      state, start = self._begin()
+      self.writer = Writer(self.folder, start_step=start)
+      stack.callback(self.writer.close)
       if start >= self.steps or self._enough():
         return self.folder
-      state = self._compile(state)
-      self.clock = time.monotonic()
+      self._compile(state)
+      self.progress.start(start)
+      pending, self.clock = None, time.monotonic()
       batches = feed(self._batch, start, self.steps)
-      for k, batch in zip(range(start, self.steps), batches, strict=False):
+      for k, batch in zip(range(start, self.steps), batches, strict=True):
         state, sums = self.program.step(state, self.program.put(batch))
         if pending:  # written while the devices work on this step
           self._write(*pending)
@@ -131,28 +156,34 @@ class Run:
           self._save(k + 1, state, metrics)
           if last or self._enough():
             break
-    finally:
-      self.writer.close()
-      self.progress.close()
-      self.checkpoints.close()
     return self.folder
 
   def _enough(self) -> bool:
     """Whether time or patience is used up."""
-    out_of_time = self.history.minutes >= self.config.get('minutes', math.inf)
-    return out_of_time or self.history.bad >= self.config.get('patience', math.inf)
+    minutes, patience = self.config['minutes'], self.config['patience']
+    out_of_time = minutes is not None and self.history.minutes >= minutes
+    return out_of_time or (patience is not None and self.history.bad >= patience)
 
   def _begin(self) -> tuple[TrainState, int]:
     """The newest checkpoint's state, or a fresh one; and its step."""
-    abstract = {'state': self.program.abstract, 'meta': None}
-    found = self.checkpoints.restore(abstract)
+    n = sum(x.size for x in jax.tree.leaves(self.program.abstract.params))
+    mesh, say = self.program.mesh, self.progress.message
+    kind = mesh.devices.flat[0].device_kind
+    say(f'{self.folder.path}: {n:,} parameters, {mesh.size} x {kind}')
+    report = (
+      f'{k} {v:,.4g}' if isinstance(v, float) else f'{k} {v:,}'
+      for k, v in self.task.report.items()
+    )
+    say(f'data: {", ".join(report)}')
+    found = self.checkpoints.restore({'state': self.program.abstract, 'meta': None})
     if found is None:
       return self.program.start(self.config['seed']), 0
     step, saved = found
+    say(f'going on from the checkpoint of step {step:,} of {self.steps:,}')
     self.history = History(**saved['meta'])
     return self.program.spread(saved['state']), step
 
-  def _compile(self, state: TrainState) -> TrainState:
+  def _compile(self, state: TrainState) -> None:
     """Compiles steps and evaluators for every shape, then starts counting."""
     shapes = self.task.shapes()
     started = time.monotonic()
@@ -162,10 +193,9 @@ class Run:
     variables = self.program.gather(state).averaged
     for evaluator in self.evaluators.values():
       evaluator.compile(variables)
-    peak_flops()
+    peak_flops(self.program.mesh.size)
     self.progress.message(f'compiled in {time.monotonic() - started:.0f} s')
     self.compiles = CompileCounter()
-    return state
 
   def _batch(self, k: int) -> Batch:
     here = jax.process_index(), jax.process_count()
@@ -180,10 +210,7 @@ class Run:
 
   def _write(self, step: int, sums: Sums, batch: Batch) -> None:
     """Waits for a step's sums and writes its row."""
-    row = {
-      name: float(s) / max(float(w), 1e-9)
-      for name, (s, w) in jax.device_get(sums).items()
-    }
+    row = self.program.fetch(sums)
     now = time.monotonic()
     seconds, self.clock = now - self.clock, now
     self.history.minutes += seconds / 60
@@ -192,19 +219,24 @@ class Run:
     row['compiles'] = self.compiles.count
     row['speed/seconds'] = seconds
     row['speed/tokens_per_s'] = words / seconds
-    if peak := peak_flops():
+    if peak := peak_flops(self.program.mesh.size):
       flops = self.task.flops(batch) * jax.process_count()
       row['speed/flops_utilisation'] = flops / seconds / peak
     self.writer.write(step, row)
     self.progress.update(step, row)
-    if not (math.isfinite(row['loss']) and math.isfinite(row['grad_norm'])):
-      good = self.checkpoints.latest
-      raise FloatingPointError(
-        f'the loss is {row["loss"]} and the gradient norm {row["grad_norm"]} at step '
-        f'{step:,} (batch {step - 1:,} of seed {self.config["seed"]}); the last good '
-        f'checkpoint is that of step {good if good is not None else "none"}. Lower '
-        f'hyper.peak, lengthen schedule.warmup or set optimizer.clip, and go on from it'
-      )
+    if not all(math.isfinite(row[k]) for k in ('loss', 'grad_norm', 'update_norm')):
+      self._stop_at(step, row)
+
+  def _stop_at(self, step: int, row: Mapping[str, float]) -> None:
+    self.checkpoints.wait()
+    good = self.checkpoints.latest
+    raise FloatingPointError(
+      f'the loss is {row["loss"]} and the gradient norm {row["grad_norm"]} at step '
+      f'{step:,} (batch {step - 1:,} of seed {self.config["seed"]}). '
+      + (f'The last good checkpoint, of step {good:,}, stays. ' if good else '')
+      + 'Lower hyper.peak, lengthen schedule.warmup or set optimizer.clip, in another '
+      'workdir, or with --force to go on in this one'
+    )
 
   def _evaluate(
     self, step: int, state: TrainState, names: list[str]
@@ -224,35 +256,19 @@ class Run:
         path = self.folder.samples / f'{name}-{step:08d}.txt'
         path.write_text('\n'.join(self.evaluators[name].samples), 'utf-8')
     self.writer.write(step, metrics)
-    if self.keep_best in metrics:
-      self.history.add(metrics[self.keep_best], self.sign)
-    elif self.keep_best and self.keep_best.split('/')[0] in names:
-      raise ValueError(
-        f'keep_best is {self.keep_best!r}, and the evaluators give {", ".join(metrics)}'
-      )
+    self._remember(metrics, names)
     self.clock = time.monotonic()  # evaluation is no training time
     return metrics
 
+  def _remember(self, metrics: Mapping[str, float], names: list[str]) -> None:
+    best = self.config['keep_best']
+    if best in metrics:
+      self.history.add(metrics[best], self.sign)
+    elif best and best.split('/')[0] in names:
+      raise ValueError(f'keep_best is {best!r}, and there are {", ".join(metrics)}')
+
   def _save(self, step: int, state: TrainState, metrics: dict[str, float]) -> None:
     self.writer.flush()
-    saved = {
-      'state': self.program.gather(state),
-      'meta': dataclasses.asdict(self.history),
-    }
-    self.checkpoints.save(step, saved, metrics)
-
-  def _say_what_there_is(self, start: int) -> None:
-    n = sum(x.size for x in jax.tree.leaves(self.program.abstract.params))
-    say = self.progress.message
-    say(
-      f'{self.folder.path}: {n:,} parameters, {len(jax.devices())} x {jax.devices()[0].device_kind}'
-    )
-    say(
-      'data: '
-      + ', '.join(
-        f'{k} {v:,.4g}' if isinstance(v, float) else f'{k} {v}'
-        for k, v in self.task.report.items()
-      )
-    )
-    if start:
-      say(f'going on from the checkpoint of step {start:,} of {self.steps:,}')
+    meta = dataclasses.asdict(self.history)
+    parts = {'state': self.program.gather(state), 'meta': meta}
+    self.checkpoints.save(step, parts, metrics)

@@ -34,8 +34,11 @@ def make_mesh(
     devices: how many to use, the first ones; all if None.
 
   Raises:
-    ValueError: the sizes do not multiply to the number of devices.
+    ValueError: the sizes do not multiply to the number of devices, or there are
+      not so many.
   """
+  if devices is not None and not 1 <= devices <= jax.device_count():
+    raise ValueError(f'mesh.devices is {devices}, and there are {jax.device_count()}')
   chosen = jax.devices()[:devices]
   sizes, devices = [data, fsdp, tensor], len(chosen)
   rest = int(-np.prod(sizes))  # of the other two, where one is -1

@@ -1,7 +1,6 @@
 """The compiled training step of one experiment, on the devices at hand."""
 
 from collections.abc import Callable, Iterable, Mapping
-import dataclasses
 
 from flax import linen as nn
 import jax
@@ -23,18 +22,26 @@ from seqlab.train.step import make_train_step
 from seqlab.types import Batch, PyTree, Sums
 
 
-@dataclasses.dataclass
 class CompileCounter:
-  """Counts what XLA compiles in this process, from now on."""
+  """Counts what is compiled for the devices in this process, from now on."""
 
-  count: int = 0
+  _total = 0
 
-  def __post_init__(self):
-    jax.monitoring.register_event_duration_secs_listener(self._listen)
+  def __init__(self):
+    if not CompileCounter._total:  # the listener stays for the process's life
+      CompileCounter._total = 1
+      jax.monitoring.register_event_duration_secs_listener(CompileCounter._listen)
+    self._before = CompileCounter._total
 
-  def _listen(self, event: str, duration: float, **kwargs) -> None:
+  @staticmethod
+  def _listen(event: str, duration: float, **kwargs) -> None:
     del duration, kwargs
-    self.count += event == '/jax/core/compile/backend_compile_duration'
+    CompileCounter._total += event == '/jax/core/compile/backend_compile_duration'
+
+  @property
+  def count(self) -> int:
+    """Compilations since this counter was made; 0 is what a run should have."""
+    return CompileCounter._total - self._before
 
 
 class Program:
@@ -42,7 +49,9 @@ class Program:
 
   With `parallel='jit'` arrays are global and sharded over the mesh; the compiler
   puts the communication in. With `parallel='pmap'` every device holds the whole
-  state and its own rows, and gradients are summed by name.
+  state and its own rows, gradients are summed by name, and each device drops
+  units of its own: with dropout the losses are not those of another number of
+  devices, as they are under jit.
 
   Attributes:
     mesh: of all devices.
@@ -185,10 +194,14 @@ class Program:
   def step(self, state: TrainState, batch: PyTree) -> tuple[TrainState, Sums]:
     """One update. The state given is used up; `batch` is from `put`."""
     run = self._compiled.get(_shape(batch), self._step)
-    state, sums = run(state, batch, self.hyper)
-    if self.parallel == 'pmap':  # every device has the same sums
+    return run(state, batch, self.hyper)
+
+  def fetch(self, sums: Sums) -> dict[str, float]:
+    """Waits for a step's sums and divides them by their weights."""
+    sums = jax.device_get(sums)
+    if self.parallel == 'pmap':  # every device has the same ones
       sums = jax.tree.map(lambda x: x[0], sums)
-    return state, sums
+    return {k: float(s) / max(float(w), 1e-9) for k, (s, w) in sums.items()}
 
 
 def _shape(batch: PyTree) -> tuple:

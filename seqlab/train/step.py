@@ -86,7 +86,11 @@ def make_train_step(
     average = state.ema
     if ema:
       average = optax.incremental_update(params, average, 1 - ema)
-    sums = {**sums, 'grad_norm': (optax.tree.norm(grads), jnp.ones(()))}
+    one = jnp.ones(())
+    sums |= {
+      'grad_norm': (optax.tree.norm(grads), one),
+      'update_norm': (optax.tree.norm(updates), one),  # finite, so are the parameters
+    }
     state = state.replace(
       step=state.step + 1,
       params=params,

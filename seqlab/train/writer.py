@@ -87,14 +87,17 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 class Progress:
   """A bar at a terminal; elsewhere, and in the log file, plain lines."""
 
-  def __init__(self, log: Path, *, start: int, total: int, every: float = 30.0):
-    """Begins at step `start` of `total`; a plain line each `every` seconds."""
+  def __init__(self, log: Path, *, total: int, every: float = 30.0):
+    """A run of `total` steps; a plain line each `every` seconds."""
     self._log = open(log, 'a', encoding='utf-8', buffering=1)  # noqa: SIM115
     self._total, self._every = total, every
     self._next = datetime.datetime.now().timestamp() + every
     self._seconds = self._words = 0.0  # since the last line
     self._console = Console(highlight=False, soft_wrap=True)
-    self._bar = None
+    self._bar, self._first = None, True
+
+  def start(self, step: int) -> None:
+    """Shows the bar, where there is a terminal, with `step` steps behind it."""
     if sys.stdout.isatty():
       self._bar = Bar(
         MofNCompleteColumn(),
@@ -103,7 +106,7 @@ class Progress:
         TextColumn('{task.description}'),
         console=self._console,
       )
-      self._task = self._bar.add_task('', total=total, completed=start)
+      self._task = self._bar.add_task('', total=self._total, completed=step)
       self._bar.start()
 
   def message(self, text: str) -> None:
@@ -118,6 +121,9 @@ class Progress:
     self._words += row['speed/seconds'] * row['speed/tokens_per_s']
     speed = self._words / max(self._seconds, 1e-9)
     text = f'loss {row["loss"]:.3f}, {speed:,.0f} tokens/s'
+    if self._first:
+      self.message(f'first step: {text}')
+      self._first = False
     if self._bar:
       self._bar.update(self._task, completed=step, description=text)
     now = datetime.datetime.now().timestamp()

@@ -45,7 +45,7 @@ def test_nll_is_the_loss_without_smoothing():
 
 
 def test_correct_counts_words_whose_logit_is_largest():
-  hidden, table, labels, weights = _inputs()
+  hidden, table, _, weights = _inputs()
   best = jnp.argmax(hidden @ table.T, axis=-1)
   sums = cross_entropy(hidden, table, best.at[0].set((best[0] + 1) % V), weights)
   assert float(sums.correct) == float(weights[1:].sum())

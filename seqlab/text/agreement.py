@@ -1,0 +1,1250 @@
+"""The embedded corpus: English to Russian from a synchronous grammar.
+
+Every rule writes both languages at once, so a Russian sentence follows from the
+English one, and the grammar knows what decides each form: adjectives, past tenses
+and relative pronouns agree with nouns that may stand far away; verbs and
+prepositions govern cases; adverbs, possessors and experiencers change place.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+import hashlib
+from typing import Any, NamedTuple
+
+from seqlab.text import lexicon
+from seqlab.text.lexicon import ACC, DAT, GEN, INS, NOM, PRE, Adjective, Noun, Verb
+
+SPLITS = ('train', 'valid', 'test')
+_SHORTEST, _LONGEST = 3, 40  # words
+_MASK = (1 << 64) - 1
+
+
+class Dependency(NamedTuple):
+  """A Russian word whose form another one decides; both by index."""
+
+  dependent: int
+  decider: int
+  kind: str
+
+
+class Pair(NamedTuple):
+  """A sentence in both languages; words are what stands between spaces.
+
+  Attributes:
+    english: the sentence.
+    russian: its translation.
+    dependencies: of Russian words. Kinds: 'gender', 'number' and 'case' say what
+      the decider decides; 'antecedent' leads from свой to the subject.
+    alignment: for each Russian word the index of the English one that it
+      renders, or -1.
+  """
+
+  english: str
+  russian: str
+  dependencies: tuple[Dependency, ...]
+  alignment: tuple[int, ...]
+
+
+def sentence(seed: int, index: int, split: str = 'train') -> Pair:
+  """Draws a sentence: a pure function of its arguments.
+
+  Which split a sentence belongs to is decided by a hash of the English, so that
+  no sentence is in two; those of other splits are drawn and passed over.
+
+  Raises:
+    ValueError: there is no such split.
+  """
+  return _written(seed, index, split).pair()
+
+
+def _written(seed: int, index: int, split: str) -> '_Writer':
+  _check_split(split)
+  draw = _Draw(seed, index)
+  while True:
+    writer = _Writer(draw)
+    if writer.write() and _split_of(writer.english) == split:
+      return writer
+
+
+def _check_split(split: str) -> None:
+  if split not in SPLITS:
+    raise ValueError(f'the corpus has no split {split!r}: {", ".join(SPLITS)}')
+
+
+def _split_of(english: str) -> str:
+  slot = hashlib.sha256(english.encode()).digest()[0] % 16
+  return {0: 'test', 1: 'valid'}.get(slot, 'train')
+
+
+class Agreement:
+  """The embedded corpus.
+
+  Attributes:
+    name: 'agreement'.
+    convention: how BLEU tokenises it.
+    splits: names of the splits.
+    skipped: pairs left out, by split: none.
+    source: language of the source, 'en' or 'ru'.
+    target: the other one.
+  """
+
+  name, convention, splits = 'agreement', '13a', SPLITS
+
+  def __init__(
+    self,
+    *,
+    source: str = 'en',
+    target: str = 'ru',
+    train: int = 30_000,
+    valid: int = 500,
+    test: int = 1_000,
+    seed: int = 0,
+  ):
+    """Takes the languages, the number of pairs in each split, and a seed.
+
+    Raises:
+      ValueError: the languages are not these two.
+    """
+    if sorted((source, target)) != ['en', 'ru']:
+      raise ValueError(
+        f'the corpus is not from {source!r} to {target!r}: '
+        "set corpus.source='en' and corpus.target='ru', or the reverse"
+      )
+    self.source, self.target, self.seed = source, target, seed
+    self.sizes = {'train': train, 'valid': valid, 'test': test}
+    self.skipped: dict = {}
+    self._read: dict[str, tuple[list[str], list[str]]] = {}
+
+  def read(self, split: str) -> tuple[list[str], list[str]]:
+    """Sentences of the source and of the target, line by line.
+
+    In 'valid' and 'test' no sentence comes twice.
+
+    Raises:
+      ValueError: there is no such split.
+    """
+    _check_split(split)
+    if split not in self._read:
+      pairs = list(self._pairs(split))
+      sides = [english for english, _ in pairs], [russian for _, russian in pairs]
+      self._read[split] = sides if self.source == 'en' else sides[::-1]
+    return self._read[split]
+
+  def fingerprint(self, split: str) -> str:
+    """sha256 of the split's text and of the direction."""
+    digest = hashlib.sha256(f'{self.source}-{self.target}\n'.encode())
+    for side in self.read(split):
+      digest.update('\n'.join(side).encode() + b'\0')
+    return digest.hexdigest()
+
+  def _pairs(self, split: str) -> Iterator[tuple[str, str]]:
+    seen: set[str] = set()
+    index = count = 0
+    while count < self.sizes[split]:
+      written = _written(self.seed, index, split)
+      index += 1
+      if split == 'train' or written.english not in seen:
+        seen.add(written.english)
+        count += 1
+        yield written.english, written.russian
+
+
+class _Draw:
+  """Random numbers that are the same everywhere.
+
+  The linear congruential generator of MMIX, upper half (Knuth, The Art of Computer
+  Programming, volume 2, 3rd edition, section 3.3.4, table 1), from a hashed seed.
+  """
+
+  def __init__(self, seed: int, index: int):
+    mixed = hashlib.sha256(f'{seed}/{index}'.encode()).digest()
+    self._state = int.from_bytes(mixed[:8], 'little')
+
+  def below(self, n: int) -> int:
+    """An integer from 0 to n - 1."""
+    self._state = (self._state * 6364136223846793005 + 1442695040888963407) & _MASK
+    return ((self._state >> 32) * n) >> 32
+
+  def chance(self, percent: int) -> bool:
+    """True that often."""
+    return self.below(100) < percent
+
+  def choice(self, items: Sequence) -> Any:
+    """One of them."""
+    return items[self.below(len(items))]
+
+  def weighted(self, options: Sequence[tuple[int, Any]]) -> Any:
+    """One of (weight, option)."""
+    at = self.below(sum([weight for weight, _ in options]))
+    for weight, option in options:
+      at -= weight
+      if at < 0:
+        return option
+    raise AssertionError
+
+
+# Words and phrases on their way into a sentence.
+
+
+class _Word:
+  """`origin` is the English word that a Russian one renders."""
+
+  __slots__ = ('origin', 'text')
+
+  def __init__(self, text: str, origin: '_Word | None' = None):
+    self.text, self.origin = text, origin
+
+
+_COMMA = _Word(',')
+
+
+def _words(text: str) -> list[_Word]:
+  return [_Word(part) for part in text.split()]
+
+
+class _Phrase:
+  """Both languages. `head` is the Russian noun, `tops` are what is governed."""
+
+  __slots__ = ('en', 'head', 'ru', 'tops')
+
+  def __init__(self, en=(), ru=(), head: _Word | None = None):
+    self.en, self.ru, self.head = list(en), list(ru), head
+    self.tops = [head]
+
+  @property
+  def has_clause(self) -> bool:
+    return _COMMA in self.ru
+
+  def add(self, *others: '_Phrase') -> '_Phrase':
+    """Appends others, in one order in both languages."""
+    for other in others:
+      self.en += other.en
+      self.ru += other.ru
+    return self
+
+
+def _conjunction(en: str, ru: str, *, comma: bool = False) -> _Phrase:
+  word = _Word(en)
+  before = [_COMMA] if comma else []
+  return _Phrase([*before, word], [*before, *(_Word(r, word) for r in ru.split())])
+
+
+class _Nominal:
+  """What a clause says something about, before it has a case.
+
+  Attributes:
+    kind: 'noun', 'pronoun', 'relative' (a relative pronoun) or 'both'.
+    of: what a pronoun stands for.
+    parts: the two of 'both'.
+    tags: of the noun.
+    column: Russian gender, 0 to 2, or 3 for the plural.
+    pronoun: key of the English pronoun.
+    heads: Russian words that others agree with, once written.
+    uncounted: whether no numeral may stand before it.
+    ranks: of the adjectives that it has.
+  """
+
+  def __init__(self, kind, noun, plural, *, of=None, parts=(), uncounted=False):
+    self.kind, self.noun, self.plural = kind, noun, plural
+    self.of, self.parts, self.uncounted = of, parts, uncounted
+    self.heads: list[_Word] = []
+    self.ranks: set[int] = of.ranks if of else set()
+    self.animate = noun.animate
+    self.tags = parts[0].tags & parts[1].tags if parts else noun.tags
+    self.column = 3 if plural else 'mfn'.index(noun.gender)
+    person = plural or 'person' in self.tags
+    self.pronoun = lexicon.COLUMNS[self.column] if person else 'n'
+
+  @classmethod
+  def standing_for(cls, kind: str, of: '_Nominal') -> '_Nominal':
+    return cls(kind, of.noun, of.plural, of=of, parts=of.parts)
+
+
+class _Frame(NamedTuple):
+  """What a clause may be.
+
+  Attributes:
+    aspects: of its verb; '' for an adjective as the predicate.
+    mode: 'plain', 'ongoing' (was -ing) or 'perfect' (had -ed).
+    tail: whether a relative clause may end it.
+    timed: whether it may say when.
+    depth: how many relative clauses it lies in.
+    negative: whether it may be negated.
+  """
+
+  aspects: str = 'pis'
+  mode: str = 'plain'
+  tail: bool = True
+  timed: bool = True
+  depth: int = 0
+  negative: bool = True
+
+
+# What goes with what.
+
+
+@cache
+def _nouns(*tags: str) -> tuple[Noun, ...]:
+  wanted = {tag for words in tags for tag in words.split()}
+  return tuple(noun for noun in lexicon.NOUNS if noun.tags & wanted)
+
+
+@cache
+def _subjects(verb: Verb) -> tuple[Noun, ...]:
+  return tuple(noun for noun in lexicon.NOUNS if noun.tags & verb.subject)
+
+
+@cache
+def _objects(verb: Verb) -> tuple[Noun, ...]:
+  return tuple(noun for noun in lexicon.NOUNS if noun.tags & verb.object)
+
+
+@cache
+def _verbs_of(subject: frozenset[str], aspects: str) -> tuple[Verb, ...]:
+  """Aspect 'o' is 'was -ing', 'w' what one can want to do."""
+
+  def fits(verb: Verb) -> bool:
+    return (
+      verb.aspect in aspects
+      or ('o' in aspects and bool(verb.english[3] and verb.ongoing))
+      or ('w' in aspects and verb.willed and verb.aspect == 'p')
+    )
+
+  return tuple(v for v in lexicon.VERBS if v.subject & subject and fits(v))
+
+
+@cache
+def _verbs_to(object: frozenset[str]) -> tuple[Verb, ...]:
+  return tuple(verb for verb in lexicon.VERBS if verb.object & object)
+
+
+@cache
+def _passives(object: frozenset[str]) -> tuple[Verb, ...]:
+  return tuple(verb for verb in _verbs_to(object) if verb.passive)
+
+
+@cache
+def _verbs_in(place: frozenset[str]) -> tuple[Verb, ...]:
+  found = []
+  for verb in lexicon.VERBS:
+    where = {a.rstrip('!')[3:] for a in verb.adjuncts if a.startswith('in:')}
+    if not verb.object and where & place:
+      found.append(verb)
+  return tuple(found)
+
+
+@cache
+def _adjectives(noun: frozenset[str], definite: bool) -> tuple[Adjective, ...]:
+  return tuple(
+    a for a in lexicon.ADJECTIVES if a.tags & noun and (a.rank > 0 or definite)
+  )
+
+
+@cache
+def _predicates(subject: frozenset[str]) -> tuple[Adjective, ...]:
+  return tuple(a for a in _adjectives(subject, False) if a.rank < 5)
+
+
+_OWNED = frozenset(
+  {'kin', 'own', 'pet', 'held', 'clothes', 'furniture', 'vehicle', 'house', 'room'}
+  | {'garden', 'kitchen', 'horse', 'picture', 'story', 'song'}
+)
+_OWN, _TOPIC = lexicon.OWN, 'topic'
+_NUMERALS = ('two', 'three', 'four', 'five')
+_SAYING = (
+  ('said', 'сказал'),
+  ('knew', 'знал'),
+  ('heard', 'услышал'),
+  ('remembered', 'вспомнил'),
+  ('forgot', 'забыл'),
+)
+# English, Russian, aspects: 'o' takes the imperfective infinitive.
+_MODALS = (
+  ('wanted', 'хотел', 'w'),
+  ('decided', 'решил', 'w'),
+  ('promised', 'пообещал', 'w'),
+  ('was able', 'смог', 'w'),
+  ('was not able', 'не смог', 'w'),
+  ('began', 'начал', 'o'),
+)
+_COMPARATIVES = (
+  ('taller', 'выше', 'adult youth boy'),
+  ('older', 'старше', 'person'),
+  ('younger', 'моложе', 'youth adult'),
+  ('stronger', 'сильнее', 'person wild'),
+  ('cleverer', 'умнее', 'person pet'),
+  ('kinder', 'добрее', 'person'),
+  ('richer', 'богаче', 'adult'),
+)
+# What follows a noun: tags of the noun; prepositions, case and tags of what
+# follows; its number: one, many, any, or that of the noun before.
+_MODIFIERS = (
+  ('cup', 'of', '', GEN, 'tea milk water', 'one'),
+  ('plate', 'of', '', GEN, 'soup', 'one'),
+  ('basket', 'of', '', GEN, 'fruit', 'many'),
+  ('box', 'of', '', GEN, 'pencil apple toy', 'many'),
+  ('book told letter', 'about', 'о', PRE, 'person animal castle island', 'any'),
+  ('key', 'to', 'от', GEN, 'house room suitcase', 'one'),
+  ('door window', 'of', '', GEN, 'house castle palace school museum', 'one'),
+  ('street', 'of', '', GEN, 'city village', 'one'),
+  ('person', 'in', 'в', PRE, 'clothes', 'same'),
+  ('female', 'in', 'в', PRE, 'gown', 'same'),
+)
+# Where: prepositions, case and tags of the noun.
+_SPOTS = {
+  'spot': (
+    ('on', 'на', PRE, 'surface'),
+    ('under', 'под', INS, 'surface'),
+    ('in', 'в', PRE, 'container'),
+  ),
+  'seat': (('on', 'на', PRE, 'surface floor'), ('by', 'у', GEN, 'window door')),
+  'outside': (
+    ('by', 'у', GEN, 'window door tree'),
+    ('in front of', 'перед', INS, 'house castle palace building public'),
+    ('behind', 'за', INS, 'house school museum castle tree'),
+    ('on', 'на', PRE, 'bridge shore'),
+  ),
+  'above': (('above', 'над', INS, 'table bed door'), ('by', 'у', GEN, 'window')),
+  'onto': (('on', 'на', ACC, 'surface'), ('into', 'в', ACC, 'container')),
+  'upon': (('onto', 'на', ACC, 'surface'),),
+  'floor': (('onto', 'на', ACC, 'floor'),),
+  'taken': (('from', 'с', GEN, 'surface'), ('out of', 'из', GEN, 'container')),
+}
+# Conjunctions; what the main clause and the other one may be; how often the other
+# one comes first, and how often both have one subject, in percent.
+_STATE = _Frame('s', timed=False)
+_DONE = _Frame('p', tail=False, timed=False, negative=False)
+_ONGOING = _Frame('o', 'ongoing', tail=False, timed=False)
+_BEFORE = _Frame('p', 'perfect', tail=False, timed=False)
+_COMPLEX = (
+  ('when', 'когда', _DONE, _DONE, 50, 45),
+  ('when', 'когда', _ONGOING, _DONE, 50, 0),
+  ('while', 'пока', _DONE, _ONGOING, 60, 45),
+  ('because', 'потому что', _DONE, _STATE, 0, 60),
+  ('because', 'потому что', _DONE, _Frame('', timed=False), 0, 90),
+  ('although', 'хотя', _DONE, _STATE, 40, 60),
+  ('after', 'после того как', _DONE, _BEFORE, 50, 45),
+)
+
+
+class _Writer:
+  """Writes one sentence."""
+
+  def __init__(self, draw: _Draw):
+    self.draw = draw
+    self.links: list[tuple[_Word, _Word, str]] = []
+    self.used: set[Any] = set()  # words, so that none comes twice
+    self.topic: _Nominal | None = None  # what pronouns stand for
+
+  def write(self) -> bool:
+    """Writes a sentence; False if it is too short or too long."""
+    phrase = self.draw.weighted(self.KINDS)(self)
+    self.english, self.en = _join(phrase.en)
+    self.russian, self.ru = _join(phrase.ru)
+    return all(_SHORTEST <= len(words) <= _LONGEST for words in (self.en, self.ru))
+
+  def pair(self) -> Pair:
+    """What was written."""
+    at = {word: i for i, word in enumerate(self.ru)}
+    links = sorted({(at[a], at[b], kind) for a, b, kind in self.links})
+    place = {word: i for i, word in enumerate(self.en)}
+    alignment = tuple(place.get(word.origin, -1) for word in self.ru)
+    dependencies = tuple(Dependency(*link) for link in links)
+    return Pair(self.english, self.russian, dependencies, alignment)
+
+  # Sentences.
+
+  def simple(self) -> _Phrase:
+    frame = _Frame()
+    return self.clause(self.subject(frame), frame)
+
+  def existential(self) -> _Phrase:
+    """There was a book on the table: на столе была книга."""
+    if self.draw.chance(50):
+      there, what = self.spot('spot', None), 'held cat'
+    else:
+      there, what = self.place('place'), 'person animal vehicle'
+    thing = self.nominal(what, uncounted=True)
+    new = self.render(thing, NOM, bare=True)
+    be = _Word('were' if thing.plural else 'was')
+    was = self.agreeing(lexicon.WAS, thing, be)
+    self.govern(new, was)
+    return _Phrase([_Word('there'), be, *new.en, *there.en], [*there.ru, was, *new.ru])
+
+  def compound(self) -> _Phrase:
+    """Two clauses side by side."""
+    one = _Frame(tail=False)
+    first = self.clause(self.subject(one), one)
+    en, ru = self.draw.choice((('and', 'а'), ('but', 'но')))
+    two = _Frame(tail=False, timed=False)
+    second = self.clause(self.subject(two), two)
+    return first.add(_conjunction(en, ru, comma=True), second)
+
+  def two_verbs(self) -> _Phrase:
+    """One subject that does two things, the second far away from it."""
+    frame = _Frame('p')
+    subject = self.subject(frame)
+    phrase = self.render(subject, NOM, english='subject', clause=True)
+    verbs = _verbs_of(subject.tags, 'p')
+    lasting = [v for v in verbs if v.english[0] not in ('fall asleep', 'disappear')]
+    short = frame._replace(tail=False)
+    first = self.verb_phrase(subject, short, self.pick(lasting or verbs), phrase)
+    second = self.verb_phrase(subject, frame, self.pick(verbs), phrase)
+    return phrase.add(first, _conjunction('and', 'и'), second)
+
+  def complex(self) -> _Phrase:
+    """A main clause and one that says when or why."""
+    en, ru, main, other, initial, same = self.draw.choice(_COMPLEX)
+    opening = _conjunction(en, ru)
+    comma = [_COMMA]
+    if self.draw.chance(initial):
+      first, second = self.two_clauses(other, main, same)
+      return opening.add(first, _Phrase(comma, comma), second)
+    first, second = self.two_clauses(main, other, same)
+    return first.add(_Phrase([], comma), opening, second)
+
+  def two_clauses(self, one: _Frame, two: _Frame, same: int) -> list[_Phrase]:
+    """The second may speak of the subject of the first."""
+    subject = self.subject(one)
+    first = self.clause(subject, one)
+    self.topic = subject
+    other = self.again(subject, two, self.draw.chance(same))
+    return [first, self.clause(other, two)]
+
+  def reported(self) -> _Phrase:
+    """She said that he had come."""
+    subject = self.subject(_Frame(), 'person')
+    clause = self.draw.chance(30)
+    phrase = self.render(subject, NOM, english='subject', clause=clause)
+    en, ru = self.draw.choice(_SAYING)
+    word = _Word(en)
+    verb = self.agreeing(lexicon.past_forms(ru), subject, word)
+    self.govern(phrase, verb)
+    phrase.add(_Phrase([word], [verb, _COMMA]), _conjunction('that', 'что'))
+    self.topic = subject
+    frame = _Frame('p', 'perfect', timed=False)
+    inner = self.again(subject, frame, self.draw.chance(35))
+    return phrase.add(self.clause(inner, frame))
+
+  KINDS = (
+    (58, simple),
+    (7, existential),
+    (8, compound),
+    (8, two_verbs),
+    (13, complex),
+    (7, reported),
+  )
+
+  # What a sentence speaks of.
+
+  def pick(self, options: Sequence) -> Any:
+    """A word that is not in the sentence yet, if there is one."""
+    for _ in range(12):
+      word = self.draw.choice(options)
+      if word not in self.used:
+        break
+    self.used.add(word)
+    return word
+
+  def nominal(self, *tags: str, plural: int = 25, uncounted: bool = False) -> _Nominal:
+    return self.number(self.pick(_nouns(*tags)), plural, uncounted)
+
+  def number(self, noun: Noun, plural: int = 25, uncounted: bool = False) -> _Nominal:
+    countable = len(noun.english) > 1 and 'single' not in noun.tags
+    if 'kin' in noun.tags:
+      plural = min(plural, 10)
+    many = countable and self.draw.chance(plural)
+    return _Nominal('noun', noun, many, uncounted=uncounted)
+
+  def subject(self, frame: _Frame, tags: str = '') -> _Nominal:
+    """Somebody or something that can be the subject of such a clause."""
+    while True:
+      kinds = ((72, 'person'), (18, 'animal'), (10, 'thing inside'))
+      first = self.nominal(tags or self.draw.weighted(kinds))
+      if first.animate and not first.plural and self.draw.chance(10):
+        kind = 'person' if 'person' in first.tags else 'animal'
+        parts = (first, self.nominal(kind, plural=20))
+        first = _Nominal('both', first.noun, True, parts=parts)
+      if self.options(first, frame):
+        return first
+
+  def again(self, subject: _Nominal, frame: _Frame, same: bool) -> _Nominal:
+    """The same subject as a pronoun, or another one."""
+    pronoun = _Nominal.standing_for('pronoun', subject)
+    return pronoun if same and self.options(pronoun, frame) else self.subject(frame)
+
+  # What decides what.
+
+  def agree(self, word: _Word, decider: _Word, column: int) -> None:
+    """In number, and in the singular in gender."""
+    if column < 3:
+      self.links.append((word, decider, 'gender'))
+    self.links.append((word, decider, 'number'))
+
+  def agreeing(self, forms: Sequence[str], subject: _Nominal, origin) -> _Word:
+    """The form of a verb or short adjective that agrees with the subject."""
+    word = _Word(forms[subject.column], origin)
+    for head in subject.heads:
+      self.agree(word, head, subject.column)
+    return word
+
+  def govern(self, phrase: _Phrase, decider: _Word) -> _Phrase:
+    self.links += [(top, decider, 'case') for top in phrase.tops]
+    return phrase
+
+  def preposition(self, phrase: _Phrase, en: str, ru: str, governor) -> _Phrase:
+    """Puts prepositions before a phrase; the Russian one governs it, if any."""
+    words = _words(en)
+    phrase.en[:0] = words
+    if ru:
+      governor = _Word(_before(ru, phrase.ru[0].text), words[0] if words else None)
+      phrase.ru.insert(0, governor)
+    return self.govern(phrase, governor)
+
+  # Nominals in a case.
+
+  def render(self, nominal: _Nominal, case: int, **options) -> _Phrase:
+    """Words of both languages, and what decides the forms of the Russian ones.
+
+    Args:
+      nominal: what to render.
+      case: in Russian.
+      **options: of a noun: `clause`, whether a relative clause may follow;
+        `owner`, whose it may be; `bare`, whether it is indefinite; `simple`, for
+        few words; `depth` of relative clauses. Of a pronoun: `english`,
+        'subject' or 'object'; `after`, whether a preposition stands before it.
+    """
+    return getattr(self, f'render_{nominal.kind}')(nominal, case, **options)
+
+  def render_both(
+    self, nominal, case, *, english='object', after='', depth=0, **unused
+  ):
+    del english, after, unused
+    one, two = (self.render(part, case, depth=depth) for part in nominal.parts)
+    nominal.heads = [one.head, two.head]
+    phrase = _Phrase(head=one.head).add(one, _conjunction('and', 'и'), two)
+    phrase.tops = [*one.tops, *two.tops]
+    return phrase
+
+  def render_pronoun(self, nominal, case, *, english='object', after='', **unused):
+    del unused
+    word = _Word(lexicon.ENGLISH_PRONOUNS[nominal.pronoun][english == 'object'])
+    form = lexicon.PRONOUNS[lexicon.COLUMNS[nominal.column]][case]
+    head = _Word('н' + form if after and form[0] in 'еи' else form, word)
+    for antecedent in nominal.of.heads:
+      self.agree(head, antecedent, nominal.column)
+    nominal.heads = [head]
+    return _Phrase([word], [head], head)
+
+  def render_relative(self, nominal, case, *, english='object', after='', **unused):
+    del unused
+    if 'person' in nominal.tags:
+      word = _Word('who' if english == 'subject' else 'whom')
+    else:
+      word = _Word('which' if after else 'that')
+    head = _Word(lexicon.WHICH.form(nominal.column, case, nominal.animate), word)
+    self.agree(head, nominal.of.heads[0], nominal.column)
+    nominal.heads = [head]
+    return _Phrase([word], [head], head)
+
+  def render_noun(
+    self, nominal, case, *, clause=False, owner=None, bare=False, simple=False, depth=0,
+    english='object', after='',
+  ):  # fmt: skip
+    del english, after
+    determiner = self.determine(nominal, owner, bare, simple)
+    phrase = self.described(nominal, case, determiner, simple)
+    self.put_determiner(phrase, nominal, case, determiner, owner)
+    may_modify = not simple and not isinstance(determiner, _Nominal)
+    if may_modify and self.draw.chance(7 if nominal.animate else 16):
+      self.modify(phrase, nominal, depth)
+    elif clause and depth < 2 and self.draw.chance(30 if depth else 45):
+      phrase.add(self.relative_clause(nominal, depth + 1))
+    return phrase
+
+  def determine(self, nominal, owner, bare, simple):
+    """An article, an adjective, a possessor, or whose the topic's it is."""
+    noun, draw = nominal.noun, self.draw
+    indefinite = '' if nominal.plural or len(noun.english) == 1 else 'a'
+    if bare:
+      return indefinite
+    kin = 'kin' in noun.tags
+    if noun.tags & _OWNED:
+      if owner and owner.animate and owner.noun is not noun:
+        if _can_own(owner, noun) and draw.chance(60 if kin else 25):
+          return _OWN
+        if self.topic and self.may_be_the_topics(noun, owner) and draw.chance(40):
+          return _TOPIC
+      if not simple and draw.chance(45 if kin else 12):
+        return self.nominal(
+          'adult elder' if 'heir' in noun.tags else 'person', plural=12
+        )
+      if draw.chance(25 if kin else 6):
+        return draw.choice((lexicon.MY, lexicon.OUR))
+    if kin or 'unique' in noun.tags:
+      return 'the'
+    if draw.chance(7):
+      return draw.choice((lexicon.THIS, lexicon.THAT))
+    return indefinite if draw.chance(30) else 'the'
+
+  def may_be_the_topics(self, noun: Noun, owner: _Nominal) -> bool:
+    """Whether 'his' is not the owner's, who is nearer."""
+    topic = self.topic
+    person = 'person' in topic.tags and topic.noun is not noun
+    return person and topic.pronoun != owner.pronoun and _can_own(topic, noun)
+
+  def described(self, nominal, case, determiner, simple) -> _Phrase:
+    """Numeral, adjectives and noun."""
+    noun = nominal.noun
+    numeral = self.choose_numeral(nominal, determiner)
+    plural, own_case, other_case = nominal.plural, case, case
+    if numeral:
+      plural, own_case, other_case = _counted(numeral, noun, case)
+    en = _words(noun.english[nominal.plural])
+    head = _Word(noun.forms[plural][own_case], en[-1])
+    phrase = _Phrase(en, [head], head)
+    nominal.heads = [head]
+    counter = self.put_numeral(phrase, noun, case, numeral) if numeral else None
+    definite = determiner == 'the' and not nominal.plural
+    adjectives = self.choose_adjectives(noun, definite, simple)
+    nominal.ranks.update(adjective.rank for adjective in adjectives)
+    for i, adjective in enumerate(adjectives):
+      word = _Word(adjective.english[0])
+      form = adjective.form(nominal.column, other_case, noun.animate)
+      russian = _Word(form, word)
+      phrase.en.insert(i + bool(numeral), word)
+      phrase.ru.insert(-1, russian)
+      if own_case != case:  # the numeral decides
+        self.links += [(russian, counter, 'number'), (russian, counter, 'case')]
+        self.links += [(russian, head, 'gender')] * (numeral != 'five')
+      else:
+        self.agree(russian, head, nominal.column)
+        self.links.append((russian, head, 'case'))
+    return phrase
+
+  def choose_numeral(self, nominal, determiner) -> str | None:
+    if not nominal.plural or nominal.uncounted or determiner not in ('the', ''):
+      return None
+    # Five things take a verb in the singular or the plural: leave them out.
+    most = len(_NUMERALS) - (not nominal.animate)
+    return _NUMERALS[self.draw.below(most)] if self.draw.chance(25) else None
+
+  def put_numeral(self, phrase, noun, case, numeral) -> _Word:
+    word = _Word(numeral)
+    _, own_case, _ = _counted(numeral, noun, case)
+    animate = case == ACC and own_case == ACC  # двух мальчиков
+    text = lexicon.NUMERALS[numeral][GEN if animate else case]
+    if text == 'два' and noun.gender == 'f':
+      text = 'две'
+    russian = _Word(text, word)
+    if text in ('два', 'две'):
+      self.links.append((russian, phrase.head, 'gender'))
+    if own_case != case:
+      self.links += [(phrase.head, russian, 'number'), (phrase.head, russian, 'case')]
+      phrase.tops = [russian]
+    else:
+      phrase.tops = [russian, phrase.head]
+    phrase.en.insert(0, word)
+    phrase.ru.insert(0, russian)
+    return russian
+
+  def choose_adjectives(self, noun, definite, simple) -> list[Adjective]:
+    options = _adjectives(noun.tags, definite)
+    count = 0 if self.draw.chance(55) or not options else 1
+    count += count and not simple and self.draw.chance(20)
+    chosen: dict[int, Adjective] = {}
+    for _ in range(count):
+      adjective = self.pick(options)
+      chosen.setdefault(adjective.rank, adjective)
+    return [chosen[rank] for rank in sorted(chosen)]
+
+  def put_determiner(self, phrase, nominal, case, determiner, owner) -> None:
+    if isinstance(determiner, _Nominal):
+      self.put_possessor(phrase, determiner)
+    elif isinstance(determiner, Adjective):
+      word = _Word(determiner.english[nominal.plural and len(determiner.english) > 1])
+      if determiner is _OWN:
+        word.text = lexicon.ENGLISH_PRONOUNS[owner.pronoun][2]
+      form = determiner.form(nominal.column, case, nominal.animate)
+      russian = _Word(form, word)
+      self.agree(russian, phrase.head, nominal.column)
+      self.links.append((russian, phrase.head, 'case'))
+      if determiner is _OWN:
+        self.links += [(russian, head, 'antecedent') for head in owner.heads]
+      phrase.en.insert(0, word)
+      phrase.ru.insert(0, russian)
+    elif determiner == _TOPIC:
+      word = _Word(lexicon.ENGLISH_PRONOUNS[self.topic.pronoun][2])
+      column = self.topic.column
+      russian = _Word(lexicon.POSSESSIVES[lexicon.COLUMNS[column]], word)
+      for head in self.topic.heads:
+        self.agree(russian, head, column)
+      phrase.en.insert(0, word)
+      phrase.ru.insert(0, russian)
+    elif determiner:
+      vowel = determiner == 'a' and phrase.en[0].text[0] in 'aeiou'
+      phrase.en.insert(0, _Word('an' if vowel else determiner))
+
+  def put_possessor(self, phrase, possessor) -> None:
+    """The king's book: книга короля."""
+    whose = self.render(possessor, GEN, simple=True)
+    last = whose.en[-1]
+    last.text += "'" if possessor.plural and last.text[-1] == 's' else "'s"
+    self.govern(whose, phrase.head)
+    phrase.en = whose.en + phrase.en
+    phrase.ru += whose.ru
+
+  def modify(self, phrase, nominal, depth) -> None:
+    """A cup of tea, a book about the king, the key to the house."""
+    options = [m for m in _MODIFIERS if nominal.tags & set(m[0].split())]
+    if not options:
+      return
+    _, en, ru, case, tags, number = self.draw.choice(options)
+    plural = {'one': 0, 'many': 100, 'any': 30, 'same': 100 * nominal.plural}[number]
+    other = self.nominal(tags, plural=plural, uncounted=True)
+    bare = number in ('many', 'same') or 'mass' in other.tags
+    rest = self.render(other, case, bare=bare, simple=True, depth=depth)
+    phrase.add(self.preposition(rest, en, ru, phrase.head))
+
+  # Relative clauses.
+
+  def relative_clause(self, nominal: _Nominal, depth: int) -> _Phrase:
+    """Who loved the teacher; whom the teacher loved; whose brother loved her."""
+    which = _Nominal.standing_for('relative', nominal)
+    options = [(50, self.subject_relative)]
+    if _verbs_to(which.tags):
+      options.append((34, self.object_relative))
+    if _verbs_in(which.tags):
+      options.append((40, self.place_relative))
+    if 'person' in which.tags:
+      options.append((8, self.whose_relative))
+    phrase = self.draw.weighted(options)(which, depth)
+    return _Phrase(phrase.en, [_COMMA, *phrase.ru, _COMMA])
+
+  def subject_relative(self, which: _Nominal, depth: int) -> _Phrase:
+    return self.clause(which, _Frame(depth=depth))
+
+  def object_relative(self, which: _Nominal, depth: int) -> _Phrase:
+    """The verb comes before its subject in Russian if nothing else follows it."""
+    verb = self.pick(_verbs_to(which.tags))
+    subject = self.number(self.pick(_subjects(verb)), 20)
+    who = self.render(subject, NOM, english='subject', simple=True)
+    before, after = verb.prepositions
+    pronoun = self.render(which, verb.case, after=before)
+    vp, russian = self.finite(verb, subject, 'plain')
+    self.govern(who, russian[-1])
+    self.preposition(pronoun, before, after, russian[-1])
+    rest = self.complements(verb, subject, russian[-1], depth=depth, object=False)
+    when, time = [], []
+    if _has_time(verb, russian) and self.draw.chance(10):
+      when, time = self.time()
+    if len(russian) == 1 and not rest.ru:
+      ru = [*russian, *who.ru]
+    else:
+      ru = [*who.ru, *russian, *rest.ru]
+    return _Phrase(
+      [*pronoun.en, *who.en, *vp, *rest.en, *when], [*pronoun.ru, *time, *ru]
+    )
+
+  def place_relative(self, which: _Nominal, depth: int) -> _Phrase:
+    """In which the king lived: в котором жил король."""
+    del depth
+    verb = self.pick(_verbs_in(which.tags))
+    subject = self.number(self.pick(_subjects(verb)), 20)
+    who = self.render(subject, NOM, english='subject', simple=True)
+    english, russian, _ = which.noun.at
+    pronoun = self.render(which, PRE, after=english)
+    phrase = self.preposition(pronoun, english, russian, None)
+    vp, words = self.finite(verb, subject, 'plain', negative=False)
+    self.govern(who, words[-1])
+    return phrase.add(_Phrase([*who.en, *vp], [*words, *who.ru]))
+
+  def whose_relative(self, which: _Nominal, depth: int) -> _Phrase:
+    """Whose brother lived there: брат которого жил там."""
+    owned = self.nominal('kin pet', plural=0)
+    en = [_Word('whose'), *_words(owned.noun.english[0])]
+    head = _Word(owned.noun.lemma, en[-1])
+    whose = _Word(lexicon.WHICH.form(which.column, GEN, which.animate), en[0])
+    self.agree(whose, which.of.heads[0], which.column)
+    self.links.append((whose, head, 'case'))
+    owned.heads = [head]
+    phrase = _Phrase(en, [head, whose], head)
+    verb = self.pick(_verbs_of(owned.tags, 'pis'))
+    return phrase.add(self.verb_phrase(owned, _Frame(depth=depth), verb, phrase))
+
+  # Clauses.
+
+  def options(self, subject: _Nominal, frame: _Frame) -> list[tuple[int, Callable]]:
+    """What can be said of the subject, with weights."""
+    tags, aspects = subject.tags, frame.aspects
+    options: list[tuple[int, Callable]] = []
+    if _verbs_of(tags, aspects):
+      options.append((72, _Writer.verbal))
+    if frame.mode == 'plain' and (not aspects or 's' in aspects):
+      if _predicates(tags):
+        options.append((12, _Writer.adjectival))
+      if aspects and 'person' in tags:
+        options += [(6, _Writer.liking), (6, _Writer.having), (3, _Writer.needing)]
+        options += [(8, _Writer.modal), (3, _Writer.comparing)]
+        options += [(3, _Writer.becoming)] if not subject.plural else []
+      elif aspects == 'pis' and _passives(tags):
+        options.append((14, _Writer.passive))
+    return options
+
+  def clause(self, subject: _Nominal, frame: _Frame) -> _Phrase:
+    """A subject and what is said of it."""
+    return self.draw.weighted(self.options(subject, frame))(self, subject, frame)
+
+  def open(self, subject, case, frame, after='') -> _Phrase:
+    """The subject of a clause, at its beginning; maybe in an oblique case."""
+    clause = not frame.depth
+    return self.render(
+      subject, case, english='subject', clause=clause, depth=frame.depth, after=after
+    )
+
+  def verbal(self, subject, frame) -> _Phrase:
+    """Somebody did something."""
+    who = self.open(subject, NOM, frame)
+    verb = self.pick(_verbs_of(subject.tags, frame.aspects))
+    vp = self.verb_phrase(subject, frame, verb, who)
+    phrase = _Phrase(who.en + vp.en, who.ru + vp.ru)
+    timed = frame.timed and frame.mode == 'plain' and _has_time(verb, vp.ru)
+    if not timed or not self.draw.chance(20):
+      return phrase
+    # What ends a sentence after a clause is understood as that clause's.
+    late = not vp.has_clause and (subject.kind == 'relative' or self.draw.chance(50))
+    if subject.kind == 'relative' and not late:
+      return phrase
+    when, time = self.time()
+    phrase.en = phrase.en + when if late else when + phrase.en
+    at = len(who.ru) if subject.kind == 'relative' else 0
+    phrase.ru[at:at] = time
+    return phrase
+
+  def time(self) -> tuple[list[_Word], list[_Word]]:
+    english = self.draw.choice(tuple(lexicon.TIMES))
+    when = _words(english)
+    return when, [_Word(part, when[0]) for part in lexicon.TIMES[english].split()]
+
+  def verb_phrase(self, subject, frame, verb: Verb, who: _Phrase) -> _Phrase:
+    """A verb with all that follows it; `who` is the subject's phrase."""
+    en, ru = self.finite(verb, subject, frame.mode, frame.negative)
+    self.govern(who, ru[-1])
+    bare = len(ru) == 1
+    tail = frame.tail and frame.depth < 2
+    rest = self.complements(verb, subject, ru[-1], clause=tail, depth=frame.depth)
+    if bare and verb.manners and self.draw.chance(18):
+      word = _Word(self.draw.choice(verb.manners))
+      adverb = _Word(lexicon.MANNERS[word.text], word)
+      if subject.kind == 'relative':
+        en.insert(frame.mode != 'plain', word)
+        ru.insert(0, adverb)
+      elif not rest.has_clause:
+        rest.en.append(word)
+        ru.insert(0, adverb)
+    return _Phrase(en, ru).add(rest)
+
+  def finite(self, verb, subject, mode, negative: bool = True):
+    """The verb in both languages, with auxiliary, negation and 'often'."""
+    negated = negative and mode == 'plain' and self.draw.chance(12)
+    en = _words(_finite_english(verb, subject.plural, mode, negated))
+    forms = verb.ongoing[1] if mode == 'ongoing' else verb.past
+    main = 2 if negated else mode != 'plain' or verb.english[0].startswith('be ')
+    ru = [self.agreeing(forms, subject, en[main])]
+    if negated:
+      ru.insert(0, _Word('не', en[1]))
+    elif mode == 'plain' and verb.aspect != 'p' and self.draw.chance(15):
+      usual = lexicon.FREQUENCIES_OF[verb.aspect]
+      word = _Word(self.draw.choice(usual))
+      en.insert(verb.english[0].startswith('be '), word)
+      ru[:0] = [_Word(part, word) for part in lexicon.FREQUENCIES[word.text].split()]
+    return en, ru
+
+  def complements(
+    self, verb, subject, governor, *, clause=False, depth=0, object=True
+  ) -> _Phrase:
+    """Object, recipient, instrument and place, in one order in both languages."""
+    required = [a.rstrip('!') for a in verb.adjuncts if a.endswith('!')]
+    optional = [a for a in verb.adjuncts if not a.endswith('!')]
+    if optional and self.draw.chance(15 if depth else 32):
+      required.append(self.draw.choice(optional))
+    if verb.object and object:
+      first = 'dative' in required and (verb.prepositions[0] or self.draw.chance(65))
+      required.insert(1 if first else 0, 'object')
+    rest = _Phrase()
+    for i, name in enumerate(required):
+      last = clause and i == len(required) - 1
+      if name == 'object':
+        rest.add(self.direct(verb, subject, governor, last, depth))
+      elif name == 'dative':
+        second = 'object' in required[:i] or not (object or verb.prepositions[0])
+        to = ('for' if verb.english[0] == 'buy' else 'to') if second else ''
+        who = self.nominal('person', plural=20)
+        phrase = self.render(who, DAT, owner=subject, clause=last, depth=depth)
+        rest.add(self.preposition(phrase, to, '', governor))
+      else:
+        rest.add(self.adjunct(name, governor))
+    return rest
+
+  def direct(self, verb, subject, governor, clause, depth) -> _Phrase:
+    """The object; sometimes the topic."""
+    before, after = verb.prepositions
+    topic = self.topic
+    about = topic and topic is not subject and topic is not subject.of
+    fits = about and 'person' in topic.tags and topic.tags & verb.object
+    if fits and self.draw.chance(35):
+      thing = _Nominal.standing_for('pronoun', topic)
+    else:
+      noun = self.pick(_objects(verb))
+      plural = 0 if 'inside' in noun.tags else 25
+      if verb.english[0] == 'wear':
+        plural = 100 * subject.plural
+      thing = self.number(noun, plural)
+    phrase = self.render(
+      thing, verb.case, owner=subject, clause=clause, depth=depth, after=after
+    )
+    return self.preposition(phrase, before, after, governor)
+
+  def adjunct(self, name: str, governor: _Word) -> _Phrase:
+    """An instrument, a companion, a place or a destination, by its name."""
+    kind, _, tags = name.partition(':')
+    if kind in _SPOTS:
+      return self.spot(kind, governor)
+    if kind == 'in':
+      return self.place(tags)
+    if kind == 'with':
+      tool = self.render(self.nominal(tags, plural=0), INS, simple=True, bare=True)
+      return self.preposition(tool, 'with', '', governor)
+    if kind == 'company':
+      en, ru, case = self.draw.choice((('with', 'с', INS), ('without', 'без', GEN)))
+      friend = self.render(self.nominal('person', plural=20), case, simple=True)
+      return self.preposition(friend, en, ru, governor)
+    there = self.nominal(tags, plural=0)
+    russian = there.noun.at[1]
+    if kind == 'to':
+      phrase = self.render(there, ACC, simple=True)
+      return self.preposition(phrase, 'to', russian, governor)
+    phrase = self.render(there, GEN, simple=True)
+    return self.preposition(phrase, 'from', {'в': 'из', 'на': 'с'}[russian], governor)
+
+  def place(self, tags: str) -> _Phrase:
+    """Where something is: in the garden, at the market."""
+    there = self.nominal(tags, plural=0)
+    english, russian, _ = there.noun.at
+    return self.located(there, english, russian, PRE)
+
+  def spot(self, kind: str, governor) -> _Phrase:
+    """On the table, under the bed, in the box."""
+    english, russian, case, tags = self.draw.choice(_SPOTS[kind])
+    there = self.nominal(tags, plural=0)
+    return self.located(there, english, russian, case, governor)
+
+  def located(self, there, english, russian, case, governor=None) -> _Phrase:
+    phrase = self.render(there, case, simple=True)
+    if case == PRE and there.noun.at:
+      phrase.head.text = there.noun.at[2]  # в саду
+    return self.preposition(phrase, english, russian, governor)
+
+  # Clauses of other kinds.
+
+  def adjectival(self, subject, frame) -> _Phrase:
+    """Was tall: был высоким, была больна, устали."""
+    who = self.open(subject, NOM, frame)
+    options = _predicates(subject.tags)
+    others = [a for a in options if a.rank not in subject.ranks]
+    adjective = self.pick(others or options)
+    be = _Word('were' if subject.plural else 'was')
+    word = _Word(adjective.english[0])
+    was = self.agreeing(lexicon.WAS, subject, be)
+    if adjective.predicate:
+      predicate = self.agreeing(adjective.predicate, subject, word)
+    else:
+      forms = [column[INS] for column in adjective.forms]
+      predicate = self.agreeing(forms, subject, word)
+      self.links.append((predicate, was, 'case'))
+    en, ru = [be, word], [was, predicate]
+    if adjective.bare:
+      ru, self.links = [predicate], [link for link in self.links if link[0] is not was]
+    self.govern(who, ru[0])
+    if self.draw.chance(12):
+      en.insert(1, _Word('not'))
+      ru.insert(0, _Word('не', en[1]))
+    return who.add(_Phrase(en, ru))
+
+  def liking(self, subject, frame) -> _Phrase:
+    """The girl liked the book: девушке понравилась книга."""
+    who = self.open(subject, DAT, frame)
+    tags = 'goods told person pet inside food'
+    thing = self.nominal(tags, uncounted=True)
+    what = self.render(thing, NOM, clause=frame.tail, depth=frame.depth)
+    negated = self.draw.chance(15)
+    en = _words('did not like' if negated else 'liked')
+    verb = self.agreeing(lexicon.past_forms('понравился'), thing, en[-1])
+    self.govern(who, verb)
+    self.govern(what, verb)
+    ru = [_Word('не', en[1]), verb] if negated else [verb]
+    return who.add(_Phrase(en, ru), what)
+
+  def having(self, subject, frame) -> _Phrase:
+    """The girl had a book: у девушки была книга; had no: не было книги."""
+    who = self.open(subject, GEN, frame, after='у')
+    self.preposition(who, '', 'у', None)
+    tags = 'goods pet horse house garden relation own'
+    also = 'gown' if 'female' in subject.tags else ''
+    thing = self.nominal(tags, also, plural=12, uncounted=True)
+    had = _Word('had')
+    without = self.draw.chance(25)
+    case, clause = (GEN, False) if without else (NOM, frame.tail)
+    what = self.render(thing, case, bare=True, clause=clause, depth=frame.depth)
+    if not without:
+      verb = self.agreeing(lexicon.WAS, thing, had)
+      self.govern(what, verb)
+      return who.add(_Phrase([had], [verb]), what)
+    if what.en[0].text in ('a', 'an'):
+      what.en.pop(0)
+    no = _Word('no')
+    negation = _Word('не', no)
+    self.govern(what, negation)
+    return who.add(_Phrase([had, no], [negation, _Word('было', had)]), what)
+
+  def needing(self, subject, frame) -> _Phrase:
+    """The girl needed a key: девушке был нужен ключ."""
+    who = self.open(subject, DAT, frame)
+    thing = self.nominal('goods key doctor horse teacher', plural=12, uncounted=True)
+    what = self.render(thing, NOM, bare=True, clause=frame.tail, depth=frame.depth)
+    word = _Word('needed')
+    was = self.agreeing(lexicon.WAS, thing, word)
+    needed = self.agreeing(('нужен', 'нужна', 'нужно', 'нужны'), thing, word)
+    self.govern(who, needed)
+    self.govern(what, needed)
+    return who.add(_Phrase([word], [was, needed]), what)
+
+  def modal(self, subject, frame) -> _Phrase:
+    """Wanted to buy a book: хотела купить книгу."""
+    who = self.open(subject, NOM, frame)
+    english, russian, aspects = self.draw.choice(_MODALS)
+    if subject.plural:
+      english = english.replace('was', 'were')
+    en = _words(english)
+    *no, masculine = russian.split()
+    finite = self.agreeing(lexicon.past_forms(masculine), subject, en[-1])
+    self.govern(who, finite)
+    verb = self.pick(_verbs_of(subject.tags, aspects))
+    base = _words('to ' + verb.english[0])
+    form = verb.ongoing[0] if aspects == 'o' else verb.infinitive
+    infinitive = _Word(form, base[1])
+    clause = frame.tail and frame.depth < 2
+    rest = self.complements(verb, subject, infinitive, clause=clause, depth=frame.depth)
+    ru = [*(_Word(part, en[1]) for part in no), finite, infinitive]
+    return who.add(_Phrase(en + base, ru), rest)
+
+  def becoming(self, subject, frame) -> _Phrase:
+    """Became a doctor: стала врачом."""
+    who = self.open(subject, NOM, frame)
+    kind = 'man_staff' if subject.column == 0 else 'woman_staff'
+    job = self.nominal('staff', kind, plural=0)
+    what = self.render(job, INS, bare=True, simple=True)
+    word = _Word('became')
+    verb = self.agreeing(lexicon.past_forms('стал'), subject, word)
+    self.govern(who, verb)
+    return who.add(_Phrase([word], [verb]), self.govern(what, verb))
+
+  def comparing(self, subject, frame) -> _Phrase:
+    """Was taller than the boy: была выше мальчика."""
+    who = self.open(subject, NOM, frame)
+    options = [c for c in _COMPARATIVES if subject.tags & set(c[2].split())]
+    english, russian, tags = self.draw.choice(options)
+    other = self.nominal(tags, plural=20)
+    clause = frame.tail and frame.depth < 2
+    than = self.render(other, GEN, owner=subject, clause=clause, depth=frame.depth)
+    en = _words(f'{"were" if subject.plural else "was"} {english} than')
+    was = self.agreeing(lexicon.WAS, subject, en[0])
+    self.govern(who, was)
+    comparative = _Word(russian, en[1])
+    return who.add(_Phrase(en, [was, comparative]), self.govern(than, comparative))
+
+  def passive(self, subject, frame) -> _Phrase:
+    """Was built by the king: был построен королём."""
+    who = self.open(subject, NOM, frame)
+    verb = self.pick(_passives(subject.tags))
+    agent = self.number(self.pick(_subjects(verb)), 20)
+    clause = frame.tail and frame.depth < 2
+    by = self.render(agent, INS, clause=clause, depth=frame.depth)
+    be = 'were' if subject.plural else 'was'
+    en = _words(f'{be} {verb.english[2]} by')
+    was = self.agreeing(lexicon.WAS, subject, en[0])
+    participle = self.agreeing(verb.passive, subject, en[1])
+    self.govern(who, was)
+    self.govern(by, participle)
+    return who.add(_Phrase(en, [was, participle]), by)
+
+
+def _can_own(owner: _Nominal, noun: Noun) -> bool:
+  """Animals have no kin here, and children no children."""
+  if 'heir' in noun.tags and 'young' in owner.tags:
+    return False
+  return 'kin' not in noun.tags or 'person' in owner.tags
+
+
+def _counted(numeral: str, noun: Noun, case: int) -> tuple[bool, int, int]:
+  """Number and case of a noun after a numeral, and case of its adjectives.
+
+  Два больших дома, две новые книги, пять книг; but двух мальчиков, двум книгам.
+  """
+  direct = case == NOM or (case == ACC and (numeral == 'five' or not noun.animate))
+  if not direct:
+    return True, case, case
+  if numeral == 'five':
+    return True, GEN, GEN
+  return False, GEN, NOM if noun.gender == 'f' else GEN
+
+
+def _finite_english(verb: Verb, plural: bool, mode: str, negated: bool) -> str:
+  base, past, participle, ing = verb.english
+  be = 'were' if plural else 'was'
+  if mode == 'ongoing':
+    return f'{be} {ing}'
+  if mode == 'perfect':
+    return f'had {participle}'
+  if base.startswith('be '):
+    return f'{be} not {base[3:]}' if negated else f'{be} {base[3:]}'
+  return f'did not {base}' if negated else past
+
+
+def _has_time(verb: Verb, russian: Sequence[_Word]) -> bool:
+  """Whether one may say when: not of a state, nor with 'often'."""
+  often = {text.split()[0] for text in lexicon.FREQUENCIES.values()}
+  return verb.aspect != 's' and russian[0].text not in often
+
+
+_CONSONANTS = frozenset('бвгджзйклмнпрстфхцчшщ')
+
+
+def _before(preposition: str, word: str) -> str:
+  """The form of a preposition before a word: в or во, с or со, о or об."""
+  cluster = word[1:2] in _CONSONANTS
+  if preposition == 'в' and ((cluster and word[0] in 'вф') or word.startswith('двор')):
+    return 'во'
+  if preposition == 'с' and (
+    (cluster and word[0] in 'сзшж') or word.startswith(('льв', 'втор'))
+  ):
+    return 'со'
+  if preposition == 'к' and word.startswith(('льв', 'втор')):
+    return 'ко'
+  if preposition == 'о' and word[0] in 'аоуэи':
+    return 'об'
+  return preposition
+
+
+def _join(words: Sequence[_Word]) -> tuple[str, list[_Word]]:
+  """The sentence, and its words in order; commas go to the words before them."""
+  kept: list[_Word] = []
+  texts: list[str] = []
+  for word in words:
+    if word is not _COMMA:
+      kept.append(word)
+      texts.append(word.text)
+    elif texts[-1][-1] != ',':
+      texts[-1] += ','
+  text = ' '.join(texts).rstrip(',')
+  return text[0].upper() + text[1:] + '.', kept

@@ -1,0 +1,136 @@
+"""A finished run, put to use from its folder alone."""
+
+import io
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+import sacrebleu
+
+from seqlab.evaluate import evaluate, load, scores, translate
+from seqlab.evaluators.translation import Evaluator
+from seqlab.train.mesh import batch_sharding, make_mesh
+
+GREEDY = {'beam': 1}
+
+
+def _translate(run, text, **options):
+  out = io.StringIO()
+  translate(run, io.BytesIO(text.encode()), out, **options)
+  return out.getvalue()
+
+
+def test_every_line_of_a_split_is_scored(finished, corpus_files, tmp_path, capsys):
+  output = tmp_path / 'out.txt'
+  folder = shutil.copytree(finished, tmp_path / 'run')
+  result = evaluate(folder, split='test', options=GREEDY, output=str(output))
+  hypotheses = output.read_text('utf-8').splitlines()
+  with open(corpus_files['test'][1], encoding='utf-8') as file:
+    reference = file.read().splitlines()
+  assert result['lines'] == len(hypotheses) == len(reference) == 13
+  expected = sacrebleu.corpus_bleu(hypotheses, [reference]).score
+  assert result['scores'][0]['score'] == expected
+  assert 'tok:13a' in capsys.readouterr().out
+  kept = (folder / 'evaluations.jsonl').read_text('utf-8')
+  assert json.loads(kept)['scores'][0]['score'] == expected
+
+
+def test_a_tokenised_corpus_is_scored_by_its_papers_convention_first():
+  found = scores(['a b , c d'], ['a b , c e'], 'none')
+  assert [s['name'] for s in found] == ['bleu (none)', 'bleu (13a, of tokens)', 'chrF']
+  assert 'tok:none' in found[0]['signature']
+
+
+def test_a_run_needs_nothing_but_its_folder(finished, tmp_path):
+  """Its corpus is elsewhere."""
+  folder = shutil.copytree(finished, tmp_path / 'run')
+  config = json.loads((folder / 'config.json').read_text('utf-8'))
+  config['corpus']['files'] = {'train': ['/nowhere/a', '/nowhere/b']}
+  (folder / 'config.json').write_text(json.dumps(config), 'utf-8')
+  assert _translate(folder, 'w1 w2\n', options=GREEDY).endswith('\n')
+
+
+def test_an_empty_line_gives_an_empty_line(finished):
+  lines = _translate(finished, 'w1 w2\n\nw3\n', options=GREEDY).split('\n')
+  assert len(lines) == 4
+  assert lines[1] == lines[3] == ''
+  assert _translate(finished, 'w3\n', options=GREEDY) == f'{lines[2]}\n'
+
+
+def test_unknown_words_alone_are_translated_to_something(finished):
+  assert _translate(finished, 'Ω ж ☃\n', options=GREEDY).count('\n') == 1
+
+
+def test_input_that_is_no_utf8_is_refused_with_its_line(finished):
+  with pytest.raises(ValueError, match='line 2 of the input is not UTF-8'):
+    translate(finished, io.BytesIO(b'w1\n\xff\xfe\n'), io.StringIO(), options=GREEDY)
+
+
+def test_lines_end_at_newlines_alone(finished):
+  text = 'w1\u2028w2\n'
+  assert _translate(finished, text, options=GREEDY).count('\n') == 1
+
+
+def test_n_best_lists_are_in_order_and_distinct(finished):
+  text = _translate(finished, 'w1 w2 w3\n', n_best=3, options={'beam': 3})
+  rows = [line.split(' ||| ') for line in text.splitlines()]
+  assert [row[0] for row in rows] == ['0'] * 3
+  values = [float(row[2]) for row in rows]
+  assert values == sorted(values, reverse=True)
+  assert len({row[1] for row in rows}) == 3
+
+
+def test_more_outputs_than_the_beam_holds_are_refused(finished):
+  with pytest.raises(ValueError, match='raise --beam'):
+    _translate(finished, 'w1\n', n_best=3, options={'beam': 2})
+
+
+def test_samples_depend_on_the_line_and_not_on_the_batch(finished):
+  options = {'temperature': 1.0, 'seed': 3}
+  text = ''.join(f'w{i} w{i + 1}\n' for i in range(6))
+  together = _translate(finished, text, options=options).splitlines()
+  first = _translate(finished, 'w0 w1\n', options=options).splitlines()
+  assert together[0] == first[0]
+  other = _translate(finished, text, options=options | {'seed': 4}).splitlines()
+  assert together != other
+
+
+def test_an_unknown_option_of_the_search_is_named(finished):
+  with pytest.raises(ValueError, match=r"search\.beem; did you mean 'beam'"):
+    _translate(finished, 'w1\n', options={'beem': 2})
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+  with pytest.raises(FileNotFoundError, match='is no run'):
+    load(tmp_path)
+
+
+def test_on_device_evaluation_agrees_with_text_from_the_same_weights(finished):
+  """Piece BLEU of a word vocabulary is BLEU of the words."""
+  _, task, variables, _ = load(finished)
+  sharding = batch_sharding(make_mesh(devices=1))
+  evaluator = Evaluator(task=task, sharding=sharding, split='valid', beam=1)
+  values = dict(evaluator.run(variables))
+  hypotheses = io.StringIO()
+  source, reference = task.corpus.read('valid')
+  lines = io.BytesIO('\n'.join(source).encode())
+  translate(finished, lines, hypotheses, options=GREEDY)
+  text = hypotheses.getvalue().splitlines()
+  expected = sacrebleu.corpus_bleu(text, [reference], tokenize='none').score
+  assert values['piece_bleu'] == pytest.approx(expected, abs=1e-3)
+
+
+def test_on_device_evaluation_is_the_same_on_eight_devices(finished):
+  _, task, variables, _ = load(finished)
+  found = []
+  for devices in (1, 8):
+    mesh = make_mesh(devices=devices)
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    placed = jax.device_put(variables, everywhere)
+    evaluator = Evaluator(
+      task=task, sharding=batch_sharding(mesh), split='valid', beam=2
+    )
+    found.append(dict(evaluator.run(placed)))
+  np.testing.assert_allclose(*(list(f.values()) for f in found), rtol=1e-6)

@@ -1,0 +1,27 @@
+"""Every experiment runs, for the few steps of its `:smoke`."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from seqlab.experiment import load_experiment
+from seqlab.train.loop import train
+from seqlab.train.writer import read_metrics
+
+FOLDER = Path(__file__).parent.parent / 'experiments'
+EXPERIMENTS = sorted(FOLDER.rglob('*.py'))
+
+
+@pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda p: str(p.relative_to(FOLDER)))
+def test_smoke(path, tmp_path):
+  config = load_experiment(f'{path}:smoke')
+  own = config['corpus'].get('name') == 'agreement'
+  if not own and not os.environ.get('SEQLAB_DATA'):
+    pytest.skip('needs real data: set SEQLAB_DATA')
+  train(config, tmp_path)
+  rows = read_metrics(tmp_path / 'metrics.jsonl')
+  assert rows[-1]['step'] == config['steps']
+  assert rows[-1]['loss'] < rows[0]['loss']
+  assert rows[-1]['compiles'] == 0
+  assert (tmp_path / 'checkpoints' / str(config['steps'])).is_dir()

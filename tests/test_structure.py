@@ -1,0 +1,53 @@
+"""The floors of the tree: what may import what."""
+
+import ast
+from pathlib import Path
+import subprocess
+import sys
+
+import pytest
+
+import seqlab
+
+ROOT = Path(seqlab.__file__).parent
+# From the ground up; modules of one floor may import each other.
+FLOORS = (
+  {'types', 'config'},
+  {'text', 'metrics', 'experiment'},
+  {'data'},
+  {'layers'},
+  {'models', 'embeddings'},
+  {'decoding'},
+  {'tasks'},
+  {'evaluators'},
+  {'train'},
+  {'evaluate', 'bench'},
+  {'cli'},
+)
+HEIGHT = {name: height for height, names in enumerate(FLOORS) for name in names}
+
+
+def _imports(path):
+  for node in ast.walk(ast.parse(path.read_text('utf-8'))):
+    if isinstance(node, ast.ImportFrom) and (node.module or '').startswith('seqlab'):
+      yield node.module
+    elif isinstance(node, ast.Import):
+      yield from (a.name for a in node.names if a.name.startswith('seqlab'))
+
+
+@pytest.mark.parametrize(
+  'path', sorted(ROOT.rglob('*.py')), ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_imports_go_downwards(path):
+  floor = path.relative_to(ROOT).parts[0].removesuffix('.py')
+  if floor == '__init__':
+    return
+  for module in _imports(path):
+    other = module.split('.')[1]
+    assert HEIGHT[other] <= HEIGHT[floor], f'{path} imports {module}'
+
+
+@pytest.mark.parametrize('module', ['types', 'config', 'text.corpora', 'data.pairs'])
+def test_text_and_data_need_no_jax(module):
+  code = f'import sys, seqlab.{module}; sys.exit("jax" in sys.modules)'
+  assert subprocess.run([sys.executable, '-c', code]).returncode == 0

@@ -1,0 +1,169 @@
+"""Whole runs, small ones: what is written, when they stop, how they go on."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from seqlab.evaluate import load
+from seqlab.train.checkpoints import Checkpoints
+from seqlab.train.loop import History, train
+from seqlab.train.writer import read_metrics
+
+
+def _rows(folder):
+  """Rows of metrics.jsonl without how long things took."""
+  return [
+    {k: v for k, v in row.items() if not k.startswith('speed/')}
+    for row in read_metrics(folder / 'metrics.jsonl')
+  ]
+
+
+def _params(folder):
+  """Of the newest checkpoint."""
+  _, _, variables, _ = load(folder)
+  return jax.tree.leaves(variables)
+
+
+def test_a_run_leaves_what_is_needed_elsewhere(finished):
+  names = {path.name for path in finished.iterdir()}
+  assert names >= {'config.json', 'metrics.jsonl', 'events', 'checkpoints'}
+  assert names >= {'vocabulary', 'samples', 'train.log'}
+
+
+def test_a_row_a_step_with_what_a_run_is_judged_by(finished):
+  rows = read_metrics(finished / 'metrics.jsonl')
+  assert [row['step'] for row in rows] == list(range(1, 13))
+  wanted = {'loss', 'nll', 'accuracy', 'grad_norm', 'learning_rate', 'padding_waste'}
+  wanted |= {'epoch', 'compiles', 'speed/tokens_per_s', 'speed/flops_utilisation'}
+  assert all(wanted <= set(row) for row in rows)
+  assert [row['step'] for row in rows if 'valid/piece_bleu' in row] == [4, 8, 12]
+
+
+def test_nothing_is_compiled_after_the_declared_shapes(finished):
+  assert {row['compiles'] for row in read_metrics(finished / 'metrics.jsonl')} == {0}
+
+
+def test_the_loss_falls(finished):
+  rows = read_metrics(finished / 'metrics.jsonl')
+  assert rows[-1]['nll'] < 0.8 * rows[0]['nll']
+
+
+def test_samples_show_source_reference_and_output(finished):
+  lines = (finished / 'samples' / 'valid-00000012.txt').read_text('utf-8').split('\n')
+  assert [line[:2] for line in lines[:4]] == ['< ', '= ', '> ', '']
+  assert lines[0][2:].split() == lines[1][2:].split()[::-1]
+
+
+def test_events_can_be_read_by_tensorboard(finished):
+  (events,) = (finished / 'events').iterdir()
+  assert events.name.startswith('events.out.tfevents')
+  assert b'valid/piece_bleu' in events.read_bytes()
+
+
+def test_a_finished_run_is_left_alone(finished, tiny, tmp_path):
+  folder = shutil.copytree(finished, tmp_path / 'run')
+  before = (folder / 'metrics.jsonl').read_bytes()
+  train(tiny, folder)
+  assert (folder / 'metrics.jsonl').read_bytes() == before
+
+
+def test_resumed_equals_uninterrupted(finished, tiny, tmp_path):
+  """The checkpoint of step 8 is the newest; rows after it are written anew."""
+  folder = shutil.copytree(finished, tmp_path / 'run')
+  shutil.rmtree(folder / 'checkpoints' / '12')
+  train(tiny, folder)
+  assert _rows(folder) == _rows(finished)
+  for a, b in zip(_params(folder), _params(finished), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_a_checkpoint_cut_short_falls_back_to_the_one_before(
+  finished, tiny, tmp_path, capsys
+):
+  folder = shutil.copytree(finished, tmp_path / 'run')
+  newest = folder / 'checkpoints' / '12'
+  for file in newest.rglob('*'):
+    if file.is_file() and file.stat().st_size > 300:
+      file.write_bytes(file.read_bytes()[:100])
+  train(tiny, folder)
+  assert 'the checkpoint of step 12 cannot be read' in capsys.readouterr().out
+  assert (folder / 'checkpoints' / 'broken-12').is_dir()
+  assert _rows(folder) == _rows(finished)
+
+
+def test_a_different_experiment_is_refused(finished, tiny):
+  changed = tiny | {'hyper': tiny['hyper'] | {'peak': 0.5}}
+  with pytest.raises(ValueError, match=r'hyper\.peak: 0\.01 there, 0\.5 now'):
+    train(changed, finished)
+
+
+def test_a_different_experiment_may_go_on_if_told(finished, tiny, tmp_path):
+  folder = shutil.copytree(finished, tmp_path / 'run')
+  train(tiny | {'steps': 14}, folder, force=True)
+  assert _rows(folder)[-1]['step'] == 14
+  assert json.loads((folder / 'config.json').read_text('utf-8'))['steps'] == 14
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tiny, tmp_path):
+  hyper = tiny['hyper'] | {'peak': 1e15}
+  message = r'the loss is .* at step 2 \(batch 1 of seed 0\).*last good .* step 1,'
+  with pytest.raises(FloatingPointError, match=message):
+    train(tiny | {'hyper': hyper, 'save_every': 1}, tmp_path)
+  good = Checkpoints(tmp_path / 'checkpoints').latest
+  for leaf in _params(tmp_path):
+    assert np.isfinite(leaf).all()
+  assert read_metrics(tmp_path / 'metrics.jsonl')[-1]['step'] == good + 1
+
+
+def test_patience_ends_a_run_and_is_kept(tiny, tmp_path):
+  hyper = tiny['hyper'] | {'peak': 0.0}  # so that nothing gets better
+  config = tiny | {'hyper': hyper, 'patience': 1}
+  train(config, tmp_path)
+  assert _rows(tmp_path)[-1]['step'] == 8
+  train(config, tmp_path)
+  assert _rows(tmp_path)[-1]['step'] == 8
+
+
+def test_history_counts_evaluations_without_a_new_best():
+  history = History()
+  for value in (3.0, 5.0, 4.0, 5.0):
+    history.add(value, 1.0)
+  assert (history.best, history.bad) == (5.0, 2)
+  history.add(6.0, 1.0)
+  assert (history.best, history.bad) == (6.0, 0)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'stesp': 5}, "unknown key stesp; did you mean 'steps'"),
+    ({'keep_best': 'valid/bleau'}, "keep_best is 'valid/bleau'"),
+    ({'save_every': '10 parsecs'}, 'is no duration'),
+    ({'task': 'tasks.translation:Translatoin'}, "did you mean 'Translation'"),
+    ({'batching': {'tokens': 160, 'shape': 2}}, "did you mean 'shapes'"),
+    ({'evals': {'valid': {'type': 'translation', 'splitt': 'x'}}}, r'evals\.valid'),
+    ({'best_is': 'most'}, "may be 'max' or 'min'"),
+  ],
+)
+def test_what_is_wrong_with_an_experiment_is_said(tiny, tmp_path, changes, message):
+  with pytest.raises(ValueError, match=message):
+    train(tiny | changes, tmp_path)
+
+
+def test_a_missing_key_is_named(tiny, tmp_path):
+  config = {k: v for k, v in tiny.items() if k != 'schedule'}
+  with pytest.raises(ValueError, match='sets no schedule'):
+    train(config, tmp_path)
+
+
+def test_two_processes_do_not_train_in_one_folder(tiny, tmp_path):
+  from seqlab.train.folder import open_folder
+
+  with (
+    open_folder(tmp_path, tiny).lock(),
+    pytest.raises(RuntimeError, match='another process trains in'),
+  ):
+    train(tiny, tmp_path)
