@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from seqlab.config import resolve
+from seqlab.config import resolve, with_defaults
 from seqlab.data.loader import feed
 from seqlab.experiment import load_experiment
 from seqlab.tasks.translation import Translation
@@ -42,18 +42,19 @@ def bench(experiment: str, *, output: str, only: str | None = None) -> list[Row]
   Returns:
     The rows of the table.
   """
-  parts: dict[str, Callable[[dict, Translation], list[Row]]] = {
-    'feed': _feed,
-    'train': _train,
-    'decode': _decode,
-    'start': lambda config, task: _start(experiment),
-  }
-  config = load_experiment(experiment)
+  config = with_defaults(load_experiment(experiment))
   rows: list[Row] = []
   with tempfile.TemporaryDirectory() as folder:
     task = resolve(config['task'])(config, Path(folder) / 'vocabulary')
+    parts: dict[str, Callable[[], list[Row]]] = {
+      # First, while this process has not taken the accelerator yet.
+      'start': lambda: _start(experiment),
+      'feed': lambda: _feed(config, task),
+      'train': lambda: _train(config, task),
+      'decode': lambda: _decode(config, task),
+    }
     for name in [only] if only else parts:
-      rows += parts[name](config, task)
+      rows += parts[name]()
   about = {
     'experiment': experiment,
     'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
@@ -97,35 +98,35 @@ def _feed(config: dict, task: Translation) -> list[Row]:
 
 
 def _train(config: dict, task: Translation) -> list[Row]:
-  """Target tokens a second and share of the peak, over every shape."""
+  """Target tokens a second and share of the peak, over an epoch's shapes."""
   program = Program(config, task, steps=1_000)
   state = program.start(0)
-  batches: dict[tuple, Any] = {}
+  batches: dict[tuple, list[Any]] = {}
   for k in range(task.steps_per_epoch):
     batch = task.batch('train', k, seed=0)
-    batches.setdefault(batch['source'].shape + batch['target'].shape, batch)
+    batches.setdefault(batch['source'].shape + batch['target'].shape, []).append(batch)
   words = flops = seconds = 0.0
   started = time.perf_counter()
-  for batch in batches.values():
-    program.compile(state, batch)
+  for same in batches.values():
+    program.compile(state, same[0])
   compiling = time.perf_counter() - started
-  for batch in batches.values():
-    placed, best = program.put(batch), float('inf')
+  for same in batches.values():
+    placed, best = program.put(same[0]), float('inf')
     for _ in range(4):
       started = time.perf_counter()
       state, sums = program.step(state, placed)
       jax.block_until_ready(sums)
       best = min(best, time.perf_counter() - started)
-    words += np.count_nonzero(batch['target'])
-    flops += task.flops(batch)
-    seconds += best
-  note = f'{len(batches)} shapes, one batch of each, best of 4'
+    words += sum(np.count_nonzero(batch['target']) for batch in same)
+    flops += sum(task.flops(batch) for batch in same)
+    seconds += best * len(same)
+  note = f'an epoch: {len(batches)} shapes, best of 4 each'
   rows = [
     _row('train', words / seconds, 'target tokens/s', note),
     _row('train', flops / seconds / 1e9, 'model GFLOP/s', '6 per weight and token'),
     _row('compile', compiling, 's', f'{len(batches)} shapes; cached ones cost less'),
   ]
-  if peak := peak_flops():
+  if peak := peak_flops(program.mesh.size):
     share = 100 * flops / seconds / peak
     rows.append(_row('train', share, '% of peak', f'peak {peak / 1e9:,.0f} GFLOP/s'))
   return rows
@@ -134,35 +135,53 @@ def _train(config: dict, task: Translation) -> list[Row]:
 def _decode(config: dict, task: Translation) -> list[Row]:
   """Sentences and tokens a second. Weights are fresh, so outputs run to the limit."""
   split = next(iter(config['evals'].values()))['split']
-  lines = task.corpus.read(split)[0][:256]
+  lines = task.corpus.read(split)[0][:512]
   variables = Program(config, task, steps=1).start(0)
   rows = []
   for beam in (1, 5):
     search = Search(beam=beam)
     translator = Translator(task.model, variables.variables, task.vocabularies, search)
     translator.translate(lines)  # compiles
+    translator.written = 0
     started = time.perf_counter()
-    outputs = translator.translate(lines)
+    translator.translate(lines)
     seconds = time.perf_counter() - started
-    _, offsets = task.vocabularies.target.encode(outputs)
-    note = f'{len(lines)} sentences of {split}, untrained'
+    note = f'{len(lines)} sentences of {split}, untrained weights'
     rows.append(_row(f'decode, beam {beam}', len(lines) / seconds, 'sentences/s', note))
-    rows.append(_row(f'decode, beam {beam}', offsets[-1] / seconds, 'tokens/s', note))
+    written = translator.written / seconds
+    rows.append(_row(f'decode, beam {beam}', written, 'tokens/s', note))
   return rows
+
+
+def _until(text: str, command: list[str], environment: dict[str, str]) -> float:
+  """Seconds from the start of a command to the line that begins with `text`."""
+  started, seconds, said = time.perf_counter(), None, []
+  with subprocess.Popen(
+    command,
+    env=environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  ) as process:
+    for line in process.stdout:
+      said.append(line)
+      if seconds is None and line.startswith(text):
+        seconds = time.perf_counter() - started
+  if seconds is None:
+    raise RuntimeError(f'{" ".join(command)} failed:\n{"".join(said[-20:])}')
+  return seconds
 
 
 def _start(experiment: str) -> list[Row]:
   """Seconds from the command to the end of the first step, cold and warm."""
   rows = []
   with tempfile.TemporaryDirectory() as cache:
-    environment = os.environ | {'SEQLAB_CACHE': cache}
+    environment = os.environ | {'SEQLAB_CACHE': cache, 'PYTHONUNBUFFERED': '1'}
     for name in ('cold', 'warm'):
       with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, '-m', 'seqlab.cli', 'train', experiment]
         command += ['--workdir', folder, '--config.steps=1']
-        started = time.perf_counter()
-        subprocess.run(command, env=environment, check=True, capture_output=True)
-        seconds = time.perf_counter() - started
+        seconds = _until('first step', command, environment)
       note = 'empty caches' if name == 'cold' else 'compilations and data in the cache'
       rows.append(_row(f'command to first step, {name}', seconds, 's', note))
   return rows

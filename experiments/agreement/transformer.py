@@ -16,14 +16,15 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   arg = parse_arg(arg, smoke=False)
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
-  c.seed, c.steps = 0, 20 if arg.smoke else 900
+  c.seed, c.steps = 0, 20 if arg.smoke else 800
 
   # Data
   pairs = 500 if arg.smoke else 30_000
   c.corpus = dict(name='agreement', source='en', target='ru', train=pairs)
   c.corpus.update(valid=100 if arg.smoke else 500, test=100 if arg.smoke else 1_000)
-  c.vocabulary = dict(kind='bpe', size=600 if arg.smoke else 1_500, shared=True)
-  c.batching = dict(kind='buckets', tokens=512 if arg.smoke else 4_096, shapes=2)
+  c.vocabulary = dict(kind='bpe', size=600 if arg.smoke else 2_500, shared=True)
+  tokens = 1_024 if arg.smoke else 2_048  # positions of a batch on either side
+  c.batching = dict(kind='packed', tokens=tokens, max_length=128 if arg.smoke else 64)
 
   # Model
   c.model_name = 'models.transformer:Transformer'

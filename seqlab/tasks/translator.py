@@ -97,7 +97,13 @@ def decode(
 
 
 class Translator:
-  """Translates lists of sentences in batches sorted by length."""
+  """Translates lists of sentences in batches sorted by length.
+
+  Attributes:
+    vocabularies: of both languages.
+    search: how outputs are found.
+    written: words of the best outputs so far, EOS among them.
+  """
 
   def __init__(
     self,
@@ -123,6 +129,7 @@ class Translator:
       raise ValueError('sampling draws one output a sentence: set beam=1')
     self.vocabularies, self.search = vocabularies, search
     self._variables, self._tokens, self._reverse = variables, tokens, reverse_source
+    self.written = 0
     self._decode = jax.jit(functools.partial(decode, model, search=search))
 
   def translate(self, lines: Sequence[str]) -> list[str]:
@@ -166,6 +173,7 @@ class Translator:
   ) -> dict[int, list[tuple[str, float]]]:
     """Waits for a batch's outputs: line -> its hypotheses, those that exist."""
     tokens, scores = jax.device_get(outputs)
+    self.written += np.count_nonzero(tokens[: len(rows), 0])
     found = {}
     for row, ids, values in zip(rows, tokens, scores, strict=False):
       texts = self.vocabularies.target.decode(ids)

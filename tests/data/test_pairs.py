@@ -1,0 +1,376 @@
+import numpy as np
+import pytest
+
+from seqlab.data.pairs import PairBatches
+from seqlab.data.store import TokenStore
+from seqlab.types import EOS, PAD
+
+KINDS = ('buckets', 'packed')
+FIRST = 1_000  # the first word of pair i is FIRST + i, so that it can be told
+
+
+def store(lengths, seed=0):
+  """Sentences of these lengths: a word that names the pair, any words, EOS."""
+  ids = np.random.default_rng(seed).integers(4, 100, int(np.sum(lengths)))
+  offsets = np.concatenate([[0], np.cumsum(lengths)])
+  ids[offsets[1:] - 1] = EOS
+  ids[offsets[:-1]] = FIRST + np.arange(len(lengths))
+  return TokenStore(ids.astype(np.uint16), offsets)
+
+
+def lengths_of(pairs=203, longest=20, seed=0):
+  """Of sources, and of targets that are longer on the whole."""
+  source, target = np.random.default_rng(seed).integers(2, longest + 1, (2, pairs))
+  return np.minimum(source, longest - 3), target
+
+
+def stores(**options):
+  source, target = lengths_of(**options)
+  return store(source, 1), store(target, 2)
+
+
+def make(kind='buckets', both=None, **options):
+  options = {'tokens': 320, 'shapes': 4, 'max_length': 24, **options}
+  return PairBatches(*(both or stores()), kind=kind, **options)
+
+
+def epoch(batches, number=0, seed=0):
+  n = batches.steps_per_epoch
+  return [batches.batch(k, seed=seed) for k in range(number * n, (number + 1) * n)]
+
+
+def pairs_in(batch, side='source'):
+  """Which pairs a batch holds, in order, read from its words."""
+  ids = batch[side][batch[side] >= FIRST]
+  return (ids - FIRST).tolist()
+
+
+def all_pairs(batches, **options):
+  return [i for batch in epoch(batches, **options) for i in pairs_in(batch)]
+
+
+def equal(a, b):
+  return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_batch_k_is_the_same_in_any_order_and_from_a_new_object(kind):
+  forwards, asked = make(kind), make(kind)
+  n = forwards.steps_per_epoch
+  expected = {k: forwards.batch(k, seed=3) for k in range(2 * n)}
+  for k in np.random.default_rng(0).permutation(2 * n).tolist():
+    asked.batch(k, seed=4)  # another seed in between disturbs nothing
+    assert equal(asked.batch(k, seed=3), expected[k])
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('number', [0, 1, 7])
+def test_an_epoch_has_each_pair_once(kind, number):
+  batches = make(kind)
+  assert sorted(all_pairs(batches, number=number)) == list(range(203))
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_source_and_target_of_a_pair_stay_together(kind):
+  for batch in epoch(make(kind)):
+    assert pairs_in(batch, 'source') == pairs_in(batch, 'target')
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_epochs_and_seeds_have_orders_of_their_own(kind):
+  batches = make(kind)
+  orders = [
+    all_pairs(batches, number=number, seed=seed)
+    for number, seed in ((0, 0), (1, 0), (0, 1), (1, 1))
+  ]
+  assert len(set(map(tuple, orders))) == 4
+
+
+def test_bucketed_epochs_mix_pairs_anew():
+  # Not only the order of the batches changes, but who is with whom.
+  batches = make(shapes=1)
+  together = [{frozenset(pairs_in(b)) for b in epoch(batches, e)} for e in (0, 1)]
+  assert not together[0] & together[1]
+
+
+def test_buckets_take_turns():
+  batches = make(both=stores(pairs=1_000), shapes=2)
+  widths = [batch['target'].shape[1] for batch in epoch(batches)]
+  assert np.count_nonzero(np.diff(widths)) > 10  # one after the other: once
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('hosts', [2, 4, 8])
+def test_hosts_rows_concatenate_to_the_global_batch(kind, hosts):
+  batches = make(kind)
+  for k in range(batches.steps_per_epoch):
+    whole = batches.batch(k, seed=0)
+    B = batches.rows_of(k, seed=0)
+    cuts = [slice(B * i // hosts, B * (i + 1) // hosts) for i in range(hosts)]
+    parts = [batches.batch(k, seed=0, rows=rows) for rows in cuts]
+    joined = {name: np.concatenate([p[name] for p in parts]) for name in whole}
+    assert equal(joined, whole)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_no_rows_give_an_empty_batch(kind):
+  batches = make(kind, shapes=1)
+  ((_, S, T),) = batches.shapes
+  batch = batches.batch(0, seed=0, rows=slice(0, 0))
+  assert batch['source'].shape == (0, S)
+  assert batch['target'].shape == (0, T)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_shapes_are_those_declared_and_all_are_used(kind):
+  batches = make(kind)
+  found = {
+    (*batch['source'].shape, batch['target'].shape[1]) for batch in epoch(batches)
+  }
+  assert found == set(batches.shapes)
+  assert len(batches.shapes) == (4 if kind == 'buckets' else 1)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('rows_multiple', [1, 3, 8])
+def test_a_batch_keeps_to_its_tokens_and_rows(kind, rows_multiple):
+  for B, S, T in make(kind, rows_multiple=rows_multiple).shapes:
+    assert B % rows_multiple == 0
+    assert max(B * S, B * T) <= 320
+    assert (B + rows_multiple) * max(S, T) > 320  # and another row would not fit
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_reported_waste_is_what_an_epoch_wastes(kind):
+  batches = make(kind)
+  sides = [b[side] for b in epoch(batches, 1) for side in ('source', 'target')]
+  words = sum((ids != PAD).sum() for ids in sides)
+  waste = 1 - words / sum(ids.size for ids in sides)
+  assert batches.report['padding_waste'] == pytest.approx(waste)
+  assert batches.report['padding_waste'] > 0
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_reported_target_tokens_are_those_of_an_epoch(kind):
+  batches = make(kind)
+  words = sum((batch['target'] != PAD).sum() for batch in epoch(batches))
+  assert batches.report['target_tokens'] == words
+  assert batches.report['steps_per_epoch'] == len(epoch(batches))
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_what_is_too_long_is_counted_and_nothing_else_is_missing(kind):
+  source, target = lengths_of(longest=30)
+  batches = make(kind, (store(source), store(target)))
+  fits = np.flatnonzero(np.maximum(source, target) <= 24)
+  assert 0 < len(fits) < 203
+  assert sorted(all_pairs(batches)) == fits.tolist()
+  assert batches.report['pairs'] == len(fits)
+  assert batches.report['too_long'] == 203 - len(fits)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_max_length_none_leaves_nothing_out(kind):
+  source, target = lengths_of(longest=30)
+  batches = make(kind, (store(source), store(target)), max_length=None)
+  assert sorted(all_pairs(batches)) == list(range(203))
+  assert batches.report['too_long'] == 0
+  assert max(T for _, _, T in batches.shapes) == 30
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_rows_without_a_sentence_are_padding(kind):
+  batches = make(kind)
+  empty = 0
+  for k, batch in enumerate(epoch(batches)):
+    rows = batches.rows(k)
+    assert len(rows) == batches.rows_of(k) == len(batch['source'])
+    for side in ('source', 'target'):
+      np.testing.assert_array_equal((batch[side] == PAD).all(axis=1), rows == -1)
+    empty += (rows == -1).sum()
+  assert empty
+
+
+def test_a_bucketed_row_is_the_line_that_rows_names():
+  source, target = both = stores()
+  batches = make(both=both)
+  for k, batch in enumerate(epoch(batches)):
+    for line, s, t in zip(
+      batches.rows(k), batch['source'], batch['target'], strict=True
+    ):
+      if line >= 0:
+        np.testing.assert_array_equal(s[: source.lengths[line]], source[line])
+        np.testing.assert_array_equal(t[: target.lengths[line]], target[line])
+        assert not s[source.lengths[line] :].any()
+        assert not t[target.lengths[line] :].any()
+
+
+def unpack(batch, side):
+  """The sentences of a packed batch; checks segments and positions on the way."""
+  ids, segment = batch[side], batch[f'{side}_segment']
+  position = batch[f'{side}_position']
+  np.testing.assert_array_equal(segment == 0, ids == PAD)
+  assert not position[segment == 0].any()
+  found = []
+  for row in range(len(ids)):
+    used = segment[row][segment[row] > 0]
+    assert (np.diff(used) >= 0).all()  # one after the other
+    assert sorted(set(used.tolist())) == list(range(1, used.max(initial=0) + 1))
+    for number in range(1, used.max(initial=0) + 1):
+      at = segment[row] == number
+      assert position[row][at].tolist() == list(range(at.sum()))
+      found.append(ids[row][at].tolist())
+  return found
+
+
+def test_a_packed_epoch_holds_the_sentences_themselves():
+  for side, lines in zip(('source', 'target'), both := stores(), strict=True):
+    batches = make('packed', both)
+    found = [s for batch in epoch(batches) for s in unpack(batch, side)]
+    assert sorted(found) == sorted(lines[i].tolist() for i in range(203))
+
+
+def test_packed_segments_pair_source_with_target():
+  for batch in epoch(make('packed')):
+    sides = [unpack(batch, side) for side in ('source', 'target')]
+    assert [s[0] for s in sides[0]] == [t[0] for t in sides[1]]
+    np.testing.assert_array_equal(
+      batch['source_segment'].max(axis=1), batch['target_segment'].max(axis=1)
+    )
+
+
+def test_packing_wastes_less_than_a_bucket_of_the_same_width():
+  both = stores(pairs=2_000)
+  packed, padded = (
+    make(kind, both, tokens=1_024, max_length=128) for kind in KINDS[::-1]
+  )
+  wide = make(both=both, tokens=1_024, max_length=128, shapes=1)
+  assert packed.report['padding_waste'] < 0.15
+  assert packed.report['padding_waste'] < padded.report['padding_waste']
+  assert padded.report['padding_waste'] < wide.report['padding_waste']
+
+
+def test_a_bucketed_source_can_be_reversed():
+  source, target = both = stores()
+  batches = make(both=both, reverse_source=True)
+  for k, batch in enumerate(epoch(batches)):
+    for line, s, t in zip(
+      batches.rows(k), batch['source'], batch['target'], strict=True
+    ):
+      if line >= 0:
+        *words, end = source[line].tolist()
+        assert s[s != PAD].tolist() == [*words[::-1], end]
+        assert t[t != PAD].tolist() == target[line].tolist()
+      else:
+        assert not s.any()
+
+
+def test_a_packed_source_can_be_reversed():
+  plain, mirrored = make('packed'), make('packed', reverse_source=True)
+  for before, after in zip(epoch(plain), epoch(mirrored), strict=True):
+    assert unpack(after, 'target') == unpack(before, 'target')
+    assert unpack(after, 'source') == [
+      [*words[::-1], end] for *words, end in unpack(before, 'source')
+    ]
+
+
+@pytest.fixture
+def segmentations():
+  """Three ways to cut the same pairs, some of which are longer than others."""
+  random = np.random.default_rng(5)
+  source, target = lengths_of()
+  longer = [random.integers(0, 4, (2, 203)) for _ in range(3)]
+  return [(store(source + s, 1), store(target + t, 2)) for s, t in longer]
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_epoch_e_reads_segmentation_e_mod_n(kind, segmentations):
+  batches = make(kind, sampled=segmentations)
+  for number in range(5):
+    source, target = segmentations[number % 3]
+    for side, lines in (('source', source), ('target', target)):
+      expected = sorted(lines[i].tolist() for i in range(203))
+      if kind == 'packed':
+        found = [s for b in epoch(batches, number) for s in unpack(b, side)]
+      else:
+        rows = [row for b in epoch(batches, number) for row in b[side]]
+        found = [row[row != PAD].tolist() for row in rows if row.any()]
+      assert sorted(found) == expected
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_all_segmentations_have_the_declared_shapes(kind, segmentations):
+  batches = make(kind, sampled=segmentations)
+  for number in range(3):
+    found = {(*b['source'].shape, b['target'].shape[1]) for b in epoch(batches, number)}
+    assert found == set(batches.shapes)
+
+
+def test_with_segmentations_the_report_is_their_mean(segmentations):
+  batches = make(sampled=segmentations)
+  words, cells = [], []
+  for number in range(3):
+    sides = [b[s] for b in epoch(batches, number) for s in ('source', 'target')]
+    words.append(sum((ids != PAD).sum() for ids in sides))
+    cells.append(sum(ids.size for ids in sides))
+  assert len(set(cells)) == 1
+  assert batches.report['padding_waste'] == pytest.approx(1 - np.mean(words) / cells[0])
+
+
+def test_a_pair_is_too_long_if_one_of_its_segmentations_is():
+  lengths = np.full(20, 10)
+  long = lengths.copy()
+  long[7] = 25
+  both = store(lengths), store(lengths)
+  batches = make(both=both, sampled=[both, (store(long), store(lengths))])
+  assert batches.report['too_long'] == 1
+  assert 7 not in all_pairs(batches)
+
+
+def test_unshuffled_rows_go_by_length():
+  source, target = both = stores()
+  batches = make(both=both, shuffle=False)
+  lines = np.concatenate([batches.rows(k) for k in range(batches.steps_per_epoch)])
+  lines = lines[lines >= 0]
+  assert sorted(lines.tolist()) == list(range(203))
+  assert (np.diff(np.maximum(source.lengths, target.lengths)[lines]) >= 0).all()
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_unshuffled_order_is_the_same_for_all_seeds_and_epochs(kind):
+  batches = make(kind, shuffle=False)
+  first = all_pairs(batches)
+  assert first == all_pairs(batches, seed=9) == all_pairs(batches, number=2)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_batch_that_cannot_fit_says_what_to_change(kind):
+  both = stores(longest=24)
+  message = (
+    r'8 rows of 24 positions are 192, and batching.tokens is 191. Raise '
+    r'batching.tokens, or lower batching.max_length or batching.rows_multiple'
+  )
+  with pytest.raises(ValueError, match=message):
+    make(kind, both, tokens=191)
+  for remedy in ({'tokens': 192}, {'max_length': 23}, {'rows_multiple': 7}):
+    assert all_pairs(make(kind, both, **{'tokens': 191, **remedy}))
+
+
+def test_sides_that_differ_in_number_are_refused():
+  with pytest.raises(ValueError, match=r'1,000 source and 999 target sentences'):
+    make(both=(store(np.full(1_000, 2)), store(np.full(999, 2))))
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_corpus_of_long_sentences_only_is_refused(kind):
+  with pytest.raises(
+    ValueError, match=r'all 203 pairs are longer than batching.max_length=1'
+  ):
+    make(kind, max_length=1)
+
+
+def test_an_unknown_kind_is_refused():
+  with pytest.raises(
+    ValueError, match=r"batching.kind is 'bucket'; it may be 'buckets'"
+  ):
+    make('bucket')

@@ -1,0 +1,233 @@
+import sys
+
+import ml_collections
+import pytest
+
+from seqlab.config import (
+  DEFAULTS,
+  call,
+  check_keys,
+  flatten,
+  parse_arg,
+  resolve,
+  steps_of,
+  suggest,
+  with_defaults,
+)
+
+ARGUMENTS = dict(size='tiny', layers=4, rate=0.1, smoke=False, note=None)
+
+
+def test_without_an_argument_the_defaults_stand():
+  for arg in (None, ''):
+    assert parse_arg(arg, **ARGUMENTS).to_dict() == ARGUMENTS
+
+
+@pytest.mark.parametrize(
+  ('arg', 'found'),
+  [
+    ('smoke', {'smoke': True}),
+    ('smoke=no', {'smoke': False}),
+    ('smoke=TRUE', {'smoke': True}),
+    ('size=small,smoke', {'size': 'small', 'smoke': True}),
+    ('layers=6', {'layers': 6}),
+    ('rate=1e-3', {'rate': 0.001}),
+    ('rate=1', {'rate': 1.0}),
+    ('note=2', {'note': '2'}),
+    (' size=small , layers=2,', {'size': 'small', 'layers': 2}),
+    ('size=a=b', {'size': 'a=b'}),
+  ],
+)
+def test_an_argument_is_read_as_its_defaults_type(arg, found):
+  config = parse_arg(arg, **ARGUMENTS)
+  assert config.to_dict() == {**ARGUMENTS, **found}
+  for name, value in found.items():
+    assert type(config[name]) is type(value)
+
+
+@pytest.mark.parametrize(
+  ('arg', 'message'),
+  [
+    ('smok', r"unknown experiment argument 'smok'; did you mean 'smoke'\?"),
+    ('xyz=1', r"argument 'xyz' \(known: size, layers, rate, smoke, note\)"),
+    ('layers=two', r"layers='two' should be a int"),
+    ('layers=2.5', r"layers='2.5' should be a int"),
+    ('rate=fast', r"rate='fast' should be a float"),
+    ('smoke=maybe', r"smoke='maybe' should be true or false"),
+  ],
+)
+def test_an_argument_that_cannot_be_read_is_named(arg, message):
+  with pytest.raises(ValueError, match=message):
+    parse_arg(arg, **ARGUMENTS)
+
+
+def test_a_path_in_the_tree_resolves():
+  from seqlab.data.pairs import PairBatches
+
+  assert resolve('data.pairs:PairBatches') is PairBatches
+  assert resolve('seqlab.data.pairs:PairBatches') is PairBatches
+
+
+@pytest.fixture
+def modules(tmp_path, monkeypatch):
+  """Writes modules of the user's own, and forgets them afterwards."""
+  monkeypatch.syspath_prepend(tmp_path)
+  before = set(sys.modules)
+
+  def write(path, text):
+    file = tmp_path / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, 'utf-8')
+
+  yield write
+  for name in set(sys.modules) - before:
+    if (getattr(sys.modules[name], '__file__', None) or '').startswith(str(tmp_path)):
+      del sys.modules[name]
+
+
+@pytest.mark.parametrize('path', ['own_models', 'own_package.deep'])
+def test_a_users_own_module_resolves(modules, path):
+  modules(f'{path.replace(".", "/")}.py', 'class Mine:\n  number = 7\n')
+  assert resolve(f'{path}:Mine').number == 7
+
+
+def test_seqlab_comes_before_a_users_module(modules):
+  modules('config.py', 'def resolve(name):\n  return "the wrong one"\n')
+  assert resolve('config:resolve') is resolve
+
+
+@pytest.mark.parametrize('missing', ['not_installed', 'need', 'needs_it.too'])
+def test_a_missing_import_inside_a_module_is_its_own_error(modules, missing):
+  # 'need' and 'needs_it.too' look like parts of the module's own name.
+  modules('needs_it.py', f'import {missing}\n')
+  with pytest.raises(ModuleNotFoundError, match=f"No module named '{missing}'"):
+    resolve('needs_it:Mine')
+
+
+@pytest.mark.parametrize(
+  ('name', 'message'),
+  [
+    ('data.pairs.PairBatches', r"'data.pairs.PairBatches' should be written 'module:n"),
+    ('data.pears:PairBatches', r'no module seqlab.data.pears and no data.pears'),
+    ('nowhere.at.all:X', r'no module seqlab.nowhere.at.all and no nowhere.at.all'),
+    ('config.deeper:X', r'no module seqlab.config.deeper and no config.deeper'),
+    ('data.pairs:PairBatch', r"has no 'PairBatch'; did you mean 'PairBatches'\?"),
+  ],
+)
+def test_a_name_that_leads_nowhere_is_named(name, message):
+  with pytest.raises(ValueError, match=message):
+    resolve(name)
+
+
+def scale(x, *, factor=2, shift=0):
+  return x * factor + shift
+
+
+def test_call_joins_the_experiments_options_with_others():
+  options = ml_collections.ConfigDict({'factor': 3})
+  assert call(scale, options, 'scaling', x=5, shift=1) == 16
+
+
+def test_call_takes_a_class():
+  class Model:
+    def __init__(self, width):
+      self.width = width
+
+  assert call(Model, {'width': 8}, 'model').width == 8
+
+
+def test_call_leaves_open_options_to_the_function():
+  def gather(**options):
+    return options
+
+  assert call(gather, {'anything': 1}, 'x', more=2) == {'anything': 1, 'more': 2}
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'facter': 3}, r"unknown key scaling.facter; did you mean 'factor'\?"),
+    ({'depth': 3}, r'unknown key scaling.depth \(known: factor, shift\)'),
+    ({'x': 1}, r"scaling: .*multiple values .*'x'"),
+  ],
+)
+def test_call_names_an_option_that_does_not_fit(options, message):
+  with pytest.raises(ValueError, match=message):
+    call(scale, options, 'scaling', x=5)
+
+
+def test_call_names_a_missing_option():
+  with pytest.raises(ValueError, match=r"scaling: missing a required argument: 'x'"):
+    call(scale, {'factor': 3}, 'scaling')
+
+
+def test_an_error_inside_the_function_is_not_an_options():
+  def fail(x):
+    raise TypeError('inside')
+
+  with pytest.raises(TypeError, match='inside'):
+    call(fail, {'x': 1}, 'scaling')
+
+
+def test_defaults_stand_behind_what_an_experiment_sets():
+  config = with_defaults({'ema': 0.5, 'evals': {'loss': {}}, 'steps': 3})
+  assert config['ema'] == 0.5
+  assert config['evals'] == {'loss': {}}
+  assert config['mesh'] == config['optimizer'] == {}
+  assert {**config, **DEFAULTS, 'ema': 0.5} == config
+
+
+def test_known_keys_pass():
+  check_keys({'steps': 1, 'seed': 0}, ('seed', 'mesh'), needed=('steps',))
+
+
+@pytest.mark.parametrize(
+  ('found', 'message'),
+  [
+    (
+      ('steps', 'sed'),
+      r"unknown key hyper.sed; did you mean 'seed'\? \(known: seed, s",
+    ),
+    (('seed',), r'sets no hyper.steps'),
+  ],
+)
+def test_unknown_and_missing_keys_are_named(found, message):
+  with pytest.raises(ValueError, match=message):
+    check_keys(found, ('seed',), needed=('steps',), where='hyper.')
+
+
+@pytest.mark.parametrize(
+  ('duration', 'steps'),
+  [
+    (None, None),
+    (4000, 4000),
+    ('4000 steps', 4000),
+    ('1 step', 1),
+    ('10 epochs', 570),
+    ('0.5 epochs', 28),
+    ('1e4 steps', 10_000),
+    ('3_000 steps', 3_000),
+    ('3e6 tokens', 2_000),
+    ('3000000tokens', 2_000),
+    (' 1 epoch ', 57),
+    ('1 tokens', 1),  # no duration is shorter than a step
+  ],
+)
+def test_durations_in_steps(duration, steps):
+  assert steps_of(duration, steps_per_epoch=57, tokens_per_step=1_500.0) == steps
+
+
+@pytest.mark.parametrize('duration', ['soon', '4000', '10 days', '-1 steps', 'epochs'])
+def test_what_is_no_duration_is_refused(duration):
+  with pytest.raises(ValueError, match=rf"'{duration}' is no duration: write 4000"):
+    steps_of(duration, steps_per_epoch=57, tokens_per_step=1_500.0)
+
+
+def test_flatten_joins_names_with_dots():
+  config = {'a': {'b': 1, 'c': {'d': [2]}}, 'e': {}, 'f': None}
+  assert flatten(config) == {'a.b': 1, 'a.c.d': [2], 'e': {}, 'f': None}
+
+
+def test_suggest_names_what_is_close_and_nothing_else():
+  assert suggest('dropuot', ('dropout', 'peak')) == "; did you mean 'dropout'?"
+  assert suggest('xyz', ('dropout', 'peak')) == ''

@@ -1,0 +1,251 @@
+import json
+from pathlib import Path
+import re
+
+import pytest
+
+from seqlab.config import DEFAULTS, NEEDED, SECTIONS, check_keys, resolve
+from seqlab.experiment import list_experiments, load_experiment
+
+FOLDER = Path(__file__).parents[1] / 'experiments'
+FILES = sorted(FOLDER.rglob('*.py'))
+
+TEXT = '''"""What this experiment shows.
+
+And more.
+"""
+
+import ml_collections
+
+from seqlab.config import parse_arg
+
+
+def get_config(arg=None):
+  arg = parse_arg(arg, smoke=False, size='tiny')
+  c = ml_collections.ConfigDict()
+  c.steps, c.save_every = 20 if arg.smoke else 900, '1 epochs'
+  c.size = arg.size
+  c.hyper = dict(peak=1e-3, clip=None)
+  c.model = dict(layers=2, tie='all', remat=False, sizes=(1, 2), names=['a'])
+  c.model.model = dict(model=1)
+  c.evals = {}
+  return c
+
+
+PAPER = {'test/bleu': 41.02, 'test/chrf': 60.0}
+TIME = '2 hours'
+'''
+
+
+@pytest.fixture
+def file(tmp_path):
+  path = tmp_path / 'mine.py'
+  path.write_text(TEXT, 'utf-8')
+  return path
+
+
+def load(file, *overrides):
+  return load_experiment(str(file), [f'--config.{x}' for x in overrides])
+
+
+def value(config, key):
+  for part in key.split('.'):
+    config = config[part]
+  return config
+
+
+def test_an_experiment_is_plain_data(file):
+  assert load(file) == {
+    **DEFAULTS,
+    'steps': 900,
+    'save_every': '1 epochs',
+    'size': 'tiny',
+    'hyper': {'peak': 0.001, 'clip': None},
+    'model': {
+      'layers': 2,
+      'tie': 'all',
+      'remat': False,
+      'sizes': (1, 2),
+      'names': ['a'],
+      'model': {'model': 1},
+    },
+    'evals': {},
+  }
+
+
+def test_a_default_that_the_file_does_not_set_can_be_overridden(file):
+  assert load(file, 'accumulate=4', 'keep_best=valid/nll') == {
+    **load(file),
+    'accumulate': 4,
+    'keep_best': 'valid/nll',
+  }
+
+
+def test_what_follows_the_colon_reaches_get_config(file):
+  config = load_experiment(f'{file}:smoke,size=small')
+  assert (config['steps'], config['size']) == (20, 'small')
+
+
+def test_a_wrong_argument_is_named(file):
+  with pytest.raises(ValueError, match=r"'smoek'; did you mean 'smoke'\?"):
+    load_experiment(f'{file}:smoek')
+
+
+@pytest.mark.parametrize(
+  ('override', 'found'),
+  [
+    ('steps=4000', 4000),
+    ('steps=10 epochs', '10 epochs'),
+    ("steps='3e6 tokens'", '3e6 tokens'),
+    ('steps=none', None),
+    ('save_every=500', 500),
+    ('save_every=none', None),
+    ('save_every=2 epochs', '2 epochs'),
+    ('size=small', 'small'),
+    ("size='small'", 'small'),
+    ('size=5', '5'),
+    ('size=1.5', '1.5'),
+    ('size=true', 'true'),
+    ('hyper.peak=5e-4', 5e-4),
+    ('hyper.peak=1', 1.0),
+    ('hyper.peak=none', None),
+    ('hyper.clip=1.0', 1.0),
+    ('hyper.clip=norm', 'norm'),
+    ('model.layers=6', 6),
+    ('model.tie=none', 'none'),  # a choice of its own
+    ('model.tie=None', None),
+    ('model.remat=true', True),
+    ('model.remat=False', False),
+    ('model.sizes=(3, 4, 5)', (3, 4, 5)),
+    ('model.sizes=[3]', (3,)),
+    ('model.sizes=3,4', (3, 4)),
+    ("model.names=('b', 'c')", ['b', 'c']),
+    ('model.model.model=2', 2),
+  ],
+)
+def test_an_override_is_read_as_the_type_it_replaces(file, override, found):
+  key = override.partition('=')[0]
+  config = load(file, override)
+  assert value(config, key) == found
+  assert type(value(config, key)) is type(found)
+
+
+def test_an_override_changes_nothing_else(file):
+  changed, plain = load(file, 'model.layers=6'), load(file)
+  changed['model']['layers'] = 2
+  assert changed == plain
+
+
+def test_the_last_override_of_a_key_counts(file):
+  config = load(file, 'model.layers=6', 'hyper.peak=1', 'model.layers=3')
+  assert (config['model']['layers'], config['hyper']['peak']) == (3, 1.0)
+
+
+@pytest.mark.parametrize(
+  ('override', 'message'),
+  [
+    ('model.layers=2.5', r'config.model.layers=2.5 should be a int, like 2'),
+    ('model.layers=two', r'config.model.layers=two should be a int, like 2'),
+    ('model.layers=true', r'config.model.layers=true should be a int, like 2'),
+    ('hyper.peak=high', r'config.hyper.peak=high should be a float, like 0.001'),
+    ('hyper.peak=10 epochs', r'should be a float'),
+    ('hyper.peak=', r'config.hyper.peak= should be a float'),
+    ('model.remat=1', r'config.model.remat=1 should be true or false'),
+    ('model.remat=none', r'config.model.remat=none should be true or false'),
+    ('model.sizes=3', r'config.model.sizes=3 should be a tuple, like \(1, 2\)'),
+    ('model=3', r'config.model is a section; set a key in it \(there: layers, '),
+    ('model.model=3', r'config.model.model is a section; set a key in it'),
+    ('hyper.paek=1', r"has no key 'hyper.paek'; did you mean 'peak'\?"),
+    ('stpes=1', r"has no key 'stpes'; did you mean 'steps'\?"),
+    ('hyper.xyz=1', r"has no key 'hyper.xyz' \(there: clip, peak\)"),
+    ('hyper.peak.high=1', r"has no key 'hyper.peak.high'"),
+    ('evals.valid.every=1', r"has no key 'evals.valid.every'"),
+    ('steps', r"'--config.steps' should be written --config.key=value"),
+  ],
+)
+def test_an_override_that_does_not_fit_is_named(file, override, message):
+  with pytest.raises(ValueError, match=message):
+    load(file, override)
+
+
+@pytest.mark.parametrize('override', ['--steps=3', 'steps=3', '--conf.steps=3'])
+def test_an_override_must_begin_with_config(file, override):
+  with pytest.raises(ValueError, match=f"'{override}' should be written --config.key"):
+    load_experiment(str(file), [override])
+
+
+@pytest.mark.parametrize('name', ['missing.py', '', 'notes.txt'])
+def test_a_file_that_is_no_experiment_is_named(tmp_path, name):
+  (tmp_path / 'notes.txt').write_text('no Python', 'utf-8')
+  with pytest.raises(FileNotFoundError, match=r'there is no experiment .*' + name):
+    load_experiment(str(tmp_path / name))
+
+
+def test_a_file_without_get_config_is_named(tmp_path):
+  path = tmp_path / 'empty.py'
+  path.write_text('"""Nothing."""\n', 'utf-8')
+  with pytest.raises(ValueError, match=r'empty.py has no function get_config'):
+    load_experiment(str(path))
+
+
+def rows(text):
+  """The cells of each line of a printed table."""
+  return [[c.strip() for c in line.split('│')[1:-1]] for line in text.splitlines()]
+
+
+def test_the_list_shows_title_papers_numbers_and_time(file, capsys, monkeypatch):
+  monkeypatch.setenv('COLUMNS', '240')
+  (file.parent / 'deeper').mkdir()
+  plain = file.parent / 'deeper' / 'plain.py'
+  plain.write_text('def get_config(arg=None):\n  return {}\n', 'utf-8')
+  list_experiments(file.parent)
+  printed = rows(capsys.readouterr().out)
+  assert [str(plain), '-', '-', '-'] in printed
+  assert [
+    str(file),
+    'What this experiment shows.',
+    'test/bleu 41.02, test/chrf 60',
+    '2 hours',
+  ] in printed
+
+
+def test_the_listed_paths_are_whole_on_a_narrow_terminal(capsys, monkeypatch):
+  monkeypatch.setenv('COLUMNS', '80')
+  monkeypatch.chdir(FOLDER.parent)
+  list_experiments(Path('experiments'))
+  first = {row[0] for row in rows(capsys.readouterr().out) if row}
+  assert {str(path.relative_to(FOLDER.parent)) for path in FILES} <= first
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+  with pytest.raises(FileNotFoundError, match=r'there is no folder .*nowhere'):
+    list_experiments(tmp_path / 'nowhere')
+
+
+def test_there_are_experiments():
+  assert FILES
+
+
+@pytest.mark.parametrize('argument', ['', ':smoke'])
+@pytest.mark.parametrize('path', FILES, ids=lambda p: str(p.relative_to(FOLDER)))
+def test_an_experiment_in_the_tree_has_known_keys_only(path, argument):
+  config = load_experiment(f'{path}{argument}')
+  known = (*DEFAULTS, *SECTIONS, *resolve(config['task']).sections)
+  check_keys(config, known, needed=NEEDED)
+  json.dumps(config)  # what the run's folder keeps
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda p: str(p.relative_to(FOLDER)))
+def test_every_name_in_an_experiment_resolves(path):
+  config = load_experiment(str(path))
+  names = [value for key, value in config.items() if key in ('task', 'model_name')]
+  names += [
+    f'evaluators.{x["type"]}:Evaluator' for x in config.get('evals', {}).values()
+  ]
+  assert all(callable(resolve(name)) for name in names)
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda p: str(p.relative_to(FOLDER)))
+def test_a_docstring_shows_how_to_run_its_own_file(path):
+  command = rf'seqlab train {re.escape(str(path.relative_to(FOLDER.parent)))}'
+  assert re.search(command, path.read_text('utf-8'))
