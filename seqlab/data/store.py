@@ -22,7 +22,7 @@ from rich.progress import track
 from seqlab.text.vocabulary import Vocabularies, Vocabulary
 from seqlab.types import EOS, PAD
 
-_FORMAT = 1  # raise it when the files or the encoding change
+_FORMAT = 2  # raise it when the files or the encoding change
 _CHUNK = 16_384  # lines that are encoded at once
 _MANY = 200_000  # lines from which processes are worth their start
 

@@ -7,10 +7,12 @@ unigram model (Kudo 2018, https://arxiv.org/abs/1804.10959), and plain words.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+import functools
 import hashlib
 import io
 import json
 from pathlib import Path
+import random
 import re
 from typing import Protocol
 
@@ -19,6 +21,7 @@ import sentencepiece
 
 from seqlab.config import call
 from seqlab.text.corpora import Corpus
+from seqlab.text.sampling import Sampler
 from seqlab.types import BOS, EOS, PAD, SPECIALS, UNK
 
 _CHUNK = 8_192  # lines that share one seed when pieces are sampled
@@ -70,6 +73,10 @@ class SentencePiece:
     self.size = self._processor.vocab_size()
     self.fingerprint = hashlib.sha256(model).hexdigest()
 
+  @functools.cached_property
+  def _sampler(self) -> Sampler:
+    return Sampler(self._processor, self.kind)
+
   def encode(
     self, lines: Sequence[str], *, sampling: float = 0.0, seed: int = 0
   ) -> tuple[np.ndarray, np.ndarray]:
@@ -79,16 +86,10 @@ class SentencePiece:
       return _flat(self._processor.encode(lines))
     drawn = []
     for chunk, start in enumerate(range(0, len(lines), _CHUNK)):
-      # The generator belongs to the thread: seed and use it in this one only.
       mixed = hashlib.sha256(f'{seed}:{chunk}'.encode()).digest()
-      sentencepiece.set_random_generator_seed(int.from_bytes(mixed[:4], 'little'))
-      drawn += self._processor.encode(
-        lines[start : start + _CHUNK],
-        enable_sampling=True,
-        alpha=sampling,
-        nbest_size=-1,
-        num_threads=1,
-      )
+      draw = random.Random(int.from_bytes(mixed[:8], 'little')).random
+      part = lines[start : start + _CHUNK]
+      drawn += [self._sampler.draw(line, sampling, draw) for line in part]
     return _flat(drawn)
 
   def decode(self, sequences: Iterable[Sequence[int]]) -> list[str]:

@@ -55,8 +55,8 @@ def test_attention_with_dropout_zero_equals_attention_without():
 
 
 def test_heads_must_divide_the_width():
+  layer = MultiHeadAttention(width=8, heads=3)
   with pytest.raises(ValueError, match=r'3 heads do not divide a width of 8'):
-    layer = MultiHeadAttention(width=8, heads=3)
     layer.init(jax.random.key(0), jnp.zeros((1, 2, 8)), method='project')
 
 

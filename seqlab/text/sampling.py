@@ -1,0 +1,112 @@
+"""Segmentations drawn at random, the same in every process.
+
+SentencePiece draws too, but since 0.2.3 from a generator that no seed reaches from
+one process to the next, and a batch has to be a function of (seed, k).
+"""
+
+import bisect
+from collections.abc import Callable, Iterable
+import heapq
+import itertools
+import math
+
+import sentencepiece
+
+_SPACE = '▁'
+_Random = Callable[[], float]  # uniform in [0, 1)
+
+
+class Sampler:
+  """Draws the pieces of lines, word by word."""
+
+  def __init__(self, processor: sentencepiece.SentencePieceProcessor, kind: str):
+    """`kind` is 'bpe' or 'unigram', whichever the model is."""
+    self._processor, self._one = processor, self._merge if kind == 'bpe' else self._walk
+    ids = range(processor.vocab_size())
+    plain = [i for i in ids if not _special(processor, i)]
+    self._ids = {processor.id_to_piece(i): i for i in plain}
+    self._scores = {processor.id_to_piece(i): processor.get_score(i) for i in plain}
+    self._bytes = [i for i in ids if processor.is_byte(i)]
+    self._longest = max(map(len, self._ids))
+    self._least = min(self._scores.values()) - 10  # what an unknown character costs
+
+  def draw(self, line: str, strength: float, random: _Random) -> list[int]:
+    """Ids of one line.
+
+    Args:
+      line: text.
+      strength: for BPE, the probability that a merge is passed over (Provilkov et
+        al. 2020, https://arxiv.org/abs/1910.13267); for the unigram model the
+        exponent α of a segmentation's probability (Kudo 2018,
+        https://arxiv.org/abs/1804.10959).
+      random: gives uniform numbers in [0, 1).
+    """
+    head, *words = self._processor.normalize(line).split(_SPACE)
+    words = [_SPACE + word for word in words]
+    pieces = [self._one(w, strength, random) for w in ([head] if head else []) + words]
+    return self._numbers(piece for word in pieces for piece in word)
+
+  def _numbers(self, pieces: Iterable[str]) -> list[int]:
+    unknown = self._processor.unk_id()
+    ids: list[int] = []
+    for piece in pieces:
+      if piece in self._ids:
+        ids.append(self._ids[piece])
+      elif self._bytes:
+        ids += [self._bytes[byte] for byte in piece.encode()]
+      elif ids[-1:] != [unknown]:  # unknown neighbours are one
+        ids.append(unknown)
+    return ids
+
+  def _merge(self, word: str, dropout: float, random: _Random) -> list[str]:
+    """Merges the best-scored neighbours, again and again, passing some over."""
+    piece, after = list(word), list(range(1, len(word) + 1))
+    before = list(range(-1, len(word) - 1))
+    agenda: list[tuple[float, int, int, str]] = []
+
+    def propose(i: int) -> None:
+      j = after[i]
+      if j < len(piece) and (both := piece[i] + piece[j]) in self._scores:
+        heapq.heappush(agenda, (-self._scores[both], i, j, both))
+
+    for i in range(len(word)):
+      propose(i)
+    while agenda:
+      _, i, j, both = heapq.heappop(agenda)
+      stale = not piece[i] or after[i] != j or piece[i] + piece[j] != both
+      if stale or random() < dropout:
+        continue
+      piece[i], piece[j], after[i] = both, '', after[j]
+      if after[i] < len(piece):
+        before[after[i]] = i
+      if before[i] >= 0:
+        propose(before[i])
+      propose(i)
+    return [p for p in piece if p]
+
+  def _walk(self, word: str, alpha: float, random: _Random) -> list[str]:
+    """Filters forwards and samples backwards: p(pieces) ~ exp(α · Σ score)."""
+    total = [0.0]  # log of the summed weights of what precedes each place
+    ways: list[list[tuple[int, float]]] = [[]]
+    for end in range(1, len(word) + 1):
+      starts = range(max(0, end - self._longest), end)
+      found = [
+        (a, alpha * self._scores[word[a:end]] + total[a])
+        for a in starts
+        if word[a:end] in self._scores
+      ] or [(end - 1, alpha * self._least + total[end - 1])]
+      most = max(x for _, x in found)
+      total.append(most + math.log(sum(math.exp(x - most) for _, x in found)))
+      ways.append(found)
+    pieces, end = [], len(word)
+    while end:
+      shares = itertools.accumulate(math.exp(x - total[end]) for _, x in ways[end])
+      chosen = bisect.bisect(list(shares), random(), hi=len(ways[end]) - 1)
+      start, _ = ways[end][chosen]
+      pieces.append(word[start:end])
+      end = start
+    return pieces[::-1]
+
+
+def _special(processor: sentencepiece.SentencePieceProcessor, i: int) -> bool:
+  return processor.is_control(i) or processor.is_unknown(i) or processor.is_byte(i)
