@@ -101,7 +101,7 @@ def _prepare() -> None:
   """Settings of JAX that every computing verb wants."""
   import jax
 
-  from seqlab.text.corpora import cache_dir
+  from seqlab.text.download import cache_dir
 
   if not jax.config.jax_compilation_cache_dir:
     jax.config.update('jax_compilation_cache_dir', str(cache_dir() / 'xla'))

@@ -14,7 +14,8 @@ from seqlab.data.pairs import PairBatches
 from seqlab.data.store import encode_corpus
 from seqlab.layers.cross_entropy import cross_entropy
 from seqlab.models.interface import Packing
-from seqlab.text.corpora import cache_dir, open_corpus
+from seqlab.text.corpora import open_corpus
+from seqlab.text.download import cache_dir
 from seqlab.text.vocabulary import Vocabularies, build_vocabularies
 from seqlab.types import PAD, Array, Batch, Hyper, Sums, Variables
 

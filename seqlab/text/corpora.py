@@ -11,31 +11,19 @@ kyoto-kftt, tatoeba, wmt14-en-de, iwslt14-de-en.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
-import gzip
 import hashlib
 import json
 import os
 from pathlib import Path
 import re
-import tarfile
-from types import SimpleNamespace
 from typing import Protocol
-import zipfile
-import zlib
-
-import pooch
-from rich.console import Console
-from rich.progress import Progress
 
 from seqlab.config import call, suggest
+from seqlab.text.download import cache_dir, download
+from seqlab.text.lines import columns, read_bytes, read_lines
 from seqlab.text.normalize import normalizer
 
 _FORMAT = 1  # raise it when the same files are read differently
-
-
-def cache_dir() -> Path:
-  """Folder of what can be made or downloaded again: $SEQLAB_CACHE, or the user's."""
-  return Path(os.environ.get('SEQLAB_CACHE') or pooch.os_cache('seqlab'))
 
 
 class Corpus(Protocol):
@@ -178,7 +166,7 @@ class Text:
     """sha256 of a split's files, unpacked, and of the options. Raises as `read`."""
     if split not in self._digests:
       files = dict.fromkeys(path for side in self._paths(split) for path in side)
-      hashes = [hashlib.sha256(_read_bytes(path)).hexdigest() for path in files]
+      hashes = [hashlib.sha256(read_bytes(path)).hexdigest() for path in files]
       options = [self.source, self.target, self._empty, self._normalize]
       about = json.dumps([_FORMAT, split, *options, *hashes]).encode()
       self._digests[split] = hashlib.sha256(about).hexdigest()
@@ -213,11 +201,11 @@ class Text:
     sides, both = self._paths(split), (self.source, self.target)
     names = ['+'.join(path.name for path in side) for side in sides]
     if sides[0] == sides[1]:
-      columns = _columns(names[0], _read_lines(sides[0][0]))
-      lines = [columns[self._recipe.languages.index(x)] for x in both]
+      both_sides = columns(names[0], read_lines(sides[0][0]))
+      lines = [both_sides[self._recipe.languages.index(x)] for x in both]
       return [f'{name} ({x})' for name, x in zip(names, both, strict=True)], lines
     tidy = self._recipe.tidy
-    lines = [[x for path in side for x in tidy(_read_lines(path))] for side in sides]
+    lines = [[x for path in side for x in tidy(read_lines(path))] for side in sides]
     if len(lines[0]) != len(lines[1]):
       raise ValueError(
         f'{names[0]} has {len(lines[0]):,} lines and {names[1]} has '
@@ -281,7 +269,7 @@ def _find(recipe: Recipe, name: str, split: str, language: str, file: str) -> Pa
   for path in (own / file, own / f'{file}.gz'):
     if path.is_file():
       return path
-  return _download(
+  return download(
     recipe.url.format(file=file),
     cache_dir() / 'corpora' / name / file,
     member=recipe.member.format(file=file),
@@ -388,127 +376,6 @@ NAMED: dict[str, Recipe] = {
     belongs=_every_23rd,
   ),
 }
-
-
-class DownloadError(OSError):
-  """A file could not be brought here whole, and nothing of it is left."""
-
-
-def _download(
-  url: str,
-  path: Path,
-  *,
-  sha256: str | None = None,
-  member: str = '',
-  archive_of: str = '',
-) -> Path:
-  """Brings a text into the cache, plain: whole, or not at all.
-
-  `member` is its name in the archive at `url`, if that is one. `sha256` is that of
-  the plain text; None checks against what the first download had. With `archive_of`,
-  the archive itself is brought, for the sake of that text.
-  """
-  noted = path.with_name(f'{path.name}.sha256')
-  known = sha256 or (noted.read_text('utf-8') if noted.is_file() else None)
-
-  def bring(url: str, output: str, _) -> None:
-    if member:
-      at = path.with_name(url.rpartition('/')[2])
-      archive = _download(url, at, archive_of=path.name)
-      Path(output).write_bytes(_member(archive, member))
-      return
-    _get(url, output, label=f'downloading {path.name}')
-    if not archive_of:
-      Path(output).write_bytes(_read_bytes(Path(output)))
-
-  try:
-    pooch.get_logger().setLevel('WARNING')
-    pooch.retrieve(url, known, path.name, path.parent, downloader=bring)
-  except DownloadError:
-    raise
-  except (OSError, ValueError, KeyError, *_DAMAGE) as error:
-    own = f'$SEQLAB_DATA/{path.parent.name}/{archive_of or path.name}'
-    changed = f'; if it changed on purpose, delete {noted}' if noted.is_file() else ''
-    raise DownloadError(
-      f'{url} could not be downloaded as {path}: {str(error).rstrip(".")}. Try again, '
-      f'or lay the text into {own}{changed}'
-    ) from error
-  if not known:
-    noted.write_text(pooch.file_hash(str(path)), 'utf-8')
-  return path
-
-
-def _get(url: str, output: str, label: str) -> None:
-  """Downloads with a progress bar of rich, which pooch calls as if it were tqdm."""
-  with Progress(console=Console(stderr=True), transient=True) as progress:
-    task = progress.add_task(label, total=None)
-    bar = SimpleNamespace(
-      total=0,
-      update=lambda n: progress.update(task, total=bar.total or None, advance=n),
-      reset=lambda: progress.reset(task),
-      close=lambda: None,
-    )
-    agent = {'User-Agent': 'seqlab'}  # manythings.org refuses that of requests
-    pooch.HTTPDownloader(bar, chunk_size=1 << 16, headers=agent)(url, output, None)
-
-
-_DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile)
-
-
-def _member(archive: Path, name: str) -> bytes:
-  if zipfile.is_zipfile(archive):
-    with zipfile.ZipFile(archive) as opened:
-      return opened.read(name)
-  with tarfile.open(archive) as opened:
-    return opened.extractfile(name).read()
-
-
-def _read_bytes(path: Path) -> bytes:
-  """A file's bytes, unpacked; no text in UTF-8 begins as gzip does."""
-  data = path.read_bytes()
-  try:
-    return gzip.decompress(data) if data.startswith(b'\x1f\x8b') else data
-  except _DAMAGE as error:
-    raise ValueError(
-      f'{path} is damaged or cut short ({error}); get it anew'
-    ) from error
-
-
-def _read_lines(path: Path) -> list[str]:
-  r"""Lines of a text in UTF-8, plain or gzipped.
-
-  They end at \n alone, as other tools count them, and not at U+2028 or the like; a
-  \r before it goes, and so does a byte order mark at the start.
-  """
-  data = _read_bytes(path)
-  try:
-    text = data.decode('utf-8')
-  except UnicodeDecodeError as error:
-    line = data.count(b'\n', 0, error.start) + 1
-    raise ValueError(
-      f'line {line:,} of {path.name} is not UTF-8 at byte {error.start:,} '
-      f'(0x{data[error.start]:02x}); convert the file, as in '
-      f'`iconv -f latin1 -t utf-8` ({path.parent})'
-    ) from None
-  lines = text.removeprefix('\ufeff').split('\n')
-  if not lines[-1]:
-    lines.pop()  # what follows the last \n is no line
-  return [line.removesuffix('\r') for line in lines]
-
-
-def _columns(name: str, lines: list[str]) -> tuple[list[str], list[str]]:
-  """The first two columns; an empty line is a pair of empty sides."""
-  first, second = [], []
-  for number, line in enumerate(lines, 1):
-    left, tab, rest = line.partition('\t')
-    if line.strip() and not tab:
-      raise ValueError(
-        f'line {number:,} of {name} has no tab; write source, tab, target, or give '
-        'two files'
-      )
-    first.append(left)
-    second.append(rest.partition('\t')[0])
-  return first, second
 
 
 def _table(text: str) -> dict[tuple[str, str], dict[str, str]]:

@@ -16,7 +16,8 @@ import pytest
 
 from seqlab.config import call
 from seqlab.text import corpora
-from seqlab.text.corpora import DownloadError, Recipe, cache_dir, open_corpus
+from seqlab.text.corpora import Recipe, open_corpus
+from seqlab.text.download import DownloadError, cache_dir
 
 DATA = os.environ.get('SEQLAB_DATA')
 needs_data = pytest.mark.skipif(
