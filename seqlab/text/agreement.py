@@ -527,12 +527,12 @@ class _Writer:
     return phrase.add(self.clause(inner, frame))
 
   KINDS = (
-    (58, simple),
-    (7, existential),
-    (8, compound),
-    (8, two_verbs),
-    (13, complex),
-    (7, reported),
+    (70, simple),
+    (8, existential),
+    (4, compound),
+    (7, two_verbs),
+    (7, complex),
+    (4, reported),
   )
 
   # What a sentence speaks of.
@@ -658,7 +658,7 @@ class _Writer:
     may_modify = not simple and not isinstance(determiner, _Nominal)
     if may_modify and self.draw.chance(7 if nominal.animate else 16):
       self.modify(phrase, nominal, depth)
-    elif clause and depth < 2 and self.draw.chance(30 if depth else 45):
+    elif clause and depth < 2 and self.draw.chance(20):
       phrase.add(self.relative_clause(nominal, depth + 1))
     return phrase
 

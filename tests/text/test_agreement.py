@@ -12,19 +12,13 @@ from seqlab.text.lexicon import ACC, DAT, GEN, INS, NOM, PRE
 EXAMPLE = 'The tall girl who loved the old teacher bought a new book.'
 PINNED = (
   (
-    'The artists whom the mother helped were opening the suitcase when the happy guests thanked them.',
-    'Художники, которым помогла мать, открывали чемодан, когда счастливые гости поблагодарили их.',
+    "A clever guest heard the happy actor and sold the king's shirt.",
+    'Умный гость услышал счастливого актёра и продал рубашку короля.',
   ),
   ('My mother was afraid of the kings.', 'Моя мать боялась королей.'),
-  (
-    'A good soldier whom a big fox frightened drew the white bird and invited the kind tall waitress in a dress.',
-    'Хороший солдат, которого испугала большая лиса, нарисовал белую птицу и пригласил добрую высокую официантку в платье.',
-  ),
+  ('There was a ring in a new basket.', 'В новой корзине было кольцо.'),
   ('A funny duck disappeared.', 'Смешная утка исчезла.'),
-  (
-    'On Sunday the actor answered the happy waiters who had no horse.',
-    'В воскресенье актёр ответил счастливым официантам, у которых не было лошади.',
-  ),
+  ('The actor answered the happy waiters.', 'Актёр ответил счастливым официантам.'),
   (
     'Last week the good hero came to a school.',
     'На прошлой неделе хороший герой пришёл в школу.',
@@ -155,7 +149,7 @@ def tokens(text):
 
 @functools.cache
 def pairs():
-  return [sentence(0, i) for i in range(3_000)]
+  return [sentence(0, i) for i in range(5_000)]
 
 
 @functools.cache
