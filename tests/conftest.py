@@ -1,6 +1,7 @@
 """Eight pretended CPU devices, caches of the session's own, and one small run."""
 
 import os
+import subprocess
 
 # Where there is a GPU the tests still run on the CPU, unless told otherwise.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
@@ -78,3 +79,15 @@ def finished(tiny, tmp_path_factory):
   folder = tmp_path_factory.mktemp('finished')
   train(tiny, folder)
   return folder
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+  """A disk of a megabyte."""
+  folder = tmp_path / 'disk'
+  folder.mkdir()
+  command = ['mount', '-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', str(folder)]
+  if subprocess.run(command, capture_output=True).returncode:
+    pytest.skip('needs the right to mount a small disk')
+  yield folder
+  subprocess.run(['umount', '-l', str(folder)], check=True)

@@ -1,6 +1,7 @@
 """The `seqlab` command, as a user types it."""
 
 import io
+import json
 import subprocess
 import sys
 
@@ -76,3 +77,13 @@ def test_help_needs_no_jax():
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
   assert done.returncode == 0
   assert 'translate' in done.stdout
+
+
+def test_the_benchmark_prints_a_table_and_writes_json(tmp_path, capsys):
+  output = tmp_path / 'bench.json'
+  argv = ['bench', 'experiments/agreement/transformer.py:smoke', '--only=feed']
+  assert main([*argv, f'--output={output}']) == 0
+  found = json.loads(output.read_text('utf-8'))
+  assert {row['unit'] for row in found['rows']} == {'batches/s', 'target tokens/s'}
+  assert all(row['value'] > 0 for row in found['rows'])
+  assert 'batches/s' in capsys.readouterr().out

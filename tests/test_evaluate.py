@@ -34,7 +34,7 @@ def test_every_line_of_a_split_is_scored(finished, corpus_files, tmp_path, capsy
   assert result['scores'][0]['score'] == expected
   assert 'tok:13a' in capsys.readouterr().out
   kept = (folder / 'evaluations.jsonl').read_text('utf-8')
-  assert json.loads(kept)['scores'][0]['score'] == expected
+  assert json.loads(kept.splitlines()[-1])['scores'][0]['score'] == expected
 
 
 def test_a_tokenised_corpus_is_scored_by_its_papers_convention_first():

@@ -73,11 +73,11 @@ def train(config: Mapping, workdir: str, *, force: bool = False) -> RunFolder:
     with folder.lock():
       return Run(folder).go()
   except OSError as error:
-    if error.errno != errno.ENOSPC or error.filename is None:
+    if error.errno != errno.ENOSPC or 'no space left for' in str(error):
       raise
     raise OSError(
-      f'no space left for {error.filename}. Free some space and run the same command '
-      f'again: it goes on from the last checkpoint'
+      f'no space left for {error.filename or workdir}. Free some space and run the '
+      f'same command again: it goes on from the last checkpoint'
     ) from error
 
 
@@ -91,6 +91,8 @@ class Run:
     check_keys(config, config, needed=NEEDED)
     task = resolve(config['task'])
     check_keys(config, (*DEFAULTS, *SECTIONS, *NEEDED, *task.sections))
+    if not 0 <= config['seed'] < 2**32:
+      raise ValueError(f'seed is {config["seed"]}; it may be 0 to 2^32 - 1')
     best = config['keep_best']
     if config['patience'] is not None and not best:
       raise ValueError('patience waits for a new best: set keep_best to a metric')

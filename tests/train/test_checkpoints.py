@@ -1,7 +1,5 @@
 """Checkpoints: which stay, which are found, what happens to broken ones."""
 
-import subprocess
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -134,18 +132,6 @@ def test_a_folder_without_checkpoints_cannot_be_read(tmp_path):
     Checkpoints(tmp_path / 'none', read_only=True)
   with pytest.raises(FileNotFoundError, match='train first'):
     Checkpoints(tmp_path, read_only=True).average(1, ABSTRACT['state'])
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-  """A disk of a megabyte."""
-  folder = tmp_path / 'disk'
-  folder.mkdir()
-  command = ['mount', '-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', str(folder)]
-  if subprocess.run(command, capture_output=True).returncode:
-    pytest.skip('needs the right to mount a small disk')
-  yield folder
-  subprocess.run(['umount', '-l', str(folder)], check=True)
 
 
 def test_a_full_disk_is_said_with_the_last_good_step(small_disk):

@@ -1,6 +1,7 @@
 """Whole runs, small ones: what is written, when they stop, how they go on."""
 
 import json
+import os
 import shutil
 
 import jax
@@ -145,6 +146,8 @@ def test_history_counts_evaluations_without_a_new_best():
     ({'task': 'tasks.translation:Translatoin'}, "did you mean 'Translation'"),
     ({'batching': {'tokens': 160, 'shape': 2}}, "did you mean 'shapes'"),
     ({'evals': {'valid': {'type': 'translation', 'splitt': 'x'}}}, r'evals\.valid'),
+    ({'seed': -1}, 'seed is -1'),
+    ({'patience': 2, 'keep_best': None}, 'set keep_best to a metric'),
     ({'best_is': 'most'}, "may be 'max' or 'min'"),
   ],
 )
@@ -167,3 +170,11 @@ def test_two_processes_do_not_train_in_one_folder(tiny, tmp_path):
     pytest.raises(RuntimeError, match='another process trains in'),
   ):
     train(tiny, tmp_path)
+
+
+def test_a_full_disk_ends_the_run_with_a_remedy(tiny, small_disk):
+  room = os.statvfs(small_disk)
+  free = room.f_bavail * room.f_frsize
+  (small_disk / 'filler').write_bytes(b'x' * (free - 80_000))
+  with pytest.raises(OSError, match=r'no space left for .*Free some'):
+    train(tiny | {'save_every': 2}, small_disk / 'run')
