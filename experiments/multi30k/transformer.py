@@ -1,7 +1,7 @@
 r"""Transformer on Multi30k English-German, the "tiny" model of Wu et al. 2021.
 
   seqlab train experiments/multi30k/transformer.py --workdir runs/m30k
-  seqlab evaluate runs/m30k --split test_2016_flickr --average 10
+  seqlab evaluate runs/m30k --split test_2016_flickr --average 10 --alpha 1.0
 
 Paper: 41.02 BLEU on test_2016_flickr (lowercased, Moses-tokenised text,
 `nrefs:1|case:lc|tok:none`), https://arxiv.org/abs/2105.14462. Append `:smoke` to
