@@ -544,13 +544,11 @@ def test_wmt14_is_scored_as_it_is_tokenised():
 
 
 def test_agreement_opens_with_its_options():
-  pytest.importorskip('seqlab.text.agreement')
   corpus = open_corpus('agreement', source='en', target='ru', train=20, valid=5, test=7)
   assert [len(corpus.read(s)[0]) for s in ('train', 'valid', 'test')] == [20, 5, 7]
 
 
 def test_agreement_refuses_unknown_options():
-  pytest.importorskip('seqlab.text.agreement')
   with pytest.raises(ValueError, match=r'unknown key corpus\.trian'):
     open_corpus('agreement', source='en', target='ru', trian=20)
 
