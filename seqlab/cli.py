@@ -5,6 +5,7 @@ Each verb imports what it needs, so that `seqlab --help` needs no JAX.
 
 import argparse
 from collections.abc import Sequence
+import json
 import os
 from pathlib import Path
 import sys
@@ -22,7 +23,7 @@ _MALLOC = ':'.join(
     *('trim_threshold=1000000000000', 'top_pad=268435456'),
   )
 )
-_COMPUTING = ('train', 'evaluate', 'translate', 'bench')
+_COMPUTING = ('train', 'evaluate', 'compare', 'translate', 'bleu', 'bench')
 
 
 def _keep_memory(verb: str) -> None:
@@ -89,6 +90,44 @@ def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> None:
   )
 
 
+def compare(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  """Compares runs on a split: BLEU with intervals and p-values."""
+  del rest
+  _prepare()
+  from seqlab.evaluate import compare
+
+  compare(
+    args.run_folders,
+    split=args.split,
+    tokenizer=args.tokenize,
+    test=args.test,
+    samples=args.samples,
+    trials=args.trials,
+    seed=args.bootstrap_seed,
+    average=args.average,
+    choose=args.choose,
+    options=_search(args),
+  )
+
+
+def bleu(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  """Scores a file of translations against references; prints a line of JSON."""
+  del rest
+  _prepare()
+  from seqlab.metrics.corpus import bleu
+
+  result = bleu(
+    args.hypothesis,
+    args.references,
+    tokenizer=args.tokenize,
+    lowercase=args.lowercase,
+    confidence=args.confidence,
+    samples=args.samples,
+    seed=args.seed,
+  )
+  print(json.dumps(result))
+
+
 def translate(args: argparse.Namespace, rest: Sequence[str]) -> None:
   """Translates standard input, line by line."""
   del rest
@@ -139,6 +178,14 @@ def _search(args: argparse.Namespace) -> dict:
   return {n: getattr(args, n) for n in names if getattr(args, n) is not None}
 
 
+_TOKENIZERS = ('13a', 'none', 'char')
+
+
+def _draws(parser: argparse.ArgumentParser, seed: str) -> None:
+  parser.add_argument('--samples', type=int, default=1_000, help='bootstrap (1,000)')
+  parser.add_argument(seed, type=int, default=0, help='of the bootstrap (0)')
+
+
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog='seqlab', description='A laboratory for sequence learning in JAX/Flax.'
@@ -159,9 +206,13 @@ def _parser() -> argparse.ArgumentParser:
   )
   sub.epilog = 'Any value of the experiment can be set: --config.hyper.peak=1e-3'
 
-  for function, name in ((evaluate, 'evaluate'), (translate, 'translate')):
+  searching = {'evaluate': evaluate, 'compare': compare, 'translate': translate}
+  for name, function in searching.items():
     sub = verb(function, name)
-    sub.add_argument('run_folder', metavar='RUN', help="the run's folder")
+    if name == 'compare':
+      sub.add_argument('run_folders', metavar='RUN', nargs='+', help='baseline first')
+    else:
+      sub.add_argument('run_folder', metavar='RUN', help="the run's folder")
     sub.add_argument('--beam', type=int, help='hypotheses per sentence (5)')
     sub.add_argument('--alpha', type=float, help='length penalty (0.6)')
     sub.add_argument('--temperature', type=float, help='sample instead of searching')
@@ -172,11 +223,30 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
       '--choose', choices=('last', 'best'), default='last', help='which checkpoints'
     )
-    if name == 'evaluate':
+    if name != 'translate':
       sub.add_argument('--split', default='test', help='which part of the corpus')
+    if name == 'evaluate':
       sub.add_argument('--output', help='also write the translations to this file')
-    else:
+    if name == 'compare':
+      sub.add_argument('--tokenize', choices=_TOKENIZERS, help="(the corpus's own)")
+      sub.add_argument(
+        '--test',
+        choices=('bs', 'ar'),
+        default='bs',
+        help='paired bootstrap, or paired approximate randomisation',
+      )
+      sub.add_argument('--trials', type=int, default=10_000, help="of 'ar' (10,000)")
+      _draws(sub, '--bootstrap-seed')
+    if name == 'translate':
       sub.add_argument('--n-best', type=int, default=1, help='translations per line')
+
+  sub = verb(bleu, 'bleu')
+  sub.add_argument('hypothesis', help='a plain or gzipped file, a sentence a line')
+  sub.add_argument('references', nargs='+', help='files with as many lines')
+  sub.add_argument('--tokenize', choices=_TOKENIZERS, default='13a')
+  sub.add_argument('--lowercase', action='store_true', help='score without case')
+  sub.add_argument('--confidence', action='store_true', help='add the 95 %% interval')
+  _draws(sub, '--seed')
 
   sub = verb(experiments, 'experiments')
   sub.add_argument('folder', nargs='?', default='experiments', help='where they are')
@@ -186,7 +256,7 @@ def _parser() -> argparse.ArgumentParser:
     'experiment', nargs='?', default='experiments/agreement/transformer.py'
   )
   sub.add_argument('--output', default='bench.json', help='the same numbers as JSON')
-  sub.add_argument('--only', choices=('feed', 'train', 'decode', 'start'))
+  sub.add_argument('--only', choices=('start', 'feed', 'train', 'decode', 'bleu'))
   return parser
 
 

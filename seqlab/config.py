@@ -95,7 +95,7 @@ DEFAULTS = {
   'ema': 0.0,  # decay of the parameters' moving average; 0 keeps none
   'minutes': None,  # of training, at most
   'patience': None,  # evaluations without a new best before the run ends
-  'keep_best': None,  # a metric, such as 'valid/piece_bleu'
+  'keep_best': None,  # a metric, such as 'valid/bleu'
   'keep_best_n': 1,
   'best_is': 'max',
   'keep_latest': 2,

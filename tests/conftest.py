@@ -67,7 +67,7 @@ def tiny(corpus_files):
     'evals': {
       'valid': {'type': 'translation', 'split': 'valid', 'every': 4, 'beam': 1}
     },
-    'keep_best': 'valid/piece_bleu',
+    'keep_best': 'valid/bleu',
   }
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 import shutil
 
 import jax
@@ -9,11 +10,18 @@ import numpy as np
 import pytest
 import sacrebleu
 
-from seqlab.evaluate import evaluate, load, scores, translate
+from seqlab.evaluate import compare, evaluate, load, scores, translate
 from seqlab.evaluators.translation import Evaluator
+from seqlab.metrics.corpus import corpus_statistics
 from seqlab.train.mesh import batch_sharding, make_mesh
 
 GREEDY = {'beam': 1}
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+  """A copy, to be written in."""
+  return shutil.copytree(finished, tmp_path / 'run')
 
 
 def _translate(run, text, **options):
@@ -107,8 +115,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     load(tmp_path)
 
 
-def test_on_device_evaluation_agrees_with_text_from_the_same_weights(finished):
-  """Piece BLEU of a word vocabulary is BLEU of the words."""
+def test_on_device_evaluation_is_sacrebleu_of_the_text(finished):
   _, task, variables, _ = load(finished)
   sharding = batch_sharding(make_mesh(devices=1))
   evaluator = Evaluator(task=task, sharding=sharding, split='valid', beam=1)
@@ -118,8 +125,53 @@ def test_on_device_evaluation_agrees_with_text_from_the_same_weights(finished):
   lines = io.BytesIO('\n'.join(source).encode())
   translate(finished, lines, hypotheses, options=GREEDY)
   text = hypotheses.getvalue().splitlines()
-  expected = sacrebleu.corpus_bleu(text, [reference], tokenize='none').score
-  assert values['piece_bleu'] == pytest.approx(expected, abs=1e-3)
+  expected = sacrebleu.corpus_bleu(text, [reference], tokenize='13a').score
+  assert values['bleu'] == pytest.approx(expected, rel=1e-5)
+  assert 'tok:13a' in evaluator.about
+
+
+def test_outputs_with_more_marks_than_room_are_counted_whole(finished):
+  """The reading of a batch that says it was cut."""
+  _, task, variables, _ = load(finished)
+  evaluator = Evaluator(
+    task=task, sharding=batch_sharding(make_mesh(devices=1)), split='valid', beam=1
+  )
+  sums, tokens, cut = evaluator._resident.run(variables)[0]
+  assert not cut
+  np.testing.assert_array_equal(evaluator._whole(0, sums, tokens, np.array(True)), sums)
+
+
+def test_a_tokenizer_that_is_not_on_the_device_is_refused(finished):
+  _, task, _, _ = load(finished)
+  sharding = batch_sharding(make_mesh(devices=1))
+  with pytest.raises(ValueError, match="tokenizer='ja-mecab' cannot be computed"):
+    Evaluator(task=task, sharding=sharding, split='valid', tokenizer='ja-mecab')
+
+
+def test_statistics_of_sentences_are_kept(run):
+  result = evaluate(run, split='valid', options=GREEDY)
+  kept = np.load(Path(run) / 'evaluations' / 'valid.npz')
+  assert kept['13a'].shape == (result['lines'], 10)
+
+
+def test_a_disagreement_with_sacrebleu_is_an_error(run, monkeypatch):
+  def wrong(*args, **options):
+    return corpus_statistics(*args, **options) + 1
+
+  monkeypatch.setattr('seqlab.evaluate.corpus_statistics', wrong)
+  with pytest.raises(ArithmeticError, match='by sacreBLEU of the text'):
+    evaluate(run, split='valid', options=GREEDY)
+
+
+def test_runs_are_compared_on_their_split(run, capsys):
+  found = compare([run, run], split='valid', options=GREEDY)
+  assert found[0].score == found[1].score
+  assert 'baseline' in capsys.readouterr().out
+
+
+def test_one_run_cannot_be_compared(finished):
+  with pytest.raises(ValueError, match='needs two runs'):
+    compare([finished], split='valid')
 
 
 def test_on_device_evaluation_is_the_same_on_eight_devices(finished):

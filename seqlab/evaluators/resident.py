@@ -1,6 +1,6 @@
 """A split that lies on the devices, in a few shapes, ready to be evaluated."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
@@ -28,6 +28,7 @@ class Resident:
     *,
     tokens: int,
     shapes: int,
+    more: Mapping[str, np.ndarray] | None = None,
   ):
     """Puts the split on the devices.
 
@@ -38,6 +39,8 @@ class Resident:
       function: (variables, batch) -> sums over the batch; gets compiled.
       tokens: positions in a batch, at most.
       shapes: number of shapes.
+      more: further entries of a batch, given for all lines, [lines, ...]; zeros in
+        rows without a line.
     """
     source, target = task.stores(split)
     self.lines = len(source)
@@ -60,6 +63,9 @@ class Resident:
       B = len(self.rows[k])
       part = slice(B * here // n, B * (here + 1) // n)
       batch = batches.batch(k, seed=0, rows=part)
+      rows = self.rows[k][part]
+      for name, values in (more or {}).items():
+        batch[name] = np.where(_like(rows >= 0, values), values[rows], 0)
       return jax.tree.map(
         lambda x: jax.make_array_from_process_local_data(sharding, x), batch
       )
@@ -86,6 +92,10 @@ class Resident:
       for b in self.batches
     ]
     return jax.device_get(out)
+
+
+def _like(rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+  return rows.reshape(-1, *(1,) * (values.ndim - 1))
 
 
 def total(sums: list[PyTree]) -> PyTree:

@@ -1,7 +1,7 @@
 """Translation quality, measured where the model lives.
 
-Decoding and the counting of n-grams are one compiled function per shape; the
-host gets ten integers and, to read, a few sentences.
+Decoding, detokenising and the counting of n-grams are one compiled function per
+shape; the host gets ten integers, summed over the devices, and sentences to read.
 """
 
 from collections.abc import Iterator
@@ -11,20 +11,27 @@ from jax.sharding import NamedSharding
 import numpy as np
 
 from seqlab.evaluators.resident import Resident, total
-from seqlab.metrics.bleu import bleu_score, ngram_statistics
+from seqlab.metrics.bleu import bleu_score, bleu_statistics
+from seqlab.metrics.characters import characters, detokenize, piece_bytes
+from seqlab.metrics.corpus import (
+  Lines,
+  Pieces,
+  corpus_statistics,
+  line_words,
+  signature,
+)
+from seqlab.metrics.tokenizers import TOKENIZERS, Words, tokenize
 from seqlab.tasks.translation import Translation
 from seqlab.tasks.translator import decode, search_of
 from seqlab.types import Variables
 
 
 class Evaluator:
-  """BLEU of the vocabulary's pieces.
-
-  It is no paper's BLEU: n-grams are of pieces, not words, so it is comparable
-  only between runs with one vocabulary. `seqlab evaluate` gives sacreBLEU.
+  """Corpus BLEU of detokenised outputs, sacreBLEU's to the last integer.
 
   Attributes:
     samples: source, reference and output of the first sentences, last run.
+    about: sacreBLEU's signature of the BLEU that is reported.
   """
 
   def __init__(
@@ -36,6 +43,8 @@ class Evaluator:
     tokens: int = 2048,
     shapes: int = 3,
     show: int = 8,
+    tokenizer: str | None = None,
+    lowercase: bool = False,
     **search,
   ):
     """Puts the split on the devices.
@@ -47,19 +56,50 @@ class Evaluator:
       tokens: source or target positions in a batch, at most.
       shapes: number of shapes that are compiled.
       show: sentences to keep as samples.
+      tokenizer: '13a', 'none' or 'char'; by default the corpus's convention.
+      lowercase: score without case.
       **search: of `tasks.translator.Search`: beam, alpha, ...
+
+    Raises:
+      ValueError: the tokeniser is not one of those on the device.
     """
+    tokenizer = tokenizer or task.corpus.convention
+    if tokenizer not in TOKENIZERS:
+      raise ValueError(
+        f'evals: BLEU with tokenizer={tokenizer!r} cannot be computed on the device; '
+        f'set it to one of {", ".join(TOKENIZERS)}'
+      )
     search = search_of(search, 'evals')
     self._task, self._split, self._show = task, split, show
     self.samples: list[str] = []
+    self.about = signature(tokenizer=tokenizer, lowercase=lowercase)
+    self._options = dict(tokenizer=tokenizer, lowercase=lowercase)
+    self._table = piece_bytes(task.vocabularies.target.surfaces())
+    _, reference = task.corpus.read(split)
+    self._reference = [line.encode('utf-8') for line in reference]
+    words = line_words(Lines(self._reference), **self._options)
 
     def function(variables, batch):
       tokens, _ = decode(task.model, variables, batch['source'], search)
       best = tokens[:, 0]  # [B, L]
-      return ngram_statistics(best, batch['target']).sum(axis=0), best
+      # Room for the longest pieces there are. A piece has no more than one word, but
+      # maybe several marks: more than two a piece is counted again, below.
+      size = best.shape[1] * self._table.bytes.shape[1]
+      room = size if tokenizer == 'char' else 2 * best.shape[1]
+      text = detokenize(best, self._table, size)
+      words = tokenize(characters(text, lowercase), tokenizer, room)
+      reference = Words(batch['reference'][:, None], batch['reference_words'][:, None])
+      sums = bleu_statistics(words, reference).sum(axis=0)
+      return sums, best, words.count.max() > room
 
     self._resident = Resident(
-      task, split, sharding, function, tokens=tokens, shapes=shapes
+      task,
+      split,
+      sharding,
+      function,
+      tokens=tokens,
+      shapes=shapes,
+      more={'reference': words.hashes, 'reference_words': words.count},
     )
     self._score = jax.jit(bleu_score)
 
@@ -69,12 +109,24 @@ class Evaluator:
     jax.block_until_ready(self._score(np.ones(10, np.int32)))
 
   def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
-    """Yields piece_bleu, and how long outputs are for their references."""
+    """Yields bleu, and how long outputs are for their references."""
     out = self._resident.run(variables)
-    statistics = total([sums for sums, _ in out])  # [10]
-    yield 'piece_bleu', float(self._score(statistics.astype(np.int32)))
+    outputs = [best for _, best, _ in out]
+    statistics = total([self._whole(k, *found) for k, found in enumerate(out)])  # [10]
+    yield 'bleu', float(self._score(statistics.astype(np.int32)))
     yield 'length_ratio', statistics[8] / max(statistics[9], 1)
-    self.samples = self._read([tokens for _, tokens in out])
+    self.samples = self._read(outputs)
+
+  def _whole(
+    self, k: int, sums: np.ndarray, tokens: np.ndarray, cut: np.ndarray
+  ) -> np.ndarray:
+    """Sums of batch k; counted again, with more room, if some words had none."""
+    if not cut:
+      return sums
+    there = [(i, r) for i, r in enumerate(self._resident.rows[k]) if r >= 0]
+    ids = Pieces([tokens[i] for i, _ in there], self._table)
+    reference = Lines([self._reference[r] for _, r in there])
+    return corpus_statistics(ids, [reference], **self._options).sum(axis=0)
 
   def _read(self, outputs: list[np.ndarray]) -> list[str]:
     best = {}

@@ -1,9 +1,11 @@
-"""Corpus BLEU as pure functions on arrays of ids, equal to sacreBLEU's.
+"""Corpus BLEU as pure functions on arrays, equal to sacreBLEU's.
 
 Statistics of sentences are integers that add up over sentences, batches and
 devices; the score is taken once, from their sum.
 
-  statistics = ngram_statistics(hypothesis, reference).sum(axis=0)  # [10]
+  text = detokenize(ids, table, N)                       # [B, N] bytes
+  words = tokenize(characters(text), '13a', K)           # [B, K] hashed tokens
+  statistics = bleu_statistics(words, references).sum(axis=0)  # [10]
   score = bleu_score(statistics)
 
 Papineni et al., "BLEU: a Method for Automatic Evaluation of Machine
@@ -14,7 +16,9 @@ https://aclanthology.org/W18-6319.
 
 import jax.numpy as jnp
 
-from seqlab.types import EOS, PAD, Array
+from seqlab.metrics.ngrams import clipped_matches
+from seqlab.metrics.tokenizers import Words
+from seqlab.types import Array
 
 MAX_ORDER = 4
 
@@ -22,66 +26,63 @@ MAX_ORDER = 4
 _SMOOTHING = {'exp': None, 'floor': 0.1, 'add-k': 1.0, 'none': None}
 
 
-def ngram_statistics(hypothesis: Array, reference: Array) -> Array:
-  """Counts n-grams and those that match, clipped, sentence by sentence.
+def bleu_statistics(hypothesis: Words, references: Words) -> Array:
+  """The ten integers from which BLEU is made, sentence by sentence.
 
-  A sentence ends before its first EOS or PAD. Every pair of positions is
-  compared, [B, L, L + T] bools, which is cheap at the lengths of sentences and
-  needs no table of n-grams.
+  Pure, so it can be jitted, vmapped and sharded; sums of it over sentences are
+  the corpus's. Tokens are compared by two hashes of 31 bits: that two different
+  ones of at most n characters are taken for equal has a probability below
+  (n / (2^31 - 1))^2 over the draw of the hashes' bases, 2e-15 for n = 100. A test
+  set of 3,000 sentences compares a few million pairs.
 
   Args:
-    hypothesis: ids [B, L].
-    reference: ids [B, T], one reference a sentence.
+    hypothesis: tokens [..., K, 2] and counts [...], from `tokenizers.tokenize`.
+    references: tokens [..., R, K', 2] and counts [..., R]. An n-gram is clipped by
+      its largest count in one reference; the length is that which is closest to
+      the hypothesis's, the shorter of two.
 
   Returns:
-    [B, 10] int32: matches for n = 1..4, n-grams of the hypothesis for
+    [..., 10] int32: matches for n = 1..4, n-grams of the hypothesis for
     n = 1..4, length of the hypothesis, length of the reference.
 
   Raises:
-    ValueError: the arrays are not both [B, ...] with the same B.
+    ValueError: the shapes do not fit each other.
   """
-  if hypothesis.ndim != 2 or reference.ndim != 2 or len(hypothesis) != len(reference):
+  if references.count.shape[:-1] != hypothesis.count.shape:
     raise ValueError(
-      'hypothesis and reference must be [B, L] and [B, T] with the same B, not '
-      f'{hypothesis.shape} and {reference.shape}'
+      f'hypotheses {hypothesis.count.shape} need references [..., R] beside them, not '
+      f'{references.count.shape}'
     )
-  inside, ref_inside = _inside(hypothesis), _inside(reference)  # [B, L], [B, T]
-  # Ids that equal nothing on the other side, so that no match crosses an end.
-  hyp = jnp.where(inside, hypothesis, -1)
-  ref = jnp.where(ref_inside, reference, -2)
-  length, ref_length = inside.sum(axis=1), ref_inside.sum(axis=1)  # [B]
-
-  same_self = hyp_self = hyp[:, :, None] == hyp[:, None, :]  # [B, L, L]
-  same_ref = hyp_ref = hyp[:, :, None] == ref[:, None, :]  # [B, L, T]
-  matches, totals = [], []
-  for n in range(1, MAX_ORDER + 1):
-    if n > 1:
-      same_self &= _shift(hyp_self, n - 1)
-      same_ref &= _shift(hyp_ref, n - 1)
-    # The r-th occurrence of an n-gram matches if the reference has at least r:
-    # summed over occurrences that is min(count here, count there).
-    occurrence = jnp.tril(same_self).sum(axis=2)  # [B, L]
-    in_reference = same_ref.sum(axis=2)  # [B, L]
-    within = jnp.arange(hyp.shape[1])[None] + n <= length[:, None]
-    matches.append((within & (occurrence <= in_reference)).sum(axis=1))
-    totals.append(jnp.maximum(length - n + 1, 0))
-  columns = [*matches, *totals, length, ref_length]
-  return jnp.stack(columns, axis=1).astype(jnp.int32)
+  length = hypothesis.count[..., None]  # [..., 1]
+  matches = clipped_matches(hypothesis, references, MAX_ORDER)
+  totals = jnp.maximum(length - jnp.arange(MAX_ORDER), 0)
+  distance = jnp.abs(references.count - length)  # [..., R]
+  nearest = distance == distance.min(axis=-1, keepdims=True)
+  far = jnp.iinfo(jnp.int32).max
+  closest = jnp.where(nearest, references.count, far).min(axis=-1, keepdims=True)
+  columns = [matches, totals, length, closest]
+  return jnp.concatenate(columns, axis=-1).astype(jnp.int32)
 
 
 def bleu_score(
-  statistics: Array, smoothing: str = 'exp', value: float | None = None
+  statistics: Array,
+  smoothing: str = 'exp',
+  value: float | None = None,
+  *,
+  effective_order: bool = False,
 ) -> Array:
   """BLEU of summed statistics, 0 to 100.
 
   Args:
-    statistics: [..., 10], as `ngram_statistics` orders them.
+    statistics: [..., 10], as `bleu_statistics` orders them.
     smoothing: for orders without a match: 'exp' (sacreBLEU's default), 'floor',
       'add-k' or 'none'.
     value: the count that 'floor' (0.1) or the k that 'add-k' (1) adds.
+    effective_order: for single sentences, take the mean over those orders only
+      of which the hypothesis has an n-gram.
 
   Returns:
-    float32 [...]; 0 if nothing matches, or the corpus has no 4-gram at all.
+    [...] float32, or float64 where JAX has it on; 0 if nothing matches.
 
   Raises:
     ValueError: `smoothing` is unknown, or `statistics` has no 10 columns.
@@ -91,9 +92,8 @@ def bleu_score(
   if statistics.shape[-1] != 2 * MAX_ORDER + 2:
     raise ValueError(f'statistics must be [..., 10], not {statistics.shape}')
   value = _SMOOTHING[smoothing] if value is None else value
-  statistics = statistics.astype(jnp.float32)
+  statistics = jnp.asarray(statistics).astype(float)
   correct, total = statistics[..., :MAX_ORDER], statistics[..., MAX_ORDER:-2]
-  length, ref_length = statistics[..., -2], statistics[..., -1]
   any_match = (correct > 0).any(axis=-1)
 
   if smoothing == 'add-k':
@@ -105,18 +105,18 @@ def bleu_score(
   elif smoothing == 'floor':
     correct = jnp.where(missing, value, correct)
 
-  defined = any_match & (total > 0).all(axis=-1)
-  precision = correct / jnp.maximum(total, 1)  # [..., 4]
-  mean = jnp.exp(jnp.log(precision).mean(axis=-1))  # geometric; exp(-inf) = 0
-  brevity = jnp.exp(jnp.minimum(1 - ref_length / jnp.maximum(length, 1), 0))
-  return jnp.where(defined, 100 * brevity * mean, 0.0)
+  exists = total > 0  # [..., 4]
+  precision = jnp.where(exists, correct / jnp.where(exists, total, 1), 0.0)
+  if effective_order:
+    logs = jnp.where(exists, jnp.log(precision), 0.0)
+    mean = jnp.exp(logs.sum(axis=-1) / jnp.maximum(exists.sum(axis=-1), 1))
+  else:
+    mean = jnp.exp(jnp.log(precision).mean(axis=-1))  # geometric; exp(-inf) = 0
+  return jnp.where(any_match, 100 * brevity_penalty(statistics) * mean, 0.0)
 
 
-def _inside(ids: Array) -> Array:
-  """True before the first EOS or PAD of each row."""
-  return jnp.cumsum((ids == EOS) | (ids == PAD), axis=1) == 0
-
-
-def _shift(x: Array, n: int) -> Array:
-  """y[:, i, j] = x[:, i + n, j + n], False beyond the end."""
-  return jnp.pad(x, ((0, 0), (0, n), (0, n)))[:, n:, n:]
+def brevity_penalty(statistics: Array) -> Array:
+  """exp(1 - r / h) where hypotheses h are shorter than references r, else 1."""
+  length = jnp.asarray(statistics[..., -2]).astype(float)
+  ref_length = statistics[..., -1]
+  return jnp.exp(jnp.minimum(1 - ref_length / jnp.maximum(length, 1e-9), 0))

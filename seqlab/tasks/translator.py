@@ -136,6 +136,11 @@ class Translator:
     """The best translation of each line; an empty line gives an empty line."""
     return [best[0][0] for best in self.n_best(lines)]
 
+  def best_ids(self, lines: Sequence[str]) -> list[np.ndarray]:
+    """Ids of the best translation of each line, [L]; PAD behind its EOS."""
+    nothing = np.zeros(0, np.int32)
+    return [nothing if out is None else out[0][0] for out in self._outputs(lines, 0)]
+
   def n_best(
     self, lines: Sequence[str], *, first: int = 0
   ) -> list[list[tuple[str, float]]]:
@@ -148,10 +153,26 @@ class Translator:
       first: number of the first line in its stream, from which, with the seed, the
         random bits of sampling come.
     """
+    decode = self.vocabularies.target.decode
+    return [
+      [('', 0.0)]
+      if out is None
+      else [
+        (text, float(score))
+        for text, score in zip(decode(out[0]), out[1], strict=True)
+        if np.isfinite(score)
+      ]
+      for out in self._outputs(lines, first)
+    ]
+
+  def _outputs(
+    self, lines: Sequence[str], first: int
+  ) -> list[tuple[np.ndarray, np.ndarray] | None]:
+    """Ids [M, L] and scores [M], best first, for each line; None for an empty one."""
     flat, offsets = self.vocabularies.source.encode(lines)
     sentences = [np.append(flat[a:b], EOS) for a, b in itertools.pairwise(offsets)]
     full = [i for i, sentence in enumerate(sentences) if len(sentence) > 1]
-    found: dict[int, list[tuple[str, float]]] = {}
+    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     pending = None
     for rows, source in self._batches(sentences, full):
       if self._reverse:
@@ -166,20 +187,16 @@ class Translator:
     empty = set(range(len(lines))).difference(full)
     if found.keys() | empty != set(range(len(lines))) or found.keys() & empty:
       raise AssertionError(f'{len(found)} outputs for {len(full)} lines that need one')
-    return [found.get(i, [('', 0.0)]) for i in range(len(lines))]
+    return [found.get(i) for i in range(len(lines))]
 
   def _read(
     self, rows: list[int], outputs: tuple[Array, Array]
-  ) -> dict[int, list[tuple[str, float]]]:
-    """Waits for a batch's outputs: line -> its hypotheses, those that exist."""
+  ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Waits for a batch's outputs: line -> its hypotheses' ids and scores."""
     tokens, scores = jax.device_get(outputs)
     self.written += np.count_nonzero(tokens[: len(rows), 0])
-    found = {}
-    for row, ids, values in zip(rows, tokens, scores, strict=False):
-      texts = self.vocabularies.target.decode(ids)
-      pairs = zip(texts, values, strict=True)
-      found[row] = [(text, float(v)) for text, v in pairs if np.isfinite(v)]
-    return found
+    each = zip(rows, tokens, scores, strict=False)
+    return {row: (ids, values) for row, ids, values in each}
 
   def _batches(self, sentences: list[np.ndarray], full: list[int]):
     """Batches of few shapes: lengths are rounded up to a multiple of eight."""

@@ -16,6 +16,7 @@ from seqlab.text.lexicon import ACC, DAT, GEN, INS, NOM, PRE, Adjective, Noun, V
 
 SPLITS = ('train', 'valid', 'test')
 _SHORTEST, _LONGEST = 3, 40  # words
+_LONG = 16  # words; three in five of the sentences above it are not kept
 _MASK = (1 << 64) - 1
 
 
@@ -437,11 +438,14 @@ class _Writer:
     self.topic: _Nominal | None = None  # what pronouns stand for
 
   def write(self) -> bool:
-    """Writes a sentence; False if it is too short or too long."""
+    """Writes a sentence; False if it is too short or long, or one long one too many."""
     phrase = self.draw.weighted(self.KINDS)(self)
     self.english, self.en = _join(phrase.en)
     self.russian, self.ru = _join(phrase.ru)
-    return all(_SHORTEST <= len(words) <= _LONGEST for words in (self.en, self.ru))
+    longest = max(len(self.en), len(self.ru))
+    if longest > _LONG and not self.draw.chance(40):
+      return False  # they need room in every batch, and few of them teach enough
+    return longest <= _LONGEST and min(len(self.en), len(self.ru)) >= _SHORTEST
 
   def pair(self) -> Pair:
     """What was written."""
@@ -527,12 +531,12 @@ class _Writer:
     return phrase.add(self.clause(inner, frame))
 
   KINDS = (
-    (70, simple),
+    (76, simple),
     (8, existential),
-    (4, compound),
-    (7, two_verbs),
-    (7, complex),
-    (4, reported),
+    (3, compound),
+    (5, two_verbs),
+    (5, complex),
+    (3, reported),
   )
 
   # What a sentence speaks of.
@@ -658,7 +662,7 @@ class _Writer:
     may_modify = not simple and not isinstance(determiner, _Nominal)
     if may_modify and self.draw.chance(7 if nominal.animate else 16):
       self.modify(phrase, nominal, depth)
-    elif clause and depth < 2 and self.draw.chance(20):
+    elif clause and depth < 2 and self.draw.chance(16):
       phrase.add(self.relative_clause(nominal, depth + 1))
     return phrase
 
@@ -750,7 +754,7 @@ class _Writer:
 
   def choose_adjectives(self, noun, definite, simple) -> list[Adjective]:
     options = _adjectives(noun.tags, definite)
-    count = 0 if self.draw.chance(55) or not options else 1
+    count = 0 if self.draw.chance(57) or not options else 1
     count += count and not simple and self.draw.chance(20)
     chosen: dict[int, Adjective] = {}
     for _ in range(count):
@@ -966,7 +970,7 @@ class _Writer:
     """Object, recipient, instrument and place, in one order in both languages."""
     required = [a.rstrip('!') for a in verb.adjuncts if a.endswith('!')]
     optional = [a for a in verb.adjuncts if not a.endswith('!')]
-    if optional and self.draw.chance(15 if depth else 32):
+    if optional and self.draw.chance(14 if depth else 31):
       required.append(self.draw.choice(optional))
     if verb.object and object:
       first = 'dative' in required and (verb.prepositions[0] or self.draw.chance(65))

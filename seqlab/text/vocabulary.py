@@ -59,6 +59,15 @@ class Vocabulary(Protocol):
     """The piece of every id, [V]."""
     ...
 
+  def surfaces(self) -> list[bytes]:
+    """What every id writes into a text, in UTF-8, [V].
+
+    A text is these one after the other, without the spaces it begins with.
+    Special ids but UNK write nothing; a byte piece may write a part of a
+    character, and what is no UTF-8 in the end reads as U+FFFD.
+    """
+    ...
+
   def save(self, directory: Path, name: str) -> None:
     """Writes `directory/name.*`, which `load_vocabulary` reads."""
     ...
@@ -94,11 +103,31 @@ class SentencePiece:
 
   def decode(self, sequences: Iterable[Sequence[int]]) -> list[str]:
     """Text of each sequence up to its first EOS."""
-    return self._processor.decode([_content(s) for s in sequences])
+    surfaces = self._surfaces
+    texts = (b''.join([surfaces[i] for i in _content(s)]) for s in sequences)
+    return [text.decode('utf-8', 'replace').lstrip(' ') for text in texts]
 
   def pieces(self) -> list[str]:
     """The piece of every id, [V]."""
     return self._processor.id_to_piece(list(range(self.size)))
+
+  def surfaces(self) -> list[bytes]:
+    """What every id writes into a text, [V]; see `Vocabulary`."""
+    return list(self._surfaces)
+
+  @functools.cached_property
+  def _surfaces(self) -> list[bytes]:
+    p = self._processor
+    written = []
+    for i, piece in enumerate(self.pieces()):
+      if p.is_control(i):
+        written.append(b'')
+      elif p.is_byte(i):  # <0x41>
+        written.append(bytes([int(piece[3:-1], 16)]))
+      else:  # SentencePiece writes its own sign for UNK
+        text = ' \u2047 ' if p.is_unknown(i) else piece.replace('\u2581', ' ')
+        written.append(text.encode('utf-8'))
+    return written
 
   def save(self, directory: Path, name: str) -> None:
     """Writes `name.model`, which other tools read too, and `name.json`."""
@@ -134,6 +163,12 @@ class Words:
   def pieces(self) -> list[str]:
     """The word of every id, [V]."""
     return list(self._words)
+
+  def surfaces(self) -> list[bytes]:
+    """What every id writes into a text, [V]; see `Vocabulary`."""
+    silent = (PAD, BOS, EOS)
+    words = enumerate(self._words)
+    return [b'' if i in silent else f' {w}'.encode() for i, w in words]
 
   def save(self, directory: Path, name: str) -> None:
     """Writes `name.txt`, a word a line, and `name.json`."""

@@ -1,134 +1,180 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import sacrebleu
+from sacrebleu.metrics import BLEU
 
-from seqlab.metrics.bleu import bleu_score, ngram_statistics
-from seqlab.types import EOS, PAD
+from seqlab.metrics.bleu import bleu_score, bleu_statistics
+from seqlab.metrics.characters import as_text, characters
+from seqlab.metrics.ngrams import _by_pairs, _by_sorting
+from seqlab.metrics.tokenizers import Words, tokenize
 
-statistics_of = jax.jit(ngram_statistics)
-score_of = jax.jit(bleu_score, static_argnums=1)
-
-
-def random_pairs(seed, *, rows=40, L=15, T=15, words=6):
-  """Hypotheses [R, L] and references [R, T] that end by EOS, by PAD, or at the edge."""
-  rng = np.random.default_rng(seed)
-  sides = []
-  for width in (L, T):
-    ids = rng.integers(4, 4 + words, (rows, width))
-    ends = rng.integers(0, width + 1, rows)  # width: no end
-    for row, end, how in zip(ids, ends, rng.random(rows), strict=True):
-      if how < 0.5:
-        row[end : end + 1] = EOS  # words go on after it, and must not count
-      else:
-        row[end:] = PAD
-    sides.append(ids)
-  return sides
+score_of = jax.jit(bleu_score, static_argnums=1, static_argnames='effective_order')
+TO_SACREBLEU = [8, 9, *range(8)]  # lengths come first there
 
 
-def text(ids):
-  stop = np.flatnonzero((ids == EOS) | (ids == PAD))
-  return ' '.join(map(str, ids[: stop[0]] if stop.size else ids))
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def statistics_of(hypotheses, references, tokenizer, lowercase, room):
+  """[B, N] bytes and [B, R, N] bytes -> [B, 10], and the most tokens of a line."""
+  words = [
+    tokenize(characters(t, lowercase), tokenizer, room)
+    for t in (hypotheses, references)
+  ]
+  return bleu_statistics(*words), jnp.maximum(*(w.count.max() for w in words))
 
 
-def oracle(hypothesis, reference, **options):
-  return sacrebleu.corpus_bleu(
-    [text(x) for x in hypothesis],
-    [[text(x) for x in reference]],
-    tokenize='none',
-    force=True,
-    **options,
+def ours(hypotheses, references, tokenizer='none', lowercase=False, room=None):
+  """Of strings; `references` is a list of lists."""
+  B = -(-len(hypotheses) // 256) * 256 - len(hypotheses)  # few shapes to compile
+  sides = [
+    [*(line.encode() for line in side), *[b''] * B]
+    for side in (hypotheses, *references)
+  ]
+  size = max(128, *(len(line) for side in sides for line in side))
+  texts = [as_text(side, size) for side in sides]
+  several = jax.tree.map(lambda *x: np.stack(x, axis=1), *texts[1:])
+  room = room or size
+  found, most = statistics_of(texts[0], several, tokenizer, lowercase, room)
+  assert most <= room
+  return np.asarray(found)[: len(hypotheses)]
+
+
+def sacrebleus(hypotheses, references, tokenizer='none', lowercase=False):
+  metric = BLEU(tokenize=tokenizer, lowercase=lowercase, force=True)
+  rows = metric._extract_corpus_statistics(hypotheses, references)
+  return np.array(rows)[:, np.argsort(TO_SACREBLEU)]
+
+
+@pytest.mark.parametrize('lowercase', [False, True], ids=['mixed', 'lc'])
+@pytest.mark.parametrize('tokenizer', ['13a', 'none', 'char'])
+def test_statistics_of_random_strings_are_sacrebleus(strings, tokenizer, lowercase):
+  hypotheses, references = strings(seed=lowercase, rows=18_000)
+  found = ours(hypotheses, [references], tokenizer, lowercase)
+  np.testing.assert_array_equal(
+    found, sacrebleus(hypotheses, [references], tokenizer, lowercase)
   )
 
 
-def integers(score):
-  return [*score.counts, *score.totals, score.sys_len, score.ref_len]
+def sentences(seed, rows=200, words=4, longest=14):
+  rng = np.random.default_rng(seed)
+  return [
+    ' '.join(rng.choice([*'abcd'][:words], rng.integers(0, longest)))
+    for _ in range(rows)
+  ]
 
 
-@pytest.mark.parametrize('seed', range(3))
-def test_statistics_equal_sacrebleus(seed):
-  hypothesis, reference = random_pairs(seed)
-  found = statistics_of(hypothesis, reference).sum(axis=0)
-  assert found.tolist() == integers(oracle(hypothesis, reference))
+def test_several_references_clip_by_the_largest_count_and_the_closest_length():
+  hypotheses, references = sentences(0), [sentences(n) for n in (1, 2, 3)]
+  np.testing.assert_array_equal(
+    ours(hypotheses, references), sacrebleus(hypotheses, references)
+  )
 
 
-def test_each_sentence_has_its_own_statistics():
-  hypothesis, reference = random_pairs(3)
-  found = statistics_of(hypothesis, reference)
-  for row, h, r in zip(found, hypothesis, reference, strict=True):
-    assert row.tolist() == integers(oracle([h], [r]))
+def test_of_two_lengths_equally_far_the_shorter_counts():
+  assert ours(['a b c'], [['a b'], ['a b c d']])[0, 9] == 2
+  assert ours(['a b c'], [['a b c d'], ['a b']])[0, 9] == 2
 
 
-@pytest.mark.parametrize(('L', 'T'), [(2, 9), (9, 2), (1, 1)])
-def test_sentences_shorter_than_an_n_gram(L, T):
-  hypothesis, reference = random_pairs(4, L=L, T=T, words=2)
-  found = statistics_of(hypothesis, reference).sum(axis=0)
-  assert found.tolist() == integers(oracle(hypothesis, reference))
+def random_words(seed, K, R, kinds=3):
+  rng = np.random.default_rng(seed)
+
+  def some(*shape):
+    ids = rng.integers(0, kinds, (*shape, K)).astype(np.uint32)
+    return Words(
+      np.stack([ids, ids], -1), rng.integers(0, K + 1, shape).astype(np.int32)
+    )
+
+  return some(16), some(16, R)
 
 
-def test_repeated_words_are_clipped():
-  # Papineni et al. 2002, section 2.1: "the the the the the the the" has 2 of 7.
-  the, cat, is_, on, mat = range(4, 9)
-  hypothesis = jnp.array([[the] * 7])
-  reference = jnp.array([[the, cat, is_, on, the, mat]])
-  assert statistics_of(hypothesis, reference)[0, :5].tolist() == [2, 0, 0, 0, 7]
+@pytest.mark.parametrize('K', [30, 300])
+def test_sorting_counts_what_comparing_pairs_does(K):
+  hypothesis, references = random_words(0, K, R=2)
+  pairs = jax.jit(_by_pairs, static_argnums=2)(hypothesis, references, 4)
+  by_sorting = jax.vmap(lambda h, r: _by_sorting(h, r, 4))
+  np.testing.assert_array_equal(pairs, jax.jit(by_sorting)(hypothesis, references))
 
 
-@pytest.mark.parametrize('smoothing', ['exp', 'floor', 'add-k', 'none'])
-@pytest.mark.parametrize(
-  ('rows', 'words'),
-  [(200, 4), (40, 6), (6, 12), (3, 40), (1, 3)],  # from many matches to next to none
-)
-def test_the_score_equals_sacrebleus(smoothing, rows, words):
-  hypothesis, reference = random_pairs(rows, rows=rows, words=words)
-  expected = oracle(hypothesis, reference, smooth_method=smoothing)
-  # Not from `expected`: for add-k sacreBLEU adds k to its counts in place.
-  statistics = np.array(integers(oracle(hypothesis, reference)))
-  found = score_of(statistics, smoothing)
-  np.testing.assert_allclose(found, expected.score, atol=1e-3)
+def test_a_word_repeated_as_often_as_a_lane_can_count():
+  """Of 300 equal words the largest count is above that of 8 bits."""
+  line = ' '.join(['a'] * 300)
+  np.testing.assert_array_equal(
+    ours([line], [[line]]), [[300, 299, 298, 297, 300, 299, 298, 297, 300, 300]]
+  )
 
 
-def test_a_short_corpus_pays_the_brevity_penalty():
-  _, reference = random_pairs(8)
-  hypothesis = np.where(np.arange(15) < 8, reference, PAD)
-  expected = oracle(hypothesis, reference)
-  assert expected.bp < 0.95
-  found = score_of(statistics_of(hypothesis, reference).sum(axis=0))
-  np.testing.assert_allclose(found, expected.score, atol=1e-3)
+def test_statistics_of_a_vmap_are_those_of_a_batch():
+  hypothesis, references = random_words(1, 12, R=2)
+  np.testing.assert_array_equal(
+    jax.vmap(bleu_statistics)(hypothesis, references),
+    bleu_statistics(hypothesis, references),
+  )
 
 
-def test_a_smoothing_value_is_used():
-  hypothesis, reference = random_pairs(3, rows=3, words=40)
-  expected = oracle(hypothesis, reference, smooth_method='floor', smooth_value=0.7)
-  statistics = np.array(integers(expected))
-  found = bleu_score(statistics, 'floor', 0.7)
-  np.testing.assert_allclose(found, expected.score, atol=1e-3)
+def test_eight_devices_count_the_same_integers():
+  hypothesis, references = random_words(2, 12, R=1)
+  mesh = jax.make_mesh((8,), ('data',), axis_types=(jax.sharding.AxisType.Auto,))
+  rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
+  total = jax.jit(lambda h, r: bleu_statistics(h, r).sum(axis=0))
+  np.testing.assert_array_equal(
+    total(*jax.device_put((hypothesis, references), rows)),
+    total(hypothesis, references),
+  )
 
 
-def test_a_perfect_corpus_scores_100():
-  _, reference = random_pairs(9)
-  statistics = statistics_of(reference, reference).sum(axis=0)
-  np.testing.assert_allclose(score_of(statistics), 100, atol=1e-3)
+def test_shapes_that_do_not_fit_are_refused():
+  hypothesis, references = random_words(3, 12, R=1)
+  with pytest.raises(ValueError, match=r'need references \[\.\.\., R\]'):
+    bleu_statistics(hypothesis, hypothesis)
+  del references
 
 
-def test_nothing_written_scores_0():
-  _, reference = random_pairs(10)
-  statistics = statistics_of(np.full_like(reference, PAD), reference).sum(axis=0)
-  assert score_of(statistics) == 0
+SMOOTHING = ('exp', 'floor', 'add-k', 'none')
 
 
-def test_scores_of_many_corpora_at_once():
-  statistics = jnp.stack([statistics_of(*random_pairs(s)).sum(axis=0) for s in (0, 1)])
-  one_by_one = [score_of(row) for row in statistics]
-  np.testing.assert_allclose(score_of(statistics), one_by_one, rtol=1e-6)
+@pytest.mark.parametrize('smoothing', SMOOTHING)
+@pytest.mark.parametrize('effective', [False, True])
+def test_scores_of_sentences_are_sacrebleus(smoothing, effective):
+  hypotheses, references = sentences(4, longest=8), sentences(5, longest=8)
+  rows = ours(hypotheses, [references])
+  metric = BLEU(
+    tokenize='none', smooth_method=smoothing, effective_order=effective, force=True
+  )
+  metric.effective_order = effective
+  expected = [
+    BLEU.compute_bleu(
+      list(map(int, row[:4])),
+      list(map(int, row[4:8])),
+      int(row[8]),
+      int(row[9]),
+      smooth_method=smoothing,
+      effective_order=effective,
+    ).score
+    for row in rows
+  ]
+  found = score_of(rows, smoothing, effective_order=effective)
+  np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-5)
+
+
+def test_the_score_of_a_corpus_is_that_of_summed_statistics():
+  hypotheses, references = sentences(6), sentences(7)
+  total = ours(hypotheses, [references]).sum(axis=0)
+  expected = BLEU(tokenize='none', force=True).corpus_score(hypotheses, [references])
+  assert float(score_of(total)) == pytest.approx(expected.score, rel=1e-5)
+
+
+def test_the_score_of_a_text_against_itself_is_100():
+  line = 'a b c d e'
+  assert float(score_of(ours([line], [[line]])[0])) == pytest.approx(100.0)
 
 
 def test_an_unknown_smoothing_is_named():
-  with pytest.raises(ValueError, match=r"smoothing='laplace' is not one of exp, floor"):
-    bleu_score(jnp.ones(10), 'laplace')
+  with pytest.raises(ValueError, match="smoothing='magic' is not one of exp, floor"):
+    bleu_score(np.ones(10), 'magic')
 
 
-def test_shapes_that_do_not_pair_are_named():
-  with pytest.raises(ValueError, match=r'not \(2, 3\) and \(3, 3\)'):
-    ngram_statistics(jnp.ones((2, 3), int), jnp.ones((3, 3), int))
+def test_statistics_of_another_width_are_refused():
+  with pytest.raises(ValueError, match=r'must be \[\.\.\., 10\]'):
+    bleu_score(np.ones(9))

@@ -11,12 +11,12 @@ from seqlab.text.lexicon import ACC, DAT, GEN, INS, NOM, PRE
 
 EXAMPLE = 'The tall girl who loved the old teacher bought a new book.'
 PINNED = (
-  (
-    "A clever guest heard the happy actor and sold the king's shirt.",
-    'Умный гость услышал счастливого актёра и продал рубашку короля.',
-  ),
+  ('A big cat ran to the kitchen.', 'Большая кошка побежала на кухню.'),
   ('My mother was afraid of the kings.', 'Моя мать боялась королей.'),
-  ('There was a ring in a new basket.', 'В новой корзине было кольцо.'),
+  (
+    'A happy nurse decided to paint the new boat.',
+    'Счастливая медсестра решила покрасить новую лодку.',
+  ),
   ('A funny duck disappeared.', 'Смешная утка исчезла.'),
   ('The actor answered the happy waiters.', 'Актёр ответил счастливым официантам.'),
   (

@@ -39,7 +39,7 @@ def test_a_row_a_step_with_what_a_run_is_judged_by(finished):
   wanted = {'loss', 'nll', 'accuracy', 'grad_norm', 'learning_rate', 'padding_waste'}
   wanted |= {'epoch', 'compiles', 'speed/tokens_per_s', 'speed/flops_utilisation'}
   assert all(wanted <= set(row) for row in rows)
-  assert [row['step'] for row in rows if 'valid/piece_bleu' in row] == [4, 8, 12]
+  assert [row['step'] for row in rows if 'valid/bleu' in row] == [4, 8, 12]
 
 
 def test_nothing_is_compiled_after_the_declared_shapes(finished):
@@ -60,7 +60,7 @@ def test_samples_show_source_reference_and_output(finished):
 def test_events_can_be_read_by_tensorboard(finished):
   (events,) = (finished / 'events').iterdir()
   assert events.name.startswith('events.out.tfevents')
-  assert b'valid/piece_bleu' in events.read_bytes()
+  assert b'valid/bleu' in events.read_bytes()
 
 
 def test_a_finished_run_is_left_alone(finished, tiny, tmp_path):

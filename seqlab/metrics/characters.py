@@ -1,0 +1,218 @@
+"""Text on the device: pieces to bytes, bytes to characters, lower case.
+
+Text is bytes [..., N] with a length; characters are code points [..., N], one
+after the other, and EMPTY behind the last. What Python would do with the same
+text is done here on arrays, so that scores need no host.
+"""
+
+import functools
+from typing import NamedTuple
+
+from jax import lax
+import jax.numpy as jnp
+import numpy as np
+
+from seqlab.types import EOS, PAD, Array
+
+EMPTY = -1  # no character
+
+_REPLACEMENT = 0xFFFD  # what Python puts where bytes are no UTF-8
+
+
+class Text(NamedTuple):
+  """UTF-8: bytes [..., N] uint8, and how many of them count, [...] int32."""
+
+  bytes: Array
+  length: Array
+
+
+class PieceBytes(NamedTuple):
+  """What each piece of a vocabulary writes: [V, W] uint8 and [V] int32."""
+
+  bytes: Array
+  length: Array
+
+
+def piece_bytes(surfaces: list[bytes]) -> PieceBytes:
+  """A vocabulary's `surfaces()` as a table for `detokenize`."""
+  length = np.array([len(s) for s in surfaces], np.int32)  # [V]
+  table = np.zeros((len(surfaces), max(1, int(length.max()))), np.uint8)
+  for row, surface in zip(table, surfaces, strict=True):
+    row[: len(surface)] = np.frombuffer(surface, np.uint8)
+  return PieceBytes(table, length)
+
+
+def detokenize(ids: Array, table: PieceBytes, size: int) -> Text:
+  """Writes out pieces as bytes.
+
+  A sentence ends before its first EOS or PAD.
+
+  Args:
+    ids: [..., L].
+    table: what each piece writes.
+    size: N, room for bytes. A length above it says that the text was cut.
+
+  Returns:
+    Bytes [..., N] and lengths [...]; zeros behind the end.
+  """
+  ends = jnp.cumsum((ids == EOS) | (ids == PAD), axis=-1)
+  length = jnp.where(ends == 0, jnp.asarray(table.length)[ids], 0)  # [..., L]
+  stop = jnp.cumsum(length, axis=-1)
+  place = jnp.arange(size)  # [N]
+  piece = (stop[..., None, :] <= place[:, None]).sum(axis=-1)  # [..., N]
+  piece = jnp.minimum(piece, ids.shape[-1] - 1)
+  inside = place < stop[..., -1:]
+  offset = place - jnp.take_along_axis(stop - length, piece, axis=-1)
+  value = jnp.asarray(table.bytes)[jnp.take_along_axis(ids, piece, axis=-1), offset]
+  return Text(jnp.where(inside, value, 0).astype(jnp.uint8), stop[..., -1])
+
+
+def characters(text: Text, lowercase: bool = False) -> Array:
+  """Decodes UTF-8 as `bytes.decode('utf-8', 'replace')` does.
+
+  Args:
+    text: bytes [..., N] and lengths.
+    lowercase: as `str.lower()`.
+
+  Returns:
+    Code points [..., N] int32 without gaps, EMPTY behind the last.
+  """
+  found = _decode(text)
+  return compact(_lower(found) if lowercase else found)
+
+
+def is_space(chars: Array) -> Array:
+  """What `str.split()` splits at."""
+  space = (chars >= 0x09) & (chars <= 0x0D) | (chars >= 0x1C) & (chars <= 0x20)
+  for code in (0x85, 0xA0, 0x1680, 0x2028, 0x2029, 0x202F, 0x205F, 0x3000):
+    space |= chars == code
+  return space | (chars >= 0x2000) & (chars <= 0x200A)
+
+
+def shift(x: Array, n: int, fill) -> Array:
+  """y[..., i] = x[..., i - n], and `fill` where there is none."""
+  if abs(n) >= x.shape[-1]:
+    return jnp.full_like(x, fill)
+  edge = jnp.full_like(x[..., : abs(n)], fill)
+  if n > 0:
+    return jnp.concatenate([edge, x[..., :-n]], axis=-1)
+  return jnp.concatenate([x[..., -n:], edge], axis=-1)
+
+
+def compact(chars: Array) -> Array:
+  """Closes gaps: [..., N] with all that is EMPTY moved to the end."""
+  gap = (chars == EMPTY) & (shift(chars, -1, EMPTY) != EMPTY)
+  return lax.cond(gap.any(), _close, lambda x: x, chars)
+
+
+def _close(chars: Array) -> Array:
+  N = chars.shape[-1]
+  real = chars != EMPTY
+  place = jnp.where(real, jnp.cumsum(real, axis=-1) - 1, N).reshape(-1, N)
+  rows = jnp.arange(len(place))[:, None]
+  out = jnp.full(place.shape, EMPTY, chars.dtype)
+  return out.at[rows, place].set(chars.reshape(-1, N), mode='drop').reshape(chars.shape)
+
+
+def _decode(text: Text) -> Array:
+  """Code points at the first byte of each character, EMPTY at its others.
+
+  Bytes that are no UTF-8 give U+FFFD for each maximal part of a character
+  (Unicode 16, section 3.9, table 3-8), as Python does. No byte that starts a
+  character can be inside another, so this needs no more than three neighbours.
+  """
+  N = text.bytes.shape[-1]
+  inside = jnp.arange(N) < text.length[..., None]
+  b0 = jnp.where(inside, text.bytes.astype(jnp.int32), 0)
+  b1, b2, b3 = (shift(b0, -n, 0) for n in (1, 2, 3))
+
+  def within(x: Array, low, high) -> Array:
+    return (x >= low) & (x <= high)
+
+  two, three = within(b0, 0xC2, 0xDF), within(b0, 0xE0, 0xEF)
+  four = within(b0, 0xF0, 0xF4)
+  low = jnp.where(b0 == 0xE0, 0xA0, jnp.where(b0 == 0xF0, 0x90, 0x80))
+  high = jnp.where(b0 == 0xED, 0x9F, jnp.where(b0 == 0xF4, 0x8F, 0xBF))
+  has1 = (two | three | four) & within(b1, low, high)
+  has2 = has1 & (three | four) & within(b2, 0x80, 0xBF)
+  has3 = has2 & four & within(b3, 0x80, 0xBF)
+  taken = shift(has1, 1, False) | shift(has2, 2, False) | shift(has3, 3, False)
+
+  t1, t2, t3 = b1 & 0x3F, b2 & 0x3F, b3 & 0x3F
+  code = jnp.where(b0 < 0x80, b0, _REPLACEMENT)
+  code = jnp.where(two & has1, (b0 & 0x1F) << 6 | t1, code)
+  code = jnp.where(three & has2, (b0 & 0x0F) << 12 | t1 << 6 | t2, code)
+  code = jnp.where(four & has3, (b0 & 0x07) << 18 | t1 << 12 | t2 << 6 | t3, code)
+  return jnp.where(inside & ~taken, code, EMPTY)
+
+
+def _lower(chars: Array) -> Array:
+  """`str.lower()` of what `_decode` gives.
+
+  One character becomes two, İ; the second goes to where its second byte was.
+  """
+  table = _lower_table()
+  known = (chars >= 0) & (chars < len(table))
+  low = jnp.where(known, jnp.asarray(table)[jnp.where(known, chars, 0)], chars)
+  low = jnp.where(shift(chars, 1, EMPTY) == 0x130, 0x307, low)
+  sigma = chars == 0x3A3
+  return lax.cond(
+    sigma.any(), lambda: jnp.where(sigma & _ends_word(chars), 0x3C2, low), lambda: low
+  )
+
+
+def _ends_word(chars: Array) -> Array:
+  """Where a Σ is final: after a letter with case, and not before one.
+
+  Characters such as apostrophes and accents are looked through (Unicode 16,
+  section 3.13, table 3-17).
+  """
+  table = _case_table()
+  known = (chars >= 0) & (chars < len(table))
+  kind = jnp.where(known, jnp.asarray(table)[jnp.where(known, chars, 0)], 0)
+  N = chars.shape[-1]
+  place = jnp.arange(N, dtype=jnp.int32)
+  seen = (chars != EMPTY) & (kind != _IGNORABLE)
+  mark = jnp.where(seen, 2 * place + (kind == _CASED), -2)
+  before = shift(lax.cummax(mark, axis=chars.ndim - 1), 1, -2)
+  mark = jnp.where(seen, 2 * (N - place) + (kind == _CASED), -2)
+  after = shift(lax.cummax(mark, axis=chars.ndim - 1, reverse=True), -1, -2)
+  return (before & 1 > 0) & (after & 1 == 0)
+
+
+_CASED, _IGNORABLE = 1, 2
+
+
+@functools.cache
+def _lower_table() -> np.ndarray:
+  """Code point -> its lower case, up to the last that has one."""
+  pairs = [(c, chr(c).lower()) for c in range(0x20000)]
+  last = max(c for c, low in pairs if low != chr(c))
+  return np.array([ord(low[0]) for _, low in pairs[: last + 1]], np.int32)
+
+
+@functools.cache
+def _case_table() -> np.ndarray:
+  """Code point -> cased, case-ignorable or neither, asked of Python itself.
+
+  A Σ after x is final if x is cased; after A and x also if x can be ignored.
+  """
+  codes = [c for c in range(0xE0200) if not 0xD800 <= c < 0xE000]
+  alone = ''.join(f'\n{chr(c)}Σ' for c in codes if c != 0x130).lower()[2::3]
+  after = ''.join(f'\nA{chr(c)}Σ' for c in codes if c != 0x130).lower()[3::4]
+  table = np.zeros(0xE0200, np.uint8)
+  known = np.array([c for c in codes if c != 0x130])
+  cased = np.array(list(alone)) == 'ς'
+  table[known[(np.array(list(after)) == 'ς') & ~cased]] = _IGNORABLE
+  table[known[cased]] = _CASED
+  table[0x130] = _CASED
+  return table
+
+
+def as_text(lines: list[bytes], size: int | None = None) -> Text:
+  """Lines of bytes as one array, [R, N]; N is the longest or `size`."""
+  length = np.array([len(line) for line in lines], np.int32)
+  table = np.zeros((len(lines), max(1, size or int(length.max(initial=0)))), np.uint8)
+  for row, line in zip(table, lines, strict=True):
+    row[: len(line)] = np.frombuffer(line, np.uint8)
+  return Text(table, length)

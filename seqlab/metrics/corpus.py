@@ -1,0 +1,296 @@
+"""Scores of whole test sets: lines of text or of ids in, statistics of each out.
+
+Lines of like length share an array, so that few shapes are compiled and little
+of them is padding. How much room a line needs is known beforehand: none is cut.
+"""
+
+from collections.abc import Iterator, Sequence
+import functools
+import gzip
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqlab.metrics.bleu import MAX_ORDER, bleu_score, bleu_statistics, brevity_penalty
+from seqlab.metrics.characters import PieceBytes, Text, characters, detokenize
+from seqlab.metrics.tokenizers import TOKENIZERS, Words, tokenize
+from seqlab.types import EOS, PAD, Array
+
+_POSITIONS = 1 << 17  # bytes of one side in a batch
+_SHORTEST = 128  # bytes; lines are given that much room, or twice, four times, ...
+
+
+class Side(Protocol):
+  """Outputs or references, one a line; `length` in bytes, [R]."""
+
+  length: np.ndarray
+
+  def text(self, rows: np.ndarray, size: int, B: int) -> Text:
+    """The lines numbered `rows` as bytes [B, size], empty ones behind them."""
+    ...
+
+
+class Lines:
+  """Text in UTF-8, a line each."""
+
+  def __init__(self, lines: Sequence[bytes]):
+    self.length = np.array([len(line) for line in lines], np.int64)
+    self._bytes = np.frombuffer(b''.join(lines), np.uint8)
+    self._start = np.cumsum(self.length) - self.length
+
+  def text(self, rows: np.ndarray, size: int, B: int) -> Text:
+    """Gathers rows from one long array."""
+    length = np.zeros(B, np.int32)
+    length[: len(rows)] = self.length[rows]
+    place = np.arange(size)
+    at = np.zeros((B, size), np.int64)
+    at[: len(rows)] = self._start[rows][:, None] + place
+    inside = place < length[:, None]
+    table = np.zeros((B, size), np.uint8)
+    table[inside] = self._bytes[at[inside]]
+    return Text(table, length)
+
+
+class Pieces:
+  """Ids of a vocabulary's pieces, written out on the device; EOS or PAD ends them."""
+
+  def __init__(self, ids: Sequence[np.ndarray], table: PieceBytes):
+    longest = max((len(row) for row in ids), default=0)
+    self._ids = np.zeros((len(ids), max(1, longest)), np.int32)
+    for row, sentence in zip(self._ids, ids, strict=True):
+      row[: len(sentence)] = sentence
+    self._table = table
+    inside = np.cumsum((self._ids == EOS) | (self._ids == PAD), axis=1) == 0
+    self.length = np.where(inside, table.length[self._ids], 0).sum(axis=1)
+
+  def text(self, rows: np.ndarray, size: int, B: int) -> Text:
+    """Gathers rows and detokenises them."""
+    ids = np.zeros((B, self._ids.shape[1]), np.int32)
+    ids[: len(rows)] = self._ids[rows]
+    return _detokenize(ids, self._table, size)
+
+
+_detokenize = jax.jit(detokenize, static_argnums=2)
+
+
+def corpus_statistics(
+  hypotheses: Side,
+  references: Sequence[Side],
+  *,
+  tokenizer: str = '13a',
+  lowercase: bool = False,
+) -> np.ndarray:
+  """BLEU's ten integers for each line, [R, 10] int64; see `bleu.bleu_statistics`.
+
+  Args:
+    hypotheses: R lines.
+    references: one side of R lines, or more.
+    tokenizer: '13a', 'none' or 'char'.
+    lowercase: fold case first, as `case:lc`.
+
+  Raises:
+    ValueError: the tokeniser is unknown, there is no reference, or numbers of
+      lines differ.
+  """
+  if tokenizer not in TOKENIZERS:
+    raise ValueError(f'tokenizer {tokenizer!r} is not one of {", ".join(TOKENIZERS)}')
+  sides = [hypotheses, *references]
+  counts = [len(side.length) for side in sides]
+  if len(sides) < 2 or min(counts) != max(counts):
+    raise ValueError(f'numbers of lines differ: {counts[0]:,} outputs and {counts[1:]}')
+  found = []
+  for rows, size, B in _batches(np.max([side.length for side in sides], axis=0)):
+    texts = [side.text(rows, size, B) for side in sides]
+    room = size if tokenizer == 'char' else size // 4
+    found.append((rows, texts, room, *_statistics(texts, tokenizer, lowercase, room)))
+  out = np.zeros((counts[0], 2 * MAX_ORDER + 2), np.int64)
+  for rows, texts, room, statistics, most in found:  # once all are on their way
+    if most > room:  # shorter words than any language has; a character each at most
+      size = texts[0].bytes.shape[1]
+      statistics, _ = _statistics(texts, tokenizer, lowercase, size)
+    out[rows] = np.asarray(statistics)[: len(rows)]
+  return out
+
+
+def _batches(length: np.ndarray) -> Iterator[tuple[np.ndarray, int, int]]:
+  """Rows in order of their length, the bytes they have room for, and B."""
+  size = _SHORTEST
+  rest = np.argsort(length, kind='stable')
+  while len(rest):
+    fit = int(np.searchsorted(length[rest], size, side='right'))
+    rows, rest = rest[:fit], rest[fit:]
+    # A power of two, so that sets of other sizes find shapes compiled.
+    B = min(max(1, _POSITIONS // size), 1 << max(0, fit - 1).bit_length())
+    for start in range(0, fit, B):
+      yield rows[start : start + B], size, B
+    size *= 2
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _statistics(
+  texts: list[Text], tokenizer: str, lowercase: bool, room: int
+) -> tuple[Array, Array]:
+  """[B, 10], and the largest number of tokens, which must not exceed `room`."""
+  text = jax.tree.map(lambda *x: jnp.stack(x), *texts)  # [1 + R, B, N]
+  words = tokenize(characters(text, lowercase), tokenizer, room)
+  hypothesis = jax.tree.map(lambda x: x[0], words)
+  references = jax.tree.map(lambda x: jnp.moveaxis(x[1:], 0, 1), words)
+  return bleu_statistics(hypothesis, Words(*references)), words.count.max()
+
+
+def line_words(lines: Lines, tokenizer: str, lowercase: bool = False) -> Words:
+  """Tokens of each line, to be compared with many times; on the host.
+
+  Args:
+    lines: R of them.
+    tokenizer: '13a', 'none' or 'char'.
+    lowercase: fold case first.
+
+  Returns:
+    Hashes [R, K, 2] and counts [R]; K is the longest line's.
+  """
+  found = []
+  for rows, size, B in _batches(lines.length):
+    words = _line_words(lines.text(rows, size, B), tokenizer, lowercase, size)
+    found.append((rows, words))
+  longest = max((int(words.count.max()) for _, words in found), default=0)
+  hashes = np.zeros((len(lines.length), max(1, longest), 2), np.uint32)
+  count = np.zeros(len(lines.length), np.int32)
+  for rows, words in found:
+    part = np.asarray(words.hashes)[: len(rows), :longest]
+    hashes[rows, : part.shape[1]] = part
+    count[rows] = np.asarray(words.count)[: len(rows)]
+  return Words(hashes, count)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _line_words(text: Text, tokenizer: str, lowercase: bool, room: int) -> Words:
+  return tokenize(characters(text, lowercase), tokenizer, room)
+
+
+def score(statistics: np.ndarray, **options) -> dict[str, Any]:
+  """BLEU of summed statistics in double precision, with what it is made of.
+
+  Args:
+    statistics: [10].
+    **options: of `bleu.bleu_score`.
+
+  Returns:
+    score, counts, totals, sys_len, ref_len, bp, under sacreBLEU's names.
+  """
+  with jax.enable_x64(True):
+    value = float(bleu_score(jnp.asarray(statistics), **options))
+    penalty = float(brevity_penalty(jnp.asarray(statistics)))
+  integers = [int(x) for x in statistics]
+  return {
+    'score': value,
+    'counts': integers[:MAX_ORDER],
+    'totals': integers[MAX_ORDER:-2],
+    'sys_len': integers[-2],
+    'ref_len': integers[-1],
+    'bp': penalty,
+  }
+
+
+def signature(
+  *, references: int = 1, tokenizer: str = '13a', lowercase: bool = False, **more
+) -> str:
+  """sacreBLEU's signature of the same score (Post 2018, section 4)."""
+  parts = {
+    'nrefs': references,
+    **more,
+    'case': 'lc' if lowercase else 'mixed',
+    'eff': 'no',
+    'tok': tokenizer,
+    'smooth': 'exp',
+    'version': metadata.version('sacrebleu'),
+  }
+  return '|'.join(f'{name}:{value}' for name, value in parts.items())
+
+
+def read_lines(path: str | Path) -> list[bytes]:
+  r"""Lines of a plain or gzipped file as sacreBLEU reads them.
+
+  They end at \n alone, and a byte-order mark stays. White space at their ends
+  stays too, and counts for nothing.
+
+  Raises:
+    ValueError: a line is not UTF-8; says which.
+  """
+  path = Path(path)
+  with gzip.open(path) if path.suffix == '.gz' else open(path, 'rb') as file:
+    content = file.read()
+  lines = content.split(b'\n')
+  if not lines[-1]:
+    lines.pop()
+  try:
+    content.decode('utf-8')
+  except UnicodeDecodeError as error:
+    number = content.count(b'\n', 0, error.start) + 1
+    raise ValueError(
+      f'line {number:,} of {path} is not UTF-8; convert it, as in '
+      f'`iconv -f latin1 -t utf-8`'
+    ) from None
+  return lines
+
+
+def bleu(
+  hypothesis: str | Path,
+  references: Sequence[str | Path],
+  *,
+  tokenizer: str = '13a',
+  lowercase: bool = False,
+  confidence: bool = False,
+  samples: int = 1_000,
+  seed: int = 0,
+) -> dict[str, Any]:
+  """BLEU of a file, computed on the device.
+
+  Args:
+    hypothesis: a file of outputs, one a line.
+    references: files with as many lines.
+    tokenizer: '13a', 'none' or 'char'.
+    lowercase: fold case first.
+    confidence: add the mean and half of the 95 % interval over bootstrap samples.
+    samples: how many those are.
+    seed: of their draw.
+
+  Returns:
+    As `score`, and the signature and number of sentences.
+
+  Raises:
+    ValueError: the files have different numbers of lines, or one is not UTF-8.
+  """
+  files = [hypothesis, *references]
+  sides = [read_lines(file) for file in files]
+  for file, side in zip(files, sides, strict=True):
+    if len(side) != len(sides[0]):
+      raise ValueError(
+        f'{hypothesis} has {len(sides[0]):,} lines and {file} has {len(side):,}: '
+        'every line needs its translation'
+      )
+  if not sides[0]:
+    raise ValueError(f'{hypothesis} has no lines')
+  rows = corpus_statistics(
+    Lines(sides[0]),
+    [Lines(side) for side in sides[1:]],
+    tokenizer=tokenizer,
+    lowercase=lowercase,
+  )
+  result = score(rows.sum(axis=0))
+  more = {}
+  if confidence:
+    from seqlab.metrics.bootstrap import confidence_interval
+
+    mean, half = confidence_interval(rows, samples=samples, seed=seed)
+    result |= {'mean': mean, 'ci': half}
+    more = {'bs': samples, 'seed': seed}
+  result['signature'] = signature(
+    references=len(references), tokenizer=tokenizer, lowercase=lowercase, **more
+  )
+  result['sentences'] = len(rows)
+  return result
