@@ -17,6 +17,7 @@ import numpy as np
 
 from seqlab.metrics.bleu import MAX_ORDER, bleu_score, bleu_statistics, brevity_penalty
 from seqlab.metrics.characters import PieceBytes, Text, characters, detokenize
+from seqlab.metrics.chrf import CHARACTER_ORDER, chrf_statistics
 from seqlab.metrics.tokenizers import TOKENIZERS, Words, tokenize
 from seqlab.types import EOS, PAD, Array
 
@@ -128,6 +129,45 @@ def _batches(length: np.ndarray) -> Iterator[tuple[np.ndarray, int, int]]:
     for start in range(0, fit, B):
       yield rows[start : start + B], size, B
     size *= 2
+
+
+def corpus_chrf_statistics(
+  hypotheses: Side, references: Side, *, word_order: int = 0, lowercase: bool = False
+) -> np.ndarray:
+  """chrF's integers for each line, [R, 3 · orders]; see `chrf.chrf_statistics`.
+
+  Args:
+    hypotheses: R lines.
+    references: R lines.
+    word_order: 0 for chrF, 2 for chrF++.
+    lowercase: fold case first.
+
+  Raises:
+    ValueError: numbers of lines differ.
+  """
+  if len(hypotheses.length) != len(references.length):
+    raise ValueError(
+      f'{len(hypotheses.length):,} outputs and {len(references.length):,} references'
+    )
+  found = []
+  for rows, size, B in _batches(np.maximum(hypotheses.length, references.length)):
+    texts = [side.text(rows, size, B) for side in (hypotheses, references)]
+    found.append((rows, _chrf(texts, word_order, lowercase)))
+  orders = CHARACTER_ORDER + word_order
+  out = np.zeros((len(hypotheses.length), 3 * orders), np.int64)
+  for rows, statistics in found:
+    out[rows] = np.asarray(statistics)[: len(rows)]
+  return out
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _chrf(texts: list[Text], word_order: int, lowercase: bool) -> Array:
+  def sides(text: Text) -> tuple[Words, Words]:
+    chars = characters(text, lowercase)
+    size = chars.shape[-1]
+    return tokenize(chars, 'char', size), tokenize(chars, 'chrf', size)
+
+  return chrf_statistics(*(sides(text) for text in texts), word_order)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))

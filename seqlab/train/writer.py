@@ -7,12 +7,15 @@ import math
 import os
 from pathlib import Path
 import sys
+import time
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 
 from seqlab.train.folder import RunFolder
 
@@ -29,9 +32,13 @@ class Writer:
     self._step, self._row = start_step, {}
     _cut(folder.metrics, start_step)
     self._file = open(folder.metrics, 'a', encoding='utf-8')  # noqa: SIM115
-    self._events = SummaryWriter(
-      str(folder.events), purge_step=start_step + 1 if start_step else None
-    )
+    # Written by this thread: tensorboardX's `SummaryWriter` has one of its own, which
+    # dies of a full disk and leaves the run waiting for it.
+    folder.events.mkdir(parents=True, exist_ok=True)
+    self._events = EventsWriter(str(folder.events / 'events'), f'.{os.getpid()}')
+    if start_step:  # TensorBoard drops what it has of later steps
+      again = SessionLog(status=SessionLog.START)
+      self._events.write_event(Event(step=start_step + 1, session_log=again))
 
   def write(self, step: int, row: Mapping[str, float]) -> None:
     """Adds values to the row of a step; steps do not go back."""
@@ -46,8 +53,10 @@ class Writer:
     # JSON has no NaN and no infinity.
     row = {k: v if math.isfinite(v) else None for k, v in self._row.items()}
     self._file.write(json.dumps({'step': self._step, **row}) + '\n')
-    for name, value in self._row.items():
-      self._events.add_scalar(name, value, self._step)
+    values = [Summary.Value(tag=n, simple_value=v) for n, v in self._row.items()]
+    summary = Summary(value=values)
+    event = Event(step=self._step, wall_time=time.time(), summary=summary)
+    self._events.write_event(event)
     self._row = {}
 
   def flush(self) -> None:
@@ -55,6 +64,7 @@ class Writer:
     self._emit()
     self._file.flush()
     os.fsync(self._file.fileno())
+    self._events.flush()
 
   def close(self) -> None:
     """Writes what is left and closes the files."""

@@ -1,6 +1,7 @@
 """Whole runs, small ones: what is written, when they stop, how they go on."""
 
 import json
+import os
 import shutil
 
 import jax
@@ -169,3 +170,11 @@ def test_two_processes_do_not_train_in_one_folder(tiny, tmp_path):
     pytest.raises(RuntimeError, match='another process trains in'),
   ):
     train(tiny, tmp_path)
+
+
+def test_a_full_disk_ends_the_run_with_a_remedy(tiny, small_disk):
+  room = os.statvfs(small_disk)
+  free = room.f_bavail * room.f_frsize
+  (small_disk / 'filler').write_bytes(b'x' * (free - 80_000))
+  with pytest.raises(OSError, match=r'no space left for .*Free some'):
+    train(tiny | {'save_every': 2}, small_disk / 'run')
