@@ -36,7 +36,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   # What a sweep or a population may vary without compiling again
   # Nothing is dropped: hardly a sentence comes often enough to be learnt by heart.
   c.hyper = dict(peak=5e-3, label_smoothing=0.1, weight_decay=0.0)
-  c.schedule = dict(kind='linear', warmup=150)
+  c.schedule = dict(kind='linear', warmup=300)
   c.optimizer = dict(kind='adam', clip=1.0)
 
   # Devices
