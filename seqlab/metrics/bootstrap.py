@@ -60,11 +60,18 @@ def bootstrap_scores(
   flat = statistics.reshape(R, -1).astype(jnp.int32)
 
   def one(key: Array) -> Array:
-    rows = jax.random.randint(key, (R,), 0, R)
-    return flat[rows].sum(axis=0)
+    return flat[_below(R, jax.random.bits(key, (R,)))].sum(axis=0)
 
   sums = lax.map(one, jax.random.split(key, samples), batch_size=min(samples, 64))
   return score(sums.reshape(samples, *statistics.shape[1:]))
+
+
+def _below(n: int, bits: Array) -> Array:
+  """Uniform in 0 ... n - 1 from 32 bits: n · bits / 2^32, without 64 bits."""
+  if n >= 1 << 16:
+    return (bits % n).astype(jnp.int32)
+  high, low = bits >> 16, bits & 0xFFFF
+  return ((high * n + (low * n >> 16)) >> 16).astype(jnp.int32)
 
 
 def _interval(scores: Array) -> tuple[Array, Array]:

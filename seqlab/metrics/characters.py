@@ -93,10 +93,8 @@ def shift(x: Array, n: int, fill) -> Array:
   """y[..., i] = x[..., i - n], and `fill` where there is none."""
   if abs(n) >= x.shape[-1]:
     return jnp.full_like(x, fill)
-  edge = jnp.full_like(x[..., : abs(n)], fill)
-  if n > 0:
-    return jnp.concatenate([edge, x[..., :-n]], axis=-1)
-  return jnp.concatenate([x[..., -n:], edge], axis=-1)
+  edges = [(0, 0, 0)] * (x.ndim - 1) + [(n, -n, 0)]
+  return lax.pad(x, jnp.asarray(fill, x.dtype), edges)
 
 
 def compact(chars: Array) -> Array:
@@ -123,7 +121,7 @@ def _decode(text: Text) -> Array:
   """
   N = text.bytes.shape[-1]
   inside = jnp.arange(N) < text.length[..., None]
-  b0 = jnp.where(inside, text.bytes.astype(jnp.int32), 0)
+  b0 = lax.optimization_barrier(jnp.where(inside, text.bytes.astype(jnp.int32), 0))
   b1, b2, b3 = (shift(b0, -n, 0) for n in (1, 2, 3))
 
   def within(x: Array, low, high) -> Array:

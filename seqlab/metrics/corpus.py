@@ -5,9 +5,11 @@ of them is padding. How much room a line needs is known beforehand: none is cut.
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 import functools
 import gzip
 from importlib import metadata
+import os
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +23,7 @@ from seqlab.metrics.chrf import CHARACTER_ORDER, chrf_statistics
 from seqlab.metrics.tokenizers import TOKENIZERS, Words, tokenize
 from seqlab.types import EOS, PAD, Array
 
-_POSITIONS = 1 << 17  # bytes of one side in a batch
+_POSITIONS = 1 << 16  # bytes of one side in a batch
 _SHORTEST = 128  # bytes; lines are given that much room, or twice, four times, ...
 
 
@@ -103,17 +105,21 @@ def corpus_statistics(
   counts = [len(side.length) for side in sides]
   if len(sides) < 2 or min(counts) != max(counts):
     raise ValueError(f'numbers of lines differ: {counts[0]:,} outputs and {counts[1:]}')
-  found = []
-  for rows, size, B in _batches(np.max([side.length for side in sides], axis=0)):
+  out = np.zeros((counts[0], 2 * MAX_ORDER + 2), np.int64)
+
+  def fill(batch: tuple[np.ndarray, int, int]) -> None:
+    rows, size, B = batch
     texts = [side.text(rows, size, B) for side in sides]
     room = size if tokenizer == 'char' else size // 4
-    found.append((rows, texts, room, *_statistics(texts, tokenizer, lowercase, room)))
-  out = np.zeros((counts[0], 2 * MAX_ORDER + 2), np.int64)
-  for rows, texts, room, statistics, most in found:  # once all are on their way
+    statistics, most = _statistics(texts, tokenizer, lowercase, room)
     if most > room:  # shorter words than any language has; a character each at most
-      size = texts[0].bytes.shape[1]
       statistics, _ = _statistics(texts, tokenizer, lowercase, size)
     out[rows] = np.asarray(statistics)[: len(rows)]
+
+  # On a CPU one computation leaves cores idle, so as many run as there are.
+  batches = _batches(np.max([side.length for side in sides], axis=0))
+  with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    list(pool.map(fill, batches))
   return out
 
 

@@ -60,7 +60,7 @@ def _char(chars: Array) -> tuple[Array, Array]:
 def _13a(chars: Array) -> tuple[Array, Array]:
   """The Western tokeniser of mteval."""
   chars = _rstrip(chars)
-  special = _found(chars, '&') | _found(chars, '<skip') | _found(chars, '-\n')
+  special = _found(chars, '&') | _found(chars, '<s') | _found(chars, '\n')
   chars = lax.cond(special.any(), _unescape, lambda x: x, chars)
   return chars, _starts(chars, _stands_alone(chars))
 
@@ -125,6 +125,8 @@ _ALL = TOKENIZERS | {'chrf': _chrf}
 def _starts(chars: Array, alone: Array) -> Array:
   """Where tokens begin: after white space, and around what stands alone."""
   blank = is_space(chars) | (chars == EMPTY)
+  # Held, or each of the shifted uses works it out anew.
+  blank, alone = lax.optimization_barrier((blank, alone))
   return ~blank & (shift(blank, 1, True) | alone | shift(alone, 1, False))
 
 
@@ -144,7 +146,8 @@ def _stands_alone(chars: Array) -> Array:
   mark = (chars == ord('.')) | (chars == ord(','))
   place = jnp.arange(chars.shape[-1], dtype=jnp.int32)
   # Place and kind of the last character that is no mark, both in one maximum.
-  other = lax.cummax(jnp.where(mark, -2, 2 * place + digit), axis=chars.ndim - 1)
+  kind = jnp.where(mark, -2, 2 * place + digit)
+  other = lax.associative_scan(jnp.maximum, kind, axis=chars.ndim - 1)
   j = place - (other >> 1)  # in its run; a line that begins with marks: c is at -1
   after_digit = (other & 1) > 0
   split = mark & (j % 2 == jnp.where(after_digit, 0, 1))
@@ -198,24 +201,13 @@ def _words(chars: Array, starts: Array, size: int) -> Words:
     jnp.stack(x) for x in zip(*tables, strict=True)
   )  # [2, N], [2, N + 1]
   terms = _times(value[..., None, :], power)  # [..., 2, N]
-  sums = _sums(terms)
+  sums = lax.associative_scan(_add, terms, axis=terms.ndim - 1)
   sums = jnp.concatenate([jnp.zeros_like(sums[..., :1]), sums], axis=-1)
   at = jnp.take_along_axis(sums, begin[..., None, :], axis=-1)  # [..., 2, K + 1]
   token = _add(at[..., 1:], _P - at[..., :-1])
   shifted = jnp.moveaxis(inverse[:, begin[..., :-1]], 0, -2)  # [..., 2, K]
   hashes = jnp.where(exists[..., None, :], _times(token, shifted), 0)
   return Words(jnp.moveaxis(hashes, -2, -1), count)
-
-
-def _sums(terms: Array) -> Array:
-  """Sums along the last axis, in the field."""
-  N = terms.shape[-1]
-  if N > 1 << 16:
-    return lax.associative_scan(_add, terms, axis=terms.ndim - 1)
-  # By halves, whose sums stay below 2^32.
-  halves = jnp.stack([terms & 0xFFFF, terms >> 16])
-  low, high = jnp.cumsum(halves, axis=-1, dtype=jnp.uint32)
-  return _add(_fold(low), _times(_fold(high), jnp.uint32(1 << 16)))
 
 
 def _fold(x: Array) -> Array:
