@@ -51,4 +51,4 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
 
 PAPER = {}
-TIME = '3 minutes on 2 CPU cores'
+TIME = '2 to 4 minutes on 2 CPU cores'
