@@ -10,6 +10,7 @@ import time
 
 import jax
 import numpy as np
+import pytest
 
 from seqlab.evaluate import load
 from seqlab.train.checkpoints import Checkpoints
@@ -33,6 +34,7 @@ def _command(tiny, folder: Path) -> list[str]:
   ]
 
 
+@pytest.mark.slow  # three runs of their own processes
 def test_killed_and_resumed_equals_uninterrupted(tiny, tmp_path):
   whole, cut = tmp_path / 'whole', tmp_path / 'cut'
   environment = os.environ | {'JAX_NUM_CPU_DEVICES': '1'}
