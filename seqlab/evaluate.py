@@ -87,8 +87,9 @@ def evaluate(
   """Translates a split and prints its scores.
 
   BLEU is counted twice, on the device from the ids of pieces and by sacreBLEU from
-  the text, and both have to agree to the last integer. On a corpus that is already tokenised the paper's convention, BLEU of the
-  tokens as they are, comes first, and that of the standard tokeniser beside it.
+  the text, and both have to agree to the last integer. On a corpus that is already
+  tokenised the paper's convention, BLEU of the tokens as they are, comes first, and
+  that of the standard tokeniser beside it.
 
   Args:
     run: the run's folder.

@@ -35,11 +35,7 @@ class PieceBytes(NamedTuple):
 
 def piece_bytes(surfaces: list[bytes]) -> PieceBytes:
   """A vocabulary's `surfaces()` as a table for `detokenize`."""
-  length = np.array([len(s) for s in surfaces], np.int32)  # [V]
-  table = np.zeros((len(surfaces), max(1, int(length.max()))), np.uint8)
-  for row, surface in zip(table, surfaces, strict=True):
-    row[: len(surface)] = np.frombuffer(surface, np.uint8)
-  return PieceBytes(table, length)
+  return PieceBytes(*as_text(surfaces))
 
 
 def detokenize(ids: Array, table: PieceBytes, size: int) -> Text:

@@ -4,7 +4,7 @@ Lines of like length share an array, so that few shapes are compiled and little
 of them is padding. How much room a line needs is known beforehand: none is cut.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 import functools
 import gzip
@@ -101,20 +101,30 @@ def corpus_statistics(
   """
   if tokenizer not in TOKENIZERS:
     raise ValueError(f'tokenizer {tokenizer!r} is not one of {", ".join(TOKENIZERS)}')
-  sides = [hypotheses, *references]
-  counts = [len(side.length) for side in sides]
-  if len(sides) < 2 or min(counts) != max(counts):
-    raise ValueError(f'numbers of lines differ: {counts[0]:,} outputs and {counts[1:]}')
-  out = np.zeros((counts[0], 2 * MAX_ORDER + 2), np.int64)
 
-  def fill(batch: tuple[np.ndarray, int, int]) -> None:
-    rows, size, B = batch
-    texts = [side.text(rows, size, B) for side in sides]
+  def count(texts: list[Text]) -> Array:
+    size = texts[0].bytes.shape[1]
     room = size if tokenizer == 'char' else size // 4
     statistics, most = _statistics(texts, tokenizer, lowercase, room)
     if most > room:  # shorter words than any language has; a character each at most
       statistics, _ = _statistics(texts, tokenizer, lowercase, size)
-    out[rows] = np.asarray(statistics)[: len(rows)]
+    return statistics
+
+  return _each_line([hypotheses, *references], count, 2 * MAX_ORDER + 2)
+
+
+def _each_line(
+  sides: Sequence[Side], count: Callable[[list[Text]], Array], columns: int
+) -> np.ndarray:
+  """Lets `count` see every batch, and puts its rows, [B, columns], in their places."""
+  counts = [len(side.length) for side in sides]
+  if len(sides) < 2 or min(counts) != max(counts):
+    raise ValueError(f'numbers of lines differ: {counts[0]:,} outputs and {counts[1:]}')
+  out = np.zeros((counts[0], columns), np.int64)
+
+  def fill(batch: tuple[np.ndarray, int, int]) -> None:
+    rows, size, B = batch
+    out[rows] = np.asarray(count([s.text(rows, size, B) for s in sides]))[: len(rows)]
 
   # On a CPU one computation leaves cores idle, so as many run as there are.
   batches = _batches(np.max([side.length for side in sides], axis=0))
@@ -151,19 +161,11 @@ def corpus_chrf_statistics(
   Raises:
     ValueError: numbers of lines differ.
   """
-  if len(hypotheses.length) != len(references.length):
-    raise ValueError(
-      f'{len(hypotheses.length):,} outputs and {len(references.length):,} references'
-    )
-  found = []
-  for rows, size, B in _batches(np.maximum(hypotheses.length, references.length)):
-    texts = [side.text(rows, size, B) for side in (hypotheses, references)]
-    found.append((rows, _chrf(texts, word_order, lowercase)))
-  orders = CHARACTER_ORDER + word_order
-  out = np.zeros((len(hypotheses.length), 3 * orders), np.int64)
-  for rows, statistics in found:
-    out[rows] = np.asarray(statistics)[: len(rows)]
-  return out
+  return _each_line(
+    [hypotheses, references],
+    lambda texts: _chrf(texts, word_order, lowercase),
+    3 * (CHARACTER_ORDER + word_order),
+  )
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))

@@ -99,7 +99,7 @@ def _unescape(chars: Array) -> Array:
 
 def _chrf(chars: Array) -> tuple[Array, Array]:
   """chrF++'s words: a mark at the end stands apart, else one at the beginning."""
-  blank = is_space(chars) | (chars == EMPTY)
+  blank = _blank(chars)
   first = ~blank & shift(blank, 1, True)
   last = ~blank & shift(blank, -1, True)
   mark = _is_mark(chars)
@@ -122,9 +122,14 @@ TOKENIZERS: dict[str, Callable[[Array], tuple[Array, Array]]] = {
 _ALL = TOKENIZERS | {'chrf': _chrf}
 
 
+def _blank(chars: Array) -> Array:
+  """White space, and what is behind the end."""
+  return is_space(chars) | (chars == EMPTY)
+
+
 def _starts(chars: Array, alone: Array) -> Array:
   """Where tokens begin: after white space, and around what stands alone."""
-  blank = is_space(chars) | (chars == EMPTY)
+  blank = _blank(chars)
   # Held, or each of the shifted uses works it out anew.
   blank, alone = lax.optimization_barrier((blank, alone))
   return ~blank & (shift(blank, 1, True) | alone | shift(alone, 1, False))
@@ -166,7 +171,7 @@ def _is_mark(chars: Array) -> Array:
 
 def _rstrip(chars: Array) -> Array:
   """Takes white space from the end, as `str.rstrip()`."""
-  blank = is_space(chars) | (chars == EMPTY)
+  blank = _blank(chars)
   place = jnp.arange(chars.shape[-1])
   last = jnp.where(blank, -1, place).max(axis=-1, keepdims=True)
   return jnp.where(place <= last, chars, EMPTY)
@@ -190,8 +195,7 @@ def _words(chars: Array, starts: Array, size: int) -> Words:
   Sums over a token are differences of sums along the line, divided by the power
   of the place where it starts.
   """
-  counted = ~is_space(chars) & (chars != EMPTY)
-  value = jnp.where(counted, chars + 1, 0).astype(jnp.uint32)
+  value = jnp.where(_blank(chars), 0, chars + 1).astype(jnp.uint32)
   number = jnp.cumsum(starts, axis=-1, dtype=jnp.int32)  # [..., N] tokens so far
   count = number[..., -1]
   begin = _nth(number, size)  # [..., K + 1]; N for those that are not there

@@ -125,10 +125,9 @@ def test_eight_devices_count_the_same_integers():
 
 
 def test_shapes_that_do_not_fit_are_refused():
-  hypothesis, references = random_words(3, 12, R=1)
+  hypothesis, _ = random_words(3, 12, R=1)
   with pytest.raises(ValueError, match=r'need references \[\.\.\., R\]'):
     bleu_statistics(hypothesis, hypothesis)
-  del references
 
 
 SMOOTHING = ('exp', 'floor', 'add-k', 'none')
