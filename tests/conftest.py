@@ -9,6 +9,8 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 import jax
 
 jax.config.update('jax_num_cpu_devices', 8)
+# Most tests compile for longer than they run; tests/metrics turns this off again.
+jax.config.update('jax_disable_most_optimizations', True)
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402

@@ -1,3 +1,4 @@
+import jax
 import numpy as np
 import pytest
 
@@ -31,3 +32,11 @@ def strings():
   text = '\n\n'.join(hypotheses + references)
   assert all(part in text for part in PARTS)  # rare parts do come
   return _strings
+
+
+@pytest.fixture(autouse=True, scope='package')
+def _optimized():
+  """These compile little and count much."""
+  jax.config.update('jax_disable_most_optimizations', False)
+  yield
+  jax.config.update('jax_disable_most_optimizations', True)

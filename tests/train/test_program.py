@@ -9,20 +9,26 @@ from seqlab.tasks.translation import Translation
 from seqlab.train.program import CompileCounter, Program
 
 
-@pytest.fixture
-def losses(tiny, tmp_path):
+@pytest.fixture(scope='module')
+def losses(tiny, tmp_path_factory):
   """(changes to the experiment) -> losses of three updates, and the state after."""
+  # One shape, and each run once for all tests: compiling is what takes long here.
+  batching = tiny['batching'] | {'shapes': 1}
+  vocabulary = tmp_path_factory.mktemp('program') / 'vocabulary'
+  done = {}
 
-  def run(steps=3, **changes):
-    config = tiny | changes
-    task = Translation(config, tmp_path / 'vocabulary')
-    program = Program(config, task, steps=10)
-    state, found = program.start(0), []
-    for k in range(steps):
-      batch = task.batch('train', k, seed=0)
-      state, sums = program.step(state, program.put(batch))
-      found.append(program.fetch(sums)['loss'])
-    return found, jax.device_get(program.gather(state).params)
+  def run(**changes):
+    if (key := repr(changes)) not in done:
+      config = tiny | {'batching': batching} | changes
+      task = Translation(config, vocabulary)
+      program = Program(config, task, steps=10)
+      state, found = program.start(0), []
+      for k in range(3):
+        batch = task.batch('train', k, seed=0)
+        state, sums = program.step(state, program.put(batch))
+        found.append(program.fetch(sums)['loss'])
+      done[key] = found, jax.device_get(program.gather(state).params)
+    return done[key]
 
   return run
 
@@ -52,8 +58,8 @@ def test_pmap_takes_the_same_steps_as_jit(losses):
 
 def test_pmap_drops_different_units_on_each_device(losses):
   hyper = {'peak': 1e-2, 'dropout': 0.5}
-  one, _ = losses(1, hyper=hyper)
-  many, _ = losses(1, hyper=hyper, parallel='pmap', mesh={'data': 8})
+  one, _ = losses(hyper=hyper)
+  many, _ = losses(hyper=hyper, parallel='pmap', mesh={'data': 8})
   assert one[0] != pytest.approx(many[0], rel=1e-4)
 
 
@@ -71,7 +77,7 @@ def test_packed_rows_train_as_sentences_do_alone(tiny, tmp_path):
   for kind, more in (('buckets', {}), ('packed', {'max_length': 20})):
     batching = {'kind': kind, 'tokens': 160} | more
     task = Translation(config | {'batching': batching}, tmp_path / 'vocabulary')
-    variables = nn.unbox(task.init(jax.random.key(0)))
+    variables = nn.unbox(jax.jit(task.init)(jax.random.key(0)))
 
     @jax.jit
     def gradients(variables, batch, task=task):
