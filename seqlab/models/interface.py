@@ -7,6 +7,7 @@ between steps is an argument and a result; see DESIGN, idea 2.
 from typing import Protocol
 
 from flax import struct
+import jax
 import jax.numpy as jnp
 
 from seqlab.types import BOS, Array, PyTree
@@ -84,3 +85,17 @@ def shift_right(target: Array, packing: Packing | None = None) -> Array:
   if packing is None:
     return shifted.at[:, 0].set(BOS)
   return jnp.where(packing.target_position == 0, BOS, shifted)
+
+
+def compute_dtype(name: str) -> jnp.dtype:
+  """'float32', 'bfloat16', or 'auto': bfloat16 where products in it are fast.
+
+  They are on TPUs, and on GPUs since Ampere.
+  """
+  if name != 'auto':
+    return jnp.dtype(name)
+  backend = jax.default_backend()
+  if backend == 'gpu':
+    ampere = float(getattr(jax.devices()[0], 'compute_capability', 0)) >= 8
+    return jnp.dtype(jnp.bfloat16 if ampere else jnp.float32)
+  return jnp.dtype(jnp.bfloat16 if backend == 'tpu' else jnp.float32)

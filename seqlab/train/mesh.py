@@ -17,6 +17,7 @@ RULES = (
   ('heads', 'tensor'),
   ('mlp', 'tensor'),
   ('embed', 'fsdp'),
+  ('gates', None),
   ('head_dim', None),
   ('layers', None),
 )

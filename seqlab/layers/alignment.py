@@ -1,0 +1,365 @@
+"""Attention with any scoring function, for decoders that go step by step.
+
+A score is a function of queries and memory, `score(query, memory) -> [B, T, S]`;
+what becomes of it (mask, softmax, weighted sum, heads) is the same for all. Those
+here are modules, since most have weights; a plain function from anywhere does too.
+
+Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473; Luong et al. 2015,
+https://arxiv.org/abs/1508.04025.
+"""
+
+from collections.abc import Callable
+import inspect
+from typing import Any
+
+from flax import linen as nn
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+from seqlab.config import resolve
+from seqlab.types import Array
+
+
+@struct.dataclass
+class Source:
+  """What a score may look at besides the query.
+
+  Attributes:
+    keys: [B, S, D], the encoder's states, as the score's `project` left them.
+    mask: [B, S] bool, True for words.
+    coverage: [B, T, S], attention given to each word in the steps before.
+    position: [B, T] int32, the queries' positions in the output, from 0.
+  """
+
+  keys: Array
+  mask: Array
+  coverage: Array
+  position: Array
+
+
+def _dense(width: int, dtype: Any, *, bias: bool = False) -> nn.Dense:
+  logical = nn.with_logical_partitioning
+  return nn.Dense(
+    width,
+    use_bias=bias,
+    dtype=dtype,
+    kernel_init=logical(nn.initializers.xavier_uniform(), ('embed', None)),
+    bias_init=logical(nn.initializers.zeros, (None,)),
+  )
+
+
+class Score(nn.Module):
+  """Base of scores with weights.
+
+  Attributes:
+    width: D, of queries and keys.
+    dtype: dtype of the matrix products.
+  """
+
+  width: int
+  dtype: jnp.dtype = jnp.float32
+
+  def project(self, states: Array) -> Array:
+    """[B, S, D] -> keys [B, S, D], computed once a sentence."""
+    return states
+
+  def __call__(self, query: Array, memory: Source) -> Array:
+    """[B, T, D] -> [B, T, S], any real numbers."""
+    raise NotImplementedError
+
+  def vector(self, name: str, size: int | None = None) -> Array:
+    """A vector of weights [size], by default [D]."""
+    init = nn.with_logical_partitioning(nn.initializers.normal(), (None,))
+    return self.param(name, init, (size or self.width,)).astype(self.dtype)
+
+
+class Dot(Score):
+  """qᵀ k, Luong et al. 2015, section 3.1."""
+
+  def __call__(self, query: Array, memory: Source) -> Array:
+    """See `Score`."""
+    return jnp.einsum('btd,bsd->bts', query, memory.keys)
+
+
+class ScaledDot(Score):
+  """qᵀ k / √D, Vaswani et al. 2017, section 3.2.1."""
+
+  def __call__(self, query: Array, memory: Source) -> Array:
+    """See `Score`."""
+    return jnp.einsum('btd,bsd->bts', query, memory.keys) * self.width**-0.5
+
+
+class Cosine(Score):
+  """β cos(q, k) with a learnt sharpness β = exp(b), Graves et al. 2014, section 3.3.
+
+  https://arxiv.org/abs/1410.5401
+  """
+
+  def setup(self) -> None:
+    """Makes b, so that β starts at 10."""
+    init = nn.with_logical_partitioning(nn.initializers.constant(2.3), ())
+    self.log_sharpness = self.param('log_sharpness', init, ())
+
+  def project(self, states: Array) -> Array:
+    """Keys of length one."""
+    return _unit(states)
+
+  def __call__(self, query: Array, memory: Source) -> Array:
+    """See `Score`."""
+    cosine = jnp.einsum('btd,bsd->bts', _unit(query), memory.keys)
+    return jnp.exp(self.log_sharpness).astype(self.dtype) * cosine
+
+
+class General(Score):
+  """qᵀ W k, Luong et al. 2015, section 3.1."""
+
+  def setup(self) -> None:
+    """Makes W."""
+    self.key = _dense(self.width, self.dtype)
+
+  def project(self, states: Array) -> Array:
+    """W k."""
+    return self.key(states)
+
+  def __call__(self, query: Array, memory: Source) -> Array:
+    """See `Score`."""
+    return jnp.einsum('btd,bsd->bts', query, memory.keys)
+
+
+class Additive(Score):
+  """vᵀ tanh(W q + U k + b), Bahdanau et al. 2015, appendix A.1.2."""
+
+  def setup(self) -> None:
+    """Makes W, U and v."""
+    self.query = _dense(self.width, self.dtype)
+    self.key = _dense(self.width, self.dtype, bias=True)
+    self.energy = self.vector('energy')
+
+  def project(self, states: Array) -> Array:
+    """U k + b."""
+    return self.key(states)
+
+  def __call__(self, query: Array, memory: Source) -> Array:
+    """See `Score`."""
+    q = self.query(query)[:, :, None]  # [B, T, 1, D]
+    return jnp.tanh(q + memory.keys[:, None]) @ self.energy  # [B, T, S]
+
+
+class Concat(Score):
+  """vᵀ tanh(W [q; k]), Luong et al. 2015, section 3.1.
+
+  The same functions as `Additive` without b, with W drawn as one matrix.
+  """
+
+  def setup(self) -> None:
+    """Makes W and v."""
+    init = nn.with_logical_partitioning(
+      nn.initializers.xavier_uniform(), ('embed', None)
+    )
+    self.kernel = self.param('kernel', init, (2 * self.width, self.width))
+    self.energy = self.vector('energy')
+
+  def project(self, states: Array) -> Array:
+    """The lower half of W times k."""
+    return states @ self.kernel[self.width :].astype(self.dtype)
+
+  def __call__(self, query: Array, memory: Source) -> Array:
+    """See `Score`."""
+    q = query @ self.kernel[: self.width].astype(self.dtype)
+    return jnp.tanh(q[:, :, None] + memory.keys[:, None]) @ self.energy
+
+
+class Location(Score):
+  """W q, a number for each position of the source: Luong et al. 2015, equation 8.
+
+  Attributes:
+    positions: the longest source there may be.
+  """
+
+  positions: int = 256
+
+  def setup(self) -> None:
+    """Makes W [D, positions]."""
+    self.places = _dense(self.positions, self.dtype)
+
+  def __call__(self, query: Array, memory: Source) -> Array:
+    """See `Score`."""
+    S = memory.keys.shape[1]
+    if self.positions < S:
+      raise ValueError(
+        f'a source of {S} positions is longer than the {self.positions} that location '
+        f'attention knows: lower batching.max_length, or set score.positions'
+      )
+    return self.places(query)[..., :S]
+
+
+class LocalMonotonic(General):
+  """`General` within a window about the output's own position, "local-m".
+
+  Luong et al. 2015, section 3.2: p = t. Beyond the source's end p is its last word.
+
+  Attributes:
+    window: words on either side that are seen.
+  """
+
+  window: int = 10
+
+  def __call__(self, query: Array, memory: Source) -> Array:
+    """See `Score`."""
+    last = memory.mask.sum(axis=1, dtype=jnp.int32)[:, None] - 1  # [B, 1]
+    centre = jnp.minimum(memory.position, last)  # [B, T]
+    distance = jnp.arange(memory.keys.shape[1]) - centre[..., None]  # [B, T, S]
+    near = jnp.abs(distance) <= self.window
+    return jnp.where(near, super().__call__(query, memory), -jnp.inf)
+
+
+class LocalPredictive(General):
+  """`General` about a predicted position, "local-p".
+
+  Luong et al. 2015, section 3.2: p = S σ(vᵀ tanh(W q)), and weights are multiplied
+  by exp(-(s - p)² / 2σ²), σ = window / 2. Here that factor is under the softmax, as
+  part of the score, so that weights still sum to one.
+
+  Attributes:
+    window: words on either side that are seen.
+  """
+
+  window: int = 10
+
+  def setup(self) -> None:
+    """Makes W and v besides `General`'s weights."""
+    super().setup()
+    self.where = _dense(self.width, self.dtype)
+    self.centre = self.vector('centre')
+
+  def __call__(self, query: Array, memory: Source) -> Array:
+    """See `Score`."""
+    words = memory.mask.sum(axis=1)[:, None]  # [B, 1]
+    share = jax.nn.sigmoid(jnp.tanh(self.where(query)) @ self.centre)  # [B, T]
+    centre = share.astype(jnp.float32) * (words - 1)
+    distance = jnp.arange(memory.keys.shape[1]) - centre[..., None]  # [B, T, S]
+    closeness = -2 * (distance / self.window) ** 2
+    scores = super().__call__(query, memory) + closeness
+    return jnp.where(jnp.abs(distance) <= self.window, scores, -jnp.inf)
+
+
+class Coverage(Additive):
+  """`Additive` that knows how much attention each word has had.
+
+  vᵀ tanh(W q + U k + c w + b), c the sum of weights so far: Tu et al. 2016, section
+  3.1.1 (linguistic coverage without fertility), https://arxiv.org/abs/1601.04811.
+  """
+
+  looks_back = True
+
+  def setup(self) -> None:
+    """Makes w besides `Additive`'s weights."""
+    super().setup()
+    self.covered = self.vector('covered')
+
+  def __call__(self, query: Array, memory: Source) -> Array:
+    """See `Score`."""
+    q = self.query(query)[:, :, None] + memory.keys[:, None]  # [B, T, S, D]
+    more = memory.coverage[..., None].astype(self.dtype) * self.covered
+    return jnp.tanh(q + more) @ self.energy
+
+
+class _Function(Score):
+  """A plain function as a score; it may make Linen modules."""
+
+  function: Callable[[Array, Source], Array] = None
+
+  @nn.compact
+  def __call__(self, query: Array, memory: Source) -> Array:
+    return self.function(query, memory)
+
+
+def _unit(x: Array) -> Array:
+  wide = x.astype(jnp.float32)
+  length = jax.lax.rsqrt((wide * wide).sum(axis=-1, keepdims=True) + 1e-6)
+  return (wide * length).astype(x.dtype)
+
+
+class Attention(nn.Module):
+  """softmax(score(query, memory)) times the values, with one head or more.
+
+  With one head queries, keys and values are what they are; with more, each head has
+  projections of its own to K = D / H, as in multi-head attention, and H scores.
+
+  Attributes:
+    score: a `Score` or a function, or the name of one ('layers.alignment:Dot').
+    width: D.
+    heads: H.
+    options: of the score, such as {'window': 5}.
+    dtype: dtype of the matrix products.
+  """
+
+  score: Any
+  width: int
+  heads: int = 1
+  options: Any = None
+  dtype: jnp.dtype = jnp.float32
+
+  def setup(self) -> None:
+    """Makes the scores of all heads, and the heads' projections."""
+    D, H = self.width, self.heads
+    if D % H:
+      raise ValueError(
+        f'{H} heads do not divide a width of {D}: change model.attention_heads'
+      )
+    score = resolve(self.score) if isinstance(self.score, str) else self.score
+    options = dict(self.options or {}, width=D // H, dtype=self.dtype)
+    if not (inspect.isclass(score) and issubclass(score, Score)):
+      score, options = _Function, {**options, 'function': score}
+    lift = {'in_axes': 1, 'out_axes': 1, 'axis_size': H}
+    lift |= {'variable_axes': {'params': 0}, 'split_rngs': {'params': True}}
+    lift |= {'metadata_params': {nn.PARTITION_NAME: None}}
+    methods = {'__call__': lift, 'project': lift}
+    self.scores = nn.vmap(score, methods=methods)(**options)
+    if H > 1:
+      self.query, self.key, self.value, self.out = (
+        _dense(D, self.dtype) for _ in range(4)
+      )
+
+  @classmethod
+  def looks_back(cls, score: Any) -> bool:
+    """Whether a score depends on the weights of the steps before."""
+    score = resolve(score) if isinstance(score, str) else score
+    return getattr(score, 'looks_back', False)
+
+  def project(self, states: Array) -> tuple[Array, Array]:
+    """Encoder states [B, S, D] -> keys and values [B, H, S, K], once a sentence."""
+    key, value = (
+      (states, states) if self.heads == 1 else (self.key(states), self.value(states))
+    )
+    return self.scores.project(self._split(key)), self._split(value)
+
+  def __call__(
+    self,
+    query: Array,  # [B, T, D]
+    keys: Array,  # [B, H, S, K]
+    values: Array,  # [B, H, S, K]
+    *,
+    mask: Array,  # [B, S] bool
+    coverage: Array,  # [B, H, T, S]
+    position: Array,  # [B, T] int32
+  ) -> tuple[Array, Array]:  # [B, T, D], [B, H, T, S]
+    """Contexts, and the weights that made them."""
+    B, H = keys.shape[:2]
+    each = lambda x: jnp.broadcast_to(x[:, None], (B, H, *x.shape[1:]))  # noqa: E731
+    memory = Source(keys, each(mask), coverage, each(position))
+    query = self._split(query if H == 1 else self.query(query))  # [B, H, T, K]
+    scores = self.scores(query, memory).astype(jnp.float32)  # [B, H, T, S]
+    scores = jnp.where(mask[:, None, None], scores, -jnp.inf)
+    # A row of padding sees nothing, and its weights are zeros instead of NaN.
+    weights = jnp.nan_to_num(jax.nn.softmax(scores), nan=0.0)
+    if self.is_mutable_collection('intermediates'):
+      self.sow('intermediates', 'weights', weights)
+    context = jnp.einsum('bhts,bhsk->bthk', weights.astype(self.dtype), values)
+    context = context.reshape(*context.shape[:2], -1)  # [B, T, D]
+    return context if H == 1 else self.out(context), weights
+
+  def _split(self, x: Array) -> Array:
+    """[B, L, D] -> [B, H, L, K]."""
+    return jnp.swapaxes(x.reshape(*x.shape[:2], self.heads, -1), 1, 2)

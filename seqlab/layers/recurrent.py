@@ -1,0 +1,333 @@
+"""Recurrent cells, and their run over a sequence.
+
+What the input gives to the gates is one matrix product over all positions, before
+the scan; what the state gives is one small product a step. The backward pass
+collects the gates' gradients and takes the recurrent weights' gradient as one
+product over all positions at its end, where automatic differentiation would add up
+a matrix of weights at every step.
+"""
+
+from collections.abc import Mapping
+import functools
+from typing import Any, ClassVar
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from seqlab.types import Array
+
+Carry = tuple[Array, ...]  # each [B, D]; the first is the cell's output
+
+
+def _blocks(n: int, init: nn.initializers.Initializer):
+  """Initialises each of n gates' square matrices by itself: [D, n D]."""
+
+  def make(key: Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
+    each = (shape[0], shape[1] // n)
+    return jnp.concatenate([init(k, each, dtype) for k in jax.random.split(key, n)], 1)
+
+  return make
+
+
+class Cell(nn.Module):
+  """What all cells have in common: weights, and the run over positions.
+
+  Attributes:
+    width: D.
+    layer_norm: normalise what input and state give to each gate, and a memory cell
+      before it is read (Ba et al., "Layer Normalization", 2016, section 3.1,
+      https://arxiv.org/abs/1607.06450).
+    dtype: dtype of the matrix products. Parameters stay float32.
+  """
+
+  width: int
+  layer_norm: bool = False
+  dtype: jnp.dtype = jnp.float32
+
+  gates: ClassVar[int]  # G, blocks of D units that a step computes
+  states: ClassVar[int] = 1  # arrays in the carry
+
+  def setup(self) -> None:
+    """Makes the weights: W [inputs, G D], U [D, G D], b [G D], and gains."""
+    D, G = self.width, self.gates
+    logical = nn.with_logical_partitioning
+    glorot, orthogonal = nn.initializers.xavier_uniform(), nn.initializers.orthogonal()
+    self.inputs = nn.Dense(
+      G * D,
+      use_bias=False,
+      dtype=self.dtype,
+      kernel_init=logical(_blocks(G, glorot), ('embed', 'gates')),
+    )
+    self.recurrent = self.param(
+      'recurrent', logical(_blocks(G, orthogonal), ('embed', 'gates')), (D, G * D)
+    )
+    self.bias = self.param('bias', logical(self.bias_init, ('gates',)), (G * D,))
+    rows = {'input_gain': G, 'state_gain': G, 'cell_gain': self.states - 1}
+    ones = logical(nn.initializers.ones, (None, 'embed'))
+    self.gains = {
+      name: self.param(name, ones, (n, D))
+      for name, n in rows.items()
+      if self.layer_norm and n
+    }
+
+  @staticmethod
+  def bias_init(key: Array, shape: tuple[int], dtype: Any = jnp.float32) -> Array:
+    """Zeros."""
+    del key
+    return jnp.zeros(shape, dtype)
+
+  @property
+  def extra(self) -> dict[str, Array]:
+    """Small parameters that `update` reads."""
+    return {k: v.astype(self.dtype) for k, v in self.gains.items()}
+
+  @staticmethod
+  def update(extra: Mapping[str, Array], carry: Carry, x: Array, h: Array) -> Carry:
+    """The cell's equations: input's and state's share of the gates -> carry.
+
+    Args:
+      extra: see `extra`.
+      carry: before the step.
+      x: [B, G D], W x + b.
+      h: [B, G D], U h.
+    """
+    raise NotImplementedError
+
+  def start(self, rows: int) -> Carry:
+    """The state before the first word: zeros."""
+    return (jnp.zeros((rows, self.width), self.dtype),) * self.states
+
+  def project(self, x: Array) -> Array:
+    """What inputs give to the gates: [..., inputs] -> [..., G D]."""
+    gates = self.inputs(x)
+    if self.layer_norm:
+      gates = normalized(gates, self.gains['input_gain'].astype(self.dtype))
+    return gates + self.bias.astype(self.dtype)
+
+  def __call__(self, carry: Carry, gates: Array) -> Carry:
+    """One step: the carry and projected inputs [B, G D] -> the next carry."""
+    h = carry[0] @ self.recurrent.astype(self.dtype)
+    return self.update(self.extra, carry, gates, h)
+
+  def run(
+    self,
+    carry: Carry,
+    gates: Array,
+    mask: Array | None = None,
+    *,
+    reverse: bool = False,
+  ) -> tuple[Carry, Array]:
+    """All steps.
+
+    Args:
+      carry: before the first one.
+      gates: [L, B, G D], projected inputs, position first.
+      mask: [L, B] bool; where it is False the state stays as it was. Read from the
+        end, padding comes first and leaves the state at its start, so that each
+        sentence is read from its own end.
+      reverse: go from the last position to the first.
+
+    Returns:
+      The carry after the last step, and outputs [L, B, D].
+    """
+    if mask is None:
+      mask = jnp.ones(gates.shape[:2], bool)
+    kernel = self.recurrent.astype(self.dtype)
+    return _scan(type(self).update, reverse, kernel, self.extra, carry, gates, mask)
+
+
+class RNN(Cell):
+  """h' = tanh(W x + U h + b), Elman, "Finding Structure in Time", 1990."""
+
+  gates: ClassVar[int] = 1
+
+  @staticmethod
+  def update(extra: Mapping[str, Array], carry: Carry, x: Array, h: Array) -> Carry:
+    """See `Cell.update`."""
+    del carry
+    return (jnp.tanh(x + _norm(h, extra)),)
+
+
+class GRU(Cell):
+  """Cho et al. 2014, section 2.3, https://arxiv.org/abs/1406.1078.
+
+  r, z = σ(W x + U h + b);  n = tanh(W x + b + r ⊙ U h);  h' = (1 - z) ⊙ n + z ⊙ h.
+  The reset gate acts on U h, as in cuDNN and PyTorch, and not on h: all products
+  with the state are then one.
+  """
+
+  gates: ClassVar[int] = 3
+
+  @staticmethod
+  def update(extra: Mapping[str, Array], carry: Carry, x: Array, h: Array) -> Carry:
+    """See `Cell.update`."""
+    xr, xz, xn = jnp.split(x, 3, axis=-1)
+    hr, hz, hn = jnp.split(_norm(h, extra), 3, axis=-1)
+    r, z = jax.nn.sigmoid(xr + hr), jax.nn.sigmoid(xz + hz)
+    n = jnp.tanh(xn + r * hn)
+    return (n + z * (carry[0] - n),)
+
+
+class LSTM(Cell):
+  """Hochreiter and Schmidhuber 1997, with a forget gate (Gers et al. 2000).
+
+  i, f, o = σ(W x + U h + b);  g = tanh(W x + U h + b);
+  c' = f ⊙ c + i ⊙ g;  h' = o ⊙ tanh(c'). The forget gate's bias starts at one
+  (Jozefowicz et al. 2015, http://proceedings.mlr.press/v37/jozefowicz15.pdf), so
+  that a fresh cell remembers.
+
+  Attributes:
+    forget_bias: where the forget gate's bias starts.
+  """
+
+  forget_bias: float = 1.0
+
+  gates: ClassVar[int] = 4
+  states: ClassVar[int] = 2
+
+  def bias_init(self, key: Array, shape: tuple[int], dtype: Any = jnp.float32) -> Array:
+    """Zeros, but for the forget gate, the second block."""
+    del key
+    D = shape[0] // 4
+    return jnp.zeros(shape, dtype).at[D : 2 * D].set(self.forget_bias)
+
+  @staticmethod
+  def update(extra: Mapping[str, Array], carry: Carry, x: Array, h: Array) -> Carry:
+    """See `Cell.update`."""
+    i, f, g, o = jnp.split(x + _norm(h, extra), 4, axis=-1)
+    c = jax.nn.sigmoid(f) * carry[1] + jax.nn.sigmoid(i) * jnp.tanh(g)
+    read = normalized(c, extra['cell_gain']) if 'cell_gain' in extra else c
+    return jax.nn.sigmoid(o) * jnp.tanh(read), c
+
+
+CELLS = {'rnn': RNN, 'gru': GRU, 'lstm': LSTM}
+
+
+def normalized(gates: Array, gain: Array) -> Array:
+  """Layer normalisation of each gate by itself: [..., G D], gain [G, D]."""
+  x = gates.reshape(*gates.shape[:-1], *gain.shape).astype(jnp.float32)
+  x -= x.mean(axis=-1, keepdims=True)
+  x *= jax.lax.rsqrt((x * x).mean(axis=-1, keepdims=True) + 1e-6)
+  return (x * gain).reshape(gates.shape).astype(gates.dtype)
+
+
+def _norm(h: Array, extra: Mapping[str, Array]) -> Array:
+  return normalized(h, extra['state_gain']) if 'state_gain' in extra else h
+
+
+def _where(mask: Array, new: Carry, old: Carry) -> Carry:
+  return tuple(jnp.where(mask[:, None], a, b) for a, b in zip(new, old, strict=True))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _scan(update, reverse, kernel, extra, carry, gates, mask):
+  """See `Cell.run`. Without gradients nothing but the outputs is kept."""
+
+  def step(carry, at):
+    x, m = at
+    carry = _where(m, update(extra, carry, x, carry[0] @ kernel), carry)
+    return carry, carry[0]
+
+  return jax.lax.scan(step, carry, (gates, mask), reverse=reverse)
+
+
+def _forward(update, reverse, kernel, extra, carry, gates, mask):
+  def step(carry, at):
+    x, m = at
+    h = carry[0] @ kernel
+    new = _where(m, update(extra, carry, x, h), carry)
+    return new, (new[0], carry, h)
+
+  last, (out, before, h) = jax.lax.scan(step, carry, (gates, mask), reverse=reverse)
+  return (last, out), (kernel, extra, before, gates, h, mask)
+
+
+def _backward(update, reverse, residuals, cotangents):
+  kernel, extra, before, gates, h, mask = residuals
+  d_last, d_out = cotangents
+
+  def step(state, at):
+    d_carry, d_extra = state
+    d_y, carry, x, h, m = at
+    d_new = (d_carry[0] + d_y, *d_carry[1:])
+    zeros = tuple(map(jnp.zeros_like, d_new))
+    _, pull = jax.vjp(update, extra, carry, x, h)
+    more, d_before, d_x, d_h = pull(_where(m, d_new, zeros))
+    passed = _where(m, zeros, d_new)  # where the state stayed as it was
+    d_before = jax.tree.map(jnp.add, d_before, passed)
+    d_before = (d_before[0] + d_h @ kernel.T, *d_before[1:])
+    return (d_before, jax.tree.map(jnp.add, d_extra, more)), (d_x, d_h)
+
+  start = d_last, jax.tree.map(jnp.zeros_like, extra)
+  (d_carry, d_extra), (d_gates, d_h) = jax.lax.scan(
+    step, start, (d_out, before, gates, h, mask), reverse=not reverse
+  )
+  d_kernel = jnp.einsum('lbd,lbg->dg', before[0], d_h).astype(kernel.dtype)
+  return d_kernel, d_extra, d_carry, d_gates, None
+
+
+_scan.defvjp(_forward, _backward)
+
+
+class Encoder(nn.Module):
+  """A stack of recurrent layers over a source, in one direction or in both.
+
+  With both, each direction has half of the units (as in OpenNMT), so that the
+  states' width is D either way. From the second layer on, a layer's input is added
+  to its output (Wu et al. 2016, section 3.1, https://arxiv.org/abs/1609.08144).
+
+  Attributes:
+    make_cell: width -> cell.
+    width: D.
+    layers: how many.
+    bidirectional: whether there is a direction that reads from the end.
+  """
+
+  make_cell: Any
+  width: int
+  layers: int
+  bidirectional: bool
+
+  def setup(self) -> None:
+    """Makes the cells."""
+    D, ways = self.width, 1 + self.bidirectional
+    if D % ways:
+      raise ValueError(f'two directions need an even width, and model.width is {D}')
+    self.cells = [
+      [self.make_cell(D // ways) for _ in range(ways)] for _ in range(self.layers)
+    ]
+
+  def __call__(
+    self, x: Array, mask: Array, drop: Any
+  ) -> tuple[Array, tuple[Carry, ...]]:
+    """Reads the source.
+
+    Args:
+      x: [B, S, D] embedded words.
+      mask: [B, S] bool, True for words.
+      drop: applied to the input of every layer but the first.
+
+    Returns:
+      States [B, S, D], and for each layer the carry at the last word of each
+      sentence (backwards: at its first).
+    """
+    x, mask = jnp.swapaxes(x, 0, 1), mask.T  # [S, B, D], [S, B]
+    carries = []
+    for i, cells in enumerate(self.cells):
+      inputs = drop(x) if i else x
+      ends, outs = zip(
+        *(
+          cell.run(
+            cell.start(x.shape[1]), cell.project(inputs), mask, reverse=bool(way)
+          )
+          for way, cell in enumerate(cells)
+        ),
+        strict=True,
+      )
+      out = jnp.concatenate(outs, axis=-1)  # [S, B, D]
+      x = x + out if i else out
+      carries.append(
+        tuple(jnp.concatenate(part, -1) for part in zip(*ends, strict=True))
+      )
+    return jnp.swapaxes(x, 0, 1), tuple(carries)

@@ -1,0 +1,254 @@
+"""What must hold of any recurrent encoder-decoder, whatever its pieces."""
+
+import functools
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqlab.models.interface import Packing
+from seqlab.models.recurrent import Recurrent
+from seqlab.types import BOS, PAD
+
+V = 12
+SCORES = [
+  'Dot',
+  'ScaledDot',
+  'Cosine',
+  'General',
+  'Additive',
+  'Concat',
+  'Location',
+  'LocalMonotonic',
+  'LocalPredictive',
+  'Coverage',
+]
+PLACES = {
+  'before': {'placement': 'before'},
+  'after': {'placement': 'after', 'input_feeding': False},
+  'after-feeding': {'placement': 'after'},
+}
+
+
+def _ids(rows, length, seed=0):
+  return np.random.default_rng(seed).integers(4, V, (rows, length)).astype(np.int32)
+
+
+SOURCE, TARGET = _ids(2, 4), _ids(2, 3, seed=1)
+SOURCE[1, 2:] = PAD
+
+
+_MODELS = {}
+
+
+def _model(**options):
+  key = repr(options)
+  if key not in _MODELS:
+    _MODELS[key] = _make(options)
+  return _MODELS[key]
+
+
+def _make(options):
+  model = Recurrent(V, V, **{'width': 8, 'dtype': 'float32'} | options)
+  shapes = nn.unbox(jax.eval_shape(model.init, jax.random.key(0), SOURCE, TARGET))
+  # Weights large enough for a difference to show; drawn here, for init compiles long.
+  random = np.random.default_rng(0)
+  draw = lambda x: jnp.asarray(random.normal(0, 0.4, x.shape), jnp.float32)  # noqa: E731
+  return model, jax.tree.map(draw, shapes)
+
+
+def _stepwise(model, variables, source, target):
+  """Logits [N, T, V], one word after another through the cache."""
+  memory = model.apply(variables, source, method='encode')
+  rows = len(target)
+  cache = model.apply(variables, memory, rows, target.shape[1], method='start')
+  inputs = jnp.concatenate([jnp.full((rows, 1), BOS), target[:, :-1]], axis=1)
+
+  def step(cache, token):
+    return model.apply(variables, memory, cache, token, method='step')
+
+  return jnp.swapaxes(jax.lax.scan(step, cache, inputs.T)[1], 0, 1)
+
+
+def _trains_and_decodes(**options):
+  """One program: the gradient of a loss, and cached and uncached logits."""
+  model, variables = _model(**options)
+
+  @jax.jit
+  def run(variables):
+    def loss(variables):
+      logits = model.apply(variables, SOURCE, TARGET)
+      nll = -jnp.take_along_axis(jax.nn.log_softmax(logits), TARGET[..., None], -1)
+      return nll.mean(), logits
+
+    (before, logits), gradient = jax.value_and_grad(loss, has_aux=True)(variables)
+    cached = _stepwise(model, variables, SOURCE, TARGET)
+    stepped = jax.tree.map(lambda w, g: w - 0.01 * g, variables, gradient)
+    return before, loss(stepped)[0], gradient, logits, cached
+
+  before, after, gradient, logits, cached = run(variables)
+  np.testing.assert_allclose(cached, logits, atol=1e-4)
+  assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
+  assert after < before
+
+
+@pytest.mark.parametrize('context', ['start', 'always'])
+@pytest.mark.parametrize('cell', ['rnn', 'gru', 'lstm'])
+def test_a_fixed_context_trains_and_decodes_as_it_trains(cell, context):
+  _trains_and_decodes(cell=cell, context=context)
+
+
+def _combinations():
+  """All of cell, score and placement; quickly, a third in which all pairs occur."""
+  cells = ('rnn', 'gru', 'lstm')
+  for c, cell in enumerate(cells):
+    for s, score in enumerate(SCORES):
+      for p, place in enumerate(PLACES):
+        marks = () if (c + s + p) % 3 == 0 else pytest.mark.slow
+        yield pytest.param(cell, score, place, marks=marks)
+
+
+@pytest.mark.parametrize(('cell', 'score', 'place'), list(_combinations()))
+def test_attention_trains_and_decodes_as_it_trains(cell, score, place):
+  name = f'layers.alignment:{score}'
+  _trains_and_decodes(cell=cell, attention=name, **PLACES[place])
+
+
+def nearness(query, memory):
+  """A score of a user's own."""
+  return -((query[:, :, None] - memory.keys[:, None]) ** 2).sum(axis=-1)
+
+
+@pytest.mark.parametrize(
+  'options',
+  [
+    {'attention': 'layers.alignment:Additive', 'attention_heads': 2},
+    {'attention': 'layers.alignment:Coverage', 'attention_heads': 4, 'layers': 2},
+    {
+      'attention': 'layers.alignment:LocalMonotonic',
+      'attention_options': {'window': 1},
+    },
+    {'attention': nearness, 'placement': 'before'},
+    {'layers': 3, 'bidirectional': False, 'layer_norm': True},
+    {'tie': 'none', 'context': 'always', 'layers': 2},
+  ],
+  ids=lambda options: '-'.join(options),
+)
+def test_options_train_and_decode_as_they_train(options):
+  _trains_and_decodes(**options)
+
+
+ATTENTIVE = {'attention': 'layers.alignment:Additive', 'placement': 'before'}
+
+
+@pytest.mark.parametrize('options', [{}, ATTENTIVE], ids=['fixed', 'attention'])
+def test_a_sentence_in_a_padded_batch_has_the_logits_it_has_alone(options):
+  model, variables = _model(**options)
+  both = model.apply(variables, SOURCE, TARGET)
+  alone = model.apply(variables, SOURCE[1:, :2], TARGET[1:])
+  np.testing.assert_allclose(both[1:], alone, atol=1e-5)
+
+
+def test_hypotheses_share_the_memory_of_their_sentence():
+  model, variables = _model(**ATTENTIVE)
+  target = _ids(6, 3, seed=2)
+  shared = _stepwise(model, variables, SOURCE, target)
+  repeated = _stepwise(model, variables, np.repeat(SOURCE, 3, axis=0), target)
+  np.testing.assert_allclose(shared, repeated, atol=1e-5)
+
+
+@functools.cache
+def _outputs(**hyper):
+  model, variables = _model(**ATTENTIVE)
+
+  @jax.jit
+  def run(target, key):
+    rngs = {'dropout': key}
+    return model.apply(variables, SOURCE, target, train=True, hyper=hyper, rngs=rngs)
+
+  return lambda target, seed=0: run(target, jax.random.key(seed))
+
+
+def test_sampling_nothing_is_teacher_forcing():
+  model, variables = _model(**ATTENTIVE)
+  forced = model.apply(variables, SOURCE, TARGET)
+  sampled = _outputs(scheduled_sampling=0.0)(TARGET)
+  np.testing.assert_allclose(sampled, forced, atol=1e-5)
+
+
+def test_running_freely_reads_no_true_word():
+  run = _outputs(scheduled_sampling=1.0)
+  np.testing.assert_array_equal(run(TARGET), run(_ids(2, 3, seed=9)))
+
+
+def test_words_of_its_own_are_drawn_anew_for_every_key():
+  run = _outputs(scheduled_sampling=1.0)
+  assert np.abs(run(TARGET, 0) - run(TARGET, 1)).max() > 1e-3
+
+
+def test_a_sampling_rate_is_data():
+  model, variables = _model(**ATTENTIVE)
+  traces = []
+
+  @jax.jit
+  def run(rate):
+    traces.append(rate)
+    hyper, rngs = {'scheduled_sampling': rate}, {'dropout': jax.random.key(0)}
+    return model.apply(variables, SOURCE, TARGET, train=True, hyper=hyper, rngs=rngs)
+
+  assert np.abs(run(0.0) - run(1.0)).max() > 1e-3
+  assert len(traces) == 1
+
+
+def test_dropout_acts_in_training_only():
+  model, variables = _model(**ATTENTIVE)
+  plain = model.apply(variables, SOURCE, TARGET)
+  idle = model.apply(variables, SOURCE, TARGET, hyper={'dropout': 0.5})
+  np.testing.assert_array_equal(idle, plain)
+  assert np.abs(_outputs(dropout=0.5)(TARGET) - plain).max() > 1e-2
+
+
+@pytest.mark.parametrize('placement', ['before', 'after'])
+def test_weights_are_given_on_request(placement):
+  model, variables = _model(**ATTENTIVE | {'placement': placement})
+  _, found = model.apply(variables, SOURCE, TARGET, mutable=['intermediates'])
+  (weights,) = found['intermediates']['attend']['weights']  # [T, B, H, 1, S]
+  assert weights.shape == (3, 2, 1, 1, 4)
+  np.testing.assert_allclose(weights.sum(axis=-1), np.ones((3, 2, 1, 1)), atol=1e-5)
+
+
+def test_packed_rows_are_refused():
+  model, variables = _model()
+  packing = Packing(SOURCE, SOURCE, TARGET, TARGET)
+  with pytest.raises(ValueError, match=r"batching\.kind='buckets'"):
+    model.apply(variables, SOURCE, TARGET, packing=packing)
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'cell': 'gruu'}, r"model\.cell is 'gruu'"),
+    ({'placement': 'beside'}, r"model\.placement is 'beside'"),
+    ({'context': 'never'}, r"model\.context is 'never'"),
+    ({'attention': 'layers.alignment:Dott'}, 'Dott'),
+    ({'attention': 'layers.alignment:Dot', 'attention_heads': 3}, '3 heads'),
+    ({'source_size': V + 1}, r'vocabulary\.shared=True'),
+  ],
+)
+def test_what_is_wrong_is_said(options, message):
+  options = {'source_size': V, 'target_size': V, 'width': 8} | options
+  with pytest.raises(ValueError, match=message):
+    jax.eval_shape(Recurrent(**options).init, jax.random.key(0), SOURCE, TARGET)
+
+
+def test_every_parameter_has_logical_axes():
+  model = Recurrent(
+    V, V, width=8, layer_norm=True, attention='layers.alignment:Coverage'
+  )
+  boxed = jax.eval_shape(model.init, jax.random.key(0), SOURCE, TARGET)
+  is_box = lambda x: isinstance(x, nn.LogicallyPartitioned)  # noqa: E731
+  for leaf in jax.tree.leaves(boxed, is_leaf=is_box):
+    assert is_box(leaf)
+    assert len(leaf.names) == leaf.value.ndim
