@@ -22,7 +22,7 @@ FLOORS = (
   {'evaluators'},
   {'train'},
   {'evaluate', 'bench'},
-  {'cli'},
+  {'cli', 'report'},  # beside the rest, which it knows by the runs' folders only
 )
 HEIGHT = {name: height for height, names in enumerate(FLOORS) for name in names}
 
@@ -47,7 +47,19 @@ def test_imports_go_downwards(path):
     assert HEIGHT[other] <= HEIGHT[floor], f'{path} imports {module}'
 
 
-@pytest.mark.parametrize('module', ['types', 'config', 'text.corpora', 'data.pairs'])
-def test_text_and_data_need_no_jax(module):
+def test_reports_import_neither_models_nor_training():
+  files = sorted((ROOT / 'report').glob('*.py'))
+  found = {module.split('.')[1] for path in files for module in _imports(path)}
+  assert found <= {'types', 'config', 'text', 'report'}
+
+
+@pytest.mark.parametrize(
+  'module',
+  [
+    *('types', 'config', 'text.corpora', 'data.pairs'),
+    *('report.tables', 'report.figures'),
+  ],
+)
+def test_text_data_and_reports_need_no_jax(module):
   code = f'import sys, seqlab.{module}; sys.exit("jax" in sys.modules)'
   assert subprocess.run([sys.executable, '-c', code]).returncode == 0

@@ -1,0 +1,1 @@
+"""One experiment many times: its trials, and the machines that run them."""

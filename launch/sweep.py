@@ -1,0 +1,206 @@
+r"""Runs all trials of experiments, then their reports.
+
+  python -m launch.sweep experiments/multi30k/transformer.py --workdir runs/studies
+  python -m launch.sweep ... --report-to docs          # and keep its figures there
+  python -m launch.sweep ... --report-only             # of the trials that are finished
+
+An experiment's `sweep(add)` calls add(seed=1, **{'hyper.peak': 1e-3}) once a trial,
+or add(arg='size=small', seed=1) where `get_config` is to make another experiment; its `report(runs, folder)` writes figures and table.md. What was interrupted goes on
+with the same command.
+"""
+
+import argparse
+from collections.abc import Sequence
+import contextlib
+import dataclasses
+import math
+import os
+from pathlib import Path
+import shlex
+import shutil
+import signal
+import sys
+import traceback
+from typing import Any
+
+from launch import local
+from launch.trials import Trial, experiment_name, load_module, plan, unfinished
+from seqlab.report.runs import Run, read_run
+from seqlab.train.folder import RunFolder
+
+# Where trials can run: name -> function(trials, done, workers=, force=).
+RUNNERS = {'local': local.run_many}
+_KEPT = ('.png', '.svg', '.md')
+_REFUSALS = (ValueError, OSError, RuntimeError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+  """An experiment, the folder of its trials, and the trials."""
+
+  experiment: str
+  folder: Path
+  trials: list[Trial]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command; returns its exit status: 1 if anything failed, 130 if stopped."""
+  argv = sys.argv[1:] if argv is None else list(argv)
+  args = _parser().parse_args(argv)
+  terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
+  try:
+    return sweep(args)
+  except _REFUSALS as error:
+    if os.environ.get('SEQLAB_TRACEBACK'):
+      raise
+    print(f'sweep: {error}', file=sys.stderr)
+    return 1
+  except KeyboardInterrupt:
+    again = shlex.join(['python', '-m', 'launch.sweep', *argv])
+    print(f'\nsweep: stopped. The same command goes on:\n  {again}', file=sys.stderr)
+    return 130
+  finally:
+    signal.signal(signal.SIGTERM, terminate)
+
+
+def sweep(args: argparse.Namespace) -> int:
+  """Plans, runs what is left, reports."""
+  workdir = Path(args.workdir)
+  studies = [
+    Study(experiment, workdir / experiment_name(experiment), plan(experiment, workdir))
+    for experiment in args.experiments
+  ]
+  if len({study.folder for study in studies}) < len(studies):
+    raise ValueError('an experiment is named twice, or two of one name; run them apart')
+  trials = [trial for study in studies for trial in study.trials]
+  with contextlib.ExitStack() as stack:
+    for study in studies:
+      study.folder.mkdir(parents=True, exist_ok=True)
+      # One sweep at a time.
+      stack.enter_context(RunFolder(study.folder, {}).lock())
+    left = unfinished(trials, force=args.force)
+    if not args.report_only and left:
+      print(
+        f'{len(trials) - len(left)} of {len(trials)} trials are finished', flush=True
+      )
+      _run(left, len(trials), args)
+    failed = [] if args.report_only else [t for t in trials if not t.finished]
+    broken = [s.experiment for s in studies if not _report(s, args)]
+  for trial in failed:
+    print(f'failed: {trial.folder}: {trial.state["reason"]}', file=sys.stderr)
+  print(f'{sum(t.finished for t in trials)} of {len(trials)} trials are finished')
+  return int(bool(failed or broken))
+
+
+def _run(left: list[Trial], total: int, args: argparse.Namespace) -> None:
+  ended = total - len(left)
+
+  def done(trial: Trial, state: dict[str, Any]) -> None:
+    nonlocal ended
+    ended += 1
+    if state['status'] == 'finished':
+      text = f'{state["seconds"]:.0f} s{_headline(read_run(trial.folder))}'
+    else:
+      text = f'failed: {state["reason"].splitlines()[0]}'
+    print(f'[{ended}/{total}] {trial.name}: {text}', flush=True)
+
+  RUNNERS[args.on](left, done, workers=args.workers, force=args.force)
+
+
+def _headline(run: Run) -> str:
+  """The best value of the metric by which the run kept its best, or its last loss."""
+  name = run.config.get('keep_best')
+  if name and run.has(name):
+    return f', {name} {run.best(name, run.config["best_is"]):.4g}'
+  return f', loss {run.final("loss"):.4g}' if run.has('loss') else ''
+
+
+def _report(study: Study, args: argparse.Namespace) -> bool:
+  """Calls the experiment's own `report`, if it has one; whether that went well."""
+  report = getattr(load_module(study.experiment), 'report', None)
+  runs = [read_run(trial.folder) for trial in study.trials if trial.finished]
+  if report is None or not runs:
+    return True
+  before = _written(study.folder)
+  try:
+    report(runs, study.folder)
+  except Exception:  # the reports of the other experiments are still wanted
+    traceback.print_exc()
+    print(f'failed: the report of {study.experiment}', file=sys.stderr)
+    return False
+  wrote = [
+    path for path, at in _written(study.folder).items() if before.get(path) != at
+  ]
+  print(f'report of {len(runs)} trials: {", ".join(map(str, wrote)) or "no files"}')
+  if args.report_to:
+    _publish(study, wrote, args)
+  return True
+
+
+def _publish(study: Study, wrote: list[Path], args: argparse.Namespace) -> None:
+  """Copies a report, and says in its table.md what made it."""
+  folder = Path(args.report_to) / study.folder.name
+  folder.mkdir(parents=True, exist_ok=True)
+  for path in wrote:
+    shutil.copyfile(path, folder / path.name)
+  states = [trial.state for trial in study.trials if trial.finished]
+  words = ['python', '-m', 'launch.sweep', study.experiment, '--workdir', args.workdir]
+  command = shlex.join([*words, '--report-to', args.report_to])
+  devices = ' or '.join(sorted({state['device'] for state in states}))
+  with open(folder / 'table.md', 'a', encoding='utf-8') as file:
+    file.write(
+      f'\nMade by `{command}`: {len(states)} trials on {devices} each, '
+      f'{max(state["date"] for state in states)}, '
+      f'{math.fsum(state["seconds"] for state in states) / 60:.1f} minutes in all.\n'
+    )
+
+
+def _written(folder: Path) -> dict[Path, int]:
+  """The files of a report, and when each was written."""
+  return {
+    path: path.stat().st_mtime_ns
+    for path in sorted(folder.iterdir())
+    if path.suffix in _KEPT
+  }
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    prog='python -m launch.sweep', description='Runs all trials of experiments.'
+  )
+  parser.add_argument(
+    'experiments', metavar='EXPERIMENT', nargs='+', help='a file, maybe with :arguments'
+  )
+  parser.add_argument(
+    '--workdir', required=True, help='each trial trains in EXPERIMENT/TRIAL below it'
+  )
+  parser.add_argument(
+    '--on', choices=RUNNERS, default='local', help='where the trials run'
+  )
+  parser.add_argument(
+    '--workers',
+    type=_positive,
+    help='trials at a time; by default one a core, so name a number where there is a GPU',
+  )
+  parser.add_argument(
+    '--force',
+    action='store_true',
+    help='go on from the checkpoints of trials that another experiment made',
+  )
+  parser.add_argument(
+    '--report-to', metavar='FOLDER', help='copy what the reports write to here'
+  )
+  parser.add_argument(
+    '--report-only', action='store_true', help='run no trial; report on the finished'
+  )
+  return parser
+
+
+def _positive(text: str) -> int:
+  if not text.isdecimal() or not int(text):
+    raise argparse.ArgumentTypeError(f'{text} is no number of workers; give 1 or more')
+  return int(text)
+
+
+if __name__ == '__main__':
+  sys.exit(main())

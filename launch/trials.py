@@ -1,0 +1,231 @@
+"""Trials: what a sweep asks for, where each one lies, and how it went."""
+
+from collections.abc import Mapping
+import dataclasses
+import datetime
+import hashlib
+import importlib.util
+import json
+import os
+from pathlib import Path
+import re
+import time
+import traceback
+from types import ModuleType
+from typing import Any
+
+from seqlab.experiment import load_experiment
+from seqlab.report.runs import short_names
+from seqlab.train.folder import open_folder
+
+_LONGEST = 100  # letters of a trial's name; file systems take 255 bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+  """One training that a sweep asks for.
+
+  Attributes:
+    experiment: its file, and what may follow the colon.
+    name: of its folder, made of the overrides.
+    folder: of its run.
+    overrides: dotted key of the experiment -> value; and 'arg', which its
+      `get_config` got, where a sweep varies more than values.
+    config: the resolved experiment with them.
+  """
+
+  experiment: str
+  name: str
+  folder: Path
+  overrides: dict[str, Any]
+  config: dict[str, Any]
+
+  @property
+  def state(self) -> dict[str, Any]:
+    """What `trial.json` says; empty before the first try."""
+    try:
+      return json.loads((self.folder / 'trial.json').read_text('utf-8'))
+    except FileNotFoundError:
+      return {}
+
+  @property
+  def finished(self) -> bool:
+    """Whether it ended well."""
+    return self.state.get('status') == 'finished'
+
+
+def plan(experiment: str, workdir: Path) -> list[Trial]:
+  """All trials of an experiment's `sweep(add)`, in its order; starts nothing.
+
+  Args:
+    experiment: a file, and maybe :arguments for its `get_config`.
+    workdir: folder for the studies; a trial lies in <experiment>/<trial> below it.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it has no `sweep`, or an override does not fit the experiment, or two
+      trials are the same.
+  """
+  load_experiment(experiment)  # says what is wrong with it without any overrides
+  sweep = getattr(load_module(experiment), 'sweep', None)
+  if sweep is None:
+    raise ValueError(
+      f'{experiment} has no function sweep(add) to list its trials; train it once with '
+      f'`seqlab train`'
+    )
+  listed: list[dict[str, Any]] = []
+  sweep(lambda **overrides: listed.append(overrides))
+  if not listed:
+    raise ValueError(f'the sweep of {experiment} adds no trial')
+  # A number of NumPy's is a number.
+  listed = [
+    {k: getattr(v, 'item', lambda v=v: v)() for k, v in x.items()} for x in listed
+  ]
+  trials = []
+  for overrides, name in zip(listed, _names(listed), strict=True):
+    folder = workdir / experiment_name(experiment) / name
+    own = with_argument(experiment, overrides.get('arg'))
+    config = _configure(own, name, overrides)
+    trials.append(Trial(own, name, folder, overrides, config))
+  return trials
+
+
+def with_argument(experiment: str, argument: str | None) -> str:
+  """'file.py:smoke' and 'model=rnn' -> 'file.py:smoke,model=rnn'."""
+  if argument is None:
+    return experiment
+  return f'{experiment}{"," if ":" in experiment else ":"}{argument}'
+
+
+def load_module(experiment: str) -> ModuleType:
+  """The experiment's file as a module, for its `sweep` and its `report`."""
+  path = Path(experiment.partition(':')[0])
+  spec = importlib.util.spec_from_file_location(f'experiment_{path.stem}', path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def experiment_name(experiment: str) -> str:
+  """'experiments/multi30k/transformer.py:smoke' -> 'multi30k-transformer-smoke'."""
+  path, _, argument = experiment.partition(':')
+  parts = Path(path).absolute().with_suffix('').parts
+  below = parts[-1:]
+  if 'experiments' in parts[:-1]:
+    below = parts[len(parts) - parts[::-1].index('experiments') :]
+  return _safe('-'.join([*below, *([argument] if argument else [])]))
+
+
+def unfinished(trials: list[Trial], *, force: bool = False) -> list[Trial]:
+  """The trials that have still to be run, in their order.
+
+  Raises:
+    ValueError: a trial's folder was made by a different experiment, unless `force`
+      says to run such trials too.
+  """
+  left = []
+  for trial in trials:
+    changed = None
+    if (trial.folder / 'config.json').is_file():
+      try:
+        open_folder(trial.folder, trial.config)
+      except ValueError as error:
+        changed = error
+    if changed and not force:
+      raise ValueError(
+        f'the experiment changed since trial {trial.name}: {changed} from its '
+        f'checkpoint; to train it anew, delete the folder'
+      )
+    if changed or not trial.finished:
+      left.append(trial)
+  return left
+
+
+def run_trial(
+  experiment: str, overrides: Mapping[str, Any], folder: Path, *, force: bool = False
+) -> dict[str, Any]:
+  """Trains one trial in this process, going on from its checkpoint if it has one.
+
+  Returns:
+    Its state, which `trial.json` in its folder has too; an error is a state as well,
+    and its traceback goes to stderr.
+  """
+  import jax
+
+  from seqlab.train.loop import train
+
+  folder.mkdir(parents=True, exist_ok=True)
+  earlier = Trial(experiment, '', folder, {}, {}).state
+  state = dict(overrides=overrides, status='running', reason=None)
+  state['seconds'] = earlier.get('seconds', 0.0)  # of this and all earlier tries
+  state['date'] = datetime.date.today().isoformat()
+  state['device'] = _device(jax.devices())
+  write_state(folder, state)
+  started = time.monotonic()
+  try:
+    train(load_experiment(experiment, _options(overrides)), folder, force=force)
+    state['status'] = 'finished'
+  except Exception as error:  # whatever it is, the other trials go on
+    traceback.print_exc()
+    state['status'], state['reason'] = 'failed', f'{type(error).__name__}: {error}'
+  state['seconds'] += time.monotonic() - started
+  write_state(folder, state)
+  return state
+
+
+def write_state(folder: Path, state: Mapping[str, Any]) -> None:
+  """Writes `trial.json`, whole or not at all."""
+  temporary = folder / f'.trial.json.{os.getpid()}'
+  temporary.write_text(json.dumps(state, indent=2, ensure_ascii=False), 'utf-8')
+  temporary.replace(folder / 'trial.json')
+
+
+def _configure(experiment: str, name: str, overrides: dict[str, Any]) -> dict[str, Any]:
+  try:
+    json.dumps(overrides)
+    return load_experiment(experiment, _options(overrides))
+  except (TypeError, ValueError) as error:
+    raise ValueError(f'trial {name} of {experiment}: {error}') from None
+
+
+def _options(overrides: Mapping[str, Any]) -> list[str]:
+  """The overrides as a command line has them, so that the same checks hold."""
+  return [f'--config.{k}={v!r}' for k, v in overrides.items() if k != 'arg']
+
+
+def _names(listed: list[dict[str, Any]]) -> list[str]:
+  """A name for each trial, such as 'cell=gru,seed=1'; all are different.
+
+  Raises:
+    ValueError: two trials are the same.
+  """
+  short = short_names(dict.fromkeys(key for overrides in listed for key in overrides))
+  # Runs that differ only in their seed stand together in a listing of the folder.
+  short = dict(sorted(short.items(), key=lambda item: item[0] == 'seed'))
+  names: dict[str, dict[str, Any]] = {}
+  for overrides in listed:
+    if overrides in names.values():
+      raise ValueError(
+        f'the sweep adds the same trial twice: {overrides or "one without overrides"}'
+      )
+    parts = (f'{short[key]}={overrides[key]}' for key in short if key in overrides)
+    name = _safe(','.join(parts)) or 'base'
+    # Some file systems take capitals for small letters.
+    if len(name) > _LONGEST or name.lower() in map(str.lower, names):
+      digest = hashlib.sha256(json.dumps(overrides, default=str).encode()).hexdigest()
+      name = f'{name[:_LONGEST]}-{digest[:8]}'
+    names[name] = overrides
+  return list(names)
+
+
+def _safe(text: str) -> str:
+  """`text` with nothing in it that a file system or a shell takes for its own."""
+  return re.sub(r'[^\w.,=+-]+', '_', text).strip('_')
+
+
+def _device(devices: list[Any]) -> str:
+  if devices[0].platform != 'cpu':
+    return f'{len(devices)} x {devices[0].device_kind}'
+  pinned = hasattr(os, 'sched_getaffinity')
+  cores = len(os.sched_getaffinity(0)) if pinned else os.cpu_count()
+  return f'{cores} CPU core{"s" * (cores > 1)}'

@@ -1,0 +1,1 @@
+"""Finished runs -> tables and figures; knows of a run only what is in its folder."""

@@ -1,0 +1,293 @@
+"""Figures in one style, as PNG and SVG.
+
+Colours are those of Okabe and Ito, which people with any kind of colour blindness
+can tell apart: "Color Universal Design", 2008, https://jfly.uni-koeln.de/color/
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+import numpy as np
+
+from seqlab.report.tables import mean_and_deviation
+
+COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
+MARKERS, DASHES = 'os^Dv', ('-', '--', ':')
+STYLE = {
+  'figure.dpi': 100,
+  'savefig.dpi': 150,
+  'figure.constrained_layout.use': True,
+  'font.family': 'DejaVu Sans',  # comes with matplotlib, and has Cyrillic
+  'font.size': 11,
+  'axes.titlesize': 12,
+  'axes.axisbelow': True,
+  'axes.edgecolor': '#555555',
+  'axes.grid': True,
+  'axes.spines.top': False,
+  'axes.spines.right': False,
+  'grid.color': '#e3e3e3',
+  'grid.linewidth': 0.8,
+  'legend.frameon': False,
+  'lines.linewidth': 1.8,
+  'lines.markersize': 5,
+  # The same figure gives the same bytes.
+  'svg.hashsalt': 'seqlab',
+}
+
+Curve = tuple[Sequence[float], Sequence[float]]  # x and y
+Labels = Sequence[str]
+
+
+def lines(
+  path: str | Path,
+  series: Mapping[str, Sequence[Curve]],
+  xlabel: str,
+  ylabel: str,
+  *,
+  title: str = '',
+  spread: str = 'band',
+  xlog: bool = False,
+  ylog: bool = False,
+  ylim: tuple[float | None, float | None] | None = None,
+  reference: Mapping[str, float] | None = None,
+) -> list[Path]:
+  """Draws means over seeds as lines, with one standard deviation about them.
+
+  Args:
+    path: of the figure; '.png' and '.svg' are put after it.
+    series: label -> (x, y) of each seed. A mean is drawn where all seeds have an x.
+    xlabel: what x is, with its unit.
+    ylabel: what y is, with its unit.
+    title: above the figure.
+    spread: 'band' for a shaded band, 'bars' for error bars.
+    xlog: whether x is logarithmic; `ylog`: whether y is.
+    ylim: lowest and highest y.
+    reference: label -> y of dashed lines across, such as a paper's number.
+
+  Returns:
+    The two files.
+
+  Raises:
+    ValueError: the seeds of a series have no x in common.
+  """
+  if spread not in ('band', 'bars'):
+    raise ValueError(f"spread is {spread!r}; it may be 'band' or 'bars'")
+  with _figure(path, title=title, xlabel=xlabel, ylabel=ylabel) as (axes, files):
+    for i, (label, curves) in enumerate(series.items()):
+      x, mean, deviation = _mean_curve(label, curves)
+      style = dict(color=COLOURS[i % len(COLOURS)], label=label)
+      style['linestyle'] = DASHES[i // len(COLOURS) % len(DASHES)]
+      style['marker'] = MARKERS[i % len(MARKERS)] if len(x) <= 20 else ''
+      if len(curves) > 1 and spread == 'bars':
+        axes.errorbar(x, mean, deviation, capsize=3, elinewidth=1.2, **style)
+        continue
+      axes.plot(x, mean, **style)
+      if len(curves) > 1:
+        band = mean - deviation, mean + deviation
+        axes.fill_between(x, *band, color=style['color'], alpha=0.18, linewidth=0)
+    if xlog:
+      _log_ticks(axes, sorted({x for line in axes.lines for x in line.get_xdata()}))
+    if ylog:
+      axes.set_yscale('log')
+    if ylim:
+      axes.set_ylim(*ylim)
+    _references(axes, reference)
+    entries = len(series) + len(reference or ())
+    _legend(axes, entries, beside=entries > 5)
+  return files
+
+
+def bars(
+  path: str | Path,
+  series: Mapping[str, Mapping[str, Sequence[float]]],
+  ylabel: str,
+  *,
+  xlabel: str = '',
+  title: str = '',
+  ylim: tuple[float | None, float | None] | None = None,
+  reference: Mapping[str, float] | None = None,
+  digits: int | None = None,
+) -> list[Path]:
+  """Draws means over seeds as bars, with one standard deviation as error bars.
+
+  Args:
+    path: of the figure; '.png' and '.svg' are put after it.
+    series: label -> category -> value of each seed. Categories stand along x, and
+      in each a bar for every series; a single series needs no legend.
+    ylabel: what the values are, with their unit.
+    xlabel: what the categories are.
+    title: above the figure.
+    ylim: lowest and highest y.
+    reference: label -> y of dashed lines across, such as a paper's number.
+    digits: after the point, to write the means above the bars; None for none.
+
+  Returns:
+    The two files.
+  """
+  names = list(dict.fromkeys(name for values in series.values() for name in values))
+  width = 0.8 / len(series) if len(series) > 1 else 0.6
+  size = max(6.4, 0.45 * len(names) * max(len(series), 1) ** 0.8), 4.2
+  with _figure(path, title=title, xlabel=xlabel, ylabel=ylabel, size=size) as (
+    axes,
+    files,
+  ):
+    for i, (label, values) in enumerate(series.items()):
+      at = [names.index(name) + (i - (len(series) - 1) / 2) * width for name in values]
+      moments = [mean_and_deviation(x) for x in values.values()]
+      means, deviations = zip(*moments, strict=True)
+      several = any(len(x) > 1 for x in values.values())
+      drawn = axes.bar(
+        at,
+        means,
+        width * 0.92,
+        yerr=deviations if several else None,
+        color=COLOURS[i % len(COLOURS)],
+        label=label,
+        error_kw=dict(capsize=3, elinewidth=1.2, ecolor='#333333'),
+      )
+      if digits is not None:
+        axes.bar_label(drawn, fmt=f'%.{digits}f', padding=2, fontsize=9)
+    axes.grid(False, axis='x')
+    _ticks(axes, names, room=size[0] * 9)
+    if ylim:
+      axes.set_ylim(*ylim)
+    _references(axes, reference)
+    # Bars fill the axes, so there is no room for it in them.
+    entries = (len(series) if len(series) > 1 else 0) + len(reference or ())
+    _legend(axes, entries, beside=True)
+  return files
+
+
+def heatmap(
+  path: str | Path,
+  matrix: Sequence[Sequence[float]],
+  xlabels: Labels,
+  ylabels: Labels,
+  *,
+  label: str,
+  xlabel: str = '',
+  ylabel: str = '',
+  title: str = '',
+  digits: int | None = None,
+  limits: tuple[float | None, float | None] = (None, None),
+  colours: str = 'viridis',
+) -> list[Path]:
+  """Draws a matrix in colours, such as attention: a target word a row.
+
+  Args:
+    path: of the figure; '.png' and '.svg' are put after it.
+    matrix: [rows, columns] numbers; NaN is left white.
+    xlabels: of the columns.
+    ylabels: of the rows.
+    label: what the numbers are, with their unit; stands at the colour bar.
+    xlabel: what the columns are.
+    ylabel: what the rows are.
+    title: above the figure.
+    digits: after the point, to write each number into its cell; None for none.
+    limits: the numbers at the ends of the colours.
+    colours: a colour map of matplotlib.
+
+  Returns:
+    The two files.
+
+  Raises:
+    ValueError: there are not as many labels as rows and columns.
+  """
+  matrix = np.asarray(matrix, float)
+  if matrix.shape != (len(ylabels), len(xlabels)):
+    raise ValueError(
+      f'the matrix is {matrix.shape}; there are {len(ylabels)} labels for rows and '
+      f'{len(xlabels)} for columns'
+    )
+  rows, columns = matrix.shape
+  cell = 0.42 if digits is None else 0.6
+  size = max(3.0 + cell * columns, 4.0), max(1.8 + 0.42 * rows, 2.8)
+  with _figure(path, title=title, xlabel=xlabel, ylabel=ylabel, size=size) as (
+    axes,
+    files,
+  ):
+    low, high = limits
+    image = axes.imshow(matrix, cmap=colours, vmin=low, vmax=high, aspect='auto')
+    axes.figure.colorbar(image, ax=axes, label=label).outline.set_visible(False)
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    _ticks(axes, xlabels, room=columns * cell * 11)
+    axes.set_yticks(range(rows), ylabels)
+    if digits is not None:
+      for (i, j), value in np.ndenumerate(matrix):
+        red, green, blue, _ = image.cmap(image.norm(value))
+        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+        axes.text(
+          *(j, i, f'{value:.{digits}f}' if np.isfinite(value) else ''),
+          **dict(ha='center', va='center', fontsize=9),
+          color='white' if dark else 'black',
+        )
+  return files
+
+
+@contextlib.contextmanager
+def _figure(
+  path: str | Path,
+  *,
+  title: str,
+  xlabel: str,
+  ylabel: str,
+  size: tuple[float, float] = (6.4, 4.2),
+) -> Iterator[tuple[Axes, list[Path]]]:
+  """Axes to draw on, and the files that they will be written to in the end."""
+  path = Path(path)
+  stem = path.stem if path.suffix in ('.png', '.svg') else path.name
+  path.parent.mkdir(parents=True, exist_ok=True)
+  files = [path.with_name(f'{stem}.png'), path.with_name(f'{stem}.svg')]
+  # No pyplot: it would keep every figure, and choose a backend for the whole process.
+  with matplotlib.rc_context(STYLE):
+    axes = Figure(figsize=size).add_subplot()
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    yield axes, files
+    for file, metadata in zip(files, ({'Software': None}, {'Date': None}), strict=True):
+      axes.figure.savefig(file, metadata=metadata)
+
+
+def _mean_curve(
+  label: str, curves: Sequence[Curve]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """x [n], and mean and standard deviation [n] over the seeds that all have it."""
+  tables = [dict(zip(x, y, strict=True)) for x, y in curves]
+  x = [at for at in tables[0] if all(at in table for table in tables)] if tables else []
+  if not x:
+    raise ValueError(f'the {len(curves)} curves of {label!r} have no x in common')
+  y = [mean_and_deviation([table[at] for table in tables]) for at in x]
+  return np.array(x), *np.array(y).T
+
+
+def _references(axes: Axes, reference: Mapping[str, float] | None) -> None:
+  for i, (label, y) in enumerate((reference or {}).items()):
+    style = DASHES[1:][i % 2]
+    axes.axhline(y, color='#555555', linewidth=1.2, linestyle=style, label=label)
+
+
+def _legend(axes: Axes, entries: int, *, beside: bool) -> None:
+  if entries and beside:
+    axes.legend(loc='center left', bbox_to_anchor=(1.0, 0.5))
+  elif entries:
+    axes.legend()
+
+
+def _log_ticks(axes: Axes, at: Sequence[float]) -> None:
+  """A logarithmic x, which names the points themselves if they are few."""
+  axes.set_xscale('log')
+  if len(at) <= 10:
+    axes.set_xticks(at, [f'{x:g}' for x in at])
+    axes.set_xticks([], minor=True)
+
+
+def _ticks(axes: Axes, labels: Labels, room: float) -> None:
+  """Names along x; slanting if so many letters do not fit side by side."""
+  slanting = len(labels) * (max(map(len, labels), default=0) + 1) > room
+  how = dict(rotation=40, ha='right', rotation_mode='anchor') if slanting else {}
+  axes.set_xticks(range(len(labels)), labels, **how)

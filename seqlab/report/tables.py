@@ -1,0 +1,256 @@
+"""Tables of mean ± standard deviation, in Markdown, CSV and LaTeX."""
+
+from collections.abc import Iterable, Sequence
+import csv
+import dataclasses
+import io
+import math
+from pathlib import Path
+import re
+import statistics
+from typing import Any
+
+from seqlab.report.runs import Run, differing, group, read_runs, short_names
+
+Cell = str | float | Sequence[float]  # text, a number, or a number for each seed
+FORMATS = ('markdown', 'csv', 'latex')
+
+# Words in a metric's name that say that less is better.
+_LESS = re.compile(
+  r'(^|[/_])(loss|nll|perplexity|error|wer|cer|ter|gap|seconds|minutes)($|[/_])'
+)
+_SPECIAL = {'\\': r'\textbackslash{}', '~': r'\textasciitilde{}'}
+_SPECIAL |= {'^': r'\textasciicircum{}'} | {c: f'\\{c}' for c in '&%$#_{}'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+  """One column.
+
+  Attributes:
+    title: what stands above it.
+    best: 'max' or 'min' to print the best mean in bold; None for no bold.
+    digits: after the point; by default as many as make four figures of the largest.
+  """
+
+  title: str
+  best: str | None = None
+  digits: int | None = None
+
+
+def table(
+  rows: Sequence[Sequence[Cell]],
+  columns: Sequence[Column | str],
+  *,
+  format: str = 'markdown',
+) -> str:
+  """A table; cells with a number for each seed become mean ± standard deviation.
+
+  The standard deviation is that of a sample (n - 1). A last column n says over how
+  many seeds a row goes, if any of its cells has several numbers. CSV has mean and
+  deviation in columns of their own, unrounded, and no bold.
+
+  Args:
+    rows: a cell for each column; an empty sequence is a number that is not there.
+    columns: titles, or `Column`s to say more.
+    format: 'markdown', 'csv' or 'latex' (with the rules of booktabs).
+
+  Raises:
+    ValueError: the format is unknown, or a row has too many or too few cells.
+  """
+  if format not in FORMATS:
+    raise ValueError(f'format is {format!r}; it may be {", ".join(FORMATS)}')
+  columns = [Column(c) if isinstance(c, str) else c for c in columns]
+  for i, row in enumerate(rows):
+    if len(row) != len(columns):
+      raise ValueError(f'row {i} has {len(row)} cells for {len(columns)} columns')
+  if format == 'csv':
+    return _csv(rows, columns)
+  latex = format == 'latex'
+  parts = [
+    _column([row[j] for row in rows], column, latex) for j, column in enumerate(columns)
+  ]
+  if any(_is_sample(cell) for row in rows for cell in row):
+    parts.append((True, ['n', *map(_n, rows)]))
+  right = [numeric for numeric, _ in parts]
+  lines = list(zip(*(texts for _, texts in parts), strict=True))
+  return (_latex if latex else _markdown)(lines, right)
+
+
+def summary(
+  folders: Iterable[str | Path],
+  metrics: Sequence[str] | None = None,
+  *,
+  by: Iterable[str] | None = None,
+  over: str = 'seed',
+  choose: str = 'last',
+  format: str = 'markdown',
+) -> str:
+  """A table of what differs between runs, and what came of it.
+
+  Args:
+    folders: of runs, or of many runs each.
+    metrics: names of metrics; by default those by which the runs keep the best.
+    by: dotted keys that make a row of their own; by default all that differ.
+    over: the key over which means are taken.
+    choose: 'last' value of each metric, or 'best'.
+    format: one of `FORMATS`.
+
+  Raises:
+    FileNotFoundError: a folder has no finished run.
+    ValueError: an option or a metric is unknown, or the runs of a row are no
+      repetitions of each other.
+  """
+  if choose not in ('last', 'best'):
+    raise ValueError(f"choose is {choose!r}; it may be 'last' or 'best'")
+  runs = [run for folder in folders for run in read_runs(folder)]
+  kept = {run.config.get('keep_best'): run.config.get('best_is', 'max') for run in runs}
+  metrics = list(metrics or filter(None, kept)) or ['loss']
+  modes = {name: kept.get(name) or direction(name) for name in metrics}
+  for name in metrics:
+    if not any(run.has(name) for run in runs):
+      runs[0].series(name)  # says what there is
+  by = differing(runs, over) if by is None else list(by)
+  names = short_names(by)
+  columns = [*(names[key] for key in by), *(Column(m, modes[m]) for m in metrics)]
+  rows = [
+    [*map(_text, values), *(_sample(members, m, modes[m], choose) for m in metrics)]
+    for values, members in group(runs, by, over).items()
+  ]
+  return table(rows, columns, format=format)
+
+
+def direction(metric: str) -> str:
+  """'min' for a loss, an error or a time, 'max' for all else."""
+  return 'min' if _LESS.search(metric) else 'max'
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+  """Mean and standard deviation of a sample (n - 1), which is 0 for a single value."""
+  mean = statistics.fmean(values)
+  if len(values) == 1 or not math.isfinite(mean):
+    return mean, mean - mean  # NaN if the mean is no number
+  return mean, statistics.stdev(values)
+
+
+def _sample(runs: Sequence[Run], metric: str, mode: str, choose: str) -> list[float]:
+  runs = [run for run in runs if run.has(metric)]
+  if choose == 'last':
+    return [run.final(metric) for run in runs]
+  return [run.best(metric, mode) for run in runs]
+
+
+def _text(value: Any) -> str:
+  return '-' if value is None else str(value)
+
+
+def _is_sample(cell: Cell) -> bool:
+  return not isinstance(cell, str | float | int)
+
+
+def _n(row: Sequence[Cell]) -> str:
+  """Over how many seeds a row goes: '3', or '2-3' if its cells differ in that."""
+  sizes = sorted({len(cell) for cell in row if _is_sample(cell) and len(cell)})
+  return '-'.join(dict.fromkeys(map(str, (sizes[0], sizes[-1])))) if sizes else '0'
+
+
+def _column(cells: list[Cell], column: Column, latex: bool) -> tuple[bool, list[str]]:
+  """Whether it has numbers, and its title and texts."""
+  escape = _escape_latex if latex else _escape_markdown
+  samples = {
+    i: list(cell) if _is_sample(cell) else [cell]
+    for i, cell in enumerate(cells)
+    if not isinstance(cell, str)
+  }
+  moments = {i: mean_and_deviation(x) for i, x in samples.items() if x}
+  means = {i: m for i, (m, _) in moments.items() if math.isfinite(m)}
+  digits = _digits(means.values()) if column.digits is None else column.digits
+  best = None
+  if means and column.best:
+    # Two means that are printed the same are both the best.
+    best = (max if column.best == 'max' else min)(means.values())
+  texts = [escape(column.title)]
+  for i, cell in enumerate(cells):
+    if i not in moments:
+      texts.append(escape(cell) if isinstance(cell, str) else '-')
+      continue
+    (mean, deviation), several = moments[i], len(samples[i]) > 1
+    text = f'{mean:.{digits}f}'
+    bold = best is not None and text == f'{best:.{digits}f}'
+    if several:
+      text += rf' \pm {deviation:.{digits}f}' if latex else f' ± {deviation:.{digits}f}'
+    if latex:
+      texts.append(rf'$\mathbf{{{text}}}$' if bold else f'${text}$')
+    else:
+      texts.append(f'**{text}**' if bold else text)
+  return bool(samples), texts
+
+
+def _digits(means: Iterable[float]) -> int:
+  largest = max(map(abs, means), default=0.0)
+  return min(max(3 - math.floor(math.log10(largest)), 0), 6) if largest else 0
+
+
+def _escape_markdown(text: str) -> str:
+  return text.replace('|', r'\|')
+
+
+def _escape_latex(text: str) -> str:
+  return ''.join(_SPECIAL.get(c, c) for c in text)
+
+
+def _markdown(lines: list[tuple[str, ...]], right: list[bool]) -> str:
+  widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+
+  def line(cells: Iterable[str]) -> str:
+    padded = (
+      cell.rjust(w) if r else cell.ljust(w)
+      for cell, w, r in zip(cells, widths, right, strict=True)
+    )
+    return f'| {" | ".join(padded)} |\n'
+
+  rule = (
+    '-' * (w - 1) + (':' if r else '-') for w, r in zip(widths, right, strict=True)
+  )
+  return ''.join([line(lines[0]), line(rule), *map(line, lines[1:])])
+
+
+def _latex(lines: list[tuple[str, ...]], right: list[bool]) -> str:
+  head, *body = (' & '.join(cells) + r' \\' for cells in lines)
+  align = ''.join('r' if r else 'l' for r in right)
+  return '\n'.join(
+    [
+      rf'\begin{{tabular}}{{{align}}}',
+      *(r'\toprule', head, r'\midrule', *body, r'\bottomrule'),
+      r'\end{tabular}',
+      '',
+    ]
+  )
+
+
+def _csv(rows: Sequence[Sequence[Cell]], columns: Sequence[Column]) -> str:
+  wide = [any(_is_sample(row[j]) for row in rows) for j in range(len(columns))]
+  with io.StringIO(newline='') as file:
+    writer = csv.writer(file, lineterminator='\n')
+    titles = (
+      [f'{c.title} mean', f'{c.title} sd'] if w else [c.title]
+      for c, w in zip(columns, wide, strict=True)
+    )
+    writer.writerow([*(t for pair in titles for t in pair), *['n'] * any(wide)])
+    for row in rows:
+      cells = (
+        _moments(cell) if w else [cell] for cell, w in zip(row, wide, strict=True)
+      )
+      writer.writerow([*(x for pair in cells for x in pair), *[_n(row)] * any(wide)])
+    return file.getvalue()
+
+
+def _moments(cell: Cell) -> Sequence[float | str]:
+  """Mean and deviation; a deviation that one value cannot have stays empty."""
+  if isinstance(cell, str):
+    return cell, ''
+  values = list(cell) if _is_sample(cell) else [cell]
+  if not values:
+    return '', ''
+  mean, deviation = mean_and_deviation(values)
+  return mean, deviation if len(values) > 1 else ''

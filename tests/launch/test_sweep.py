@@ -1,0 +1,208 @@
+"""`python -m launch.sweep`: trials in workers, what fails, what goes on, reports."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from launch.sweep import main
+from launch.trials import plan
+from seqlab.report.runs import read_run, read_runs
+
+# A report that needs no figures, to be quick.
+TEXT = """
+import ml_collections
+
+
+def get_config(arg=None):
+  return ml_collections.ConfigDict({config!r})
+
+
+def sweep(add):
+  for peak in {peaks}:
+    for seed in range(2):
+      add(seed=seed, **{{'hyper.peak': peak}})
+  {more}
+
+
+def report(runs, folder):
+  (folder / 'table.md').write_text(f'{{len(runs)}} runs\\n')
+  (folder / 'notes.txt').write_text('not for others')
+"""
+# Heads that do not divide the width, and a task that ends its process.
+FAILING = "add(**{'model.heads': 3}), add(task='ends_its_process:Task')"
+SEEDS = ['peak=0.01,seed=0', 'peak=0.01,seed=1', 'peak=0.02,seed=0', 'peak=0.02,seed=1']
+
+
+def _write(path, tiny, more='', peaks=(1e-2, 2e-2), **changes):
+  config = tiny | {'steps': 4, 'keep_best': 'valid/nll', 'best_is': 'min'}
+  # One shape, and an evaluator that is compiled in a moment.
+  config['batching'] = tiny['batching'] | {'shapes': 1}
+  config['evals'] = {'valid': {'type': 'perplexity', 'split': 'valid', 'every': 4}}
+  config |= changes
+  path.write_text(TEXT.format(config=config, peaks=peaks, more=more), 'utf-8')
+  return str(path)
+
+
+@pytest.fixture(scope='module')
+def swept(tiny, tmp_path_factory):
+  """A folder with a sweep in which four of six trials succeed; and what was said."""
+  folder = tmp_path_factory.mktemp('swept')
+  (folder / 'ends_its_process.py').write_text('import os\nos.kill(os.getpid(), 9)\n')
+  experiment = _write(folder / 'mine.py', tiny, FAILING)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('PYTHONPATH', str(folder))
+    patch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+    command = [sys.executable, '-m', 'launch.sweep', experiment, '--workers', '2']
+    done = subprocess.run(
+      [
+        *command,
+        '--workdir',
+        str(folder / 'runs'),
+        '--report-to',
+        str(folder / 'docs'),
+      ],
+      capture_output=True,
+      text=True,
+    )
+  return folder, done
+
+
+def test_all_trials_but_the_failing_ones_finish(swept):
+  folder, done = swept
+  assert done.returncode == 1, done.stderr
+  runs = read_runs(folder / 'runs')
+  assert [run.path.name for run in runs] == SEEDS
+  assert all(run.rows[-1]['step'] == 4 for run in runs)
+  assert runs[3].overrides == {'seed': 1, 'hyper.peak': 2e-2}
+
+
+def test_each_trial_has_a_line_of_progress(swept):
+  lines = [line for line in swept[1].stdout.splitlines() if line.startswith('[')]
+  assert [line.split('] ')[0] for line in lines] == [f'[{i}/6' for i in range(1, 7)]
+  (line,) = (line for line in lines if SEEDS[0] in line)
+  assert ' s, valid/nll ' in line
+
+
+def test_failures_are_listed_with_their_reasons(swept):
+  error = swept[1].stderr
+  assert 'heads=3: ValueError: ' in error
+  assert 'its process was ended by SIGKILL' in error
+  assert 'Traceback' not in error
+
+
+def test_a_trial_keeps_its_state_and_all_that_it_said(swept):
+  folder = swept[0] / 'runs' / 'mine' / SEEDS[0]
+  state = json.loads((folder / 'trial.json').read_text('utf-8'))
+  assert (state['status'], state['reason']) == ('finished', None)
+  assert state['seconds'] > 0
+  assert 'CPU core' in state['device']
+  assert 'first step: loss' in (folder / 'trial.log').read_text('utf-8')
+  failed = folder.with_name('heads=3') / 'trial.log'
+  assert 'Traceback' in failed.read_text('utf-8')
+
+
+def test_a_report_is_kept_with_what_made_it(swept):
+  docs = swept[0] / 'docs' / 'mine'
+  assert [path.name for path in docs.iterdir()] == ['table.md']
+  first, _, last = (docs / 'table.md').read_text('utf-8').splitlines()
+  assert first == '4 runs'
+  assert last.startswith('Made by `python -m launch.sweep ')
+  assert ': 4 trials on ' in last
+  assert last.endswith(' minutes in all.')
+
+
+def test_what_is_finished_is_not_run_again(swept, tiny, capsys):
+  folder = swept[0]
+  log = folder / 'runs' / 'mine' / SEEDS[0] / 'trial.log'
+  before = log.stat().st_mtime_ns
+  experiment = _write(folder / 'mine.py', tiny)
+  assert main([experiment, '--workdir', str(folder / 'runs')]) == 0
+  assert '4 of 4 trials are finished' in capsys.readouterr().out
+  assert log.stat().st_mtime_ns == before
+
+
+def test_a_changed_experiment_is_refused(swept, tiny, capsys):
+  folder = swept[0]
+  experiment = _write(folder / 'mine.py', tiny, steps=5)
+  assert main([experiment, '--workdir', str(folder / 'runs')]) == 1
+  error = capsys.readouterr().err
+  assert f'since trial {SEEDS[0]}' in error
+  assert 'steps: 4 there, 5 now' in error
+
+
+def test_a_report_alone_runs_no_trial(swept, tiny, capsys):
+  folder = swept[0]
+  experiment = _write(folder / 'mine.py', tiny, 'add(seed=7)')
+  command = [experiment, '--workdir', str(folder / 'runs'), '--report-only']
+  assert main(command) == 0
+  assert 'report of 4 trials: ' in capsys.readouterr().out
+  assert not (folder / 'runs' / 'mine' / 'seed=7').exists()
+
+
+def test_a_report_that_fails_is_told(swept, tiny, capsys):
+  folder = swept[0]
+  experiment = _write(folder / 'mine.py', tiny)
+  with open(experiment, 'a', encoding='utf-8') as file:
+    file.write('  raise KeyError(folder)\n')
+  assert main([experiment, '--workdir', str(folder / 'runs')]) == 1
+  assert f'failed: the report of {experiment}' in capsys.readouterr().err
+
+
+def test_an_interrupted_sweep_stops_its_workers_and_goes_on(
+  tiny, tmp_path, monkeypatch
+):
+  monkeypatch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+  options = dict(steps=150, save_every=10, evals={}, keep_best=None)
+  experiment = _write(tmp_path / 'mine.py', tiny, 'add()', (), **options)
+  command = [experiment, '--workdir', str(tmp_path / 'runs')]
+  process = subprocess.Popen(
+    [sys.executable, '-m', 'launch.sweep', *command],
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  (trial,) = plan(experiment, tmp_path / 'runs')
+  checkpoints = trial.folder / 'checkpoints'
+  while not any(path.name.isdigit() for path in checkpoints.glob('*')):
+    assert process.poll() is None, 'it ended before it could be stopped'
+    time.sleep(0.002)
+  workers = psutil.Process(process.pid).children(recursive=True)
+  process.send_signal(signal.SIGTERM)
+  error = process.communicate()[1]
+  assert process.returncode == 130
+  assert 'The same command goes on:\n  python -m launch.sweep' in error
+  assert workers
+  assert not any(worker.is_running() for worker in workers)
+  assert trial.state['status'] == 'running'
+
+  assert main(command) == 0
+  assert 'going on from the checkpoint' in (trial.folder / 'train.log').read_text()
+  assert [row['step'] for row in read_run(trial.folder).rows] == list(range(1, 151))
+
+
+@pytest.mark.parametrize(
+  ('argv', 'message'),
+  [
+    (['--on', 'moon'], "invalid choice: 'moon' (choose from "),
+    (['--workers', '0'], '0 is no number of workers'),
+  ],
+)
+def test_an_option_that_is_not_known_is_refused(argv, message, capsys):
+  with pytest.raises(SystemExit):
+    main(['mine.py', '--workdir', 'runs', *argv])
+  assert message in capsys.readouterr().err
+
+
+def test_an_experiment_named_twice_is_refused(tiny, tmp_path, capsys):
+  experiment = _write(tmp_path / 'mine.py', tiny)
+  assert main([experiment, experiment, '--workdir', str(tmp_path / 'runs')]) == 1
+  assert 'an experiment is named twice' in capsys.readouterr().err
+
+
+def test_a_missing_experiment_is_one_line_on_stderr(capsys):
+  assert main(['nowhere.py', '--workdir', 'runs']) == 1
+  assert capsys.readouterr().err.startswith('sweep: there is no experiment nowhere.py')

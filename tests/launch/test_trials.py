@@ -1,0 +1,183 @@
+"""Planning a sweep: names, what is refused, and what is left to run."""
+
+from pathlib import Path
+import subprocess
+import sys
+
+import pytest
+
+from launch.local import Waiting, _share
+from launch.trials import Trial, experiment_name, plan, unfinished, write_state
+from seqlab.config import with_defaults
+from seqlab.train.folder import open_folder
+
+TEXT = """
+import ml_collections
+import numpy as np
+
+
+def get_config(arg=None):
+  c = ml_collections.ConfigDict()
+  c.seed, c.steps = 0, 5
+  c.task, c.name = 'tasks.translation:Translation', None
+  c.hyper, c.schedule = dict(peak=1e-3), dict(kind='constant', warmup='2 epochs')
+  c.model = dict(width=8, cell='gru', tie=False)
+  c.embedding = dict(width=8)
+  return c
+
+
+def sweep(add):
+"""
+
+
+@pytest.fixture
+def planned(tmp_path):
+  """planned(lines): the trials of an experiment whose sweep has these lines."""
+
+  def make(*lines):
+    file = tmp_path / 'experiments' / 'deep' / 'mine.py'
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(TEXT + ''.join(f'  {line}\n' for line in lines), 'utf-8')
+    return plan(str(file), tmp_path / 'runs')
+
+  return make
+
+
+def test_trials_are_named_by_their_overrides(planned, tmp_path):
+  trials = planned(
+    'for cell in ("gru", "lstm"):',
+    '  for seed in range(2):',
+    '    add(**{"model.cell": cell}, seed=seed)',
+  )
+  assert [trial.name for trial in trials] == [
+    *('cell=gru,seed=0', 'cell=gru,seed=1', 'cell=lstm,seed=0', 'cell=lstm,seed=1')
+  ]
+  assert trials[3].folder == tmp_path / 'runs' / 'deep-mine' / 'cell=lstm,seed=1'
+  assert trials[3].overrides == {'model.cell': 'lstm', 'seed': 1}
+  assert (trials[3].config['model']['cell'], trials[3].config['seed']) == ('lstm', 1)
+
+
+def test_keys_of_the_same_last_part_are_named_whole(planned):
+  (trial,) = planned(
+    'add(**{"model.width": 4, "embedding.width": 16, "model.tie": True})'
+  )
+  assert trial.name == 'model.width=4,embedding.width=16,tie=True'
+
+
+def test_names_are_safe_and_their_own(planned):
+  names = [
+    trial.name
+    for trial in planned(
+      'add()',
+      'add(name="../a b:c")',
+      'add(name="../a b*c")',
+      'add(name="x" * 300)',
+      'add(name="x" * 301)',
+      'add(name="кот")',
+    )
+  ]
+  assert names[:2] == ['base', 'name=.._a_b_c']
+  assert names[2].startswith('name=.._a_b_c-')
+  assert names[5] == 'name=кот'
+  assert len(set(names)) == 6
+  assert max(map(len, names)) < 120
+
+
+def test_values_are_read_as_the_types_that_the_experiment_has(planned):
+  (trial,) = planned(
+    'add(name="5", steps="3 epochs", seed=np.int64(2), '
+    '**{"hyper.peak": np.float64(0.5), "schedule.warmup": 3})'
+  )
+  config = trial.config
+  assert (config['name'], config['steps'], config['seed']) == ('5', '3 epochs', 2)
+  assert (config['hyper']['peak'], config['schedule']['warmup']) == (0.5, 3)
+  assert type(trial.overrides['hyper.peak']) is float
+
+
+@pytest.mark.parametrize(
+  ('line', 'message'),
+  [
+    ('add(**{"hyper.paek": 1.0})', "no key 'hyper.paek'; did you mean 'peak'"),
+    ('add(**{"model.width": 2.5})', r'trial width=2\.5 of .*should be a int'),
+    ('add(name={1})', 'trial name=_1 of .*not JSON serializable'),
+    ('add(seed=1), add(seed=1)', r"adds the same trial twice: \{'seed': 1\}"),
+    ('pass', 'adds no trial'),
+  ],
+)
+def test_a_sweep_that_does_not_fit_is_refused(planned, line, message):
+  with pytest.raises(ValueError, match=message):
+    planned(line)
+
+
+def test_an_experiment_without_a_sweep_is_refused(tmp_path):
+  file = tmp_path / 'mine.py'
+  file.write_text(TEXT.partition('\n\ndef sweep')[0], 'utf-8')
+  with pytest.raises(ValueError, match=r'mine\.py has no function sweep\(add\)'):
+    plan(str(file), tmp_path)
+
+
+@pytest.mark.parametrize(
+  ('experiment', 'name'),
+  [
+    ('experiments/multi30k/transformer.py', 'multi30k-transformer'),
+    ('/a/experiments/b/experiments/c.py:smoke,size=a/b', 'c-smoke,size=a_b'),
+    ('elsewhere/mine.py', 'mine'),
+  ],
+)
+def test_an_experiment_is_named_by_its_path(experiment, name):
+  assert experiment_name(experiment) == name
+
+
+def _finish(trial):
+  open_folder(trial.folder, with_defaults(trial.config)).keep_config()
+  write_state(trial.folder, {'status': 'finished', 'overrides': trial.overrides})
+
+
+def test_what_is_finished_is_not_left(planned):
+  trials = planned('add(seed=1), add(seed=2), add(seed=3)')
+  _finish(trials[1])
+  write_state(Path(open_folder(trials[2].folder, {}).path), {'status': 'running'})
+  assert unfinished(trials) == [trials[0], trials[2]]
+
+
+def test_a_changed_experiment_is_refused_unless_forced(planned):
+  trials = planned('add(seed=1), add(seed=2)')
+  for trial in trials:
+    _finish(trial)
+  changed = planned('add(seed=1), add(seed=2)')
+  changed[1].config['steps'] = 6
+  with pytest.raises(ValueError, match=r'since trial seed=2: (.|\n)*steps: 5 there, 6'):
+    unfinished(changed)
+  assert unfinished(changed, force=True) == [changed[1]]
+
+
+def _trials(*overrides):
+  return [Trial('a.py', str(o), Path(), o, {}) for o in overrides]
+
+
+def test_workers_take_groups_that_share_a_program():
+  a = _trials(*({'cell': 'gru', 'seed': i, 'hyper.peak': 0.1 * i} for i in range(3)))
+  b = _trials(*({'cell': 'lstm', 'seed': i} for i in range(2)))
+  waiting = Waiting([*a, *b])
+  assert [waiting.take(who) for who in 'xyyx'] == [a[0], b[0], b[1], a[1]]
+  assert waiting.take('y') == a[2]  # nothing of its own is left: helps with another's
+  assert [waiting.take(who) for who in 'xy'] == [None, None]
+
+
+def test_cores_are_shared_out():
+  cores = [0, 1, 2, 3, 8]
+  assert [_share(cores, i, 2) for i in range(2)] == [[0, 1], [2, 3, 8]]
+  shares = [_share([4, 7], i, 3) for i in range(3)]
+  assert all(share and set(share) <= {4, 7} for share in shares)
+
+
+def test_an_argument_makes_another_experiment(planned):
+  first, second = planned("add(arg='small', seed=1)", "add(arg='large', seed=1)")
+  assert first.experiment.endswith('mine.py:small')
+  assert second.experiment.endswith('mine.py:large')
+  assert (first.name, second.name) == ('arg=small,seed=1', 'arg=large,seed=1')
+
+
+def test_planning_needs_no_jax():
+  code = 'import sys, launch.sweep; sys.exit("jax" in sys.modules)'
+  assert subprocess.run([sys.executable, '-c', code]).returncode == 0

@@ -1,0 +1,94 @@
+import matplotlib
+import numpy as np
+from PIL import Image
+import pytest
+
+from seqlab.report.figures import COLOURS, bars, heatmap, lines
+
+STEPS = [0, 10, 20]
+SERIES = {
+  'ГРУ': [(STEPS, [0.0, 1.0, 2.0]), (STEPS, [0.0, 2.0, 3.0])],
+  'LSTM': [(STEPS, [0.0, 3.0, 4.0])],
+}
+
+
+def _pixels(path):
+  return np.asarray(Image.open(path).convert('RGB')).reshape(-1, 3)
+
+
+def _has(path, colour):
+  """Whether some pixel is of that colour."""
+  wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+  return (abs(_pixels(path).astype(int) - wanted).max(1) < 3).any()
+
+
+def test_lines_are_drawn_into_both_files(tmp_path):
+  png, svg = lines(
+    tmp_path / 'new' / 'peak=0.5', SERIES, 'steps', 'BLEU (%)', reference={'paper': 4.5}
+  )
+  assert (png.name, svg.name) == ('peak=0.5.png', 'peak=0.5.svg')
+  assert _has(png, COLOURS[0])
+  assert _has(png, COLOURS[1])
+  assert not _has(png, COLOURS[2])
+
+
+def test_a_figure_has_the_same_bytes_each_time(tmp_path):
+  for name in ('a', 'b'):
+    lines(tmp_path / f'{name}.png', SERIES, 'шаги', 'BLEU (%)', spread='bars')
+  for suffix in ('png', 'svg'):
+    first, second = (tmp_path / f'{name}.{suffix}' for name in 'ab')
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_nothing_of_matplotlib_is_changed_for_others(tmp_path):
+  before = dict(matplotlib.rcParams)
+  bars(tmp_path / 'a', {'x': {'a': [1.0]}}, 'y')
+  assert dict(matplotlib.rcParams) == before
+
+
+def test_a_mean_is_drawn_where_all_seeds_have_a_value(tmp_path):
+  short = [([0, 10], [1.0, 2.0]), (STEPS, [3.0, 4.0, 900.0])]
+  cut = [(curve[0][:2], curve[1][:2]) for curve in short]
+  lines(tmp_path / 'a', {'x': short}, 'steps', 'loss')
+  lines(tmp_path / 'b', {'x': cut}, 'steps', 'loss')
+  assert (tmp_path / 'a.svg').read_bytes() == (tmp_path / 'b.svg').read_bytes()
+
+
+def test_seeds_without_a_common_step_are_refused(tmp_path):
+  with pytest.raises(ValueError, match=r"2 curves of 'x' have no x in common"):
+    lines(tmp_path / 'a', {'x': [([1], [1.0]), ([2], [1.0])]}, 'steps', 'loss')
+
+
+def test_a_spread_that_is_not_known_is_refused(tmp_path):
+  with pytest.raises(ValueError, match="spread is 'box'"):
+    lines(tmp_path / 'a', SERIES, 'steps', 'loss', spread='box')
+
+
+def test_few_points_of_a_logarithmic_axis_are_named_themselves(tmp_path):
+  curve = [([2, 4, 32], [1.0, 2.0, 3.0])]
+  plain = lines(tmp_path / 'a', {'x': curve}, 'beam', 'BLEU (%)')[1]
+  log = lines(tmp_path / 'b', {'x': curve}, 'beam', 'BLEU (%)', xlog=True)[1]
+  assert plain.read_text('utf-8').count('id="xtick_') > 3
+  assert log.read_text('utf-8').count('id="xtick_') == 3
+
+
+def test_bars_of_several_series_have_their_colours(tmp_path):
+  values = {'a': [1.0, 2.0], 'b': [2.0, 3.0]}
+  png, _ = bars(tmp_path / 'a', {'train': values, 'test': {'b': [2.0]}}, 'y', digits=1)
+  assert _has(png, COLOURS[0])
+  assert _has(png, COLOURS[1])
+
+
+def test_a_heatmap_spans_its_limits(tmp_path):
+  matrix = [[0.0, 0.5], [0.5, np.nan]]
+  options = dict(label='weight', digits=1)
+  labels = ['кот', 'пёс'], ['cat', 'dog']
+  own, _ = heatmap(tmp_path / 'a', matrix, *labels, **options)
+  wide, _ = heatmap(tmp_path / 'b', matrix, *labels, limits=(-1, 2), **options)
+  yellow = (_pixels(own) == (253, 231, 36)).all(1).sum()
+  assert yellow > 1.5 * (_pixels(wide) == (253, 231, 36)).all(1).sum()
+
+
+def test_a_heatmap_needs_a_label_for_each_row_and_column(tmp_path):
+  with pytest.raises(ValueError, match=r'\(1, 2\); there are 1 labels for rows and 1'):
+    heatmap(tmp_path / 'a', [[1.0, 2.0]], ['x'], ['y'], label='weight')

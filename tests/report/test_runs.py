@@ -1,0 +1,123 @@
+import json
+import math
+
+import numpy as np
+import pytest
+
+from seqlab.report.runs import differing, group, read_run, read_runs, short_names
+
+
+def test_a_run_has_its_config_its_overrides_and_its_metrics(make_run):
+  run = read_run(make_run('a', [1.0, 3.0, 2.0], status='finished', seed=4))
+  assert run.config['seed'] == 4
+  assert run.overrides == {'seed': 4}
+  assert run.series('valid/bleu') == ([10, 20, 30], [1.0, 3.0, 2.0])
+  assert run.final('valid/bleu') == 2.0
+  assert run.best('valid/bleu') == 3.0
+  assert run.best('valid/bleu', 'min') == 1.0
+  assert run.seconds == 7.5
+
+
+def test_null_is_no_number_and_no_best(make_run):
+  run = read_run(make_run('a', [1.0, None]))
+  assert math.isnan(run.final('valid/bleu'))
+  assert run.best('valid/bleu') == 1.0
+
+
+def test_a_last_line_that_was_cut_off_is_left_out(make_run):
+  folder = make_run('a', [1.0, 2.0])
+  metrics = folder / 'metrics.jsonl'
+  metrics.write_text(metrics.read_text('utf-8')[:-5], 'utf-8')
+  assert read_run(folder).final('valid/bleu') == 1.0
+
+
+def test_a_metric_that_is_not_there_is_named(make_run):
+  run = read_run(make_run('a', [1.0]))
+  with pytest.raises(
+    ValueError, match=r"no metric 'valid/blue'; did you mean 'valid/b"
+  ):
+    run.final('valid/blue')
+
+
+def test_runs_are_found_however_deep_and_in_order(make_run, tmp_path):
+  folders = [make_run(name, [1.0]) for name in ('b/c/d', 'b/a', 'a')]
+  assert [run.path for run in read_runs(tmp_path)] == folders[::-1]
+  assert [run.path for run in read_runs(folders[0])] == folders[:1]
+
+
+def test_trials_that_are_not_finished_are_left_out(make_run, tmp_path):
+  for status in ('finished', 'failed', 'running'):
+    make_run(status, [1.0], status=status)
+  assert [run.path.name for run in read_runs(tmp_path)] == ['finished']
+  assert len(read_runs(tmp_path, unfinished=True)) == 3
+
+
+@pytest.mark.parametrize('read', [read_run, read_runs])
+def test_a_folder_without_runs_is_named(tmp_path, read):
+  with pytest.raises(FileNotFoundError, match=r'nowhere.*config\.json'):
+    read(tmp_path / 'nowhere')
+
+
+def test_runs_are_grouped_over_seeds_by_what_differs(make_run, tmp_path):
+  for cell in ('lstm', 'gru'):
+    for seed in (0, 1):
+      make_run(
+        f'{len(cell)}{seed}', [1.0], seed=seed, model={'cell': cell, 'layers': 2}
+      )
+  runs = read_runs(tmp_path)
+  assert differing(runs) == ['model.cell']
+  groups = group(runs)
+  assert {k: [r.config['seed'] for r in v] for k, v in groups.items()} == {
+    ('gru',): [0, 1],
+    ('lstm',): [0, 1],
+  }
+  assert list(group(runs, by=['model.layers', 'model.cell'])) == [
+    (2, 'gru'),
+    (2, 'lstm'),
+  ]
+
+
+def test_a_key_that_some_runs_have_not_counts_as_none(make_run, tmp_path):
+  make_run('a', [1.0], model={'layers': 2})
+  make_run('b', [1.0], model={'layers': 2, 'cells': ['gru', 'lstm']})
+  assert list(group(read_runs(tmp_path))) == [(None,), (('gru', 'lstm'),)]
+
+
+def test_runs_that_are_no_repetitions_are_refused(make_run, tmp_path):
+  make_run('a', [1.0], hyper={'peak': 1.0})
+  make_run('b', [1.0], hyper={'peak': 2.0})
+  with pytest.raises(ValueError, match=r'the same seed, and differ in hyper\.peak'):
+    group(read_runs(tmp_path), by=[])
+
+
+def test_a_key_that_no_run_has_is_named(make_run, tmp_path):
+  make_run('a', [1.0], model={'cell': 'gru'})
+  with pytest.raises(ValueError, match=r"'model.sell'; did you mean 'model.cell'"):
+    group(read_runs(tmp_path), by=['model.sell'])
+
+
+def test_short_names_stay_whole_where_they_would_be_the_same():
+  assert short_names(['seed', 'model.width', 'hyper.peak', 'embedding.width']) == {
+    'seed': 'seed',
+    'model.width': 'model.width',
+    'hyper.peak': 'peak',
+    'embedding.width': 'embedding.width',
+  }
+
+
+def test_arrays_are_those_of_the_last_evaluation(tmp_path):
+  (tmp_path / 'config.json').write_text('{}', 'utf-8')
+  (tmp_path / 'samples').mkdir()
+  for step in (900, 1000):
+    np.savez(tmp_path / 'samples' / f'heads-{step:08d}.npz', look=np.array([step]))
+  assert read_run(tmp_path).arrays('heads')['look'].tolist() == [1000]
+  with pytest.raises(FileNotFoundError, match='no attention'):
+    read_run(tmp_path).arrays('attention')
+
+
+def test_minutes_add_up(tmp_path):
+  (tmp_path / 'config.json').write_text('{}', 'utf-8')
+  rows = ({'step': 1, 'speed/seconds': 30}, {'step': 2, 'speed/seconds': 60})
+  text = ''.join(f'{json.dumps(row)}\n' for row in rows)
+  (tmp_path / 'metrics.jsonl').write_text(text, 'utf-8')
+  assert read_run(tmp_path).minutes == (0.5, 1.5)
