@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from seqlab.layers.alignment import Attention
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.embedding import Embedding
-from seqlab.layers.recurrent import CELLS, Carry, Cell, Encoder
+from seqlab.layers.recurrent import CELLS, Carry, Cell, Encoder, Gates, add, split
 from seqlab.models.interface import Packing, compute_dtype, shift_right
 from seqlab.types import PAD, Array
 
@@ -23,7 +23,7 @@ class Memory:
 
   Attributes:
     start: for each decoder layer, the state from which it starts, leaves [B, D].
-    context: [B, G D], what a fixed context gives to the first cell's gates at
+    context: G of [B, D], what a fixed context gives to the first cell's gates at
       every step; None if it gives nothing.
     keys: [B, H, S, K], of the attention; None without one.
     values: [B, H, S, K].
@@ -31,7 +31,7 @@ class Memory:
   """
 
   start: tuple[Carry, ...]
-  context: Array | None
+  context: Gates | None
   keys: Array | None
   values: Array | None
   mask: Array
@@ -167,7 +167,7 @@ class Recurrent(nn.Module):
     if own is not None:
       hidden = self._sampled(state, words, memory, rate, own)
     else:
-      gates = self._gates(words, rate)  # [T, B, G D]
+      gates = self._gates(words, rate)  # G of [T, B, D]
       hidden = self._forced(state, gates, memory, rate)
     hidden = self.drop(jnp.swapaxes(hidden, 0, 1), rate)  # [B, T, D]
     return hidden, self._table
@@ -185,6 +185,14 @@ class Recurrent(nn.Module):
     """One word of each hypothesis: [N] -> the state one step on, logits [N, V]."""
     state, hidden = self._advance(cache, self._gates(token, None), memory, None)
     return state, _logits(hidden, self._table)
+
+  @staticmethod
+  def weights_of(sown: Mapping) -> dict[str, Array]:
+    """See `models.interface.attention_weights`."""
+    (weights,) = sown['attend']['weights']
+    if weights.ndim == 5:  # [T, B, H, 1, S], a step at a time
+      weights = jnp.moveaxis(weights[:, :, :, 0], 0, 2)
+    return {'cross': weights[None]}  # [1, B, H, T, S]
 
   def _check(self) -> None:
     for name, value, known in (
@@ -244,7 +252,7 @@ class Recurrent(nn.Module):
     if self.attention:
       keys, values = self.attend.project(states)
     elif self._feeds:
-      context = self.decoder_feed(start[-1][0])  # [B, G D]
+      context = self._feed(start[-1][0])
     return Memory(start, context, keys, values, mask)
 
   def _start(self, memory: Memory, rows: int) -> State:
@@ -257,22 +265,26 @@ class Recurrent(nn.Module):
         feed = jnp.zeros_like(cells[0][0])
     return State(cells, feed, coverage, jnp.zeros(rows, jnp.int32))
 
-  def _gates(self, words: Array, rate: Array | None) -> Array:
-    """What words give to the first cell's gates: [...] -> [..., G D]."""
+  def _feed(self, x: Array) -> Gates:
+    """What something besides the word gives to the first cell's gates."""
+    return split(self.decoder_feed(x), self.decoder_cells[0].gates)
+
+  def _gates(self, words: Array, rate: Array | None) -> Gates:
+    """What words give to the first cell's gates: [...] -> G of [..., D]."""
     return self.decoder_cells[0].project(self.drop(self.target_embedding(words), rate))
 
   def _forced(
-    self, state: State, gates: Array, memory: Memory, rate: Array | None
+    self, state: State, gates: Gates, memory: Memory, rate: Array | None
   ) -> Array:
-    """All words are known: [T, B, G D] -> outputs [T, B, D]."""
+    """All words are known: G of [T, B, D] -> outputs [T, B, D]."""
     if self._loops:
 
-      def body(model: 'Recurrent', state: State, gates: Array) -> tuple[State, Array]:
+      def body(model: 'Recurrent', state: State, gates: Gates) -> tuple[State, Array]:
         return model._advance(state, gates, memory, rate)
 
       return _scan(body)(self, state, gates)[1]
     if memory.context is not None:
-      gates += memory.context
+      gates = add(gates, memory.context)
     x = None
     for i, (cell, carry) in enumerate(
       zip(self.decoder_cells, state.cells, strict=True)
@@ -315,17 +327,18 @@ class Recurrent(nn.Module):
     return _scan(body)(self, (state, words[0]), words)[1]
 
   def _advance(
-    self, state: State, gates: Array, memory: Memory, rate: Array | None
+    self, state: State, gates: Gates, memory: Memory, rate: Array | None
   ) -> tuple[State, Array]:
-    """One step of every row: the state and [N, G D] -> the next, outputs [N, D]."""
-    N, weights, context = len(gates), None, None
+    """One step of every row: the state and G of [N, D] -> the next, outputs [N, D]."""
+    weights = context = None
     if memory.context is not None:
-      gates += jnp.repeat(memory.context, N // len(memory.context), axis=0)
+      repeat = len(gates[0]) // len(memory.mask)
+      gates = add(gates, tuple(jnp.repeat(x, repeat, axis=0) for x in memory.context))
     if self.attention and self.placement == 'before':
       context, weights = self._look(state.cells[-1][0], state, memory)
-      gates += self.decoder_feed(context)
+      gates = add(gates, self._feed(context))
     elif state.feed is not None:
-      gates += self.decoder_feed(state.feed)
+      gates = add(gates, self._feed(state.feed))
 
     x, cells = None, []
     for i, (cell, carry) in enumerate(

@@ -87,7 +87,7 @@ def test_gradients_equal_those_of_a_loop(kind, reverse):
   def looped(m, x, start):
     carry, total, gates = start, 0.0, m.project(x)
     for t in range(L)[:: -1 if reverse else 1]:
-      new = m(carry, gates[t])
+      new = m(carry, tuple(gate[t] for gate in gates))
       there = mask[t][:, None]
       carry = tuple(jnp.where(there, a, b) for a, b in zip(new, carry, strict=True))
       total += (weights[t] * carry[0]).sum()
