@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 
 from seqlab.layers.dropout import Dropout
+from seqlab.layers.positions import rotate
+from seqlab.layers.relative import Relative
 from seqlab.types import PAD, Array
 
-_glorot = nn.initializers.xavier_uniform
-
-
-# Masks are bool and broadcast to [B, H, L, S]; True where attention may go.
+# Masks are bool and broadcast to [B, H, L, S]; True where attention may go. They are
+# combined with &.
 
 
 def padding_mask(memory_ids: Array) -> Array:
@@ -33,6 +33,27 @@ def segment_mask(query_segment: Array, memory_segment: Array) -> Array:
   """[B, L], [B, S] -> [B, 1, L, S]: sentences packed in a row see only their own."""
   same = query_segment[:, :, None] == memory_segment[:, None, :]
   return (same & (memory_segment > 0)[:, None, :])[:, None]
+
+
+def local_mask(query_position: Array, memory_position: Array, window: int) -> Array:
+  """Positions see those at most `window` away: [B, L], [B, S] -> [B, 1, L, S].
+
+  Vaswani et al. 2017, section 4 ("restricted" self-attention). Positions without
+  rows, [L] and [S], give [1, 1, L, S].
+  """
+  distance = query_position[..., :, None] - memory_position[..., None, :]
+  return (jnp.abs(distance) <= window).reshape(-1, 1, *distance.shape[-2:])
+
+
+def prefix_mask(length: int, prefix: Array) -> Array:
+  """Positions see those before them and all of the prefix: [B] -> [B, 1, L, L].
+
+  `prefix` is the number of positions in each row's prefix. Raffel et al. 2020,
+  section 3.2.1, https://arxiv.org/abs/1910.10683; Dong et al., "Unified Language
+  Model Pre-training", 2019, https://arxiv.org/abs/1905.03197.
+  """
+  inside = jnp.arange(length) < prefix[:, None]  # [B, L]
+  return causal_mask(length) | inside[:, None, None, :]
 
 
 @struct.dataclass
@@ -80,27 +101,42 @@ class MultiHeadAttention(nn.Module):
   Vaswani et al., "Attention Is All You Need", 2017, section 3.2,
   https://arxiv.org/abs/1706.03762
 
+  Where the collection 'intermediates' is mutable, the weights [B, H, L, S] are sown
+  in it as 'weights', float32, before dropout. Where the variables hold a collection
+  'ablation' with 'keep' [H], each head's output is multiplied by its entry: 0 takes
+  the head away (Michel, Levy and Neubig, "Are Sixteen Heads Really Better than
+  One?", 2019, https://arxiv.org/abs/1905.10650).
+
   Attributes:
     width: model width D.
     heads: number of heads H; must divide D.
+    clip: distance up to which there are vectors of relative positions, which are
+      added to keys and values (Shaw, Uszkoreit and Vaswani, "Self-Attention with
+      Relative Position Representations", 2018, https://arxiv.org/abs/1803.02155;
+      heads share them, as in section 3.3); None for none.
+    value_scale: W_V starts at the Glorot scale times this.
+    out_scale: and so does W_O.
     dtype: dtype of the matrix products. Parameters stay float32.
     implementation: 'xla', or 'cudnn' for flash attention on GPU (bf16 only).
   """
 
   width: int
   heads: int
+  clip: int | None = None
+  value_scale: float = 1.0
+  out_scale: float = 1.0
   dtype: jnp.dtype = jnp.float32
   implementation: str = 'xla'
 
   def setup(self) -> None:
-    """Makes W_Q, W_K, W_V and W_O."""
+    """Makes W_Q, W_K, W_V and W_O, and the vectors of relative positions."""
     D, H = self.width, self.heads
     if D % H:
       raise ValueError(f'{H} heads do not divide a width of {D}: change model.heads')
 
-    def into_heads() -> nn.Einsum:  # [B, L, D] -> [B, L, H, K]
+    def into_heads(scale: float = 1.0) -> nn.Einsum:  # [B, L, D] -> [B, L, H, K]
       init = nn.with_logical_partitioning(
-        _glorot(in_axis=0, out_axis=(1, 2)), ('embed', 'heads', 'head_dim')
+        glorot(scale, in_axis=0, out_axis=(1, 2)), ('embed', 'heads', 'head_dim')
       )
       return nn.Einsum(
         (D, H, D // H),
@@ -110,9 +146,10 @@ class MultiHeadAttention(nn.Module):
         dtype=self.dtype,
       )
 
-    self.query, self.key, self.value = into_heads(), into_heads(), into_heads()
+    self.query, self.key = into_heads(), into_heads()
+    self.value = into_heads(self.value_scale)
     init = nn.with_logical_partitioning(
-      _glorot(in_axis=(0, 1), out_axis=2), ('heads', 'head_dim', 'embed')
+      glorot(self.out_scale, in_axis=(0, 1), out_axis=2), ('heads', 'head_dim', 'embed')
     )
     self.out = nn.Einsum(
       (H, D // H, D),
@@ -121,11 +158,21 @@ class MultiHeadAttention(nn.Module):
       kernel_init=init,
       dtype=self.dtype,
     )
+    if self.clip is not None:
+      init = nn.with_logical_partitioning(glorot(), (None, 'head_dim'))
+      shape = (2 * self.clip + 1, D // H)
+      self.relative_key = self.param('relative_key', init, shape)
+      self.relative_value = self.param('relative_value', init, shape)
     self.drop = Dropout()
 
-  def project(self, memory: Array) -> tuple[Array, Array]:
-    """Keys and values of `memory`: [B, S, D] -> two of [B, S, H, K]."""
-    return self.key(memory), self.value(memory)
+  def project(
+    self, memory: Array, relative: Relative | None = None
+  ) -> tuple[Array, Array]:
+    """Keys and values of `memory`: [B, S, D] -> two of [B, S, H, K].
+
+    Rotary positions of self-attention turn the keys here, before they are cached.
+    """
+    return self._turn(self.key(memory), relative), self.value(memory)
 
   def __call__(
     self,
@@ -135,19 +182,81 @@ class MultiHeadAttention(nn.Module):
     *,
     mask: Array | None = None,  # [B|1, H|1, L|1, S] bool, True where allowed
     dropout: Array | None = None,  # [] rate on the attention weights
+    relative: Relative | None = None,  # positions, in self-attention
   ) -> Array:  # [B, L, D]
     """Attends from `x` to the memory whose keys and values `project` made."""
-    query = self.query(x)  # [B, L, H, K]
-    if dropout is None:
-      y = jax.nn.dot_product_attention(
-        query, key, value, mask=mask, implementation=self.implementation
-      )
-    else:  # the fused function has no place for dropout
-      scores = query.shape[-1] ** -0.5 * jnp.einsum(
-        'blhk,bshk->bhls', query, key, preferred_element_type=jnp.float32
-      )
-      if mask is not None:
-        scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
-      weights = self.drop(jax.nn.softmax(scores).astype(self.dtype), dropout)
-      y = jnp.einsum('bhls,bshk->blhk', weights, value)
+    query = self._turn(self.query(x), relative)  # [B, L, H, K]
+    # The fused function gives no weights, nor has it a place for what changes them.
+    sown = self.is_mutable_collection('intermediates')
+    fused = dropout is None and self.clip is None and not sown
+    attend = self._fused if fused else self._written_out
+    y = attend(query, key, value, mask, dropout, relative or Relative())
+    if self.has_variable('ablation', 'keep'):
+      keep = self.get_variable('ablation', 'keep')  # [H]
+      y *= keep.astype(y.dtype)[:, None]
     return self.out(y)  # [B, L, D]
+
+  def _turn(self, x: Array, relative: Relative | None) -> Array:
+    if relative is None or relative.rotation is None:
+      return x
+    return rotate(x, relative.rotation)
+
+  def _fused(
+    self,
+    query: Array,
+    key: Array,
+    value: Array,
+    mask: Array | None,
+    dropout: None,
+    relative: Relative,
+  ) -> Array:
+    bias = relative.bias
+    if self.implementation == 'cudnn':  # which wants one dtype, and all positions
+      bias = bias if bias is None else bias.astype(query.dtype)
+      if mask is not None:
+        shape = (*mask.shape[:2], query.shape[1], key.shape[1])
+        mask = jnp.broadcast_to(mask, shape)
+    return jax.nn.dot_product_attention(
+      query, key, value, bias=bias, mask=mask, implementation=self.implementation
+    )
+
+  def _written_out(
+    self,
+    query: Array,
+    key: Array,
+    value: Array,
+    mask: Array | None,
+    dropout: Array | None,
+    relative: Relative,
+  ) -> Array:
+    wide = dict(preferred_element_type=jnp.float32)
+    scores = jnp.einsum('blhk,bshk->bhls', query, key, **wide)
+    if self.clip is not None:
+      # A vector for every pair of positions need not be built: R = 2 * clip + 1.
+      vectors = self.relative_key.astype(self.dtype)  # [R, K]
+      near = jax.nn.one_hot(relative.distance, len(vectors), dtype=self.dtype)
+      by_distance = jnp.einsum('blhk,rk->bhlr', query, vectors)
+      scores += jnp.einsum('bhlr,blsr->bhls', by_distance, near, **wide)
+    scores *= query.shape[-1] ** -0.5
+    if relative.bias is not None:
+      scores += relative.bias
+    if mask is not None:
+      scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
+    weights = jax.nn.softmax(scores)  # [B, H, L, S]
+    if self.is_mutable_collection('intermediates'):
+      self.sow('intermediates', 'weights', weights)
+    weights = self.drop(weights.astype(self.dtype), dropout)
+    y = jnp.einsum('bhls,bshk->blhk', weights, value)
+    if self.clip is not None:
+      by_distance = jnp.einsum('bhls,blsr->bhlr', weights, near)
+      y += jnp.einsum('bhlr,rk->blhk', by_distance, self.relative_value.astype(y.dtype))
+    return y  # [B, L, H, K]
+
+
+def glorot(
+  scale: float = 1.0, in_axis: int | tuple = -2, out_axis: int | tuple = -1
+) -> nn.initializers.Initializer:
+  """Uniform weights as Glorot and Bengio's (2010), times `scale`."""
+  return nn.initializers.variance_scaling(
+    scale**2, 'fan_avg', 'uniform', in_axis, out_axis
+  )

@@ -1,4 +1,4 @@
-"""The layers of a Transformer: feed-forward, encoder layer, decoder layer.
+"""The layers of a Transformer: encoder layer and decoder layer.
 
 Vaswani et al., "Attention Is All You Need", 2017, section 3,
 https://arxiv.org/abs/1706.03762; pre-norm after Xiong et al., "On Layer
@@ -14,68 +14,95 @@ import jax.numpy as jnp
 
 from seqlab.layers.attention import KVCache, MultiHeadAttention
 from seqlab.layers.dropout import Dropout
-from seqlab.layers.normalization import layer_norm
+from seqlab.layers.feed_forward import FeedForward
+from seqlab.layers.relative import Relative
 from seqlab.types import Array
 
 
 @struct.dataclass
-class Rates:
-  """Dropout rates, traced scalars; None where nothing is dropped.
+class Training:
+  """What training adds to a layer; all of it None where nothing is trained.
 
   Attributes:
-    residual: on the output of every sublayer and on the embeddings.
-    attention: on the attention weights.
-    activation: on the hidden units of the feed-forward layers.
+    residual: dropout rate, a traced scalar, on the output of every sublayer and on
+      the embeddings.
+    attention: dropout rate on the attention weights.
+    activation: dropout rate on the hidden units of the feed-forward layers.
+    counts: [B, L] bool, the positions that batch statistics are taken over; None
+      for the running statistics.
   """
 
   residual: Array | None = None
   attention: Array | None = None
   activation: Array | None = None
-
-
-class FeedForward(nn.Module):
-  """max(0, x W₁ + b₁) W₂ + b₂ at each position, from D to F and back."""
-
-  width: int
-  mlp_width: int
-  dtype: jnp.dtype = jnp.float32
-
-  @nn.compact
-  def __call__(self, x: Array, dropout: Array | None = None) -> Array:
-    """[B, L, D] -> [B, L, D]; `dropout` is the rate on the F hidden units."""
-
-    def dense(width: int, axes: tuple[str, str], name: str) -> nn.Dense:
-      kernel = nn.with_logical_partitioning(nn.initializers.xavier_uniform(), axes)
-      bias = nn.with_logical_partitioning(nn.initializers.zeros, axes[1:])
-      return nn.Dense(
-        width, dtype=self.dtype, kernel_init=kernel, bias_init=bias, name=name
-      )
-
-    x = nn.relu(dense(self.mlp_width, ('embed', 'mlp'), 'up')(x))  # [B, L, F]
-    x = Dropout()(x, dropout)
-    return dense(self.width, ('mlp', 'embed'), 'down')(x)  # [B, L, D]
+  counts: Array | None = None
 
 
 class _Layer(nn.Module):
-  """What encoder and decoder layers have in common: residuals and norms."""
+  """What encoder and decoder layers have in common: residuals and norms.
+
+  Attributes:
+    width: D.
+    mlp_width: F.
+    heads: H.
+    make_norm: makes a normalisation layer, called as in `layers.normalization`.
+    norm: where it stands: 'pre', 'post' or 'deep'.
+    activation: of the feed-forward layer.
+    alpha: what the residual is multiplied by before a 'deep' norm.
+    inner_scale: values and feed-forward layers start at the Glorot scale times this.
+    outer_scale: and so do the matrices that write to the residual.
+    clip: see `MultiHeadAttention`; of self-attention.
+    dtype: dtype of the matrix products.
+    implementation: of attention.
+  """
 
   width: int
   mlp_width: int
   heads: int
+  make_norm: Callable[[], nn.Module]
   norm: str = 'pre'
+  activation: str = 'relu'
+  alpha: float = 1.0
+  inner_scale: float = 1.0
+  outer_scale: float = 1.0
+  clip: int | None = None
   dtype: jnp.dtype = jnp.float32
   implementation: str = 'xla'
 
-  def attention(self) -> MultiHeadAttention:
-    return MultiHeadAttention(self.width, self.heads, self.dtype, self.implementation)
+  def attention(self, clip: int | None = None) -> MultiHeadAttention:
+    return MultiHeadAttention(
+      self.width,
+      self.heads,
+      clip,
+      value_scale=self.inner_scale,
+      out_scale=self.outer_scale,
+      dtype=self.dtype,
+      implementation=self.implementation,
+    )
+
+  def mlp(self) -> FeedForward:
+    return FeedForward(
+      self.width,
+      self.mlp_width,
+      self.activation,
+      up_scale=self.inner_scale,
+      down_scale=self.outer_scale,
+      dtype=self.dtype,
+    )
 
   def sublayer(
-    self, norm: nn.Module, x: Array, layer: Callable[[Array], Array], rates: Rates
+    self,
+    norm: nn.Module,
+    x: Array,
+    layer: Callable[[Array], Array],
+    training: Training,
   ) -> Array:
-    """x + layer(norm(x)), or norm(x + layer(x))."""
+    """x + layer(norm(x)), norm(x + layer(x)), or norm(alpha x + layer(x))."""
     if self.norm == 'pre':
-      return x + self.drop(layer(norm(x)), rates.residual)
-    return norm(x + self.drop(layer(x), rates.residual))
+      return x + self.drop(layer(norm(x, training.counts)), training.residual)
+    y = self.drop(layer(x), training.residual)
+    x = self.alpha * x if self.norm == 'deep' else x
+    return norm(x + y, training.counts)
 
 
 class EncoderLayer(_Layer):
@@ -83,21 +110,24 @@ class EncoderLayer(_Layer):
 
   def setup(self) -> None:
     """Makes the sublayers."""
-    self.self_attention = self.attention()
-    self.feed_forward = FeedForward(self.width, self.mlp_width, self.dtype)
-    self.norm_self, self.norm_mlp = layer_norm(self.dtype), layer_norm(self.dtype)
+    self.self_attention, self.feed_forward = self.attention(self.clip), self.mlp()
+    self.norm_self, self.norm_mlp = self.make_norm(), self.make_norm()
     self.drop = Dropout()
 
-  def __call__(self, x: Array, mask: Array, rates: Rates) -> tuple[Array, None]:
+  def __call__(
+    self, x: Array, mask: Array, relative: Relative, training: Training
+  ) -> tuple[Array, None]:
     """[B, S, D], [B, 1, 1|S, S] -> [B, S, D]; the None is what `nn.scan` asks for."""
 
     def attend(x: Array) -> Array:
-      key, value = self.self_attention.project(x)
-      return self.self_attention(x, key, value, mask=mask, dropout=rates.attention)
+      key, value = self.self_attention.project(x, relative)
+      return self.self_attention(
+        x, key, value, mask=mask, dropout=training.attention, relative=relative
+      )
 
-    x = self.sublayer(self.norm_self, x, attend, rates)
+    x = self.sublayer(self.norm_self, x, attend, training)
     x = self.sublayer(
-      self.norm_mlp, x, lambda x: self.feed_forward(x, rates.activation), rates
+      self.norm_mlp, x, lambda x: self.feed_forward(x, training.activation), training
     )
     return x, None
 
@@ -107,10 +137,10 @@ class DecoderLayer(_Layer):
 
   def setup(self) -> None:
     """Makes the sublayers."""
-    self.self_attention, self.cross_attention = self.attention(), self.attention()
-    self.feed_forward = FeedForward(self.width, self.mlp_width, self.dtype)
-    self.norm_self, self.norm_cross = layer_norm(self.dtype), layer_norm(self.dtype)
-    self.norm_mlp = layer_norm(self.dtype)
+    self.self_attention, self.feed_forward = self.attention(self.clip), self.mlp()
+    self.cross_attention = self.attention()
+    self.norm_self, self.norm_cross = self.make_norm(), self.make_norm()
+    self.norm_mlp = self.make_norm()
     self.drop = Dropout()
 
   def project(self, memory: Array) -> tuple[Array, Array]:
@@ -118,19 +148,34 @@ class DecoderLayer(_Layer):
     return self.cross_attention.project(memory)
 
   def __call__(
-    self, x: Array, memory: Array, mask: Array, memory_mask: Array, rates: Rates
+    self,
+    x: Array,
+    memory: Array,
+    mask: Array,
+    memory_mask: Array,
+    relative: Relative,
+    training: Training,
   ) -> tuple[Array, None]:
     """All positions at once: [B, T, D], [B, S, D] -> [B, T, D]."""
 
     def attend(x: Array) -> Array:
-      key, value = self.self_attention.project(x)
-      return self.self_attention(x, key, value, mask=mask, dropout=rates.attention)
+      key, value = self.self_attention.project(x, relative)
+      return self.self_attention(
+        x, key, value, mask=mask, dropout=training.attention, relative=relative
+      )
 
-    x = self.sublayer(self.norm_self, x, attend, rates)
-    return self._rest(x, *self.project(memory), memory_mask, rates), None
+    x = self.sublayer(self.norm_self, x, attend, training)
+    return self._rest(x, *self.project(memory), memory_mask, training), None
 
   def step(
-    self, x: Array, cache: KVCache, key: Array, value: Array, memory_mask: Array
+    self,
+    x: Array,
+    cache: KVCache,
+    key: Array,
+    value: Array,
+    mask: Array,
+    memory_mask: Array,
+    relative: Relative,
   ) -> tuple[Array, KVCache]:
     """One position of every hypothesis.
 
@@ -139,7 +184,9 @@ class DecoderLayer(_Layer):
       cache: what this layer's self-attention has seen.
       key: [B, S, H, K], from `project`; shared by a sentence's hypotheses.
       value: [B, S, H, K].
+      mask: [1, 1, 1, L], where in the cache attention may go, if it is filled.
       memory_mask: [B, 1, 1, S].
+      relative: of this position, to all of the cache.
 
     Returns:
       [N, 1, D], and the cache one step on.
@@ -147,25 +194,27 @@ class DecoderLayer(_Layer):
     caches = []
 
     def attend(x: Array) -> Array:
-      caches.append(cache.append(*self.self_attention.project(x)))
+      caches.append(cache.append(*self.self_attention.project(x, relative)))
       past = caches[0]
-      return self.self_attention(x, past.key, past.value, mask=past.mask)
+      return self.self_attention(
+        x, past.key, past.value, mask=past.mask & mask, relative=relative
+      )
 
-    x = self.sublayer(self.norm_self, x, attend, Rates())
+    x = self.sublayer(self.norm_self, x, attend, Training())
     N, B = x.shape[0], key.shape[0]
     # Hypotheses become query positions, so that the memory need not be repeated.
-    x = self._rest(x.reshape(B, N // B, -1), key, value, memory_mask, Rates())
+    x = self._rest(x.reshape(B, N // B, -1), key, value, memory_mask, Training())
     return x.reshape(N, 1, -1), caches[0]
 
   def _rest(
-    self, x: Array, key: Array, value: Array, memory_mask: Array, rates: Rates
+    self, x: Array, key: Array, value: Array, memory_mask: Array, training: Training
   ) -> Array:
     def attend(x: Array) -> Array:
       return self.cross_attention(
-        x, key, value, mask=memory_mask, dropout=rates.attention
+        x, key, value, mask=memory_mask, dropout=training.attention
       )
 
-    x = self.sublayer(self.norm_cross, x, attend, rates)
+    x = self.sublayer(self.norm_cross, x, attend, training)
     return self.sublayer(
-      self.norm_mlp, x, lambda x: self.feed_forward(x, rates.activation), rates
+      self.norm_mlp, x, lambda x: self.feed_forward(x, training.activation), training
     )

@@ -78,6 +78,11 @@ class Seq2Seq(Protocol):
     """
     ...
 
+  @staticmethod
+  def weights_of(sown: PyTree) -> dict[str, Array]:
+    """Attention weights from the collection 'intermediates'; `attention_weights`."""
+    ...
+
 
 def shift_right(target: Array, packing: Packing | None = None) -> Array:
   """[B, T]: each word's predecessor, BOS before the first of each sentence."""
@@ -85,6 +90,30 @@ def shift_right(target: Array, packing: Packing | None = None) -> Array:
   if packing is None:
     return shifted.at[:, 0].set(BOS)
   return jnp.where(packing.target_position == 0, BOS, shifted)
+
+
+def attention_weights(
+  model: Seq2Seq, variables: PyTree, source: Array, target: Array
+) -> dict[str, Array]:
+  """Where a model looks when the true words are given.
+
+  Args:
+    model: one with attention.
+    variables: its variables.
+    source: [B, S] ids.
+    target: [B, T] ids.
+
+  Returns:
+    [layers, B, H, L, S] float32 for each kind of attention there is: 'encoder',
+    'decoder' (of each to itself) and 'cross' (of the decoder to the source).
+
+  Raises:
+    ValueError: the model has no attention.
+  """
+  _, found = model.apply(variables, source, target, mutable=['intermediates'])
+  if not found.get('intermediates'):
+    raise ValueError('the model has no attention: set model.attention')
+  return model.weights_of(found['intermediates'])
 
 
 def compute_dtype(name: str) -> jnp.dtype:

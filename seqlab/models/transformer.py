@@ -1,6 +1,7 @@
 """The Transformer, encoder to decoder."""
 
 from collections.abc import Mapping
+import functools
 from typing import ClassVar
 
 from flax import linen as nn
@@ -8,14 +9,21 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from seqlab.layers.attention import KVCache, causal_mask, padding_mask, segment_mask
+from seqlab.layers.attention import (
+  KVCache,
+  causal_mask,
+  local_mask,
+  padding_mask,
+  segment_mask,
+)
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.embedding import Embedding
-from seqlab.layers.normalization import layer_norm
-from seqlab.layers.positions import sinusoidal
-from seqlab.layers.transformer import DecoderLayer, EncoderLayer, Rates
-from seqlab.models.interface import Packing, shift_right
-from seqlab.types import Array
+from seqlab.layers.feed_forward import ACTIVATIONS
+from seqlab.layers.normalization import NORMALIZATIONS, make_norm
+from seqlab.layers.relative import POSITIONS, Positions
+from seqlab.layers.transformer import DecoderLayer, EncoderLayer, Training
+from seqlab.models.interface import Packing, compute_dtype, shift_right
+from seqlab.types import PAD, Array
 
 
 @struct.dataclass
@@ -38,6 +46,12 @@ class Transformer(nn.Module):
 
   https://arxiv.org/abs/1706.03762
 
+  Where `apply` may change the collection 'intermediates', teacher forcing gives all
+  attention weights, [layers, B, H, L, S], as {encoder, decoder}/{self_attention,
+  cross_attention}/weights. A collection 'ablation', {encoder, decoder}/
+  {self_attention, cross_attention}/keep [layers, H], takes heads away where it is 0,
+  in decoding too. Both after `layers.attention.MultiHeadAttention`.
+
   Attributes:
     source_size: words in the source vocabulary.
     target_size: words in the target vocabulary, V.
@@ -46,7 +60,34 @@ class Transformer(nn.Module):
     heads: H.
     layers: layers of the encoder, and of the decoder unless said otherwise.
     decoder_layers: layers of the decoder.
-    norm: 'pre' or 'post' layer normalisation.
+    positions: 'sinusoidal' or 'learned', added to the embeddings; 'rotary' (Su et
+      al. 2021), 'shaw' (Shaw et al. 2018), 't5' (Raffel et al. 2020, a table a
+      stack) or 'alibi' (Press et al. 2021, symmetric in the encoder), told to
+      self-attention; 'none'. See `layers.relative`.
+    max_positions: of 'learned': the longest row of a batch.
+    clip: of 'shaw': distance from which distances are told apart no more.
+    buckets: of 't5'.
+    max_distance: of 't5': distance from which all share a bucket.
+    window: how far self-attention sees, in positions to either side; None for all.
+    causal: False lets teacher forcing see the words that it is to predict, to show
+      what then happens; decoding has only the past to see.
+    normalization: 'layer', 'rms', 'scale', 'batch', 'power' or 'none'; see
+      `layers.normalization`.
+    decoder_normalization: the decoder's, where it is another: Shen et al. 2020 have
+      'batch' and 'power' in the encoder only.
+    norm: where it stands: 'pre' or 'post' the sublayer, or 'deep' (Wang et al.,
+      "DeepNet: Scaling Transformers to 1,000 Layers", 2022,
+      https://arxiv.org/abs/2203.00555): 'post', with residuals weighted and weights
+      started as their figure 2 has it for encoder and decoder.
+    norm_momentum: of 'batch' and 'power': what running statistics keep an update.
+    norm_warmup: of 'power': updates before the running statistics are used.
+    norm_groups: of 'power': see `layers.batch_norm.PowerNorm`.
+    batch_axis: of 'batch' and 'power': name of the pmapped axis over which their
+      statistics are taken ('data' with parallel='pmap'); None under jit.
+    initialization: 'glorot', or 'depth': matrices that write to the residual start smaller
+      by the root of the number of sublayers in their stack (Radford et al.,
+      "Language Models are Unsupervised Multitask Learners", 2019, section 2.3).
+    activation: of the feed-forward layers: 'relu', 'gelu' or 'swiglu'.
     tie: which embeddings are one table: 'all' (source, target and output; needs
       a shared vocabulary), 'decoder' (target and output) or 'none'.
     remat: recompute layers in the backward pass instead of storing them.
@@ -62,7 +103,22 @@ class Transformer(nn.Module):
   heads: int = 8
   layers: int = 6
   decoder_layers: int | None = None
+  positions: str = 'sinusoidal'
+  max_positions: int = 1024
+  clip: int = 16
+  buckets: int = 32
+  max_distance: int = 128
+  window: int | None = None
+  causal: bool = True
+  normalization: str = 'layer'
+  decoder_normalization: str | None = None
   norm: str = 'pre'
+  norm_momentum: float = 0.9
+  norm_warmup: int = 4000
+  norm_groups: int | None = None
+  batch_axis: str | None = None
+  initialization: str = 'glorot'
+  activation: str = 'relu'
   tie: str = 'all'
   remat: bool = False
   unroll: int = 1
@@ -74,16 +130,19 @@ class Transformer(nn.Module):
   def setup(self) -> None:
     """Makes the embeddings and the stacks."""
     self._check()
-    V, D, dtype = self.target_size, self.width, self._dtype
+    V, D, dtype = self.target_size, self.width, compute_dtype(self.dtype)
     self.target_embedding = Embedding(V, D, dtype)
     if self.tie != 'all':
       self.source_embedding = Embedding(self.source_size, D, dtype)
     if self.tie == 'none':
       self.output_embedding = Embedding(V, D, dtype)
-    self.encoder = self._stack(EncoderLayer, self.layers, inputs=2)
-    self.decoder = self._stack(DecoderLayer, self._decoder_layers, inputs=4)
+    self.encoder_positions = self._positions(bidirectional=True)
+    self.decoder_positions = self._positions(bidirectional=False)
+    self.encoder = self._stack(EncoderLayer, self.layers, inputs=3)
+    self.decoder = self._stack(DecoderLayer, self._decoder_layers, inputs=5)
     if self.norm == 'pre':
-      self.encoder_norm, self.decoder_norm = layer_norm(dtype), layer_norm(dtype)
+      self.encoder_norm = self._make_norm(EncoderLayer)()
+      self.decoder_norm = self._make_norm(DecoderLayer)()
     self.drop = Dropout()
 
   def __call__(
@@ -116,74 +175,106 @@ class Transformer(nn.Module):
     packing: Packing | None = None,
   ) -> tuple[Array, Array]:
     """The logits' two factors: hidden states [B, T, D] and output weights [V, D]."""
-    rates = _rates(hyper) if train else Rates()
-    if packing is None:
-      self_mask = causal_mask(target.shape[1])
+    S, T, p = source.shape[1], target.shape[1], packing
+    if p is None:
+      source_position, target_position = jnp.arange(S), jnp.arange(T)
       source_mask = memory_mask = padding_mask(source)
+      self_mask = causal_mask(T) if self.causal else padding_mask(target)
     else:
-      p = packing
+      source_position, target_position = p.source_position, p.target_position
       source_mask = segment_mask(p.source_segment, p.source_segment)
       memory_mask = segment_mask(p.target_segment, p.source_segment)
       self_mask = segment_mask(p.target_segment, p.target_segment)
-      self_mask &= causal_mask(target.shape[1])
+      self_mask &= causal_mask(T) if self.causal else True
 
-    memory = self._encode(source, source_mask, rates, packing)  # [B, S, D]
-    inputs = shift_right(target, packing)
-    positions = packing.target_position if packing else jnp.arange(target.shape[1])
-    x = self._embed(self.target_embedding, inputs, positions, rates)  # [B, T, D]
-    x, _ = self.decoder(x, memory, self_mask, memory_mask, rates)
-    return self._output(x)
+    training = _training(hyper, source) if train else Training()
+    memory = self._encode(source, source_mask, source_position, training)  # [B, S, D]
+    training = _training(hyper, target) if train else Training()
+    x = self._embed(
+      self.target_embedding,
+      shift_right(target, packing),
+      self.decoder_positions,
+      target_position,
+      training,
+    )  # [B, T, D]
+    place = jnp.atleast_2d(target_position)  # [B|1, T]
+    self_mask = self._near(self_mask, place, place)
+    relative = self.decoder_positions.relative(place, place)
+    x, _ = self.decoder(x, memory, self_mask, memory_mask, relative, training)
+    return self._output(x, training)
 
   def encode(self, source: Array) -> Memory:
     """[B, S] -> keys and values of the source for every decoder layer."""
     mask = padding_mask(source)
-    states = self._encode(source, mask, Rates(), None)  # [B, S, D]
+    states = self._encode(source, mask, jnp.arange(source.shape[1]), Training())
     pairs = [
-      layer.apply({'params': params}, states, method='project')
-      for layer, params in self._decoder_layer_list()
+      layer.apply(variables, states, method='project')  # from [B, S, D]
+      for layer, variables in self._decoder_layer_list()
     ]
     keys, values = zip(*pairs, strict=True)
     return Memory(keys, values, mask)
 
   def start(self, memory: Memory, rows: int, max_len: int) -> tuple[KVCache, ...]:
     """An empty cache a layer, for `rows` hypotheses of up to `max_len` words."""
+    self.decoder_positions.check(max_len)
     shape = (rows, max_len, self.heads, self.width // self.heads)
-    return tuple(KVCache.empty(shape, self._dtype) for _ in memory.key)
+    return tuple(KVCache.empty(shape, compute_dtype(self.dtype)) for _ in memory.key)
 
   def step(
     self, memory: Memory, cache: tuple[KVCache, ...], token: Array
   ) -> tuple[tuple[KVCache, ...], Array]:
     """One word of each hypothesis: [N] -> the cache one step on, logits [N, V]."""
+    training, positions = Training(), self.decoder_positions
     position = cache[0].length[:, None]  # [N, 1]
-    x = self._embed(self.target_embedding, token[:, None], position, Rates())
+    x = self._embed(
+      self.target_embedding, token[:, None], positions, position, training
+    )
+    here = position[:1]  # [1, 1], since all rows take their steps together
+    places = jnp.arange(cache[0].key.shape[1])[None]  # [1, L]
+    relative = positions.relative(here, places)
+    mask = self._near(jnp.ones((1, 1, 1, places.size), bool), here, places)
     after = []
     layers = zip(
       self._decoder_layer_list(), cache, memory.key, memory.value, strict=True
     )
-    for (layer, params), past, key, value in layers:
+    for (layer, variables), past, key, value in layers:
       x, past = layer.apply(
-        {'params': params}, x, past, key, value, memory.mask, method='step'
+        variables, x, past, key, value, mask, memory.mask, relative, method='step'
       )
       after.append(past)
-    x, table = self._output(x[:, 0])  # [N, D]
+    x, table = self._output(x, training)  # [N, 1, D]
     logits = jnp.einsum(
-      'nd,vd->nv', x, table.astype(x.dtype), preferred_element_type=jnp.float32
+      'nd,vd->nv', x[:, 0], table.astype(x.dtype), preferred_element_type=jnp.float32
     )
     return tuple(after), logits  # [N, V]
-
-  @property
-  def _dtype(self) -> jnp.dtype:
-    if self.dtype == 'auto':
-      return jnp.bfloat16 if _has_bfloat16() else jnp.float32
-    return jnp.dtype(self.dtype)
 
   @property
   def _decoder_layers(self) -> int:
     return self.layers if self.decoder_layers is None else self.decoder_layers
 
+  @staticmethod
+  def weights_of(sown: Mapping) -> dict[str, Array]:
+    """See `models.interface.attention_weights`."""
+    encoder, decoder = sown['encoder'], sown['decoder']
+    found = {
+      'encoder': encoder['self_attention'],
+      'decoder': decoder['self_attention'],
+      'cross': decoder['cross_attention'],
+    }
+    return {kind: attention['weights'][0] for kind, attention in found.items()}
+
   def _check(self) -> None:
     for name, value, known in (
-      ('norm', self.norm, ('pre', 'post')),
+      ('positions', self.positions, POSITIONS),
+      ('normalization', self.normalization, NORMALIZATIONS),
+      (
+        'decoder_normalization',
+        self.decoder_normalization,
+        (None, *NORMALIZATIONS),
+      ),
+      ('norm', self.norm, ('pre', 'post', 'deep')),
+      ('initialization', self.initialization, ('glorot', 'depth')),
+      ('activation', self.activation, ACTIVATIONS),
       ('tie', self.tie, ('all', 'decoder', 'none')),
     ):
       if value not in known:
@@ -194,78 +285,146 @@ class Transformer(nn.Module):
         f'{self.source_size} and {self.target_size} words: set vocabulary.shared=True '
         f"or model.tie='decoder'"
       )
+    if self.window is not None and self.window < 0:
+      raise ValueError(
+        f'model.window is {self.window}; it may be None, or 0 and more positions'
+      )
+    if self.norm_groups is not None and self.width % self.norm_groups:
+      raise ValueError(
+        f'model.norm_groups={self.norm_groups} does not divide model.width={self.width}'
+      )
+    if self.norm == 'deep' and self.initialization != 'glorot':
+      raise ValueError(
+        f"model.norm='deep' starts weights in its own way, and "
+        f'model.initialization={self.initialization!r} in another: set one of them'
+      )
 
-  def _layer(self, layer: type[nn.Module], **kwargs) -> nn.Module:
-    return layer(
+  def _positions(self, *, bidirectional: bool) -> Positions:
+    return Positions(
+      self.positions,
+      self.width,
+      self.heads,
+      bidirectional,
+      max_positions=self.max_positions,
+      clip=self.clip,
+      buckets=self.buckets,
+      max_distance=self.max_distance,
+      dtype=compute_dtype(self.dtype),
+    )
+
+  def _make_norm(self, layer: type[nn.Module]) -> functools.partial:
+    kind = self.normalization
+    if issubclass(layer, DecoderLayer):
+      kind = self.decoder_normalization or kind
+    return functools.partial(
+      make_norm,
+      kind,
+      dtype=compute_dtype(self.dtype),
+      momentum=self.norm_momentum,
+      warmup=self.norm_warmup,
+      groups=self.norm_groups,
+      axis=self.batch_axis,
+    )
+
+  def _scales(self, layer: type[nn.Module]) -> dict[str, float]:
+    """Weights of the residuals, and scales at which weights start."""
+    decoder = issubclass(layer, DecoderLayer)
+    N, M = self.layers, self._decoder_layers
+    if self.norm == 'deep':
+      # Wang et al. 2022, figure 2: N layers in the encoder, M in the decoder.
+      alpha = (3 * M) ** 0.25 if decoder else 0.81 * (N**4 * M) ** (1 / 16)
+      beta = (12 * M) ** -0.25 if decoder else 0.87 * (N**4 * M) ** (-1 / 16)
+      return dict(alpha=alpha, inner_scale=beta, outer_scale=beta)
+    if self.initialization == 'depth':
+      return dict(outer_scale=(3 * M if decoder else 2 * N) ** -0.5)
+    return {}
+
+  def _layer(
+    self, kind: type[nn.Module], lifted: type[nn.Module] | None = None, **kwargs
+  ) -> nn.Module:
+    return (lifted or kind)(
       width=self.width,
       mlp_width=self.mlp_width,
       heads=self.heads,
+      make_norm=self._make_norm(kind),
       norm=self.norm,
-      dtype=self._dtype,
+      activation=self.activation,
+      clip=self.clip if self.positions == 'shaw' else None,
+      dtype=compute_dtype(self.dtype),
       implementation=self.implementation,
+      **self._scales(kind),
       **kwargs,
     )
 
   def _stack(self, layer: type[nn.Module], length: int, *, inputs: int) -> nn.Module:
-    """`length` layers as one, their parameters stacked along a first axis."""
+    """`length` layers as one, their variables stacked along a first axis."""
+    body = layer
     if self.remat:
-      layer = nn.remat(layer, prevent_cse=False)  # the scan keeps them apart
+      body = nn.remat(layer, prevent_cse=False)  # the scan keeps them apart
+    collections = ('params', 'batch_stats', 'ablation', 'intermediates')
     stack = nn.scan(
-      layer,
-      variable_axes={'params': 0},
+      body,
+      variable_axes=dict.fromkeys(collections, 0),
       split_rngs={'params': True, 'dropout': True},
       in_axes=(nn.broadcast,) * inputs,
       length=length,
       unroll=self.unroll,
       metadata_params={nn.PARTITION_NAME: 'layers'},
     )
-    return self._layer(stack)
+    return self._layer(layer, stack)
 
   def _decoder_layer_list(self) -> list[tuple[nn.Module, Mapping]]:
-    """The decoder's layers one by one, each with its own parameters.
+    """The decoder's layers one by one, each with its own variables.
 
     A step of decoding is unrolled over layers: a scan would copy every layer's
     cache at every step, to stack what was written.
     """
-    stacked = nn.unbox(self.decoder.variables['params'])
+    stacked = nn.unbox(self.decoder.variables)
     layer = self._layer(DecoderLayer, parent=None)
     return [
       (layer, jax.tree.map(lambda x, i=i: x[i], stacked))
       for i in range(self._decoder_layers)
     ]
 
+  def _near(self, mask: Array, query: Array, memory: Array) -> Array:
+    """The mask, inside the window: positions [B|1, L], [B|1, S]."""
+    if self.window is None:
+      return mask
+    return mask & local_mask(query, memory, self.window)
+
   def _embed(
-    self, table: Embedding, ids: Array, positions: Array, rates: Rates
+    self,
+    table: Embedding,
+    ids: Array,
+    positions: Positions,
+    place: Array,
+    training: Training,
   ) -> Array:
-    x = table(ids) + sinusoidal(positions, self.width).astype(self._dtype)
-    return self.drop(x, rates.residual)  # [B, L, D]
+    x = positions.add(table(ids), place)
+    return self.drop(x, training.residual)  # [B, L, D]
 
   def _encode(
-    self, source: Array, mask: Array, rates: Rates, packing: Packing | None
+    self, source: Array, mask: Array, place: Array, training: Training
   ) -> Array:
     table = self.target_embedding if self.tie == 'all' else self.source_embedding
-    positions = packing.source_position if packing else jnp.arange(source.shape[1])
-    x = self._embed(table, source, positions, rates)  # [B, S, D]
-    x, _ = self.encoder(x, mask, rates)
-    return self.encoder_norm(x) if self.norm == 'pre' else x
+    x = self._embed(table, source, self.encoder_positions, place, training)
+    place = jnp.atleast_2d(place)  # [B|1, S]
+    mask = self._near(mask, place, place)
+    relative = self.encoder_positions.relative(place, place)
+    x, _ = self.encoder(x, mask, relative, training)  # [B, S, D]
+    return self.encoder_norm(x, training.counts) if self.norm == 'pre' else x
 
-  def _output(self, x: Array) -> tuple[Array, Array]:
-    x = self.decoder_norm(x) if self.norm == 'pre' else x  # [B, T, D]
+  def _output(self, x: Array, training: Training) -> tuple[Array, Array]:
+    x = self.decoder_norm(x, training.counts) if self.norm == 'pre' else x
     last = self.output_embedding if self.tie == 'none' else self.target_embedding
-    return x, last.table  # [V, D]
+    return x, last.table  # [B, T, D], [V, D]
 
 
-def _has_bfloat16() -> bool:
-  """Whether matrix products in bfloat16 are fast here: TPUs, GPUs since Ampere."""
-  if jax.default_backend() == 'gpu':
-    return float(getattr(jax.devices()[0], 'compute_capability', 0)) >= 8
-  return jax.default_backend() == 'tpu'
-
-
-def _rates(hyper: Mapping[str, Array] | None) -> Rates:
+def _training(hyper: Mapping[str, Array] | None, ids: Array) -> Training:
   hyper = hyper or {}  # the keys are Transformer.hyper_names
-  return Rates(
+  return Training(
     residual=hyper.get('dropout'),
     attention=hyper.get('attention_dropout'),
     activation=hyper.get('activation_dropout'),
+    counts=ids != PAD,
   )

@@ -32,12 +32,15 @@ class Task(Protocol):
     ...
 
   def loss(
-    self, variables: Variables, batch: Batch, rng: Array, hyper: Hyper
+    self, variables: Variables, batch: Batch, rng: Array | None, hyper: Hyper
   ) -> tuple[Array, tuple[Sums, Variables]]:
     """The batch's loss, summed over its words, not divided.
 
+    `rng` is of dropout and its like. None means evaluation: nothing is dropped,
+    running statistics are used, and no collection changes.
+
     Also returns sums to report, of which 'loss' carries the weight that the
-    gradient is divided by, and the collections besides 'params'.
+    gradient is divided by, and the collections besides 'params', as they are now.
     """
     ...
 

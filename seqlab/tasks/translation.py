@@ -151,19 +151,21 @@ class Translation:
     return self.model.init(rng, ids, ids)
 
   def loss(
-    self, variables: Variables, batch: Batch, rng: Array, hyper: Hyper
+    self, variables: Variables, batch: Batch, rng: Array | None, hyper: Hyper
   ) -> tuple[Array, tuple[Sums, Variables]]:
     """Summed label-smoothed cross-entropy, nats; see `tasks.interface`."""
-    (hidden, table), collections = self.model.apply(
+    train = rng is not None
+    others = {name: value for name, value in variables.items() if name != 'params'}
+    (hidden, table), changed = self.model.apply(
       variables,
       batch['source'],
       batch['target'],
-      train=True,
+      train=train,
       hyper=hyper,
       packing=packing_of(batch),
       method='features',
-      rngs={'dropout': rng},
-      mutable=[name for name in variables if name != 'params'],
+      rngs={'dropout': rng} if train else {},
+      mutable=list(others) if train else [],
     )
     target = batch['target']
     weights = (target != PAD).astype(jnp.float32)
@@ -179,7 +181,7 @@ class Translation:
       'accuracy': (sums.correct, words),
       'padding_waste': (padding, cells),
     }
-    return sums.loss, (report, collections)
+    return sums.loss, (report, {**others, **changed})
 
   @functools.cached_property
   def _sizes(self) -> tuple[float, float, float]:

@@ -1,5 +1,6 @@
 """Masks and multi-head attention."""
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,9 +10,12 @@ from seqlab.layers.attention import (
   KVCache,
   MultiHeadAttention,
   causal_mask,
+  local_mask,
   padding_mask,
+  prefix_mask,
   segment_mask,
 )
+from seqlab.layers.relative import Relative
 from seqlab.types import PAD
 
 
@@ -54,6 +58,70 @@ def test_attention_with_dropout_zero_equals_attention_without():
   np.testing.assert_allclose(y, plain, atol=1e-6)
 
 
+def test_a_bias_counts_the_same_where_weights_are_dropped():
+  layer, variables, x, _ = _attention()
+  relative = Relative(bias=jax.random.normal(jax.random.key(3), (1, 2, 5, 5)))
+
+  def attend(m, x, dropout):
+    key, value = m.project(x)
+    return m(x, key, value, dropout=dropout, relative=relative)
+
+  rngs = {'dropout': jax.random.key(2)}
+  fused, written_out = (
+    layer.apply(variables, x, rate, method=attend, rngs=rngs) for rate in (None, 0.0)
+  )
+  np.testing.assert_allclose(fused, written_out, atol=1e-6)
+  unbiased = layer.apply(variables, x, None, method=lambda m, x, _: m(x, *m.project(x)))
+  assert float(jnp.abs(fused - unbiased).max()) > 0.01
+
+
+def test_sown_weights_sum_to_one_and_respect_the_mask():
+  layer, variables, x, call = _attention(dtype=jnp.bfloat16)
+  mask = causal_mask(5)
+  _, sown = layer.apply(variables, x, mask, method=call, mutable=['intermediates'])
+  (weights,) = sown['intermediates']['weights']
+  assert weights.shape == (2, 2, 5, 5)
+  assert weights.dtype == jnp.float32
+  np.testing.assert_allclose(weights.sum(axis=-1), 1.0, atol=1e-5)
+  assert float(jnp.where(mask, 0.0, weights).max()) == 0.0
+  assert float(jnp.where(mask, weights, 1.0).min()) > 0.0
+
+
+def test_sowing_changes_no_output():
+  layer, variables, x, call = _attention()
+  mask = causal_mask(5)
+  plain = layer.apply(variables, x, mask, method=call)
+  y, _ = layer.apply(variables, x, mask, method=call, mutable=['intermediates'])
+  np.testing.assert_allclose(y, plain, atol=1e-6)
+
+
+def test_nothing_is_sown_unless_asked_for():
+  layer, variables, x, call = _attention()
+  _, changed = layer.apply(variables, x, None, method=call, mutable=['other'])
+  assert not changed
+
+
+def test_taking_a_head_away_equals_zeroing_its_rows_of_the_output_projection():
+  layer, variables, x, call = _attention()
+  variables = nn.unbox(variables)
+  ablation = {'keep': jnp.array([1.0, 0.0])}
+  found = layer.apply({**variables, 'ablation': ablation}, x, None, method=call)
+  out = variables['params']['out']['kernel'].at[1].set(0.0)
+  params = variables['params'] | {'out': {'kernel': out}}
+  expected = layer.apply({'params': params}, x, None, method=call)
+  np.testing.assert_allclose(found, expected, atol=1e-6)
+  plain = layer.apply(variables, x, None, method=call)
+  assert float(jnp.abs(found - plain).max()) > 0.01
+
+
+def test_scales_multiply_the_first_values_and_outputs():
+  plain, scaled = _attention(), _attention(value_scale=0.5, out_scale=0.25)
+  expected, found = (nn.unbox(v['params']) for _, v, _, _ in (plain, scaled))
+  for name, scale in (('query', 1), ('key', 1), ('value', 0.5), ('out', 0.25)):
+    kernel = expected[name]['kernel'] * scale
+    np.testing.assert_allclose(found[name]['kernel'], kernel, rtol=1e-5)
+
+
 def test_heads_must_divide_the_width():
   layer = MultiHeadAttention(width=8, heads=3)
   with pytest.raises(ValueError, match=r'3 heads do not divide a width of 8'):
@@ -75,6 +143,33 @@ def test_segment_mask_keeps_sentences_apart():
   np.testing.assert_array_equal(
     segment_mask(segment, segment)[0, 0], np.bool_(expected)
   )
+
+
+def test_local_mask_sees_the_window():
+  found = local_mask(jnp.arange(4), jnp.arange(4), 1)[0, 0]
+  distance = np.abs(np.subtract.outer(np.arange(4), np.arange(4)))
+  np.testing.assert_array_equal(found, distance <= 1)
+
+
+def test_local_mask_goes_by_the_positions_of_each_row():
+  positions = jnp.array([[0, 1, 2], [0, 1, 0]])  # two sentences in the second row
+  found = local_mask(positions, positions, 1)
+  assert found.shape == (2, 1, 3, 3)
+  np.testing.assert_array_equal(found[:, 0, 0, 2], [False, True])
+
+
+def test_prefix_mask_opens_the_prefix_only():
+  found = prefix_mask(4, jnp.array([0, 2]))
+  np.testing.assert_array_equal(found[:1], causal_mask(4))
+  expected = [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
+  np.testing.assert_array_equal(found[1, 0], np.bool_(expected))
+
+
+def test_masks_are_composed_with_and():
+  ids = jnp.array([[5, 6, 7, PAD]])
+  found = causal_mask(4) & padding_mask(ids) & local_mask(*[jnp.arange(4)] * 2, 1)
+  expected = [[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 0]]
+  np.testing.assert_array_equal(found[0, 0], np.bool_(expected))
 
 
 def test_cache_appends_in_place_and_knows_its_length():

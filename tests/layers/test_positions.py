@@ -1,10 +1,19 @@
-"""Sinusoidal positions."""
+"""The formulas of positions: sinusoidal, rotary, ALiBi's slopes, T5's buckets."""
 
+import math
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqlab.layers.positions import sinusoidal
+from seqlab.layers.positions import (
+  alibi_slopes,
+  rotate,
+  rotation,
+  sinusoidal,
+  t5_buckets,
+)
 
 
 def test_first_frequency_is_one_radian_a_position():
@@ -26,3 +35,80 @@ def test_dot_product_depends_on_the_distance_only():
 def test_odd_width_is_refused():
   with pytest.raises(ValueError, match='even width'):
     sinusoidal(jnp.arange(3), 7)
+
+
+def _vectors(seed):
+  """One vector at each of five positions, [1, 5, 2, 8]."""
+  return jnp.repeat(jax.random.normal(jax.random.key(seed), (1, 1, 2, 8)), 5, axis=1)
+
+
+def test_rotary_scores_depend_on_the_distance_only():
+  query, key = _vectors(0), _vectors(1)
+
+  def scores(first):  # of every pair of positions, [2, 5, 5]
+    turn = rotation(first + jnp.arange(5)[None], 8)
+    return jnp.einsum('blhk,bshk->hls', rotate(query, turn), rotate(key, turn))
+
+  near = scores(0)
+  np.testing.assert_allclose(scores(70), near, atol=1e-4)
+  for h in range(2):
+    for distance in range(-4, 5):
+      same = np.diagonal(near[h], distance)
+      np.testing.assert_allclose(same, same[0], atol=1e-5)
+  assert float(jnp.abs(near[:, 0, 0] - near[:, 0, 3]).min()) > 1e-3
+
+
+def test_rotation_keeps_norms():
+  x = jax.random.normal(jax.random.key(2), (2, 5, 2, 8))
+  turned = rotate(x, rotation(jnp.arange(5)[None], 8))
+  np.testing.assert_allclose(
+    jnp.linalg.norm(turned, axis=-1), jnp.linalg.norm(x, axis=-1), rtol=1e-5
+  )
+
+
+def test_rotation_turns_pairs_by_the_papers_angles():
+  x = jnp.zeros((1, 1, 1, 8)).at[..., 1].set(1.0)  # the second of four pairs
+  turned = rotate(x, rotation(jnp.array([[3]]), 8))[0, 0, 0]
+  angle = 3 * 10_000 ** (-2 / 8)
+  np.testing.assert_allclose(turned[1], math.cos(angle), atol=1e-6)
+  np.testing.assert_allclose(turned[5], math.sin(angle), atol=1e-6)
+
+
+def test_heads_of_an_odd_width_cannot_be_rotated():
+  with pytest.raises(ValueError, match=r'a head has 5: change model\.heads'):
+    rotation(jnp.arange(3)[None], 5)
+
+
+def test_slopes_of_eight_heads_are_the_papers():
+  np.testing.assert_allclose(alibi_slopes(8), [2.0**-i for i in range(1, 9)])
+
+
+def test_slopes_of_twelve_heads_fill_up_with_every_other_one_of_sixteen():
+  expected = [2.0**-i for i in range(1, 9)] + [2.0 ** -(i + 0.5) for i in range(4)]
+  np.testing.assert_allclose(alibi_slopes(12), expected)
+
+
+def _t5_bucket(distance, bidirectional, buckets, max_distance):
+  """As in the authors' code, a distance at a time."""
+  first, n = 0, -distance
+  if bidirectional:
+    buckets //= 2
+    if n < 0:
+      first, n = buckets, -n
+  else:
+    n = max(n, 0)
+  exact = buckets // 2
+  if n < exact:
+    return first + n
+  octaves = math.log2(n / exact) / math.log2(max_distance / exact)
+  return first + min(exact + int(octaves * (buckets - exact)), buckets - 1)
+
+
+@pytest.mark.parametrize('bidirectional', [True, False])
+@pytest.mark.parametrize('sizes', [(32, 128), (8, 20)])
+def test_t5_buckets_equal_a_scalar_reference(bidirectional, sizes):
+  distance = np.arange(-300, 301)
+  options = dict(buckets=sizes[0], max_distance=sizes[1])
+  found = t5_buckets(distance, bidirectional=bidirectional, **options)
+  expected = [_t5_bucket(int(d), bidirectional, *sizes) for d in distance]
+  np.testing.assert_array_equal(found, expected)

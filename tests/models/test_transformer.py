@@ -8,11 +8,32 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from seqlab.layers.relative import POSITIONS
 from seqlab.models.interface import Packing
 from seqlab.models.transformer import Transformer
-from seqlab.types import EOS, PAD
+from seqlab.tasks.translation import Translation
+from seqlab.types import BOS, EOS, PAD
 
 V = 40
+# Small enough that the longest distances here share a vector or a bucket.
+POSITION_OPTIONS = [
+  dict(positions=kind, clip=2, buckets=6, max_distance=4) for kind in POSITIONS
+]
+# Every value of every option at least once.
+COMBINATIONS = [
+  dict(),
+  dict(norm='post', activation='gelu', positions='learned'),
+  dict(norm='deep', normalization='rms', positions='rotary', window=2),
+  dict(normalization='scale', positions='alibi', activation='swiglu', window=1),
+  dict(normalization='batch', positions='t5', buckets=6, max_distance=4),
+  dict(normalization='power', norm='post', norm_groups=2, positions='shaw', clip=2),
+  dict(normalization='none', norm='post', initialization='depth', positions='none'),
+  dict(normalization='batch', decoder_normalization='layer', window=0),
+]
+
+
+def _name(options):
+  return ','.join(str(value) for value in options.values())
 
 
 class _Compiled:
@@ -20,7 +41,8 @@ class _Compiled:
 
   def __init__(self, model):
     self.init, self._model = model.init, model
-    self._apply = jax.jit(model.apply, static_argnames=('method', 'train'))
+    static = ('method', 'train', 'mutable')
+    self._apply = jax.jit(model.apply, static_argnames=static)
 
   def apply(self, *args, **kwargs):
     start = kwargs.get('method') == 'start'  # whose sizes are Python's
@@ -33,29 +55,56 @@ def _model(**kwargs):
   model = Transformer(options.pop('source_size', V), V, **options)
   ids = jnp.ones((1, 3), jnp.int32)
   variables = nn.unbox(jax.jit(model.init)(jax.random.key(0), ids, ids))
-  # Larger weights than at the start, so that a leak would show.
-  return _Compiled(model), jax.tree.map(lambda x: x * 3, variables)
+  # Larger weights than at the start, so that a leak would show; but not so large that
+  # attention were all or nothing, as it is where no norm keeps states from growing.
+  normalizations = {options.get('normalization'), options.get('decoder_normalization')}
+  scale = 1.0 if normalizations & {'batch', 'power', 'none'} else 1.5
+  variables |= jax.tree.map(lambda x: x * scale, {'params': variables['params']})
+  # Statistics that no two layers share.
+  if 'batch_stats' in variables:
+    spread = jnp.linspace(1.0, 2.0, 2 * 16).reshape(2, 16)
+    variables['batch_stats'] = jax.tree.map(
+      lambda x: x + spread[: len(x)] if x.ndim == 2 else x, variables['batch_stats']
+    )
+  return _Compiled(model), variables
 
 
 def _ids(rows, length, seed=0):
   return np.random.default_rng(seed).integers(4, V, (rows, length)).astype(np.int32)
 
 
-def test_no_position_sees_the_words_after_it():
-  model, variables = _model(tie='none')
-  source, target = _ids(1, 5), _ids(1, 6)
+def _influence(**options):
+  """How much each position's logits [T] depend on each target word [T]: [T, T]."""
+  model, variables = _model(tie='none', **options)
+  source, target = np.array([[7, 8, 9]]), np.arange(10, 16)[None]  # no word twice
   table = variables['params']['target_embedding']['table']
 
   def logits(table):  # as a function of what the target's words are made of
     params = variables['params'] | {'target_embedding': {'table': table}}
-    return model.apply({'params': params}, source, target)[0]  # [T, V]
+    return model.apply(variables | {'params': params}, source, target)[0]
 
   jacobian = jax.jit(jax.jacrev(lambda t: logits(t).sum(axis=-1)))(table)  # [T, V, D]
-  for i in range(6):
-    later = [w for w in target[0, i:] if w not in target[0, :i]]
-    assert float(jnp.abs(jacobian[i, np.array(later)]).max()) == 0.0
-    if i:
-      assert float(jnp.abs(jacobian[i, target[0, i - 1]]).max()) > 0.0
+  return np.abs(jacobian[:, target[0]]).max(axis=-1)
+
+
+@pytest.mark.parametrize('options', POSITION_OPTIONS, ids=_name)
+def test_no_position_sees_the_words_after_it(options):
+  influence = _influence(**options)
+  assert influence[np.triu_indices(6)].max() == 0.0
+  assert influence[np.tril_indices(6, -1)].min() > 0.0
+
+
+def test_without_the_causal_mask_every_position_sees_every_word_read():
+  influence = _influence(causal=False)
+  assert influence[:, :-1].min() > 0.0
+  assert influence[:, -1].max() == 0.0  # which is read by no position
+
+
+def test_a_window_hides_what_is_far():
+  influence = _influence(window=1, layers=1)
+  read = np.subtract.outer(np.arange(6), np.arange(6))  # word j is read at j + 1
+  assert (influence[(read == 1) | (read == 2)] > 0.0).all()
+  assert (influence[(read < 1) | (read > 2)] == 0.0).all()
 
 
 def test_padding_changes_no_logits():
@@ -68,19 +117,38 @@ def test_padding_changes_no_logits():
   np.testing.assert_allclose(padded, plain, atol=1e-4)
 
 
-@pytest.mark.parametrize('norm', ['pre', 'post'])
-def test_cached_decoding_equals_uncached(norm):
-  model, variables = _model(norm=norm)
+def _cached(model, variables, source, target):
+  """Logits [B, T, V] of a target read a word at a time."""
+  B, T = target.shape
+  memory = model.apply(variables, source, method='encode')
+  cache = model.apply(variables, memory, B, T + 2, method='start')
+  inputs = np.concatenate([np.full((B, 1), BOS), target[:, :-1]], axis=1)
+  logits = []
+  for t in range(T):
+    cache, found = model.apply(variables, memory, cache, inputs[:, t], method='step')
+    logits.append(found)
+  return jnp.stack(logits, axis=1)
+
+
+@pytest.mark.parametrize('options', COMBINATIONS, ids=_name)
+def test_cached_decoding_equals_uncached(options):
+  model, variables = _model(tie='none', **options)
   source, target = _ids(3, 5), _ids(3, 6)
   source[1, 3:] = PAD
   logits = model.apply(variables, source, target)
-  memory = model.apply(variables, source, method='encode')
-  cache = model.apply(variables, memory, 3, 8, method='start')
-  step = functools.partial(model.apply, method='step')
-  inputs = np.concatenate([np.full((3, 1), 2), target[:, :-1]], axis=1)
-  for t in range(6):
-    cache, found = step(variables, memory, cache, inputs[:, t])
-    np.testing.assert_allclose(found, logits[:, t], atol=1e-4)
+  found = _cached(model, variables, source, target)
+  np.testing.assert_allclose(found, logits, rtol=1e-4, atol=1e-4)
+
+
+def test_decoding_sees_the_past_only_even_without_the_causal_mask():
+  causal, variables = _model()
+  model, _ = _model(causal=False)
+  source, target = _ids(2, 5), _ids(2, 6)
+  found = _cached(model, variables, source, target)
+  expected = causal.apply(variables, source, target)
+  np.testing.assert_allclose(found, expected, atol=1e-4)
+  leaking = model.apply(variables, source, target)
+  assert float(jnp.abs(leaking - expected).max()) > 0.1
 
 
 def test_hypotheses_share_the_memory_of_their_sentence():
@@ -95,20 +163,96 @@ def test_hypotheses_share_the_memory_of_their_sentence():
   np.testing.assert_allclose(shared, repeated, atol=1e-4)
 
 
-def test_packed_sentences_have_the_logits_they_have_alone():
+def _two_pairs():
+  """Two pairs in two rows with padding, the same packed in one row, and where."""
+  source, target = _ids(2, 4, 1), _ids(2, 5, 2)
+  source[1, 2:], target[1, 3:] = PAD, PAD
+
+  def pack(ids):
+    row = np.append(ids[ids != PAD], [PAD, PAD])[None]
+    n, m = (ids != PAD).sum(axis=1)
+    segment = np.array([[1] * n + [2] * m + [0, 0]], np.int32)
+    return row, segment, np.array([[*range(n), *range(m), 0, 0]], np.int32)
+
+  (packed_source, *s), (packed_target, *t) = pack(source), pack(target)
+  return (source, target), (packed_source, packed_target), Packing(*s, *t)
+
+
+@pytest.mark.parametrize('options', [*POSITION_OPTIONS, dict(window=1)], ids=_name)
+def test_packed_sentences_have_the_logits_they_have_alone(options):
+  model, variables = _model(tie='none', **options)
+  alone, row, packing = _two_pairs()
+  expected = model.apply(variables, *alone)[alone[1] != PAD]
+  found = model.apply(variables, *row, packing=packing)[row[1] != PAD]
+  np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize('normalization', ['batch', 'power'])
+def test_packing_and_padding_change_no_batch_statistic(normalization):
+  model, variables = _model(normalization=normalization)
+  alone, row, packing = _two_pairs()
+  train = functools.partial(model.apply, train=True, mutable=('batch_stats',))
+  expected, padded = train(variables, *alone)
+  found, packed = train(variables, *row, packing=packing)
+  np.testing.assert_allclose(
+    found[row[1] != PAD], expected[alone[1] != PAD], atol=1e-3, rtol=1e-3
+  )
+  close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4)
+  jax.tree.map(close, packed, padded)
+  before = jax.tree.leaves(variables['batch_stats'])
+  for old, new in zip(before, jax.tree.leaves(padded), strict=True):
+    assert float(jnp.abs(new - old).min()) > 0.0
+
+
+def test_the_pmapped_axis_is_told_to_the_norms():
+  model = Transformer(V, V, normalization='batch', batch_axis='rows', layers=1)
+  train = functools.partial(model.apply, train=True, mutable=['batch_stats'])
+  ids = jnp.ones((1, 3), jnp.int32)
+  variables = jax.eval_shape(model.init, jax.random.key(0), ids, ids)
+  with pytest.raises(NameError, match='rows'):  # there is none outside of pmap
+    jax.eval_shape(train, variables, ids, ids)
+
+
+def test_sown_weights_are_those_of_every_layer_and_respect_masks():
   model, variables = _model()
-  a, b = (_ids(1, 4, 1), _ids(1, 3, 2)), (_ids(1, 2, 3), _ids(1, 5, 4))
-  source, target = (np.concatenate([x, y], axis=1) for x, y in zip(a, b, strict=True))
+  _, (source, target), packing = _two_pairs()
+  apply = functools.partial(model.apply, mutable=('intermediates',))
+  _, changed = apply(variables, source, target, packing=packing)
+  sown = jax.tree.map(np.asarray, changed['intermediates'])
+  S, T = source.shape[1], target.shape[1]
+  segment = packing.target_segment[0]
+  for side, name, shape in (
+    ('encoder', 'self_attention', (S, S)),
+    ('decoder', 'self_attention', (T, T)),
+    ('decoder', 'cross_attention', (T, S)),
+  ):
+    (weights,) = sown[side][name]['weights']
+    assert weights.shape == (2, 1, 2, *shape)
+    np.testing.assert_allclose(weights.sum(axis=-1), 1.0, atol=1e-5)
+  (weights,) = sown['decoder']['self_attention']['weights']
+  seen = (segment[:, None] == segment) & np.tri(T, dtype=bool)
+  words = segment > 0
+  assert weights[..., words, :][..., ~seen[words]].max() == 0.0
 
-  def place(first, second):
-    n, m = first.shape[1], second.shape[1]
-    segment = np.array([[1] * n + [2] * m], np.int32)
-    return segment, np.array([[*range(n), *range(m)]], np.int32)
 
-  packing = Packing(*place(a[0], b[0]), *place(a[1], b[1]))
-  packed = model.apply(variables, source, target, packing=packing)
-  alone = [model.apply(variables, *pair) for pair in (a, b)]
-  np.testing.assert_allclose(packed, jnp.concatenate(alone, axis=1), atol=1e-4)
+def test_a_head_taken_away_is_away_in_decoding_too():
+  model, variables = _model()
+  source, target = _ids(2, 5), _ids(2, 6)
+  keep = {'self_attention': {'keep': jnp.array([[1.0, 1.0], [0.0, 1.0]])}}
+  ablated = variables | {'ablation': {'decoder': keep}}
+  kernel = variables['params']['decoder']['self_attention']['out']['kernel']
+  cut = kernel.at[1, 0].set(0.0)  # [layers, H, K, D]
+  decoder = variables['params']['decoder']
+  attention = decoder['self_attention'] | {'out': {'kernel': cut}}
+  params = variables['params'] | {'decoder': decoder | {'self_attention': attention}}
+  expected = model.apply({'params': params}, source, target)
+  plain = model.apply(variables, source, target)
+  assert float(jnp.abs(expected - plain).max()) > 0.1
+  for found in (
+    model.apply(ablated, source, target),
+    _cached(model, ablated, source, target),
+  ):
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_dropout_acts_in_training_only():
@@ -136,39 +280,153 @@ def test_three_way_tying_needs_one_vocabulary():
     model.init(jax.random.key(0), ids, ids)
 
 
-def test_remat_and_unrolling_change_no_gradients():
+def test_learned_positions_refuse_longer_outputs():
+  model, variables = _model(positions='learned', max_positions=8)
+  memory = model.apply(variables, _ids(1, 5), method='encode')
+  with pytest.raises(ValueError, match=r'model\.max_positions=8'):
+    model.apply(variables, memory, 1, 9, method='start')
+
+
+@pytest.mark.parametrize(
+  'name', ['positions', 'normalization', 'decoder_normalization', 'norm']
+)
+def test_an_unknown_value_is_refused_with_the_known_ones(name):
+  with pytest.raises(ValueError, match=rf"model\.{name} is 'new'; .* one of \(.*'"):
+    _model(**{name: 'new'})
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    (dict(activation='tanh'), r"activation is 'tanh'; .*'swiglu'"),
+    (dict(initialization='small'), r"initialization is 'small'; .*'depth'"),
+    (dict(norm='deep', initialization='depth'), 'set one of them'),
+    (dict(window=-1), 'window is -1'),
+    (dict(norm_groups=3), r'norm_groups=3 does not divide model\.width=16'),
+  ],
+)
+def test_options_that_do_not_fit_are_refused(options, message):
+  with pytest.raises(ValueError, match=message):
+    _model(**options)
+
+
+def _first(**options):
+  """A model with N = 3 layers and M = 2, and its parameters at the start."""
+  shape = dict(width=8, mlp_width=8, heads=2, layers=3, decoder_layers=2)
+  model = Transformer(V, V, dtype='float32', **shape, **options)
+  ids = jnp.ones((1, 3), jnp.int32)
+  return model, nn.unbox(jax.jit(model.init)(jax.random.key(0), ids, ids))
+
+
+@pytest.mark.parametrize(
+  ('options', 'scales'),
+  [
+    # Of values and feed-forward layers, and of what writes to the residual.
+    (
+      dict(norm='deep'),
+      {'encoder': [0.87 * 162 ** (-1 / 16)] * 2, 'decoder': [24**-0.25] * 2},
+    ),
+    (dict(initialization='depth'), {'encoder': [1, 6**-0.5], 'decoder': [1, 6**-0.5]}),
+  ],
+)
+def test_weights_start_at_the_papers_scales(options, scales):
+  plain, scaled = (_first(**o)[1]['params'] for o in ({}, options))
+  for side, (inner, outer) in scales.items():
+    for name, scale in (
+      (('self_attention', 'query'), 1),
+      (('self_attention', 'key'), 1),
+      (('self_attention', 'value'), inner),
+      (('self_attention', 'out'), outer),
+      (('feed_forward', 'up'), inner),
+      (('feed_forward', 'down'), outer),
+    ):
+      expected, found = (p[side][name[0]][name[1]]['kernel'] for p in (plain, scaled))
+      np.testing.assert_allclose(found, scale * expected, rtol=1e-5)
+
+
+def test_deep_norm_weights_the_residuals():
+  """With sublayers that give 0 and no norm, only the weights of residuals are left."""
+
+  def states(norm):
+    model, variables = _first(norm=norm, normalization='none', positions='none')
+
+    def silence(path, x):
+      return x * 0 if {'out', 'down'} & {key.key for key in path} else x
+
+    variables = jax.tree_util.tree_map_with_path(silence, variables)
+    apply = jax.jit(model.apply, static_argnames='method')
+    hidden, _ = apply(variables, _ids(1, 4), _ids(1, 4), method='features')
+    memory = apply(variables, _ids(1, 4), method='encode')
+    kernel = variables['params']['decoder']['cross_attention']['key']['kernel']
+    return memory.key[0] / jnp.abs(kernel).max(), hidden
+
+  (memory, hidden), (deep_memory, deep_hidden) = states('post'), states('deep')
+  encoder, decoder = 0.81 * 162 ** (1 / 16), 6**0.25  # N^4 M = 162, 3 M = 6
+  np.testing.assert_allclose(deep_memory, memory * encoder ** (2 * 3), rtol=1e-4)
+  np.testing.assert_allclose(deep_hidden, hidden * decoder ** (3 * 2), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+  'options',
+  [{}, dict(positions='t5', normalization='power', activation='swiglu')],
+  ids=_name,
+)
+def test_remat_and_unrolling_change_no_gradients(options):
   source, target = _ids(2, 5), _ids(2, 6)
 
   def gradient(**kwargs):
-    model, _ = _model(**kwargs)
-    _, variables = _model()
-    loss = jax.jit(jax.grad(lambda v: (model.apply(v, source, target) ** 2).mean()))
-    return loss(variables)
+    model, _ = _model(**options, **kwargs)
+    _, variables = _model(**options)
+    params = {'params': variables['params']}
 
-  plain = gradient()
-  for options in ({'remat': True}, {'unroll': 2}):
-    jax.tree.map(
-      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
-      plain,
-      gradient(**options),
-    )
+    def loss(params):
+      train = dict(train=True, mutable=('batch_stats',))
+      logits, changed = model.apply(variables | params, source, target, **train)
+      return (logits**2).mean(), changed
+
+    return jax.jit(jax.grad(loss, has_aux=True))(params)
+
+  close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=2e-3)
+  jax.tree.map(close, gradient(remat=True, unroll=2), gradient())
 
 
-def test_bfloat16_keeps_float32_parameters_and_is_close():
-  model, variables = _model(dtype='bfloat16')
+@pytest.mark.parametrize('options', [{}, COMBINATIONS[3], COMBINATIONS[5]], ids=_name)
+def test_bfloat16_keeps_float32_parameters_and_is_close(options):
+  model, _ = _model(dtype='bfloat16', **options)
+  ids = jnp.ones((1, 3), jnp.int32)
+  variables = nn.unbox(jax.jit(model.init)(jax.random.key(1), ids, ids))
   assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype('float32')}
   source, target = _ids(1, 5), np.append(_ids(1, 5), [[EOS]], axis=1)
-  exact, _ = _model()
-  small = jax.tree.map(lambda x: x / 3, variables)
-  found = model.apply(small, source, target).astype(jnp.float32)
-  np.testing.assert_allclose(found, exact.apply(small, source, target), atol=0.1)
+  exact = _model(**options)[0].apply(variables, source, target)
+  found = model.apply(variables, source, target).astype(jnp.float32)
+  np.testing.assert_allclose(found, exact, atol=0.05 * float(jnp.abs(exact).max()))
 
 
-def test_every_parameter_has_logical_axes():
-  model, _ = _model()
+@pytest.mark.parametrize('options', COMBINATIONS, ids=_name)
+def test_every_parameter_has_logical_axes(options):
+  model = Transformer(V, V, width=16, mlp_width=32, heads=2, layers=2, **options)
   ids = jnp.ones((1, 3), jnp.int32)
-  boxed = jax.eval_shape(model.init, jax.random.key(0), ids, ids)
+  boxed = jax.eval_shape(model.init, jax.random.key(0), ids, ids)['params']
   is_box = lambda x: isinstance(x, nn.LogicallyPartitioned)  # noqa: E731
   for leaf in jax.tree.leaves(boxed, is_leaf=is_box):
     assert is_box(leaf)
     assert len(leaf.names) == leaf.value.ndim
+
+
+def test_the_loss_without_random_bits_is_evaluation(tiny, tmp_path):
+  model = tiny['model'] | {'normalization': 'batch'}
+  task = Translation(tiny | {'model': model}, tmp_path)
+  variables = nn.unbox(jax.jit(task.init)(jax.random.key(0)))
+  batch = task.batch('train', 0, seed=0)
+  hyper = {'dropout': 0.5, 'label_smoothing': 0.1}
+  loss = jax.jit(task.loss)
+  first, (_, after) = loss(variables, batch, None, hyper)
+  jax.tree.map(
+    np.testing.assert_array_equal, after, {'batch_stats': variables['batch_stats']}
+  )
+  trained, (_, after) = loss(variables, batch, jax.random.key(1), hyper)
+  assert float(jnp.abs(trained - first)) > 1.0
+  mean = after['batch_stats']['encoder']['norm_self']['mean']
+  assert float(jnp.abs(mean).min()) > 0.0
+  again, _ = loss(variables | after, batch, None, hyper)
+  assert float(jnp.abs(again - first)) > 1e-3  # the running statistics are read

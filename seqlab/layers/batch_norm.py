@@ -1,0 +1,154 @@
+"""Normalisation by statistics of the batch, over the positions that count.
+
+Padding counts for nothing, so neither buckets nor packing change a statistic. Under
+jit the rows may be sharded: sums over them are the global batch's. Under pmap `axis`
+names the axis to sum over. Where gradients are accumulated, each micro-batch has
+statistics of its own, and each updates the running ones.
+"""
+
+import functools
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from seqlab.types import Array
+
+
+def masked_mean(x: Array, counts: Array, axis: str | None) -> tuple[Array, Array]:
+  """Mean over the positions that count, on all devices, and how many there are.
+
+  Args:
+    x: [B, L, D] float32.
+    counts: [B, L] bool.
+    axis: name of a pmapped axis, or None.
+
+  Returns:
+    [D], 0 if nothing counts, and [].
+  """
+  total = jnp.where(counts[..., None], x, 0.0).sum(axis=(0, 1))  # [D]
+  n = counts.sum().astype(jnp.float32)
+  if axis is not None:
+    total, n = jax.lax.psum((total, n), axis)
+  return total / jnp.maximum(n, 1.0), n
+
+
+class _Running(nn.Module):
+  """What the two norms have in common.
+
+  Attributes:
+    momentum: what an update keeps of the running statistics.
+    axis: a pmapped axis whose devices share the statistics.
+    epsilon: added to what is divided by, before its root.
+    dtype: dtype of what is returned; all else is float32.
+  """
+
+  momentum: float = 0.9
+  axis: str | None = None
+  epsilon: float = 1e-5
+  dtype: jnp.dtype = jnp.float32
+
+  def affine(self, x: Array) -> Array:
+    shape, ones, zeros = x.shape[-1:], nn.initializers.ones, nn.initializers.zeros
+    scale = self.param('scale', nn.with_logical_partitioning(ones, ('embed',)), shape)
+    bias = self.param('bias', nn.with_logical_partitioning(zeros, ('embed',)), shape)
+    return (x * scale + bias).astype(self.dtype)
+
+  def update(self, running: nn.Variable, now: Array, n: Array) -> None:
+    keep = jnp.where(n > 0, self.momentum, 1.0)  # of nothing there is no statistic
+    running.value = keep * running.value + (1.0 - keep) * now
+
+
+class BatchNorm(_Running):
+  """(x - mean) / standard deviation of each feature, with a gain and a bias.
+
+  Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by
+  Reducing Internal Covariate Shift", 2015, algorithms 1 and 2,
+  https://arxiv.org/abs/1502.03167
+  """
+
+  @nn.compact
+  def __call__(self, x: Array, counts: Array | None = None) -> Array:
+    """[B, L, D] -> [B, L, D].
+
+    With `counts`, bool [B, L], the statistics are of the positions that count, and
+    update the running ones in the collection 'batch_stats'; with None they are
+    the running ones.
+    """
+    D, x = x.shape[-1], x.astype(jnp.float32)
+    running_mean = self.variable('batch_stats', 'mean', jnp.zeros, D)
+    running_variance = self.variable('batch_stats', 'variance', jnp.ones, D)
+    if counts is None:
+      mean, variance = running_mean.value, running_variance.value
+    else:
+      mean, n = masked_mean(x, counts, self.axis)
+      variance, _ = masked_mean((x - mean) ** 2, counts, self.axis)
+      self.update(running_mean, mean, n)
+      unbiased = variance * n / jnp.maximum(n - 1.0, 1.0)  # as in algorithm 2
+      self.update(running_variance, unbiased, n)
+    return self.affine((x - mean) * jax.lax.rsqrt(variance + self.epsilon))
+
+
+class PowerNorm(_Running):
+  """x / ψ, the running quadratic mean of each feature, with a gain and a bias.
+
+  Shen et al., "PowerNorm: Rethinking Batch Normalization in Transformers", 2020,
+  algorithm 2, https://arxiv.org/abs/2003.07845. For the first `warmup` updates ψ is
+  the batch's own (their PN-V). The gradient is theirs,
+  (dL/dx̂ - ν x̂) / ψ, but for ν: they keep a running average of Λ, the mean of
+  x̂ dL/dx̂, which a backward pass of pure functions cannot write. Here ν is this
+  batch's own Λ; with this batch's ψ that is the exact gradient.
+
+  Attributes:
+    warmup: updates before ψ is the running one.
+    groups: of features, each first divided by its root mean square at its position,
+      as the paper's experiments do for stability (its appendix; as many groups as
+      heads); None for none.
+  """
+
+  warmup: int = 4000
+  groups: int | None = None
+
+  @nn.compact
+  def __call__(self, x: Array, counts: Array | None = None) -> Array:
+    """[B, L, D] -> [B, L, D]; `counts` as in `BatchNorm`."""
+    D, x = x.shape[-1], x.astype(jnp.float32)
+    running = self.variable('batch_stats', 'square', jnp.ones, D)
+    # A float, so that an average over devices leaves its dtype alone.
+    updates = self.variable('batch_stats', 'updates', jnp.zeros, ())
+    if self.groups is not None:
+      x = self._scale_groups(x)
+    if counts is None:
+      return self.affine(x * jax.lax.rsqrt(running.value + self.epsilon))
+    square, n = masked_mean(x * x, counts, self.axis)
+    chosen = jnp.where(updates.value < self.warmup, square, running.value)
+    psi = jnp.sqrt(chosen + self.epsilon)
+    self.update(running, square, n)
+    updates.value += 1.0
+    return self.affine(power_normalize(x, psi, counts, self.axis))
+
+  def _scale_groups(self, x: Array) -> Array:
+    groups = x.reshape(*x.shape[:2], self.groups, -1)  # [B, L, G, D / G]
+    square = (groups * groups).mean(axis=-1, keepdims=True)
+    return (groups * jax.lax.rsqrt(square + self.epsilon)).reshape(x.shape)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def power_normalize(x: Array, psi: Array, counts: Array, axis: str | None) -> Array:
+  """x / ψ, with PowerNorm's gradient of x: [B, L, D], [D], [B, L] -> [B, L, D]."""
+  return x / psi
+
+
+def _forward(x: Array, psi: Array, counts: Array, axis: str | None):
+  y = x / psi
+  return y, (y, psi, counts)
+
+
+def _backward(axis: str | None, residuals, dy: Array):
+  y, psi, counts = residuals
+  nu, _ = masked_mean(y * dy, counts, axis)  # [D], the paper's Λ
+  dx = (dy - jnp.where(counts[..., None], nu * y, 0.0)) / psi
+  return dx, jnp.zeros_like(psi), None
+
+
+power_normalize.defvjp(_forward, _backward)

@@ -1,0 +1,97 @@
+"""Positions as attention is told of them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqlab.layers.attention import MultiHeadAttention, causal_mask
+from seqlab.layers.relative import POSITIONS, Positions
+
+H, K, L, CLIP = 2, 4, 6, 2
+
+
+def _positions(kind, **options):
+  options = dict(bidirectional=True, clip=CLIP, buckets=8, max_distance=6) | options
+  positions = Positions(kind, H * K, H, **options)
+  places = jnp.arange(L)[None]
+  return positions, positions.init(jax.random.key(0), places, places, method='relative')
+
+
+@pytest.mark.parametrize('kind', ['shaw', 't5', 'alibi'])
+def test_shifting_all_positions_changes_nothing(kind):
+  positions, variables = _positions(kind)
+  places = jnp.arange(L)[None]
+  here, there = (
+    positions.apply(variables, p, p, method='relative') for p in (places, places + 50)
+  )
+  jax.tree.map(np.testing.assert_array_equal, here, there)
+  assert jax.tree.leaves(here)
+
+
+def test_alibi_falls_with_the_distance_on_both_sides():
+  positions, variables = _positions('alibi')
+  places = jnp.arange(3)[None]
+  bias = positions.apply(variables, places, places, method='relative').bias
+  distance = np.array([[0, 1, 2], [1, 0, 1], [2, 1, 0]])
+  expected = -np.array([2.0**-4, 2.0**-8])[:, None, None] * distance
+  np.testing.assert_allclose(bias[0], expected)
+
+
+def test_t5_looks_its_table_up_by_bucket():
+  positions, variables = _positions('t5', bidirectional=False)
+  bias = positions.apply(
+    variables, jnp.array([[5]]), jnp.array([[7, 5, 4, 2]]), method='relative'
+  ).bias
+  table = variables['params']['bias'].unbox()  # of 8 buckets, 4 of a distance each
+  np.testing.assert_array_equal(bias[0, :, 0], table[np.array([0, 0, 1, 3])].T)
+
+
+def test_relative_vectors_equal_a_loop():
+  layer = MultiHeadAttention(H * K, H, clip=CLIP)
+  positions, _ = _positions('shaw')
+  places, mask = jnp.arange(L)[None], causal_mask(L)
+  relative = positions.apply({}, places, places, method='relative')
+  x = jax.random.normal(jax.random.key(1), (1, L, H * K))
+
+  def attend(m, x):
+    return m(x, *m.project(x), mask=mask, relative=relative)
+
+  variables = layer.init(jax.random.key(2), x, method=attend)
+  y = layer.apply(variables, x, method=attend)[0]
+  p = jax.tree.map(lambda b: np.float64(b.unbox()), variables['params'], is_leaf=_boxed)
+  q, k, v = (
+    np.einsum('ld,dhk->lhk', x[0], p[n]['kernel']) for n in ('query', 'key', 'value')
+  )
+  expected = np.zeros((L, H * K))
+  for i in range(L):
+    near = [max(-CLIP, min(CLIP, j - i)) + CLIP for j in range(i + 1)]
+    for h in range(H):
+      scores = [q[i, h] @ (k[j, h] + p['relative_key'][r]) for j, r in enumerate(near)]
+      w = np.exp(np.array(scores) / K**0.5)
+      w /= w.sum()
+      read = [w[j] * (v[j, h] + p['relative_value'][r]) for j, r in enumerate(near)]
+      expected[i] += sum(read) @ p['out']['kernel'][h]
+  np.testing.assert_allclose(y, expected, atol=1e-5)
+
+
+def _boxed(x):
+  return hasattr(x, 'unbox')
+
+
+def test_learned_positions_refuse_a_longer_row():
+  positions = Positions('learned', 8, 2, bidirectional=True, max_positions=4)
+  x = jnp.zeros((1, 4, 8))
+  variables = positions.init(jax.random.key(0), x, jnp.arange(4), method='add')
+  added = positions.apply(variables, x, jnp.arange(4), method='add')
+  assert float(jnp.abs(added[:, 0] - added[:, 3]).min()) > 0
+  with pytest.raises(ValueError, match=r'5 positions is longer than model\.max_pos'):
+    positions.apply(variables, x, jnp.arange(5), method='add')
+
+
+@pytest.mark.parametrize('kind', POSITIONS[2:])
+def test_other_kinds_add_nothing(kind):
+  positions, variables = _positions(kind)
+  x = jnp.ones((1, 3, 8))
+  added = positions.apply(variables, x, jnp.arange(3), method='add')
+  np.testing.assert_array_equal(added, x)
