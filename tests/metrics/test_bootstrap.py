@@ -1,9 +1,13 @@
+import jax
+from jax.extend.random import threefry_2x32
 import numpy as np
 import pytest
 from sacrebleu.metrics import BLEU
 from sacrebleu.significance import PairedTest
+import scipy.stats
 
-from seqlab.metrics.bootstrap import compare, confidence_interval
+from seqlab.metrics import bootstrap
+from seqlab.metrics.bootstrap import bootstrap_scores, compare, confidence_interval
 from seqlab.metrics.corpus import Lines, corpus_statistics
 
 WORDS = [*'abcdefgh']
@@ -43,6 +47,79 @@ def sacrebleus(systems, test, samples):
   return scores['BLEU']
 
 
+def same(sums):
+  return sums
+
+
+def counts(R, samples, seed=0):
+  """How often each of R rows comes in each sample, [samples, R]."""
+  rows = np.eye(R, dtype=np.int32)
+  key = jax.random.key(seed)
+  return np.asarray(bootstrap_scores(rows, key, samples=samples, score=same))
+
+
+@pytest.mark.parametrize(('R', 'samples'), [(1, 3), (3, 500), (40, 1), (401, 1_000)])
+def test_a_sample_has_as_many_rows_as_the_set(R, samples):
+  found = counts(R, samples)
+  assert found.shape == (samples, R)
+  assert found.min() >= 0
+  assert set(found.sum(axis=1)) == {R}
+  assert len(np.unique(found, axis=0)) > (R > 1) * samples * 0.01
+
+
+R, SAMPLES = 61, 20_000
+
+
+@pytest.fixture(scope='module')
+def drawn():
+  return counts(R, SAMPLES)
+
+
+def test_counts_have_the_moments_of_the_multinomial(drawn):
+  # Bounds are 5 standard errors, about 1, √3 and 1 over √samples.
+  error = 5 / SAMPLES**0.5
+  covariance = np.cov(drawn, rowvar=False)
+  np.testing.assert_allclose(drawn.mean(axis=0), 1, atol=error)
+  np.testing.assert_allclose(np.diag(covariance), 1 - 1 / R, atol=3**0.5 * error)
+  others = covariance[~np.eye(R, dtype=bool)]
+  np.testing.assert_allclose(others, -1 / R, atol=error)
+
+
+@pytest.mark.parametrize('part', [slice(0, 30), slice(0, None, 4), slice(45, None)])
+def test_counts_of_parts_vary_as_those_of_the_multinomial(drawn, part):
+  """As large sums do not if small covariances are wrong."""
+  rows = len(range(R)[part])
+  expected = rows * (1 - rows / R)
+  error = 5 * expected * (2 / SAMPLES) ** 0.5
+  assert drawn[:, part].sum(axis=1).var() == pytest.approx(expected, abs=error)
+
+
+def test_each_count_is_binomial(drawn):
+  expected = scipy.stats.binom.pmf(np.arange(8), R, 1 / R)
+  found = np.bincount(drawn.ravel(), minlength=8)[:8] / drawn.size
+  error = 5 * (expected / drawn.size) ** 0.5
+  assert (np.abs(found - expected) < error).all()
+
+
+def test_samples_have_nothing_to_do_with_each_other(drawn):
+  one, next_one = drawn[:-1].ravel(), drawn[1:].ravel()
+  assert abs(np.corrcoef(one, next_one)[0, 1]) < 5 / one.size**0.5
+
+
+def test_large_sets_are_drawn_a_part_at_a_time(monkeypatch):
+  monkeypatch.setattr(bootstrap, '_CELLS', 50 * 30)
+  found = counts(50, 100)  # in four parts of 25
+  assert set(found.sum(axis=1)) == {50}
+  assert len(np.unique(found, axis=0)) == 100
+
+
+def test_random_words_are_those_of_jax():
+  i, j = np.arange(6, dtype=np.uint32) * 2**29, np.arange(6, dtype=np.uint32)
+  key = np.array([3, 2**31], np.uint32)
+  found = np.concatenate(bootstrap._threefry(key, i, j))
+  np.testing.assert_array_equal(found, threefry_2x32(key, np.concatenate([i, j])))
+
+
 @pytest.mark.parametrize(('test', 'samples'), [('bs', 1_000), ('ar', 4_000)])
 def test_paired_tests_agree_with_sacrebleus_but_for_the_draw(systems, test, samples):
   found = compare(systems[2], test=test, samples=1_000, trials=samples)
@@ -64,9 +141,10 @@ def test_one_of_the_systems_is_worse_for_certain_and_one_is_not(systems):
   assert worse.p_value < 0.01
 
 
-def test_a_system_beside_itself_differs_by_nothing(systems):
+@pytest.mark.parametrize('test', ['bs', 'ar'])
+def test_a_system_beside_itself_differs_by_nothing(systems, test):
   statistics = systems[2][0]
-  _, same = compare([statistics, statistics], test='ar', trials=200)
+  _, same = compare([statistics, statistics], test=test, samples=200, trials=200)
   assert same.p_value == pytest.approx(1 / 201)  # as sacreBLEU has it: none exceeds 0
 
 
@@ -81,6 +159,12 @@ def test_systems_of_other_numbers_of_sentences_are_refused(systems):
   statistics = systems[2][0]
   with pytest.raises(ValueError, match=r'systems have \[400, 399\] sentences'):
     compare([statistics, statistics[1:]])
+
+
+@pytest.mark.parametrize(('R', 'samples'), [(0, 10), (10, 0)])
+def test_samples_of_nothing_are_refused(R, samples):
+  with pytest.raises(ValueError, match='both must be 1 or more'):
+    confidence_interval(np.zeros((R, 10)), samples=samples)
 
 
 def test_an_unknown_test_is_named(systems):
