@@ -12,9 +12,14 @@ class Evaluator(Protocol):
   Attributes:
     samples: some lines to read beside the numbers, from the last run; may be
       empty.
+    about: what is needed to read the numbers, such as a metric's signature; said in
+      the log when training begins. May be empty.
+    arrays: by name, what a report draws, from the last run; kept in the folder's
+      samples/<name>-<step>.npz. An evaluator need not have it.
   """
 
   samples: list[str]
+  about: str
 
   def compile(self, variables: Variables) -> None:
     """Compiles every shape ahead, so that `run` compiles nothing."""

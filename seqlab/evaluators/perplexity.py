@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 import math
 
-import jax
 from jax.sharding import NamedSharding
 
 from seqlab.evaluators.resident import Resident, total
@@ -15,6 +14,7 @@ class Evaluator:
   """Cross-entropy (nats), perplexity and accuracy per target piece."""
 
   samples: tuple[str, ...] = ()
+  about = ''
 
   def __init__(
     self,
@@ -26,10 +26,9 @@ class Evaluator:
     shapes: int = 2,
   ):
     """Puts the split on the devices; `tokens` bounds the positions in a batch."""
-    rng = jax.random.key(0)  # of dropout, which no hyperparameter turns on here
 
     def sums(variables, batch):
-      _, (sums, _) = task.loss(variables, batch, rng, {})
+      _, (sums, _) = task.loss(variables, batch, None, {})
       return {name: sums[name] for name in ('nll', 'accuracy')}
 
     self._resident = Resident(task, split, sharding, sums, tokens=tokens, shapes=shapes)

@@ -4,9 +4,10 @@ Decoding, detokenising and the counting of n-grams are one compiled function per
 shape; the host gets ten integers, summed over the devices, and sentences to read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import NamedSharding
 import numpy as np
 
@@ -45,6 +46,7 @@ class Evaluator:
     show: int = 8,
     tokenizer: str | None = None,
     lowercase: bool = False,
+    lengths: Sequence[int] = (),
     **search,
   ):
     """Puts the split on the devices.
@@ -58,6 +60,8 @@ class Evaluator:
       show: sentences to keep as samples.
       tokenizer: '13a', 'none' or 'char'; by default the corpus's convention.
       lowercase: score without case.
+      lengths: bounds of source lengths, in words; BLEU is reported for each part of
+        the split too (Bahdanau et al. 2015, figure 2). (10, 20) makes three parts.
       **search: of `tasks.translator.Search`: beam, alpha, ...
 
     Raises:
@@ -78,6 +82,9 @@ class Evaluator:
     _, reference = task.corpus.read(split)
     self._reference = [line.encode('utf-8') for line in reference]
     words = line_words(Lines(self._reference), **self._options)
+    source = [len(line.split()) for line in task.corpus.read(split)[0]]
+    parts = np.searchsorted(lengths, source).astype(np.int32)  # [R]
+    self._parts = _part_names(lengths)
 
     def function(variables, batch):
       tokens, _ = decode(task.model, variables, batch['source'], search)
@@ -89,8 +96,9 @@ class Evaluator:
       text = detokenize(best, self._table, size)
       words = tokenize(characters(text, lowercase), tokenizer, room)
       reference = Words(batch['reference'][:, None], batch['reference_words'][:, None])
-      sums = bleu_statistics(words, reference).sum(axis=0)
-      return sums, best, words.count.max() > room
+      statistics = bleu_statistics(words, reference)  # [B, 10]
+      sums = jnp.zeros((len(self._parts), 10), jnp.int32)
+      return sums.at[batch['part']].add(statistics), best, words.count.max() > room
 
     self._resident = Resident(
       task,
@@ -99,8 +107,13 @@ class Evaluator:
       function,
       tokens=tokens,
       shapes=shapes,
-      more={'reference': words.hashes, 'reference_words': words.count},
+      more={
+        'reference': words.hashes,
+        'reference_words': words.count,
+        'part': parts,
+      },
     )
+    self._part = parts
     self._score = jax.jit(bleu_score)
 
   def compile(self, variables: Variables) -> None:
@@ -109,24 +122,31 @@ class Evaluator:
     jax.block_until_ready(self._score(np.ones(10, np.int32)))
 
   def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
-    """Yields bleu, and how long outputs are for their references."""
+    """Yields bleu, bleu/1-10 and so on, and how long outputs are for references."""
     out = self._resident.run(variables)
     outputs = [best for _, best, _ in out]
-    statistics = total([self._whole(k, *found) for k, found in enumerate(out)])  # [10]
+    by_part = total([self._whole(k, *found) for k, found in enumerate(out)])
+    statistics = by_part.sum(axis=0)  # [10]
     yield 'bleu', float(self._score(statistics.astype(np.int32)))
+    for name, part in zip(self._parts, by_part, strict=True):
+      if len(self._parts) > 1 and part[9]:
+        yield f'bleu/{name}', float(self._score(part.astype(np.int32)))
     yield 'length_ratio', statistics[8] / max(statistics[9], 1)
     self.samples = self._read(outputs)
 
   def _whole(
     self, k: int, sums: np.ndarray, tokens: np.ndarray, cut: np.ndarray
   ) -> np.ndarray:
-    """Sums of batch k; counted again, with more room, if some words had none."""
+    """Sums of batch k by part; counted again, with more room, if words had none."""
     if not cut:
       return sums
     there = [(i, r) for i, r in enumerate(self._resident.rows[k]) if r >= 0]
     ids = Pieces([tokens[i] for i, _ in there], self._table)
     reference = Lines([self._reference[r] for _, r in there])
-    return corpus_statistics(ids, [reference], **self._options).sum(axis=0)
+    statistics = corpus_statistics(ids, [reference], **self._options)
+    by_part = np.zeros_like(sums)
+    np.add.at(by_part, self._part[[r for _, r in there]], statistics)
+    return by_part
 
   def _read(self, outputs: list[np.ndarray]) -> list[str]:
     best = {}
@@ -136,3 +156,11 @@ class Evaluator:
     source, reference = self._task.corpus.read(self._split)
     triples = zip(source, reference, texts, strict=False)
     return [line for s, r, o in triples for line in (f'< {s}', f'= {r}', f'> {o}', '')]
+
+
+def _part_names(bounds: Sequence[int]) -> list[str]:
+  """(10, 20) -> ['1-10', '11-20', '21-']."""
+  if list(bounds) != sorted(set(bounds)) or any(bound < 1 for bound in bounds):
+    raise ValueError(f'evals: lengths={tuple(bounds)} should rise, from 1 or more')
+  starts = [1, *(bound + 1 for bound in bounds)]
+  return [f'{a}-{b}' for a, b in zip(starts, [*bounds, ''], strict=True)]

@@ -126,8 +126,8 @@ class Agreement:
     """
     _check_split(split)
     if split not in self._read:
-      pairs = list(self._pairs(split))
-      sides = [english for english, _ in pairs], [russian for _, russian in pairs]
+      pairs = list(self._drawn(split))
+      sides = [x.english for x in pairs], [x.russian for x in pairs]
       self._read[split] = sides if self.source == 'en' else sides[::-1]
     return self._read[split]
 
@@ -138,7 +138,16 @@ class Agreement:
       digest.update('\n'.join(side).encode() + b'\0')
     return digest.hexdigest()
 
-  def _pairs(self, split: str) -> Iterator[tuple[str, str]]:
+  def pairs(self, split: str) -> list[Pair]:
+    """What `read` reads, with what decides each form and what renders each word.
+
+    Raises:
+      ValueError: there is no such split.
+    """
+    _check_split(split)
+    return [written.pair() for written in self._drawn(split)]
+
+  def _drawn(self, split: str) -> Iterator['_Writer']:
     seen: set[str] = set()
     index = count = 0
     while count < self.sizes[split]:
@@ -147,7 +156,7 @@ class Agreement:
       if split == 'train' or written.english not in seen:
         seen.add(written.english)
         count += 1
-        yield written.english, written.russian
+        yield written
 
 
 class _Draw:

@@ -177,6 +177,9 @@ class Run:
       for k, v in self.task.report.items()
     )
     say(f'data: {", ".join(report)}')
+    for name, evaluator in self.evaluators.items():
+      if evaluator.about:
+        say(f'{name}: {evaluator.about}')
     found = self.checkpoints.restore({'state': self.program.abstract, 'meta': None})
     if found is None:
       return self.program.start(self.config['seed']), 0
@@ -257,6 +260,8 @@ class Run:
       if self.evaluators[name].samples:
         path = self.folder.samples / f'{name}-{step:08d}.txt'
         path.write_text('\n'.join(self.evaluators[name].samples), 'utf-8')
+      if arrays := getattr(self.evaluators[name], 'arrays', None):
+        np.savez_compressed(self.folder.samples / f'{name}-{step:08d}.npz', **arrays)
     self.writer.write(step, metrics)
     self._remember(metrics, names)
     self.clock = time.monotonic()  # evaluation is no training time

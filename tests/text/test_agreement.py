@@ -616,3 +616,11 @@ def test_aligned_nouns_translate_each_other():
       if word in nouns() and word not in pasts() and origin >= 0:
         names = {n.split()[-1] for cell in nouns()[word] for n in cell[0].english}
         assert re.sub(r"'s?$", '', english[origin]) in names, pair.english
+
+
+def test_pairs_are_the_lines_with_their_structure():
+  corpus = Agreement(valid=50)
+  pairs = corpus.pairs('valid')
+  assert [pair.english for pair in pairs] == corpus.read('valid')[0]
+  assert [pair.russian for pair in pairs] == corpus.read('valid')[1]
+  assert all(pair.dependencies for pair in pairs)

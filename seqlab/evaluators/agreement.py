@@ -1,0 +1,201 @@
+"""What each head minds, on the corpus whose grammar is known.
+
+When the piece that carries a word's form is predicted, does a head look at the word
+that decides the form? And is the form still right when the head is taken away
+(Voita et al. 2019, https://arxiv.org/abs/1905.09418; Michel et al. 2019,
+https://arxiv.org/abs/1905.10650)?
+"""
+
+from collections.abc import Iterator
+import dataclasses
+
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+import numpy as np
+
+from seqlab.evaluators.resident import Resident
+from seqlab.models.interface import attention_weights
+from seqlab.tasks.translation import Translation
+from seqlab.text.agreement import Agreement, Pair
+from seqlab.types import EOS, PAD, Variables
+
+KINDS = ('gender', 'number', 'case')
+SIDES = ('cross', 'decoder')
+_PATHS = {'cross': 'cross_attention', 'decoder': 'self_attention'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+  """A word whose form another word decides, as pieces.
+
+  Attributes:
+    kind: number of what is decided, in KINDS.
+    ending: the target position of its last piece, which carries the form.
+    source: positions of the source word that the decider renders; may be empty.
+    target: positions of the decider among the pieces that the decoder has read, <s>
+      at 0; empty if it comes later.
+  """
+
+  kind: int
+  ending: int
+  source: tuple[int, ...]
+  target: tuple[int, ...]
+
+
+def forms(pair: Pair, source: list[int], target: list[int]) -> list[Form]:
+  """The forms of a sentence.
+
+  Args:
+    pair: the sentence and its grammar.
+    source: for each source piece the number of its word.
+    target: for each target piece the number of its word.
+  """
+  found = []
+  for dependent, decider, kind in pair.dependencies:
+    if kind in KINDS:
+      renders = pair.alignment[decider]
+      before = decider < dependent
+      found.append(
+        Form(
+          kind=KINDS.index(kind),
+          ending=max(i for i, word in enumerate(target) if word == dependent),
+          source=tuple(i for i, word in enumerate(source) if word == renders),
+          target=tuple(
+            i + 1 for i, word in enumerate(target) if word == decider and before
+          ),
+        )
+      )
+  return found
+
+
+class Evaluator:
+  """Shares of looks at the decider by head, and accuracy of forms without a head.
+
+  Attributes:
+    arrays: of the last run. `accuracy` [kinds] of the last pieces of the words
+      whose form is decided, true words given; `look/<side>` [layers, H, kinds], how
+      often a head looks most at the decider, where it can be seen there; `without/
+      <side>` [layers, H, kinds], the accuracy without that head; `kinds`; `count`.
+  """
+
+  samples: tuple[str, ...] = ()
+  about = ''
+
+  def __init__(
+    self,
+    task: Translation,
+    sharding: NamedSharding,
+    *,
+    split: str,
+    tokens: int = 4096,
+    shapes: int = 1,
+  ):
+    """Puts the split on the devices.
+
+    Args:
+      task: English to Russian on the embedded corpus, with a Transformer.
+      sharding: of a batch's rows.
+      split: its name.
+      tokens: source or target positions in a batch, at most.
+      shapes: number of shapes that are compiled.
+
+    Raises:
+      ValueError: the corpus or the model is another.
+    """
+    if not isinstance(task.corpus, Agreement) or task.corpus.target != 'ru':
+      raise ValueError(
+        "evals: type='agreement' knows the grammar of corpus.name='agreement' with "
+        "corpus.target='ru' only"
+      )
+    if not hasattr(task.model, 'heads'):
+      raise ValueError("evals: type='agreement' takes away heads of a Transformer")
+    self.arrays: dict[str, np.ndarray] = {}
+    model = task.model
+    layers = model.layers if model.decoder_layers is None else model.decoder_layers
+    self._keep = {side: np.ones((layers, model.heads), np.float32) for side in SIDES}
+    self._forms = self._read(task, split)
+
+    def function(variables, batch):
+      weights = attention_weights(model, variables, batch['source'], batch['target'])
+      logits = model.apply(variables, batch['source'], batch['target'])
+      looks = {side: weights[side].argmax(axis=-1) for side in SIDES}
+      return logits.argmax(axis=-1) == batch['target'], looks
+
+    self._resident = Resident(
+      task, split, sharding, function, tokens=tokens, shapes=shapes
+    )
+
+  @staticmethod
+  def _read(task: Translation, split: str) -> list[list[Form]]:
+    """The forms of every line."""
+    stores = task.stores(split)
+    vocabularies = task.vocabularies.source, task.vocabularies.target
+    starts = [
+      np.array([surface.startswith(b' ') for surface in vocabulary.surfaces()])
+      for vocabulary in vocabularies
+    ]
+    lines = []
+    for i, pair in enumerate(task.corpus.pairs(split)):
+      words = []
+      for store, start in zip(stores, starts, strict=True):
+        ids = store.gather(np.array([i]), int(store.lengths[i]))[0]
+        ids = ids[(ids != PAD) & (ids != EOS)]
+        words.append((np.cumsum(start[ids]) - 1).tolist())
+      lines.append(forms(pair, *words))
+    return lines
+
+  def _ablated(self, variables: Variables, side: str = '', head=()) -> Variables:
+    """The variables without a head; all heads are there if `side` is empty."""
+    keep = {s: k.copy() for s, k in self._keep.items()}
+    if side:
+      keep[side][head] = 0
+    paths = {_PATHS[s]: {'keep': jnp.asarray(k)} for s, k in keep.items()}
+    return {**variables, 'ablation': {'decoder': paths}}
+
+  def compile(self, variables: Variables) -> None:
+    """Compiles every shape."""
+    self._resident.compile(self._ablated(variables))
+
+  def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
+    """Yields the accuracy of each kind of form, and the best head's looks at it."""
+    out = self._resident.run(self._ablated(variables))
+    accuracy, count = self._accuracy(out)
+    self.arrays = {'kinds': np.array(KINDS), 'count': count, 'accuracy': accuracy}
+    for side, keep in self._keep.items():
+      self.arrays[f'look/{side}'] = self._looks(out, side)
+      without = np.zeros((*keep.shape, len(KINDS)))
+      for head in np.ndindex(keep.shape):
+        found = self._resident.run(self._ablated(variables, side, head))
+        without[head] = self._accuracy(found)[0]
+      self.arrays[f'without/{side}'] = without
+    for k, kind in enumerate(KINDS):
+      yield f'accuracy_{kind}', float(accuracy[k])
+      for side in SIDES:
+        yield f'look_{kind}_{side}', float(self.arrays[f'look/{side}'][..., k].max())
+
+  def _each(self, out: list) -> Iterator[tuple[np.ndarray, dict, Form]]:
+    """For each form of the split: what is right in its row, looks, and itself."""
+    for rows, (right, looks) in zip(self._resident.rows, out, strict=True):
+      for row, line in enumerate(rows):
+        for form in self._forms[line] if line >= 0 else ():
+          at = {side: x[:, row, :, form.ending] for side, x in looks.items()}
+          yield right[row], at, form
+
+  def _accuracy(self, out: list) -> tuple[np.ndarray, np.ndarray]:
+    """[kinds] each: the share of right endings, and how many there are."""
+    right, count = np.zeros(len(KINDS)), np.zeros(len(KINDS), np.int64)
+    for row, _, form in self._each(out):
+      right[form.kind] += row[form.ending]
+      count[form.kind] += 1
+    return right / np.maximum(count, 1), count
+
+  def _looks(self, out: list, side: str) -> np.ndarray:
+    """[layers, H, kinds]: how often the most attended piece is of the decider."""
+    hits = np.zeros((*self._keep[side].shape, len(KINDS)))
+    count = np.zeros(len(KINDS))
+    for _, looks, form in self._each(out):
+      decider = form.source if side == 'cross' else form.target
+      if decider:
+        hits[..., form.kind] += np.isin(looks[side], decider)  # [layers, H]
+        count[form.kind] += 1
+    return hits / np.maximum(count, 1)

@@ -1,0 +1,108 @@
+"""Where a model looks: entropy of its attention, and maps of the first sentences."""
+
+from collections.abc import Iterator
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+import numpy as np
+
+from seqlab.evaluators.resident import Resident, total
+from seqlab.models.interface import attention_weights
+from seqlab.tasks.translation import Translation
+from seqlab.types import PAD, Array, Variables
+
+
+class Evaluator:
+  """Entropy, in nats, of each kind of attention; the true words are given.
+
+  Attributes:
+    arrays: maps of the first sentences, last run: `<kind>/<line>` [layers, H, L, S]
+      with `source/<line>` [S] and `target/<line>` [T], the pieces as text. Row t of
+      'cross' and 'decoder' is where the model looks when it predicts piece t; the
+      decoder's columns are the pieces it has read, of which the first is <s>.
+  """
+
+  samples: tuple[str, ...] = ()
+  about = ''
+
+  def __init__(
+    self,
+    task: Translation,
+    sharding: NamedSharding,
+    *,
+    split: str,
+    show: int = 4,
+    tokens: int = 2048,
+    shapes: int = 1,
+  ):
+    """Puts the split on the devices.
+
+    Args:
+      task: gives data and model, which must have attention.
+      sharding: of a batch's rows.
+      split: its name.
+      show: sentences to keep maps of.
+      tokens: source or target positions in a batch, at most.
+      shapes: number of shapes that are compiled.
+    """
+    self.arrays: dict[str, np.ndarray] = {}
+    self._task, self._split, self._show = task, split, show
+    weights = functools.partial(attention_weights, task.model)
+
+    def function(variables, batch):
+      found = weights(variables, batch['source'], batch['target'])
+      return {
+        kind: _entropy(w, batch['source' if kind == 'encoder' else 'target'])
+        for kind, w in found.items()
+      }
+
+    self._resident = Resident(
+      task, split, sharding, function, tokens=tokens, shapes=shapes
+    )
+    self._maps = jax.jit(weights)
+
+  def _first(self) -> tuple[np.ndarray, np.ndarray]:
+    """The sentences that are shown, [show, S] and [show, T]."""
+    stores = self._task.stores(self._split)
+    rows = np.arange(min(self._show, len(stores[0])))
+    return tuple(s.gather(rows, int(s.lengths[rows].max())) for s in stores)
+
+  def compile(self, variables: Variables) -> None:
+    """Compiles every shape."""
+    self._resident.compile(variables)
+    jax.block_until_ready(self._maps(variables, *self._first()))
+
+  def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
+    """Yields `entropy_cross` and so on, means over layers, heads and positions."""
+    for kind, (entropy, count) in total(self._resident.run(variables)).items():
+      yield f'entropy_{kind}', float(entropy / count)
+    self.arrays = self._shown(variables)
+
+  def _shown(self, variables: Variables) -> dict[str, np.ndarray]:
+    source, target = self._first()
+    found = jax.device_get(self._maps(variables, source, target))
+    vocabularies = self._task.vocabularies
+    arrays: dict[str, np.ndarray] = {}
+    for i, (s, t) in enumerate(zip(source, target, strict=True)):
+      S, T = np.count_nonzero(s != PAD), np.count_nonzero(t != PAD)
+      lengths = {'encoder': (S, S), 'decoder': (T, T), 'cross': (T, S)}
+      for kind, weights in found.items():
+        rows, columns = lengths[kind]
+        arrays[f'{kind}/{i}'] = weights[:, i, :, :rows, :columns]
+      arrays[f'source/{i}'] = _pieces(vocabularies.source, s[:S])
+      arrays[f'target/{i}'] = _pieces(vocabularies.target, t[:T])
+    return arrays
+
+
+def _pieces(vocabulary, ids: np.ndarray) -> np.ndarray:
+  pieces = vocabulary.pieces()
+  return np.array([pieces[i] for i in ids])
+
+
+def _entropy(weights: Array, ids: Array) -> tuple[Array, Array]:
+  """[layers, B, H, L, S], [B, L] -> summed entropy of words' rows, and their count."""
+  entropy = jax.scipy.special.entr(weights).sum(axis=-1)  # [layers, B, H, L]
+  there = (ids != PAD)[None, :, None]
+  return (entropy * there).sum(), (there * jnp.ones_like(entropy)).sum()

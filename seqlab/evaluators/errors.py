@@ -1,0 +1,83 @@
+"""Where in the output errors are: with true words before, and with its own.
+
+A model that was only ever fed true words meets its own errors when it decodes, and
+goes on from them (Bengio et al. 2015, https://arxiv.org/abs/1506.03099).
+"""
+
+from collections.abc import Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+
+from seqlab.evaluators.resident import Resident, total
+from seqlab.tasks.translation import Translation
+from seqlab.tasks.translator import Search, decode
+from seqlab.types import PAD, Variables
+
+
+class Evaluator:
+  """Accuracy by position, forced and free."""
+
+  samples: tuple[str, ...] = ()
+  about = ''
+
+  def __init__(
+    self,
+    task: Translation,
+    sharding: NamedSharding,
+    *,
+    split: str,
+    positions: Sequence[int] = (1, 2, 3, 5, 10, 15, 20),
+    tokens: int = 2048,
+    shapes: int = 1,
+  ):
+    """Puts the split on the devices.
+
+    Args:
+      task: gives data and model.
+      sharding: of a batch's rows.
+      split: its name.
+      positions: of target pieces, counted from 1, that are reported.
+      tokens: source or target positions in a batch, at most.
+      shapes: number of shapes that are compiled.
+    """
+    self._positions = tuple(positions)
+    at = jnp.array(self._positions) - 1  # [P]
+
+    def function(variables, batch):
+      source, target = batch['source'], batch['target']
+      logits = task.model.apply(variables, source, target)
+      right = logits.argmax(axis=-1) == target  # [B, T]
+      tokens, _ = decode(task.model, variables, source, Search(beam=1))
+      tokens = tokens[:, 0, : target.shape[1]]  # [B, L]
+      short = target.shape[1] - tokens.shape[1]
+      tokens = jnp.pad(tokens, ((0, 0), (0, short)), constant_values=PAD)
+      whole = jnp.cumprod(tokens == target, axis=1).astype(bool)  # all until here
+      there = target != PAD
+
+      def sums(hit):  # at the positions that are reported
+        found = [x.sum(axis=0) for x in (hit & there, there)]  # [T]
+        return [jnp.take(x, at, fill_value=0) for x in found]  # [P]
+
+      return {'forced': sums(right), 'prefix': sums(whole)}
+
+    self._resident = Resident(
+      task, split, sharding, function, tokens=tokens, shapes=shapes
+    )
+
+  def compile(self, variables: Variables) -> None:
+    """Compiles every shape."""
+    self._resident.compile(variables)
+
+  def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
+    """Yields, for each position that some reference has:
+
+    `forced/5`: accuracy of the fifth piece, the true ones before it given;
+    `prefix/5`: share of outputs whose first five pieces are all the reference's.
+    """
+    sums = jax.tree.map(lambda x: x.tolist(), total(self._resident.run(variables)))
+    for name, (hits, counts) in sums.items():
+      for position, hit, count in zip(self._positions, hits, counts, strict=True):
+        if count:
+          yield f'{name}/{position}', hit / count

@@ -1,0 +1,61 @@
+"""How much a prediction depends on words that are yet to be written."""
+
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+import numpy as np
+
+from seqlab.tasks.translation import Translation
+from seqlab.types import EOS, Variables
+
+
+class Evaluator:
+  """The gradient's share that flows to words at the predicted position or later.
+
+  Zero, exactly, for a model whose decoder is masked. Words are drawn at random, all
+  of them different, so that a word's vector tells its position.
+  """
+
+  samples: tuple[str, ...] = ()
+  about = ''
+
+  def __init__(
+    self, task: Translation, sharding: NamedSharding, *, length: int = 16, seed: int = 0
+  ):
+    """`length` is that of the one sentence on each side; `seed` draws its words."""
+    del sharding  # one sentence lies on every device
+    first, size = EOS + 1, task.vocabularies.target.size
+    if size - first < 2 * length:
+      raise ValueError(
+        f'leak: {2 * length} different words are needed, and there are {size - first}: '
+        f'set length={(size - first) // 2}'
+      )
+    random = np.random.default_rng(seed)
+    words = first + random.permutation(size - first)[: 2 * length]
+    source, target = words.astype(np.int32).reshape(2, 1, length)
+    probe = random.normal(size=(length, 1)).astype(np.float32)  # one number a state
+
+    def share(variables):
+      def hidden(table):
+        params = variables['params'] | {'target_embedding': {'table': table}}
+        states, _ = task.model.apply(
+          {**variables, 'params': params}, source, target, method='features'
+        )
+        return (states[0] * jnp.resize(probe, states.shape[1:])).sum(axis=-1)  # [T]
+
+      table = variables['params']['target_embedding']['table']
+      by_word = jax.jacrev(hidden)(table)[:, target[0]]  # [T, T, D]
+      flow = jnp.linalg.norm(by_word, axis=-1)  # [T, T] at i, from j
+      return jnp.triu(flow).sum() / flow.sum()
+
+    self._share = jax.jit(share)
+
+  def compile(self, variables: Variables) -> None:
+    """Compiles the gradient."""
+    jax.block_until_ready(self._share(variables))
+
+  def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
+    """Yields the share of the gradient's norm at words that should not be seen."""
+    yield 'share', float(self._share(variables))

@@ -1,0 +1,54 @@
+"""What a model loses by normalising with running statistics instead of a batch's.
+
+Shen et al., "PowerNorm", 2020, section 3, https://arxiv.org/abs/2003.07845, see in
+that gap why batch normalisation suits sequences ill.
+"""
+
+from collections.abc import Iterator
+
+import jax
+from jax.sharding import NamedSharding
+
+from seqlab.evaluators.resident import Resident, total
+from seqlab.tasks.translation import Translation
+from seqlab.types import Variables
+
+
+class Evaluator:
+  """Cross-entropy with running statistics, as decoding has them, and a batch's own."""
+
+  samples: tuple[str, ...] = ()
+  about = ''
+
+  def __init__(
+    self,
+    task: Translation,
+    sharding: NamedSharding,
+    *,
+    split: str,
+    tokens: int = 2048,
+    shapes: int = 1,
+  ):
+    """Puts the split on the devices; `tokens` bounds the positions in a batch."""
+    rng = jax.random.key(0)  # of dropout, which no hyperparameter turns on here
+
+    def sums(variables, batch):
+      found = {'running': None, 'batch': rng}
+      return {
+        name: task.loss(variables, batch, key, {})[1][0]['nll']
+        for name, key in found.items()
+      }
+
+    self._resident = Resident(task, split, sharding, sums, tokens=tokens, shapes=shapes)
+
+  def compile(self, variables: Variables) -> None:
+    """Compiles every shape."""
+    self._resident.compile(variables)
+
+  def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
+    """Yields both, nats per target piece, and by how much running is worse."""
+    sums = total(self._resident.run(variables))
+    nll = {name: float(nll / words) for name, (nll, words) in sums.items()}
+    yield 'nll_running', nll['running']
+    yield 'nll_batch', nll['batch']
+    yield 'gap', nll['running'] - nll['batch']

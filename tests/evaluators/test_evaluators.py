@@ -1,0 +1,153 @@
+"""What evaluators say of models whose answers are known."""
+
+from flax import linen as nn
+import jax
+import numpy as np
+import pytest
+
+from seqlab.config import call, resolve
+from seqlab.evaluators.agreement import forms
+from seqlab.tasks.translation import Translation
+from seqlab.text.agreement import Dependency, Pair
+from seqlab.train.mesh import batch_sharding, make_mesh
+
+ROWS = batch_sharding(make_mesh(data=1, devices=1))
+
+
+def _task(config, folder, **changes):
+  task = Translation(config | changes, folder / 'vocabulary')
+  return task, nn.unbox(jax.jit(task.init)(jax.random.key(0)))
+
+
+def _run(kind, task, variables, **options):
+  make = resolve(f'evaluators.{kind}:Evaluator')
+  evaluator = call(make, options, 'evals', task=task, sharding=ROWS)
+  evaluator.compile(variables)
+  return dict(evaluator.run(variables)), evaluator
+
+
+@pytest.fixture(scope='module')
+def fresh(tiny, tmp_path_factory):
+  return _task(tiny, tmp_path_factory.mktemp('fresh'))
+
+
+def test_bleu_by_length_is_made_of_the_same_sentences(fresh):
+  found, _ = _run('translation', *fresh, split='valid', beam=1, lengths=(3, 6))
+  assert [n for n in found if n.startswith('bleu/')] == [
+    'bleu/1-3',
+    'bleu/4-6',
+    'bleu/7-',
+  ]
+  alone, _ = _run('translation', *fresh, split='valid', beam=1)
+  assert found['bleu'] == alone['bleu']
+
+
+def test_a_part_that_is_the_whole_has_its_bleu(fresh):
+  found, _ = _run('translation', *fresh, split='valid', beam=1, lengths=(100,))
+  assert found['bleu/1-100'] == found['bleu']
+  assert 'bleu/101-' not in found
+
+
+@pytest.mark.parametrize('lengths', [(5, 5), (6, 3), (0,)])
+def test_lengths_that_do_not_rise_are_refused(fresh, lengths):
+  with pytest.raises(ValueError, match='should rise'):
+    _run('translation', *fresh, split='valid', lengths=lengths)
+
+
+def test_prefixes_are_right_less_often_than_their_parts(fresh):
+  found, _ = _run('errors', *fresh, split='valid', positions=(1, 2, 4, 90))
+  assert set(found) == {f'{n}/{p}' for n in ('forced', 'prefix') for p in (1, 2, 4)}
+  assert found['prefix/4'] <= found['prefix/2'] <= found['prefix/1']
+  assert found['prefix/1'] == found['forced/1']  # nothing of its own comes before
+
+
+def test_a_masked_decoder_leaks_nothing(fresh):
+  found, _ = _run('leak', *fresh, length=3)
+  assert found['share'] == 0.0
+
+
+def test_a_decoder_without_its_mask_leaks(tiny, tmp_path):
+  task, variables = _task(tiny, tmp_path, model=tiny['model'] | {'causal': False})
+  found, _ = _run('leak', task, variables, length=3)
+  assert found['share'] > 0.1
+
+
+def test_a_leak_needs_words_enough(fresh):
+  with pytest.raises(ValueError, match='set length='):
+    _run('leak', *fresh, length=500)
+
+
+def test_layer_norm_has_no_gap(fresh):
+  found, _ = _run('statistics', *fresh, split='valid')
+  assert found['gap'] == pytest.approx(0.0, abs=1e-5)
+
+
+def test_fresh_batch_norm_has_a_gap(tiny, tmp_path):
+  model = tiny['model'] | {'normalization': 'batch'}
+  found, _ = _run('statistics', *_task(tiny, tmp_path, model=model), split='valid')
+  assert abs(found['gap']) > 1e-3
+  assert found['gap'] == pytest.approx(found['nll_running'] - found['nll_batch'])
+
+
+def test_entropy_is_at_most_that_of_looking_everywhere(fresh):
+  found, evaluator = _run('attention', *fresh, split='valid', show=2)
+  assert set(found) == {'entropy_encoder', 'entropy_decoder', 'entropy_cross'}
+  assert all(0 < value <= np.log(9) + 1e-5 for value in found.values())
+  weights = evaluator.arrays['cross/1']  # [layers, H, T, S]
+  assert weights.shape[2:] == (
+    len(evaluator.arrays['target/1']),
+    len(evaluator.arrays['source/1']),
+  )
+  np.testing.assert_allclose(weights.sum(axis=-1), 1.0, atol=1e-5)
+
+
+def test_a_recurrent_model_has_maps_too(tiny, tmp_path):
+  changes = {
+    'model_name': 'models.recurrent:Recurrent',
+    'model': {'width': 8, 'attention': 'layers.alignment:Dot'},
+  }
+  found, _ = _run('attention', *_task(tiny, tmp_path, **changes), split='valid')
+  assert set(found) == {'entropy_cross'}
+
+
+def test_a_model_without_attention_has_no_maps(tiny, tmp_path):
+  changes = {'model_name': 'models.recurrent:Recurrent', 'model': {'width': 8}}
+  task, variables = _task(tiny, tmp_path, **changes)
+  with pytest.raises(ValueError, match='has no attention'):
+    _run('attention', task, variables, split='valid')
+
+
+def test_forms_are_found_in_pieces():
+  """The | b-ig | cat -> Bol-shaja | koshka, in pieces; cat decides both."""
+  pair = Pair('The big cat', 'Bolshaja koshka', (Dependency(0, 1, 'gender'),), (1, 2))
+  (form,) = forms(pair, source=[0, 1, 1, 2], target=[0, 0, 1])
+  assert (form.ending, form.source, form.target) == (1, (3,), ())
+  pair = pair._replace(dependencies=(Dependency(1, 0, 'case'),))
+  (form,) = forms(pair, source=[0, 1, 1, 2], target=[0, 0, 1])
+  assert (form.ending, form.source, form.target) == (2, (1, 2), (1, 2))
+
+
+@pytest.fixture(scope='module')
+def grammatical(tiny, tmp_path_factory):
+  corpus = {'name': 'agreement', 'source': 'en', 'target': 'ru'}
+  corpus |= {'train': 200, 'valid': 12, 'test': 12}
+  vocabulary = {'kind': 'bpe', 'size': 400, 'shared': True}
+  batching = {'kind': 'buckets', 'tokens': 1024, 'shapes': 1}
+  folder = tmp_path_factory.mktemp('grammatical')
+  return _task(tiny, folder, corpus=corpus, vocabulary=vocabulary, batching=batching)
+
+
+def test_heads_are_taken_away_one_by_one(grammatical):
+  found, evaluator = _run('agreement', *grammatical, split='valid')
+  arrays = evaluator.arrays
+  assert arrays['look/cross'].shape == arrays['without/decoder'].shape == (1, 2, 3)
+  assert (arrays['count'] > 0).all()
+  assert 0 <= found['look_case_cross'] <= 1
+  # With both heads of the only layer gone, nothing of the source is left; with one,
+  # a fresh model's guesses change.
+  assert np.isfinite(arrays['without/cross']).all()
+
+
+def test_agreement_needs_its_corpus(fresh):
+  with pytest.raises(ValueError, match=r"corpus\.name='agreement'"):
+    _run('agreement', *fresh, split='valid')
