@@ -16,7 +16,7 @@ import threading
 from typing import Any
 
 from launch.trials import Trial, run_trial, write_state
-from seqlab.cli import _MALLOC
+from seqlab.cli import MALLOC
 from seqlab.text.download import cache_dir
 
 
@@ -197,7 +197,7 @@ def _environment(alone: bool) -> dict[str, str]:
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.5',
   }
   if sys.platform == 'linux':
-    own['GLIBC_TUNABLES'] = _MALLOC
+    own['GLIBC_TUNABLES'] = MALLOC
   if not alone:
     own['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'
   return own | os.environ

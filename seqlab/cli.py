@@ -4,36 +4,35 @@ Each verb imports what it needs, so that `seqlab --help` needs no JAX.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import json
 import os
 from pathlib import Path
 import sys
+from typing import NamedTuple
 
-_REFUSALS = (ValueError, FloatingPointError, OSError, RuntimeError)
-
+_REFUSALS = (ValueError, ArithmeticError, OSError, RuntimeError)
 
 # glibc gives large buffers back to the kernel at every free, and a step on a CPU then
 # spends up to half its time on fresh pages. Huge pages and one arena that keeps its
 # memory mend that; the allocator reads this once, when the process starts.
-_MALLOC = ':'.join(
+MALLOC = ':'.join(
   f'glibc.malloc.{name}'
   for name in (
     *('hugetlb=1', 'arena_max=1', 'mmap_max=0'),
     *('trim_threshold=1000000000000', 'top_pad=268435456'),
   )
 )
-_COMPUTING = ('train', 'evaluate', 'compare', 'translate', 'bleu', 'bench')
 
 
 def _keep_memory(verb: str) -> None:
-  """Starts this command anew under `_MALLOC`, unless the user set tunables."""
+  """Starts this command anew under `MALLOC`, unless the user set tunables."""
   if (
-    verb in _COMPUTING
+    _VERBS[verb].computes
     and sys.platform == 'linux'
     and not os.environ.get('GLIBC_TUNABLES')
   ):
-    environment = os.environ | {'GLIBC_TUNABLES': _MALLOC}
+    environment = os.environ | {'GLIBC_TUNABLES': MALLOC}
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
@@ -83,10 +82,8 @@ def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> None:
   evaluate(
     args.run_folder,
     split=args.split,
-    average=args.average,
-    choose=args.choose,
-    options=_search(args),
     output=args.output,
+    **_search(args),
   )
 
 
@@ -104,9 +101,7 @@ def compare(args: argparse.Namespace, rest: Sequence[str]) -> None:
     samples=args.samples,
     trials=args.trials,
     seed=args.bootstrap_seed,
-    average=args.average,
-    choose=args.choose,
-    options=_search(args),
+    **_search(args),
   )
 
 
@@ -138,11 +133,34 @@ def translate(args: argparse.Namespace, rest: Sequence[str]) -> None:
     args.run_folder,
     sys.stdin.buffer,
     sys.stdout,
+    n_best=args.n_best,
+    **_search(args),
+  )
+
+
+def score(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  """Scores translations: lines of source, tab, target in; log p, tab, pieces out."""
+  del rest
+  _prepare()
+  from seqlab.evaluate import score
+
+  score(
+    args.run_folder,
+    sys.stdin.buffer,
+    sys.stdout,
     average=args.average,
     choose=args.choose,
-    options=_search(args),
-    n_best=args.n_best,
+    ensemble=args.ensemble,
   )
+
+
+def table(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  """Prints a table of runs: what differs between them, and what came of it."""
+  del rest
+  from seqlab.report.tables import summary
+
+  options = dict(by=args.by, choose=args.choose, format=args.format)
+  print(summary(args.run_folders, args.metric, **options), end='')
 
 
 def experiments(args: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -173,90 +191,156 @@ def _prepare() -> None:
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
 
 
-def _search(args: argparse.Namespace) -> dict:
-  names = ('beam', 'alpha', 'temperature', 'top_k', 'top_p', 'seed')
-  return {n: getattr(args, n) for n in names if getattr(args, n) is not None}
-
-
+# seqlab.metrics.tokenizers.TOKENIZERS, which needs JAX.
 _TOKENIZERS = ('13a', 'none', 'char')
+_Parser = argparse.ArgumentParser
 
 
-def _draws(parser: argparse.ArgumentParser, seed: str) -> None:
-  parser.add_argument('--samples', type=int, default=1_000, help='bootstrap (1,000)')
-  parser.add_argument(seed, type=int, default=0, help='of the bootstrap (0)')
+def _train_options(parser: _Parser) -> None:
+  add = parser.add_argument
+  add('experiment', help='a file, and maybe :arguments for it')
+  add('--workdir', required=True, help='folder of the run')
+  add('--force', action='store_true', help='use a folder that another experiment made')
+  parser.epilog = 'Any value of the experiment can be set: --config.hyper.peak=1e-3'
 
 
-def _parser() -> argparse.ArgumentParser:
+def _evaluate_options(parser: _Parser) -> None:
+  add = parser.add_argument
+  add('run_folder', metavar='RUN', help="the run's folder")
+  _search_options(parser)
+  _ensemble_option(parser)
+  _split_option(parser)
+  add('--output', help='also write the translations to this file')
+
+
+def _compare_options(parser: _Parser) -> None:
+  add = parser.add_argument
+  add('run_folders', metavar='RUN', nargs='+', help='baseline first')
+  _search_options(parser)
+  _split_option(parser)
+  add('--tokenize', choices=_TOKENIZERS, help="(the corpus's own)")
+  about = 'paired bootstrap, or paired approximate randomisation'
+  add('--test', choices=('bs', 'ar'), default='bs', help=about)
+  add('--trials', type=int, default=10_000, help="of 'ar' (10,000)")
+  _bootstrap_options(parser, '--bootstrap-seed')
+
+
+def _translate_options(parser: _Parser) -> None:
+  add = parser.add_argument
+  add('run_folder', metavar='RUN', help="the run's folder")
+  _search_options(parser)
+  _ensemble_option(parser)
+  add('--n-best', type=int, default=1, help='translations per line')
+
+
+def _score_options(parser: _Parser) -> None:
+  parser.add_argument('run_folder', metavar='RUN', help="the run's folder")
+  _checkpoint_options(parser)
+  _ensemble_option(parser)
+
+
+def _table_options(parser: _Parser) -> None:
+  add = parser.add_argument
+  add('run_folders', metavar='RUN', nargs='+', help='runs, or folders of runs')
+  add('--metric', nargs='+', help='columns (by which the runs keep the best)')
+  add('--by', nargs='+', help='keys that make rows (all that differ)')
+  add('--choose', choices=('last', 'best'), default='last', help='which value')
+  add('--format', choices=('markdown', 'csv', 'latex'), default='markdown')
+
+
+def _bleu_options(parser: _Parser) -> None:
+  add = parser.add_argument
+  add('hypothesis', help='a plain or gzipped file, a sentence a line')
+  add('references', nargs='+', help='files with as many lines')
+  add('--tokenize', choices=_TOKENIZERS, default='13a')
+  add('--lowercase', action='store_true', help='score without case')
+  add('--confidence', action='store_true', help='add the 95 %% interval')
+  _bootstrap_options(parser, '--seed')
+
+
+def _experiments_options(parser: _Parser) -> None:
+  parser.add_argument('folder', nargs='?', default='experiments', help='where they are')
+
+
+def _bench_options(parser: _Parser) -> None:
+  add = parser.add_argument
+  add('experiment', nargs='?', default='experiments/agreement/transformer.py')
+  add('--output', default='bench.json', help='the same numbers as JSON')
+  add('--only', choices=('start', 'feed', 'train', 'decode', 'recurrent', 'bleu'))
+
+
+def _search_options(parser: _Parser) -> None:
+  """Of all verbs that translate: which parameters, and how outputs are found."""
+  add = parser.add_argument
+  add('--beam', type=int, help='hypotheses per sentence (5)')
+  add('--alpha', type=float, help='length penalty (0.6)')
+  add('--temperature', type=float, help='sample instead of searching')
+  add('--top-k', type=int, help='sample among the k likeliest words')
+  add('--top-p', type=float, help='sample among this much probability')
+  add('--seed', type=int, help='of sampling')
+  _checkpoint_options(parser)
+
+
+def _checkpoint_options(parser: _Parser) -> None:
+  add = parser.add_argument
+  add('--average', type=int, default=1, help='checkpoints to average')
+  add('--choose', choices=('last', 'best'), default='last', help='which checkpoints')
+
+
+def _ensemble_option(parser: _Parser) -> None:
+  about = 'more runs, of the same vocabularies, whose log-probabilities are averaged'
+  parser.add_argument('--ensemble', metavar='RUN', nargs='+', default=(), help=about)
+
+
+def _search(args: argparse.Namespace) -> dict:
+  """What `_search_options` added, as arguments of the functions that translate."""
+  names = ('beam', 'alpha', 'temperature', 'top_k', 'top_p', 'seed')
+  options = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
+  more = {'ensemble': args.ensemble} if 'ensemble' in args else {}
+  return {'average': args.average, 'choose': args.choose, 'options': options, **more}
+
+
+def _split_option(parser: _Parser) -> None:
+  parser.add_argument('--split', default='test', help='which part of the corpus')
+
+
+def _bootstrap_options(parser: _Parser, seed: str) -> None:
+  add = parser.add_argument
+  add('--samples', type=int, default=1_000, help='bootstrap (1,000)')
+  add(seed, type=int, default=0, help='of the bootstrap (0)')
+
+
+class _Verb(NamedTuple):
+  """What a verb does, what may follow it, and whether it computes for long."""
+
+  run: Callable[[argparse.Namespace, Sequence[str]], None]
+  options: Callable[[_Parser], None]
+  computes: bool = True
+
+
+_VERBS = {
+  'train': _Verb(train, _train_options),
+  'evaluate': _Verb(evaluate, _evaluate_options),
+  'compare': _Verb(compare, _compare_options),
+  'translate': _Verb(translate, _translate_options),
+  'score': _Verb(score, _score_options),
+  'bleu': _Verb(bleu, _bleu_options),
+  'table': _Verb(table, _table_options, computes=False),
+  'experiments': _Verb(experiments, _experiments_options, computes=False),
+  'bench': _Verb(bench, _bench_options),
+}
+
+
+def _parser() -> _Parser:
   parser = argparse.ArgumentParser(
     prog='seqlab', description='A laboratory for sequence learning in JAX/Flax.'
   )
   verbs = parser.add_subparsers(dest='verb', required=True, metavar='VERB')
-
-  def verb(function, name: str) -> argparse.ArgumentParser:
-    text = function.__doc__.splitlines()[0]
+  for name, verb in _VERBS.items():
+    text = verb.run.__doc__.splitlines()[0]
     sub = verbs.add_parser(name, help=text, description=text)
-    sub.set_defaults(run=function)
-    return sub
-
-  sub = verb(train, 'train')
-  sub.add_argument('experiment', help='a file, and maybe :arguments for it')
-  sub.add_argument('--workdir', required=True, help='folder of the run')
-  sub.add_argument(
-    '--force', action='store_true', help='use a folder that another experiment made'
-  )
-  sub.epilog = 'Any value of the experiment can be set: --config.hyper.peak=1e-3'
-
-  searching = {'evaluate': evaluate, 'compare': compare, 'translate': translate}
-  for name, function in searching.items():
-    sub = verb(function, name)
-    if name == 'compare':
-      sub.add_argument('run_folders', metavar='RUN', nargs='+', help='baseline first')
-    else:
-      sub.add_argument('run_folder', metavar='RUN', help="the run's folder")
-    sub.add_argument('--beam', type=int, help='hypotheses per sentence (5)')
-    sub.add_argument('--alpha', type=float, help='length penalty (0.6)')
-    sub.add_argument('--temperature', type=float, help='sample instead of searching')
-    sub.add_argument('--top-k', type=int, help='sample among the k likeliest words')
-    sub.add_argument('--top-p', type=float, help='sample among this much probability')
-    sub.add_argument('--seed', type=int, help='of sampling')
-    sub.add_argument('--average', type=int, default=1, help='checkpoints to average')
-    sub.add_argument(
-      '--choose', choices=('last', 'best'), default='last', help='which checkpoints'
-    )
-    if name != 'translate':
-      sub.add_argument('--split', default='test', help='which part of the corpus')
-    if name == 'evaluate':
-      sub.add_argument('--output', help='also write the translations to this file')
-    if name == 'compare':
-      sub.add_argument('--tokenize', choices=_TOKENIZERS, help="(the corpus's own)")
-      sub.add_argument(
-        '--test',
-        choices=('bs', 'ar'),
-        default='bs',
-        help='paired bootstrap, or paired approximate randomisation',
-      )
-      sub.add_argument('--trials', type=int, default=10_000, help="of 'ar' (10,000)")
-      _draws(sub, '--bootstrap-seed')
-    if name == 'translate':
-      sub.add_argument('--n-best', type=int, default=1, help='translations per line')
-
-  sub = verb(bleu, 'bleu')
-  sub.add_argument('hypothesis', help='a plain or gzipped file, a sentence a line')
-  sub.add_argument('references', nargs='+', help='files with as many lines')
-  sub.add_argument('--tokenize', choices=_TOKENIZERS, default='13a')
-  sub.add_argument('--lowercase', action='store_true', help='score without case')
-  sub.add_argument('--confidence', action='store_true', help='add the 95 %% interval')
-  _draws(sub, '--seed')
-
-  sub = verb(experiments, 'experiments')
-  sub.add_argument('folder', nargs='?', default='experiments', help='where they are')
-
-  sub = verb(bench, 'bench')
-  sub.add_argument(
-    'experiment', nargs='?', default='experiments/agreement/transformer.py'
-  )
-  sub.add_argument('--output', default='bench.json', help='the same numbers as JSON')
-  sub.add_argument('--only', choices=('start', 'feed', 'train', 'decode', 'bleu'))
+    sub.set_defaults(run=verb.run)
+    verb.options(sub)
   return parser
 
 

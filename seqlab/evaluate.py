@@ -28,6 +28,9 @@ from seqlab.metrics.bootstrap import compare as significance
 from seqlab.metrics.characters import piece_bytes
 from seqlab.metrics.corpus import Lines, Pieces, corpus_statistics, signature
 from seqlab.metrics.tokenizers import TOKENIZERS
+from seqlab.models.ensemble import Ensemble
+from seqlab.models.interface import Seq2Seq
+from seqlab.tasks.scorer import Scorer
 from seqlab.tasks.translation import Translation
 from seqlab.tasks.translator import Translator, search_of
 from seqlab.train.checkpoints import Checkpoints
@@ -51,11 +54,23 @@ def load(
   Returns:
     The folder, the task, the variables, and the steps they come from.
   """
+  folder, task = _open(run)
+  variables, steps = _restore(folder, task, average, choose)
+  return folder, task, variables, steps
+
+
+def _open(run: str) -> tuple[RunFolder, Translation]:
   folder = RunFolder.open(run)
-  config = folder.config
   if not (folder.vocabulary / 'vocabularies.json').is_file():
     raise FileNotFoundError(f'{run} has no vocabulary yet; train first')
-  task = resolve(config['task'])(config, folder.vocabulary)
+  return folder, resolve(folder.config['task'])(folder.config, folder.vocabulary)
+
+
+def _restore(
+  folder: RunFolder, task: Translation, average: int, choose: str
+) -> tuple[Variables, list[int]]:
+  """Variables, and the steps they come from; see `load`."""
+  config = folder.config
   here = SingleDeviceSharding(jax.devices()[0])  # whatever the training ran on
   variables = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
@@ -72,7 +87,7 @@ def load(
   )
   steps, mean = checkpoints.average(average, part, by=choose)
   checkpoints.close()
-  return folder, task, {'params': mean[params], **mean['collections']}, steps
+  return {'params': mean[params], **mean['collections']}, steps
 
 
 def evaluate(
@@ -83,6 +98,7 @@ def evaluate(
   choose: str = 'last',
   options: Mapping[str, Any] = {},  # never changed
   output: str | None = None,
+  ensemble: Sequence[str] = (),
 ) -> dict[str, Any]:
   """Translates a split and prints its scores.
 
@@ -98,6 +114,7 @@ def evaluate(
     choose: 'last' or 'best'.
     options: of the search, see `tasks.translator.Search`.
     output: a file for the translations, one a line.
+    ensemble: further runs, whose models decode together with this one's.
 
   Returns:
     What was printed: scores by signature, and how they were made. It is also
@@ -107,29 +124,43 @@ def evaluate(
   Raises:
     ArithmeticError: the two ways disagree.
   """
-  result, _ = _evaluate(run, split, average, choose, options, output)
+  opened = _open(run)
+  text = opened[1].corpus.read(split)
+  more = dict(options=options, output=output, ensemble=ensemble)
+  result, _ = _evaluate(opened, split, text, average, choose, **more)
   _print(result)
   return result
 
 
 def _evaluate(
-  run: str,
+  opened: tuple[RunFolder, Translation],
   split: str,
+  text: tuple[list[str], list[str]],
   average: int,
   choose: str,
+  *,
   options: Mapping[str, Any],
   output: str | None = None,
+  tokenizer: str | None = None,
+  ensemble: Sequence[str] = (),
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-  """The result, and by tokeniser the statistics of each sentence, [R, 10]."""
-  folder, task, variables, steps = load(run, average=average, choose=choose)
-  source, reference = task.corpus.read(split)
-  translator = _translator(task, variables, options)
+  """Translates the source side of `text`, and scores it by its reference.
+
+  Returns:
+    The result, and by tokeniser the statistics of each sentence, [R, 10]; by the
+    corpus's convention, by 13a, and by `tokenizer` if that is another one.
+  """
+  (folder, task), (source, reference) = opened, text
+  variables, steps = _restore(folder, task, average, choose)
+  model, variables = _joined(task, variables, ensemble, average, choose)
+  translator = _translator(task, model, variables, options)
   search = translator.search
   started = time.perf_counter()
   ids = translator.best_ids(source)
   seconds = time.perf_counter() - started
   hypotheses = task.vocabularies.target.decode(ids)
-  statistics = _statistics(ids, task, reference)
+  wanted = (task.corpus.convention, '13a', *([tokenizer] if tokenizer else []))
+  statistics = _statistics(ids, task, reference, wanted)
   if output:
     Path(output).write_text(''.join(f'{line}\n' for line in hypotheses), 'utf-8')
 
@@ -139,6 +170,7 @@ def _evaluate(
     'skipped': task.corpus.skipped.get(split, 0),
     'scores': scores(hypotheses, reference, task.corpus.convention, statistics),
     'steps': steps,
+    **({'ensemble': list(ensemble)} if ensemble else {}),
     'search': {k: v for k, v in vars(search).items() if v is not None},
     'seconds': round(seconds, 2),
     'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
@@ -153,24 +185,54 @@ def _evaluate(
 
 
 def _statistics(
-  ids: list[np.ndarray], task: Translation, reference: list[str]
+  ids: list[np.ndarray], task: Translation, reference: list[str], wanted: Sequence[str]
 ) -> dict[str, np.ndarray]:
-  """For each tokeniser that the device has, each sentence's ten integers."""
+  """For each wanted tokeniser that the device has, each sentence's ten integers."""
   outputs = Pieces(ids, piece_bytes(task.vocabularies.target.surfaces()))
   lines = [Lines([line.encode('utf-8') for line in reference])]
-  wanted = dict.fromkeys((task.corpus.convention, '13a'))
   return {
     name: corpus_statistics(outputs, lines, tokenizer=name)
-    for name in wanted
+    for name in dict.fromkeys(wanted)
     if name in TOKENIZERS
   }
 
 
+def _joined(
+  task: Translation,
+  variables: Variables,
+  runs: Sequence[str],
+  average: int,
+  choose: str,
+) -> tuple[Seq2Seq, Any]:
+  """The task's model, or the ensemble that it makes with those of other runs."""
+  if not runs:
+    return task.model, variables
+  models, each = [task.model], [variables]
+  for run in runs:
+    _, other, found, _ = load(run, average=average, choose=choose)
+    mine, theirs = task.vocabularies, other.vocabularies
+    if (mine.source.fingerprint, mine.target.fingerprint) != (
+      theirs.source.fingerprint,
+      theirs.target.fingerprint,
+    ):
+      raise ValueError(
+        f'{run} has other vocabularies: an ensemble needs models of the same words; '
+        'train them on one corpus with the same vocabulary section'
+      )
+    if other.reverse_source != task.reverse_source:
+      raise ValueError(
+        f'{run} reads sources in another direction: batching.reverse_source'
+      )
+    models.append(other.model)
+    each.append(found)
+  return Ensemble(models), tuple(each)
+
+
 def _translator(
-  task: Translation, variables: Variables, options: Mapping[str, Any]
+  task: Translation, model: Seq2Seq, variables: Any, options: Mapping[str, Any]
 ) -> Translator:
   return Translator(
-    task.model,
+    model,
     variables,
     task.vocabularies,
     search_of(options),
@@ -184,7 +246,7 @@ def scores(
   convention: str,
   statistics: Mapping[str, np.ndarray] = {},  # never changed
 ) -> list[dict[str, Any]]:
-  """BLEU by the corpus's convention and by the standard one, and chrF.
+  """BLEU by the corpus's convention, the standard one and others, and chrF.
 
   Where the convention is 'none' the text is tokenised already, and the standard
   tokeniser finds it so: its number is not comparable with one of raw text.
@@ -193,7 +255,7 @@ def scores(
     hypotheses: detokenised outputs.
     reference: as many.
     convention: sacreBLEU's name of the tokeniser that the corpus's papers use.
-    statistics: from the device, [R, 10] for each tokeniser that it has.
+    statistics: from the device, [R, 10] for each tokeniser that it counted by.
 
   Returns:
     A dict for each: name, score, signature and sacreBLEU's own line.
@@ -202,7 +264,7 @@ def scores(
     ArithmeticError: the device counted otherwise than sacreBLEU.
   """
   found = []
-  for tokenizer in dict.fromkeys((convention, '13a')):
+  for tokenizer in dict.fromkeys((convention, '13a', *statistics)):
     metric = sacrebleu.BLEU(tokenize=tokenizer, force=True)
     score = metric.corpus_score(hypotheses, [reference])
     if tokenizer in statistics:
@@ -264,36 +326,45 @@ def compare(
     options: of the search.
 
   Raises:
-    ValueError: the runs have different references, or there are fewer than two.
+    ValueError: the runs have different references, there are fewer than two, or the
+      device has no such tokeniser. Nothing has been translated then.
   """
   if len(runs) < 2:
     raise ValueError(f'comparing needs two runs or more, and got {len(runs)}')
-  systems, first = [], None
-  for run in runs:
-    folder = RunFolder.open(run)
-    task = resolve(folder.config['task'])(folder.config, folder.vocabulary)
-    reference = task.corpus.read(split)[1]
-    tokenizer = tokenizer or task.corpus.convention
-    if first is not None and reference != first:
+  opened = [_open(run) for run in runs]
+  texts = [task.corpus.read(split) for _, task in opened]
+  for run, (_, reference) in zip(runs, texts, strict=True):
+    if reference != texts[0][1]:
       raise ValueError(f'{run} and {runs[0]} have different references in {split}')
-    first = reference
-    _, statistics = _evaluate(run, split, average, choose, options)
-    if tokenizer not in statistics:
-      raise ValueError(f'tokenizer={tokenizer!r} is not one of {", ".join(statistics)}')
+  tokenizer = tokenizer or opened[0][1].corpus.convention
+  if tokenizer not in TOKENIZERS:
+    raise ValueError(
+      f'BLEU with tokenizer={tokenizer!r} cannot be computed on the device; choose one '
+      f'of {", ".join(TOKENIZERS)}'
+    )
+  systems = []
+  for run, text in zip(opened, texts, strict=True):
+    _, statistics = _evaluate(
+      run, split, text, average, choose, options=options, tokenizer=tokenizer
+    )
     systems.append(statistics[tokenizer])
   found = significance(systems, test=test, samples=samples, trials=trials, seed=seed)
   more = {'bs': samples, 'ar': trials if test == 'ar' else None, 'seed': seed}
   more = {name: value for name, value in more.items() if value is not None}
-  table = Table(
-    'system', 'BLEU (mean ± 95 %)', 'p', caption=signature(tokenizer=tokenizer, **more)
-  )
+  _print_comparison(runs, found, signature(tokenizer=tokenizer, **more))
+  return found
+
+
+def _print_comparison(
+  runs: Sequence[str], found: Sequence[Comparison], caption: str
+) -> None:
+  table = Table('system', 'BLEU (mean ± 95 %)', 'p', caption=caption)
   for run, x in zip(runs, found, strict=True):
     p = (
       'baseline' if x.p_value is None else f'{x.p_value:.4f}{"*" * (x.p_value < 0.05)}'
     )
     table.add_row(str(run), f'{x.score:.2f} ({x.mean:.2f} ± {x.ci:.2f})', p)
   Console(highlight=False).print(table)
-  return found
 
 
 def _print(result: Mapping[str, Any]) -> None:
@@ -318,6 +389,7 @@ def translate(
   choose: str = 'last',
   options: Mapping[str, Any] = {},  # never changed
   n_best: int = 1,
+  ensemble: Sequence[str] = (),
 ) -> None:
   """Translates a stream, line for line; at a terminal, one line at a time.
 
@@ -329,12 +401,14 @@ def translate(
     choose: 'last' or 'best'.
     options: of the search, see `tasks.translator.Search`.
     n_best: translations of each line; at most the beam.
+    ensemble: further runs, whose models decode together with this one's.
 
   Raises:
     ValueError: a line is not UTF-8, or the beam is too narrow for `n_best`.
   """
   _, task, variables, _ = load(run, average=average, choose=choose)
-  translator = _translator(task, variables, options)
+  model, variables = _joined(task, variables, ensemble, average, choose)
+  translator = _translator(task, model, variables, options)
   beam = translator.search.beam
   if n_best > beam:
     raise ValueError(f'a beam of {beam} has no {n_best} best: raise --beam')
@@ -347,6 +421,51 @@ def translate(
       for text, score in found[:n_best] if n_best > 1 else ():
         print(f'{count} ||| {text} ||| {score:.4f}', file=out)
       count += 1
+    out.flush()
+
+
+def score(
+  run: str,
+  lines: BinaryIO,
+  out: TextIO,
+  *,
+  average: int = 1,
+  choose: str = 'last',
+  ensemble: Sequence[str] = (),
+) -> None:
+  """Scores given translations: for each line log p in nats, a tab, and its pieces.
+
+  The log-probability of the whole target is the sum over its pieces, the end of the
+  sentence among them; divided by their number and negated it is the cross-entropy.
+
+  Args:
+    run: the run's folder.
+    lines: a source, a tab and a target in UTF-8, ending at \\n.
+    out: where scores go, a line for each.
+    average: how many checkpoints to average.
+    choose: 'last' or 'best'.
+    ensemble: further runs, whose models score together with this one's.
+
+  Raises:
+    ValueError: a line is not UTF-8, or has not one tab.
+  """
+  _, task, variables, _ = load(run, average=average, choose=choose)
+  model, variables = _joined(task, variables, ensemble, average, choose)
+  scorer = Scorer(
+    model, variables, task.vocabularies, reverse_source=task.reverse_source
+  )
+  prompt, count = lines.isatty(), 0
+  for chunk in _chunks(lines, 1 if prompt else _CHUNK, prompt):
+    pairs = [tuple(line.split('\t')) for line in chunk]
+    for number, pair in enumerate(pairs, count + 1):
+      if len(pair) != 2:
+        raise ValueError(
+          f'line {number:,} of the input has {len(pair) - 1} tabs: write a source, one '
+          'tab, and a target, as `paste source.txt target.txt` does'
+        )
+    for logp in scorer.score(pairs):
+      print(f'{logp.sum():.4f}\t{len(logp)}', file=out)
+    count += len(chunk)
     out.flush()
 
 

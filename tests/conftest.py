@@ -1,6 +1,7 @@
 """Eight pretended CPU devices, caches of the session's own, and one small run."""
 
 import os
+import shutil
 import subprocess
 
 # Where there is a GPU the tests still run on the CPU, unless told otherwise.
@@ -88,8 +89,12 @@ def small_disk(tmp_path):
   """A disk of a megabyte."""
   folder = tmp_path / 'disk'
   folder.mkdir()
+  if not shutil.which('mount'):
+    pytest.skip('there is no mount command to make a small disk with')
   command = ['mount', '-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', str(folder)]
-  if subprocess.run(command, capture_output=True).returncode:
-    pytest.skip('needs the right to mount a small disk')
+  mounted = subprocess.run(command, capture_output=True, text=True)
+  if mounted.returncode:
+    pytest.skip(f'a small disk cannot be mounted here: {mounted.stderr.strip()}')
   yield folder
-  subprocess.run(['umount', '-l', str(folder)], check=True)
+  # Lazily: mapped files are still open.
+  subprocess.run(['umount', '--lazy', str(folder)], check=True)

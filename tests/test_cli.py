@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
+from seqlab import cli
 from seqlab.cli import main
+from seqlab.metrics.tokenizers import TOKENIZERS
 
 
 def _stdin(monkeypatch, text):
@@ -24,6 +26,21 @@ def test_translate_reads_stdin_and_writes_stdout(finished, monkeypatch, capsys):
 def test_evaluate_prints_a_signature(finished, capsys):
   assert main(['evaluate', str(finished), '--split=test', '--beam=1']) == 0
   assert 'nrefs:1|case:mixed|eff:no|tok:13a' in capsys.readouterr().out
+
+
+def test_score_prints_a_line_for_each_pair(finished, monkeypatch, capsys):
+  _stdin(monkeypatch, 'w1 w2\tw2 w1\nw3\tw3\n')
+  assert main(['score', str(finished)]) == 0
+  first, second = capsys.readouterr().out.splitlines()
+  assert first.split('\t')[1] == '3'
+  assert float(second.split('\t')[0]) < 0
+
+
+def test_table_says_what_came_of_runs(finished, capsys):
+  assert main(['table', str(finished), '--metric', 'valid/bleu', 'loss']) == 0
+  head, _, row = capsys.readouterr().out.splitlines()
+  assert 'valid/bleu' in head
+  assert row.count('|') == head.count('|')
 
 
 def test_experiments_are_listed(capsys):
@@ -59,6 +76,35 @@ def test_what_a_user_can_mend_is_one_line_on_stderr(argv, message, capsys):
   assert message in error
   assert error.startswith(f'seqlab {argv[0]}: ')
   assert 'Traceback' not in error
+
+
+def test_a_disagreement_with_sacrebleu_is_one_line_on_stderr(monkeypatch, capsys):
+  def disagree(*_, **__):
+    raise ArithmeticError('BLEU is one thing and another')
+
+  monkeypatch.setattr('seqlab.evaluate.evaluate', disagree)
+  assert main(['evaluate', 'run']) == 1
+  assert capsys.readouterr().err == 'seqlab evaluate: BLEU is one thing and another\n'
+
+
+def test_verbs_that_translate_take_the_same_options():
+  argv = ['run', '--beam=1', '--top-k=3', '--top-p=0.5', '--seed=4', '--average=2']
+  options = {'beam': 1, 'top_k': 3, 'top_p': 0.5, 'seed': 4}
+  for verb in ('evaluate', 'compare', 'translate'):
+    found = cli._search(cli._parser().parse_args([verb, *argv, '--choose=best']))
+    together = {} if verb == 'compare' else {'ensemble': ()}
+    assert found == {'average': 2, 'choose': 'best', 'options': options, **together}
+
+
+def test_tokenizers_are_those_of_the_device():
+  assert set(cli._TOKENIZERS) == set(TOKENIZERS)
+
+
+@pytest.mark.parametrize('verb', cli._VERBS)
+def test_every_verb_explains_itself(verb, capsys):
+  with pytest.raises(SystemExit, match='0'):
+    main([verb, '--help'])
+  assert cli._VERBS[verb].run.__doc__.splitlines()[0] in capsys.readouterr().out
 
 
 def test_an_unknown_option_is_refused(capsys):

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import sacrebleu
 
-from seqlab.evaluate import compare, evaluate, load, scores, translate
+from seqlab.evaluate import compare, evaluate, load, score, scores, translate
 from seqlab.evaluators.translation import Evaluator
 from seqlab.metrics.corpus import corpus_statistics
+from seqlab.tasks.translation import Translation
+from seqlab.train.loop import train
 from seqlab.train.mesh import batch_sharding, make_mesh
 
 GREEDY = {'beam': 1}
@@ -169,6 +171,56 @@ def test_runs_are_compared_on_their_split(run, capsys):
   assert 'baseline' in capsys.readouterr().out
 
 
+def test_runs_are_compared_by_another_tokenizer(run, capsys):
+  found = compare([run, run], split='valid', options=GREEDY, tokenizer='char')
+  kept = json.loads((run / 'evaluations.jsonl').read_text('utf-8').splitlines()[-1])
+  scores = {score['name']: score['score'] for score in kept['scores']}
+  assert found[0].score == pytest.approx(scores['bleu (char)'], rel=1e-5)
+  assert found[0].score != pytest.approx(scores['bleu (13a)'], rel=1e-3)
+  assert 'tok:char' in ' '.join(capsys.readouterr().out.split())
+
+
+@pytest.fixture
+def _translates_nothing(monkeypatch):
+  def fail(*_):
+    raise AssertionError('something was translated')
+
+  monkeypatch.setattr('seqlab.tasks.translator.Translator.best_ids', fail)
+
+
+@pytest.mark.usefixtures('_translates_nothing')
+def test_different_references_are_found_before_anything_is_translated(run, tmp_path):
+  other = shutil.copytree(run, tmp_path / 'other')
+  config = json.loads((other / 'config.json').read_text('utf-8'))
+  files = config['corpus']['files']
+  files['valid'] = files['test']
+  (other / 'config.json').write_text(json.dumps(config), 'utf-8')
+  with pytest.raises(ValueError, match=r'other and .*run have different references'):
+    compare([run, run, other], split='valid')
+
+
+@pytest.mark.usefixtures('_translates_nothing')
+def test_a_tokenizer_without_a_device_is_refused_before_anything_is_translated(run):
+  with pytest.raises(ValueError, match="tokenizer='zh' cannot be computed"):
+    compare([run, run], split='valid', tokenizer='zh')
+
+
+def test_each_run_is_opened_and_read_once(run, monkeypatch):
+  made, read = [], []
+
+  class Counting(Translation):
+    def __init__(self, *args):
+      made.append(args)
+      super().__init__(*args)
+      corpus_read = self.corpus.read
+      self.corpus.read = lambda split: read.append(split) or corpus_read(split)
+
+  monkeypatch.setattr('seqlab.tasks.translation.Translation', Counting)
+  compare([run, run], split='valid', options=GREEDY)
+  assert len(made) == 2
+  assert read == ['valid', 'valid']
+
+
 def test_one_run_cannot_be_compared(finished):
   with pytest.raises(ValueError, match='needs two runs'):
     compare([finished], split='valid')
@@ -186,3 +238,42 @@ def test_on_device_evaluation_is_the_same_on_eight_devices(finished):
     )
     found.append(dict(evaluator.run(placed)))
   np.testing.assert_allclose(*(list(f.values()) for f in found), rtol=1e-6)
+
+
+def _scored(finished, text, **options):
+  out = io.StringIO()
+  score(str(finished), io.BytesIO(text.encode()), out, **options)
+  return [tuple(map(float, line.split('\t'))) for line in out.getvalue().splitlines()]
+
+
+def test_scores_of_given_translations(finished):
+  found = _scored(finished, 'w1 w2\tw2 w1\nw3\tw3\n')
+  assert [pieces for _, pieces in found] == [3, 2]  # EOS among them
+  assert all(logp < 0 for logp, _ in found)
+
+
+def test_an_ensemble_with_itself_scores_and_translates_as_it_does_alone(finished):
+  text = 'w1 w2\tw2 w1\n'
+  again = {'ensemble': [str(finished)]}
+  np.testing.assert_allclose(
+    _scored(finished, text, **again), _scored(finished, text), atol=1e-3
+  )
+  outputs = []
+  for more in ({}, again):
+    out = io.StringIO()
+    lines = io.BytesIO(b'w1 w2 w3\nw4 w5\n')
+    translate(str(finished), lines, out, options={'beam': 2}, **more)
+    outputs.append(out.getvalue())
+  assert outputs[0] == outputs[1]
+
+
+def test_a_line_without_a_tab_is_refused(finished):
+  with pytest.raises(ValueError, match=r'line 2 of the input has 0 tabs'):
+    _scored(finished, 'a\tb\nc\n')
+
+
+def test_an_ensemble_needs_the_same_vocabularies(finished, tiny, tmp_path):
+  other = tiny | {'vocabulary': {'kind': 'word', 'size': 9, 'shared': True}, 'steps': 1}
+  train(other | {'evals': {}, 'keep_best': None}, tmp_path)
+  with pytest.raises(ValueError, match='has other vocabularies'):
+    _scored(finished, 'a\tb\n', ensemble=[str(tmp_path)])
