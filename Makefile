@@ -20,7 +20,7 @@ demo: $(BIN)/.installed
 	@echo; echo 'The run is in $(DEMO): config.json, metrics.jsonl, events/, checkpoints/, vocabulary/, samples/'
 
 test: $(BIN)/.installed
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist worksteal
 
 test-slow: $(BIN)/.installed
 	$(BIN)/python -m pytest -q -m slow

@@ -247,5 +247,6 @@ def test_every_name_in_an_experiment_resolves(path):
 
 @pytest.mark.parametrize('path', FILES, ids=lambda p: str(p.relative_to(FOLDER)))
 def test_a_docstring_shows_how_to_run_its_own_file(path):
-  command = rf'seqlab train {re.escape(str(path.relative_to(FOLDER.parent)))}'
+  name = re.escape(str(path.relative_to(FOLDER.parent)))
+  command = rf'(seqlab train|python -m launch\.sweep) {name}'
   assert re.search(command, path.read_text('utf-8'))

@@ -25,7 +25,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Data
   c.corpus = dict(name='multi30k-tok', source=arg.source, target=arg.target)
-  c.vocabulary = dict(kind='bpe', size=10_000, shared=True)
+  c.vocabulary = dict(kind='bpe', size=1_000 if arg.smoke else 10_000, shared=True)
   tokens = 1_024 if arg.smoke else 4_096  # target positions in a batch
   c.batching = dict(kind='buckets', tokens=tokens, shapes=2 if arg.smoke else 8)
 
@@ -36,7 +36,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # What a sweep or a population may vary without compiling again
   c.hyper = dict(peak=5e-3, dropout=0.3, label_smoothing=0.1, weight_decay=0.0)
-  c.schedule = dict(kind='rsqrt', warmup=2_000)
+  c.schedule = dict(kind='rsqrt', warmup=10 if arg.smoke else 2_000)
   c.optimizer = dict(kind='adam')
 
   # Devices

@@ -75,7 +75,7 @@ def test_packed_rows_train_as_sentences_do_alone(tiny, tmp_path):
   config = tiny | {'hyper': {'peak': 1e-2}}
   sums = {}
   for kind, more in (('buckets', {}), ('packed', {'max_length': 20})):
-    batching = {'kind': kind, 'tokens': 160} | more
+    batching = {'kind': kind, 'tokens': 160, 'shapes': 1} | more
     task = Translation(config | {'batching': batching}, tmp_path / 'vocabulary')
     variables = nn.unbox(jax.jit(task.init)(jax.random.key(0)))
 

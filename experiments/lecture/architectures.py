@@ -1,0 +1,127 @@
+r"""The Transformer wins: at equal parameters, and at equal time.
+
+  python -m launch.sweep experiments/lecture/architectures.py --workdir runs/studies
+
+A recurrent encoder-decoder, the same with attention, and a Transformer, of about
+400,000 parameters each, trained for the same number of minutes.
+"""
+
+import ml_collections
+import numpy as np
+
+from seqlab.config import parse_arg
+from seqlab.report.figures import lines
+from seqlab.report.runs import group
+from seqlab.report.tables import Column, table
+
+MODELS = {
+  'rnn': ('models.recurrent:Recurrent', dict(width=136, cell='gru', context='always')),
+  'rnn-attention': (
+    'models.recurrent:Recurrent',
+    dict(
+      width=128,
+      cell='gru',
+      attention='layers.alignment:Additive',
+      placement='before',
+    ),
+  ),
+  'transformer': (
+    'models.transformer:Transformer',
+    dict(width=96, mlp_width=192, heads=4, layers=2, unroll=2),
+  ),
+}
+NAMES = {
+  'rnn': 'GRU, fixed context',
+  'rnn-attention': 'GRU with attention',
+  'transformer': 'Transformer',
+}
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+  arg = parse_arg(arg, model='transformer', minutes=1.0, smoke=False)
+  c = ml_collections.ConfigDict()
+  c.task = 'tasks.translation:Translation'
+  # A constant rate, so that every moment is comparable; time ends the run.
+  c.seed, c.steps = 0, 20 if arg.smoke else 20_000
+  c.minutes = None if arg.smoke else arg.minutes
+
+  # Data
+  pairs = 500 if arg.smoke else 30_000
+  c.corpus = dict(name='agreement', source='en', target='ru', train=pairs)
+  c.corpus.update(valid=100 if arg.smoke else 500)
+  c.vocabulary = dict(kind='bpe', size=600 if arg.smoke else 1_000, shared=True)
+  c.batching = dict(kind='buckets', tokens=1_024, shapes=2, max_length=64)
+
+  # Model
+  c.model_name, model = MODELS[arg.model]
+  c.model = dict(model)
+  if arg.smoke:
+    c.model.update(width=16, layers=1)
+
+  # What a sweep may vary without compiling again
+  c.hyper = dict(peak=3e-3, label_smoothing=0.1)
+  c.schedule = dict(kind='constant', warmup=100)
+  c.optimizer = dict(kind='adam', clip=1.0)
+  c.ema = 0.99
+
+  # Evaluation
+  every = 20 if arg.smoke else 100
+  c.evals = {}
+  c.evals.valid = dict(type='translation', split='valid', beam=1, shapes=1, every=every)
+  c.keep_best = 'valid/bleu'
+  return c
+
+
+def sweep(add):
+  for name in MODELS:
+    for seed in range(3):
+      add(seed=seed, arg=f'model={name}')
+
+
+def report(runs, folder):
+  found = {NAMES[_kind(m[0])]: m for m in group(runs).values()}
+  shortest = min(run.minutes[-1] for run in runs)
+  grid = np.linspace(0, shortest, 13)[1:]
+  lines(
+    folder / 'bleu-by-minutes',
+    {
+      label: [(grid, _at(run, grid)) for run in members]
+      for label, members in found.items()
+    },
+    'minutes of updates, one CPU core each',
+    'BLEU',
+    title='At equal parameters, by time',
+    spread='bars',
+  )
+  rows = [
+    [
+      label,
+      *([float(_at(run, [m])[0]) for run in members] for m in (shortest / 2, shortest)),
+      [run.final('epoch') for run in members],
+      [len(run.minutes) / run.minutes[-1] / 60 for run in members],
+    ]
+    for label, members in found.items()
+  ]
+  columns = [
+    'model',
+    *(Column(f'BLEU, {m:.1f} min', 'max', 1) for m in (shortest / 2, shortest)),
+    *(Column('epochs', digits=2), Column('updates/s', digits=1)),
+  ]
+  (folder / 'table.md').write_text(table(rows, columns), 'utf-8')
+
+
+def _kind(run):
+  if run.config['model_name'].startswith('models.transformer'):
+    return 'transformer'
+  return 'rnn-attention' if run.config['model'].get('attention') else 'rnn'
+
+
+def _at(run, minutes):
+  """BLEU at these minutes, between evaluations on a straight line from nothing."""
+  steps, values = run.series('valid/bleu')
+  at = np.array([0, *(run.minutes[step - 1] for step in steps)])
+  return np.interp(minutes, at, [0, *values])
+
+
+PAPER = {}
+TIME = '15 minutes for the sweep on 2 CPU cores'

@@ -1,0 +1,161 @@
+r"""Each head minds its own matter: heads against roles, and what is lost without one.
+
+  python -m launch.sweep experiments/lecture/heads.py --workdir runs/studies
+
+Vaswani et al. 2017, table 3 (A), https://arxiv.org/abs/1706.03762: 1, 2, 4 and 8
+heads at equal size. The grammar of the corpus says which word decides the gender,
+number and case of another, so each head can be asked how often it looks there when
+the ending is predicted, and how many endings are right when it is taken away.
+"""
+
+import ml_collections
+import numpy as np
+
+from seqlab.config import parse_arg
+from seqlab.report.figures import bars, heatmap
+from seqlab.report.runs import group
+from seqlab.report.tables import Column, table
+
+HEADS = (1, 2, 4, 8)
+SIDES = {'cross': 'to the source', 'decoder': 'to what was written'}
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+  arg = parse_arg(arg, heads=4, smoke=False)
+  c = ml_collections.ConfigDict()
+  c.task = 'tasks.translation:Translation'
+  c.seed, c.steps = 0, 20 if arg.smoke else 1_000
+
+  # Data
+  pairs = 500 if arg.smoke else 30_000
+  c.corpus = dict(name='agreement', source='en', target='ru', train=pairs)
+  c.corpus.update(valid=100 if arg.smoke else 500)
+  c.vocabulary = dict(kind='bpe', size=600 if arg.smoke else 1_000, shared=True)
+  c.batching = dict(kind='packed', tokens=1_024, max_length=64)
+
+  # Model
+  c.model_name = 'models.transformer:Transformer'
+  c.model = dict(
+    width=16 if arg.smoke else 96, mlp_width=192, layers=1 if arg.smoke else 2
+  )
+  c.model.update(heads=arg.heads, unroll=2)
+
+  # What a sweep may vary without compiling again
+  c.hyper = dict(peak=5e-3, label_smoothing=0.1)
+  c.schedule = dict(kind='linear', warmup=150)
+  c.optimizer = dict(kind='adam', clip=1.0)
+
+  # Evaluation
+  c.evals = {}
+  c.evals.valid = dict(type='translation', split='valid', beam=1, shapes=1)
+  c.evals.agreement = dict(type='agreement', split='valid')
+  c.evals.attention = dict(type='attention', split='valid', show=4)
+  c.keep_best = 'valid/bleu'
+  return c
+
+
+def sweep(add):
+  for heads in HEADS:
+    for seed in range(3):
+      add(seed=seed, **{'model.heads': heads})
+
+
+def report(runs, folder):
+  found = {
+    heads: members for (heads,), members in group(runs, by=('model.heads',)).items()
+  }
+  kinds = ('gender', 'number', 'case')
+  rows = [
+    [
+      str(heads),
+      [run.final('valid/bleu') for run in members],
+      *([100 * run.final(f'agreement/accuracy_{k}') for run in members] for k in kinds),
+      *(
+        [100 * run.final(f'agreement/look_{k}_cross') for run in members] for k in kinds
+      ),
+    ]
+    for heads, members in found.items()
+  ]
+  columns = [
+    *('heads', Column('BLEU', 'max')),
+    *(Column(f'{k} right (%)', 'max', 1) for k in kinds),
+    *(Column(f'best head looks at what decides {k} (%)', digits=1) for k in kinds),
+  ]
+  text = table(rows, columns)
+
+  run = found[8][0]  # one seed: heads of several have no common order
+  arrays = run.arrays('agreement')
+  for side, where in SIDES.items():
+    look, without = arrays[f'look/{side}'], arrays[f'without/{side}']
+    names = [f'layer {i + 1}, head {h + 1}' for i, h in np.ndindex(look.shape[:2])]
+    heatmap(
+      folder / f'looks-{side}',
+      100 * look.reshape(-1, len(kinds)),
+      kinds,
+      names,
+      label='most attended piece is the decider (%)',
+      xlabel='what is decided',
+      title=f'What heads look at: {where}',
+      digits=0,
+      limits=(0, 100),
+    )
+    lost = 100 * (arrays['accuracy'] - without).reshape(-1, len(kinds))
+    heatmap(
+      folder / f'lost-{side}',
+      lost,
+      kinds,
+      names,
+      label='endings lost without the head (percentage points)',
+      xlabel='what is decided',
+      title=f'What is lost without a head: {where}',
+      digits=1,
+      colours='magma_r',
+    )
+    text += (
+      f'\nSeed {run.config["seed"]}, 8 heads, {where}; looks, and endings lost:\n\n'
+    )
+    text += table(
+      [
+        [n, *map(float, a), *map(float, b)]
+        for n, a, b in zip(names, 100 * look.reshape(-1, len(kinds)), lost, strict=True)
+      ],
+      [
+        'head',
+        *(Column(f'looks, {k} (%)', 'max', 1) for k in kinds),
+        *(Column(f'lost, {k} (points)', 'max', 1) for k in kinds),
+      ],
+    )
+  bars(
+    folder / 'bleu',
+    {
+      'BLEU': {str(h): [run.final('valid/bleu') for run in m] for h, m in found.items()}
+    },
+    'BLEU',
+    xlabel='heads',
+    title='Heads at equal size',
+    digits=1,
+  )
+  _maps(run, folder)
+  (folder / 'table.md').write_text(text, 'utf-8')
+
+
+def _maps(run, folder):
+  """The head of the last layer that looks most at what decides gender, and its map."""
+  look = run.arrays('agreement')['look/cross']
+  layer, head = np.unravel_index(look[..., 0].argmax(), look.shape[:2])
+  arrays = run.arrays('attention')
+  heatmap(
+    folder / 'map',
+    arrays['cross/0'][layer, head],
+    [str(piece) for piece in arrays['source/0']],
+    [str(piece) for piece in arrays['target/0']],
+    label='attention',
+    xlabel='source piece',
+    ylabel='target piece, when predicted',
+    title=f'Layer {layer + 1}, head {head + 1}: the best one at gender',
+    limits=(0, 1),
+  )
+
+
+PAPER = {}
+TIME = '15 minutes for the sweep on 2 CPU cores'

@@ -1,0 +1,156 @@
+r"""Positions rotate, and what kind of them carries beyond the lengths of training.
+
+  python -m launch.sweep experiments/lecture/positions.py --workdir runs/studies
+
+Vaswani et al. 2017, section 3.5, https://arxiv.org/abs/1706.03762: of sinusoidal
+positions p there is a matrix M, a rotation, with M p(t) = p(t + k) for all t. The
+table is their row (E) with the kinds that came later, trained on short sentences;
+the figure asks each for longer ones (Press et al. 2022,
+https://arxiv.org/abs/2108.12409).
+"""
+
+import ml_collections
+import numpy as np
+
+from seqlab.config import parse_arg
+from seqlab.report.figures import heatmap, lines
+from seqlab.report.runs import group
+from seqlab.report.tables import Column, table
+
+KINDS = ('sinusoidal', 'learned', 'rotary', 'shaw', 't5', 'alibi', 'none')
+LENGTHS = (6, 8, 10, 12, 15)  # source words; training ends at about ten
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+  arg = parse_arg(arg, positions='sinusoidal', smoke=False)
+  c = ml_collections.ConfigDict()
+  c.task = 'tasks.translation:Translation'
+  c.seed, c.steps = 0, 20 if arg.smoke else 800
+
+  # Data
+  pairs = 500 if arg.smoke else 40_000
+  c.corpus = dict(name='agreement', source='en', target='ru', train=pairs)
+  c.corpus.update(valid=100 if arg.smoke else 2_000)
+  c.vocabulary = dict(kind='bpe', size=600 if arg.smoke else 1_000, shared=True)
+  # Pairs of more than 20 pieces are left out, and counted: half of them.
+  c.batching = dict(kind='buckets', tokens=1_024, shapes=1, max_length=20)
+
+  # Model
+  c.model_name = 'models.transformer:Transformer'
+  c.model = dict(
+    width=16 if arg.smoke else 96, mlp_width=192, heads=4, layers=1 if arg.smoke else 2
+  )
+  c.model.update(unroll=2, positions=arg.positions)
+
+  # What a sweep may vary without compiling again
+  c.hyper = dict(peak=5e-3, label_smoothing=0.1)
+  c.schedule = dict(kind='linear', warmup=100)
+  c.optimizer = dict(kind='adam', clip=1.0)
+
+  # Evaluation
+  c.evals = {}
+  c.evals.valid = dict(type='translation', split='valid', beam=1, lengths=LENGTHS)
+  c.evals.valid.shapes = 1 if arg.smoke else 3
+  c.keep_best = 'valid/bleu'
+  return c
+
+
+def sweep(add):
+  for kind in KINDS:
+    for seed in range(3):
+      add(seed=seed, **{'model.positions': kind})
+
+
+def report(runs, folder):
+  found = {kind: m for (kind,), m in group(runs, by=('model.positions',)).items()}
+  names = [
+    f'{a}-{b}'
+    for a, b in zip((1, *(x + 1 for x in LENGTHS)), (*LENGTHS, ''), strict=True)
+  ]
+  lines(
+    folder / 'bleu-by-length',
+    {
+      kind: [
+        ([*LENGTHS, LENGTHS[-1] + 3], [run.final(f'valid/bleu/{n}') for n in names])
+        for run in members
+      ]
+      for kind, members in found.items()
+    },
+    'source length (words; up to, the last point: longer)',
+    'BLEU',
+    title='Beyond the lengths of training (about 10 words)',
+    spread='bars',
+  )
+  rows = [
+    [
+      kind,
+      *([run.final(f'valid/bleu/{n}') for run in members] for n in names),
+      [run.final('valid/bleu') for run in members],
+    ]
+    for kind, members in found.items()
+  ]
+  columns = [
+    'positions',
+    *(Column(f'BLEU, {n} words', 'max', 1) for n in names),
+    Column('BLEU, all', 'max', 1),
+  ]
+  (folder / 'table.md').write_text(table(rows, columns) + _rotation(folder), 'utf-8')
+
+
+def _rotation(folder, width=64, length=64, k=5):
+  """Heat map, dot products, and the matrix that moves every position by k."""
+  rate = 10_000.0 ** -(np.arange(width // 2) / (width // 2 - 1))
+  angle = np.arange(length + k)[:, None] * rate
+  p = np.concatenate([np.sin(angle), np.cos(angle)], axis=1)  # [length + k, width]
+  # Found from data, not from the formula: least squares over all t.
+  found = np.linalg.lstsq(p[:length], p[k:], rcond=None)[0].T
+  # And written out: each sine and cosine turn by their own rate times k.
+  c, s = np.diag(np.cos(rate * k)), np.diag(np.sin(rate * k))
+  M = np.block([[c, s], [-s, c]])
+  error = np.abs(p[:length] @ M.T - p[k:]).max()
+  fit = np.abs(p[:length] @ found.T - p[k:]).max()
+  turns = np.abs(M @ M.T - np.eye(width)).max()
+  every = range(0, length, 8)
+  label = [str(t) if t in every else '' for t in range(length)]
+  heatmap(
+    folder / 'vectors',
+    p[:length].T[:width],
+    label,
+    [str(i) if i % 8 == 0 else '' for i in range(width)],
+    label='value',
+    xlabel='position',
+    ylabel='component (sines, then cosines)',
+    title='Sinusoidal positions',
+    colours='RdBu',
+  )
+  heatmap(
+    folder / 'products',
+    p[:length] @ p[:length].T,
+    label,
+    label,
+    label='dot product',
+    xlabel='position',
+    ylabel='position',
+    title='Dot products tell the distance only',
+  )
+  heatmap(
+    folder / 'rotation',
+    M,
+    [str(i) if i % 8 == 0 else '' for i in range(width)],
+    [str(i) if i % 8 == 0 else '' for i in range(width)],
+    label='entry',
+    xlabel='component of p(t)',
+    ylabel=f'component of p(t + {k})',
+    title=f'M with M p(t) = p(t + {k}) for every t',
+    colours='RdBu',
+    limits=(-1, 1),
+  )
+  return (
+    f'\nThe rotation by k = {k} positions, width {width}, over {length} positions: '
+    f'max |M p(t) - p(t + k)| = {error:.1e} for M from the rates, {fit:.1e} for M by '
+    f'least squares; max |M Mᵀ - 1| = {turns:.1e}.\n'
+  )
+
+
+PAPER = {}
+TIME = '15 minutes for the sweep on 2 CPU cores'

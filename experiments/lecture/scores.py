@@ -1,0 +1,106 @@
+r"""Attention may be any function: all scores, before and after the cells.
+
+  python -m launch.sweep experiments/lecture/scores.py --workdir runs/studies
+
+Luong et al. 2015, table 4, https://arxiv.org/abs/1508.04025, with the scores of
+Bahdanau et al. 2015 and Tu et al. 2016 beside theirs.
+"""
+
+import ml_collections
+
+from seqlab.config import parse_arg
+from seqlab.report.figures import bars
+from seqlab.report.runs import group
+from seqlab.report.tables import Column, table
+
+SCORES = (
+  *('Dot', 'ScaledDot', 'Cosine', 'General', 'Additive', 'Concat', 'Location'),
+  *('LocalMonotonic', 'LocalPredictive', 'Coverage'),
+)
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+  arg = parse_arg(arg, score='General', smoke=False)
+  c = ml_collections.ConfigDict()
+  c.task = 'tasks.translation:Translation'
+  c.seed, c.steps = 0, 20 if arg.smoke else 500
+
+  # Data
+  pairs = 500 if arg.smoke else 30_000
+  c.corpus = dict(name='agreement', source='en', target='ru', train=pairs)
+  c.corpus.update(valid=100 if arg.smoke else 500)
+  c.vocabulary = dict(kind='bpe', size=600 if arg.smoke else 1_000, shared=True)
+  c.batching = dict(kind='buckets', tokens=1_024, shapes=2, max_length=64)
+
+  # Model
+  c.model_name = 'models.recurrent:Recurrent'
+  c.model = dict(width=16 if arg.smoke else 128, cell='gru', placement='after')
+  c.model.attention = f'layers.alignment:{arg.score}'
+
+  # What a sweep may vary without compiling again
+  c.hyper = dict(peak=5e-3, label_smoothing=0.1)
+  c.schedule = dict(kind='linear', warmup=100)
+  c.optimizer = dict(kind='adam', clip=1.0)
+
+  # Evaluation
+  c.evals = {}
+  c.evals.valid = dict(type='translation', split='valid', beam=1, shapes=1)
+  c.evals.loss = dict(type='perplexity', split='valid', shapes=1)
+  c.evals.attention = dict(type='attention', split='valid')
+  c.keep_best = 'valid/bleu'
+  return c
+
+
+def sweep(add):
+  for placement in ('before', 'after'):
+    for score in SCORES:
+      for seed in range(3):
+        attention = f'layers.alignment:{score}'
+        add(seed=seed, **{'model.attention': attention, 'model.placement': placement})
+
+
+def report(runs, folder):
+  found = {
+    (attention.partition(':')[2], placement): members
+    for (attention, placement), members in group(
+      runs, by=('model.attention', 'model.placement')
+    ).items()
+  }
+  bars(
+    folder / 'bleu',
+    {
+      f'{placement} the cells': {
+        score: [run.final('valid/bleu') for run in found[score, placement]]
+        for score in SCORES
+        if (score, placement) in found
+      }
+      for placement in ('before', 'after')
+    },
+    'BLEU',
+    xlabel='score',
+    title='Any function of query and memory may score',
+  )
+  rows = [
+    [
+      score,
+      placement,
+      [run.final('valid/bleu') for run in members],
+      [run.final('loss/perplexity') for run in members],
+      [run.final('attention/entropy_cross') for run in members],
+      [1e3 * _median(run.series('speed/seconds')[1]) for run in members],
+    ]
+    for (score, placement), members in found.items()
+  ]
+  columns = [
+    *('score', 'placement', Column('BLEU', 'max'), Column('perplexity', 'min')),
+    *('entropy (nats)', Column('step (ms)', digits=0)),
+  ]
+  (folder / 'table.md').write_text(table(rows, columns), 'utf-8')
+
+
+def _median(values):
+  return sorted(values)[len(values) // 2]
+
+
+PAPER = {}
+TIME = '40 minutes for the sweep on 2 CPU cores'

@@ -1,0 +1,69 @@
+r"""Recurrent encoder-decoders on Multi30k, with the Transformer's vocabulary and batches.
+
+  seqlab train experiments/multi30k/recurrent.py --workdir runs/m30k-gru
+  seqlab train experiments/multi30k/recurrent.py:attention=none --workdir runs/m30k-fixed
+
+GRU with additive attention (Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473),
+or with none. `:attention=Dot,placement=after` and so on make others;
+`:source=de,target=en` is the direction of most tutorials.
+"""
+
+import ml_collections
+
+from seqlab.config import parse_arg
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+  arg = parse_arg(
+    arg,
+    source='en',
+    target='de',
+    cell='gru',
+    attention='Additive',
+    placement='before',
+    smoke=False,
+  )
+  c = ml_collections.ConfigDict()
+  c.task = 'tasks.translation:Translation'
+  c.seed, c.steps = 0, 20 if arg.smoke else 8_000
+
+  # Data
+  c.corpus = dict(name='multi30k-tok', source=arg.source, target=arg.target)
+  c.vocabulary = dict(kind='bpe', size=1_000 if arg.smoke else 10_000, shared=True)
+  tokens = 1_024 if arg.smoke else 4_096  # target positions in a batch
+  c.batching = dict(kind='buckets', tokens=tokens, shapes=2 if arg.smoke else 4)
+  c.batching.reverse_source = False
+
+  # Model
+  c.model_name = 'models.recurrent:Recurrent'
+  c.model = dict(width=32 if arg.smoke else 256, cell=arg.cell, layers=1)
+  c.model.update(placement=arg.placement, context='always')
+  with_one = arg.attention != 'none'
+  c.model.attention = f'layers.alignment:{arg.attention}' if with_one else None
+
+  # What a sweep or a population may vary without compiling again
+  c.hyper = dict(peak=3e-3, dropout=0.3, label_smoothing=0.1, weight_decay=0.0)
+  c.schedule = dict(kind='rsqrt', warmup=10 if arg.smoke else 1_000)
+  c.optimizer = dict(kind='adam', clip=1.0)
+
+  # Devices
+  c.mesh = dict(data=-1, fsdp=1, tensor=1)
+
+  # Evaluation
+  c.evals = {}
+  every = 20 if arg.smoke else 500
+  c.evals.loss = dict(type='perplexity', split='val', every=every)
+  c.evals.valid = dict(type='translation', split='val', every=every, beam=5)
+  c.keep_best = 'valid/bleu'
+  c.save_every, c.keep_latest = '1 epochs', 10
+  return c
+
+
+def sweep(add):
+  for attention in ('none', 'Additive'):
+    for seed in range(3):
+      add(seed=seed, arg=f'attention={attention}')
+
+
+PAPER = {}
+TIME = '2 hours on 2 CPU cores'
