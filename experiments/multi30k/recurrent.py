@@ -53,7 +53,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.evals = {}
   every = 20 if arg.smoke else 500
   c.evals.loss = dict(type='perplexity', split='val', every=every)
-  c.evals.valid = dict(type='translation', split='val', every=every, beam=5)
+  beam = 1 if arg.smoke else 5
+  c.evals.valid = dict(type='translation', split='val', every=every, beam=beam)
   c.keep_best = 'valid/bleu'
   c.save_every, c.keep_latest = '1 epochs', 10
   return c
