@@ -73,7 +73,7 @@ def report(runs, folder):
       },
       'updates',
       what,
-      title='Without the mask the loss collapses, and so does BLEU',
+      title='A decoder with its causal mask, and without',
     )
   rows = [
     [

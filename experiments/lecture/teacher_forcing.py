@@ -62,8 +62,8 @@ def report(runs, folder):
   curves = {}
   for label, members in named.items():
     for kind, what in (
-      ('forced', 'true words given'),
-      ('prefix', 'all until here right'),
+      ('forced', 'next piece, true ones given'),
+      ('prefix', 'all until here, its own'),
     ):
       curves[f'{label}: {what}'] = [
         (POSITIONS, [1 - run.final(f'errors/{kind}/{p}') for p in POSITIONS])
@@ -74,7 +74,7 @@ def report(runs, folder):
     curves,
     'target position (pieces)',
     'share of errors',
-    title='Errors grow along the output',
+    title='Errors along the output',
     spread='bars',
   )
   rows = [

@@ -76,7 +76,13 @@ def lines(
   """
   if spread not in ('band', 'bars'):
     raise ValueError(f"spread is {spread!r}; it may be 'band' or 'bars'")
-  with _figure(path, title=title, xlabel=xlabel, ylabel=ylabel) as (axes, files):
+  entries = len(series) + len(reference or ())
+  beside = entries > 5
+  size = (9.6 if beside else 6.4), 4.2
+  with _figure(path, title=title, xlabel=xlabel, ylabel=ylabel, size=size) as (
+    axes,
+    files,
+  ):
     for i, (label, curves) in enumerate(series.items()):
       x, mean, deviation = _mean_curve(label, curves)
       style = dict(color=COLOURS[i % len(COLOURS)], label=label)
@@ -96,8 +102,7 @@ def lines(
     if ylim:
       axes.set_ylim(*ylim)
     _references(axes, reference)
-    entries = len(series) + len(reference or ())
-    _legend(axes, entries, beside=entries > 5)
+    _legend(axes, entries, beside=beside)
   return files
 
 
