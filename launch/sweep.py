@@ -24,7 +24,8 @@ import traceback
 from typing import Any
 
 from launch import local
-from launch.trials import Trial, experiment_name, load_module, plan, unfinished
+from launch.trials import Trial, experiment_name, plan, unfinished
+from seqlab.experiment import load_module
 from seqlab.report.runs import Run, read_run
 from seqlab.train.folder import RunFolder
 
@@ -117,7 +118,9 @@ def _headline(run: Run) -> str:
 
 def _report(study: Study, args: argparse.Namespace) -> bool:
   """Calls the experiment's own `report`, if it has one; whether that went well."""
-  report = getattr(load_module(study.experiment), 'report', None)
+  report = getattr(
+    load_module(Path(study.experiment.partition(':')[0])), 'report', None
+  )
   runs = [read_run(trial.folder) for trial in study.trials if trial.finished]
   if report is None or not runs:
     return True

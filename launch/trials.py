@@ -4,17 +4,15 @@ from collections.abc import Mapping
 import dataclasses
 import datetime
 import hashlib
-import importlib.util
 import json
 import os
 from pathlib import Path
 import re
 import time
 import traceback
-from types import ModuleType
 from typing import Any
 
-from seqlab.experiment import load_experiment
+from seqlab.experiment import load_experiment, load_module
 from seqlab.report.runs import short_names
 from seqlab.train.folder import open_folder
 
@@ -67,7 +65,7 @@ def plan(experiment: str, workdir: Path) -> list[Trial]:
       trials are the same.
   """
   load_experiment(experiment)  # says what is wrong with it without any overrides
-  sweep = getattr(load_module(experiment), 'sweep', None)
+  sweep = getattr(load_module(Path(experiment.partition(':')[0])), 'sweep', None)
   if sweep is None:
     raise ValueError(
       f'{experiment} has no function sweep(add) to list its trials; train it once with '
@@ -95,15 +93,6 @@ def with_argument(experiment: str, argument: str | None) -> str:
   if argument is None:
     return experiment
   return f'{experiment}{"," if ":" in experiment else ":"}{argument}'
-
-
-def load_module(experiment: str) -> ModuleType:
-  """The experiment's file as a module, for its `sweep` and its `report`."""
-  path = Path(experiment.partition(':')[0])
-  spec = importlib.util.spec_from_file_location(f'experiment_{path.stem}', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
 
 
 def experiment_name(experiment: str) -> str:

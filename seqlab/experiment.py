@@ -30,7 +30,7 @@ def load_experiment(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     ValueError: it has no `get_config`, or an override does not fit.
   """
   path, _, arg = name.partition(':')
-  config = _module(Path(path)).get_config(*([arg] if arg else []))
+  config = load_module(Path(path)).get_config(*([arg] if arg else []))
   with config.unlocked():
     for key, value in DEFAULTS.items():
       if key not in config:
@@ -40,7 +40,13 @@ def load_experiment(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
   return config.to_dict()
 
 
-def _module(path: Path) -> Any:
+def load_module(path: Path) -> Any:
+  """An experiment's file as a module.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it has no `get_config`.
+  """
   if path.suffix != '.py' or not path.is_file():
     raise FileNotFoundError(
       f'there is no experiment {path}; `seqlab experiments` lists those in experiments/'
@@ -127,7 +133,7 @@ def list_experiments(folder: Path) -> None:
     'time',
   )
   for path in sorted(folder.rglob('*.py')):
-    module = _module(path)
+    module = load_module(path)
     paper = ', '.join(f'{k} {v:g}' for k, v in getattr(module, 'PAPER', {}).items())
     title = (module.__doc__ or '-').splitlines()[0]
     table.add_row(str(path), title, paper or '-', getattr(module, 'TIME', '-'))

@@ -6,6 +6,8 @@ Luong et al. 2015, table 4, https://arxiv.org/abs/1508.04025, with the scores of
 Bahdanau et al. 2015 and Tu et al. 2016 beside theirs.
 """
 
+import statistics
+
 import ml_collections
 
 from seqlab.config import parse_arg
@@ -87,7 +89,7 @@ def report(runs, folder):
       [run.final('valid/bleu') for run in members],
       [run.final('loss/perplexity') for run in members],
       [run.final('attention/entropy_cross') for run in members],
-      [1e3 * _median(run.series('speed/seconds')[1]) for run in members],
+      [1e3 * statistics.median_high(run.series('speed/seconds')[1]) for run in members],
     ]
     for (score, placement), members in found.items()
   ]
@@ -96,10 +98,6 @@ def report(runs, folder):
     *('entropy (nats)', Column('step (ms)', digits=0)),
   ]
   (folder / 'table.md').write_text(table(rows, columns), 'utf-8')
-
-
-def _median(values):
-  return sorted(values)[len(values) // 2]
 
 
 PAPER = {}

@@ -1,7 +1,6 @@
 """Forced decoding: how likely a model finds translations that are given."""
 
 from collections.abc import Sequence
-import itertools
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +8,9 @@ import numpy as np
 
 from seqlab.data.pairs import reverse_words
 from seqlab.models.interface import Seq2Seq
+from seqlab.tasks.sentences import batches_of, encode_lines, padded
 from seqlab.text.vocabulary import Vocabularies
-from seqlab.types import EOS, PAD, Array, Variables
+from seqlab.types import Array, Variables
 
 
 class Scorer:
@@ -53,38 +53,18 @@ class Scorer:
       For each pair, [T] float32, nats.
     """
     sides = [
-      _sentences(vocabulary, [pair[i] for pair in pairs])
+      encode_lines(vocabulary, [pair[i] for pair in pairs])
       for i, vocabulary in enumerate(
         (self.vocabularies.source, self.vocabularies.target)
       )
     ]
-    longest = [max(len(s), len(t)) for s, t in zip(*sides, strict=True)]
-    order = sorted(range(len(pairs)), key=longest.__getitem__)
+    both = enumerate(zip(*sides, strict=True))
+    longest = {i: max(len(s), len(t)) for i, (s, t) in both}
     found: dict[int, np.ndarray] = {}
-    start = 0
-    while start < len(order):
-      width = -(-longest[order[start]] // 16) * 16  # few shapes, as in `Translator`
-      B = max(1, self._tokens // width)
-      rows = [i for i in order[start : start + B] if longest[i] <= width]
-      B = 1 if len(order) == 1 else B
-      source, target = (_batch(side, rows, B, width) for side in sides)
+    for rows, shape in batches_of(longest, self._tokens):
+      source, target = (padded(side, rows, shape) for side in sides)
       if self._reverse:
         source = reverse_words(source)
       logp = np.asarray(self._score(self._variables, source, target))
       found |= {i: logp[row, : len(sides[1][i])] for row, i in enumerate(rows)}
-      start += len(rows)
     return [found[i] for i in range(len(pairs))]
-
-
-def _sentences(vocabulary, lines: Sequence[str]) -> list[np.ndarray]:
-  flat, offsets = vocabulary.encode(lines)
-  return [np.append(flat[a:b], EOS) for a, b in itertools.pairwise(offsets)]
-
-
-def _batch(
-  sentences: list[np.ndarray], rows: list[int], B: int, width: int
-) -> np.ndarray:
-  batch = np.full((B, width), PAD, np.int32)
-  for row, i in enumerate(rows):
-    batch[row, : len(sentences[i])] = sentences[i]
-  return batch

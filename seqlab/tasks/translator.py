@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
-import itertools
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +13,9 @@ from seqlab.data.pairs import reverse_words
 from seqlab.decoding.beam import beam_search, greedy_search
 from seqlab.decoding.sampling import sample
 from seqlab.models.interface import Seq2Seq
+from seqlab.tasks.sentences import batches_of, encode_lines, padded
 from seqlab.text.vocabulary import Vocabularies
-from seqlab.types import EOS, PAD, Array, Variables
+from seqlab.types import PAD, Array, Variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,12 +169,12 @@ class Translator:
     self, lines: Sequence[str], first: int
   ) -> list[tuple[np.ndarray, np.ndarray] | None]:
     """Ids [M, L] and scores [M], best first, for each line; None for an empty one."""
-    flat, offsets = self.vocabularies.source.encode(lines)
-    sentences = [np.append(flat[a:b], EOS) for a, b in itertools.pairwise(offsets)]
-    full = [i for i, sentence in enumerate(sentences) if len(sentence) > 1]
+    sentences = encode_lines(self.vocabularies.source, lines)
+    full = {i: len(ids) for i, ids in enumerate(sentences) if len(ids) > 1}
     found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     pending = None
-    for rows, source in self._batches(sentences, full):
+    for rows, shape in batches_of(full, self._tokens // self.search.beam):
+      source = padded(sentences, rows, shape)
       if self._reverse:
         source = reverse_words(source)
       ids = first + np.resize(rows, len(source))
@@ -197,26 +197,6 @@ class Translator:
     self.written += np.count_nonzero(tokens[: len(rows), 0])
     each = zip(rows, tokens, scores, strict=False)
     return {row: (ids, values) for row, ids, values in each}
-
-  def _batches(self, sentences: list[np.ndarray], full: list[int]):
-    """Batches of few shapes: each is compiled, which takes longer than padding."""
-    order = sorted(full, key=lambda i: len(sentences[i]))
-    start = 0
-    while start < len(order):
-      first = self._width(len(sentences[order[start]]))
-      B = max(1, self._tokens // (first * self.search.beam))
-      rows = [i for i in order[start : start + B] if len(sentences[i]) <= first]
-      # A lone line, as at a prompt, need not pay for a batch's worth of rows.
-      B = 1 if len(order) == 1 else B
-      source = np.full((B, first), PAD, np.int32)
-      for row, i in enumerate(rows):
-        source[row, : len(sentences[i])] = sentences[i]
-      yield rows, source
-      start += len(rows)
-
-  @staticmethod
-  def _width(length: int) -> int:
-    return -(-length // 16) * 16
 
 
 def search_of(options: Mapping, where: str = 'search') -> Search:
