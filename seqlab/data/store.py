@@ -4,8 +4,9 @@ A corpus is encoded once. The folder's name is a hash of all that decides the
 ids, so what is stale is never read; it appears under its name only when whole.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+import contextlib
 import errno
 import hashlib
 import json
@@ -206,21 +207,39 @@ def encode_corpus(
 
 
 def _publish(folder: Path, stores: Sequence[TokenStore], about: dict) -> None:
-  """Writes beside `folder` and renames, so that it is there whole or not at all."""
+  need = sum(s.ids.nbytes + s.offsets.nbytes for s in stores)
+  with publish(folder, 'the encoded corpus', need) as temporary:
+    for store, name in zip(stores, ('source', 'target'), strict=True):
+      store.write(temporary, name)
+    (temporary / 'about.json').write_text(json.dumps(about, indent=2), 'utf-8')
+
+
+@contextlib.contextmanager
+def publish(folder: Path, what: str, need: int) -> Iterator[Path]:
+  """Gives a folder to write to, and renames it: `folder` is there whole or not at all.
+
+  If another process was quicker, what that wrote stays: the name says all that
+  decides the content.
+
+  Args:
+    folder: where it shall be.
+    what: is written, for messages.
+    need: bytes that it takes, for messages.
+
+  Raises:
+    OSError: the disk is full; says where, and how much is needed.
+  """
   temporary = None
   try:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix='.part-', dir=folder.parent))
-    for store, name in zip(stores, ('source', 'target'), strict=True):
-      store.write(temporary, name)
-    (temporary / 'about.json').write_text(json.dumps(about, indent=2), 'utf-8')
+    yield temporary
     temporary.rename(folder)
   except OSError as error:
     if error.errno == errno.ENOSPC:
-      need = sum(s.ids.nbytes + s.offsets.nbytes for s in stores)
       raise OSError(
         error.errno,
-        f'no space left for the encoded corpus: {need / 2**20:,.1f} MiB are needed; '
+        f'no space left for {what}: {need / 2**20:,.1f} MiB are needed; '
         f'free some, or set SEQLAB_CACHE to a folder on another disk',
         str(folder.parent),
       ) from None

@@ -1,0 +1,149 @@
+"""Plain text as ids of words, written to disk as it is read.
+
+As `data.store`, for a corpus that may be larger than memory: a line is a row, words
+outside the vocabulary are left out, and no EOS is added. There is no PAD either: id 0
+is a word.
+"""
+
+from collections.abc import Iterator
+import functools
+import hashlib
+from itertools import repeat
+import json
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from seqlab.data.store import TokenStore, publish
+from seqlab.text.phrases import Phrases
+from seqlab.text.plain import PlainText
+from seqlab.text.words import TOKENIZER, WordCounts, count_words, tokenize_lines
+from seqlab.text.workers import in_order
+
+_FORMAT = 1  # raise it when the files or the encoding change
+_END, _UNKNOWN = -1, -2
+
+Part = tuple[np.ndarray, np.ndarray, int]  # ids, lengths of rows, words met
+
+
+class TextStore(TokenStore):
+  """Lines of a text as ids of words; some rows may be empty.
+
+  Attributes:
+    ids: [tokens] uint16 or int32, all rows one after the other, mapped from disk.
+    offsets: [R + 1] int64, where each row starts.
+    lengths: [R] int32.
+    total: number of words of the text, unknown ones too.
+    fingerprint: of all that decides the ids.
+  """
+
+  total: int
+  fingerprint: str
+
+  @classmethod
+  def open(cls, directory: Path, name: str = 'text') -> 'TextStore':
+    """Maps the files that `encode_text` made; nothing is read yet."""
+    store = super().open(directory, name)
+    store.total = json.loads((directory / 'about.json').read_text('utf-8'))['total']
+    store.fingerprint = directory.name  # of what it was made from
+    return store
+
+
+def cached_words(corpus: PlainText, cache: Path, **options) -> WordCounts:
+  """As `seqlab.text.words.count_words`, from the cache if they are there.
+
+  Args:
+    corpus: the text.
+    cache: folder that holds counted words, a readable file each.
+    **options: see `count_words`.
+
+  Raises:
+    OSError, ValueError: as `count_words` and `encode_text`.
+  """
+  decides = {name: value for name, value in options.items() if name != 'workers'}
+  if phrases := decides.get('phrases'):
+    decides['phrases'] = phrases.fingerprint
+  about = {
+    'format': _FORMAT,
+    'tokenizer': TOKENIZER,
+    'text': corpus.fingerprint,
+    'options': dict(sorted(decides.items())),
+  }
+  folder = Path(cache) / 'words' / _digest(about)
+  if not folder.exists():
+    words = count_words(corpus, **options)
+    with publish(folder, 'counted words', 32 * words.size) as temporary:
+      words.save(temporary)
+      (temporary / 'about.json').write_text(json.dumps(about, indent=2), 'utf-8')
+  return WordCounts.load(folder)
+
+
+def encode_text(
+  corpus: PlainText, words: WordCounts, cache: Path, *, workers: int | None = None
+) -> TextStore:
+  """The rows of a text, from the cache if they are there.
+
+  Args:
+    corpus: the text.
+    words: give the ids, and the phrases if there are any.
+    cache: folder that holds encoded corpora.
+    workers: processes; None decides by the length, 0 uses none. The result does not
+      depend on it.
+
+  Raises:
+    OSError: the disk is full; says where, and how much is needed.
+    ValueError: as `PlainText.chunks`.
+  """
+  about = {
+    'format': _FORMAT,
+    'tokenizer': TOKENIZER,
+    'text': corpus.fingerprint,
+    'words': words.fingerprint,
+  }
+  folder = Path(cache) / 'tokens' / _digest(about)
+  if not folder.exists():
+    chunks = corpus.chunks(f'encoding {corpus.name}')
+    encode = functools.partial(_encode_chunk, words.ids, words.phrases)
+    dtype = np.dtype(np.uint16 if words.size <= 2**16 else np.int32)
+    need = int(words.counts.sum()) * dtype.itemsize  # if they are of this text
+    with publish(folder, 'the encoded corpus', need) as temporary:
+      total = _write(temporary, in_order(encode, chunks, workers=workers), dtype)
+      text = json.dumps({**about, 'total': total}, indent=2)
+      (temporary / 'about.json').write_text(text, 'utf-8')
+  return TextStore.open(folder)
+
+
+def _digest(about: dict) -> str:
+  return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]
+
+
+def _encode_chunk(ids: dict[str, int], phrases: Phrases | None, chunk: str) -> Part:
+  tokens = tokenize_lines(chunk)
+  tokens = phrases.join(tokens) if phrases else tokens
+  ids = {**ids, '\n': _END}
+  found = np.fromiter(map(ids.get, tokens, repeat(_UNKNOWN)), np.int32, len(tokens))
+  kept = found[found != _UNKNOWN]
+  ends = np.flatnonzero(kept == _END)  # one a row
+  lengths = np.diff(ends, prepend=-1) - 1
+  return kept[kept != _END], lengths, len(tokens) - len(ends)
+
+
+def _write(folder: Path, parts: Iterator[Part], dtype: np.dtype) -> int:
+  """Writes text.ids.npy part by part, and text.offsets.npy; returns all words."""
+  lengths, size, total = [np.zeros(1, np.int64)], 0, 0
+  with (folder / 'text.ids.npy').open('wb') as file:
+    _header(file, 0, dtype)
+    for ids, rows, count in parts:
+      file.write(ids.astype(dtype).data)
+      lengths.append(rows)
+      size, total = size + len(ids), total + count
+    file.seek(0)
+    _header(file, size, dtype)  # as long as before: numpy leaves room for digits
+  np.save(folder / 'text.offsets.npy', np.cumsum(np.concatenate(lengths)))
+  return total
+
+
+def _header(file: BinaryIO, size: int, dtype: np.dtype) -> None:
+  about = {'shape': (size,), 'fortran_order': False, 'descr': dtype.str}
+  np.lib.format.write_array_header_1_0(file, about)

@@ -1,0 +1,230 @@
+"""Corpora of plain text, one paragraph or sentence a line: named ones, and your own.
+
+They are read as streams, so a corpus may be larger than memory. The named ones are
+looked for in $SEQLAB_DATA/<corpus>/, plain or gzipped, and taken as they are there.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import functools
+import gzip
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+from rich.progress import Progress
+
+from seqlab.config import suggest
+from seqlab.text.lines import DAMAGE
+
+_FORMAT = 1  # raise it when the same files are read differently
+_CHUNK = 1 << 22  # bytes of text that are read at once
+
+NAMED: dict[str, tuple[str, ...]] = {
+  # 15,044 articles of the English Wikipedia of December 2018, CC BY-SA 3.0: plain
+  # paragraphs; each article opens with its title.
+  'enwiki2018': tuple(f'enwiki.{i:02}.txt' for i in range(11)),
+  # 87 Russian texts, https://github.com/JoannaBy/RussianNovels; many are broken into
+  # lines of some 70 characters, so a line is less than a sentence.
+  'russian-novels': tuple(f'ru.{i:02}.txt' for i in range(3)),
+}
+
+
+def open_text(
+  name: str | None = None, *, path: str | Path | Sequence[str | Path] | None = None
+) -> 'PlainText':
+  """Opens a corpus by its name, or one in files of your own.
+
+  Nothing is read, or looked for, before it is needed: a run is evaluated on a machine
+  that lacks the corpus.
+
+  Args:
+    name: one of `NAMED`; with `path`, what messages call the corpus.
+    path: a text file, plain or gzipped; or a folder, of which all .txt and .txt.gz
+      files are read, at any depth, sorted by their paths, hidden ones left out; or
+      several of these. Your own only.
+
+  Raises:
+    ValueError: there is neither a path nor a known name.
+  """
+  if path is None and name not in NAMED:
+    unknown = f'unknown corpus {name!r}{suggest(str(name), NAMED)}'
+    raise ValueError(
+      f'{unknown if name else "corpus has no name"} (known: {", ".join(NAMED)}; '
+      "for your own text, set corpus.path='my/text.txt.gz', or a folder)"
+    )
+  return PlainText(name, path)
+
+
+class PlainText:
+  """A corpus in text files; see `open_text`.
+
+  A line ends at \\n alone. One of more than 4 MiB, as where a whole corpus is one
+  line, is broken at a space, and its parts count as lines.
+
+  Attributes:
+    name: of the corpus, for messages.
+  """
+
+  def __init__(
+    self, name: str | None, path: str | Path | Sequence[str | Path] | None = None
+  ):
+    given = (path,) if isinstance(path, str | Path) else tuple(path or ())
+    self.name = name or ', '.join(map(str, given))
+    self._given = tuple(Path(p).expanduser() for p in given)
+
+  @functools.cached_property
+  def paths(self) -> tuple[Path, ...]:
+    """The files, in the order in which they are read.
+
+    Raises:
+      FileNotFoundError: one is missing.
+      ValueError: a folder has no text files.
+    """
+    if not self._given:
+      return tuple(_find(self.name, file) for file in NAMED[self.name])
+    return tuple(file for path in self._given for file in _files(path))
+
+  @functools.cached_property
+  def fingerprint(self) -> str:
+    """sha256 of the files as they lie on disk. Raises as `paths`."""
+    hashes = [_sha256(path) for path in self.paths]
+    return hashlib.sha256(json.dumps([_FORMAT, *hashes]).encode()).hexdigest()
+
+  def lines(self) -> Iterator[str]:
+    r"""The lines, without their \n or \r\n. Raises as `chunks`."""
+    for chunk in self.chunks():
+      for line in chunk.split('\n')[:-1]:
+        yield line.removesuffix('\r')
+
+  def chunks(self, label: str = '') -> Iterator[str]:
+    r"""Text of whole lines, about 4 MiB at a time; each line ends with \n.
+
+    Args:
+      label: shown beside a progress bar; with none there is no bar.
+
+    Raises:
+      FileNotFoundError: a file is missing.
+      ValueError: a file is cut short or is not UTF-8 (says where), or there is no
+        text at all.
+    """
+    empty = True
+    with _progress(label, self.paths) as advance:
+      for path in self.paths:
+        for chunk in _chunks(path, advance):
+          empty = empty and chunk.isspace()
+          yield chunk
+    if empty:
+      names = ', '.join(map(str, self.paths))
+      raise ValueError(f'there is no text in {names}: the corpus is empty')
+
+
+@contextlib.contextmanager
+def _progress(label: str, paths: Sequence[Path]) -> Iterator[Callable[[int], None]]:
+  """Gives a function that takes the number of bytes read, packed."""
+  if not label:
+    yield lambda count: None
+    return
+  with Progress(transient=True) as progress:
+    task = progress.add_task(label, total=sum(path.stat().st_size for path in paths))
+    yield lambda count: progress.advance(task, count)
+
+
+def _chunks(path: Path, advance: Callable[[int], None]) -> Iterator[str]:
+  """A file's text by whole lines, without its byte order mark."""
+  number, rest, place = 0, b'', 0
+  with path.open('rb') as packed, _unpack(packed) as file:
+    while True:
+      try:
+        block = file.read(_CHUNK)
+      except DAMAGE as error:
+        raise ValueError(
+          f'{path} is damaged or cut short after line {number:,} ({error}); get it anew'
+        ) from error
+      advance(packed.tell() - place)
+      place, data = packed.tell(), rest + block
+      cut = _cut(data, path, number) if block else len(data)
+      part, rest = data[:cut], data[cut:]
+      if part:
+        text = _decode(part, path, number)
+        text = text if number else text.removeprefix('\ufeff')
+        yield text if text.endswith('\n') else f'{text}\n'
+      number += part.count(b'\n')
+      if not block:
+        return
+
+
+def _unpack(file: BinaryIO) -> BinaryIO:
+  """The file, or what is gzipped in it; no text in UTF-8 begins as gzip does."""
+  packed = file.peek(2)[:2] == b'\x1f\x8b'
+  return gzip.GzipFile(fileobj=file) if packed else contextlib.nullcontext(file)
+
+
+def _cut(data: bytes, path: Path, number: int) -> int:
+  """Where the last whole line ends; 0 if more has to be read."""
+  cut = data.rfind(b'\n') + 1
+  if cut or len(data) < _CHUNK:
+    return cut
+  cut = data.rfind(b' ') + 1
+  if not cut:
+    raise ValueError(
+      f'line {number + 1:,} of {path} has {len(data):,} bytes and more without a '
+      'space; is it text, with spaces between words?'
+    )
+  return cut
+
+
+def _decode(data: bytes, path: Path, number: int) -> str:
+  try:
+    return data.decode('utf-8')
+  except UnicodeDecodeError as error:
+    line = number + data.count(b'\n', 0, error.start) + 1
+    raise ValueError(
+      f'line {line:,} of {path.name} is not UTF-8 (byte 0x{data[error.start]:02x}); '
+      f'convert the file, as in `iconv -f latin1 -t utf-8` ({path.parent})'
+    ) from None
+
+
+def _find(name: str, file: str) -> Path:
+  """A file of a named corpus."""
+  folder = os.environ.get('SEQLAB_DATA')
+  if not folder:
+    raise FileNotFoundError(
+      f'corpus {name} is not downloaded; set SEQLAB_DATA to the folder that holds '
+      f'{name}/{file}.gz, or corpus.path to a text of your own'
+    )
+  for path in (Path(folder, name, file), Path(folder, name, f'{file}.gz')):
+    if path.is_file():
+      return path
+  raise FileNotFoundError(
+    f'corpus {name} has no {file} or {file}.gz in {Path(folder, name)} (SEQLAB_DATA is '
+    f'{folder}); put it there'
+  )
+
+
+def _files(path: Path) -> list[Path]:
+  """A file itself; of a folder its text files, sorted."""
+  if path.is_file():
+    return [path]
+  if not path.is_dir():
+    raise FileNotFoundError(
+      f'corpus.path: there is no file or folder {path}; mend the path (paths start '
+      f'from {Path.cwd()})'
+    )
+  inside = sorted(p for p in path.rglob('*') if p.is_file())
+  seen = [p for p in inside if not any(x[0] == '.' for x in p.relative_to(path).parts)]
+  texts = [p for p in seen if p.name.endswith(('.txt', '.txt.gz'))]
+  if not texts:
+    others = ', '.join(p.name for p in seen[:3]) or 'nothing'
+    raise ValueError(
+      f'folder {path} has no .txt or .txt.gz files (it has: {others}); rename them, '
+      'or list the files in corpus.path'
+    )
+  return texts
+
+
+def _sha256(path: Path) -> str:
+  with path.open('rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()

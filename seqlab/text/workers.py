@@ -1,0 +1,63 @@
+"""Work shared by processes: results in the jobs' order, a few jobs at a time."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+import itertools
+import multiprocessing
+import os
+from typing import Any, TypeVar
+
+_Job = TypeVar('_Job')
+_Result = TypeVar('_Result')
+
+_FEW = 4  # jobs that are not worth the start of processes
+_AHEAD = 2  # jobs a process that wait for it, or whose results wait for their turn
+_function: Callable[[Any], Any]  # of a process, sent to it once
+
+
+def in_order(
+  function: Callable[[_Job], _Result],
+  jobs: Iterable[_Job],
+  *,
+  workers: int | None = None,
+) -> Iterator[_Result]:
+  """function(job) of every job, whatever the number of processes.
+
+  Unlike Executor.map it takes jobs from a stream only as they are worked on, so
+  neither jobs nor results pile up in memory.
+
+  Args:
+    function: goes to each process once, with all that it holds; picklable.
+    jobs: picklable; a stream may be longer than memory.
+    workers: processes; None decides by the number of jobs, 0 uses none.
+  """
+  jobs = iter(jobs)
+  if workers is None:
+    first = list(itertools.islice(jobs, _FEW + 1))
+    workers = (os.cpu_count() or 1) if len(first) > _FEW else 0
+    jobs = itertools.chain(first, jobs)
+  if not workers:
+    yield from map(function, jobs)
+    return
+  context = multiprocessing.get_context('spawn')  # forks and threads do not mix
+  pool = ProcessPoolExecutor(workers, context, _start, (function,))
+  waiting: deque[Future] = deque()
+  try:
+    for job in jobs:
+      waiting.append(pool.submit(_run, job))
+      if len(waiting) > _AHEAD * workers:
+        yield waiting.popleft().result()
+    while waiting:
+      yield waiting.popleft().result()
+  finally:
+    pool.shutdown(cancel_futures=True)
+
+
+def _start(function: Callable[[Any], Any]) -> None:
+  global _function
+  _function = function
+
+
+def _run(job: Any) -> Any:
+  return _function(job)

@@ -1,0 +1,177 @@
+import gzip
+import os
+from pathlib import Path
+
+import pytest
+
+from seqlab.text import plain
+from seqlab.text.plain import NAMED, open_text
+
+TEXT = 'one two\n\nthree\r\nфразы и ё\n'
+LINES = ['one two', '', 'three', 'фразы и ё']
+
+
+def data(name):
+  folder = Path(os.environ.get('SEQLAB_DATA') or os.devnull, name)
+  if not folder.is_dir():
+    pytest.skip(f'SEQLAB_DATA has no {name}')
+  return folder
+
+
+@pytest.fixture
+def text(tmp_path):
+  path = tmp_path / 'my.txt'
+  path.write_bytes(TEXT.encode())
+  return path
+
+
+def test_a_file_is_its_lines(text):
+  assert list(open_text(path=text).lines()) == LINES
+
+
+def test_a_gzipped_file_is_its_lines_whatever_its_name(tmp_path):
+  path = tmp_path / 'packed.txt'
+  path.write_bytes(gzip.compress(TEXT.encode()))
+  assert list(open_text(path=path).lines()) == LINES
+
+
+def test_lines_do_not_end_where_only_python_ends_them(tmp_path):
+  path = tmp_path / 'my.txt'
+  path.write_text('a\u2028b\x0cc\n', 'utf-8')
+  assert list(open_text(path=path).lines()) == ['a\u2028b\x0cc']
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+  path = tmp_path / 'my.txt'
+  path.write_bytes(b'\xef\xbb\xbfone')
+  assert list(open_text(path=path).lines()) == ['one']
+
+
+@pytest.mark.parametrize('size', [1, 2, 3, 7, 30, 1 << 22])
+def test_lines_are_whole_wherever_blocks_end(text, monkeypatch, size):
+  longest = max(len(line.encode()) for line in LINES) + 2
+  monkeypatch.setattr(plain, '_CHUNK', max(size, longest))
+  chunks = list(open_text(path=text).chunks())
+  assert all(chunk.endswith('\n') for chunk in chunks)
+  assert ''.join(chunks) == TEXT
+  if size < longest:
+    assert len(chunks) > 1
+
+
+def test_a_corpus_in_one_line_is_broken_at_spaces(tmp_path, monkeypatch):
+  monkeypatch.setattr(plain, '_CHUNK', 8)
+  path = tmp_path / 'my.txt'
+  path.write_text('aaa bbb ccc ddd eee\nfff', 'utf-8')
+  lines = list(open_text(path=path).lines())
+  assert ' '.join(lines).split() == ['aaa', 'bbb', 'ccc', 'ddd', 'eee', 'fff']
+  assert len(lines) > 2
+
+
+def test_a_line_without_spaces_is_no_text(tmp_path, monkeypatch):
+  monkeypatch.setattr(plain, '_CHUNK', 8)
+  path = tmp_path / 'my.txt'
+  path.write_text('a\nbbbbbbbbbbbbbbbbbbbbbbbbb\n', 'utf-8')
+  with pytest.raises(ValueError, match=r'line 2 of .*my\.txt has .* without a space'):
+    list(open_text(path=path).lines())
+
+
+def test_a_folder_is_its_files_in_order(tmp_path):
+  for name in ('b.txt', 'a/2.txt', 'a/10.txt', '.hidden.txt', '.git/x.txt', 'r.md'):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f'{name}', 'utf-8')
+  (tmp_path / 'c.txt.gz').write_bytes(gzip.compress(b'c.txt.gz'))
+  corpus = open_text(path=tmp_path)
+  assert list(corpus.lines()) == ['a/10.txt', 'a/2.txt', 'b.txt', 'c.txt.gz']
+
+
+def test_several_paths_are_one_corpus(text, tmp_path):
+  other = tmp_path / 'other.md'
+  other.write_text('more', 'utf-8')
+  corpus = open_text(path=[other, text])
+  assert list(corpus.lines()) == ['more', *LINES]
+  assert corpus.paths == (other, text)
+
+
+def test_a_folder_without_text_says_what_it_has(tmp_path):
+  (tmp_path / 'notes.md').write_text('x', 'utf-8')
+  with pytest.raises(ValueError, match=r'no \.txt or \.txt\.gz files .*notes\.md'):
+    list(open_text(path=tmp_path).lines())
+
+
+def test_a_missing_file_is_named(tmp_path):
+  with pytest.raises(FileNotFoundError, match=r'no file or folder .*gone\.txt'):
+    list(open_text(path=tmp_path / 'gone.txt').lines())
+
+
+@pytest.mark.parametrize('content', ['', '\n \n'])
+def test_an_empty_corpus_is_an_error_that_names_its_files(tmp_path, content):
+  path = tmp_path / 'my.txt'
+  path.write_text(content, 'utf-8')
+  with pytest.raises(ValueError, match=r'no text in .*my\.txt: the corpus is empty'):
+    list(open_text(path=path).lines())
+
+
+def test_a_file_that_was_cut_short_is_named_with_the_line(tmp_path, monkeypatch):
+  monkeypatch.setattr(plain, '_CHUNK', 1 << 10)
+  path = tmp_path / 'my.txt.gz'
+  text = ''.join(f'{n * 7919 % 1_000_003} words\n' for n in range(10_000))
+  whole = gzip.compress(text.encode())
+  path.write_bytes(whole[: len(whole) // 2])
+  with pytest.raises(ValueError, match=r'my\.txt\.gz is .*cut short after line \d,\d'):
+    list(open_text(path=path).lines())
+
+
+def test_bytes_that_are_not_utf8_are_named_with_the_line(tmp_path, monkeypatch):
+  monkeypatch.setattr(plain, '_CHUNK', 16)
+  path = tmp_path / 'my.txt'
+  path.write_bytes(b'one two\n' * 1_203 + b'caf\xe9\n')
+  with pytest.raises(ValueError, match=r'line 1,204 of my\.txt is not UTF-8 .*0xe9'):
+    list(open_text(path=path).lines())
+
+
+def test_the_fingerprint_follows_the_text(text):
+  before = open_text(path=text).fingerprint
+  assert open_text(path=text).fingerprint == before
+  text.write_bytes(TEXT.encode() + b'more\n')
+  assert open_text(path=text).fingerprint != before
+
+
+@pytest.mark.parametrize(
+  ('name', 'message'),
+  [
+    (None, 'corpus has no name .*corpus.path='),
+    ('enwiki2017', "unknown corpus 'enwiki2017'; did you mean 'enwiki2018'"),
+  ],
+)
+def test_an_unknown_name_is_an_error(name, message):
+  with pytest.raises(ValueError, match=message):
+    open_text(name)
+
+
+def test_a_named_corpus_lies_in_the_data_folder(tmp_path, monkeypatch):
+  monkeypatch.setenv('SEQLAB_DATA', str(tmp_path))
+  folder = tmp_path / 'russian-novels'
+  folder.mkdir()
+  for file in NAMED['russian-novels'][:2]:
+    (folder / f'{file}.gz').write_bytes(gzip.compress(file.encode()))
+  corpus = open_text('russian-novels')  # which is looked for no sooner than needed
+  with pytest.raises(FileNotFoundError, match=r'has no ru\.02\.txt or ru\.02\.txt\.gz'):
+    list(corpus.lines())
+  (folder / 'ru.02.txt').write_text('plain', 'utf-8')
+  assert list(corpus.lines()) == ['ru.00.txt', 'ru.01.txt', 'plain']
+
+
+def test_without_a_data_folder_it_says_what_to_set(monkeypatch):
+  monkeypatch.delenv('SEQLAB_DATA', raising=False)
+  with pytest.raises(FileNotFoundError, match='set SEQLAB_DATA'):
+    list(open_text('enwiki2018').lines())
+
+
+@pytest.mark.parametrize(
+  ('name', 'first'),
+  [('enwiki2018', 'Anarchism'), ('russian-novels', 'Посвящается Любови')],
+)
+def test_real_corpora_begin_as_they_should(name, first):
+  data(name)
+  assert next(open_text(name).lines()).startswith(first)
