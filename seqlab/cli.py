@@ -74,9 +74,17 @@ def train(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  """Scores a run on a split."""
+  """Scores a run: translations on a split, or word vectors on sets of pairs."""
   del rest
   _prepare()
+  from seqlab.word_vectors import evaluate as evaluate_words
+  from seqlab.word_vectors import is_of_words
+
+  if is_of_words(args.run_folder):
+    words = {k: getattr(args, k) for k in ('sets', 'restrict', 'method')}
+    given = {k: v for k, v in words.items() if v is not None}
+    evaluate_words(args.run_folder, **given)
+    return
   from seqlab.evaluate import evaluate
 
   evaluate(
@@ -154,6 +162,34 @@ def score(args: argparse.Namespace, rest: Sequence[str]) -> None:
   )
 
 
+def neighbours(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  """Prints the words whose vectors are nearest to those of some words."""
+  del rest
+  _prepare()
+  from seqlab.word_vectors import neighbours
+
+  neighbours(args.vectors, args.words, args.n)
+
+
+def analogy(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  """Prints the words that are to the third as the second is to the first."""
+  del rest
+  _prepare()
+  from seqlab.word_vectors import analogy
+
+  options = dict(method=args.method, restrict=args.restrict)
+  analogy(args.vectors, args.words, args.n, **options)
+
+
+def vectors(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  """Writes word vectors to a file for other tools, or turns one file into another."""
+  del rest
+  _prepare()
+  from seqlab.word_vectors import save
+
+  save(args.vectors, args.to, args.format)
+
+
 def table(args: argparse.Namespace, rest: Sequence[str]) -> None:
   """Prints a table of runs: what differs between them, and what came of it."""
   del rest
@@ -211,6 +247,9 @@ def _evaluate_options(parser: _Parser) -> None:
   _ensemble_option(parser)
   _split_option(parser)
   add('--output', help='also write the translations to this file')
+  group = parser.add_argument_group('of word vectors, for which RUN may be a file')
+  group.add_argument('--sets', nargs='+', help='names, or files of pairs or questions')
+  _analogy_options(group)
 
 
 def _compare_options(parser: _Parser) -> None:
@@ -237,6 +276,38 @@ def _score_options(parser: _Parser) -> None:
   parser.add_argument('run_folder', metavar='RUN', help="the run's folder")
   _checkpoint_options(parser)
   _ensemble_option(parser)
+
+
+def _vectors_option(parser: _Parser) -> None:
+  parser.add_argument('vectors', metavar='RUN', help="the run's folder, or a file")
+
+
+def _neighbours_options(parser: _Parser) -> None:
+  _vectors_option(parser)
+  parser.add_argument('words', metavar='WORD', nargs='+')
+  parser.add_argument('-n', type=int, default=10, help='how many (10)')
+
+
+def _analogy_verb_options(parser: _Parser) -> None:
+  _vectors_option(parser)
+  about = 'A B C: the answer is to C as B is to A'
+  parser.add_argument('words', metavar='WORD', nargs=3, help=about)
+  parser.add_argument('-n', type=int, default=10, help='how many (10)')
+  _analogy_options(parser)
+
+
+def _analogy_options(parser: argparse._ActionsContainer) -> None:
+  add = parser.add_argument
+  add('--restrict', type=int, help='answer among so many most frequent words')
+  add('--method', choices=('add', 'mul'), default='add', help='3CosAdd or 3CosMul')
+
+
+def _vectors_options(parser: _Parser) -> None:
+  _vectors_option(parser)
+  add = parser.add_argument
+  about = '.txt, .txt.gz or .bin (word2vec), .kv (gensim), .npz; a folder (projector)'
+  add('--to', metavar='FILE', required=True, help=about)
+  add('--format', help='if the name does not tell')
 
 
 def _table_options(parser: _Parser) -> None:
@@ -266,7 +337,7 @@ def _bench_options(parser: _Parser) -> None:
   add = parser.add_argument
   add('experiment', nargs='?', default='experiments/agreement/transformer.py')
   add('--output', default='bench.json', help='the same numbers as JSON')
-  add('--only', choices=('start', 'feed', 'train', 'decode', 'recurrent', 'bleu'))
+  add('--only', metavar='PART', help='such as train or bleu; of word vectors, words')
 
 
 def _search_options(parser: _Parser) -> None:
@@ -324,6 +395,9 @@ _VERBS = {
   'compare': _Verb(compare, _compare_options),
   'translate': _Verb(translate, _translate_options),
   'score': _Verb(score, _score_options),
+  'neighbours': _Verb(neighbours, _neighbours_options),
+  'analogy': _Verb(analogy, _analogy_verb_options),
+  'vectors': _Verb(vectors, _vectors_options),
   'bleu': _Verb(bleu, _bleu_options),
   'table': _Verb(table, _table_options, computes=False),
   'experiments': _Verb(experiments, _experiments_options, computes=False),

@@ -21,7 +21,7 @@ FLOORS = (
   {'tasks'},
   {'evaluators'},
   {'train'},
-  {'evaluate', 'bench'},
+  {'evaluate', 'bench', 'bench_words', 'word_vectors'},
   {'cli', 'report'},  # beside the rest, which it knows by the runs' folders only
 )
 HEIGHT = {name: height for height, names in enumerate(FLOORS) for name in names}
@@ -56,7 +56,8 @@ def test_reports_import_neither_models_nor_training():
 @pytest.mark.parametrize(
   'module',
   [
-    *('types', 'config', 'text.corpora', 'data.pairs'),
+    *('types', 'config', 'text.corpora', 'text.word2phrase', 'text.wordsets'),
+    *('data.pairs', 'data.text_store', 'data.windows'),
     *('report.tables', 'report.figures'),
   ],
 )

@@ -79,7 +79,7 @@ def lines(
   entries = len(series) + len(reference or ())
   beside = entries > 5
   size = (9.6 if beside else 6.4), 4.2
-  with _figure(path, title=title, xlabel=xlabel, ylabel=ylabel, size=size) as (
+  with figure(path, title=title, xlabel=xlabel, ylabel=ylabel, size=size) as (
     axes,
     files,
   ):
@@ -102,7 +102,7 @@ def lines(
     if ylim:
       axes.set_ylim(*ylim)
     _references(axes, reference)
-    _legend(axes, entries, beside=beside)
+    legend(axes, entries, beside=beside)
   return files
 
 
@@ -136,7 +136,7 @@ def bars(
   names = list(dict.fromkeys(name for values in series.values() for name in values))
   width = 0.8 / len(series) if len(series) > 1 else 0.6
   size = max(6.4, 0.45 * len(names) * max(len(series), 1) ** 0.8), 4.2
-  with _figure(path, title=title, xlabel=xlabel, ylabel=ylabel, size=size) as (
+  with figure(path, title=title, xlabel=xlabel, ylabel=ylabel, size=size) as (
     axes,
     files,
   ):
@@ -163,7 +163,7 @@ def bars(
     _references(axes, reference)
     # Bars fill the axes, so there is no room for it in them.
     entries = (len(series) if len(series) > 1 else 0) + len(reference or ())
-    _legend(axes, entries, beside=True)
+    legend(axes, entries, beside=True)
   return files
 
 
@@ -211,7 +211,7 @@ def heatmap(
   rows, columns = matrix.shape
   cell = 0.42 if digits is None else 0.6
   size = max(3.0 + cell * columns, 4.0), max(1.8 + 0.42 * rows, 2.8)
-  with _figure(path, title=title, xlabel=xlabel, ylabel=ylabel, size=size) as (
+  with figure(path, title=title, xlabel=xlabel, ylabel=ylabel, size=size) as (
     axes,
     files,
   ):
@@ -236,7 +236,7 @@ def heatmap(
 
 
 @contextlib.contextmanager
-def _figure(
+def figure(
   path: str | Path,
   *,
   title: str,
@@ -276,7 +276,8 @@ def _references(axes: Axes, reference: Mapping[str, float] | None) -> None:
     axes.axhline(y, color='#555555', linewidth=1.2, linestyle=style, label=label)
 
 
-def _legend(axes: Axes, entries: int, *, beside: bool) -> None:
+def legend(axes: Axes, entries: int, *, beside: bool) -> None:
+  """A legend, if there is anything to tell apart; within the axes or beside them."""
   if entries and beside:
     axes.legend(loc='center left', bbox_to_anchor=(1.0, 0.5))
   elif entries:

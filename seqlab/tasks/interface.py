@@ -6,10 +6,20 @@ from seqlab.types import Array, Batch, Hyper, Sums, Variables
 
 
 class Task(Protocol):
-  """Data, a model and a loss."""
+  """Data, a model and a loss.
+
+  A task may have a way of its own to learn from a batch, for one where a gradient of
+  all parameters would be a waste: a method
+
+    update(params, batch, rng, rate, constants) -> (params, sums)
+
+  with `rate` the schedule's learning rate and `sums` as those of `loss`. It takes the
+  place of gradient and optimiser. `constants` is what a method `constants(mesh)` of the
+  task gave, arrays on the devices that every step reads; None if there is no such.
+  """
 
   steps_per_epoch: int
-  tokens_per_step: float  # target words in an update, on average
+  tokens_per_step: float  # words in an update, as `tokens` counts, on average
   sections: tuple[str, ...]  # of the experiment, that it reads
   hyper: tuple[str, ...]  # traced hyperparameters that it reads
   report: dict[str, float]  # of the data: pairs, too_long, padding_waste, ...
@@ -42,6 +52,10 @@ class Task(Protocol):
     Also returns sums to report, of which 'loss' carries the weight that the
     gradient is divided by, and the collections besides 'params', as they are now.
     """
+    ...
+
+  def tokens(self, batch: Batch) -> int:
+    """Words in a batch, by which speed is told."""
     ...
 
   def flops(self, batch: Batch) -> float:

@@ -133,6 +133,10 @@ class Translation:
     part = slice(B * i // n, B * (i + 1) // n) if n > 1 else None
     return self.train.batch(k, seed=seed, rows=part)
 
+  def tokens(self, batch: Batch) -> int:
+    """Target words in a batch."""
+    return int(np.count_nonzero(batch['target']))
+
   def shapes(self) -> tuple[Batch, ...]:
     """An empty batch of every shape."""
     return tuple(self.empty(*shape) for shape in self.train.shapes)

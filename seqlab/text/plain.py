@@ -33,7 +33,10 @@ NAMED: dict[str, tuple[str, ...]] = {
 
 
 def open_text(
-  name: str | None = None, *, path: str | Path | Sequence[str | Path] | None = None
+  name: str | None = None,
+  *,
+  path: str | Path | Sequence[str | Path] | None = None,
+  part: int | None = None,
 ) -> 'PlainText':
   """Opens a corpus by its name, or one in files of your own.
 
@@ -45,9 +48,10 @@ def open_text(
     path: a text file, plain or gzipped; or a folder, of which all .txt and .txt.gz
       files are read, at any depth, sorted by their paths, hidden ones left out; or
       several of these. Your own only.
+    part: of a named corpus, the number of its only file to be read; None reads all.
 
   Raises:
-    ValueError: there is neither a path nor a known name.
+    ValueError: there is neither a path nor a known name; or no such part.
   """
   if path is None and name not in NAMED:
     unknown = f'unknown corpus {name!r}{suggest(str(name), NAMED)}'
@@ -55,7 +59,16 @@ def open_text(
       f'{unknown if name else "corpus has no name"} (known: {", ".join(NAMED)}; '
       "for your own text, set corpus.path='my/text.txt.gz', or a folder)"
     )
-  return PlainText(name, path)
+  if part is not None and (path is not None or not 0 <= part < len(NAMED[name])):
+    raise ValueError(
+      f'corpus.part is {part}; '
+      + (
+        'name the one file in corpus.path'
+        if path
+        else f'{name} has the parts 0 to {len(NAMED[name]) - 1}'
+      )
+    )
+  return PlainText(name, path, part)
 
 
 class PlainText:
@@ -69,10 +82,16 @@ class PlainText:
   """
 
   def __init__(
-    self, name: str | None, path: str | Path | Sequence[str | Path] | None = None
+    self,
+    name: str | None,
+    path: str | Path | Sequence[str | Path] | None = None,
+    part: int | None = None,
   ):
     given = (path,) if isinstance(path, str | Path) else tuple(path or ())
     self.name = name or ', '.join(map(str, given))
+    self._named, self._files = name, NAMED.get(name, ())
+    if part is not None:
+      self._files, self.name = self._files[part : part + 1], f'{name}, part {part}'
     self._given = tuple(Path(p).expanduser() for p in given)
 
   @functools.cached_property
@@ -84,7 +103,7 @@ class PlainText:
       ValueError: a folder has no text files.
     """
     if not self._given:
-      return tuple(_find(self.name, file) for file in NAMED[self.name])
+      return tuple(_find(self._named, file) for file in self._files)
     return tuple(file for path in self._given for file in _files(path))
 
   @functools.cached_property

@@ -219,7 +219,7 @@ class Run:
     now = time.monotonic()
     seconds, self.clock = now - self.clock, now
     self.history.minutes += seconds / 60
-    words = np.count_nonzero(batch['target']) * jax.process_count()
+    words = self.task.tokens(batch) * jax.process_count()
     row['epoch'] = step / self.task.steps_per_epoch
     row['compiles'] = self.compiles.count
     row['speed/seconds'] = seconds
@@ -229,15 +229,16 @@ class Run:
       row['speed/flops_utilisation'] = flops / seconds / peak
     self.writer.write(step, row)
     self.progress.update(step, row)
-    if not all(math.isfinite(row[k]) for k in ('loss', 'grad_norm', 'update_norm')):
+    signs = (row.get(k, 0.0) for k in ('loss', 'grad_norm', 'update_norm'))
+    if not all(map(math.isfinite, signs)):
       self._stop_at(step, row)
 
   def _stop_at(self, step: int, row: Mapping[str, float]) -> None:
     self.checkpoints.wait()
     good = self.checkpoints.latest
     raise FloatingPointError(
-      f'the loss is {row["loss"]} and the gradient norm {row["grad_norm"]} at step '
-      f'{step:,} (batch {step - 1:,} of seed {self.config["seed"]}). '
+      f'the loss is {row["loss"]} and the gradient norm {row.get("grad_norm", "unknown")} '
+      f'at step {step:,} (batch {step - 1:,} of seed {self.config["seed"]}). '
       + (f'The last good checkpoint, of step {good:,}, stays. ' if good else '')
       + 'Lower hyper.peak, lengthen schedule.warmup or set optimizer.clip, in another '
       'workdir, or with --force to go on in this one'

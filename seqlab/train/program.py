@@ -6,6 +6,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from seqlab.config import call, check_keys
 from seqlab.tasks.interface import Task
@@ -18,7 +19,7 @@ from seqlab.train.mesh import (
 )
 from seqlab.train.optimizers import make_optimizer, make_schedule
 from seqlab.train.state import TrainState
-from seqlab.train.step import make_train_step
+from seqlab.train.step import make_own_step, make_train_step
 from seqlab.types import Batch, PyTree, Sums
 
 
@@ -85,16 +86,21 @@ class Program:
     tx = call(
       make_optimizer, config.get('optimizer', {}), 'optimizer', schedule=schedule
     )
-    train_step = make_train_step(
-      task,
-      tx,
-      accumulate=self._accumulate,
-      ema=self._ema,
-      axis_name='data' if self.parallel == 'pmap' else None,
-    )
+    if hasattr(task, 'update'):
+      self._check_own(config)
+      tx = optax.identity()
+      train_step = make_own_step(task, schedule)
+    else:
+      train_step = make_train_step(
+        task,
+        tx,
+        accumulate=self._accumulate,
+        ema=self._ema,
+        axis_name='data' if self.parallel == 'pmap' else None,
+      )
 
-    def step(state, batch, hyper):
-      after, sums = train_step(state, batch, hyper)
+    def step(state, batch, hyper, *constants):
+      after, sums = train_step(state, batch, hyper, *constants)
       rate = schedule(state.step, hyper)
       return after, {**sums, 'learning_rate': (rate, jnp.ones(()))}
 
@@ -121,13 +127,20 @@ class Program:
     self._shardings = shardings
     self._rows, self._everywhere = batch_sharding(self.mesh), replicated(self.mesh)
     hyper = {k: np.float32(v) for k, v in config['hyper'].items() if v is not None}
+    self._constants = ()
+    if hasattr(task, 'update'):
+      given = getattr(task, 'constants', None)
+      self._constants = (given(self.mesh) if given else None,)
     self._compiled: dict[tuple, Callable] = {}
     self._local = [d for d in self.mesh.devices.flat if d in jax.local_devices()]
     if self.parallel == 'jit':
       self.hyper = jax.device_put(hyper, self._everywhere)
       self._step = jax.jit(
         step,
-        in_shardings=(shardings, self._rows, self._everywhere),
+        in_shardings=(
+          *(shardings, self._rows, self._everywhere),
+          *(jax.tree.map(lambda x: x.sharding, x) for x in self._constants),
+        ),
         out_shardings=(shardings, self._everywhere),
         donate_argnums=0,
       )
@@ -140,6 +153,21 @@ class Program:
         donate_argnums=0,
         devices=self._local,
       )
+
+  def _check_own(self, config: Mapping) -> None:
+    """Raises ValueError for what a task with an update of its own has no use for."""
+    unused = {
+      'optimizer': config.get('optimizer'),
+      'accumulate': self._accumulate != 1,
+      'ema': self._ema,
+      'parallel': self.parallel != 'jit',
+      'hyper.weight_decay': config['hyper'].get('weight_decay'),
+    }
+    for key, value in unused.items():
+      if value:
+        raise ValueError(
+          f'{config["task"]} updates its parameters itself: leave {key} out'
+        )
 
   def start(self, seed: int) -> TrainState:
     """A fresh state, sharded as it will stay."""
@@ -172,13 +200,14 @@ class Program:
   def check(self, shapes: Iterable[Batch]) -> None:
     """Raises ValueError if some batch cannot be shared out evenly."""
     need = rows_divisor(self.mesh) * self._accumulate
-    for batch in shapes:
-      B, S = batch['source'].shape
-      if B % need:
+    for batch in filter(None, shapes):
+      name, first = next(iter(batch.items()))
+      if len(first) % need:
         raise ValueError(
-          f'a batch of {B} rows of {S} positions cannot be cut into {need} equal '
-          f'parts ({rows_divisor(self.mesh)} devices x {self._accumulate} '
-          f'micro-batches): set batching.rows_multiple={need}'
+          f'a batch whose {name} has the shape {first.shape} cannot be cut into {need} '
+          f'equal parts ({rows_divisor(self.mesh)} devices x {self._accumulate} '
+          f'micro-batches): set batching.{"lanes" if "count" in batch else "rows_multiple"}'
+          f'={need} or a multiple'
         )
 
   def compile(self, state: TrainState, batch: Batch) -> None:
@@ -188,13 +217,14 @@ class Program:
     def local(x):  # a share of the rows stands for this host's part
       return x[: len(x) // n]
 
-    args = (state, self.put(jax.tree.map(local, batch)), self.hyper)
-    self._compiled[_shape(args[1])] = self._step.lower(*args).compile()
+    put = self.put(jax.tree.map(local, batch))
+    args = (state, put, self.hyper, *self._constants)
+    self._compiled[_shape(put)] = self._step.lower(*args).compile()
 
   def step(self, state: TrainState, batch: PyTree) -> tuple[TrainState, Sums]:
     """One update. The state given is used up; `batch` is from `put`."""
     run = self._compiled.get(_shape(batch), self._step)
-    return run(state, batch, self.hyper)
+    return run(state, batch, self.hyper, *self._constants)
 
   def fetch(self, sums: Sums) -> dict[str, float]:
     """Waits for a step's sums and divides them by their weights."""

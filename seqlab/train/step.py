@@ -7,10 +7,30 @@ import jax.numpy as jnp
 import optax
 
 from seqlab.tasks.interface import Task
+from seqlab.train.optimizers import Schedule
 from seqlab.train.state import TrainState
 from seqlab.types import Batch, Hyper, PyTree, Sums
 
 TrainStep = Callable[[TrainState, Batch, Hyper], tuple[TrainState, Sums]]
+
+
+def make_own_step(
+  task: Task, schedule: Schedule
+) -> Callable[..., tuple[TrainState, Sums]]:
+  """Builds the update of a task that has its own; see `Task`.
+
+  It takes, after a step's usual arguments, what the task's `constants` gave.
+  """
+
+  def train_step(
+    state: TrainState, batch: Batch, hyper: Hyper, constants: PyTree
+  ) -> tuple[TrainState, Sums]:
+    rng = jax.random.fold_in(jax.random.key(state.seed), state.step)
+    rate = schedule(state.step, hyper)
+    params, sums = task.update(state.params, batch, rng, rate, constants)
+    return state.replace(step=state.step + 1, params=params), sums
+
+  return train_step
 
 
 def make_train_step(

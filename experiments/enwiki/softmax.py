@@ -1,0 +1,47 @@
+r"""The lecture's net as it stands: one word in, the whole vocabulary out.
+
+  seqlab train experiments/enwiki/softmax.py --workdir runs/softmax
+  seqlab evaluate runs/softmax
+
+Skip-gram with the full softmax, Mikolov et al. 2013, https://arxiv.org/abs/1310.4546,
+equation 2. Every prediction is compared with every word, so the vocabulary is small:
+this is what negative sampling (sgns.py) and the tree (--config.model.objective.kind=
+hierarchical) are there to spare.
+"""
+
+import ml_collections
+
+from seqlab.config import parse_arg
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+  arg = parse_arg(arg, smoke=False, path='', words=2_000)
+  c = ml_collections.ConfigDict()
+  c.task = 'tasks.word2vec:WordPrediction'
+  c.seed, c.steps = 0, 20 if arg.smoke else '1 epochs'
+
+  # Data: a named corpus, or a text file of your own, or a folder of them
+  c.corpus = dict(path=arg.path) if arg.path else dict(name='enwiki2018')
+  if arg.smoke:
+    c.corpus = dict(name='enwiki2018', part=10)
+  c.corpus.heldout = 200  # every 200th line is not learnt from
+  c.vocabulary = dict(min_count=5, max_size=100 if arg.smoke else arg.words)
+  c.batching = dict(lanes=8, length=256 if arg.smoke else 2_048, subsample=1e-3)
+
+  # Model
+  c.model = dict(kind='skipgram', width=16 if arg.smoke else 100, window=5)
+  c.model.update(dynamic=True, block=32, most=64.0, use='words')
+  c.model.objective = dict(kind='softmax')
+
+  # What a sweep may vary without compiling again
+  c.hyper = dict(peak=0.025)
+  c.schedule = dict(kind='linear', floor=4e-3)
+
+  # Evaluation
+  c.evals = {}
+  c.evals.heldout = dict(type='heldout', every='1 epochs', words=20_000)
+  return c
+
+
+PAPER = {}
+TIME = 'an hour on 2 CPU cores'

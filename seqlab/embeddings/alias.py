@@ -1,0 +1,50 @@
+"""Draws from any finite distribution at the cost of two look-ups.
+
+Walker, "An Efficient Method for Generating Random Variables with General
+Distributions", 1977; tables as in Vose, "A Linear Algorithm for Generating Random
+Numbers with a Given Distribution", 1991.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+
+import jax
+import numpy as np
+
+from seqlab.types import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Alias:
+  """A distribution over 0 ... V - 1.
+
+  Attributes:
+    own: [V] float32, how much of its own cell each has.
+    other: [V] int32, who has the rest of the cell.
+  """
+
+  own: np.ndarray
+  other: np.ndarray
+
+  @classmethod
+  def of(cls, weights: Sequence[float]) -> 'Alias':
+    """The distribution with chances in proportion to `weights`, [V]."""
+    weights = np.asarray(weights, np.float64)
+    scaled = (weights * (len(weights) / weights.sum())).tolist()
+    other = list(range(len(scaled)))
+    small = [i for i, x in enumerate(scaled) if x < 1]
+    large = [i for i, x in enumerate(scaled) if x >= 1]
+    while small and large:
+      i, j = small.pop(), large[-1]
+      other[i] = j
+      scaled[j] -= 1 - scaled[i]
+      if scaled[j] < 1:
+        small.append(large.pop())
+    return cls(np.minimum(scaled, 1).astype(np.float32), np.array(other, np.int32))
+
+  def draw(self, rng: Array, shape: tuple[int, ...]) -> Array:
+    """Independent draws, int32."""
+    cell_rng, side_rng = jax.random.split(rng)
+    cell = jax.random.randint(cell_rng, shape, 0, len(self.own))
+    own = jax.random.uniform(side_rng, shape) < jax.numpy.asarray(self.own)[cell]
+    return jax.numpy.where(own, cell, jax.numpy.asarray(self.other)[cell])

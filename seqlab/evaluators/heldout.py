@@ -1,0 +1,37 @@
+"""Loss on lines that were held out, with samples and windows that are always the same."""
+
+from collections.abc import Iterator
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from seqlab.tasks.word2vec import WordPrediction
+from seqlab.types import Variables
+
+
+class Evaluator:
+  """Loss per prediction, nats; every word counts, frequent ones are not thinned out."""
+
+  samples: tuple[str, ...] = ()
+
+  def __init__(
+    self, task: WordPrediction, sharding: NamedSharding, *, words: int = 100_000
+  ):
+    """Puts the lines on the devices; `words` bounds how many words they have."""
+    batch = task.evaluation(words)
+    self.about = f'{int((batch["words"] >= 0).sum()):,} words held out'
+    everywhere = NamedSharding(sharding.mesh, PartitionSpec())
+    self._batch = jax.device_put(batch, everywhere)
+    self._loss = jax.jit(
+      lambda variables, batch: task.loss(variables, batch, None, {})[1][0]['loss'],
+      out_shardings=everywhere,
+    )
+
+  def compile(self, variables: Variables) -> None:
+    """Compiles the loss ahead."""
+    self._loss = self._loss.lower(variables, self._batch).compile()
+
+  def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
+    """Yields the loss."""
+    loss, number = self._loss(variables, self._batch)
+    yield 'loss', float(loss) / float(number)

@@ -1,0 +1,265 @@
+"""How well word vectors agree with people: pairs, analogies, and some neighbours."""
+
+from collections.abc import Iterator, Sequence
+import math
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from jax.sharding import NamedSharding
+import numpy as np
+from rich.table import Table
+
+from seqlab.embeddings.vectors import METHODS, SparseVectors, Vectors
+from seqlab.metrics.similarity import (
+  Estimate,
+  Result,
+  analogies_result,
+  pairs_result,
+)
+from seqlab.text.words import WordCounts
+from seqlab.text.wordsets import Analogies, Pairs, WordSet, open_wordset
+from seqlab.types import Variables
+
+ENGLISH = (
+  *('ws353', 'ws353-sim', 'ws353-rel', 'men', 'simlex', 'rw', 'mturk'),
+  *('google', 'msr'),
+)
+
+
+class Score(NamedTuple):
+  """What vectors score on a set.
+
+  Attributes:
+    set: the set.
+    result: Spearman's correlation, or accuracy.
+    parts: of a set of analogies, the same for its parts: 'semantic', 'syntactic'.
+    arrays: what it is made of. `rows` [P, 2] or [Q, 4], words as rows of the vectors,
+      -1 for unknown ones. Of pairs, `similarity` [P], NaN for unknown ones, and
+      `scores` [P] of people. Of analogies, `answers` [Q], -1 for unknown ones.
+  """
+
+  set: WordSet
+  result: Result
+  parts: dict[str, Result]
+  arrays: dict[str, np.ndarray]
+
+
+def evaluate_vectors(
+  vectors: Vectors | SparseVectors,
+  sets: Sequence[str | Path | WordSet] = ENGLISH,
+  *,
+  restrict: int | None = None,
+  method: str = 'add',
+  samples: int = 1_000,
+  seed: int = 0,
+) -> list[Score]:
+  """Scores vectors on pairs and analogies.
+
+  Args:
+    vectors: of either kind; the most frequent word first, if `restrict` is to mean
+      anything.
+    sets: names or paths for `text.wordsets:open_wordset`, or sets.
+    restrict: of analogies: a question with a word that is not among so many first
+      words is unknown, and so is such an answer. None takes all words. gensim has
+      300,000; word2vec's demonstrations 30,000.
+    method: of analogies, 'add' or 'mul'.
+    samples: of the bootstrap.
+    seed: of its draw.
+
+  Returns:
+    A score for each set; `table` prints them.
+
+  Raises:
+    ValueError: a set or the method is unknown, or as `open_wordset`.
+    FileNotFoundError: a set's file is not there.
+  """
+  scores = []
+  for given in sets:
+    found = given if isinstance(given, WordSet) else open_wordset(given)
+    if isinstance(found, Pairs):
+      scores.append(_score_pairs(vectors, found, samples, seed))
+    else:
+      scores.append(_score_analogies(vectors, found, restrict, method))
+  return scores
+
+
+def _score_pairs(
+  vectors: Vectors | SparseVectors, pairs: Pairs, samples: int, seed: int
+) -> Score:
+  rows = vectors.rows(pairs.words)  # [P, 2]
+  known = (rows >= 0).all(axis=1)
+  similarity = np.where(known, vectors.cosines(np.maximum(rows, 0)), np.nan)
+  result = pairs_result(similarity, pairs.scores, known, samples=samples, seed=seed)
+  arrays = {'rows': rows, 'similarity': similarity, 'scores': pairs.scores}
+  return Score(pairs, result, {}, arrays)
+
+
+def _score_analogies(
+  vectors: Vectors | SparseVectors, questions: Analogies, restrict: int | None, method
+) -> Score:
+  rows = vectors.rows(questions.words)  # [Q, 4]
+  limit = vectors.size if restrict is None else restrict
+  known = ((rows >= 0) & (rows < limit)).all(axis=1)
+  answers = np.full(len(rows), -1, np.int32)
+  found, _ = vectors.answers(rows[known, :3], method=method, restrict=restrict)
+  answers[known] = found[:, 0]
+  right = answers == rows[:, 3]
+  parts = {
+    part: analogies_result(right[mask], known[mask])
+    for part, mask in questions.parts.items()
+  }
+  arrays = {'rows': rows, 'answers': answers}
+  return Score(questions, analogies_result(right, known), parts, arrays)
+
+
+def table(scores: Sequence[Score], title: str | None = None) -> Table:
+  """A table for the terminal: by both conventions, with 95 % intervals and coverage."""
+  found = Table(title=title, caption='Spearman or accuracy, 95 % bootstrap interval')
+  found.add_column('set')
+  for column in ('unknown left out', 'unknown as 0 or wrong', 'known', 'of'):
+    found.add_column(column, justify='right')
+  for score in scores:
+    percent = isinstance(score.set, Analogies)
+    lines = {score.set.name: score.result}
+    lines |= {f'  {part}': result for part, result in score.parts.items()}
+    for name, result in lines.items():
+      shown = (_shown(x, percent) for x in (result.known, result.all))
+      found.add_row(name, *shown, f'{result.covered:,}', f'{result.total:,}')
+  return found
+
+
+def _shown(x: Estimate, percent: bool) -> str:
+  if math.isnan(x.value):
+    return '-'
+  if percent:
+    return f'{x.value:.1%} [{100 * x.low:.1f}, {100 * x.high:.1f}]'
+  return f'{x.value:.3f} [{x.low:.3f}, {x.high:.3f}]'
+
+
+def density(
+  vectors: Vectors | SparseVectors, *, words: int = 500, n: int = 10
+) -> dict[str, np.ndarray]:
+  """How near the nearest words are, by frequency.
+
+  In some vectors frequent words crowd together, and in some the rare ones do.
+
+  Args:
+    vectors: the most frequent word first.
+    words: how many to ask about, at most; evenly spread over the ranks' logarithm.
+    n: neighbours of each.
+
+  Returns:
+    `rank` [W], 1 for the most frequent word, and `cosine` [W], the mean over a word's n
+    nearest.
+  """
+  rank = np.unique(np.geomspace(1, vectors.size, words).round().astype(np.int32))
+  _, cosines = vectors.nearest(rank - 1, min(n, vectors.size - 1))
+  return {'rank': rank, 'cosine': cosines.mean(axis=1)}
+
+
+class _WordTask(Protocol):
+  """A task that gives words their vectors."""
+
+  words: WordCounts
+
+  def vectors(self, variables: Variables) -> Vectors | SparseVectors: ...
+
+
+class Evaluator:
+  """Correlation with people, accuracy of analogies, neighbours of some words.
+
+  Attributes:
+    samples: a line for each shown word, its neighbours and their cosines.
+    about: how much of each set the vocabulary knows.
+    arrays: of the last run, `<set>/rows` and so on, see `Score`; and with `density`,
+      `density/rank` and `density/cosine`, see the function.
+  """
+
+  def __init__(
+    self,
+    task: _WordTask,
+    sharding: NamedSharding,
+    *,
+    sets: Sequence[str],
+    restrict: int | None = None,
+    method: str = 'add',
+    show: Sequence[str] | None = None,
+    neighbours: int = 8,
+    density: int = 0,
+  ):
+    """Reads the sets.
+
+    Args:
+      task: gives words and vectors.
+      sharding: is not used; vectors are scored on the first device.
+      sets: see `evaluate_vectors`.
+      restrict: see `evaluate_vectors`.
+      method: of analogies, 'add' or 'mul'.
+      show: words whose neighbours are shown; None shows eight, from frequent ones to
+        the rarest.
+      neighbours: how many of them.
+      density: words for `density`; 0 leaves it out.
+
+    Raises:
+      ValueError: a set, a shown word or the method is unknown, or there are no sets.
+      FileNotFoundError: a set's file is not there.
+    """
+    del sharding
+    if isinstance(sets, str) or not sets:
+      raise ValueError(f"sets is {sets!r}; it should be a tuple, such as ('ws353',)")
+    if method not in METHODS:
+      raise ValueError(f"method is {method!r}; it may be 'add' or 'mul'")
+    self._task, self._sets = task, [open_wordset(name) for name in sets]
+    self._how = dict(restrict=restrict, method=method)
+    if show is None:
+      V = task.words.size
+      rows = np.geomspace(min(100, V), V, 8).round().astype(int) - 1
+      show = [task.words.words[row] for row in np.unique(rows)]
+    for word in show:
+      task.words.index(word)
+    self._show, self._neighbours, self._density = show, neighbours, density
+    self.samples: list[str] = []
+    self.arrays: dict[str, np.ndarray] = {}
+    self.about = '; '.join(self._coverage(found, restrict) for found in self._sets)
+
+  def _coverage(self, found: WordSet, restrict: int | None) -> str:
+    analogies = isinstance(found, Analogies)
+    known = set(self._task.words.words[: restrict if analogies else None])
+    covered = sum(all(word in known for word in row) for row in found.words)
+    of = f'{covered:,} of {len(found.words):,} {found.unit}'
+    among = f' among {restrict:,} words' if analogies and restrict else ''
+    return f'{found.name}: {of}{among}'
+
+  def compile(self, variables: Variables) -> None:
+    """Compiles all by running it once."""
+    for _ in self.run(variables):
+      pass
+
+  def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
+    """Yields, for each set, as far as they are defined:
+
+    `ws353`: Spearman's correlation of the known pairs; or accuracy of the known
+    questions, and `google_semantic`, `google_syntactic`;
+    `ws353_zero`: the same with unknown pairs as 0 and unknown questions as wrong;
+    `ws353_coverage`: the share of pairs or questions that are known.
+    """
+    vectors = self._task.vectors(variables)
+    scores = evaluate_vectors(vectors, self._sets, **self._how)
+    self.arrays = {
+      f'{s.set.name}/{name}': array for s in scores for name, array in s.arrays.items()
+    }
+    if self._density:
+      found = density(vectors, words=self._density)
+      self.arrays |= {f'density/{name}': array for name, array in found.items()}
+    self.samples = [self._line(vectors, word) for word in self._show]
+    for score in scores:
+      name = score.set.name
+      values = {name: score.result.known.value}
+      values |= {f'{name}_{part}': x.known.value for part, x in score.parts.items()}
+      values[f'{name}_zero'] = score.result.all.value
+      values[f'{name}_coverage'] = score.result.coverage
+      yield from ((key, x) for key, x in values.items() if not math.isnan(x))
+
+  def _line(self, vectors: Vectors | SparseVectors, word: str) -> str:
+    found = vectors.neighbours(word, self._neighbours)
+    return f'{word}: {", ".join(f"{other} {cosine:.2f}" for other, cosine in found)}'

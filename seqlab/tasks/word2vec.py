@@ -1,0 +1,162 @@
+"""word2vec: vectors learnt by foreseeing the words around a word."""
+
+from collections.abc import Mapping
+import functools
+from pathlib import Path
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqlab.config import call
+from seqlab.data.windows import WindowBatches, heldout_batch
+from seqlab.embeddings.vectors import Vectors
+from seqlab.embeddings.word2vec import OBJECTIVES, Word2Vec
+from seqlab.tasks.words import WordTask
+from seqlab.text.words import keep_probability
+from seqlab.types import Array, Batch, Hyper, Sums, Variables
+
+
+class WordPrediction(WordTask):
+  """Skip-gram and CBOW, by any objective.
+
+  Attributes:
+    net: what is trained.
+    train: batches of the text.
+  """
+
+  def __init__(self, config: Mapping, vocabulary: Path):
+    """See `WordTask`.
+
+    `model` is for `embeddings.word2vec:Word2Vec`, with `objective`, a section that
+    names one of `OBJECTIVES` as `kind` and has its options, and with `use`: which
+    vectors are given in the end, 'words', 'contexts' or 'both', their sum. `batching`
+    is for `data.windows:WindowBatches`, with `subsample`, the threshold from which
+    frequent words are thinned out, and `formula`, see `keep_probability`.
+    """
+    super().__init__(config, vocabulary)
+    model = dict(config['model'])
+    self._use = model.pop('use', 'words')
+    if self._use not in ('words', 'contexts', 'both'):
+      raise ValueError(
+        f"model.use is {self._use!r}; it may be 'words', 'contexts' or 'both'"
+      )
+    objective = dict(model.pop('objective', {'kind': 'negative'}))
+    kind = objective.pop('kind', None)
+    if kind not in OBJECTIVES:
+      raise ValueError(
+        f'model.objective.kind is {kind!r}; it may be {", ".join(OBJECTIVES)}'
+      )
+    counts = self.words.counts
+    judge = call(OBJECTIVES[kind], objective, 'model.objective', counts=counts)
+    self._batching = dict(config['batching'])
+    more = dict(judge=judge, size=self.words.size)
+    more['holes'] = self._batching.get('holes', False)
+    self.net = call(Word2Vec, model, 'model', **more)
+
+  @functools.cached_property
+  def train(self) -> WindowBatches:
+    """Batches of the text."""
+    options = dict(self._batching)
+    thin = dict(threshold=options.pop('subsample', 1e-3))
+    thin['formula'] = options.pop('formula', 'word2vec')
+    counts = self.words.counts
+    keep = call(
+      keep_probability, thin, 'batching', counts=counts, total=int(counts.sum())
+    )
+    more = dict(store=self.store, keep=keep, window=self.net.window)
+    return call(WindowBatches, options, 'batching', heldout=self.heldout, **more)
+
+  @property
+  def steps_per_epoch(self) -> int:
+    """Batches in which each word is met once."""
+    return self.train.steps_per_epoch
+
+  @property
+  def tokens_per_step(self) -> float:
+    """Words of the text in a batch, on average."""
+    return self.train.words / self.steps_per_epoch
+
+  @property
+  def report(self) -> dict[str, float]:
+    """Counts of the data."""
+    return {'vocabulary': self.words.size, **self.train.report}
+
+  def batch(
+    self, split: str, k: int, *, seed: int, rows: tuple[int, int] = (0, 1)
+  ) -> Batch:
+    """Batch k of the text; `rows` = (i, n) is the i-th of n shares of the lanes."""
+    if split != 'train':
+      raise ValueError(f"batches are made of 'train', not of {split!r}")
+    return self.train.batch(k, seed=seed, rows=rows)
+
+  def shapes(self) -> tuple[Batch, ...]:
+    """The one shape, empty."""
+    B, wide = self.train.lanes, self.train.length + 2 * self.train.window
+    empty = np.full((B, wide), -1, np.int32)
+    return ({'words': empty, 'sentence': empty, 'count': np.zeros(B, np.int32)},)
+
+  def tokens(self, batch: Batch) -> int:
+    """Words of the text that a batch stands for."""
+    return int(batch['count'].sum())
+
+  def init(self, rng: Array) -> Variables:
+    """Both tables, boxed with their logical axes."""
+    tables = self.net.init(rng)
+    names = ('vocab', 'embed')
+    return {'params': {k: nn.LogicallyPartitioned(x, names) for k, x in tables.items()}}
+
+  def update(
+    self, params: Mapping, batch: Batch, rng: Array, rate: Array, constants: None
+  ) -> tuple[Mapping, Sums]:
+    """Goes over a batch; see `Word2Vec.update`."""
+    del constants
+    params, loss = self.net.update(params, batch, rng, rate)
+    return params, {'loss': loss}
+
+  def loss(
+    self, variables: Variables, batch: Batch, rng: Array | None, hyper: Hyper
+  ) -> tuple[Array, tuple[Sums, Variables]]:
+    """The summed loss of a batch from one state of the tables; see `tasks.interface`."""
+    del hyper
+    rng = jax.random.key(0) if rng is None else rng
+    blocks = self.net.blocks(batch, rng)
+
+    def add(total, block):
+      now = self.net.loss(variables['params'], block)
+      return jax.tree.map(jnp.add, total, now), None
+
+    zeros = (jnp.zeros(()), jnp.zeros(()))
+    (loss, pairs), _ = jax.lax.scan(add, zeros, blocks)
+    others = {k: v for k, v in variables.items() if k != 'params'}
+    return loss, ({'loss': (loss, pairs)}, others)
+
+  def evaluation(self, most: int) -> Batch:
+    """The lines that are held out, at most so many words of them, as one batch."""
+    if not self.heldout:
+      raise ValueError(
+        'no line is held out: set corpus.heldout=200 to leave out every 200th'
+      )
+    length, window = 8 * self.net.block, self.net.window
+    return heldout_batch(
+      self.store, self.heldout, most=most, length=length, window=window
+    )
+
+  def flops(self, batch: Batch) -> float:
+    """3 products of 2 operations: each word with its mean window and its samples."""
+    net = self.net
+    around = (net.window + 1 if net.dynamic else 2 * net.window) * self.train.report[
+      'kept'
+    ]
+    rivals = 1 + getattr(net.judge, 'negatives', 0)
+    return 6.0 * self.tokens(batch) * around * rivals * net.width
+
+  def vectors(self, variables: Variables) -> Vectors:
+    """A vector for each word."""
+    tables = variables['params']
+    both = self._use == 'both'
+    if 'hierarchical' in type(self.net.judge).__name__.lower() and self._use != 'words':
+      raise ValueError("model.use: a tree has no vectors of contexts; set 'words'")
+    matrix = sum(tables.values()) if both else tables[self._use]
+    return Vectors(self.words.words, np.asarray(matrix))

@@ -1,0 +1,71 @@
+"""What tasks that make word vectors share: a text, its words, and vectors at the end."""
+
+from collections.abc import Mapping
+import functools
+from pathlib import Path
+
+from seqlab.config import call, check_keys
+from seqlab.data.text_store import TextStore, cached_words, encode_text
+from seqlab.embeddings.vectors import Vectors
+from seqlab.text.download import cache_dir
+from seqlab.text.plain import PlainText, open_text
+from seqlab.text.word2phrase import find_phrases
+from seqlab.text.words import WordCounts
+from seqlab.types import Variables
+
+
+class WordTask:
+  """A text and its words.
+
+  Attributes:
+    corpus: the text.
+    words: its vocabulary, the most frequent word first; saved in the run's folder.
+    sections: of the experiment, that are read.
+    hyper: traced hyperparameters besides the learning rate; none.
+  """
+
+  sections: tuple[str, ...] = ('corpus', 'vocabulary', 'batching', 'model')
+  hyper: tuple[str, ...] = ()
+
+  def __init__(self, config: Mapping, vocabulary: Path):
+    """Opens the text; counts its words, or loads them.
+
+    Args:
+      config: a resolved experiment. Its `corpus` is for `open_text`, and may have
+        `heldout`: every so many-th line is not learnt from. Its `vocabulary` is for
+        `count_words`, and may have `phrases`, a section for `find_phrases`.
+      vocabulary: folder of the words; made if it is not there.
+
+    Raises:
+      ValueError: a section is missing, or what is in it does not fit.
+    """
+    for section in self.sections:
+      if section not in config:
+        raise ValueError(f'the experiment has no section {section!r}')
+    options = dict(config['corpus'])
+    self.heldout = options.pop('heldout', 0)
+    self.corpus: PlainText = call(open_text, options, 'corpus')
+    if (vocabulary / 'words.tsv').exists():
+      self.words = WordCounts.load(vocabulary)
+    else:
+      self.words = self._count(dict(config['vocabulary']))
+      vocabulary.mkdir(parents=True, exist_ok=True)
+      self.words.save(vocabulary)
+
+  def _count(self, options: dict) -> WordCounts:
+    phrases = options.pop('phrases', None)
+    if phrases:
+      phrases = call(find_phrases, phrases, 'vocabulary.phrases', corpus=self.corpus)
+    known = ('min_count', 'max_size', 'max_types')
+    check_keys(options, known, where='vocabulary.')
+    found = dict(phrases=phrases) if phrases else {}
+    return cached_words(self.corpus, cache_dir(), **options, **found)
+
+  @functools.cached_property
+  def store(self) -> TextStore:
+    """The text as ids."""
+    return encode_text(self.corpus, self.words, cache_dir())
+
+  def vectors(self, variables: Variables) -> Vectors:
+    """A vector for each word."""
+    raise NotImplementedError

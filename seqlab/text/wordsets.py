@@ -1,0 +1,201 @@
+"""Word pairs rated by people, and analogy questions: what word vectors are judged by.
+
+The named sets are looked for in $SEQLAB_DATA/embedding-eval/. Words are brought to lower
+case and to Unicode's form C, as `text.words:tokenize` does with a corpus's.
+"""
+
+from collections.abc import Iterator
+import dataclasses
+import functools
+import math
+import os
+from pathlib import Path
+import unicodedata
+
+import numpy as np
+
+from seqlab.config import suggest
+from seqlab.text.lines import read_lines
+
+PAIRS: dict[str, str] = {
+  # Finkelstein et al. 2002, https://doi.org/10.1145/503104.503110, and its division
+  # into similar and related words by Agirre et al. 2009, https://aclanthology.org/N09-1003.
+  'ws353': 'EN-WS-353-ALL.txt',
+  'ws353-sim': 'EN-WS-353-SIM.txt',
+  'ws353-rel': 'EN-WS-353-REL.txt',
+  # Bruni et al. 2014, https://doi.org/10.1613/jair.4135; the words as they stand.
+  'men': 'EN-MEN-natural-3k.txt',
+  # Hill et al. 2015, https://aclanthology.org/J15-4004: similarity, not relatedness.
+  'simlex': 'EN-SIMLEX-999.txt',
+  # Luong et al. 2013, https://aclanthology.org/W13-3512: rare words.
+  'rw': 'EN-RW-STANFORD.txt',
+  # Radinsky et al. 2011, https://doi.org/10.1145/1963405.1963455.
+  'mturk': 'EN-MTurk-287.txt',
+  # Human judgements in Russian: Panchenko et al. 2016, https://arxiv.org/abs/1708.09702.
+  'hj': 'RU-HJ.csv',
+}
+ANALOGIES: dict[str, str] = {
+  # Mikolov et al. 2013, https://arxiv.org/abs/1301.3781.
+  'google': 'questions-words.txt',
+  # Mikolov, Yih and Zweig 2013, https://aclanthology.org/N13-1090; syntactic only.
+  'msr': 'msr.txt',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+  """Pairs of words and how alike people find them.
+
+  Attributes:
+    name: of the set.
+    pairs: P pairs of words; one may come twice.
+    scores: [P] float64, on the set's own scale.
+  """
+
+  name: str
+  pairs: tuple[tuple[str, str], ...]
+  scores: np.ndarray
+  unit = 'pairs'
+
+  @functools.cached_property
+  def words(self) -> np.ndarray:
+    """[P, 2] str."""
+    return np.array(self.pairs, object)
+
+
+@dataclasses.dataclass(frozen=True)
+class Analogies:
+  """Questions: a is to b as c is to d.
+
+  Attributes:
+    name: of the set.
+    questions: Q times (a, b, c, d).
+    sections: for each question the name of its section; '' where there are none.
+  """
+
+  name: str
+  questions: tuple[tuple[str, str, str, str], ...]
+  sections: tuple[str, ...]
+  unit = 'questions'
+
+  @functools.cached_property
+  def words(self) -> np.ndarray:
+    """[Q, 4] str."""
+    return np.array(self.questions, object)
+
+  @functools.cached_property
+  def parts(self) -> dict[str, np.ndarray]:
+    """'semantic' and 'syntactic' -> [Q] bool; empty if a set has not both.
+
+    Sections whose name begins with 'gram' are syntactic. In Google's set the five
+    others come first, and word2vec's compute-accuracy.c counts on that.
+    """
+    syntactic = np.array([section.startswith('gram') for section in self.sections])
+    if syntactic.all() or not syntactic.any():
+      return {}
+    return {'semantic': ~syntactic, 'syntactic': syntactic}
+
+
+WordSet = Pairs | Analogies
+
+
+def open_wordset(name: str | Path) -> WordSet:
+  """Reads a set by its name, or one in a file of your own.
+
+  A file is plain or gzipped, in UTF-8. A line is either a pair and its score (word,
+  word, number), or four words. Between them are tabs, else commas, else spaces. The
+  first line of a file of pairs may name its columns. Lines that begin with '# ' and
+  empty ones are skipped; ': capitals' begins a section of analogies.
+
+  Args:
+    name: one of `PAIRS` or `ANALOGIES`, or a path; then the set is called by the
+      file's name up to the first dot.
+
+  Raises:
+    ValueError: there is no set of that name; or a line is not as it should be (says
+      which).
+    FileNotFoundError: its file is not there.
+  """
+  known = {**PAIRS, **ANALOGIES}
+  if str(name) in known:
+    folder = 'similarity' if name in PAIRS else 'analogy'
+    return _read(str(name), _find(str(name), folder, known[str(name)]))
+  path = Path(name).expanduser()
+  if path.is_file():
+    return _read(path.name.split('.')[0], path)
+  raise ValueError(
+    f'unknown word set {str(name)!r}{suggest(str(name), known)} (known: '
+    f'{", ".join(known)}; or the path of a file of your own, seen from {Path.cwd()})'
+  )
+
+
+def _find(name: str, folder: str, file: str) -> Path:
+  data = os.environ.get('SEQLAB_DATA')
+  at = Path('embedding-eval', folder, file)
+  path = Path(data or os.devnull, at)
+  if path.is_file():
+    return path
+  where = f'there is no file {path}' if data else 'SEQLAB_DATA is not set'
+  raise FileNotFoundError(
+    f'word set {name}: {where}; get it from its authors, and lay it into '
+    f'$SEQLAB_DATA/{at}'
+  )
+
+
+def _read(name: str, path: Path) -> WordSet:
+  rows = list(_rows(path))
+  if not rows:
+    raise ValueError(
+      f'{path} is empty; a line should be a pair and its score, or a '
+      'question of four words'
+    )
+  if any(len(row) == 4 for _, _, row in rows[:2]):
+    questions = tuple(_question(path, *row) for row in rows)
+    return Analogies(name, questions, tuple(section for _, section, _ in rows))
+  if len(rows) > 1 and _is_heading(rows[0][2]):
+    rows = rows[1:]
+  pairs, scores = zip(*(_pair(path, *row) for row in rows), strict=True)
+  return Pairs(name, pairs, np.array(scores))
+
+
+def _rows(path: Path) -> Iterator[tuple[int, str, list[str]]]:
+  """The line's number, its section, and its columns."""
+  section = ''
+  for number, line in enumerate(read_lines(path), 1):
+    line = unicodedata.normalize('NFC', line.lower()).strip()
+    if line.startswith(':'):
+      section = line[1:].strip()
+    elif line and not line.startswith('# '):
+      mark = next((mark for mark in '\t,' if mark in line), None)
+      yield number, section, [column.strip() for column in line.split(mark)]
+
+
+def _is_heading(row: list[str]) -> bool:
+  return len(row) == 3 and _number(row[2]) is None
+
+
+def _pair(
+  path: Path, number: int, _: str, row: list[str]
+) -> tuple[tuple[str, str], float]:
+  score = _number(row[2]) if len(row) == 3 else None
+  if score is None or not all(row):
+    raise ValueError(
+      f'line {number:,} of {path} is {row}; it should be two words and a number'
+    )
+  return (row[0], row[1]), score
+
+
+def _question(path: Path, number: int, _: str, row: list[str]) -> tuple[str, ...]:
+  if len(row) != 4 or not all(row):
+    raise ValueError(
+      f'line {number:,} of {path} has {len(row)} words: {row}; a question has four'
+    )
+  return tuple(row)
+
+
+def _number(text: str) -> float | None:
+  try:
+    number = float(text)
+  except ValueError:
+    return None
+  return number if math.isfinite(number) else None

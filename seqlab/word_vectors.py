@@ -1,0 +1,152 @@
+"""Word vectors, put to use: scores, neighbours, analogies, files for other tools.
+
+They come from a run's folder, or from a file that `embeddings.formats` reads.
+"""
+
+from collections.abc import Sequence
+import datetime
+import json
+from pathlib import Path
+import sys
+
+from flax import linen as nn
+import jax
+from jax.sharding import SingleDeviceSharding
+from rich.console import Console
+
+from seqlab.config import resolve
+from seqlab.embeddings.vectors import Found, SparseVectors, Vectors, load_vectors
+from seqlab.evaluators.similarity import ENGLISH, evaluate_vectors, table
+from seqlab.metrics.similarity import Result
+from seqlab.tasks.words import WordTask
+from seqlab.train.checkpoints import Checkpoints
+from seqlab.train.folder import RunFolder
+
+_RESTRICT = 30_000  # words among which analogies are answered, as word2vec's demos do
+
+
+def is_of_words(path: str) -> bool:
+  """Whether this is a run of word vectors, or a file."""
+  if not Path(path).is_dir() or not Path(path, 'config.json').is_file():
+    return Path(path).is_file()
+  return issubclass(resolve(RunFolder.open(path).config['task']), WordTask)
+
+
+def open_vectors(path: str) -> Vectors | SparseVectors:
+  """The vectors of a run's last checkpoint, or of a file.
+
+  Raises:
+    FileNotFoundError: there is neither.
+    ValueError: the run is of something else, or the file is damaged.
+  """
+  if Path(path).is_file():
+    return load_vectors(path)
+  folder = RunFolder.open(path)
+  kind = resolve(folder.config['task'])
+  if not issubclass(kind, WordTask):
+    raise ValueError(
+      f'{path} is a run of {folder.config["task"]}, which has no vectors'
+    )
+  if not (folder.vocabulary / 'words.tsv').is_file():
+    raise FileNotFoundError(f'{path} has no vocabulary yet; train first')
+  task = kind(folder.config, folder.vocabulary)
+  here = SingleDeviceSharding(jax.devices()[0])  # whatever the training ran on
+  params = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
+    nn.unbox(jax.eval_shape(lambda: task.init(jax.random.key(0)))['params']),
+  )
+  checkpoints = Checkpoints(
+    folder.checkpoints,
+    read_only=True,
+    say=lambda text: print(text, file=sys.stderr),
+  )
+  _, found = checkpoints.average(1, {'params': params}, by='last')
+  checkpoints.close()
+  return task.vectors(found)
+
+
+def evaluate(
+  path: str,
+  *,
+  sets: Sequence[str] = ENGLISH,
+  restrict: int | None = _RESTRICT,
+  method: str = 'add',
+) -> dict:
+  """Scores vectors on sets of pairs and analogies, and prints a table.
+
+  Args:
+    path: a run's folder, or a file of vectors.
+    sets: see `evaluators.similarity:evaluate_vectors`.
+    restrict: analogies are asked and answered among so many most frequent words.
+    method: of analogies, 'add' or 'mul'.
+
+  Returns:
+    By set, both conventions' scores and the coverage. Of a run it is also added to
+    `evaluations.jsonl` in its folder.
+  """
+  vectors = open_vectors(path)
+  scores = evaluate_vectors(vectors, sets, restrict=restrict, method=method)
+  title = f'{path}: {vectors.size:,} words, {vectors.dimensions:,} dimensions'
+  Console().print(table(scores, title))
+  found = {score.set.name: _plain(score.result) for score in scores}
+  for score in scores:
+    parts = score.parts.items()
+    found |= {f'{score.set.name} {part}': _plain(result) for part, result in parts}
+  row = {
+    'date': datetime.datetime.now().astimezone().isoformat(timespec='seconds'),
+    'restrict': restrict,
+    'method': method,
+    'scores': found,
+  }
+  if Path(path).is_dir():
+    with (Path(path) / 'evaluations.jsonl').open('a', encoding='utf-8') as file:
+      file.write(json.dumps(row) + '\n')
+  return row
+
+
+def _plain(result: Result) -> dict:
+  known, every = result.known._asdict(), result.all._asdict()
+  return {
+    'known': known,
+    'all': every,
+    'covered': int(result.covered),
+    'total': int(result.total),
+  }
+
+
+def neighbours(path: str, words: Sequence[str], n: int = 10) -> None:
+  """Prints the nearest words of each word, and their cosines."""
+  vectors = open_vectors(path)
+  found = [vectors.neighbours(word, n) for word in words]  # all are there, or none
+  for word, near in zip(words, found, strict=True):
+    print(word)
+    _print(near)
+
+
+def analogy(
+  path: str,
+  words: Sequence[str],
+  n: int = 10,
+  *,
+  method: str = 'add',
+  restrict: int | None = None,
+) -> None:
+  """Prints the words that are to the third as the second is to the first."""
+  a, b, c = words
+  vectors = open_vectors(path)
+  found = vectors.analogy(a, b, c, n, method=method, restrict=restrict)
+  print(f'{a} is to {b} as {c} is to')
+  _print(found)
+
+
+def _print(found: Found) -> None:
+  for word, score in found:
+    print(f'  {score:7.4f}  {word}')
+
+
+def save(path: str, to: str, format: str | None = None) -> None:
+  """Writes vectors for other tools; see `embeddings.formats:write`."""
+  vectors = open_vectors(path)
+  vectors.save(to, format)
+  size = f'{vectors.size:,} words, {vectors.dimensions:,} dimensions'
+  print(f'{to}: {size}', file=sys.stderr)

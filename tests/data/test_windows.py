@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+
+from seqlab.data.store import TokenStore
+from seqlab.data.windows import NOWHERE, WindowBatches, heldout_batch
+
+V, LANES, LENGTH, WINDOW = 50, 4, 24, 3
+
+
+def text(lengths=(5, 0, 1, 40, 17, 3, 120, 8) * 6) -> TokenStore:
+  ids = np.random.default_rng(0).integers(0, V, sum(lengths)).astype(np.uint16)
+  return TokenStore(ids, np.concatenate([[0], np.cumsum(lengths)]))
+
+
+def batches(keep=None, store=None, **options) -> WindowBatches:
+  keep = np.ones(V) if keep is None else keep
+  shape = {'lanes': LANES, 'length': LENGTH, 'window': WINDOW}
+  return WindowBatches(store or text(), keep, **{**shape, **options})
+
+
+def inner(batch: dict, name: str = 'words') -> np.ndarray:
+  """[B * L], without what lanes share."""
+  return batch[name][:, WINDOW:-WINDOW].ravel()
+
+
+def read(made: WindowBatches, epoch: int = 0, seed: int = 0) -> list[dict]:
+  n = made.steps_per_epoch
+  return [made.batch(k, seed=seed) for k in range(epoch * n, (epoch + 1) * n)]
+
+
+def test_an_epoch_has_every_word_once():
+  found = np.concatenate([inner(b) for b in read(batches())])
+  np.testing.assert_array_equal(np.sort(found[found >= 0]), np.sort(text().ids))
+
+
+def test_a_sentence_stays_together_and_in_order():
+  store = text()
+  sentences = set()
+  for batch in read(batches(store=store, max_sentence=40)):
+    words, number = inner(batch), inner(batch, 'sentence')
+    sentences |= {tuple(words[number == n]) for n in set(number[number >= 0])}
+  assert tuple(store[0]) in sentences
+  assert tuple(store[3]) in sentences
+  assert tuple(store[6][:40]) in sentences
+
+
+def test_lanes_share_the_words_at_their_ends():
+  words = batches().batch(0, seed=0)['words']
+  np.testing.assert_array_equal(words[1, : 2 * WINDOW], words[0, -2 * WINDOW :])
+  assert (words[0, :WINDOW] == NOWHERE).all()
+
+
+def test_a_batch_depends_on_seed_and_number_alone():
+  keep = np.full(V, 0.5)
+  one, other = batches(keep), batches(keep)
+  other.batch(3, seed=1)
+  for name, value in one.batch(2, seed=1).items():
+    np.testing.assert_array_equal(value, other.batch(2, seed=1)[name])
+  assert (inner(one.batch(2, seed=1)) != inner(one.batch(2, seed=2))).any()
+
+
+def test_epochs_take_the_batches_in_other_orders():
+  made = batches()
+  first, second = ([inner(b)[0] for b in read(made, e)] for e in (0, 1))
+  assert sorted(first) == sorted(second)
+  assert first != second
+
+
+def test_shares_are_the_batch():
+  made = batches(np.full(V, 0.7))
+  whole = made.batch(1, seed=0)
+  parts = [made.batch(1, seed=0, rows=(i, 2)) for i in range(2)]
+  for name, value in whole.items():
+    np.testing.assert_array_equal(np.concatenate([p[name] for p in parts]), value)
+
+
+def test_counts_are_of_all_words_of_the_text():
+  made = batches(np.full(V, 0.5))
+  assert sum(b['count'].sum() for b in read(made)) == len(text().ids) == made.words
+
+
+def test_words_are_thinned_out_as_asked():
+  keep = np.linspace(0.1, 1, V)
+  made = batches(keep, text((200,) * 300), length=240)
+  found = np.concatenate([inner(b) for epoch in range(5) for b in read(made, epoch)])
+  share = np.bincount(found[found >= 0], minlength=V) / 5
+  share = share / np.bincount(text((200,) * 300).ids, minlength=V)
+  np.testing.assert_allclose(share, keep, atol=0.03)
+
+
+def test_holes_leave_words_in_their_places():
+  made = batches(np.full(V, 0.5), holes=True)
+  full = batches()
+  batch, whole = made.batch(0, seed=0), full.batch(0, seed=0)
+  gone = batch['words'] == NOWHERE
+  np.testing.assert_array_equal(batch['sentence'], whole['sentence'])
+  np.testing.assert_array_equal(batch['words'][~gone], whole['words'][~gone])
+  assert 0.4 < gone[whole['words'] >= 0].mean() < 0.6
+
+
+def test_held_out_lines_are_not_trained_on():
+  lengths = (6,) * 20
+  ids = np.arange(120) % 251
+  store = TokenStore(ids.astype(np.uint16), np.arange(0, 121, 6))
+  made = batches(np.ones(251), store, heldout=5)
+  found = np.concatenate([inner(b) for b in read(made)])
+  apart = heldout_batch(store, 5, most=1000, length=LENGTH, window=WINDOW)
+  left = inner(apart)
+  np.testing.assert_array_equal(left[left >= 0], ids.reshape(20, 6)[4::5].ravel())
+  assert not set(left[left >= 0]) & set(found)
+  assert len(found[found >= 0]) + len(left[left >= 0]) == len(ids) == sum(lengths)
+
+
+def test_nothing_to_hold_out_is_an_error():
+  with pytest.raises(ValueError, match=r'corpus\.heldout=500 leaves no row'):
+    heldout_batch(text(), 500, most=10, length=LENGTH, window=WINDOW)
+
+
+def test_a_text_without_words_is_an_error():
+  empty = TokenStore(np.zeros(0, np.uint16), np.zeros(4, np.int64))
+  with pytest.raises(ValueError, match='no words to train on'):
+    batches(store=empty)
+
+
+def test_a_lane_shorter_than_the_window_is_an_error():
+  with pytest.raises(ValueError, match=r'batching\.length is 2, less than the window'):
+    batches(length=2)

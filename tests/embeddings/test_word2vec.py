@@ -1,0 +1,236 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqlab.data.store import TokenStore
+from seqlab.data.windows import NOWHERE, WindowBatches
+from seqlab.embeddings.band import Band
+from seqlab.embeddings.objectives import Hierarchical, Negative, Softmax
+from seqlab.embeddings.rows import add_rows
+from seqlab.embeddings.word2vec import Word2Vec
+
+V, D, WINDOW, BLOCK = 13, 6, 2, 4
+COUNTS = np.arange(V, 0, -1) ** 2
+JUDGES = {
+  'negative': Negative(COUNTS, negatives=3, pool=5),
+  'hierarchical': Hierarchical(COUNTS),
+  'softmax': Softmax(COUNTS),
+}
+KINDS = ('skipgram', 'cbow')
+
+
+def text(rows=8) -> TokenStore:
+  rng = np.random.default_rng(0)
+  lengths = rng.integers(1, 15, rows)
+  ids = rng.integers(0, V, lengths.sum()).astype(np.uint16)
+  return TokenStore(ids, np.concatenate([[0], np.cumsum(lengths)]))
+
+
+def batch(lanes=2, length=32, keep=1.0, store=None, **options) -> dict:
+  shape = {'lanes': lanes, 'length': length, 'window': WINDOW}
+  made = WindowBatches(store or text(), np.full(V, keep), **shape, **options)
+  return made.batch(0, seed=0)
+
+
+def net(objective='negative', kind='skipgram', **options) -> Word2Vec:
+  options = {'window': WINDOW, 'block': BLOCK, 'most': None, **options}
+  return Word2Vec(JUDGES[objective], V, D, kind, **options)
+
+
+def tables(made: Word2Vec) -> dict:
+  rng = np.random.default_rng(1)
+  shapes = made.init(jax.random.key(0))
+  return {k: jnp.asarray(rng.normal(size=x.shape), x.dtype) for k, x in shapes.items()}
+
+
+def pairs_of(made: Word2Vec, b: dict) -> list[tuple[int, int]]:
+  """(word, word within its window) of all blocks."""
+  blocks = made.blocks(b, jax.random.key(0))
+  found = []
+  for i in range(len(blocks['near'])):
+    near = np.asarray(blocks['near'][i])
+    band = Band.of_windows(near, blocks['sentence'][i], blocks['radius'][i])
+    inside = np.asarray(band.covers(np.arange(near.shape[1])))
+    np.testing.assert_array_equal(inside.sum(-1), band.number)
+    found += [(near[x, s + WINDOW], near[x, e]) for x, s, e in np.argwhere(inside)]
+  return sorted(found)
+
+
+def test_no_pair_is_lost_where_blocks_and_lanes_meet():
+  store = text()
+  expected = [
+    (row[i], row[j])
+    for row in (store[r] for r in range(len(store)))
+    for i in range(len(row))
+    for j in range(max(0, i - WINDOW), min(len(row), i + WINDOW + 1))
+    if i != j
+  ]
+  made = WindowBatches(store, np.ones(V), lanes=8, length=4 * BLOCK, window=WINDOW)
+  assert made.steps_per_epoch == 1
+  assert pairs_of(net(dynamic=False), made.batch(0, seed=0)) == sorted(expected)
+
+
+def test_a_dynamic_window_takes_near_words_more_often():
+  store = TokenStore(
+    np.tile(np.arange(V), 400).astype(np.uint16), np.array([0, V * 400])
+  )
+  found = np.array(pairs_of(net(), batch(length=2800, store=store)))
+  away = np.abs((found[:, 0] - found[:, 1] + V // 2) % V - V // 2)
+  near, far = (away == 1).sum(), (away == 2).sum()
+  assert abs(far / near - 0.5) < 0.03  # (w - d + 1) / w
+
+
+def test_a_hole_has_no_pairs_and_keeps_its_place():
+  words = jnp.array([[NOWHERE, NOWHERE, 1, 2, NOWHERE, 4, 5, 6]])
+  sentence = jnp.array([[NOWHERE, NOWHERE, 0, 0, 0, 0, 0, 1]])
+  band = Band.of_windows(words, sentence, jnp.full((1, BLOCK), WINDOW), holes=True)
+  inside = np.argwhere(band.covers(np.arange(8))[0])
+  assert inside.tolist() == [[0, 3], [1, 2], [1, 5], [3, 3], [3, 6]]
+
+
+@pytest.mark.parametrize('objective', JUDGES)
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('keep', [1.0, 0.6])
+def test_a_step_goes_down_the_gradient_of_the_loss(objective, kind, keep):
+  made = net(objective, kind, holes=keep < 1)
+  start = tables(made)
+  blocks = made.blocks(batch(keep=keep, holes=keep < 1), jax.random.key(2))
+  block = jax.tree.map(lambda x: x[1], blocks)
+  gradient = jax.grad(lambda t: made.loss(t, block)[0])(start)
+  after, _ = made.learn(start, block, jnp.float32(0.1))
+  for name in start:
+    np.testing.assert_allclose(
+      after[name], start[name] - 0.1 * gradient[name], atol=2e-6
+    )
+
+
+@pytest.mark.parametrize('objective', JUDGES)
+def test_the_loss_that_is_told_is_the_first_lanes(objective):
+  made = net(objective)
+  start = tables(made)
+  block = jax.tree.map(lambda x: x[1], made.blocks(batch(), jax.random.key(2)))
+  _, (loss, pairs) = made.learn(start, block, jnp.float32(0.1))
+  first = {name: x[:1] for name, x in block.items()}
+  np.testing.assert_allclose(made.loss(start, first), (loss, pairs), rtol=1e-6)
+
+
+def test_negative_sampling_is_the_papers_loss():
+  made = net()
+  start = tables(made)
+  blocks = made.blocks(batch(), jax.random.key(3))
+  block = {k: np.asarray(x[1]) for k, x in blocks.items()}
+  words, contexts = (np.asarray(start[k], np.float64) for k in ('words', 'contexts'))
+  total = 0.0
+  for b, row in enumerate(block['near']):
+    for s in range(BLOCK):
+      t = s + WINDOW
+      for e in range(t - block['radius'][b, s], t + block['radius'][b, s] + 1):
+        if e == t or block['sentence'][b, e] != block['sentence'][b, t] or row[t] < 0:
+          continue
+        h = words[row[t]]
+        total += np.log1p(np.exp(-h @ contexts[row[e]]))
+        others = contexts[block['samples'][b]] @ h
+        total += 3 / 5 * np.log1p(np.exp(others)).sum()
+  np.testing.assert_allclose(made.loss(start, block)[0], total, rtol=1e-5)
+
+
+def test_the_softmax_is_the_lectures_net():
+  made = net('softmax', dynamic=False)
+  start = tables(made)
+  blocks = made.blocks(batch(), jax.random.key(3))
+  words, contexts = (np.asarray(start[k], np.float64) for k in ('words', 'contexts'))
+  chances = np.exp(words @ contexts.T)  # one-hot in, V out
+  chances /= chances.sum(axis=1, keepdims=True)
+  expected = -sum(np.log(chances[a, b]) for a, b in pairs_of(made, batch()))
+  total = sum(
+    float(made.loss(start, jax.tree.map(lambda x: x[i], blocks))[0])  # noqa: B023
+    for i in range(len(blocks['near']))
+  )
+  np.testing.assert_allclose(total, expected, rtol=1e-5)
+
+
+def test_the_tree_gives_chances_that_sum_to_one():
+  judge = JUDGES['hierarchical']
+  rng = np.random.default_rng(0)
+  table = jnp.asarray(rng.normal(size=(judge.rows, D)), jnp.float32)
+  h = jnp.asarray(rng.normal(size=(1, 1, D)), jnp.float32)
+  band = Band.of_diagonal(jnp.ones((1, 1), bool))
+  losses = [judge.loss(table, h, jnp.array([[v]]), band, {}) for v in range(V)]
+  np.testing.assert_allclose(np.exp(-np.array(losses)).sum(), 1, rtol=1e-5)
+
+
+def test_words_without_neighbours_teach_nothing():
+  store = TokenStore(np.arange(V).astype(np.uint16), np.arange(V + 1))
+  for kind in KINDS:
+    made = net(kind=kind)
+    start = tables(made)
+    after, (loss, pairs) = made.update(
+      start, batch(store=store), jax.random.key(0), jnp.float32(0.5)
+    )
+    assert float(loss) == float(pairs) == 0
+    for name in start:
+      np.testing.assert_array_equal(after[name], start[name])
+
+
+def test_many_updates_of_a_row_count_as_so_many():
+  table = jnp.zeros((3, 2))
+  rows, updates = jnp.array([0, 0, 0, 2]), jnp.ones((4, 2))
+  after = add_rows(table, rows, updates, jnp.array([2.0, 4.0, 2.0, 1.0]), most=4.0)
+  np.testing.assert_allclose(after, [[1.5, 1.5], [0, 0], [1, 1]])
+  np.testing.assert_allclose(
+    add_rows(table, rows, updates, jnp.ones(4), most=None), [[3, 3], [0, 0], [1, 1]]
+  )
+
+
+def test_a_step_passes_over_no_table():
+  """Nothing of a table's size is computed but where rows are added to it."""
+  made = Word2Vec(Negative(np.ones(50_000)), 50_000, 32, window=WINDOW, block=BLOCK)
+  start = jax.eval_shape(lambda: made.init(jax.random.key(0)))
+  b = batch()
+  step = jax.jit(made.update, donate_argnums=0)
+  compiled = step.lower(start, b, jax.random.key(0), 0.1).compile()
+  memory = compiled.memory_analysis()
+  assert memory.alias_size_in_bytes >= 2 * 50_000 * 32 * 4  # the tables, in place
+  assert memory.temp_size_in_bytes < 50_000 * 32 * 4 / 2
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_words_of_the_same_contexts_come_near(kind):
+  """Two words that are used alike, though never together, end up alike."""
+  rng = np.random.default_rng(0)
+  lines = []
+  for _ in range(400):
+    topic = rng.integers(2)
+    around = rng.choice([2, 3, 4] if topic else [5, 6, 7], 4)
+    word = rng.choice([0, 1] if topic else [8, 9])
+    lines.append([*around[:2], word, *around[2:]])
+  store = TokenStore(np.array(lines, np.uint16).ravel(), np.arange(0, 2001, 5))
+  made = net(kind=kind, dynamic=False)
+  now = made.init(jax.random.key(0))
+  update = jax.jit(made.update)
+  b = batch(lanes=4, length=512, store=store)
+  for k in range(30):
+    now, _ = update(now, b, jax.random.key(k), jnp.float32(0.1))
+  unit = now['words'] / jnp.linalg.norm(now['words'], axis=1, keepdims=True)
+  cosine = np.asarray(unit @ unit.T)
+  assert cosine[0, 1] > 0.8
+  assert cosine[8, 9] > 0.8
+  assert cosine[0, 8] < 0.5
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'kind': 'glove'}, r"model\.kind is 'glove'"),
+    ({'window': 0}, r'model\.window is 0'),
+  ],
+)
+def test_wrong_options(options, message):
+  with pytest.raises(ValueError, match=message):
+    net(**options)
+
+
+def test_lanes_that_blocks_do_not_fill_are_an_error():
+  with pytest.raises(ValueError, match='lanes of 30 words cannot be cut'):
+    net().blocks(batch(length=30), jax.random.key(0))

@@ -1,0 +1,274 @@
+"""Scores of vectors, beside gensim's."""
+
+import os
+
+from gensim.models import KeyedVectors
+import numpy as np
+import pytest
+from rich.console import Console
+import scipy.sparse
+
+from seqlab.config import call, resolve
+from seqlab.embeddings.vectors import SparseVectors, Vectors
+from seqlab.evaluators.similarity import (
+  ENGLISH,
+  Evaluator,
+  density,
+  evaluate_vectors,
+  table,
+)
+from seqlab.text.words import WordCounts
+from seqlab.text.wordsets import Analogies, Pairs, open_wordset
+from seqlab.train.mesh import batch_sharding, make_mesh
+from seqlab.train.program import CompileCounter
+
+ROWS = batch_sharding(make_mesh(data=1, devices=1))
+KINDS, FORMS = 12, 4
+
+
+@pytest.fixture(scope='module')
+def words():
+  """'w3.1' is form 1 of word 3; frequent words first."""
+  names = [f'w{i}.{j}' for i in range(KINDS) for j in range(FORMS)]
+  return [names[i] for i in np.random.default_rng(0).permutation(len(names))]
+
+
+@pytest.fixture(scope='module')
+def vectors(words):
+  """A word's vector is that of its kind, plus that of its form, plus noise."""
+  random = np.random.default_rng(1)
+  kinds, forms = random.normal(size=(KINDS, 16)), random.normal(size=(FORMS, 16))
+  at = np.array([word[1:].split('.') for word in words], int)
+  noise = 0.7 * random.normal(size=(len(words), 16))
+  return Vectors(words, kinds[at[:, 0]] + forms[at[:, 1]] + noise)
+
+
+@pytest.fixture(scope='module')
+def gensims(vectors):
+  found = KeyedVectors(vectors.dimensions)
+  found.add_vectors(vectors.words, vectors.matrix)
+  return found
+
+
+@pytest.fixture(scope='module')
+def pairs(tmp_path_factory):
+  """Pairs, of which some have words that are not known, and some the same score."""
+  random = np.random.default_rng(2)
+  path = tmp_path_factory.mktemp('sets') / 'mine.txt'
+  at = random.integers(0, (KINDS + 2, FORMS, KINDS + 2, FORMS), (200, 4))
+  lines = [
+    f'w{i}.{j}\tW{k}.{m}\t{(i - k) ** 2 + j + m}\n' for i, j, k, m in at if i != k
+  ]
+  path.write_text(''.join(lines))
+  return str(path)
+
+
+@pytest.fixture(scope='module')
+def questions(tmp_path_factory):
+  """Analogies in two sections; some words are not known."""
+  path = tmp_path_factory.mktemp('sets') / 'ask.txt'
+  lines = [
+    f'w{i}.{form} W{i}.{form + 1} w{k}.{form} w{k}.{form + 1}\n'
+    for form in (0, 2)
+    for i in range(KINDS + 1)
+    for k in range(KINDS + 1)
+    if i != k
+  ]
+  half = len(lines) // 2
+  text = [': Kinds\n', *lines[:half], ': gram1-form\n', *lines[half:]]
+  path.write_text(''.join(text))
+  return str(path)
+
+
+@pytest.mark.parametrize('zero', [False, True])
+def test_pairs_score_as_in_gensim(vectors, gensims, pairs, zero):
+  _, expected, unknown = gensims.evaluate_word_pairs(pairs, dummy4unknown=zero)
+  result = evaluate_vectors(vectors, [pairs])[0].result
+  found = result.all if zero else result.known
+  assert found.value == pytest.approx(expected.statistic, abs=1e-6)
+  assert 100 * (1 - result.coverage) == pytest.approx(unknown)
+  assert 0 < unknown < 50
+
+
+@pytest.mark.parametrize('restrict', [None, 30])
+@pytest.mark.parametrize('zero', [False, True])
+def test_analogies_score_as_in_gensim(vectors, gensims, questions, zero, restrict):
+  expected, sections = gensims.evaluate_word_analogies(
+    questions, restrict_vocab=restrict or 300_000, dummy4unknown=zero
+  )
+  score = evaluate_vectors(vectors, [questions], restrict=restrict)[0]
+  found = [score.result, score.parts['semantic'], score.parts['syntactic']]
+  values = [(x.all if zero else x.known).value for x in found]
+  kinds, forms = (
+    len(s['correct']) / (len(s['correct']) + len(s['incorrect'])) for s in sections[:2]
+  )
+  assert values == pytest.approx([expected, kinds, forms])
+  assert 0.05 < expected < 0.9
+
+
+def test_3cosmul_answers_otherwise(vectors, questions):
+  scores = [
+    evaluate_vectors(vectors, [questions], method=method)[0]
+    for method in ('add', 'mul')
+  ]
+  one, other = (score.arrays['answers'] for score in scores)
+  assert 0.5 < (one == other).mean() < 1
+
+
+def test_sparse_vectors_are_scored_too(words, pairs, questions):
+  matrix = scipy.sparse.random_array(
+    (len(words), 99), density=0.3, rng=0, dtype=np.float32
+  )
+  sets = [pairs, questions]
+  found = evaluate_vectors(SparseVectors(words, matrix.tocsr()), sets, samples=10)
+  expected = evaluate_vectors(Vectors(words, matrix.toarray()), sets, samples=10)
+  for one, other in zip(found, expected, strict=True):
+    np.testing.assert_allclose(one.result.known, other.result.known, atol=1e-3)
+
+
+def test_arrays_are_what_the_score_is_made_of(vectors, pairs):
+  score = evaluate_vectors(vectors, [pairs])[0]
+  rows, similarity = score.arrays['rows'], score.arrays['similarity']
+  np.testing.assert_array_equal(np.isnan(similarity), (rows < 0).any(axis=1))
+  first = np.flatnonzero(~np.isnan(similarity))[0]
+  one, other = (vectors.words[row] for row in rows[first])
+  assert similarity[first] == pytest.approx(vectors.similarity(one, other))
+  assert len(score.arrays['scores']) == score.result.total
+
+
+def test_the_table_has_both_conventions_and_the_parts(vectors, pairs, questions):
+  scores = evaluate_vectors(vectors, [pairs, questions])
+  console = Console(width=120)
+  with console.capture() as capture:
+    console.print(table(scores, 'ours'))
+  text = capture.get()
+  rho, right = scores[0].result, scores[1].parts['semantic']
+  assert f'{rho.known.value:.3f} [{rho.known.low:.3f}, {rho.known.high:.3f}]' in text
+  assert f'{right.all.value:.1%} [{100 * right.all.low:.1f}, ' in text
+  assert ' 132 ' in text  # of the first section, 12 · 11 questions are of known words
+
+
+def test_a_set_of_unknown_words_is_shown_as_such():
+  nothing = Pairs('nothing', (('a', 'b'), ('c', 'd')), np.array([1.0, 2.0]))
+  vectors = Vectors(['x', 'y'], np.eye(2))
+  console = Console(width=100)
+  with console.capture() as capture:
+    console.print(table(evaluate_vectors(vectors, [nothing])))
+  line = next(x for x in capture.get().split('\n') if 'nothing' in x)
+  assert [cell.strip() for cell in line.split('│')[1:-1]] == [
+    'nothing',
+    '-',
+    '-',
+    '0',
+    '2',
+  ]
+
+
+class Task:
+  """Words and vectors that 'train' by a factor."""
+
+  def __init__(self, vectors):
+    V = vectors.size
+    self.words = WordCounts(vectors.words, np.arange(V, 0, -1), V * V)
+    self._vectors = vectors
+
+  def vectors(self, variables):
+    return Vectors(self.words.words, self._vectors.matrix * variables['scale'])
+
+
+def make(vectors, **options):
+  kind = resolve('evaluators.similarity:Evaluator')
+  return call(kind, options, 'evals', task=Task(vectors), sharding=ROWS)
+
+
+def test_the_evaluator_yields_scores_and_coverage(vectors, pairs, questions):
+  evaluator = make(vectors, sets=(pairs, questions), restrict=40, density=20)
+  evaluator.compile({'scale': 1.0})
+  found = dict(evaluator.run({'scale': 2.0}))
+  score = evaluate_vectors(vectors, [pairs, questions], restrict=40)
+  assert list(found) == [
+    *('mine', 'mine_zero', 'mine_coverage'),
+    *('ask', 'ask_semantic', 'ask_syntactic', 'ask_zero', 'ask_coverage'),
+  ]
+  assert found['mine'] == pytest.approx(score[0].result.known.value)
+  assert found['mine_zero'] == pytest.approx(score[0].result.all.value)
+  assert found['ask_syntactic'] == score[1].parts['syntactic'].known.value
+  known, total = score[1].result.covered, score[1].result.total
+  assert f'ask: {known:,} of {total:,} questions among 40 words' in evaluator.about
+  assert (
+    f'mine: {score[0].result.covered} of {score[0].result.total} pairs;'
+    in evaluator.about
+  )
+  assert found['ask_coverage'] == known / total
+  assert {'mine/similarity', 'ask/answers', 'density/rank'} <= set(evaluator.arrays)
+
+
+def test_the_evaluator_shows_neighbours(vectors, pairs):
+  evaluator = make(vectors, sets=(pairs,), show=('w1.1',), neighbours=2)
+  list(evaluator.run({'scale': 1.0}))
+  (one, p), (other, q) = vectors.neighbours('w1.1', 2)
+  assert evaluator.samples == [f'w1.1: {one} {p:.2f}, {other} {q:.2f}']
+  evaluator = make(vectors, sets=(pairs,))
+  list(evaluator.run({'scale': 1.0}))
+  assert evaluator.samples[0].startswith(f'{vectors.words[-1]}: ')
+
+
+def test_nothing_is_compiled_after_compile(vectors, pairs, questions):
+  evaluator = make(vectors, sets=(pairs, questions), density=17)
+  before = CompileCounter()
+  evaluator.compile({'scale': 1.0})
+  assert before.count > 0
+  after = CompileCounter()
+  list(evaluator.run({'scale': 3.0}))
+  assert after.count == 0
+
+
+def test_a_set_that_nothing_is_known_of_yields_its_coverage_alone(vectors, tmp_path):
+  (tmp_path / 'far.txt').write_text('a b 1\nc d 2\n')
+  evaluator = make(vectors, sets=(str(tmp_path / 'far.txt'),))
+  assert dict(evaluator.run({'scale': 1.0})) == {'far_coverage': 0}
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    (dict(sets='ws353'), "sets is 'ws353'; it should be a tuple"),
+    (dict(sets=()), 'sets is '),
+    (dict(method='sum'), "method is 'sum'"),
+    (dict(show=('w1.9',)), "'w1.9' is not among the 48 words"),
+    (dict(sets=('ws535',)), "did you mean 'ws353'"),
+  ],
+)
+def test_options_that_cannot_be_are_refused_before_training(
+  vectors, pairs, options, message
+):
+  with pytest.raises(ValueError, match=message):
+    make(vectors, **{'sets': (pairs,), **options})
+
+
+def test_density_goes_by_rank(vectors):
+  crowded = vectors.matrix.copy()
+  crowded[20:] += 50  # rare words point one way
+  found = density(Vectors(vectors.words, crowded), words=30, n=5)
+  assert found['rank'][[0, -1]].tolist() == [1, 48]
+  np.testing.assert_array_equal(found['cosine'] > 0.95, found['rank'] > 20)
+
+
+@pytest.mark.skipif(
+  not os.environ.get('SEQLAB_DATA'),
+  reason='real data: set SEQLAB_DATA to the folder that has it',
+)
+def test_all_english_sets_are_scored():
+  sets = [open_wordset(name) for name in ENGLISH]
+  words = sorted({word for found in sets for row in found.words for word in row})
+  vectors = Vectors(words, np.random.default_rng(0).normal(size=(len(words), 8)))
+  for score in evaluate_vectors(vectors, sets, restrict=2_000, samples=10):
+    assert score.result.coverage == 1 or isinstance(score.set, Analogies)
+    assert score.result.covered > 100
+    assert abs(score.result.known.value) < 0.2
+
+
+def test_the_interface_is_that_of_evaluators(vectors, pairs):
+  evaluator = Evaluator(Task(vectors), ROWS, sets=(pairs,))
+  assert evaluator.samples == []
+  assert evaluator.arrays == {}
