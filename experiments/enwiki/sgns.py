@@ -36,7 +36,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.hyper = dict(peak=0.025)
   c.schedule = dict(kind='linear', floor=4e-3)
 
-  # Devices: lanes over data and fsdp, rows of the tables over tensor
+  # Devices: lanes over data, rows of the tables over tensor
   c.mesh = dict(data=-1, fsdp=1, tensor=1)
 
   # Evaluation

@@ -104,7 +104,7 @@ class WordPrediction(WordTask):
   def init(self, rng: Array) -> Variables:
     """Both tables, boxed with their logical axes."""
     tables = self.net.init(rng)
-    names = ('vocab', 'embed')
+    names = ('vocab', None)  # whole rows, since rows are what a step looks up
     return {'params': {k: nn.LogicallyPartitioned(x, names) for k, x in tables.items()}}
 
   def update(

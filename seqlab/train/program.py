@@ -1,6 +1,7 @@
 """The compiled training step of one experiment, on the devices at hand."""
 
 from collections.abc import Callable, Iterable, Mapping
+import contextlib
 
 from flax import linen as nn
 import jax
@@ -100,7 +101,8 @@ class Program:
       )
 
     def step(state, batch, hyper, *constants):
-      after, sums = train_step(state, batch, hyper, *constants)
+      with self._named_axes():
+        after, sums = train_step(state, batch, hyper, *constants)
       rate = schedule(state.step, hyper)
       return after, {**sums, 'learning_rate': (rate, jnp.ones(()))}
 
@@ -153,6 +155,12 @@ class Program:
         donate_argnums=0,
         devices=self._local,
       )
+
+  def _named_axes(self) -> contextlib.AbstractContextManager:
+    """Lets what is traced say on which devices it wants an array."""
+    if self.parallel == 'pmap':
+      return contextlib.nullcontext()
+    return jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
 
   def _check_own(self, config: Mapping) -> None:
     """Raises ValueError for what a task with an update of its own has no use for."""

@@ -1,0 +1,192 @@
+"""Whole runs of word vectors, small ones: trained, resumed, shared out, put to use."""
+
+import json
+
+import numpy as np
+import pytest
+
+from seqlab import cli
+from seqlab.tasks.word2vec import WordPrediction
+from seqlab.train.checkpoints import Checkpoints
+from seqlab.train.loop import train
+from seqlab.train.program import Program
+from seqlab.word_vectors import open_vectors
+
+TOPICS = (
+  ['river', 'lake', 'water', 'boat', 'fish'],
+  ['king', 'queen', 'crown', 'throne', 'castle'],
+)
+
+
+@pytest.fixture(scope='module')
+def text(tmp_path_factory):
+  """A text of two topics, a sentence a line."""
+  path = tmp_path_factory.mktemp('text') / 'text.txt'
+  random = np.random.default_rng(0)
+  lines = [random.choice(TOPICS[i % 2], 6) for i in range(600)]
+  path.write_text(''.join(f'{" ".join(line)}\n' for line in lines), 'utf-8')
+  return path
+
+
+@pytest.fixture(scope='module')
+def experiment(text):
+  return {
+    'task': 'tasks.word2vec:WordPrediction',
+    'seed': 0,
+    'steps': 8,
+    'corpus': {'path': str(text), 'heldout': 10},
+    'vocabulary': {'min_count': 1},
+    'batching': {'lanes': 8, 'length': 64, 'subsample': 0.0},
+    'model': {
+      'kind': 'skipgram',
+      'width': 8,
+      'window': 2,
+      'block': 16,
+      'objective': {'kind': 'negative', 'negatives': 2, 'pool': 8},
+    },
+    'hyper': {'peak': 0.05},
+    'schedule': {'kind': 'linear'},
+    'mesh': {'devices': 1},
+    'evals': {'heldout': {'type': 'heldout', 'every': 4, 'words': 300}},
+    'save_every': 4,
+  }
+
+
+@pytest.fixture(scope='module')
+def run(experiment, tmp_path_factory):
+  folder = tmp_path_factory.mktemp('runs') / 'sgns'
+  train(experiment, folder)
+  return folder
+
+
+def _rows(folder):
+  lines = (folder / 'metrics.jsonl').read_text('utf-8').splitlines()
+  return [
+    {k: v for k, v in json.loads(line).items() if not k.startswith('speed/')}
+    for line in lines
+  ]
+
+
+def _tables(config, folder, mesh):
+  """The tables after two steps on a mesh."""
+  config = config | {'mesh': mesh}
+  task = WordPrediction(config, folder / 'vocabulary')
+  program = Program(config, task, steps=8)
+  state = program.start(0)
+  for k in range(2):
+    state, _ = program.step(state, program.put(task.batch('train', k, seed=0)))
+  return state.params
+
+
+def test_held_out_loss_falls(run):
+  losses = [row['heldout/loss'] for row in _rows(run) if 'heldout/loss' in row]
+  assert losses[1] < losses[0]
+
+
+def test_nothing_is_compiled_on_the_way(run):
+  assert {row['compiles'] for row in _rows(run) if 'compiles' in row} == {0}
+
+
+def test_words_of_a_topic_are_neighbours(run):
+  vectors = open_vectors(str(run))
+  assert {w for w, _ in vectors.neighbours('king', 4)} == set(TOPICS[1]) - {'king'}
+
+
+def test_a_run_that_was_cut_ends_the_same(experiment, run, tmp_path):
+  train(experiment | {'steps': 8, 'minutes': 1e-9}, tmp_path)  # stops after a step
+  assert Checkpoints(tmp_path / 'checkpoints', read_only=True).steps()[-1] < 8
+  config = json.loads((tmp_path / 'config.json').read_text('utf-8'))
+  train(config | {'minutes': None}, tmp_path, force=True)
+  one, other = (open_vectors(str(folder)).matrix for folder in (run, tmp_path))
+  np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+  'mesh', [{'data': 8}, {'data': 2, 'tensor': 4}, {'data': 2, 'fsdp': 4}], ids=str
+)
+def test_devices_share_the_work(experiment, tmp_path, mesh):
+  one = _tables(experiment, tmp_path, {'devices': 1})
+  many = _tables(experiment, tmp_path, mesh)
+  for name in one:
+    np.testing.assert_allclose(many[name], one[name], rtol=1e-4, atol=1e-5)
+
+
+def test_rows_of_a_table_are_shared_out(experiment, tmp_path):
+  config = experiment | {'mesh': {'data': 4, 'tensor': 2}}
+  task = WordPrediction(config, tmp_path / 'vocabulary')
+  words = Program(config, task, steps=8).start(0).params['words']
+  assert words.shape == (10, 8)
+  assert {shard.data.shape for shard in words.addressable_shards} == {(5, 8)}
+
+
+@pytest.mark.parametrize('mesh', [{'data': 8}, {'data': 4, 'tensor': 2}], ids=str)
+def test_devices_exchange_updates_and_no_tables(experiment, tmp_path, mesh):
+  task = WordPrediction(experiment | {'mesh': mesh}, tmp_path / 'vocabulary')
+  program = Program(experiment | {'mesh': mesh}, task, steps=8)
+  program.compile(program.start(0), task.shapes()[0])
+  (compiled,) = program._compiled.values()
+  lines = compiled.as_text().splitlines()
+  sums = [x.split('all-reduce(')[0] for x in lines if ' all-reduce(' in x]
+  assert sums
+  tables = f'f32[{10 // mesh.get("tensor", 1)},8]'
+  assert not any(tables in x for x in sums)
+
+
+@pytest.mark.parametrize('key', ['ema', 'optimizer', 'accumulate'])
+def test_what_an_optimiser_needs_is_refused(experiment, tmp_path, key):
+  value = {'ema': 0.9, 'optimizer': {'kind': 'adam'}, 'accumulate': 2}[key]
+  with pytest.raises(ValueError, match=f'updates its parameters itself: leave {key}'):
+    train(experiment | {key: value}, tmp_path)
+
+
+def test_evaluate_prints_scores_and_keeps_them(run, tmp_path, capsys):
+  pairs = tmp_path / 'pairs.tsv'
+  pairs.write_text('king\tqueen\t9\nriver\tlake\t8\nking\tlake\t1\nking\tzebra\t2\n')
+  assert cli.main(['evaluate', str(run), '--sets', str(pairs)]) == 0
+  assert 'pairs' in capsys.readouterr().out
+  row = json.loads((run / 'evaluations.jsonl').read_text('utf-8').splitlines()[-1])
+  (scores,) = row['scores'].values()
+  assert (scores['covered'], scores['total']) == (3, 4)
+
+
+def test_neighbours_are_printed(run, capsys):
+  assert cli.main(['neighbours', str(run), 'river', '-n', '2']) == 0
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[0] == 'river'
+  assert {line.split()[1] for line in lines[1:]} < set(TOPICS[0])
+
+
+def test_a_word_that_is_not_there_is_one_line(run, capsys):
+  assert cli.main(['analogy', str(run), 'king', 'quen', 'river']) == 1
+  error = capsys.readouterr().err
+  assert error.count('\n') == 1
+  assert "did you mean 'queen'" in error
+
+
+def test_vectors_go_to_other_tools_and_back(run, tmp_path, capsys):
+  file = str(tmp_path / 'vectors.bin')
+  assert cli.main(['vectors', str(run), '--to', file]) == 0
+  assert cli.main(['neighbours', file, 'king', '-n', '1']) == 0
+  assert capsys.readouterr().out.split()[2] in TOPICS[1]
+
+
+def test_a_run_without_vectors_is_refused(finished, capsys):
+  assert cli.main(['neighbours', str(finished), 'king']) == 1
+  assert 'which has no vectors' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ('section', 'key', 'value', 'message'),
+  [
+    ('model', 'use', 'neither', r"model\.use is 'neither'"),
+    ('model', 'objective', {'kind': 'hinge'}, r"model\.objective\.kind is 'hinge'"),
+    ('model', 'wdith', 3, r'unknown key model\.wdith'),
+    ('vocabulary', 'size', 3, r'unknown key vocabulary\.size'),
+    ('batching', 'formula', 'mine', 'subsampling by'),
+    ('corpus', 'path', 'nowhere.txt', r'no file or folder nowhere\.txt'),
+  ],
+)
+def test_wrong_values_say_so(experiment, tmp_path, section, key, value, message):
+  wrong = experiment | {section: experiment[section] | {key: value}}
+  with pytest.raises((ValueError, FileNotFoundError), match=message):
+    train(wrong, tmp_path)
