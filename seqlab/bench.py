@@ -39,6 +39,7 @@ from seqlab.metrics.corpus import Lines, corpus_statistics
 from seqlab.models.recurrent import Recurrent
 from seqlab.tasks.translation import Translation
 from seqlab.tasks.translator import Search, Translator
+from seqlab.tasks.words import WordTask
 from seqlab.train.device import peak_flops
 from seqlab.train.program import Program
 from seqlab.types import BOS, PAD
@@ -52,24 +53,29 @@ def bench(experiment: str, *, output: str, only: str | None = None) -> list[Row]
   Args:
     experiment: a file, and maybe arguments for it.
     output: where the JSON goes.
-    only: 'start', 'feed', 'train', 'decode', 'recurrent' or 'bleu'; all if None.
+    only: 'start', 'feed', 'train', 'decode', 'recurrent' or 'bleu'; of word vectors
+      'words', or 'counts' and 'svd'; all that there are if None.
 
   Returns:
     The rows of the table.
+
+  Raises:
+    ValueError: the experiment has no such part.
   """
   config = with_defaults(load_experiment(experiment))
   rows: list[Row] = []
   with tempfile.TemporaryDirectory() as folder:
     task = resolve(config['task'])(config, Path(folder) / 'vocabulary')
-    parts: dict[str, Callable[[], list[Row]]] = {
-      # First, while this process has not taken the accelerator yet.
-      'start': lambda: _start(experiment),
-      'feed': lambda: _feed(config, task),
-      'train': lambda: _train(config, task),
-      'decode': lambda: _decode(config, task),
-      'recurrent': lambda: _recurrent(task),
-      'bleu': lambda: _bleu(task),
-    }
+    if isinstance(task, WordTask):
+      from seqlab.bench_words import parts as parts_of_words
+
+      parts = parts_of_words(config, task, _row)
+    else:
+      parts = _parts(experiment, config, task)
+    if only and only not in parts:
+      raise ValueError(
+        f'{experiment} has no part {only!r} (it has: {", ".join(parts)})'
+      )
     for name in [only] if only else parts:
       rows += parts[name]()
   about = {
@@ -89,6 +95,20 @@ def bench(experiment: str, *, output: str, only: str | None = None) -> list[Row]
   Console().print(table)
   print(f'the same as JSON: {output}')
   return rows
+
+
+def _parts(
+  experiment: str, config: dict, task: Translation
+) -> dict[str, Callable[[], list[Row]]]:
+  return {
+    # First, while this process has not taken the accelerator yet.
+    'start': lambda: _start(experiment),
+    'feed': lambda: _feed(config, task),
+    'train': lambda: _train(config, task),
+    'decode': lambda: _decode(config, task),
+    'recurrent': lambda: _recurrent(task),
+    'bleu': lambda: _bleu(task),
+  }
 
 
 def _row(name: str, value: float, unit: str, note: str = '') -> Row:

@@ -22,6 +22,6 @@ def test_smoke(path, tmp_path):
   train(config, tmp_path)
   rows = read_metrics(tmp_path / 'metrics.jsonl')
   assert rows[-1]['step'] == config['steps']
-  assert rows[-1]['loss'] < rows[0]['loss']
+  assert rows[-1]['loss'] < rows[0]['loss'] or config['steps'] == 1
   assert rows[-1]['compiles'] == 0
   assert (tmp_path / 'checkpoints' / str(config['steps'])).is_dir()

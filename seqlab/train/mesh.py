@@ -20,6 +20,7 @@ RULES = (
   ('gates', None),
   ('head_dim', None),
   ('layers', None),
+  ('rows', AXES),  # of a matrix, over all devices
 )
 
 
@@ -85,9 +86,14 @@ def state_shardings(create: Callable[..., PyTree], mesh: Mesh, *args) -> PyTree:
     if len(spec) > leaf.ndim:
       return replicated(mesh)
     fits = (
-      name if name is None or size % mesh.shape[name] == 0 else None
+      name if name is None or size % _devices(mesh, name) == 0 else None
       for size, name in zip(leaf.shape, spec, strict=False)
     )
     return NamedSharding(mesh, PartitionSpec(*fits))
 
   return jax.tree.map(fit, nn.unbox(abstract), shardings)
+
+
+def _devices(mesh: Mesh, names: str | tuple[str, ...]) -> int:
+  names = (names,) if isinstance(names, str) else names
+  return int(np.prod([mesh.shape[name] for name in names]))

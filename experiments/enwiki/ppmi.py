@@ -1,0 +1,38 @@
+r"""Explicit vectors: a word is its row of the PPMI matrix.
+
+  seqlab train experiments/enwiki/ppmi.py --workdir runs/ppmi
+  seqlab evaluate runs/ppmi
+
+Levy, Goldberg and Dagan 2015, https://aclanthology.org/Q15-1016. Nothing is trained; the
+text is counted, once, and the counts stay in the cache.
+"""
+
+import ml_collections
+
+from seqlab.config import parse_arg
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+  arg = parse_arg(arg, smoke=False, path='', words=50_000)
+  c = ml_collections.ConfigDict()
+  c.task = 'tasks.counting:Explicit'
+  c.seed, c.steps = 0, 1
+
+  # Data: a named corpus, or a text file of your own, or a folder of them
+  c.corpus = dict(path=arg.path) if arg.path else dict(name='enwiki2018')
+  if arg.smoke:
+    c.corpus = dict(name='enwiki2018', part=10)
+  c.vocabulary = dict(min_count=5, max_size=500 if arg.smoke else arg.words)
+
+  # What is counted, and how likely it would be by chance
+  c.counts = dict(window=5, side='both', weights='linear', subsample=1e-3)
+  c.pmi = dict(smoothing=0.75, shift=1.0, positive=True)
+  c.model = {}
+
+  c.hyper = dict(peak=0.0)
+  c.schedule = dict(kind='constant')
+  return c
+
+
+PAPER = {}
+TIME = 'a minute on 2 CPU cores'

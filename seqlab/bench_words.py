@@ -1,0 +1,240 @@
+"""`seqlab bench` of an experiment that makes word vectors, beside its peers.
+
+Peers run in processes of their own, with the usual allocator. Words per second are
+those of the text, before frequent ones are thinned out; of the processor's time and of
+the clock's, since a peer may use more cores or fewer.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+import importlib.util
+import multiprocessing
+import os
+from pathlib import Path
+import resource
+import tempfile
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import svds
+
+from seqlab.data.loader import feed
+from seqlab.data.store import TokenStore
+from seqlab.embeddings.cooccurrence import cooccurrence
+from seqlab.embeddings.svd import truncated_svd
+from seqlab.tasks.counting import CountingTask
+from seqlab.tasks.word2vec import WordPrediction
+from seqlab.tasks.words import WordTask
+from seqlab.train.mesh import make_mesh
+from seqlab.train.program import Program
+
+Row = dict[str, Any]  # as in seqlab.bench
+_WORDS = 3_000_000  # of the text, that are trained on
+_PEER_WORDS = 5_000_000  # that the slower way of counting counts
+
+
+class Speed(NamedTuple):
+  """Words a second.
+
+  Attributes:
+    wall: of the clock.
+    cpu: of the processor, all cores together.
+  """
+
+  wall: float
+  cpu: float
+
+
+def parts(config: dict, task: WordTask, row: Callable[..., Row]) -> dict:
+  """What can be measured of an experiment: name -> function that gives rows."""
+  if isinstance(task, WordPrediction):
+    return {'words': lambda: _words(config, task, row)}
+  if isinstance(task, CountingTask):
+    counting = {'counts': lambda: _counts(task, row)}
+    return counting | {'svd': lambda: _svd(config, task, row)}
+  return {}
+
+
+def _measured(function: Callable[[], int], tries: int = 1) -> Speed:
+  """Of a function that returns how many words it went through; the best of `tries`."""
+  speeds = []
+  for _ in range(tries):
+    wall, cpu = time.perf_counter(), time.process_time()
+    words = function()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    speeds.append(Speed(words / wall, words / cpu))
+  return Speed(*(max(values) for values in zip(*speeds, strict=True)))
+
+
+def _elsewhere(function: Callable, *args) -> Any:
+  """function(*args) in a fresh process."""
+  tunables = os.environ.pop('GLIBC_TUNABLES', None)
+  try:
+    context = multiprocessing.get_context('spawn')
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+      return pool.submit(function, *args).result()
+  finally:
+    if tunables is not None:
+      os.environ['GLIBC_TUNABLES'] = tunables
+
+
+def _words(config: dict, task: WordPrediction, row: Callable[..., Row]) -> list[Row]:
+  """Training of the net, as `seqlab train` does it, beside gensim's."""
+  rows, cores = [], os.cpu_count() or 1
+  store = _first(task.store, _WORDS)
+  for D in (100, 300):
+    ours = _ours(config, task, store, D)
+    note = f'D = {D}, {len(store.ids):,} words, skip-gram as the experiment has it'
+    rows.append(row('word2vec', ours.cpu, 'words/s of CPU', note))
+    rows.append(row('word2vec', ours.wall, 'words/s', note))
+    if importlib.util.find_spec('gensim') is None:
+      continue
+    one = _elsewhere(_gensim, store.ids, store.offsets, D, 1, _gensim_options(task))
+    all_ = _elsewhere(
+      _gensim, store.ids, store.offsets, D, cores, _gensim_options(task)
+    )
+    note = f'D = {D}; gensim {one.cpu:,.0f} with one worker'
+    rows.append(row('word2vec', ours.cpu / one.cpu, 'times gensim a CPU-s', note))
+    note = f'D = {D}; gensim {all_.wall:,.0f} with {cores} workers'
+    rows.append(row('word2vec', ours.wall / all_.wall, 'times gensim', note))
+  return rows
+
+
+def _first(store: TokenStore, words: int) -> TokenStore:
+  """The rows of the first so many words."""
+  rows = max(1, int(np.searchsorted(store.offsets, words, side='right')) - 1)
+  return TokenStore(store.ids[: store.offsets[rows]], store.offsets[: rows + 1])
+
+
+def _ours(config: dict, task: WordPrediction, store: TokenStore, D: int) -> Speed:
+  """An epoch: batches made by threads, put on the devices, gone through."""
+  config = {**config, 'model': {**config['model'], 'width': D}}
+  with tempfile.TemporaryDirectory() as folder:
+    small = type(task)(config, Path(folder))
+  small.__dict__['store'] = store  # in place of the whole text
+  program = Program(config, small, steps := small.steps_per_epoch)
+  state = program.start(0)
+  program.compile(state, small.shapes()[0])
+
+  def epoch() -> int:
+    nonlocal state
+    words = 0
+    batches = feed(lambda k: small.batch('train', k, seed=0), 0, steps)
+    for batch in batches:
+      words += small.tokens(batch)
+      state, _ = program.step(state, program.put(batch))
+    jax.block_until_ready(state)
+    return words
+
+  return _measured(epoch, 3)
+
+
+def _gensim_options(task: WordPrediction) -> dict[str, Any]:
+  judge = task.net.judge
+  options = dict(window=task.net.window, sg=int(task.net.kind == 'skipgram'))
+  return options | dict(negative=getattr(judge, 'negatives', 0))
+
+
+def _gensim(
+  ids: np.ndarray, offsets: np.ndarray, D: int, workers: int, options: dict[str, Any]
+) -> Speed:
+  """An epoch of gensim over the same rows, whose words are their numbers as text."""
+  from gensim.models import Word2Vec
+
+  words = np.char.mod('%d', np.arange(int(ids.max()) + 1)).tolist()
+  rows = [
+    [words[i] for i in ids[a:b]]
+    for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
+  ]
+  net = Word2Vec(vector_size=D, min_count=1, sample=1e-3, workers=workers, **options)
+  net.build_vocab(rows)
+
+  def epoch() -> int:
+    net.train(rows, total_examples=net.corpus_count, epochs=1)
+    return len(ids)
+
+  return _measured(epoch, 2)
+
+
+def _counts(task: CountingTask, row: Callable[..., Row]) -> list[Row]:
+  """Counting all of the text, beside the addition of SciPy's sparse matrices."""
+  store, V = task.store, task.words.size
+  np.asarray(store.ids).max()  # is read from disk now
+  rows = []
+  for memory in (2**26, 2**30):
+    ours, peak = _elsewhere(_count, store.ids, store.offsets, V, memory)
+    note = f'{len(store.ids):,} words, V = {V:,}, window 5, {memory / 2**20:.0f} MiB'
+    rows.append(row('co-occurrence', ours.wall, 'words/s', note))
+    rows.append(row('co-occurrence', peak / 2**20, 'MiB at the peak', note))
+  some = _first(store, _PEER_WORDS)
+  theirs = _elsewhere(_add, some.ids, some.offsets, V)
+  note = f'SciPy {theirs.wall:,.0f} words/s, {len(some.ids):,} words in one process'
+  return [*rows, row('co-occurrence', ours.wall / theirs.wall, 'times SciPy', note)]
+
+
+def _count(
+  ids: np.ndarray, offsets: np.ndarray, V: int, memory: int
+) -> tuple[Speed, float]:
+  """Speed, and bytes of memory at the peak."""
+
+  def count() -> int:
+    cooccurrence(TokenStore(ids, offsets), V, window=5, memory=memory)
+    return len(ids)
+
+  speed = _measured(count)
+  return speed, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+
+
+def _add(ids: np.ndarray, offsets: np.ndarray, V: int) -> Speed:
+  """Pairs of some rows at a time as a sparse matrix, and the sum of these."""
+
+  def count() -> int:
+    total = sparse.csr_array((V, V))
+    for start in range(0, len(offsets) - 1, 4_096):
+      bounds = offsets[start : start + 4_097]
+      words = np.asarray(ids[bounds[0] : bounds[-1]], np.int32)
+      number = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+      for d in range(1, 6):
+        near = number[d:] == number[:-d]
+        left, right = words[:-d][near], words[d:][near]
+        pairs = sparse.coo_array((np.ones(len(left)), (left, right)), shape=(V, V))
+        total = total + pairs.tocsr()
+    total = total + total.T
+    return len(ids)
+
+  return _measured(count)
+
+
+def _svd(config: dict, task: CountingTask, row: Callable[..., Row]) -> list[Row]:
+  """Singular vectors, beside ARPACK's and scikit-learn's."""
+  matrix, D = task.matrix, config['model'].get('width', 300)
+  mesh = make_mesh()
+
+  def ours() -> tuple:
+    return truncated_svd(matrix, D, mesh)
+
+  seconds, (_, values, _) = _timed(ours)
+  arpack, (_, exact, _) = _timed(lambda: svds(matrix, k=D, random_state=0))
+  error = float(np.max(np.abs(values[:100] / np.sort(exact)[::-1][:100] - 1)))
+  about = f'{matrix.shape[0]:,} words, {matrix.nnz:,} values, D = {D}'
+  rows = [
+    row('SVD', seconds, 's', about),
+    row('SVD', arpack / seconds, 'times svds', f'SciPy {arpack:.1f} s'),
+    row('SVD', error, 'relative error', 'of the first 100 singular values'),
+  ]
+  if importlib.util.find_spec('sklearn') is not None:
+    from sklearn.utils.extmath import randomized_svd
+
+    other, _ = _timed(lambda: randomized_svd(matrix, D, random_state=0))
+    note = f'scikit-learn {other:.1f} s'
+    rows.append(row('SVD', other / seconds, 'times randomized_svd', note))
+  return rows
+
+
+def _timed(function: Callable[[], Any]) -> tuple[float, Any]:
+  started = time.perf_counter()
+  result = function()
+  return time.perf_counter() - started, result

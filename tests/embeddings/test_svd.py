@@ -1,0 +1,186 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType
+import numpy as np
+import pytest
+from scipy import sparse
+from scipy.sparse.linalg import svds
+
+from seqlab.embeddings.ppmi import pmi
+from seqlab.embeddings.sparse_product import Panels
+from seqlab.embeddings.svd import (
+  Operator,
+  embed,
+  finish,
+  iterate,
+  residual,
+  start,
+  truncated_svd,
+)
+
+
+def mesh_of(devices):
+  if jax.device_count() < devices:
+    pytest.skip('needs the 8 pretended devices of conftest.py')
+  shape = (devices // 2, 2) if devices > 1 else (1, 1)
+  chosen = jax.devices()[:devices]
+  return jax.make_mesh(
+    shape, ('data', 'fsdp'), axis_types=(AxisType.Auto,) * 2, devices=chosen
+  )
+
+
+@pytest.fixture(scope='module')
+def matrix():
+  """PPMI of words by Zipf's law that come in 12 topics: [300, 300]."""
+  random = np.random.default_rng(0)
+  topics = random.dirichlet(np.full(12, 0.1), 300)
+  zipf = 1 / np.arange(1, 301)
+  mean = 2e4 * np.outer(zipf, zipf) * (0.05 + topics @ topics.T)
+  return pmi(sparse.csr_array(random.poisson(mean)))
+
+
+@pytest.fixture(scope='module')
+def expected(matrix):
+  """U, S, V of the 20 largest, by ARPACK in float64."""
+  U, S, Vt = svds(matrix.astype(np.float64), k=20)
+  return U[:, ::-1], S[::-1], Vt[::-1].T
+
+
+def run(matrix, devices=1, *, block=8, steps=12, seed=0, more=0):
+  operator = Operator.create(matrix, mesh_of(devices))
+  state = start(jax.random.key(seed), matrix.shape, block=block, steps=steps)
+  step = jax.jit(iterate)
+  for _ in range(steps + more):
+    state = step(state, operator)
+  return state, operator
+
+
+def test_singular_values_and_vectors_are_arpacks(matrix, expected):
+  found = truncated_svd(matrix, 20, mesh_of(1), block=8, steps=12)
+  for x, y in zip(found[::2], expected[::2], strict=True):
+    cosines = np.abs((x * y).sum(axis=0))
+    np.testing.assert_allclose(cosines, 1, atol=1e-3)
+  np.testing.assert_allclose(found[1], expected[1], rtol=1e-4)
+
+
+def test_vectors_are_orthonormal_and_belong_together(matrix):
+  U, S, V = truncated_svd(matrix, 20, mesh_of(1), block=8, steps=12)
+  for x in (U, V):
+    np.testing.assert_allclose(x.T @ x, np.eye(20), atol=1e-4)
+  np.testing.assert_allclose(matrix @ V, U * S, atol=2e-3 * S[0])
+  assert (np.diff(S) <= 0).all()
+
+
+@pytest.mark.parametrize('shape', [(300, 300), (83, 61)])
+def test_eight_devices_find_what_one_finds(matrix, shape):
+  part = matrix[: shape[0], : shape[1]]
+  one = truncated_svd(part, 10, mesh_of(1), block=5, steps=10)
+  eight = truncated_svd(part, 10, mesh_of(8), block=5, steps=10)
+  for x, y in zip(one, eight, strict=True):
+    assert x.shape == y.shape
+    np.testing.assert_allclose(x, y, atol=1e-3 * np.abs(x).max())
+
+
+def test_panels_have_about_equally_many_nonzeros(matrix):
+  panels = Panels.create(matrix, mesh_of(8))
+  used = np.asarray(panels.starts)[:, -1]
+  assert used.sum() == matrix.nnz
+  assert panels.data.shape[1] == used.max() < 1.3 * used.mean()
+
+
+@pytest.mark.parametrize('devices', [1, 8])
+def test_the_product_is_scipys(matrix, devices):
+  part, mesh = matrix[:, :83], mesh_of(devices)
+  panels = Panels.create(part, mesh)
+  dense = np.random.default_rng(1).standard_normal((83, 4)).astype(np.float32)
+  found = np.asarray(jax.jit(lambda p, x: p @ x)(panels, dense))
+  np.testing.assert_allclose(found, part @ dense, rtol=1e-4, atol=1e-4)
+
+
+def test_the_basis_is_orthonormal_and_holds_more_with_every_step(matrix):
+  operator, step = Operator.create(matrix, mesh_of(1)), jax.jit(iterate)
+  state = start(jax.random.key(0), matrix.shape, block=20, steps=15)  # all the space
+  missed = [float(residual(state, operator))]
+  for _ in range(15):
+    state = step(state, operator)
+    missed.append(float(residual(state, operator)))
+  assert missed[0] == 1
+  assert (np.diff(missed) < 0).all()
+  assert missed[-1] == pytest.approx(0, abs=1e-5)
+  flat = np.asarray(state.basis).swapaxes(0, 1).reshape(300, 300)
+  np.testing.assert_allclose(flat.T @ flat, np.eye(300), atol=1e-5)
+
+
+def test_a_full_basis_stays_as_it_is(matrix):
+  full, _ = run(matrix, steps=4)
+  further, _ = run(matrix, steps=4, more=2)
+  for x, y in zip(finish(full, 9), finish(further, 9), strict=True):
+    np.testing.assert_array_equal(x, y)
+
+
+def test_beyond_the_rank_there_are_zeros():
+  random = np.random.default_rng(0)
+  dense = random.standard_normal((50, 3)) @ random.standard_normal((3, 40))
+  dense[9] = dense[:, 4] = 0
+  exact = np.linalg.svd(dense, compute_uv=False)[:3]
+  U, S, V = truncated_svd(sparse.csr_array(dense), 8, mesh_of(1), block=4, steps=9)
+  np.testing.assert_allclose(S[:3], exact, rtol=1e-5)
+  np.testing.assert_allclose(S[3:], 0, atol=1e-4)
+  np.testing.assert_allclose(U * S @ V.T, dense, atol=1e-4 * S[0])
+
+
+def test_a_matrix_of_zeros_gives_zeros():
+  U, S, V = truncated_svd(sparse.csr_array((9, 9)), 2, mesh_of(1), block=2, steps=2)
+  assert not S.any()
+  assert np.isfinite(U).all()
+  assert np.isfinite(V).all()
+
+
+def test_the_seed_decides_the_result(matrix):
+  few = functools.partial(truncated_svd, matrix, 9, mesh_of(1), block=4, steps=3)
+  one, again, other = few(seed=1), few(seed=1), few(seed=2)
+  for x, y in zip(one, again, strict=True):
+    np.testing.assert_array_equal(x, y)
+  assert np.abs(one[1] - other[1]).max() > 1e-3 * one[1][0]
+
+
+def test_signs_do_not_depend_on_the_seed(matrix):
+  U, _, _ = truncated_svd(matrix, 12, mesh_of(1), block=8, steps=12, seed=3)
+  assert (U.max(axis=0) == np.abs(U).max(axis=0)).all()
+
+
+def test_steps_are_made_for_two_and_a_half_times_the_dimension(matrix, expected):
+  _, S, _ = truncated_svd(matrix, 20, mesh_of(1), block=8)
+  np.testing.assert_allclose(S, expected[1], rtol=0.05)
+  np.testing.assert_allclose(S[:7], expected[1][:7], rtol=1e-3)
+
+
+def test_too_large_a_basis_and_too_many_vectors_are_refused(matrix):
+  message = r'7 blocks of 8 are 56 vectors, and the matrix is 50 x 300'
+  with pytest.raises(ValueError, match=message):
+    start(jax.random.key(0), (50, 300), block=8, steps=7)
+  state = start(jax.random.key(0), (50, 300), block=8, steps=2)
+  with pytest.raises(ValueError, match='17 vectors of a basis of 16'):
+    finish(state, 17)
+
+
+def test_embeddings_weigh_singular_vectors():
+  random = np.random.default_rng(0)
+  U, V = random.standard_normal((2, 7, 3))
+  S = np.array([9.0, 4.0, 0.0])
+  np.testing.assert_array_equal(embed(U, S, V, power=0), U)
+  np.testing.assert_array_equal(embed(U, S, V, power=1), U * S)
+  np.testing.assert_array_equal(embed(U, S, V), U * [3, 2, 0])
+  np.testing.assert_array_equal(embed(U, S, V, use='contexts'), V * [3, 2, 0])
+  both = embed(*map(jnp.asarray, (U, S, V)), use='both')
+  np.testing.assert_allclose(both, (U + V) * [3, 2, 0], rtol=1e-5)
+
+
+def test_sides_that_cannot_be_used_are_refused():
+  U, S, V = np.ones((4, 2)), np.ones(2), np.ones((5, 2))
+  with pytest.raises(ValueError, match="use is 'rows'"):
+    embed(U, S, V, use='rows')
+  with pytest.raises(ValueError, match=r'words are \(4, 2\) and contexts \(5, 2\)'):
+    embed(U, S, V, use='both')
