@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from seqlab.metrics.bleu import MAX_ORDER, bleu_score, bleu_statistics, brevity_penalty
 from seqlab.metrics.characters import PieceBytes, Text, characters, detokenize
@@ -49,12 +50,11 @@ class Lines:
     """Gathers rows from one long array."""
     length = np.zeros(B, np.int32)
     length[: len(rows)] = self.length[rows]
-    place = np.arange(size)
-    at = np.zeros((B, size), np.int64)
-    at[: len(rows)] = self._start[rows][:, None] + place
-    inside = place < length[:, None]
     table = np.zeros((B, size), np.uint8)
-    table[inside] = self._bytes[at[inside]]
+    if len(self._bytes) < self.length.sum() + size:  # so that the last lines fit too
+      self._bytes = np.pad(self._bytes, (0, 2 * size))
+    table[: len(rows)] = sliding_window_view(self._bytes, size)[self._start[rows]]
+    table *= np.arange(size, dtype=np.int32) < length[:, None]
     return Text(table, length)
 
 

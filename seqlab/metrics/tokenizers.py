@@ -204,8 +204,11 @@ def _words(chars: Array, starts: Array, size: int) -> Words:
   power, inverse = (
     jnp.stack(x) for x in zip(*tables, strict=True)
   )  # [2, N], [2, N + 1]
-  terms = _times(value[..., None, :], power)  # [..., 2, N]
+  # By a loop, since the compiler lets no loop's result melt into what follows: each
+  # of the sum's many steps would work its terms out anew, at six times the cost.
+  terms = lax.map(lambda base: _times(value, base), power)  # [2, ..., N]
   sums = lax.associative_scan(_add, terms, axis=terms.ndim - 1)
+  sums = jnp.moveaxis(sums, 0, -2)  # [..., 2, N]
   sums = jnp.concatenate([jnp.zeros_like(sums[..., :1]), sums], axis=-1)
   at = jnp.take_along_axis(sums, begin[..., None, :], axis=-1)  # [..., 2, K + 1]
   token = _add(at[..., 1:], _P - at[..., :-1])
