@@ -211,6 +211,8 @@ def heatmap(
   rows, columns = matrix.shape
   cell = 0.42 if digits is None else 0.6
   size = max(3.0 + cell * columns, 4.0), max(1.8 + 0.42 * rows, 2.8)
+  if not any(i and j for i, j in zip(ylabels, ylabels[1:], strict=False)):
+    size = min(size[0], 8.4), min(size[1], 6.4)  # not each row is to be read
   with figure(path, title=title, xlabel=xlabel, ylabel=ylabel, size=size) as (
     axes,
     files,
