@@ -17,15 +17,14 @@ from seqlab.report.tables import Column, table
 KINDS = ('batch', 'layer', 'power', 'rms')
 # Target positions in a batch -> updates and peak rate.
 BATCHES = {
-  64: (1_600, 1e-3),
-  256: (1_200, 2e-3),
-  1_024: (600, 5e-3),
-  4_096: (300, 7e-3),
+  128: (4_800, 2e-3),
+  512: (1_200, 4e-3),
+  2_048: (300, 7e-3),
 }
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, tokens=1_024, smoke=False)
+  arg = parse_arg(arg, tokens=512, smoke=False)
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
   steps, peak = BATCHES[arg.tokens]
