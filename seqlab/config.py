@@ -38,13 +38,17 @@ def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
   """
   found = dict(defaults)
   for part in filter(None, (arg or '').split(',')):
-    name, _, text = part.strip().partition('=')
+    name, equals, text = part.strip().partition('=')
     if name not in defaults:
       raise ValueError(
         f'unknown experiment argument {name!r}{suggest(name, defaults)} '
         f'(known: {", ".join(defaults)})'
       )
-    found[name] = _read(name, text or 'true', defaults[name])
+    if not equals and not isinstance(defaults[name], bool):
+      raise ValueError(
+        f'experiment argument {name!r} needs a value, as in {name}={defaults[name]}'
+      )
+    found[name] = _read(name, text if equals else 'true', defaults[name])
   return ml_collections.ConfigDict(found)
 
 

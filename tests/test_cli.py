@@ -133,3 +133,34 @@ def test_the_benchmark_prints_a_table_and_writes_json(tmp_path, capsys):
   assert {row['unit'] for row in found['rows']} == {'batches/s', 'target tokens/s'}
   assert all(row['value'] > 0 for row in found['rows'])
   assert 'batches/s' in capsys.readouterr().out
+
+
+@pytest.fixture
+def few_words(tmp_path):
+  path = tmp_path / 'text.txt'
+  path.write_text('the cat saw the dog and the dog saw a cat\n' * 400, 'utf-8')
+  return str(path)
+
+
+def test_the_benchmark_of_counting_names_its_peers(few_words, tmp_path, capsys):
+  experiment = f'experiments/enwiki/ppmi_svd.py:path={few_words},width=3'
+  argv = ['bench', experiment, '--only=svd', f'--output={tmp_path}/bench.json']
+  assert cli.main(argv) == 0
+  assert 'times svds' in capsys.readouterr().out
+  rows = json.loads((tmp_path / 'bench.json').read_text('utf-8'))['rows']
+  (error,) = (row['value'] for row in rows if row['unit'] == 'relative error')
+  assert error < 1e-3
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_word2vec_names_its_peer(few_words, tmp_path, capsys):
+  experiment = f'experiments/enwiki/sgns.py:path={few_words}'
+  argv = ['bench', experiment, f'--output={tmp_path}/bench.json']
+  assert cli.main(argv) == 0
+  assert 'times gensim' in capsys.readouterr().out
+
+
+def test_a_part_that_an_experiment_does_not_have_is_named(few_words, capsys):
+  experiment = f'experiments/enwiki/sgns.py:path={few_words}'
+  assert cli.main(['bench', experiment, '--only=svd']) == 1
+  assert "has no part 'svd' (it has: words)" in capsys.readouterr().err

@@ -54,6 +54,7 @@ def test_an_argument_is_read_as_its_defaults_type(arg, found):
     ('layers=2.5', r"layers='2.5' should be a int"),
     ('rate=fast', r"rate='fast' should be a float"),
     ('smoke=maybe', r"smoke='maybe' should be true or false"),
+    ('size', r"argument 'size' needs a value, as in size=tiny"),
   ],
 )
 def test_an_argument_that_cannot_be_read_is_named(arg, message):

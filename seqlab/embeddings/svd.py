@@ -188,6 +188,7 @@ def truncated_svd(
 
   `steps` is as many as make the basis 2.5 D wide, if None.
   """
+  block = min(block, *matrix.shape)
   if steps is None:
     steps = max(1, min(-(-5 * D // (2 * block)), min(matrix.shape) // block))
   operator = Operator.create(matrix, mesh)
