@@ -53,8 +53,8 @@ def bench(experiment: str, *, output: str, only: str | None = None) -> list[Row]
   Args:
     experiment: a file, and maybe arguments for it.
     output: where the JSON goes.
-    only: 'start', 'feed', 'train', 'decode', 'recurrent' or 'bleu'; of word vectors
-      'words', or 'counts' and 'svd'; all that there are if None.
+    only: 'start', 'feed', 'train', 'decode', 'recurrent' or 'bleu', all if None; of word
+      vectors 'words' or 'quality', or 'counts' or 'svd', the first if None.
 
   Returns:
     The rows of the table.
@@ -70,6 +70,7 @@ def bench(experiment: str, *, output: str, only: str | None = None) -> list[Row]
       from seqlab.bench_words import parts as parts_of_words
 
       parts = parts_of_words(config, task, _row)
+      only = only or next(iter(parts), None)  # the others take long
     else:
       parts = _parts(experiment, config, task)
     if only and only not in parts:

@@ -21,10 +21,12 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
+from seqlab.config import steps_of
 from seqlab.data.loader import feed
 from seqlab.data.store import TokenStore
 from seqlab.embeddings.cooccurrence import cooccurrence
 from seqlab.embeddings.svd import truncated_svd
+from seqlab.evaluators.similarity import evaluate_vectors
 from seqlab.tasks.counting import CountingTask
 from seqlab.tasks.word2vec import WordPrediction
 from seqlab.tasks.words import WordTask
@@ -33,6 +35,8 @@ from seqlab.train.program import Program
 
 Row = dict[str, Any]  # as in seqlab.bench
 _WORDS = 3_000_000  # of the text, that are trained on
+_SEEDS = 3
+_SETS = ('ws353', 'men', 'rw', 'google', 'msr')
 _PEER_WORDS = 5_000_000  # that the slower way of counting counts
 
 
@@ -51,7 +55,10 @@ class Speed(NamedTuple):
 def parts(config: dict, task: WordTask, row: Callable[..., Row]) -> dict:
   """What can be measured of an experiment: name -> function that gives rows."""
   if isinstance(task, WordPrediction):
-    return {'words': lambda: _words(config, task, row)}
+    return {
+      'words': lambda: _words(config, task, row),
+      'quality': lambda: _quality(config, task, row),
+    }
   if isinstance(task, CountingTask):
     counting = {'counts': lambda: _counts(task, row)}
     return counting | {'svd': lambda: _svd(config, task, row)}
@@ -103,6 +110,101 @@ def _words(config: dict, task: WordPrediction, row: Callable[..., Row]) -> list[
   return rows
 
 
+def _quality(config: dict, task: WordPrediction, row: Callable[..., Row]) -> list[Row]:
+  """What vectors of whole trainings score, beside gensim's of the same text."""
+  epochs = max(1, round(_steps(config, task) / task.steps_per_epoch))
+  heldout = task.evaluation(100_000)
+  loss = jax.jit(lambda params: task.loss({'params': params}, heldout, None, {})[0])
+  pairs = jax.jit(
+    lambda params: task.loss({'params': params}, heldout, None, {})[1][0]['loss'][1]
+  )
+  scores: dict[str, dict[str, list[float]]] = {}
+  train = np.arange(len(task.store)) + 1
+  train = train % task.heldout != 0 if task.heldout else train > 0
+  rows = _rows(task.store, train)
+  for seed in range(_SEEDS):
+    theirs = (*rows, config['model']['width'], seed, epochs, _gensim_options(task))
+    for name, params in (
+      ('ours', _trained(config, task, seed)),
+      ('gensim', _elsewhere(_gensim_tables, task.words.size, *theirs)),
+    ):
+      found = {'held-out loss (nats)': float(loss(params)) / float(pairs(params))}
+      vectors = task.vectors({'params': params})
+      for score in evaluate_vectors(vectors, _SETS, restrict=30_000, samples=1):
+        found[score.set.name] = score.result.known.value
+      for key, value in found.items():
+        scores.setdefault(key, {}).setdefault(name, []).append(value)
+  about = f'D = {config["model"]["width"]}, {_SEEDS} seeds; gensim '
+  return [
+    row(
+      key,
+      float(np.mean(x['ours'])),
+      f'± {np.std(x["ours"], ddof=1):.3g}',
+      f'{about}{np.mean(x["gensim"]):.4g} ± {np.std(x["gensim"], ddof=1):.3g}',
+    )
+    for key, x in scores.items()
+  ]
+
+
+def _trained(config: dict, task: WordPrediction, seed: int) -> dict[str, np.ndarray]:
+  """Tables after the experiment's steps."""
+  steps = _steps(config, task)
+  program = Program(config, task, steps)
+  state = program.start(seed)
+  for batch in feed(lambda k: task.batch('train', k, seed=seed), 0, steps):
+    state, _ = program.step(state, program.put(batch))
+  return jax.device_get(state.params)
+
+
+def _steps(config: dict, task: WordPrediction) -> int:
+  return steps_of(
+    config['steps'],
+    steps_per_epoch=task.steps_per_epoch,
+    tokens_per_step=task.tokens_per_step,
+  )
+
+
+def _rows(store: TokenStore, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Ids and offsets of some rows."""
+  lengths = store.lengths.astype(np.int64)
+  ids = np.asarray(store.ids)[np.repeat(chosen, lengths)]
+  return ids, np.concatenate([[0], np.cumsum(lengths[chosen])])
+
+
+def _gensim_tables(
+  V: int,
+  ids: np.ndarray,
+  offsets: np.ndarray,
+  D: int,
+  seed: int,
+  epochs: int,
+  options: dict[str, Any],
+) -> dict[str, np.ndarray]:
+  """Both tables of gensim's net, words in the order of their numbers."""
+  rows = _as_words(ids, offsets)
+  net = _gensim_net(rows, D, os.cpu_count() or 1, {**options, 'seed': seed + 1})
+  net.train(rows, total_examples=net.corpus_count, epochs=epochs)
+  tables = {'words': np.zeros((V, D), np.float32), 'contexts': np.zeros((V, D), 'f')}
+  place = np.array(net.wv.index_to_key, np.int64)
+  tables['words'][place], tables['contexts'][place] = net.wv.vectors, net.syn1neg
+  return tables
+
+
+def _as_words(ids: np.ndarray, offsets: np.ndarray) -> list[list[str]]:
+  """Rows whose words are their numbers, as text."""
+  words = np.char.mod('%d', np.arange(int(ids.max()) + 1)).tolist()
+  bounds = zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
+  return [[words[i] for i in ids[a:b]] for a, b in bounds]
+
+
+def _gensim_net(rows: list[list[str]], D: int, workers: int, options: dict) -> Any:
+  from gensim.models import Word2Vec
+
+  net = Word2Vec(vector_size=D, min_count=1, sample=1e-3, workers=workers, **options)
+  net.build_vocab(rows)
+  return net
+
+
 def _first(store: TokenStore, words: int) -> TokenStore:
   """The rows of the first so many words."""
   rows = max(1, int(np.searchsorted(store.offsets, words, side='right')) - 1)
@@ -141,16 +243,9 @@ def _gensim_options(task: WordPrediction) -> dict[str, Any]:
 def _gensim(
   ids: np.ndarray, offsets: np.ndarray, D: int, workers: int, options: dict[str, Any]
 ) -> Speed:
-  """An epoch of gensim over the same rows, whose words are their numbers as text."""
-  from gensim.models import Word2Vec
-
-  words = np.char.mod('%d', np.arange(int(ids.max()) + 1)).tolist()
-  rows = [
-    [words[i] for i in ids[a:b]]
-    for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
-  ]
-  net = Word2Vec(vector_size=D, min_count=1, sample=1e-3, workers=workers, **options)
-  net.build_vocab(rows)
+  """An epoch of gensim over the same rows."""
+  rows = _as_words(ids, offsets)
+  net = _gensim_net(rows, D, workers, options)
 
   def epoch() -> int:
     net.train(rows, total_examples=net.corpus_count, epochs=1)
