@@ -190,3 +190,64 @@ def test_wrong_values_say_so(experiment, tmp_path, section, key, value, message)
   wrong = experiment | {section: experiment[section] | {key: value}}
   with pytest.raises((ValueError, FileNotFoundError), match=message):
     train(wrong, tmp_path)
+
+
+@pytest.fixture(scope='module')
+def roads(experiment):
+  """An experiment for each way of counting."""
+  base = {k: experiment[k] for k in ('seed', 'vocabulary', 'mesh')}
+  base |= {'corpus': {'path': experiment['corpus']['path']}, 'schedule': {}}
+  counts = {'window': 3, 'weights': 'linear'}
+  pmi = base | {'counts': counts, 'pmi': {'smoothing': 0.75}, 'hyper': {'peak': 0.0}}
+  pmi['schedule'] = {'kind': 'constant'}
+  svd = {'task': 'tasks.counting:SingularVectors', 'steps': 3, 'save_every': 1}
+  pairs = {'batching': {'size': 8, 'group': 4}, 'schedule': {'kind': 'constant'}}
+  model = {'width': 4, 'groups': 4, 'x_max': 10.0}
+  return {
+    'ppmi': pmi | {'task': 'tasks.counting:Explicit', 'steps': 1, 'model': {}},
+    'svd': pmi | svd | {'model': {'width': 4, 'block': 3}},
+    'glove': base
+    | pairs
+    | {'task': 'tasks.glove:GlobalVectors', 'steps': 90, 'save_every': 30}
+    | {'model': model, 'counts': counts, 'hyper': {'peak': 0.05}},
+  }
+
+
+@pytest.mark.parametrize('road', ['ppmi', 'svd', 'glove'])
+def test_each_way_of_counting_finds_the_topics(roads, tmp_path, road):
+  train(roads[road], tmp_path)
+  vectors = open_vectors(str(tmp_path))
+  for topic in TOPICS:
+    assert {w for w, _ in vectors.neighbours(topic[0], 4)} == {*topic[1:]}
+
+
+@pytest.mark.parametrize('road', ['svd', 'glove'])
+def test_counting_that_was_cut_ends_the_same(roads, tmp_path, road):
+  whole, cut = tmp_path / 'whole', tmp_path / 'cut'
+  train(roads[road], whole)
+  train(roads[road] | {'minutes': 1e-9}, cut)
+  train(roads[road] | {'minutes': None}, cut, force=True)
+  one, other = (open_vectors(str(folder)).matrix for folder in (whole, cut))
+  np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize('road', ['svd', 'glove'])
+def test_counting_on_eight_devices_finds_the_same(roads, tmp_path, road):
+  found = []
+  for mesh in ({'devices': 1}, {'data': 8}):
+    folder = tmp_path / str(len(found))
+    train(roads[road] | {'mesh': mesh}, folder)
+    found.append(open_vectors(str(folder)).matrix)
+  np.testing.assert_allclose(*found, rtol=1e-3, atol=1e-4)
+
+
+def test_lines_held_out_of_counting_are_refused(roads, experiment, tmp_path):
+  with pytest.raises(ValueError, match=r'corpus\.heldout: all lines are counted'):
+    train(roads['svd'] | {'corpus': experiment['corpus']}, tmp_path)
+
+
+def test_too_few_iterations_are_refused(roads, tmp_path):
+  with pytest.raises(
+    ValueError, match=r'steps is 1; .* model\.block x steps 4 or more'
+  ):
+    train(roads['svd'] | {'steps': 1}, tmp_path)

@@ -25,19 +25,18 @@ from seqlab.types import Array, Batch, Sums, Variables
 class CountingTask(WordTask):
   """A text, its words, and how often they come near each other."""
 
-  sections = ('corpus', 'vocabulary', 'counts', 'pmi', 'model')
-  steps_per_epoch = 1
+  sections = ('corpus', 'vocabulary', 'counts', 'model')
 
   def __init__(self, config: Mapping, vocabulary: Path):
     """See `WordTask`.
 
     `counts` is for `embeddings.cooccurrence:cooccurrence`, with `subsample` and
-    `formula` as in `keep_probability`; `pmi` is for `embeddings.ppmi:pmi`.
+    `formula` as in `keep_probability`.
     """
     super().__init__(config, vocabulary)
     if self.heldout:
       raise ValueError('corpus.heldout: all lines are counted; leave it out')
-    self._counts, self._pmi = dict(config['counts']), dict(config['pmi'])
+    self._counts = dict(config['counts'])
 
   @functools.cached_property
   def counts(self) -> sparse.csr_array:
@@ -52,6 +51,21 @@ class CountingTask(WordTask):
     known = ('window', 'side', 'weights', 'keep', 'mode', 'seed', 'memory', 'workers')
     check_keys(options, (*known, 'device'), where='counts.')
     return cached_cooccurrence(**more, **options)
+
+
+class PMITask(CountingTask):
+  """A text and the pointwise mutual information of its words.
+
+  A step looks at all of the matrix, which stays on the devices; there are no batches.
+  """
+
+  sections = ('corpus', 'vocabulary', 'counts', 'pmi', 'model')
+  steps_per_epoch = 1
+
+  def __init__(self, config: Mapping, vocabulary: Path):
+    """See `CountingTask`; `pmi` is for `embeddings.ppmi:pmi`."""
+    super().__init__(config, vocabulary)
+    self._pmi = dict(config['pmi'])
 
   @functools.cached_property
   def matrix(self) -> sparse.csr_array:
@@ -91,7 +105,7 @@ class CountingTask(WordTask):
     raise NotImplementedError
 
 
-class Explicit(CountingTask):
+class Explicit(PMITask):
   """A word's vector is its row of the PMI matrix. There is nothing to train."""
 
   def init(self, rng: Array) -> Variables:
@@ -122,7 +136,7 @@ class Explicit(CountingTask):
     return SparseVectors(self.words.words, self.matrix)
 
 
-class SingularVectors(CountingTask):
+class SingularVectors(PMITask):
   """A word's vector is its part of the singular vectors of the PMI matrix.
 
   A step is an iteration of `embeddings.svd`; as a loss it tells the share of the
@@ -130,7 +144,7 @@ class SingularVectors(CountingTask):
   """
 
   def __init__(self, config: Mapping, vocabulary: Path):
-    """See `CountingTask`.
+    """See `PMITask`.
 
     `model` has `width`, D; `block`, vectors that are iterated together; and `power` and
     `use`, see `embeddings.svd:embed`. The experiment's `steps` is the number of

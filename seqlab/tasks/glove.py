@@ -1,0 +1,105 @@
+"""GloVe: vectors whose products are the logarithms of counts."""
+
+from collections.abc import Mapping
+import functools
+from pathlib import Path
+
+from flax import linen as nn
+import jax
+import numpy as np
+
+from seqlab.config import call, check_keys
+from seqlab.embeddings import glove
+from seqlab.embeddings.vectors import Vectors
+from seqlab.tasks.counting import CountingTask
+from seqlab.types import Array, Batch, Sums, Variables
+
+
+class GlobalVectors(CountingTask):
+  """Counts pairs, and learns from a few at a time.
+
+  Attributes:
+    train: the pairs.
+  """
+
+  sections = ('corpus', 'vocabulary', 'counts', 'batching', 'model')
+
+  def __init__(self, config: Mapping, vocabulary: Path):
+    """See `CountingTask`.
+
+    `batching` is for `embeddings.glove:PairGroups`. `model` has `width`, D, and
+    `x_max`, `alpha` and `groups`, see `embeddings.glove:update`.
+    """
+    super().__init__(config, vocabulary)
+    model = dict(config['model'])
+    self._width = model.pop('width', 300)
+    check_keys(model, ('x_max', 'alpha', 'groups'), where='model.')
+    self._model, self._batching = model, dict(config['batching'])
+
+  @functools.cached_property
+  def train(self) -> glove.PairGroups:
+    """All pairs, shuffled."""
+    return call(glove.PairGroups, self._batching, 'batching', counts=self.counts)
+
+  @property
+  def steps_per_epoch(self) -> int:
+    """Batches in which each pair is met once."""
+    return self.train.batches
+
+  @property
+  def tokens_per_step(self) -> float:
+    """Pairs in a batch, on average."""
+    return self.train.pairs / self.steps_per_epoch
+
+  @property
+  def report(self) -> dict[str, float]:
+    """Counts of the data."""
+    text = {'vocabulary': self.words.size, 'words': self.store.total}
+    places = self.train.counts.size
+    filled = {'pairs': self.train.pairs, 'padding_waste': 1 - self.train.pairs / places}
+    return {**text, **filled, 'steps_per_epoch': self.steps_per_epoch}
+
+  def batch(
+    self, split: str, k: int, *, seed: int, rows: tuple[int, int] = (0, 1)
+  ) -> Batch:
+    """Batch k of the pairs; `rows` = (i, n) is the i-th of n shares of the groups."""
+    if split != 'train':
+      raise ValueError(f"batches are made of 'train', not of {split!r}")
+    i, n = rows
+    size = self.train.size
+    part = slice(size * i // n, size * (i + 1) // n)
+    return {k: x[part] for k, x in self.train.batch(k, seed=seed).items()}
+
+  def shapes(self) -> tuple[Batch, ...]:
+    """The one shape, empty."""
+    return ({k: np.zeros_like(x) for k, x in self.train.batch(0, seed=0).items()},)
+
+  def tokens(self, batch: Batch) -> int:
+    """Pairs in a batch."""
+    return int(np.count_nonzero(batch['counts']))
+
+  def flops(self, batch: Batch) -> float:
+    """A product, two gradients and their squares: 12 operations a number."""
+    return 12.0 * self.tokens(batch) * self._width
+
+  def init(self, rng: Array) -> Variables:
+    """Tables and AdaGrad's sums, boxed with their logical axes."""
+
+    def box(x: Array) -> nn.LogicallyPartitioned:
+      return nn.LogicallyPartitioned(x, (None, 'embed')[: x.ndim])
+
+    state = glove.start(rng, self.words.size, self._width)
+    return {'params': {'state': jax.tree.map(box, state)}}
+
+  def update(
+    self, params: Mapping, batch: Batch, rng: Array, rate: Array, constants: None
+  ) -> tuple[Mapping, Sums]:
+    """Goes over a batch; see `embeddings.glove:update`."""
+    del rng, constants
+    state, loss = glove.update(params['state'], batch, rate, **self._model)
+    return {'state': state}, {'loss': loss}
+
+  def vectors(self, variables: Variables) -> Vectors:
+    """The sum of both roles of a word."""
+    matrix = glove.vectors(variables['params']['state'])
+    return Vectors(self.words.words, np.asarray(matrix))
