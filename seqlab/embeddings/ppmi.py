@@ -7,6 +7,7 @@ Dagan, "Improving Distributional Similarity with Lessons Learned from Word Embed
 """
 
 from collections.abc import Iterator
+import itertools
 
 import numpy as np
 from scipy import sparse
@@ -69,7 +70,7 @@ def _blocks(counts: sparse.csr_array) -> Iterator[tuple[int, sparse.csr_array]]:
   """Copies of rows that lie together, about `_BLOCK` pairs each, and the first row."""
   ends = np.arange(_BLOCK, counts.nnz, _BLOCK)
   cuts = np.unique([0, *np.searchsorted(counts.indptr, ends), counts.shape[0]])
-  for first, end in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
+  for first, end in itertools.pairwise(cuts.tolist()):
     yield first, counts[first:end]
 
 
