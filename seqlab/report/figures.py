@@ -6,6 +6,7 @@ can tell apart: "Color Universal Design", 2008, https://jfly.uni-koeln.de/color/
 
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
+import itertools
 from pathlib import Path
 
 import matplotlib
@@ -211,7 +212,7 @@ def heatmap(
   rows, columns = matrix.shape
   cell = 0.42 if digits is None else 0.6
   size = max(3.0 + cell * columns, 4.0), max(1.8 + 0.42 * rows, 2.8)
-  if not any(i and j for i, j in zip(ylabels, ylabels[1:], strict=False)):
+  if not any(i and j for i, j in itertools.pairwise(ylabels)):
     size = min(size[0], 8.4), min(size[1], 6.4)  # not each row is to be read
   with figure(path, title=title, xlabel=xlabel, ylabel=ylabel, size=size) as (
     axes,
