@@ -56,16 +56,20 @@ class WordPrediction(WordTask):
     self.net = call(Word2Vec, model, 'model', **more)
 
   @functools.cached_property
+  def keep(self) -> np.ndarray:
+    """[V] float32, how likely a place of each word is kept."""
+    thin = dict(threshold=self._batching.get('subsample', 1e-3))
+    thin['formula'] = self._batching.get('formula', 'word2vec')
+    counts = self.words.counts
+    total = int(counts.sum())
+    return call(keep_probability, thin, 'batching', counts=counts, total=total)
+
+  @functools.cached_property
   def train(self) -> WindowBatches:
     """Batches of the text."""
-    options = dict(self._batching)
-    thin = dict(threshold=options.pop('subsample', 1e-3))
-    thin['formula'] = options.pop('formula', 'word2vec')
-    counts = self.words.counts
-    keep = call(
-      keep_probability, thin, 'batching', counts=counts, total=int(counts.sum())
-    )
-    more = dict(store=self.store, keep=keep, window=self.net.window)
+    thin = ('subsample', 'formula')
+    options = {k: v for k, v in self._batching.items() if k not in thin}
+    more = dict(store=self.store, keep=self.keep, window=self.net.window)
     return call(WindowBatches, options, 'batching', heldout=self.heldout, **more)
 
   @property

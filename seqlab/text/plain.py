@@ -36,7 +36,7 @@ def open_text(
   name: str | None = None,
   *,
   path: str | Path | Sequence[str | Path] | None = None,
-  part: int | None = None,
+  part: int | Sequence[int] | None = None,
 ) -> 'PlainText':
   """Opens a corpus by its name, or one in files of your own.
 
@@ -48,10 +48,12 @@ def open_text(
     path: a text file, plain or gzipped; or a folder, of which all .txt and .txt.gz
       files are read, at any depth, sorted by their paths, hidden ones left out; or
       several of these. Your own only.
-    part: of a named corpus, the number of its only file to be read; None reads all.
+    part: of a named corpus, the number of its only file to be read, or the numbers of
+      several, in the order in which they are read; None reads all.
 
   Raises:
-    ValueError: there is neither a path nor a known name; or no such part.
+    ValueError: there is neither a path nor a known name; or no such part, or a part
+      is named twice.
   """
   if path is None and name not in NAMED:
     unknown = f'unknown corpus {name!r}{suggest(str(name), NAMED)}'
@@ -59,16 +61,18 @@ def open_text(
       f'{unknown if name else "corpus has no name"} (known: {", ".join(NAMED)}; '
       "for your own text, set corpus.path='my/text.txt.gz', or a folder)"
     )
-  if part is not None and (path is not None or not 0 <= part < len(NAMED[name])):
+  if part is None:
+    return PlainText(name, path)
+  if path is not None:
+    raise ValueError(f'corpus.part is {part}; name the files in corpus.path')
+  parts = (part,) if isinstance(part, int) else tuple(part)
+  known = range(len(NAMED[name]))
+  if not parts or len(set(parts)) < len(parts) or not set(parts) <= set(known):
     raise ValueError(
-      f'corpus.part is {part}; '
-      + (
-        'name the one file in corpus.path'
-        if path
-        else f'{name} has the parts 0 to {len(NAMED[name]) - 1}'
-      )
+      f'corpus.part is {part}; {name} has the parts 0 to {known[-1]}: name one, or '
+      'several, each once'
     )
-  return PlainText(name, path, part)
+  return PlainText(name, parts=parts)
 
 
 class PlainText:
@@ -85,13 +89,14 @@ class PlainText:
     self,
     name: str | None,
     path: str | Path | Sequence[str | Path] | None = None,
-    part: int | None = None,
+    parts: Sequence[int] | None = None,
   ):
     given = (path,) if isinstance(path, str | Path) else tuple(path or ())
     self.name = name or ', '.join(map(str, given))
     self._named, self._files = name, NAMED.get(name, ())
-    if part is not None:
-      self._files, self.name = self._files[part : part + 1], f'{name}, part {part}'
+    if parts is not None:
+      self._files = tuple(self._files[part] for part in parts)
+      self.name = f'{name}, part {", ".join(map(str, parts))}'
     self._given = tuple(Path(p).expanduser() for p in given)
 
   @functools.cached_property

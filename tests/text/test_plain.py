@@ -162,6 +162,30 @@ def test_a_named_corpus_lies_in_the_data_folder(tmp_path, monkeypatch):
   assert list(corpus.lines()) == ['ru.00.txt', 'ru.01.txt', 'plain']
 
 
+def test_parts_of_a_named_corpus_are_read_in_the_order_that_is_asked_for(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setenv('SEQLAB_DATA', str(tmp_path))
+  (tmp_path / 'russian-novels').mkdir()
+  for file in NAMED['russian-novels'][::2]:
+    (tmp_path / 'russian-novels' / file).write_text(file, 'utf-8')
+  assert list(open_text('russian-novels', part=2).lines()) == ['ru.02.txt']
+  corpus = open_text('russian-novels', part=[2, 0])
+  assert list(corpus.lines()) == ['ru.02.txt', 'ru.00.txt']
+  assert corpus.name == 'russian-novels, part 2, 0'
+
+
+@pytest.mark.parametrize('part', [3, -1, (0, 3), (1, 1), ()])
+def test_parts_that_are_not_there_are_an_error(part):
+  with pytest.raises(ValueError, match='russian-novels has the parts 0 to 2: name one'):
+    open_text('russian-novels', part=part)
+
+
+def test_your_own_text_has_no_parts(text):
+  with pytest.raises(ValueError, match=r'name the files in corpus\.path'):
+    open_text(path=text, part=0)
+
+
 def test_without_a_data_folder_it_says_what_to_set(monkeypatch):
   monkeypatch.delenv('SEQLAB_DATA', raising=False)
   with pytest.raises(FileNotFoundError, match='set SEQLAB_DATA'):

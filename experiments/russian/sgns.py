@@ -1,0 +1,136 @@
+r"""Russian word vectors from novels, by a net and by counting.
+
+  python -m launch.sweep experiments/russian/sgns.py --workdir runs/studies
+  seqlab train experiments/russian/sgns.py --workdir runs/russian
+  seqlab neighbours runs/russian любовь
+
+Judged on HJ, pairs of Russian nouns that people rated: Panchenko et al. 2016,
+https://arxiv.org/abs/1708.09702. Each form of a word is a word of its own, and five
+million words are few for so many; Levy, Goldberg and Dagan 2015,
+https://aclanthology.org/Q15-1016, find neither road ahead on a large text.
+"""
+
+import ml_collections
+
+from seqlab.config import parse_arg
+from seqlab.report.maps import word_map
+from seqlab.report.tables import Column, table
+
+ROADS = {'svd': 'SVD of PPMI', 'sgns': 'SGNS'}
+SHOWN = ('любовь', 'москва', 'отец', 'лошадь', 'князь', 'зима', 'чай', 'сказал')
+WORDS = {
+  'family': 'мать отец сын дочь брат сестра муж жена дядя тетка бабушка дед',
+  'feelings': 'любовь ненависть страх радость печаль тоска гнев надежда стыд',
+  'animals': 'лошадь собака кошка волк медведь корова птица рыба',
+  'places': 'москва петербург париж деревня город село дом комната',
+  'seasons': 'зима весна лето осень утро вечер ночь день',
+  'ranks': 'князь граф генерал полковник офицер солдат царь барин мужик',
+}
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+  arg = parse_arg(arg, smoke=False, road='sgns', d=100)
+  if arg.road not in ROADS:
+    raise ValueError(f'road is {arg.road!r}; it may be {", ".join(ROADS)}')
+  c = ml_collections.ConfigDict()
+  c.seed = 0
+  width = 16 if arg.smoke else arg.d
+
+  # Data: 87 texts
+  c.corpus = dict(name='russian-novels', part=2 if arg.smoke else None)
+  c.vocabulary = dict(min_count=5, max_size=2_000 if arg.smoke else 50_000)
+
+  # Model
+  if arg.road == 'svd':
+    c.task, block = 'tasks.counting:SingularVectors', 8 if arg.smoke else 32
+    c.steps = -(-5 * width // (2 * block))  # block x steps is 2.5 x d
+    c.counts = dict(window=5, side='both', weights='linear', subsample=1e-3)
+    c.counts.seed = c.get_ref('seed')  # of what is thinned out
+    c.pmi = dict(smoothing=0.75, shift=1.0, positive=True)
+    c.model = dict(width=width, block=block, power=0.5, use='words')
+    c.hyper, c.schedule = dict(peak=0.0), dict(kind='constant')
+  else:
+    # More epochs than for English, as there is less to read
+    c.task, c.steps = 'tasks.word2vec:WordPrediction', 20 if arg.smoke else '15 epochs'
+    c.batching = dict(lanes=32, length=256 if arg.smoke else 2_048, subsample=1e-3)
+    c.model = dict(kind='skipgram', width=width, window=5, dynamic=True)
+    c.model.update(block=32, most=64.0, use='words')
+    c.model.objective = dict(kind='negative', negatives=5, pool=32, power=0.75)
+    c.hyper, c.schedule = dict(peak=0.025), dict(kind='linear', floor=4e-3)
+
+  # Evaluation
+  c.evals = {}
+  c.evals.similarity = dict(type='similarity', sets=('hj',), show=SHOWN)
+  if arg.smoke:
+    c.evals.similarity.show = None
+  c.keep_latest = 1
+  return c
+
+
+WIDTHS = (100, 300)
+
+
+def sweep(add):
+  for road in ROADS:
+    for d in WIDTHS:
+      for seed in range(3):
+        add(arg=f'road={road},d={d}', seed=seed)
+
+
+def report(runs, folder):
+  found = {
+    (road, d): members
+    for road in ROADS
+    for d in WIDTHS
+    if (members := [r for r in runs if r.overrides['arg'] == f'road={road},d={d}'])
+  }
+  rows = [
+    [
+      f'{ROADS[road]}, {d}',
+      *([run.final(f'similarity/{m}') for run in members] for m in ('hj', 'hj_zero')),
+      [run.minutes[-1] for run in members],
+    ]
+    for (road, d), members in found.items()
+  ]
+  columns = [
+    'road, dimensions',
+    *(Column('HJ, known pairs', 'max', 3), Column('HJ, unknown as 0', 'max', 3)),
+    Column('minutes of training', digits=2),
+  ]
+  known = runs[0].final('similarity/hj_coverage')
+  text = table(rows, columns) + f'\nOf the pairs {known:.0%} are known.\n'
+  for (road, d), members in found.items():
+    if d == WIDTHS[0]:
+      text += f'\nNearest words, {ROADS[road]}, {_neighbours(members[0])}'
+      _map(f'{ROADS[road]}, {d} dimensions', f'map-{road}', members[0], folder)
+  (folder / 'table.md').write_text(text, 'utf-8')
+
+
+def _neighbours(run):
+  """The last lines of the evaluator, as a list."""
+  file = max((run.path / 'samples').glob('similarity-*.txt'))
+  shown = ''.join(f'- {line}\n' for line in file.read_text('utf-8').splitlines())
+  return f'seed {run.config["seed"]}:\n\n{shown}'
+
+
+def _map(label, name, run, folder):
+  from seqlab.word_vectors import open_vectors  # brings JAX, which a plan needs not
+
+  vectors = open_vectors(str(run.path))
+  groups = {w: group for group, words in WORDS.items() for w in words.split()}
+  words = [word for word in groups if word in vectors]
+  if len(words) < 3:
+    return  # of a smoke run
+  for method, how in (('pca', 'principal components'), ('tsne', 't-SNE')):
+    word_map(
+      folder / f'{name}-{method}',
+      words,
+      vectors.matrix[vectors.rows(words)],
+      method=method,
+      groups=[groups[word] for word in words],
+      title=f'{len(words)} words of Russian novels, {label}, {how}',
+    )
+
+
+PAPER = {}
+TIME = '10 minutes for the sweep on 2 CPU cores'

@@ -1,0 +1,198 @@
+"""How near the dot products of skip-gram are to PMI, less the log of the samples.
+
+Levy and Goldberg, "Neural Word Embedding as Implicit Matrix Factorization", 2014,
+section 3.1, https://papers.nips.cc/paper/5477: a pair of a word w and a context c that
+is seen #(w, c) times, where #(w) is that of all pairs with w, and negative sampling
+draws k contexts for each from P, costs least if
+
+  w · c = log(#(w, c) / (#(w) P(c))) - log k.
+
+With vectors of few dimensions not all pairs can have this.
+
+Axis letters here: V words, D width, P pairs.
+"""
+
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+import numpy as np
+from scipy import sparse
+
+from seqlab.embeddings.cooccurrence import cached_cooccurrence
+from seqlab.embeddings.objectives import Negative
+from seqlab.tasks.word2vec import WordPrediction
+from seqlab.text.download import cache_dir
+from seqlab.types import Array, Variables
+
+_BLOCK = 1 << 14  # pairs whose vectors are gathered at once
+
+
+class Evaluator:
+  """Correlation of w · c with its optimum, over pairs that were seen.
+
+  Attributes:
+    samples: nothing.
+    about: how many pairs there are.
+    arrays: of the last run. `dot`, `optimum` and `count`, [sample] of pairs that were
+      seen: w · c, what it should be, and #(w, c). `unseen`, dot products of pairs that
+      were never seen.
+  """
+
+  samples: tuple[str, ...] = ()
+
+  def __init__(
+    self,
+    task: WordPrediction,
+    sharding: NamedSharding,
+    *,
+    min_count: float = 10.0,
+    unseen: int = 100_000,
+    sample: int = 50_000,
+    seed: int = 0,
+  ):
+    """Counts the pairs of the task's text as the task meets them, in expectation.
+
+    Args:
+      task: skip-gram with negative sampling that holds no line out.
+      sharding: of batches; its mesh is used.
+      min_count: pairs that are seen less often are left out. Pairs count by how often
+        the window reaches them, so this need not be an integer.
+      unseen: how many pairs that were never seen are looked at, drawn as negative
+        sampling meets them: w by #(w), c from P.
+      sample: pairs kept in `arrays`, at most.
+      seed: of the draws.
+
+    Raises:
+      ValueError: the task is of another kind; or no pair is seen often enough.
+    """
+    _check(task)
+    counts = _counts(task)
+    random = np.random.default_rng(seed)
+    pairs, self._count, self._optimum = _seen(task, counts, min_count)
+    never = _unseen(task, counts, unseen, random)
+    self._shown = np.sort(random.permutation(len(pairs))[:sample])
+    self.about = (
+      f'{len(pairs):,} of {counts.nnz:,} pairs were seen {min_count:g} times or more, '
+      f'{self._count.sum() / counts.sum():.1%} of all that was seen; '
+      f'{len(never):,} were not seen'
+    )
+    everywhere = NamedSharding(sharding.mesh, PartitionSpec())
+    self._pairs = jax.device_put(_blocks(np.concatenate([pairs, never])), everywhere)
+    self._dots = jax.jit(_dots, out_shardings=everywhere)
+    self._number = len(pairs) + len(never)
+    self.arrays: dict[str, np.ndarray] = {}
+
+  def compile(self, variables: Variables) -> None:
+    """Compiles the dot products ahead."""
+    self._dots = self._dots.lower(variables['params'], self._pairs).compile()
+
+  def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
+    """Yields:
+
+    `pearson`: correlation of w · c with the optimum, each pair counting once;
+    `weighted`: the same, each counting as often as it was seen;
+    `gap`: root of the mean squared difference of the two, weighted;
+    `unseen`: mean of w · c of pairs that were never seen, whose optimum is -infinity.
+    """
+    found = np.asarray(self._dots(variables['params'], self._pairs))
+    found = found.reshape(-1)[: self._number].astype(np.float64)
+    dot, unseen = np.split(found, [len(self._count)])
+    shown = {'dot': dot, 'optimum': self._optimum, 'count': self._count}
+    arrays = {name: x[self._shown] for name, x in shown.items()} | {'unseen': unseen}
+    self.arrays = {name: x.astype(np.float32) for name, x in arrays.items()}
+    yield 'pearson', _correlation(dot, self._optimum)
+    yield 'weighted', _correlation(dot, self._optimum, self._count)
+    square = np.average((dot - self._optimum) ** 2, weights=self._count)
+    yield 'gap', float(np.sqrt(square))
+    if len(unseen):
+      yield 'unseen', float(unseen.mean())
+
+
+def _check(task: WordPrediction) -> None:
+  if task.net.kind != 'skipgram' or not isinstance(task.net.judge, Negative):
+    raise ValueError(
+      'evals: factorization is of skip-gram with negative sampling: set model.kind='
+      "'skipgram' and model.objective.kind='negative'"
+    )
+  if task.heldout:
+    raise ValueError(
+      'evals: factorization counts every line of the text; leave corpus.heldout out'
+    )
+
+
+def _counts(task: WordPrediction) -> sparse.csr_array:
+  """[V, V] how often a word has a context in its window, as the task draws both.
+
+  Which places of frequent words are left out is drawn once, with a seed of its own; the
+  task draws anew in each epoch.
+  """
+  return cached_cooccurrence(
+    task.store,
+    task.words.size,
+    cache_dir(),
+    window=task.net.window,
+    weights='linear' if task.net.dynamic else 'flat',
+    keep=task.keep,
+    mode='clean' if task.net.holes else 'dirty',
+  )
+
+
+def _noise(task: WordPrediction) -> np.ndarray:
+  """P [V], from which negative sampling draws."""
+  weights = np.asarray(task.net.judge.counts, np.float64) ** task.net.judge.power
+  return weights / weights.sum()
+
+
+def _seen(
+  task: WordPrediction, counts: sparse.csr_array, min_count: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Pairs [P, 2], how often each was seen [P], and its optimum [P]."""
+  coo = counts.tocoo()
+  often = coo.data >= min_count
+  if not often.any():
+    raise ValueError(
+      f'evals: factorization finds no pair that was seen {min_count:g} times, the most '
+      f'frequent {coo.data.max(initial=0):g}; lower min_count, or give more text'
+    )
+  w, c, count = coo.row[often], coo.col[often], coo.data[often]
+  chance = counts.sum(axis=1)[w] * _noise(task)[c]  # of c as a sample of w's
+  optimum = np.log(count / chance) - np.log(task.net.judge.negatives)
+  return np.stack([w, c], axis=1), count, optimum
+
+
+def _unseen(
+  task: WordPrediction, counts: sparse.csr_array, n: int, random: np.random.Generator
+) -> np.ndarray:
+  """[up to n, 2] pairs that were never seen, drawn as negative sampling meets them."""
+  V, words = task.words.size, counts.sum(axis=1)
+  w = random.choice(V, 2 * n, p=words / words.sum())
+  c = random.choice(V, 2 * n, p=_noise(task))
+  never = np.asarray(counts[w, c]).ravel() == 0
+  return np.stack([w, c], axis=1)[never][:n]
+
+
+def _blocks(pairs: np.ndarray) -> np.ndarray:
+  """[P, 2] -> [blocks, block, 2] int32, filled up with zeros."""
+  pairs = np.pad(pairs, ((0, -len(pairs) % _BLOCK), (0, 0))).astype(np.int32)
+  return pairs.reshape(-1, _BLOCK, 2)
+
+
+def _dots(tables: dict[str, Array], pairs: Array) -> Array:
+  """[blocks, block] dot products."""
+
+  def block(pair: Array) -> Array:
+    words, contexts = tables['words'][pair[:, 0]], tables['contexts'][pair[:, 1]]
+    return jnp.einsum('pd,pd->p', words, contexts)
+
+  return jax.lax.map(block, pairs)
+
+
+def _correlation(
+  x: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None
+) -> float:
+  """Pearson's, of [P] and [P], each pair counting by its weight; NaN if undefined."""
+  x, y = (a - np.average(a, weights=weights) for a in (x, y))
+  xy, xx, yy = (np.average(a * b, weights=weights) for a, b in ((x, y), (x, x), (y, y)))
+  return float(xy / np.sqrt(xx * yy)) if xx * yy > 0 else float('nan')

@@ -1,0 +1,59 @@
+import jax
+import numpy as np
+import pytest
+
+from seqlab.config import call, resolve
+from seqlab.tasks.counting import Explicit, SingularVectors
+from seqlab.train.mesh import batch_sharding, make_mesh
+
+MESH = make_mesh(data=1, devices=1)
+
+
+@pytest.fixture
+def config(tmp_path):
+  random = np.random.default_rng(0)
+  words = [f'{a}{b}' for a in 'bcdfgk' for b in 'aeiou']
+  lines = [' '.join(random.choice(words[i % 7 :: 4], 12)) for i in range(200)]
+  (tmp_path / 'text.txt').write_text('\n'.join(lines), 'utf-8')
+  return {
+    'steps': 6,
+    'corpus': {'path': str(tmp_path / 'text.txt')},
+    'vocabulary': {'min_count': 1},
+    'counts': {'window': 2},
+    'pmi': {},
+    'model': {'width': 8, 'block': 4},
+  }
+
+
+def make(task):
+  kind = resolve('evaluators.spectrum:Evaluator')
+  sharding = batch_sharding(MESH)
+  return call(kind, {}, 'evals.spectrum', task=task, sharding=sharding)
+
+
+def test_the_values_are_those_of_the_matrix(config, tmp_path):
+  task = SingularVectors(config, tmp_path / 'words')
+  state = jax.tree.map(
+    lambda x: getattr(x, 'value', x),
+    task.init(jax.random.key(0)),
+    is_leaf=lambda x: hasattr(x, 'value'),
+  )['params']
+  matrix = task.constants(MESH)
+  update = jax.jit(task.update)
+  for _ in range(config['steps']):
+    state, _ = update(state, {}, None, None, matrix)
+  evaluator = make(task)
+  evaluator.compile({'params': state})
+  found = dict(evaluator.run({'params': state}))
+  expected = np.linalg.svd(task.matrix.toarray(), compute_uv=False)
+  np.testing.assert_allclose(evaluator.arrays['values'], expected[:8], rtol=0.02)
+  assert found['first'] == pytest.approx(expected[0], rel=1e-4)
+  assert found['last'] == evaluator.arrays['values'][-1]
+  share = np.square(expected[:8]).sum() / np.square(expected).sum()
+  assert found['share'] == pytest.approx(share, rel=0.02)
+
+
+def test_a_task_without_singular_values_is_refused(config, tmp_path):
+  task = Explicit(config, tmp_path / 'words')
+  with pytest.raises(ValueError, match='Explicit has no singular values'):
+    make(task)
