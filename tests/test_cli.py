@@ -163,4 +163,4 @@ def test_the_benchmark_of_word2vec_names_its_peer(few_words, tmp_path, capsys):
 def test_a_part_that_an_experiment_does_not_have_is_named(few_words, capsys):
   experiment = f'experiments/enwiki/sgns.py:path={few_words}'
   assert cli.main(['bench', experiment, '--only=svd']) == 1
-  assert "has no part 'svd' (it has: words)" in capsys.readouterr().err
+  assert "has no part 'svd' (it has: words, quality)" in capsys.readouterr().err
