@@ -31,19 +31,25 @@ def fresh(tiny, tmp_path_factory):
   return _task(tiny, tmp_path_factory.mktemp('fresh'))
 
 
-def test_bleu_by_length_is_made_of_the_same_sentences(fresh):
-  found, _ = _run('translation', *fresh, split='valid', beam=1, lengths=(3, 6))
-  assert [n for n in found if n.startswith('bleu/')] == [
-    'bleu/1-3',
-    'bleu/4-6',
-    'bleu/7-',
+@pytest.fixture(scope='module')
+def by_length(fresh):
+  """What is found by the lengths of sources, (3, 6) and (100,)."""
+  about = dict(split='valid', beam=1)
+  return [
+    _run('translation', *fresh, lengths=lengths, **about)[0]
+    for lengths in ((3, 6), (100,))
   ]
-  alone, _ = _run('translation', *fresh, split='valid', beam=1)
-  assert found['bleu'] == alone['bleu']
 
 
-def test_a_part_that_is_the_whole_has_its_bleu(fresh):
-  found, _ = _run('translation', *fresh, split='valid', beam=1, lengths=(100,))
+def test_bleu_by_length_is_made_of_the_same_sentences(by_length):
+  found, whole = by_length
+  names = [n for n in found if n.startswith('bleu/')]
+  assert names == ['bleu/1-3', 'bleu/4-6', 'bleu/7-']
+  assert found['bleu'] == whole['bleu']
+
+
+def test_a_part_that_is_the_whole_has_its_bleu(by_length):
+  _, found = by_length
   assert found['bleu/1-100'] == found['bleu']
   assert 'bleu/101-' not in found
 
