@@ -1,219 +1,219 @@
-"""Many trials on this machine, in processes that have a share of its cores each."""
+r"""Trains one experiment in several processes on this machine.
 
-from collections import deque
-from collections.abc import Callable, Sequence
+  python -m launch.local --processes 2 experiments/agreement/transformer.py \
+    --workdir runs/two --config.seed=1
+
+Each process has a share of the devices and cores and takes its rows of every batch;
+process 0 writes the run's folder, where logs/process-N.log keeps what each one said.
+What follows that is not known here goes to `seqlab train`. SIGTERM makes all of them
+write a checkpoint at the same step; the exit status is then 75, as after
+`seqlab train`. If one dies the others are stopped. The same command goes on.
+"""
+
+import argparse
+from collections.abc import Sequence
 import contextlib
-import gc
-import json
 import os
 from pathlib import Path
-import queue
-import selectors
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import threading
-from typing import Any
+import time
 
-from launch.trials import Trial, run_trial, write_state
-from seqlab.cli import MALLOC
-from seqlab.text.download import cache_dir
+from launch.machine import all_cores, environment, share
 
-
-def run_many(
-  trials: Sequence[Trial],
-  done: Callable[[Trial, dict[str, Any]], None],
-  *,
-  workers: int | None = None,
-  force: bool = False,
-) -> None:
-  """Runs trials side by side, and kills what still runs if it is interrupted.
-
-  A trial that ends its whole process counts as failed; the others go on.
-
-  Args:
-    trials: what to run.
-    done: called with each trial that ended, and its state.
-    workers: how many at a time; by default one for each core.
-    force: run in folders that a different experiment made.
-  """
-  cores = _cores()
-  workers = min(workers or len(cores), len(trials))
-  waiting = Waiting(trials)
-  with contextlib.ExitStack() as stack:
-    selector = stack.enter_context(selectors.DefaultSelector())
-    for i in range(workers):
-      worker = Worker(_share(cores, i, workers), alone=workers == 1)
-      stack.callback(worker.kill)
-      if worker.begin(waiting, force=force):
-        selector.register(worker.results, selectors.EVENT_READ, worker)
-    while selector.get_map():
-      for key, _ in selector.select():
-        worker = key.data
-        selector.unregister(key.fileobj)
-        done(worker.trial, worker.end())
-        if worker.begin(waiting, force=force):
-          selector.register(worker.results, selectors.EVENT_READ, worker)
+# Seconds that the other processes have to end by themselves once one has ended: after
+# a failure, long enough to say who did not answer; else, for the last checkpoint.
+_FAILED, _DONE = 15.0, 120.0
 
 
-class Waiting:
-  """Trials that nobody has taken yet, in groups that share a compiled program.
-
-  Seeds and what is in `hyper` are arguments of the program. Whoever has begun a group
-  goes on with it, so that two workers seldom compile the same thing at once.
-  """
-
-  def __init__(self, trials: Sequence[Trial]):
-    """Puts the trials into groups, in their order."""
-    groups: dict[str, deque[Trial]] = {}
-    for trial in trials:
-      compiled = {
-        k: v
-        for k, v in trial.overrides.items()
-        if k != 'seed' and not k.startswith('hyper.')
-      }
-      program = json.dumps([trial.experiment, compiled], sort_keys=True)
-      groups.setdefault(program, deque()).append(trial)
-    self._fresh = deque(groups.values())
-    self._begun: dict[Any, deque[Trial]] = {}
-
-  def take(self, who: Any) -> Trial | None:
-    """The next trial for `who`; None if there are no more."""
-    if not self._begun.get(who) and self._fresh:
-      self._begun[who] = self._fresh.popleft()
-    own = self._begun.get(who)
-    if not own:  # helps with the longest group
-      own = max(self._begun.values(), key=len, default=None)
-    return own.popleft() if own else None
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command; returns its exit status, 75 if it should be started once more."""
+  args, rest = _parser().parse_known_args(argv)
+  command = ['train', args.experiment, '--workdir', args.workdir, *rest]
+  command = [sys.executable, '-m', 'seqlab.cli', *command]
+  settings = [
+    cluster_settings(i, args.processes, args.devices_per_process, args.port)
+    for i in range(args.processes)
+  ]
+  if args.dry_run:
+    for own in settings:
+      words = (f'{name}={value}' for name, value in own.items())
+      print(shlex.join(['env', *words, *command]))
+    return 0
+  logs = Path(args.workdir) / 'logs'
+  logs.mkdir(parents=True, exist_ok=True)
+  return Processes(command, settings, logs).run()
 
 
-class Worker:
-  """A process that runs one trial after another."""
-
-  def __init__(self, cores: Sequence[int], *, alone: bool):
-    """Starts nothing yet; `alone` if it need not share the memory of a GPU."""
-    self._cores, self._environment = cores, _environment(alone)
-    self._process: subprocess.Popen | None = None
-
-  @property
-  def results(self) -> Any:
-    """The file that can be read once the trial has ended."""
-    return self._process.stdout
-
-  def begin(self, waiting: Waiting, *, force: bool) -> bool:
-    """Begins with the next trial; or ends the process, as there is none."""
-    self.trial = waiting.take(self)
-    if self.trial is None:
-      self.kill()
-      return False
-    if self._process is None:
-      self._start()
-    order = dict(
-      experiment=self.trial.experiment,
-      overrides=self.trial.overrides,
-      folder=str(self.trial.folder),
-      force=force,
-    )
-    with contextlib.suppress(BrokenPipeError):  # `end` sees that it died
-      self._process.stdin.write(f'{json.dumps(order)}\n')
-      self._process.stdin.flush()
-    return True
-
-  def end(self) -> dict[str, Any]:
-    """The state of the trial that ended, or that the process died of."""
-    line = self._process.stdout.readline()
-    if line:
-      return json.loads(line)
-    status = self._process.wait()
-    self.kill()
-    how = (
-      f'with status {status}' if status >= 0 else f'by {signal.Signals(-status).name}'
-    )
-    reason = f'its process was ended {how}; the last lines of trial.log may say why'
-    state = dict(seconds=0.0) | self.trial.state
-    state |= dict(overrides=self.trial.overrides, status='failed', reason=reason)
-    self.trial.folder.mkdir(parents=True, exist_ok=True)
-    write_state(self.trial.folder, state)
-    return state
-
-  def kill(self) -> None:
-    """Ends the process and those it started; a run bears that at any moment."""
-    if self._process:
-      with contextlib.suppress(ProcessLookupError):
-        os.killpg(self._process.pid, signal.SIGKILL)
-      self._process.wait()
-      self._process.stdout.close()
-      with contextlib.suppress(BrokenPipeError):
-        self._process.stdin.close()
-      self._process = None
-
-  def _start(self) -> None:
-    self._process = subprocess.Popen(
-      [sys.executable, '-m', 'launch.local', json.dumps(self._cores)],
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-      encoding='utf-8',
-      env=self._environment,
-      start_new_session=True,  # Ctrl-C is for the sweep, which then ends this
-    )
-
-
-def work(cores: Sequence[int]) -> None:
-  """What a worker does: trials come in at stdin, and their states go out at stdout."""
-  if cores and hasattr(os, 'sched_setaffinity'):
-    os.sched_setaffinity(0, cores)  # before JAX counts the cores
-  results = os.fdopen(os.dup(1), 'w', encoding='utf-8', buffering=1)
-  orders: queue.Queue[dict[str, Any]] = queue.Queue()
-  threading.Thread(target=_read, args=(orders,), daemon=True).start()
-  while True:
-    order = orders.get()
-    folder = Path(order.pop('folder'))
-    _write_to(folder / 'trial.log')
-    state = run_trial(folder=folder, **order)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    gc.collect()  # a run that ended refers to itself, and holds its arrays
-    results.write(f'{json.dumps(state)}\n')
-
-
-def _read(orders: queue.Queue) -> None:
-  for line in sys.stdin:
-    orders.put(json.loads(line))
-  os._exit(0)  # the sweep is gone, whatever ended it: nothing stays behind
-
-
-def _write_to(path: Path) -> None:
-  """Sends all output there, that of libraries in C++ too."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with open(path, 'a', encoding='utf-8') as file:
-    os.dup2(file.fileno(), 1)
-    os.dup2(file.fileno(), 2)
-
-
-def _environment(alone: bool) -> dict[str, str]:
-  """What must be set before the process starts; the user's own settings stand."""
-  own = {
-    'JAX_COMPILATION_CACHE_DIR': str(cache_dir() / 'xla'),
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.5',
+def cluster_settings(i: int, n: int, devices: int, port: int) -> dict[str, str]:
+  """What tells process i of n where the others are, and which devices it has."""
+  address = f'127.0.0.1:{port}'
+  return {
+    'JAX_COORDINATOR_ADDRESS': address,
+    'JAX_COORDINATOR_BIND_ADDRESS': address,  # else it listens to other machines too
+    'JAX_NUM_PROCESSES': str(n),
+    'JAX_PROCESS_ID': str(i),
+    # Of accelerators, which ones; of the CPU, how many it is taken for.
+    'JAX_LOCAL_DEVICE_IDS': ','.join(map(str, range(i * devices, (i + 1) * devices))),
+    'JAX_NUM_CPU_DEVICES': str(devices),
   }
-  if sys.platform == 'linux':
-    own['GLIBC_TUNABLES'] = MALLOC
-  if not alone:
-    own['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'
-  return own | os.environ
 
 
-def _cores() -> list[int]:
-  if hasattr(os, 'sched_getaffinity'):
-    return sorted(os.sched_getaffinity(0))
-  return list(range(os.cpu_count() or 1))
+class Processes:
+  """The processes of one run, watched until the last has ended."""
+
+  def __init__(
+    self, command: Sequence[str], settings: Sequence[dict[str, str]], logs: Path
+  ):
+    """Starts nothing yet; process i runs `command` with `settings[i]`."""
+    self._command, self._settings, self._logs = command, settings, logs
+    self._running: dict[int, subprocess.Popen] = {}
+    self._ended: dict[int, int] = {}  # process -> its status
+    self._readers: list[threading.Thread] = []
+    self._told = False
+
+  def run(self) -> int:
+    """Starts them, waits for them, and returns an exit status."""
+    terminate = signal.signal(signal.SIGTERM, lambda *_: self._tell())
+    try:
+      for i, own in enumerate(self._settings):
+        self._start(i, own)
+      if self._told:
+        self._tell()  # those that were not there yet
+      self._watch()
+      self._kill()
+      return self._verdict()
+    except KeyboardInterrupt:
+      print('\nlaunch.local: interrupted', file=sys.stderr)
+      return 130
+    finally:
+      self._kill()
+      signal.signal(signal.SIGTERM, terminate)
+
+  def _start(self, i: int, settings: dict[str, str]) -> None:
+    """Starts process i, and a thread that keeps what it says."""
+    process = subprocess.Popen(
+      self._command,
+      stdin=subprocess.DEVNULL,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      env=environment() | settings,
+      start_new_session=True,  # Ctrl-C is for this process, which then ends them
+    )
+    self._running[i] = process
+    if hasattr(os, 'sched_setaffinity'):  # before JAX counts the cores
+      cores = share(all_cores(), i, len(self._settings))
+      with contextlib.suppress(ProcessLookupError):
+        os.sched_setaffinity(process.pid, cores)
+    reader = threading.Thread(target=self._keep, args=(i, process), daemon=True)
+    reader.start()
+    self._readers.append(reader)
+
+  def _keep(self, i: int, process: subprocess.Popen) -> None:
+    """Writes all that a process says to its log, and shows what process 0 says."""
+    with process.stdout, open(self._log(i), 'ab') as log:
+      for line in process.stdout:
+        log.write(line)
+        log.flush()
+        if i == 0:
+          with contextlib.suppress(BrokenPipeError):
+            sys.stdout.buffer.write(line)
+            sys.stdout.buffer.flush()
+
+  def _log(self, i: int) -> Path:
+    return self._logs / f'process-{i}.log'
+
+  def _watch(self) -> None:
+    """Waits until all have ended; those that outlive another for too long are killed."""
+    until = float('inf')
+    while self._running and time.monotonic() < until:
+      for i, process in list(self._running.items()):
+        if process.poll() is not None:
+          self._ended[i] = process.returncode
+          del self._running[i]
+          failed = process.returncode not in (0, os.EX_TEMPFAIL)
+          until = min(until, time.monotonic() + (_FAILED if failed else _DONE))
+      time.sleep(0.05)
+
+  def _tell(self) -> None:
+    """Passes SIGTERM on: those that train agree on a step to stop after."""
+    self._told = True
+    for process in self._running.values():
+      process.terminate()
+
+  def _kill(self) -> None:
+    for process in self._running.values():
+      if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+          os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    for reader in self._readers:
+      reader.join()
+
+  def _verdict(self) -> int:
+    """The exit status of all; says which process failed, and where it says why."""
+    statuses = set(self._ended.values())
+    asked = -signal.SIGTERM  # to stop, before it could answer
+    good = {0, os.EX_TEMPFAIL, asked}
+    failed = {i: s for i, s in self._ended.items() if s not in good}
+    if not failed and (asked in statuses or (self._running and self._told)):
+      return os.EX_TEMPFAIL
+    if not failed and not self._running:
+      return max(statuses)
+    if not failed:
+      (i, *_) = self._running
+      what = f'process {i} did not end after the others'
+    else:
+      # JAX aborts those that another one's death leaves without a partner.
+      i = min(failed, key=lambda i: (failed[i] == -signal.SIGABRT, failed[i] > 0))
+      what = f'process {i} on {socket.gethostname()} was ended {_how(failed[i])}'
+    print(
+      f'launch.local: {what}; no process runs any more. The last lines of '
+      f'{self._log(i)} may say why. The same command goes on from the last checkpoint',
+      file=sys.stderr,
+    )
+    return 1
 
 
-def _share(cores: list[int], i: int, workers: int) -> list[int]:
-  """Neighbouring cores for worker i; one that others have too if there are few."""
-  n = len(cores)
-  return cores[i * n // workers : (i + 1) * n // workers] or [cores[i % n]]
+def _how(status: int) -> str:
+  return (
+    f'with status {status}' if status >= 0 else f'by {signal.Signals(-status).name}'
+  )
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    prog='python -m launch.local',
+    description='Trains one experiment in several processes on this machine.',
+    epilog='What is not listed here goes to `seqlab train`, such as --config.seed=1.',
+    allow_abbrev=False,
+  )
+  add = parser.add_argument
+  add('experiment', metavar='EXPERIMENT', help='a file, and maybe :arguments for it')
+  add('--workdir', required=True, help='folder of the run')
+  add('--processes', type=_positive, required=True, help='how many')
+  about = 'accelerators that each has, or how many devices its CPU is taken for (1)'
+  add('--devices-per-process', type=_positive, default=1, help=about)
+  add('--port', type=int, default=_free_port(), help='of process 0 (a free one)')
+  add('--dry-run', action='store_true', help='print the commands, start nothing')
+  return parser
+
+
+def _positive(text: str) -> int:
+  if not text.isdecimal() or not int(text):
+    raise argparse.ArgumentTypeError(f'{text!r} is no number; give 1 or more')
+  return int(text)
+
+
+def _free_port() -> int:
+  with socket.socket() as found:
+    found.bind(('127.0.0.1', 0))
+    return found.getsockname()[1]
 
 
 if __name__ == '__main__':
-  work(json.loads(sys.argv[1]))
+  sys.exit(main())

@@ -23,14 +23,14 @@ import sys
 import traceback
 from typing import Any
 
-from launch import local
+from launch import workers
 from launch.trials import Trial, experiment_name, plan, unfinished
 from seqlab.experiment import load_module
 from seqlab.report.runs import Run, read_run
 from seqlab.train.folder import RunFolder
 
 # Where trials can run: name -> function(trials, done, workers=, force=).
-RUNNERS = {'local': local.run_many}
+RUNNERS = {'local': workers.run_many}
 _KEPT = ('.png', '.svg', '.md')
 _REFUSALS = (ValueError, OSError, RuntimeError)
 

@@ -137,11 +137,13 @@ def run_trial(
 
   Returns:
     Its state, which `trial.json` in its folder has too; an error is a state as well,
-    and its traceback goes to stderr.
+    and its traceback goes to stderr. Its 'status' is 'finished', 'failed', or, after
+    SIGTERM, 'stopped': then it goes on where it stands when it is run again.
   """
   import jax
 
   from seqlab.train.loop import train
+  from seqlab.train.processes import Stopped
 
   folder.mkdir(parents=True, exist_ok=True)
   earlier = Trial(experiment, '', folder, {}, {}).state
@@ -154,6 +156,8 @@ def run_trial(
   try:
     train(load_experiment(experiment, _options(overrides)), folder, force=force)
     state['status'] = 'finished'
+  except Stopped as stopped:
+    state['status'], state['reason'] = 'stopped', str(stopped)
   except Exception as error:  # whatever it is, the other trials go on
     traceback.print_exc()
     state['status'], state['reason'] = 'failed', f'{type(error).__name__}: {error}'

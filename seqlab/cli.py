@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   if argv is None:
     _keep_memory(args.verb)
   try:
-    args.run(args, rest)
+    return args.run(args, rest) or 0
   except _REFUSALS as error:
     if os.environ.get('SEQLAB_TRACEBACK'):
       raise
@@ -59,18 +59,25 @@ def main(argv: Sequence[str] | None = None) -> int:
   except KeyboardInterrupt:
     print(f'\nseqlab {args.verb}: interrupted', file=sys.stderr)
     return 130
-  return 0
 
 
-def train(args: argparse.Namespace, rest: Sequence[str]) -> None:
+def train(args: argparse.Namespace, rest: Sequence[str]) -> int:
   """Trains an experiment, or goes on with it."""
   from seqlab.experiment import load_experiment
+  from seqlab.train.cluster import cluster
   from seqlab.train.loop import train
+  from seqlab.train.processes import Stopped
 
   config = load_experiment(args.experiment, rest)
   _prepare()
-  folder = train(config, args.workdir, force=args.force)
+  try:
+    with cluster():
+      folder = train(config, args.workdir, force=args.force)
+  except Stopped as stopped:
+    print(f'seqlab train: {stopped}', file=sys.stderr)
+    return os.EX_TEMPFAIL  # a scheduler that gets 75 should start this once more
   print(f'done: {folder.path}')
+  return 0
 
 
 def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -384,7 +391,7 @@ def _bootstrap_options(parser: _Parser, seed: str) -> None:
 class _Verb(NamedTuple):
   """What a verb does, what may follow it, and whether it computes for long."""
 
-  run: Callable[[argparse.Namespace, Sequence[str]], None]
+  run: Callable[[argparse.Namespace, Sequence[str]], int | None]  # the exit status
   options: Callable[[_Parser], None]
   computes: bool = True
 

@@ -57,18 +57,15 @@ class Resident:
     )
     steps = range(batches.steps_per_epoch)
     self.rows = [batches.rows(k) for k in steps]
-    here, n = jax.process_index(), jax.process_count()
 
     def put(k: int) -> PyTree:
-      B = len(self.rows[k])
-      part = slice(B * here // n, B * (here + 1) // n)
-      batch = batches.batch(k, seed=0, rows=part)
-      rows = self.rows[k][part]
+      batch, rows = batches.batch(k, seed=0), self.rows[k]
       for name, values in (more or {}).items():
         batch[name] = np.where(_like(rows >= 0, values), values[rows], 0)
-      return jax.tree.map(
-        lambda x: jax.make_array_from_process_local_data(sharding, x), batch
-      )
+      return {  # each process puts what its own devices hold
+        name: jax.make_array_from_callback(x.shape, sharding, x.__getitem__)
+        for name, x in batch.items()
+      }
 
     self.batches = [put(k) for k in steps]
     if sum(int((rows >= 0).sum()) for rows in self.rows) != self.lines:

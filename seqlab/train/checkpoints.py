@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
+from seqlab.train import processes
 from seqlab.types import PyTree
 
 _policies = ocp.training.preservation_policies
@@ -16,6 +17,8 @@ _policies = ocp.training.preservation_policies
 
 class Checkpoints:
   """The checkpoints of one run.
+
+  Several processes that train as one save and restore together, each its own part.
 
   Each holds two parts: 'state', a tree of arrays, and 'meta', which is JSON. The
   newest ones and the best ones stay; the rest are deleted.
@@ -71,13 +74,18 @@ class Checkpoints:
     # Replicas would each write a share, which needs slices that get compiled.
     context.array.saving.use_replica_parallel = False
     context.pytree.loading.partial_load = self._read_only
-    return ocp.training.Checkpointer(
+    opened = ocp.training.Checkpointer(
       self._directory,
       context=context,
       save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
       preservation_policy=self._policy,
       cleanup_tmp_directories=not self._read_only,
     )
+    if jax.process_count() > 1:
+      # Orbax asks JAX's preemption service about the step of a save, maybe when that
+      # has long passed, and the service takes it for where this process stands.
+      opened._manager.reached_preemption = lambda step: False
+    return opened
 
   @property
   def latest(self) -> int | None:
@@ -151,10 +159,10 @@ class Checkpoints:
     Raises:
       ValueError: checkpoints are there, and none can be read.
     """
-    steps = self.steps()
+    steps = processes.from_first(self.steps())
     for step in reversed(steps):
       found = self._try(step, abstract)
-      if found is not None:
+      if processes.everywhere(found is not None):
         self._set_aside([s for s in steps if s > step])
         return step, found
     if steps:
@@ -176,10 +184,12 @@ class Checkpoints:
     if not broken:
       return
     self._orbax.close()
-    for step in broken:
-      target = self._directory / f'broken-{step}'
-      shutil.rmtree(target, ignore_errors=True)
-      (self._directory / str(step)).rename(target)
+    if processes.first():
+      for step in broken:
+        target = self._directory / f'broken-{step}'
+        shutil.rmtree(target, ignore_errors=True)
+        (self._directory / str(step)).rename(target)
+    processes.wait('broken checkpoints')
     self._orbax = self._open()
 
   def load(self, step: int, abstract: dict[str, PyTree]) -> dict[str, PyTree]:

@@ -5,6 +5,8 @@ import contextlib
 import dataclasses
 import errno
 import math
+import os
+from pathlib import Path
 import time
 
 import jax
@@ -21,13 +23,14 @@ from seqlab.config import (
   with_defaults,
 )
 from seqlab.data.loader import feed
+from seqlab.train import processes
 from seqlab.train.checkpoints import Checkpoints
 from seqlab.train.device import peak_flops
 from seqlab.train.folder import RunFolder, open_folder
 from seqlab.train.mesh import batch_sharding
 from seqlab.train.program import CompileCounter, Program
 from seqlab.train.state import TrainState
-from seqlab.train.writer import Progress, Writer
+from seqlab.train.writer import NoWriter, Progress, Writer
 from seqlab.types import Batch, Sums
 
 
@@ -54,6 +57,8 @@ class History:
 def train(config: Mapping, workdir: str, *, force: bool = False) -> RunFolder:
   """Trains the experiment in `workdir`, going on from its last checkpoint if any.
 
+  Among several processes each calls this, and process 0 writes the folder.
+
   Args:
     config: a resolved experiment.
     workdir: the run's folder.
@@ -66,11 +71,21 @@ def train(config: Mapping, workdir: str, *, force: bool = False) -> RunFolder:
     ValueError: the experiment is wrong, or another one made the folder.
     FloatingPointError: the loss is no number; the last good checkpoint stays.
     RuntimeError: another process trains in the folder.
-    OSError: the disk is full.
+    OSError: the disk is full, or processes do not share the folder.
+    Stopped: SIGTERM came, and a checkpoint is written.
   """
   try:
-    folder = open_folder(workdir, with_defaults(config), force=force)
-    with folder.lock():
+    with contextlib.ExitStack() as stack:
+      with processes.first_goes_ahead('the folder'):
+        # There already where it is not the first process that comes, and shared.
+        if not processes.first() and not Path(workdir).is_dir():
+          raise FileNotFoundError(
+            f'process {jax.process_index()} does not see {workdir}, which process 0 '
+            f'made: let --workdir be on a disk that all processes share'
+          )
+        folder = open_folder(workdir, with_defaults(config), force=force)
+        if processes.first():
+          stack.enter_context(folder.lock())
       return Run(folder).go()
   except OSError as error:
     if error.errno != errno.ENOSPC or 'no space left for' in str(error):
@@ -98,8 +113,9 @@ class Run:
       raise ValueError('patience waits for a new best: set keep_best to a metric')
     if best and best.split('/')[0] not in config['evals']:
       raise ValueError(f'keep_best is {best!r}; evals has {list(config["evals"])}')
-    self.task = task(config, folder.vocabulary)
-    self.steps = self._steps(config['steps'])
+    with processes.first_goes_ahead('the data'):  # and makes what is kept of them
+      self.task = task(config, folder.vocabulary)
+      self.steps = self._steps(config['steps'])
     self.program = Program(config, self.task, self.steps)
     self.program.check(self.task.shapes())
     evals, rows = config['evals'], batch_sharding(self.program.mesh)
@@ -128,18 +144,22 @@ class Run:
       say=lambda text: self.progress.message(text),
     )
     self.history = History()
-    folder.keep_config()
-    self.progress = Progress(folder.log, total=self.steps)
+    if processes.first():
+      folder.keep_config()
+    log = folder.log if processes.first() else os.devnull
+    self.progress = Progress(log, total=self.steps)
 
   def go(self) -> RunFolder:
     """Trains to the end, from wherever the folder stands."""
     with contextlib.ExitStack() as stack:
       stack.callback(self.progress.close)
       stack.callback(self.checkpoints.close)
+      self.notice = stack.enter_context(processes.Notice())
       state, start = self._begin()
-      self.writer = Writer(self.folder, start_step=start)
+      writes = processes.first()
+      self.writer = Writer(self.folder, start_step=start) if writes else NoWriter()
       stack.callback(self.writer.close)
-      if start >= self.steps or self._enough():
+      if start >= self.steps or self._out_of_time() or self._out_of_patience():
         return self.folder
       self._compile(state)
       self.progress.start(start)
@@ -151,27 +171,48 @@ class Run:
           self._write(*pending)
         pending = k + 1, sums, batch
         due = [name for name, every in self.every.items() if (k + 1) % every == 0]
-        last = k + 1 == self.steps or self._enough()
-        if due or last or (k + 1) % self.save_every == 0:
+        told, over = self._told()
+        last = k + 1 == self.steps or over
+        if due or last or told or (k + 1) % self.save_every == 0:
           pending = self._write(*pending)
           metrics = self._evaluate(k + 1, state, list(self.every) if last else due)
           self._save(k + 1, state, metrics)
-          if last or self._enough():
+          if last or self._out_of_patience():
             break
+          if told:
+            raise processes.Stopped(
+              f'stopped at step {k + 1:,} of {self.steps:,}, as SIGTERM asked; the '
+              f'same command goes on from there'
+            )
     return self.folder
 
-  def _enough(self) -> bool:
-    """Whether time or patience is used up."""
-    minutes, patience = self.config['minutes'], self.config['patience']
-    out_of_time = minutes is not None and self.history.minutes >= minutes
-    return out_of_time or (patience is not None and self.history.bad >= patience)
+  def _told(self) -> tuple[bool, bool]:
+    """Whether to stop after a step, and whether that is since time is used up.
+
+    Clocks differ: it is process 0's that counts, and it tells the others.
+    """
+    if processes.first() and self._out_of_time():
+      self.notice.give()
+    if not self.notice.reached():
+      return False, False
+    return True, processes.from_first(self._out_of_time())
+
+  def _out_of_time(self) -> bool:
+    minutes = self.config['minutes']
+    return minutes is not None and self.history.minutes >= minutes
+
+  def _out_of_patience(self) -> bool:
+    patience = self.config['patience']
+    return patience is not None and self.history.bad >= patience
 
   def _begin(self) -> tuple[TrainState, int]:
     """The newest checkpoint's state, or a fresh one; and its step."""
     n = sum(x.size for x in jax.tree.leaves(self.program.abstract.params))
     mesh, say = self.program.mesh, self.progress.message
     kind = mesh.devices.flat[0].device_kind
-    say(f'{self.folder.path}: {n:,} parameters, {mesh.size} x {kind}')
+    many = jax.process_count()
+    among = f' in {many} processes' if many > 1 else ''
+    say(f'{self.folder.path}: {n:,} parameters, {mesh.size} x {kind}{among}')
     report = (
       f'{k} {v:,.4g}' if isinstance(v, float) else f'{k} {v:,}'
       for k, v in self.task.report.items()
@@ -199,12 +240,13 @@ class Run:
     for evaluator in self.evaluators.values():
       evaluator.compile(variables)
     peak_flops(self.program.mesh.size)
+    processes.wait('all is compiled')  # so that the first step is not said to be slow
     self.progress.message(f'compiled in {time.monotonic() - started:.0f} s')
     self.compiles = CompileCounter()
 
   def _batch(self, k: int) -> Batch:
-    here = jax.process_index(), jax.process_count()
-    return self.task.batch('train', k, seed=self.config['seed'], rows=here)
+    seed, share = self.config['seed'], self.program.share
+    return self.task.batch('train', k, seed=seed, rows=share)
 
   def _steps(self, duration: int | str | None) -> int | None:
     return steps_of(
@@ -219,13 +261,14 @@ class Run:
     now = time.monotonic()
     seconds, self.clock = now - self.clock, now
     self.history.minutes += seconds / 60
-    words = self.task.tokens(batch) * jax.process_count()
+    shares = self.program.share[1]  # alike in number of words, nearly
+    words = self.task.tokens(batch) * shares
     row['epoch'] = step / self.task.steps_per_epoch
     row['compiles'] = self.compiles.count
     row['speed/seconds'] = seconds
     row['speed/tokens_per_s'] = words / seconds
     if peak := peak_flops(self.program.mesh.size):
-      flops = self.task.flops(batch) * jax.process_count()
+      flops = self.task.flops(batch) * shares
       row['speed/flops_utilisation'] = flops / seconds / peak
     self.writer.write(step, row)
     self.progress.update(step, row)
@@ -254,19 +297,25 @@ class Run:
     variables = self.program.gather(state).averaged
     for name in names:
       started = time.monotonic()
-      values = {f'{name}/{k}': v for k, v in self.evaluators[name].run(variables)}
+      found = {k: float(v) for k, v in self.evaluators[name].run(variables)}
+      # All shall draw the same conclusions, to the last bit.
+      values = {f'{name}/{k}': v for k, v in processes.from_first(found).items()}
       text = ', '.join(f'{k} {v:.4g}' for k, v in values.items())
       self.progress.message(f'step {step:,}: {text}')
       metrics |= values | {f'speed/{name}_seconds': time.monotonic() - started}
-      if self.evaluators[name].samples:
-        path = self.folder.samples / f'{name}-{step:08d}.txt'
-        path.write_text('\n'.join(self.evaluators[name].samples), 'utf-8')
-      if arrays := getattr(self.evaluators[name], 'arrays', None):
-        np.savez_compressed(self.folder.samples / f'{name}-{step:08d}.npz', **arrays)
+      if processes.first():
+        self._keep_samples(step, name)
     self.writer.write(step, metrics)
     self._remember(metrics, names)
     self.clock = time.monotonic()  # evaluation is no training time
     return metrics
+
+  def _keep_samples(self, step: int, name: str) -> None:
+    path = f'{self.folder.samples}/{name}-{step:08d}'
+    if samples := self.evaluators[name].samples:
+      Path(f'{path}.txt').write_text('\n'.join(samples), 'utf-8')
+    if arrays := getattr(self.evaluators[name], 'arrays', None):
+      np.savez_compressed(f'{path}.npz', **arrays)
 
   def _remember(self, metrics: Mapping[str, float], names: list[str]) -> None:
     best = self.config['keep_best']

@@ -71,6 +71,38 @@ def rows_divisor(mesh: Mesh) -> int:
   return mesh.shape['data'] * mesh.shape['fsdp']
 
 
+def rows_share(mesh: Mesh, process: int) -> tuple[int, int]:
+  """(i, n): the devices of a process hold the i-th of n equal shares of a batch's rows.
+
+  Processes whose devices differ only along the tensor axis hold the same share.
+
+  Raises:
+    ValueError: the process has no device in the mesh, or what its devices hold is no
+      such share.
+  """
+  parts = mesh.devices.reshape(rows_divisor(mesh), -1)  # [parts of a batch, tensor]
+  here = [
+    part
+    for part, devices in enumerate(parts)
+    if any(device.process_index == process for device in devices)
+  ]
+  sizes = ', '.join(f'{name}={size}' for name, size in mesh.shape.items())
+  if not here:
+    raise ValueError(
+      f'the mesh ({sizes}) has no device of process {process}: let mesh.devices be '
+      f'all that the processes have, or start fewer processes'
+    )
+  start, count = here[0], len(here)
+  if here[-1] - start + 1 != count or start % count or len(parts) % count:
+    raise ValueError(
+      f'the mesh ({sizes}) gives the devices of process {process} the parts '
+      f'{", ".join(map(str, here))} of the {len(parts)} of a batch, which are no equal '
+      f'share in one piece: give every process as many devices, and choose data x fsdp '
+      f'so that it is a multiple of the processes or divides them'
+    )
+  return start // count, len(parts) // count
+
+
 def state_shardings(create: Callable[..., PyTree], mesh: Mesh, *args) -> PyTree:
   """Shardings of what `create` returns, from its parameters' logical axes.
 

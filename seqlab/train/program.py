@@ -16,6 +16,7 @@ from seqlab.train.mesh import (
   make_mesh,
   replicated,
   rows_divisor,
+  rows_share,
   state_shardings,
 )
 from seqlab.train.optimizers import make_optimizer, make_schedule
@@ -57,6 +58,7 @@ class Program:
 
   Attributes:
     mesh: of all devices.
+    share: (i, n), this process builds the i-th of n equal shares of a batch's rows.
     hyper: the traced hyperparameters, on the devices.
     abstract: shapes, dtypes and shardings of the state, for restoring it.
   """
@@ -69,6 +71,9 @@ class Program:
     self.mesh = call(make_mesh, config.get('mesh', {}), 'mesh')
     if self.parallel == 'pmap' and self.mesh.shape['data'] != self.mesh.size:
       raise ValueError("parallel='pmap' replicates: set mesh.fsdp=1 and mesh.tensor=1")
+    if self.parallel == 'pmap' and jax.process_count() > 1:
+      raise ValueError("parallel='pmap' is for one process: set parallel='jit'")
+    self.share = rows_share(self.mesh, jax.process_index())
     check_keys(
       config['hyper'],
       ('peak', 'weight_decay', *task.hyper),
@@ -197,11 +202,15 @@ class Program:
     return jax.device_put(jax.tree.map(lambda x: x[0], state), self._shardings)
 
   def put(self, batch: Batch) -> PyTree:
-    """This host's rows of a batch -> the global batch, on the devices."""
+    """This process's `share` of a batch's rows -> the batch, on the devices."""
+    n = self.share[1]
     if self.parallel == 'jit':
-      return jax.tree.map(
-        lambda x: jax.make_array_from_process_local_data(self._rows, x), batch
-      )
+      return {
+        name: jax.make_array_from_process_local_data(
+          self._rows, x, (n * len(x), *x.shape[1:])
+        )
+        for name, x in batch.items()
+      }
     n = len(self._local)
     return {k: x.reshape(n, -1, *x.shape[1:]) for k, x in batch.items()}
 
@@ -219,13 +228,9 @@ class Program:
         )
 
   def compile(self, state: TrainState, batch: Batch) -> None:
-    """Compiles the step ahead for batches of this shape (`batch` as from a host)."""
-    n = jax.process_count() if self.parallel == 'jit' else 1
-
-    def local(x):  # a share of the rows stands for this host's part
-      return x[: len(x) // n]
-
-    put = self.put(jax.tree.map(local, batch))
+    """Compiles the step ahead for batches of this shape; `batch` has all rows."""
+    n = self.share[1]  # as many of the rows stand for those that this process builds
+    put = self.put({name: x[: len(x) // n] for name, x in batch.items()})
     args = (state, put, self.hyper, *self._constants)
     self._compiled[_shape(put)] = self._step.lower(*args).compile()
 

@@ -73,6 +73,19 @@ class Writer:
     self._events.close()
 
 
+class NoWriter:
+  """Writes nothing: for processes whose rows are those that process 0 writes."""
+
+  def write(self, step: int, row: Mapping[str, float]) -> None:
+    """See `Writer`."""
+
+  def flush(self) -> None:
+    """See `Writer`."""
+
+  def close(self) -> None:
+    """See `Writer`."""
+
+
 def _cut(path: Path, last: int) -> None:
   """Drops rows after step `last`, and a last line that was not written whole."""
   if not path.exists():
@@ -97,7 +110,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 class Progress:
   """A bar at a terminal; elsewhere, and in the log file, plain lines."""
 
-  def __init__(self, log: Path, *, total: int, every: float = 30.0):
+  def __init__(self, log: Path | str, *, total: int, every: float = 30.0):
     """A run of `total` steps; a plain line each `every` seconds."""
     self._log = open(log, 'a', encoding='utf-8', buffering=1)  # noqa: SIM115
     self._total, self._every = total, every

@@ -1,15 +1,26 @@
 """Planning a sweep: names, what is refused, and what is left to run."""
 
+import os
 from pathlib import Path
+import signal
 import subprocess
 import sys
 
 import pytest
 
-from launch.local import Waiting, _share
-from launch.trials import Trial, experiment_name, plan, unfinished, write_state
+from launch.machine import share
+from launch.trials import (
+  Trial,
+  experiment_name,
+  plan,
+  run_trial,
+  unfinished,
+  write_state,
+)
+from launch.workers import Waiting
 from seqlab.config import with_defaults
 from seqlab.train.folder import open_folder
+from seqlab.train.writer import Writer
 
 TEXT = """
 import ml_collections
@@ -151,6 +162,25 @@ def test_a_changed_experiment_is_refused_unless_forced(planned):
   assert unfinished(changed, force=True) == [changed[1]]
 
 
+def test_a_trial_that_sigterm_stopped_is_left(tiny, tmp_path, monkeypatch):
+  config = tiny | {'evals': {}, 'keep_best': None}
+  config['batching'] = tiny['batching'] | {'shapes': 1}
+  text = f'ml_collections.ConfigDict({config!r})'
+  file = tmp_path / 'mine.py'
+  file.write_text(
+    f'import ml_collections\n\n\ndef get_config(arg=None):\n  return {text}\n\n\n'
+    'def sweep(add):\n  add(seed=1)\n',
+    'utf-8',
+  )
+  (trial,) = plan(str(file), tmp_path)
+  stop = lambda *_: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+  monkeypatch.setattr(Writer, 'write', stop)
+  state = run_trial(trial.experiment, trial.overrides, trial.folder)
+  assert (state['status'], trial.state['status']) == ('stopped', 'stopped')
+  assert 'stopped at step 2 of 12' in state['reason']
+  assert unfinished([trial]) == [trial]
+
+
 def _trials(*overrides):
   return [Trial('a.py', str(o), Path(), o, {}) for o in overrides]
 
@@ -166,8 +196,8 @@ def test_workers_take_groups_that_share_a_program():
 
 def test_cores_are_shared_out():
   cores = [0, 1, 2, 3, 8]
-  assert [_share(cores, i, 2) for i in range(2)] == [[0, 1], [2, 3, 8]]
-  shares = [_share([4, 7], i, 3) for i in range(3)]
+  assert [share(cores, i, 2) for i in range(2)] == [[0, 1], [2, 3, 8]]
+  shares = [share([4, 7], i, 3) for i in range(3)]
   assert all(share and set(share) <= {4, 7} for share in shares)
 
 

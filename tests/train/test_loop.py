@@ -4,15 +4,18 @@ import gc
 import json
 import os
 import shutil
+import signal
 
 import jax
 import numpy as np
 import pytest
 
+from seqlab.cli import main
 from seqlab.evaluate import load
 from seqlab.train.checkpoints import Checkpoints
 from seqlab.train.loop import History, train
-from seqlab.train.writer import read_metrics
+from seqlab.train.processes import Stopped
+from seqlab.train.writer import Writer, read_metrics
 
 
 def _rows(folder):
@@ -134,6 +137,55 @@ def test_patience_ends_a_run_and_is_kept(tiny, tmp_path):
   assert _rows(tmp_path)[-1]['step'] == 8
   train(config, tmp_path)
   assert _rows(tmp_path)[-1]['step'] == 8
+
+
+def test_time_ends_a_run_and_is_kept(tiny, tmp_path):
+  config = tiny | {'minutes': 1e-6, 'steps': 1_000}
+  train(config, tmp_path)
+  (last,) = (row for row in _rows(tmp_path) if 'valid/bleu' in row)
+  assert last == _rows(tmp_path)[-1]
+  assert last['step'] == 2  # how long a step took is known after the next one began
+  train(config, tmp_path)
+  assert _rows(tmp_path)[-1] == last
+
+
+@pytest.fixture
+def sigterm_at_step_5(monkeypatch):
+  write = Writer.write
+
+  def heard(self, step, row):
+    write(self, step, row)
+    if step == 5:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  monkeypatch.setattr(Writer, 'write', heard)
+
+
+def test_sigterm_writes_a_checkpoint_and_the_run_goes_on(
+  finished, tiny, tmp_path, sigterm_at_step_5
+):
+  before = signal.getsignal(signal.SIGTERM)
+  with pytest.raises(Stopped, match='stopped at step 6 of 12, as SIGTERM asked'):
+    train(tiny, tmp_path)  # step 6 was on its way when step 5 was written
+  assert signal.getsignal(signal.SIGTERM) is before
+  assert Checkpoints(tmp_path / 'checkpoints').latest == 6
+  train(tiny, tmp_path)
+  assert _rows(tmp_path) == _rows(finished)
+  for a, b in zip(_params(tmp_path), _params(finished), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_the_command_says_that_it_should_be_started_once_more(
+  tiny, tmp_path, sigterm_at_step_5, capsys
+):
+  file = tmp_path / 'mine.py'
+  file.write_text(
+    'import ml_collections\n\n\ndef get_config(arg=None):\n'
+    f'  return ml_collections.ConfigDict({tiny | {"evals": {}, "keep_best": None}!r})\n'
+  )
+  assert main(['train', str(file), '--workdir', str(tmp_path / 'run')]) == 75
+  error = 'seqlab train: stopped at step 6 of 12, as SIGTERM asked; the same command'
+  assert capsys.readouterr().err.startswith(error)
 
 
 def test_history_counts_evaluations_without_a_new_best():

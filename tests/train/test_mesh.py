@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 from flax import linen as nn
 import jax
 from jax.sharding import PartitionSpec
@@ -10,6 +12,7 @@ from seqlab.train.mesh import (
   make_mesh,
   replicated,
   rows_divisor,
+  rows_share,
   state_shardings,
 )
 from seqlab.train.optimizers import make_optimizer
@@ -88,6 +91,44 @@ def test_replicated_is_everywhere_whole():
   assert len(shards) == 8
   for found in shards.values():
     np.testing.assert_array_equal(found, x)
+
+
+def _mesh(shape, processes):
+  """A mesh whose devices belong to these processes, in its order."""
+  devices = np.array([SimpleNamespace(process_index=p) for p in processes])
+  sizes = dict(zip(AXES, shape, strict=True))
+  return SimpleNamespace(devices=devices.reshape(shape), shape=sizes)
+
+
+@pytest.mark.parametrize(
+  ('shape', 'processes', 'shares'),
+  [
+    ((2, 1, 1), [0, 1], [(0, 2), (1, 2)]),
+    ((8, 1, 1), [0, 0, 1, 1, 2, 2, 3, 3], [(0, 4), (1, 4), (2, 4), (3, 4)]),
+    ((2, 2, 2), [0, 0, 0, 0, 1, 1, 1, 1], [(0, 2), (1, 2)]),
+    ((2, 2, 1), [1, 1, 0, 0], [(1, 2), (0, 2)]),  # TPUs come in an order of their own
+    # Devices that share a layer see the same rows, in whatever process they are.
+    ((1, 1, 4), [0, 0, 1, 1], [(0, 1), (0, 1)]),
+    ((1, 2, 2), [0, 1, 2, 3], [(0, 2), (0, 2), (1, 2), (1, 2)]),
+  ],
+)
+def test_a_process_builds_the_rows_that_its_devices_hold(shape, processes, shares):
+  mesh = _mesh(shape, processes)
+  assert [rows_share(mesh, p) for p in range(len(shares))] == shares
+
+
+@pytest.mark.parametrize(
+  ('shape', 'processes', 'process', 'message'),
+  [
+    ((2, 1, 1), [0, 0], 1, 'has no device of process 1: let mesh.devices be all'),
+    ((4, 1, 1), [0, 1, 0, 1], 1, 'of process 1 the parts 1, 3 of the 4 of a batch'),
+    ((4, 1, 1), [0, 1, 1, 2], 1, 'the parts 1, 2 of the 4'),
+    ((4, 1, 1), [0, 0, 0, 1], 0, 'the parts 0, 1, 2 of the 4'),
+  ],
+)
+def test_rows_that_are_no_share_are_refused(shape, processes, process, message):
+  with pytest.raises(ValueError, match=message):
+    rows_share(_mesh(shape, processes), process)
 
 
 class Model(nn.Module):

@@ -1,0 +1,32 @@
+"""This machine: its cores, and the settings of a process that computes on it."""
+
+from collections.abc import Sequence
+import os
+import sys
+
+from seqlab.cli import MALLOC
+from seqlab.text.download import cache_dir
+
+
+def environment() -> dict[str, str]:
+  """What must be set before a process starts; the user's own settings stand."""
+  own = {
+    'JAX_COMPILATION_CACHE_DIR': str(cache_dir() / 'xla'),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.5',
+  }
+  if sys.platform == 'linux':
+    own['GLIBC_TUNABLES'] = MALLOC
+  return own | os.environ
+
+
+def all_cores() -> list[int]:
+  """Numbers of the cores that this process may use."""
+  if hasattr(os, 'sched_getaffinity'):
+    return sorted(os.sched_getaffinity(0))
+  return list(range(os.cpu_count() or 1))
+
+
+def share(cores: Sequence[int], i: int, n: int) -> list[int]:
+  """Neighbouring cores for the i-th of n; one that others have too if there are few."""
+  count = len(cores)
+  return list(cores[i * count // n : (i + 1) * count // n]) or [cores[i % count]]

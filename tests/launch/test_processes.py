@@ -1,0 +1,273 @@
+"""Several real processes, over loopback: one run, whatever happens to them."""
+
+import os
+from pathlib import Path
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+from launch import local
+from launch.local import Processes, main
+from seqlab.train.checkpoints import Checkpoints
+from seqlab.train.loop import train
+from seqlab.train.writer import read_metrics
+
+NLL = {'type': 'perplexity', 'split': 'valid', 'every': 4}
+BLEU = {'type': 'translation', 'split': 'valid', 'every': 4, 'beam': 1}
+
+
+@pytest.fixture(autouse=True)
+def _quick_to_compile(monkeypatch):
+  monkeypatch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+
+
+def _config(tiny, **changes):
+  """`tiny` on all devices there are, with one shape and what is soon compiled."""
+  batching = tiny['batching'] | {'shapes': 1}
+  own = dict(batching=batching, mesh={'data': -1}, evals={'valid': NLL}, steps=8)
+  own |= dict(keep_best='valid/nll', best_is='min', save_every=4)
+  return tiny | own | changes
+
+
+def _command(config, folder: Path, n: int = 2, *more: str) -> list[str]:
+  file = folder.parent / 'experiment.py'
+  file.write_text(
+    'import ml_collections\n\n\ndef get_config(arg=None):\n'
+    f'  return ml_collections.ConfigDict({config!r})\n',
+    'utf-8',
+  )
+  launch = [sys.executable, '-m', 'launch.local', '--processes', str(n), str(file)]
+  return [*launch, '--workdir', str(folder), *more]
+
+
+def _run(config, folder: Path, n: int = 2, *more: str) -> str:
+  command = _command(config, folder, n, *more)
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.returncode == 0, done.stdout + done.stderr
+  return done.stdout
+
+
+def _alone(config, folder: Path) -> list[dict[str, float]]:
+  """Rows of the same run by this process, on one device."""
+  train(config | {'mesh': {'data': 1, 'devices': 1}}, folder)
+  return _rows(folder)
+
+
+def _rows(folder: Path) -> list[dict[str, float]]:
+  return [
+    {k: v for k, v in row.items() if not k.startswith('speed/')}
+    for row in read_metrics(folder / 'metrics.jsonl')
+  ]
+
+
+def _same(rows, others) -> None:
+  assert [row.keys() for row in rows] == [row.keys() for row in others]
+  for row, other in zip(rows, others, strict=True):
+    values = list(row.values()), [other[name] for name in row]
+    np.testing.assert_allclose(*values, rtol=2e-4, err_msg=f'step {row["step"]}')
+
+
+@pytest.fixture(scope='module')
+def two(tiny, tmp_path_factory):
+  """The folder of a run in two processes, and what was shown of it."""
+  folder = tmp_path_factory.mktemp('two') / 'run'
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+    return folder, _run(_config(tiny), folder)
+
+
+def test_two_processes_have_the_losses_of_one(two, tiny, tmp_path):
+  _same(_rows(two[0]), _alone(_config(tiny), tmp_path))
+
+
+def test_process_0_writes_the_folder(two):
+  folder, shown = two
+  assert [row['step'] for row in _rows(folder)] == list(range(1, 9))
+  assert {row['compiles'] for row in _rows(folder)} == {0}
+  assert len(list((folder / 'events').iterdir())) == 1
+  assert (folder / 'config.json').is_file()
+  assert (folder / 'train.log').read_text('utf-8').count('first step') == 1
+  assert shown.count('first step') == 1
+
+
+def test_the_log_of_each_process_is_kept(two):
+  for i in range(2):
+    text = (two[0] / 'logs' / f'process-{i}.log').read_text('utf-8')
+    assert re.search(rf'process {i} of 2 on \S+, pid \d+', text)
+    assert 'step 8: ' in text
+
+
+def test_what_would_be_run_can_be_seen(capsys):
+  command = ['mine.py', '--workdir', 'runs', '--processes', '2', '--dry-run']
+  assert main([*command, '--devices-per-process', '3', '--config.seed=5']) == 0
+  first, second = capsys.readouterr().out.splitlines()
+  assert ' JAX_PROCESS_ID=0 JAX_LOCAL_DEVICE_IDS=0,1,2 ' in first
+  assert ' JAX_PROCESS_ID=1 JAX_LOCAL_DEVICE_IDS=3,4,5 ' in second
+  assert second.endswith('seqlab.cli train mine.py --workdir runs --config.seed=5')
+
+
+# What the launcher makes of the ends of its processes, which are small programs here.
+WAITS = 'import time; print("up", flush=True); time.sleep(60)'
+
+
+def _end(programs, logs, monkeypatch) -> int:
+  """Status of processes that run these programs, told by which number they are."""
+  monkeypatch.setattr(local, '_FAILED', 0.5)
+  monkeypatch.setattr(local, '_DONE', 0.5)
+  choose = 'import os; exec(os.environ["PROGRAM"])'
+  settings = [{'PROGRAM': program} for program in programs]
+  return Processes([sys.executable, '-c', choose], settings, logs).run()
+
+
+@pytest.mark.parametrize(
+  ('programs', 'status'),
+  [
+    (['pass', 'pass'], 0),
+    (['raise SystemExit(75)', 'raise SystemExit(75)'], 75),
+    (['os.kill(os.getpid(), 15)', WAITS], 75),
+  ],
+)
+def test_good_ends(programs, status, tmp_path, monkeypatch, capsys):
+  assert _end(programs, tmp_path, monkeypatch) == status
+  assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ('programs', 'said'),
+  [
+    (['os.abort()', 'os.kill(os.getpid(), 9)', WAITS], 'process 1 on .* by SIGKILL'),
+    ([WAITS, 'raise SystemExit(3)'], 'process 1 on .* with status 3'),
+    (['pass', WAITS], 'process 1 did not end after the others'),
+  ],
+)
+def test_bad_ends_are_named(programs, said, tmp_path, monkeypatch, capsys):
+  assert _end(programs, tmp_path, monkeypatch) == 1
+  (line,) = capsys.readouterr().err.splitlines()
+  assert re.search(said, line)
+  assert 'process-1.log may say why' in line
+  assert not psutil.Process().children()
+
+
+def test_sigterm_is_passed_on(tmp_path, monkeypatch):
+  hears = (
+    'import signal, time; signal.signal(15, lambda *_: os._exit(75)); '
+    'os.kill(os.getppid(), 15) if os.environ["ME"] == "1" else None; time.sleep(60)'
+  )
+  programs = [f'os.environ["ME"] = "{i}"; {hears}' for i in range(2)]
+  assert _end(programs, tmp_path, monkeypatch) == 75
+
+
+def _wait_for(folder: Path, step: int, process: subprocess.Popen) -> None:
+  """Until there is a checkpoint of this step or a later one."""
+  while not any(
+    path.name.isdigit() and int(path.name) >= step
+    for path in (folder / 'checkpoints').glob('*')
+  ):
+    assert process.poll() is None, 'it ended before it could be stopped'
+    time.sleep(0.005)
+
+
+def _pid(folder: Path, i: int) -> int:
+  text = (folder / 'logs' / f'process-{i}.log').read_text('utf-8')
+  return int(re.findall(r'pid (\d+)', text)[-1])
+
+
+@pytest.mark.slow  # four processes, twice
+@pytest.mark.parametrize('mesh', [{'data': -1}, {'data': 1, 'fsdp': 2, 'tensor': 2}])
+def test_four_processes_have_the_losses_and_the_bleu_of_one(mesh, tiny, tmp_path):
+  config = _config(tiny, evals={'valid': NLL, 'bleu': BLEU})
+  _run(config | {'mesh': mesh}, tmp_path / 'four', 4)
+  _same(_rows(tmp_path / 'four'), _alone(config, tmp_path / 'one'))
+  samples = [tmp_path / n / 'samples' / 'bleu-00000008.txt' for n in ('four', 'one')]
+  assert samples[0].read_text('utf-8') == samples[1].read_text('utf-8')
+
+
+@pytest.mark.slow  # three runs of two processes
+@pytest.mark.parametrize('victim', [0, 1])
+def test_killed_and_relaunched_equals_uninterrupted(victim, tiny, tmp_path):
+  config = _config(tiny, steps=60, save_every=5, evals={}, keep_best=None)
+  _run(config, tmp_path / 'whole')
+  folder = tmp_path / 'cut'
+  process = subprocess.Popen(
+    _command(config, folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+  )
+  _wait_for(folder, 10, process)
+  os.kill(_pid(folder, victim), signal.SIGKILL)
+  killed = time.monotonic()
+  error = process.communicate()[1].decode()
+  assert time.monotonic() - killed < 60
+  assert process.returncode == 1
+  assert re.search(rf'process {victim} on \S+ was ended by SIGKILL', error)
+  stopped = Checkpoints(folder / 'checkpoints', read_only=True).latest
+  seen = read_metrics(folder / 'metrics.jsonl')[-1]['step']
+  assert 10 <= stopped < 60
+  assert seen - stopped <= 2 * 5  # one that was being written is lost too
+  assert f'going on from the checkpoint of step {stopped}' in _run(config, folder)
+  assert _rows(folder) == _rows(tmp_path / 'whole')
+
+
+def _stop(config, folder: Path, after: str, told: str) -> int:
+  """Sends SIGTERM after some words of process 0; the step of the checkpoint then."""
+  process = subprocess.Popen(
+    _command(config, folder), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+  )
+  while after not in process.stdout.readline().decode():
+    assert process.poll() is None, 'it ended before it could be stopped'
+  os.kill(process.pid if told == 'launcher' else _pid(folder, 1), signal.SIGTERM)
+  process.communicate()
+  assert process.returncode == 75
+  stopped = Checkpoints(folder / 'checkpoints', read_only=True).latest
+  for i in range(2):
+    text = (folder / 'logs' / f'process-{i}.log').read_text('utf-8')
+    assert f'stopped at step {stopped:,} of 100,000, as SIGTERM asked' in text
+  return stopped
+
+
+@pytest.mark.slow  # three runs of two processes
+def test_sigterm_to_any_stops_all_at_the_same_step(tiny, tmp_path):
+  config = _config(tiny, steps=100_000, save_every=50_000, evals={}, keep_best=None)
+  folder = tmp_path / 'run'
+  stopped = _stop(config, folder, 'first step', 'process 1')
+  # Long before it takes its first step.
+  assert _stop(config, folder, 'data: ', 'launcher') == stopped + 1
+  more = f'--config.steps={stopped + 3}'
+  assert 'going on from the checkpoint' in _run(config, folder, 2, more, '--force')
+  assert [row['step'] for row in _rows(folder)] == list(range(1, stopped + 4))
+
+
+@pytest.mark.slow  # runs of two, one and four processes
+def test_a_run_goes_on_in_fewer_and_in_more_processes(tiny, tmp_path):
+  config = _config(tiny, steps=12)
+  for n, steps in ((2, 4), (1, 8), (4, 12)):
+    _run(config, tmp_path / 'run', n, f'--config.steps={steps}', '--force')
+  _same(_rows(tmp_path / 'run'), _alone(config, tmp_path / 'one'))
+
+
+@pytest.mark.slow  # two processes
+def test_without_a_launcher_the_rest_ends_too_and_names_the_dead(tiny, tmp_path):
+  config = _config(tiny, steps=100_000, evals={}, keep_best=None)
+  folder = tmp_path / 'run'
+  command = _command(config, folder)
+  launch, rest = command[:3], command[3:]
+  shown = subprocess.run(
+    [*launch, *rest, '--dry-run'], capture_output=True, text=True, check=True
+  )
+  both = [
+    subprocess.Popen(line, shell=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    for line in (f'exec {text}' for text in shown.stdout.splitlines())
+  ]
+  while b'first step' not in both[0].stdout.readline():
+    assert both[0].poll() is None
+  both[1].kill()
+  killed = time.monotonic()
+  text = both[0].communicate()[0].decode()
+  both[1].communicate()
+  assert time.monotonic() - killed < 60
+  assert both[0].returncode == 1
+  assert re.search(r'process 0 of 2 on \S+: process 1 on \S+ did not answer', text)
