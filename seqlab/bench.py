@@ -69,7 +69,7 @@ def bench(experiment: str, *, output: str, only: str | None = None) -> list[Row]
     if isinstance(task, WordTask):
       from seqlab.bench_words import parts as parts_of_words
 
-      parts = parts_of_words(config, task, _row)
+      parts = parts_of_words(config, task)
       only = only or next(iter(parts), None)  # the others take long
     else:
       parts = _parts(experiment, config, task)
@@ -91,8 +91,8 @@ def bench(experiment: str, *, output: str, only: str | None = None) -> list[Row]
   table = Table(
     'what', 'value', 'unit', 'how', title=f'{experiment}, {about["device"]}'
   )
-  for row in rows:
-    table.add_row(row['name'], f'{row["value"]:,.4g}', row['unit'], row['note'])
+  for r in rows:
+    table.add_row(r['name'], f'{r["value"]:,.4g}', r['unit'], r['note'])
   Console().print(table)
   print(f'the same as JSON: {output}')
   return rows
@@ -112,7 +112,20 @@ def _parts(
   }
 
 
-def _row(name: str, value: float, unit: str, note: str = '') -> Row:
+def elsewhere(function: Callable, *args: Any) -> Any:
+  """function(*args) in a process of its own, with the usual allocator."""
+  tunables = os.environ.pop('GLIBC_TUNABLES', None)
+  try:
+    context = multiprocessing.get_context('spawn')
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+      return pool.submit(function, *args).result()
+  finally:
+    if tunables is not None:
+      os.environ['GLIBC_TUNABLES'] = tunables
+
+
+def row(name: str, value: float, unit: str, note: str = '') -> Row:
+  """What was measured, and how."""
   return {'name': name, 'value': value, 'unit': unit, 'note': note}
 
 
@@ -130,8 +143,8 @@ def _feed(config: dict, task: Translation) -> list[Row]:
   batches, words = max(rates)
   note = f'{steps} batches, shuffled, {config["batching"]["tokens"]} tokens each'
   return [
-    _row('feed', batches, 'batches/s', note),
-    _row('feed', words, 'target tokens/s', note),
+    row('feed', batches, 'batches/s', note),
+    row('feed', words, 'target tokens/s', note),
   ]
 
 
@@ -160,13 +173,13 @@ def _train(config: dict, task: Translation) -> list[Row]:
     seconds += best * len(same)
   note = f'an epoch: {len(batches)} shapes, best of 4 each'
   rows = [
-    _row('train', words / seconds, 'target tokens/s', note),
-    _row('train', flops / seconds / 1e9, 'model GFLOP/s', '6 per weight and token'),
-    _row('compile', compiling, 's', f'{len(batches)} shapes; cached ones cost less'),
+    row('train', words / seconds, 'target tokens/s', note),
+    row('train', flops / seconds / 1e9, 'model GFLOP/s', '6 per weight and token'),
+    row('compile', compiling, 's', f'{len(batches)} shapes; cached ones cost less'),
   ]
   if peak := peak_flops(program.mesh.size):
     share = 100 * flops / seconds / peak
-    rows.append(_row('train', share, '% of peak', f'peak {peak / 1e9:,.0f} GFLOP/s'))
+    rows.append(row('train', share, '% of peak', f'peak {peak / 1e9:,.0f} GFLOP/s'))
   return rows
 
 
@@ -185,9 +198,9 @@ def _decode(config: dict, task: Translation) -> list[Row]:
     translator.translate(lines)
     seconds = time.perf_counter() - started
     note = f'{len(lines)} sentences of {split}, untrained weights'
-    rows.append(_row(f'decode, beam {beam}', len(lines) / seconds, 'sentences/s', note))
+    rows.append(row(f'decode, beam {beam}', len(lines) / seconds, 'sentences/s', note))
     written = translator.written / seconds
-    rows.append(_row(f'decode, beam {beam}', written, 'tokens/s', note))
+    rows.append(row(f'decode, beam {beam}', written, 'tokens/s', note))
   return rows
 
 
@@ -229,9 +242,9 @@ def _recurrent(task: Translation, D: int = 256) -> list[Row]:
   B, S, T = *batch['source'].shape, batch['target'].shape[1]
   note = f'LSTM, D = {D}, V = {V:,}, batch {B} x ({S}, {T}), tied, Adam; best of 30'
   note += f'; PyTorch {words / peer:,.0f} tokens/s' if peer else '; PyTorch is missing'
-  rows = [_row('recurrent', words / seconds, 'target tokens/s', note)]
+  rows = [row('recurrent', words / seconds, 'target tokens/s', note)]
   return rows + (
-    [_row('recurrent', peer / seconds, 'times PyTorch', note)] if peer else []
+    [row('recurrent', peer / seconds, 'times PyTorch', note)] if peer else []
   )
 
 
@@ -240,19 +253,11 @@ def _torch_seconds(
 ) -> float | None:
   """The least of `before` and of 10 updates in PyTorch; None if it is not there.
 
-  In a process of its own, with the usual allocator: threads of two libraries in one
-  process get into each other's way, and ours reads another setting at its start.
+  Elsewhere, since threads of two libraries in one process get into each other's way.
   """
   if importlib.util.find_spec('torch') is None:
     return None
-  tunables = os.environ.pop('GLIBC_TUNABLES', None)
-  try:
-    context = multiprocessing.get_context('spawn')
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-      seconds = pool.submit(_best_of_torch, V, D, batch).result()
-  finally:
-    if tunables is not None:
-      os.environ['GLIBC_TUNABLES'] = tunables
+  seconds = elsewhere(_best_of_torch, V, D, batch)
   return seconds if before is None else min(seconds, before)
 
 
@@ -321,10 +326,10 @@ def _bleu(task: Translation) -> list[Row]:
   note = f'{2 * len(reference):,} lines, 13a, compiled; sacreBLEU {expected:.3f} s'
   paired = f'1,000 samples of two systems; sacreBLEU {expected_resampling:.3f} s'
   return [
-    _row('BLEU', 2 * len(reference) / found, 'sentences/s', note),
-    _row('BLEU', expected / found, 'times sacreBLEU', note),
-    _row('paired bootstrap', resampling, 's', paired),
-    _row(
+    row('BLEU', 2 * len(reference) / found, 'sentences/s', note),
+    row('BLEU', expected / found, 'times sacreBLEU', note),
+    row('paired bootstrap', resampling, 's', paired),
+    row(
       'paired bootstrap', expected_resampling / resampling, 'times sacreBLEU', paired
     ),
   ]
@@ -381,5 +386,5 @@ def _start(experiment: str) -> list[Row]:
         command += ['--workdir', folder, '--config.steps=1']
         seconds = _until('first step', command, environment)
       note = 'empty caches' if name == 'cold' else 'compilations and data in the cache'
-      rows.append(_row(f'command to first step, {name}', seconds, 's', note))
+      rows.append(row(f'command to first step, {name}', seconds, 's', note))
   return rows

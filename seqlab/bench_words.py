@@ -6,9 +6,7 @@ the clock's, since a peer may use more cores or fewer.
 """
 
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 import importlib.util
-import multiprocessing
 import os
 from pathlib import Path
 import resource
@@ -21,9 +19,11 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
+from seqlab.bench import Row, elsewhere, row
 from seqlab.config import steps_of
 from seqlab.data.loader import feed
 from seqlab.data.store import TokenStore
+from seqlab.data.windows import not_every
 from seqlab.embeddings.cooccurrence import cooccurrence
 from seqlab.embeddings.svd import truncated_svd
 from seqlab.evaluators.similarity import evaluate_vectors
@@ -33,7 +33,6 @@ from seqlab.tasks.words import WordTask
 from seqlab.train.mesh import make_mesh
 from seqlab.train.program import Program
 
-Row = dict[str, Any]  # as in seqlab.bench
 _WORDS = 3_000_000  # of the text, that are trained on
 _SEEDS = 3
 _SETS = ('ws353', 'men', 'rw', 'google', 'msr')
@@ -52,16 +51,16 @@ class Speed(NamedTuple):
   cpu: float
 
 
-def parts(config: dict, task: WordTask, row: Callable[..., Row]) -> dict:
+def parts(config: dict, task: WordTask) -> dict:
   """What can be measured of an experiment: name -> function that gives rows."""
   if isinstance(task, WordPrediction):
     return {
-      'words': lambda: _words(config, task, row),
-      'quality': lambda: _quality(config, task, row),
+      'words': lambda: _words(config, task),
+      'quality': lambda: _quality(config, task),
     }
   if isinstance(task, CountingTask):
-    counting = {'counts': lambda: _counts(task, row)}
-    return counting | {'svd': lambda: _svd(config, task, row)}
+    counting = {'counts': lambda: _counts(task)}
+    return counting | {'svd': lambda: _svd(config, task)}
   return {}
 
 
@@ -76,19 +75,7 @@ def _measured(function: Callable[[], int], tries: int = 1) -> Speed:
   return Speed(*(max(values) for values in zip(*speeds, strict=True)))
 
 
-def _elsewhere(function: Callable, *args) -> Any:
-  """function(*args) in a fresh process."""
-  tunables = os.environ.pop('GLIBC_TUNABLES', None)
-  try:
-    context = multiprocessing.get_context('spawn')
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-      return pool.submit(function, *args).result()
-  finally:
-    if tunables is not None:
-      os.environ['GLIBC_TUNABLES'] = tunables
-
-
-def _words(config: dict, task: WordPrediction, row: Callable[..., Row]) -> list[Row]:
+def _words(config: dict, task: WordPrediction) -> list[Row]:
   """Training of the net, as `seqlab train` does it, beside gensim's."""
   rows, cores = [], os.cpu_count() or 1
   store = _first(task.store, _WORDS)
@@ -99,10 +86,8 @@ def _words(config: dict, task: WordPrediction, row: Callable[..., Row]) -> list[
     rows.append(row('word2vec', ours.wall, 'words/s', note))
     if importlib.util.find_spec('gensim') is None:
       continue
-    one = _elsewhere(_gensim, store.ids, store.offsets, D, 1, _gensim_options(task))
-    all_ = _elsewhere(
-      _gensim, store.ids, store.offsets, D, cores, _gensim_options(task)
-    )
+    one = elsewhere(_gensim, store.ids, store.offsets, D, 1, _gensim_options(task))
+    all_ = elsewhere(_gensim, store.ids, store.offsets, D, cores, _gensim_options(task))
     note = f'D = {D}; gensim {one.cpu:,.0f} with one worker'
     rows.append(row('word2vec', ours.cpu / one.cpu, 'times gensim a CPU-s', note))
     note = f'D = {D}; gensim {all_.wall:,.0f} with {cores} workers'
@@ -110,25 +95,23 @@ def _words(config: dict, task: WordPrediction, row: Callable[..., Row]) -> list[
   return rows
 
 
-def _quality(config: dict, task: WordPrediction, row: Callable[..., Row]) -> list[Row]:
+def _quality(config: dict, task: WordPrediction) -> list[Row]:
   """What vectors of whole trainings score, beside gensim's of the same text."""
   epochs = max(1, round(_steps(config, task) / task.steps_per_epoch))
   heldout = task.evaluation(100_000)
-  loss = jax.jit(lambda params: task.loss({'params': params}, heldout, None, {})[0])
-  pairs = jax.jit(
-    lambda params: task.loss({'params': params}, heldout, None, {})[1][0]['loss'][1]
+  loss = jax.jit(
+    lambda params: task.loss({'params': params}, heldout, None, {})[1][0]['loss']
   )
   scores: dict[str, dict[str, list[float]]] = {}
-  train = np.arange(len(task.store)) + 1
-  train = train % task.heldout != 0 if task.heldout else train > 0
-  rows = _rows(task.store, train)
+  rows = _rows(task.store, not_every(len(task.store), task.heldout))
   for seed in range(_SEEDS):
     theirs = (*rows, config['model']['width'], seed, epochs, _gensim_options(task))
     for name, params in (
       ('ours', _trained(config, task, seed)),
-      ('gensim', _elsewhere(_gensim_tables, task.words.size, *theirs)),
+      ('gensim', elsewhere(_gensim_tables, task.words.size, *theirs)),
     ):
-      found = {'held-out loss (nats)': float(loss(params)) / float(pairs(params))}
+      total, pairs = loss(params)
+      found = {'held-out loss (nats)': float(total) / float(pairs)}
       vectors = task.vectors({'params': params})
       for score in evaluate_vectors(vectors, _SETS, restrict=30_000, samples=1):
         found[score.set.name] = score.result.known.value
@@ -254,18 +237,18 @@ def _gensim(
   return _measured(epoch, 2)
 
 
-def _counts(task: CountingTask, row: Callable[..., Row]) -> list[Row]:
+def _counts(task: CountingTask) -> list[Row]:
   """Counting all of the text, beside the addition of SciPy's sparse matrices."""
   store, V = task.store, task.words.size
   np.asarray(store.ids).max()  # is read from disk now
   rows = []
   for memory in (2**26, 2**30):
-    ours, peak = _elsewhere(_count, store.ids, store.offsets, V, memory)
+    ours, peak = elsewhere(_count, store.ids, store.offsets, V, memory)
     note = f'{len(store.ids):,} words, V = {V:,}, window 5, {memory / 2**20:.0f} MiB'
     rows.append(row('co-occurrence', ours.wall, 'words/s', note))
     rows.append(row('co-occurrence', peak / 2**20, 'MiB at the peak', note))
   some = _first(store, _PEER_WORDS)
-  theirs = _elsewhere(_add, some.ids, some.offsets, V)
+  theirs = elsewhere(_add, some.ids, some.offsets, V)
   note = f'SciPy {theirs.wall:,.0f} words/s, {len(some.ids):,} words in one process'
   return [*rows, row('co-occurrence', ours.wall / theirs.wall, 'times SciPy', note)]
 
@@ -303,7 +286,7 @@ def _add(ids: np.ndarray, offsets: np.ndarray, V: int) -> Speed:
   return _measured(count)
 
 
-def _svd(config: dict, task: CountingTask, row: Callable[..., Row]) -> list[Row]:
+def _svd(config: dict, task: CountingTask) -> list[Row]:
   """Singular vectors, beside ARPACK's and scikit-learn's."""
   matrix, D = task.matrix, config['model'].get('width', 300)
   mesh = make_mesh()

@@ -13,9 +13,7 @@ import sys
 import time
 from typing import Any, BinaryIO, TextIO
 
-from flax import linen as nn
 import jax
-from jax.sharding import SingleDeviceSharding
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -33,8 +31,8 @@ from seqlab.models.interface import Seq2Seq
 from seqlab.tasks.scorer import Scorer
 from seqlab.tasks.translation import Translation
 from seqlab.tasks.translator import Translator, search_of
-from seqlab.train.checkpoints import Checkpoints
 from seqlab.train.folder import RunFolder
+from seqlab.train.restore import restore
 from seqlab.types import Variables
 
 _CHUNK = 1_000  # lines of a stream that are translated together
@@ -55,7 +53,7 @@ def load(
     The folder, the task, the variables, and the steps they come from.
   """
   folder, task = _open(run)
-  variables, steps = _restore(folder, task, average, choose)
+  variables, steps = restore(folder, task, average=average, choose=choose)
   return folder, task, variables, steps
 
 
@@ -64,30 +62,6 @@ def _open(run: str) -> tuple[RunFolder, Translation]:
   if not (folder.vocabulary / 'vocabularies.json').is_file():
     raise FileNotFoundError(f'{run} has no vocabulary yet; train first')
   return folder, resolve(folder.config['task'])(folder.config, folder.vocabulary)
-
-
-def _restore(
-  folder: RunFolder, task: Translation, average: int, choose: str
-) -> tuple[Variables, list[int]]:
-  """Variables, and the steps they come from; see `load`."""
-  config = folder.config
-  here = SingleDeviceSharding(jax.devices()[0])  # whatever the training ran on
-  variables = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
-    dict(nn.unbox(jax.eval_shape(lambda: task.init(jax.random.key(0))))),
-  )
-  params = 'ema' if config.get('ema') else 'params'
-  part = {params: variables.pop('params'), 'collections': variables}
-  checkpoints = Checkpoints(
-    folder.checkpoints,
-    keep_best=config.get('keep_best'),
-    best_mode=config.get('best_is', 'max'),
-    read_only=True,
-    say=lambda text: print(text, file=sys.stderr),
-  )
-  steps, mean = checkpoints.average(average, part, by=choose)
-  checkpoints.close()
-  return {'params': mean[params], **mean['collections']}, steps
 
 
 def evaluate(
@@ -151,7 +125,7 @@ def _evaluate(
     corpus's convention, by 13a, and by `tokenizer` if that is another one.
   """
   (folder, task), (source, reference) = opened, text
-  variables, steps = _restore(folder, task, average, choose)
+  variables, steps = restore(folder, task, average=average, choose=choose)
   model, variables = _joined(task, variables, ensemble, average, choose)
   translator = _translator(task, model, variables, options)
   search = translator.search

@@ -9,9 +9,6 @@ import json
 from pathlib import Path
 import sys
 
-from flax import linen as nn
-import jax
-from jax.sharding import SingleDeviceSharding
 from rich.console import Console
 
 from seqlab.config import resolve
@@ -19,8 +16,8 @@ from seqlab.embeddings.vectors import Found, SparseVectors, Vectors, load_vector
 from seqlab.evaluators.similarity import ENGLISH, evaluate_vectors, table
 from seqlab.metrics.similarity import Result
 from seqlab.tasks.words import WordTask
-from seqlab.train.checkpoints import Checkpoints
 from seqlab.train.folder import RunFolder
+from seqlab.train.restore import restore
 
 _RESTRICT = 30_000  # words among which analogies are answered, as word2vec's demos do
 
@@ -50,19 +47,8 @@ def open_vectors(path: str) -> Vectors | SparseVectors:
   if not (folder.vocabulary / 'words.tsv').is_file():
     raise FileNotFoundError(f'{path} has no vocabulary yet; train first')
   task = kind(folder.config, folder.vocabulary)
-  here = SingleDeviceSharding(jax.devices()[0])  # whatever the training ran on
-  params = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
-    nn.unbox(jax.eval_shape(lambda: task.init(jax.random.key(0)))['params']),
-  )
-  checkpoints = Checkpoints(
-    folder.checkpoints,
-    read_only=True,
-    say=lambda text: print(text, file=sys.stderr),
-  )
-  _, found = checkpoints.average(1, {'params': params}, by='last')
-  checkpoints.close()
-  return task.vectors(found)
+  variables, _ = restore(folder, task)
+  return task.vectors(variables)
 
 
 def evaluate(

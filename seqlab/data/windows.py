@@ -72,7 +72,7 @@ class WindowBatches:
     self._shape, self._room = (lanes, length), lanes * length
     self.lanes, self.length, self.window = lanes, length, window
     self._holes = holes
-    train = _not_every(len(store), heldout)
+    train = not_every(len(store), heldout)
     bounds = np.stack([store.offsets[:-1][train], store.offsets[1:][train]], 1)
     self._sentences = _cut(bounds, max(1, min(max_sentence, self._room // 2)))
     self.words = int((self._sentences[:, 1] - self._sentences[:, 0]).sum())
@@ -179,7 +179,7 @@ def heldout_batch(
   Raises:
     ValueError: no row is left out.
   """
-  rows = np.flatnonzero(~_not_every(len(store), every))
+  rows = np.flatnonzero(~not_every(len(store), every))
   rows = rows[np.cumsum(store.lengths[rows]) <= most]
   if not len(rows):
     raise ValueError(
@@ -203,8 +203,8 @@ def _lanes(values: np.ndarray, shape: tuple[int, int], window: int) -> np.ndarra
   return np.ascontiguousarray(sliding_window_view(row, L + 2 * window)[::L])
 
 
-def _not_every(rows: int, every: int) -> np.ndarray:
-  """[rows] bool, False for every so many-th row."""
+def not_every(rows: int, every: int) -> np.ndarray:
+  """[rows] bool, False for every so many-th row; all True if `every` is 0."""
   return (np.arange(rows) + 1) % every != 0 if every else np.ones(rows, bool)
 
 

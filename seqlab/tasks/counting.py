@@ -18,8 +18,9 @@ from seqlab.embeddings.ppmi import pmi
 from seqlab.embeddings.vectors import SparseVectors, Vectors
 from seqlab.tasks.words import WordTask
 from seqlab.text.download import cache_dir
-from seqlab.text.words import keep_probability
 from seqlab.types import Array, Batch, Sums, Variables
+
+_THIN = ('subsample', 'formula')  # of `counts`, for `keep_probability`
 
 
 class CountingTask(WordTask):
@@ -41,12 +42,9 @@ class CountingTask(WordTask):
   @functools.cached_property
   def counts(self) -> sparse.csr_array:
     """[V, V] weights of pairs, from the cache if they are there."""
-    options, counts = dict(self._counts), self.words.counts
-    thin = {'threshold': options.pop('subsample', 0.0)}
-    thin |= {k: options.pop(k) for k in ('formula',) if k in options}
-    if thin['threshold']:
-      total = dict(counts=counts, total=int(counts.sum()))
-      options['keep'] = call(keep_probability, thin, 'counts', **total)
+    options = {k: v for k, v in self._counts.items() if k not in _THIN}
+    if self._counts.get('subsample'):
+      options['keep'] = self._keep(self._counts, 'counts')
     more = dict(store=self.store, V=self.words.size, cache=cache_dir())
     known = ('window', 'side', 'weights', 'keep', 'mode', 'seed', 'memory', 'workers')
     check_keys(options, (*known, 'device'), where='counts.')
@@ -99,10 +97,6 @@ class PMITask(CountingTask):
     """Words of the text."""
     del batch
     return self.store.total
-
-  def flops(self, batch: Batch) -> float:
-    """Of one step."""
-    raise NotImplementedError
 
 
 class Explicit(PMITask):

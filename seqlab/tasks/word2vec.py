@@ -14,7 +14,6 @@ from seqlab.data.windows import WindowBatches, heldout_batch
 from seqlab.embeddings.vectors import Vectors
 from seqlab.embeddings.word2vec import OBJECTIVES, Word2Vec
 from seqlab.tasks.words import WordTask
-from seqlab.text.words import keep_probability
 from seqlab.types import Array, Batch, Hyper, Sums, Variables
 
 
@@ -48,6 +47,8 @@ class WordPrediction(WordTask):
       raise ValueError(
         f'model.objective.kind is {kind!r}; it may be {", ".join(OBJECTIVES)}'
       )
+    if kind == 'hierarchical' and self._use != 'words':
+      raise ValueError("model.use: a tree has no vectors of contexts; set 'words'")
     counts = self.words.counts
     judge = call(OBJECTIVES[kind], objective, 'model.objective', counts=counts)
     self._batching = dict(config['batching'])
@@ -58,11 +59,7 @@ class WordPrediction(WordTask):
   @functools.cached_property
   def keep(self) -> np.ndarray:
     """[V] float32, how likely a place of each word is kept."""
-    thin = dict(threshold=self._batching.get('subsample', 1e-3))
-    thin['formula'] = self._batching.get('formula', 'word2vec')
-    counts = self.words.counts
-    total = int(counts.sum())
-    return call(keep_probability, thin, 'batching', counts=counts, total=total)
+    return self._keep({'subsample': 1e-3, **self._batching}, 'batching')
 
   @functools.cached_property
   def train(self) -> WindowBatches:
@@ -160,7 +157,5 @@ class WordPrediction(WordTask):
     """A vector for each word."""
     tables = variables['params']
     both = self._use == 'both'
-    if 'hierarchical' in type(self.net.judge).__name__.lower() and self._use != 'words':
-      raise ValueError("model.use: a tree has no vectors of contexts; set 'words'")
     matrix = sum(tables.values()) if both else tables[self._use]
     return Vectors(self.words.words, np.asarray(matrix))

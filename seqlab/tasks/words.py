@@ -4,13 +4,15 @@ from collections.abc import Mapping
 import functools
 from pathlib import Path
 
+import numpy as np
+
 from seqlab.config import call, check_keys
 from seqlab.data.text_store import TextStore, cached_words, encode_text
 from seqlab.embeddings.vectors import Vectors
 from seqlab.text.download import cache_dir
 from seqlab.text.plain import PlainText, open_text
 from seqlab.text.word2phrase import find_phrases
-from seqlab.text.words import WordCounts
+from seqlab.text.words import WordCounts, keep_probability
 from seqlab.types import Variables
 
 
@@ -65,6 +67,19 @@ class WordTask:
   def store(self) -> TextStore:
     """The text as ids."""
     return encode_text(self.corpus, self.words, cache_dir())
+
+  def _keep(self, options: Mapping, where: str) -> np.ndarray:
+    """[V] float32, how likely a place of each word is kept, see `keep_probability`.
+
+    Args:
+      options: `subsample`, the threshold, and `formula`; either may be left out.
+      where: the experiment's section they are from.
+    """
+    counts = self.words.counts
+    thin = {'threshold': options.get('subsample', 0.0)}
+    thin |= {k: options[k] for k in ('formula',) if k in options}
+    more = dict(counts=counts, total=int(counts.sum()))
+    return call(keep_probability, thin, where, **more)
 
   def vectors(self, variables: Variables) -> Vectors:
     """A vector for each word."""

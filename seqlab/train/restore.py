@@ -1,0 +1,44 @@
+"""Variables of a run's checkpoints, for whatever is done with them afterwards."""
+
+import sys
+
+from flax import linen as nn
+import jax
+from jax.sharding import SingleDeviceSharding
+
+from seqlab.tasks.interface import Task
+from seqlab.train.checkpoints import Checkpoints
+from seqlab.train.folder import RunFolder
+from seqlab.types import Variables
+
+
+def restore(
+  folder: RunFolder, task: Task, *, average: int = 1, choose: str = 'last'
+) -> tuple[Variables, list[int]]:
+  """Variables on the first device, and the steps they come from.
+
+  Args:
+    folder: of the run.
+    task: gives the variables' shapes.
+    average: how many checkpoints' parameters to average (Vaswani et al. 2017,
+      section 6.1).
+    choose: the 'last' ones or the 'best' ones.
+  """
+  config = folder.config
+  here = SingleDeviceSharding(jax.devices()[0])  # whatever the training ran on
+  variables = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
+    dict(nn.unbox(jax.eval_shape(lambda: task.init(jax.random.key(0))))),
+  )
+  params = 'ema' if config.get('ema') else 'params'
+  part = {params: variables.pop('params'), 'collections': variables}
+  checkpoints = Checkpoints(
+    folder.checkpoints,
+    keep_best=config.get('keep_best'),
+    best_mode=config.get('best_is', 'max'),
+    read_only=True,
+    say=lambda text: print(text, file=sys.stderr),
+  )
+  steps, mean = checkpoints.average(average, part, by=choose)
+  checkpoints.close()
+  return {'params': mean[params], **mean['collections']}, steps
