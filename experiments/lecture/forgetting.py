@@ -30,7 +30,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.corpus = dict(name='agreement', source='en', target='ru', train=pairs)
   c.corpus.update(valid=100 if arg.smoke else 2_000)
   c.vocabulary = dict(kind='bpe', size=600 if arg.smoke else 1_000, shared=True)
-  c.batching = dict(kind='buckets', tokens=1_024, shapes=2, max_length=64)
+  shapes = 1 if arg.smoke else 2
+  c.batching = dict(kind='buckets', tokens=1_024, shapes=shapes, max_length=64)
   c.batching.reverse_source = False
 
   # Model

@@ -31,7 +31,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.corpus = dict(name='multi30k-tok', source=arg.source, target=arg.target)
   c.vocabulary = dict(kind='bpe', size=1_000 if arg.smoke else 10_000, shared=True)
   tokens = 1_024 if arg.smoke else 4_096  # target positions in a batch
-  c.batching = dict(kind='buckets', tokens=tokens, shapes=2 if arg.smoke else 4)
+  c.batching = dict(kind='buckets', tokens=tokens, shapes=1 if arg.smoke else 4)
   c.batching.reverse_source = False
 
   # Model
@@ -55,6 +55,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.evals.loss = dict(type='perplexity', split='val', every=every)
   beam = 1 if arg.smoke else 5
   c.evals.valid = dict(type='translation', split='val', every=every, beam=beam)
+  if arg.smoke:
+    c.evals.loss.shapes = c.evals.valid.shapes = 1
   c.keep_best = 'valid/bleu'
   c.save_every, c.keep_latest = '1 epochs', 10
   return c
