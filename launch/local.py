@@ -115,10 +115,11 @@ class Processes:
 
   def _keep(self, i: int, process: subprocess.Popen) -> None:
     """Writes all that a process says to its log, and shows what process 0 says."""
-    with process.stdout, open(self._log(i), 'ab') as log:
+    with process.stdout, open(self._log(i), 'ab', buffering=0) as log:
       for line in process.stdout:
-        log.write(line)
-        log.flush()
+        # A full disk shall not end a run that has other ways to say so.
+        with contextlib.suppress(OSError):
+          log.write(line)
         if i == 0:
           with contextlib.suppress(BrokenPipeError):
             sys.stdout.buffer.write(line)

@@ -3,16 +3,21 @@ r"""Runs all trials of experiments, then their reports.
   python -m launch.sweep experiments/multi30k/transformer.py --workdir runs/studies
   python -m launch.sweep ... --report-to docs          # and keep its figures there
   python -m launch.sweep ... --report-only             # of the trials that are finished
+  python -m launch.sweep ... --trials 40               # a search instead, see search.py
+  python -m launch.sweep ... --trials 40 --storage postgresql://me@host/searches
 
 An experiment's `sweep(add)` calls add(seed=1, **{'hyper.peak': 1e-3}) once a trial,
-or add(arg='size=small', seed=1) where `get_config` is to make another experiment; its `report(runs, folder)` writes figures and table.md. What was interrupted goes on
-with the same command.
+or add(arg='size=small', seed=1) where `get_config` is to make another experiment; its
+`report(runs, folder)` writes figures and table.md. With --trials its `search(trial)` is
+asked for that many in all, by Optuna: with a storage on a server, by any number of
+sweeps at once, on many machines. What was interrupted goes on with the same command.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 from pathlib import Path
@@ -21,16 +26,25 @@ import shutil
 import signal
 import sys
 import traceback
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from launch import workers
+from launch import population, slurm_array, workers
+from launch.machine import all_cores
 from launch.trials import Trial, experiment_name, plan, unfinished
 from seqlab.experiment import load_module
 from seqlab.report.runs import Run, read_run
 from seqlab.train.folder import RunFolder
 
+if TYPE_CHECKING:
+  from launch.search import Search
+
 # Where trials can run: name -> function(trials, done, workers=, force=).
-RUNNERS = {'local': workers.run_many}
+RUNNERS = {
+  'local': workers.run_many,
+  'population': population.run_many,
+  'slurm': slurm_array.run_many,
+}
+_AT_ONCE = 8  # trials of a search that are given to those which take many
 _KEPT = ('.png', '.svg', '.md')
 _REFUSALS = (ValueError, OSError, RuntimeError)
 
@@ -47,10 +61,10 @@ class Study:
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit status: 1 if anything failed, 130 if stopped."""
   argv = sys.argv[1:] if argv is None else list(argv)
-  args = _parser().parse_args(argv)
+  args = _arguments(argv)
   terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
   try:
-    return sweep(args)
+    return (sweep if args.trials is None else search)(args)
   except _REFUSALS as error:
     if os.environ.get('SEQLAB_TRACEBACK'):
       raise
@@ -93,6 +107,64 @@ def sweep(args: argparse.Namespace) -> int:
   return int(bool(failed or broken))
 
 
+def search(args: argparse.Namespace) -> int:
+  """Searches with one experiment after another, and reports."""
+  try:
+    from launch.search import Search
+  except ModuleNotFoundError as error:
+    raise RuntimeError(
+      f"a search needs {error.name}, which is not installed: pip install 'seqlab[launch]'"
+    ) from None
+  workdir, options = Path(args.workdir), dict(trials=args.trials, seed=args.seed)
+  options |= dict(url=args.storage, prunes=args.on == 'local', force=args.force)
+  good = True
+  for experiment in args.experiments:
+    with Search(experiment, workdir, **options) as study:
+      if not args.report_only:
+        _search(study, args)
+      good &= _report_search(experiment, study, args)
+  return int(not good)
+
+
+def _search(study: 'Search', args: argparse.Namespace) -> None:
+  def done(trial: Trial, state: dict[str, Any]) -> None:
+    text = study.done(trial, state)
+    print(f'[{study.ended}/{args.trials}] {trial.name}: {text}', flush=True)
+
+  study.begin()
+  print(f'{study.ended} of {args.trials} trials have ended', flush=True)
+  while study.wait():
+    if args.on == 'local':
+      n = min(args.workers or len(all_cores()), args.trials)
+      options = dict(workers=n, stop=study.hopeless, force=args.force)
+      workers.run_from(study.take, done, **options)
+    elif trials := study.take_many(args.workers or _AT_ONCE):
+      _runner(args)(trials, done)
+
+
+def _report_search(experiment: str, study: 'Search', args: argparse.Namespace) -> bool:
+  """Writes the table and the figures; whether all went well."""
+  wrote = study.report()
+  if args.report_to and wrote:
+    folders = (study.folder / f'{number:04d}' for number in study.latest())
+    trials = [Trial(experiment, path.name, path, {}, {}) for path in folders]
+    states = [trial.state for trial in trials if 'device' in trial.state]
+    _publish(Study(experiment, study.folder, trials), wrote, states, args)
+  failed = study.failed
+  for name, reason in failed.items():
+    print(f'failed: {study.folder / name}: {reason}', file=sys.stderr)
+  listed = ', '.join(map(str, wrote))
+  print(f'{study.summary}{f": {listed}" if wrote else ""}')
+  return not failed
+
+
+def _runner(args: argparse.Namespace) -> Callable[..., None]:
+  """Runs what it is given, as the options say."""
+  options = dict(workers=args.workers, force=args.force)
+  more = {'options': args.slurm} if args.on == 'slurm' else {}
+  return functools.partial(RUNNERS[args.on], **options, **more)
+
+
 def _run(left: list[Trial], total: int, args: argparse.Namespace) -> None:
   ended = total - len(left)
 
@@ -105,7 +177,7 @@ def _run(left: list[Trial], total: int, args: argparse.Namespace) -> None:
       text = f'failed: {state["reason"].splitlines()[0]}'
     print(f'[{ended}/{total}] {trial.name}: {text}', flush=True)
 
-  RUNNERS[args.on](left, done, workers=args.workers, force=args.force)
+  _runner(args)(left, done)
 
 
 def _headline(run: Run) -> str:
@@ -136,18 +208,26 @@ def _report(study: Study, args: argparse.Namespace) -> bool:
   ]
   print(f'report of {len(runs)} trials: {", ".join(map(str, wrote)) or "no files"}')
   if args.report_to:
-    _publish(study, wrote, args)
+    states = [trial.state for trial in study.trials if trial.finished]
+    _publish(study, wrote, states, args)
   return True
 
 
-def _publish(study: Study, wrote: list[Path], args: argparse.Namespace) -> None:
+def _publish(
+  study: Study,
+  wrote: list[Path],
+  states: list[dict[str, Any]],
+  args: argparse.Namespace,
+) -> None:
   """Copies a report, and says in its table.md what made it."""
   folder = Path(args.report_to) / study.folder.name
   folder.mkdir(parents=True, exist_ok=True)
   for path in wrote:
     shutil.copyfile(path, folder / path.name)
-  states = [trial.state for trial in study.trials if trial.finished]
+  if not states:  # of a search whose trials ran on other machines
+    return
   words = ['python', '-m', 'launch.sweep', study.experiment, '--workdir', args.workdir]
+  words += [] if args.trials is None else ['--trials', str(args.trials)]
   command = shlex.join([*words, '--report-to', args.report_to])
   devices = ' or '.join(sorted({state['device'] for state in states}))
   with open(folder / 'table.md', 'a', encoding='utf-8') as file:
@@ -185,11 +265,23 @@ def _parser() -> argparse.ArgumentParser:
     type=_positive,
     help='trials at a time; by default one a core, so name a number where there is a GPU',
   )
+  about = 'of its jobs, such as --slurm="--partition gpu --time 4:00:00" (launch.slurm)'
+  parser.add_argument('--slurm', metavar='OPTIONS', default='', help=about)
   parser.add_argument(
     '--force',
     action='store_true',
     help='go on from the checkpoints of trials that another experiment made',
   )
+  parser.add_argument(
+    '--trials', type=_positive, help='search: so many trials in all, by search(trial)'
+  )
+  parser.add_argument(
+    '--storage',
+    metavar='URL',
+    help='of the database that keeps a search; by default it is a file in its folder. '
+    'Better without a password, which others could read here: use ~/.pgpass',
+  )
+  parser.add_argument('--seed', type=int, help="of a search's sampler (0)")
   parser.add_argument(
     '--report-to', metavar='FOLDER', help='copy what the reports write to here'
   )
@@ -199,9 +291,20 @@ def _parser() -> argparse.ArgumentParser:
   return parser
 
 
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+  parser = _parser()
+  args = parser.parse_args(argv)
+  if args.trials is None:
+    for name in ('storage', 'seed'):
+      if getattr(args, name) is not None:
+        parser.error(f'--{name} is of a search: say with --trials how many it has')
+  args.seed = args.seed or 0
+  return args
+
+
 def _positive(text: str) -> int:
   if not text.isdecimal() or not int(text):
-    raise argparse.ArgumentTypeError(f'{text} is no number of workers; give 1 or more')
+    raise argparse.ArgumentTypeError(f'{text} is no number of them; give 1 or more')
   return int(text)
 
 

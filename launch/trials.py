@@ -65,7 +65,12 @@ def plan(experiment: str, workdir: Path) -> list[Trial]:
       trials are the same.
   """
   load_experiment(experiment)  # says what is wrong with it without any overrides
-  sweep = getattr(load_module(Path(experiment.partition(':')[0])), 'sweep', None)
+  module = load_module(Path(experiment.partition(':')[0]))
+  sweep = getattr(module, 'sweep', None)
+  if sweep is None and hasattr(module, 'search'):
+    raise ValueError(
+      f'{experiment} has no sweep(add), and a search(trial), which needs --trials N'
+    )
   if sweep is None:
     raise ValueError(
       f'{experiment} has no function sweep(add) to list its trials; train it once with '
@@ -75,17 +80,28 @@ def plan(experiment: str, workdir: Path) -> list[Trial]:
   sweep(lambda **overrides: listed.append(overrides))
   if not listed:
     raise ValueError(f'the sweep of {experiment} adds no trial')
-  # A number of NumPy's is a number.
-  listed = [
-    {k: getattr(v, 'item', lambda v=v: v)() for k, v in x.items()} for x in listed
+  listed = [*map(_plain, listed)]
+  folder = workdir / experiment_name(experiment)
+  return [
+    make_trial(experiment, folder / name, overrides)
+    for overrides, name in zip(listed, _names(listed), strict=True)
   ]
-  trials = []
-  for overrides, name in zip(listed, _names(listed), strict=True):
-    folder = workdir / experiment_name(experiment) / name
-    own = with_argument(experiment, overrides.get('arg'))
-    config = _configure(own, name, overrides)
-    trials.append(Trial(own, name, folder, overrides, config))
-  return trials
+
+
+def make_trial(experiment: str, folder: Path, overrides: Mapping[str, Any]) -> Trial:
+  """A trial of an experiment, named like its folder; starts nothing.
+
+  Raises:
+    ValueError: an override does not fit the experiment.
+  """
+  overrides, name = _plain(overrides), folder.name
+  own = with_argument(experiment, overrides.get('arg'))
+  return Trial(own, name, folder, overrides, _configure(own, name, overrides))
+
+
+def _plain(overrides: Mapping[str, Any]) -> dict[str, Any]:
+  """The overrides; a number of NumPy's is a number."""
+  return {k: getattr(v, 'item', lambda v=v: v)() for k, v in overrides.items()}
 
 
 def with_argument(experiment: str, argument: str | None) -> str:
@@ -138,20 +154,13 @@ def run_trial(
   Returns:
     Its state, which `trial.json` in its folder has too; an error is a state as well,
     and its traceback goes to stderr. Its 'status' is 'finished', 'failed', or, after
-    SIGTERM, 'stopped': then it goes on where it stands when it is run again.
+    SIGTERM, 'stopped': then it goes on where it stands when it is run again. (Of a
+    search it may become 'pruned' then.)
   """
-  import jax
-
   from seqlab.train.loop import train
   from seqlab.train.processes import Stopped
 
-  folder.mkdir(parents=True, exist_ok=True)
-  earlier = Trial(experiment, '', folder, {}, {}).state
-  state = dict(overrides=overrides, status='running', reason=None)
-  state['seconds'] = earlier.get('seconds', 0.0)  # of this and all earlier tries
-  state['date'] = datetime.date.today().isoformat()
-  state['device'] = _device(jax.devices())
-  write_state(folder, state)
+  state = begin(folder, overrides)
   started = time.monotonic()
   try:
     train(load_experiment(experiment, _options(overrides)), folder, force=force)
@@ -162,6 +171,20 @@ def run_trial(
     traceback.print_exc()
     state['status'], state['reason'] = 'failed', f'{type(error).__name__}: {error}'
   state['seconds'] += time.monotonic() - started
+  write_state(folder, state)
+  return state
+
+
+def begin(folder: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
+  """The state of a trial that begins here and now, on this process's devices."""
+  import jax
+
+  folder.mkdir(parents=True, exist_ok=True)
+  earlier = Trial('', '', folder, {}, {}).state
+  state = dict(overrides=overrides, status='running', reason=None)
+  state['seconds'] = earlier.get('seconds', 0.0)  # of this and all earlier tries
+  state['date'] = datetime.date.today().isoformat()
+  state['device'] = _device(jax.devices())
   write_state(folder, state)
   return state
 

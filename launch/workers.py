@@ -18,6 +18,8 @@ from typing import Any
 from launch.machine import all_cores, environment, share
 from launch.trials import Trial, run_trial, write_state
 
+EVERY = 0.5  # seconds between two looks at what runs
+
 
 def run_many(
   trials: Sequence[Trial],
@@ -36,44 +38,78 @@ def run_many(
     workers: how many at a time; by default one for each core.
     force: run in folders that a different experiment made.
   """
+  workers = min(workers or len(all_cores()), len(trials))
+  run_from(Waiting(trials).take, done, workers=workers, force=force)
+
+
+def run_from(
+  take: Callable[['Worker'], Trial | None],
+  done: Callable[[Trial, dict[str, Any]], None],
+  *,
+  workers: int,
+  stop: Callable[[Trial], bool] | None = None,
+  force: bool = False,
+) -> None:
+  """Runs the trials that it is given, the next one when a worker is free.
+
+  Args:
+    take: the next trial for a worker; None if there are no more.
+    done: called with each trial that ended, and its state.
+    workers: how many at a time.
+    stop: asked of each running trial every `EVERY` seconds: whether to stop it, by
+      SIGTERM; it then ends as 'stopped', with a checkpoint, unless it has just
+      finished.
+    force: run in folders that a different experiment made.
+  """
   cores = all_cores()
-  workers = min(workers or len(cores), len(trials))
-  waiting = Waiting(trials)
   with contextlib.ExitStack() as stack:
     selector = stack.enter_context(selectors.DefaultSelector())
     for i in range(workers):
       worker = Worker(share(cores, i, workers), alone=workers == 1)
       stack.callback(worker.kill)
-      if worker.begin(waiting, force=force):
+      if worker.begin(take, force=force):
         selector.register(worker.results, selectors.EVENT_READ, worker)
     while selector.get_map():
-      for key, _ in selector.select():
+      for key, _ in selector.select(EVERY if stop else None):
         worker = key.data
         selector.unregister(key.fileobj)
         done(worker.trial, worker.end())
-        if worker.begin(waiting, force=force):
+        if worker.begin(take, force=force):
           selector.register(worker.results, selectors.EVENT_READ, worker)
+      for key in list(selector.get_map().values()) if stop else ():
+        if stop(key.data.trial):
+          key.data.stop()
+
+
+def grouped(trials: Sequence[Trial]) -> list[list[Trial]]:
+  """Trials that share a compiled program together, in their order.
+
+  Seeds and what is in `hyper` are arguments of the program: it depends only on which
+  hyperparameters there are.
+  """
+  groups: dict[str, list[Trial]] = {}
+  for trial in trials:
+    compiled = {
+      k: v
+      for k, v in trial.overrides.items()
+      if k != 'seed' and not k.startswith('hyper.')
+    }
+    hyper = [k for k, v in trial.config.get('hyper', {}).items() if v is not None]
+    program = json.dumps([trial.experiment, compiled, sorted(hyper)], sort_keys=True)
+    groups.setdefault(program, []).append(trial)
+  return list(groups.values())
 
 
 class Waiting:
   """Trials that nobody has taken yet, in groups that share a compiled program.
 
-  Seeds and what is in `hyper` are arguments of the program. Whoever has begun a group
-  goes on with it, so that two workers seldom compile the same thing at once.
+  Whoever has begun a group goes on with it, so that two workers seldom compile the
+  same thing at once.
   """
 
   def __init__(self, trials: Sequence[Trial]):
     """Puts the trials into groups, in their order."""
-    groups: dict[str, deque[Trial]] = {}
-    for trial in trials:
-      compiled = {
-        k: v
-        for k, v in trial.overrides.items()
-        if k != 'seed' and not k.startswith('hyper.')
-      }
-      program = json.dumps([trial.experiment, compiled], sort_keys=True)
-      groups.setdefault(program, deque()).append(trial)
-    self._fresh = deque(groups.values())
+    self._fresh = deque(map(deque, grouped(trials)))
     self._begun: dict[Any, deque[Trial]] = {}
 
   def take(self, who: Any) -> Trial | None:
@@ -101,9 +137,9 @@ class Worker:
     """The file that can be read once the trial has ended."""
     return self._process.stdout
 
-  def begin(self, waiting: Waiting, *, force: bool) -> bool:
+  def begin(self, take: Callable[['Worker'], Trial | None], *, force: bool) -> bool:
     """Begins with the next trial; or ends the process, as there is none."""
-    self.trial = waiting.take(self)
+    self.trial, self._told = take(self), False
     if self.trial is None:
       self.kill()
       return False
@@ -127,15 +163,16 @@ class Worker:
       return json.loads(line)
     status = self._process.wait()
     self.kill()
-    how = (
-      f'with status {status}' if status >= 0 else f'by {signal.Signals(-status).name}'
-    )
-    reason = f'its process was ended {how}; the last lines of trial.log may say why'
-    state = dict(seconds=0.0) | self.trial.state
-    state |= dict(overrides=self.trial.overrides, status='failed', reason=reason)
-    self.trial.folder.mkdir(parents=True, exist_ok=True)
-    write_state(self.trial.folder, state)
-    return state
+    if self._told and status == -signal.SIGTERM:  # before it could hear it
+      reason = 'stopped, as it was told, at its start'
+      return leave(self.trial, status='stopped', reason=reason)
+    reason = f'{how_it_ended(status)}; the last lines of trial.log may say why'
+    return leave(self.trial, status='failed', reason=reason, died=True)
+
+  def stop(self) -> None:
+    """Tells the trial to stop; `end` has what came of it."""
+    self._told = True
+    self._process.terminate()
 
   def kill(self) -> None:
     """Ends the process and those it started; a run bears that at any moment."""
@@ -159,17 +196,33 @@ class Worker:
     )
 
 
+def how_it_ended(status: int) -> str:
+  """Of the process of a trial, by its exit status."""
+  how = f'with status {status}' if status >= 0 else f'by {signal.Signals(-status).name}'
+  return f'its process was ended {how}'
+
+
+def leave(trial: Trial, **changes: Any) -> dict[str, Any]:
+  """Writes `trial.json` for a trial whose process is gone."""
+  state = dict(seconds=0.0) | trial.state | dict(overrides=trial.overrides) | changes
+  trial.folder.mkdir(parents=True, exist_ok=True)
+  write_state(trial.folder, state)
+  return state
+
+
 def work(cores: Sequence[int]) -> None:
   """What a worker does: trials come in at stdin, and their states go out at stdout."""
   if cores and hasattr(os, 'sched_setaffinity'):
     os.sched_setaffinity(0, cores)  # before JAX counts the cores
+  # A trial hears SIGTERM by itself; that to one which has just ended is not for the next.
+  signal.signal(signal.SIGTERM, lambda *_: None)
   results = os.fdopen(os.dup(1), 'w', encoding='utf-8', buffering=1)
   orders: queue.Queue[dict[str, Any]] = queue.Queue()
   threading.Thread(target=_read, args=(orders,), daemon=True).start()
   while True:
     order = orders.get()
     folder = Path(order.pop('folder'))
-    _write_to(folder / 'trial.log')
+    write_to(folder / 'trial.log')
     state = run_trial(folder=folder, **order)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -183,7 +236,7 @@ def _read(orders: queue.Queue) -> None:
   os._exit(0)  # the sweep is gone, whatever ended it: nothing stays behind
 
 
-def _write_to(path: Path) -> None:
+def write_to(path: Path) -> None:
   """Sends all output there, that of libraries in C++ too."""
   path.parent.mkdir(parents=True, exist_ok=True)
   with open(path, 'a', encoding='utf-8') as file:

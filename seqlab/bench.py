@@ -53,8 +53,9 @@ def bench(experiment: str, *, output: str, only: str | None = None) -> list[Row]
   Args:
     experiment: a file, and maybe arguments for it.
     output: where the JSON goes.
-    only: 'start', 'feed', 'train', 'decode', 'recurrent' or 'bleu', all if None; of word
-      vectors 'words' or 'quality', or 'counts' or 'svd', the first if None.
+    only: 'start', 'feed', 'train', 'decode', 'recurrent', 'bleu' or, where batches have
+      one shape, 'population', all if None; of word vectors 'words' or 'quality', or
+      'counts' or 'svd', the first if None.
 
   Returns:
     The rows of the table.
@@ -72,7 +73,9 @@ def bench(experiment: str, *, output: str, only: str | None = None) -> list[Row]
       parts = parts_of_words(config, task)
       only = only or next(iter(parts), None)  # the others take long
     else:
-      parts = _parts(experiment, config, task)
+      from seqlab.bench_population import parts as parts_of_populations
+
+      parts = _parts(experiment, config, task) | parts_of_populations(config, task)
     if only and only not in parts:
       raise ValueError(
         f'{experiment} has no part {only!r} (it has: {", ".join(parts)})'

@@ -76,7 +76,7 @@ def train(args: argparse.Namespace, rest: Sequence[str]) -> int:
   except Stopped as stopped:
     print(f'seqlab train: {stopped}', file=sys.stderr)
     return os.EX_TEMPFAIL  # a scheduler that gets 75 should start this once more
-  print(f'done: {folder.path}')
+  print(f'done: {folder.name}')
   return 0
 
 
@@ -200,10 +200,13 @@ def vectors(args: argparse.Namespace, rest: Sequence[str]) -> None:
 def table(args: argparse.Namespace, rest: Sequence[str]) -> None:
   """Prints a table of runs: what differs between them, and what came of it."""
   del rest
+  from seqlab.report.runs import left_out
   from seqlab.report.tables import summary
 
   options = dict(by=args.by, choose=args.choose, format=args.format)
   print(summary(args.run_folders, args.metric, **options), end='')
+  for run, why in left_out(args.run_folders).items():
+    print(f'left out: {run}: {why}', file=sys.stderr)
 
 
 def experiments(args: argparse.Namespace, rest: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import ml_collections
 
 _DURATION = re.compile(r'([\d_.]+(?:e\d+)?)\s*(steps?|epochs?|tokens?)')
+_TIME = re.compile(r'\d\s*(s|sec|seconds?|m|min|minutes?|h|hours?)$')
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
@@ -104,9 +105,14 @@ DEFAULTS = {
   'best_is': 'max',
   'keep_latest': 2,
   'save_every': None,  # a duration; by default, whenever something is evaluated
+  'retries': 6,  # of a save that finds the disk full or the bucket out of reach
 }
 NEEDED = ('task', 'seed', 'steps', 'hyper', 'schedule')
-SECTIONS = ('optimizer', 'mesh', 'evals')  # that may be left out
+# Those that may be left out. `fallback` says what to do where training diverges:
+# {'factor': 0.5, 'times': 3} goes back to the last good checkpoint with half the rate,
+# and if need be with half of that, three times in all; with `loss_above` a loss beyond
+# that counts too. Left out, the run ends there.
+SECTIONS = ('optimizer', 'mesh', 'evals', 'fallback')
 
 
 def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,6 +187,11 @@ def steps_of(
   if duration is None or isinstance(duration, int):
     return duration
   match = _DURATION.fullmatch(str(duration).strip())
+  if not match and _TIME.search(str(duration)):
+    raise ValueError(
+      f'{duration!r} is a time, of which it is not known how many steps it has: write '
+      f"4000, '10 epochs' or '3e7 tokens', and limit a run's time by `minutes`"
+    )
   if not match:
     raise ValueError(
       f"{duration!r} is no duration: write 4000, '10 epochs' or '3e7 tokens'"

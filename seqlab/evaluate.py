@@ -155,6 +155,7 @@ def _evaluate(
   kept = folder.path / 'evaluations' / f'{split}.npz'
   kept.parent.mkdir(exist_ok=True)
   np.savez_compressed(kept, **statistics)
+  folder.send()
   return result, statistics
 
 

@@ -1,13 +1,23 @@
 """Eight pretended CPU devices, caches of the session's own, and one small run."""
 
+import contextlib
+import fcntl
+import gc
 import os
 import shutil
 import subprocess
+import sys
+from types import SimpleNamespace
 
 # Where there is a GPU the tests still run on the CPU, unless told otherwise.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 import jax
+
+# Tracing makes cyclic garbage by the million and little of it; looking for it as often
+# as Python does by itself takes a tenth of the tests' time.
+gc.freeze()
+gc.set_threshold(200_000, 50, 100)
 
 jax.config.update('jax_num_cpu_devices', 8)
 # Most tests compile for longer than they run; tests/metrics turns this off again.
@@ -79,8 +89,16 @@ def finished(tiny, tmp_path_factory):
   """The folder of a run of `tiny` that nothing disturbed; not to be changed."""
   from seqlab.train.loop import train
 
-  folder = tmp_path_factory.mktemp('finished')
-  train(tiny, folder)
+  everyone = tmp_path_factory.getbasetemp()
+  if 'PYTEST_XDIST_WORKER' in os.environ:
+    everyone = everyone.parent  # whoever comes first trains for all
+  folder = everyone / 'finished'
+  with open(everyone / 'finished.lock', 'w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    if not (done := everyone / 'finished.done').exists():
+      shutil.rmtree(folder, ignore_errors=True)
+      train(tiny, folder)
+      done.touch()
   return folder
 
 
@@ -98,3 +116,51 @@ def small_disk(tmp_path):
   yield folder
   # Lazily: mapped files are still open.
   subprocess.run(['umount', '--lazy', str(folder)], check=True)
+
+
+@pytest.fixture
+def fill():
+  """A function that leaves no room on a disk, and returns the file that does."""
+
+  def fill(disk):
+    filler = disk / 'filler'
+    with contextlib.suppress(OSError), filler.open('wb', 0) as file:
+      while True:
+        file.write(b'x' * 2**10)
+    return filler
+
+  return fill
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+  """A folder that stands for s3://bucket by the interface that the real one has.
+
+  Its `path`, and its `driver`, whose next `refusals` writes find it out of reach.
+  """
+  from etils.epath.backend import _FileSystemSpecBackend
+  from fsspec.implementations.local import LocalFileSystem
+
+  class Buckets(LocalFileSystem):
+    protocol = ('s3',)
+    refusals = 0
+
+    @classmethod
+    def _strip_protocol(cls, path):
+      path = os.fspath(path)
+      if path.startswith('s3://'):
+        path = f'{tmp_path}/{path.removeprefix("s3://")}'
+      return super()._strip_protocol(path)
+
+    def _open(self, path, mode='rb', **options):
+      if 'w' in mode and Buckets.refusals:
+        Buckets.refusals -= 1
+        raise ConnectionResetError('connection reset by peer')
+      return super()._open(path, mode, **options)
+
+  monkeypatch.setitem(sys.modules['fsspec.registry']._registry, 's3', Buckets)
+  # etils asks fsspec once for each kind of bucket.
+  _FileSystemSpecBackend._get_filesystem.cache_clear()
+  (tmp_path / 'bucket').mkdir()
+  yield SimpleNamespace(path=tmp_path / 'bucket', driver=Buckets)
+  _FileSystemSpecBackend._get_filesystem.cache_clear()

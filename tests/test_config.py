@@ -224,6 +224,12 @@ def test_what_is_no_duration_is_refused(duration):
     steps_of(duration, steps_per_epoch=57, tokens_per_step=1_500.0)
 
 
+@pytest.mark.parametrize('duration', ['30 minutes', '30m', '2 hours', '90 s', '1 h'])
+def test_a_time_is_no_number_of_steps(duration):
+  with pytest.raises(ValueError, match=f"'{duration}' is a time, .* by `minutes`"):
+    steps_of(duration, steps_per_epoch=57, tokens_per_step=1_500.0)
+
+
 def test_flatten_joins_names_with_dots():
   config = {'a': {'b': 1, 'c': {'d': [2]}}, 'e': {}, 'f': None}
   assert flatten(config) == {'a.b': 1, 'a.c.d': [2], 'e': {}, 'f': None}

@@ -2,6 +2,8 @@ r"""Transformer on the embedded corpus: English to Russian that agrees.
 
   seqlab train experiments/agreement/transformer.py --workdir runs/demo
   seqlab evaluate runs/demo --split test
+  python -m launch.sweep experiments/agreement/transformer.py --trials 20 \
+    --workdir runs/searches
 
 Sentences come from a grammar, so data needs no download and a small model can
 learn all of it: the demo, and the smallest real thing to change and run again.
@@ -48,6 +50,21 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.evals.valid = dict(type='translation', split='valid', every=every, beam=1, shapes=1)
   c.keep_best = 'valid/bleu'
   return c
+
+
+def sweep(add):
+  for seed in range(8):
+    add(seed=seed)
+
+
+def search(trial):
+  """Three values that all trials compile once for, and one with a program for each."""
+  return {
+    'hyper.peak': trial.suggest_float('peak', 3e-4, 3e-2, log=True),
+    'hyper.label_smoothing': trial.suggest_float('label_smoothing', 0.0, 0.3),
+    'hyper.weight_decay': trial.suggest_float('weight_decay', 1e-6, 1e-2, log=True),
+    'schedule.warmup': trial.suggest_categorical('warmup', [100, 300, 900]),
+  }
 
 
 PAPER = {}

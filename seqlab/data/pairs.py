@@ -120,7 +120,10 @@ class PairBatches:
       'shapes': len(self.shapes),
       'padding_waste': 1 - words / cells,
     }
-    self._plan = functools.lru_cache(4)(self._make_plan)
+    # For each seed the plans of its last epochs: runs of many seeds may share this.
+    self._plans = functools.cache(
+      lambda seed: functools.lru_cache(4)(functools.partial(self._make_plan, seed))
+    )
 
   @staticmethod
   def _fit(longest: int, tokens: int, rows_multiple: int) -> None:
@@ -160,7 +163,7 @@ class PairBatches:
 
   def _at(self, k: int, seed: int) -> tuple[int, np.ndarray]:
     epoch, position = divmod(k, self.steps_per_epoch)
-    return self._plan(seed, epoch)[position]
+    return self._plans(seed)(epoch)[position]
 
   def rows_of(self, k: int, *, seed: int = 0) -> int:
     """How many rows batch k has, those without a sentence counted."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import multiprocessing
@@ -229,12 +230,11 @@ def publish(folder: Path, what: str, need: int) -> Iterator[Path]:
   Raises:
     OSError: the disk is full; says where, and how much is needed.
   """
-  temporary = None
   try:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix='.part-', dir=folder.parent))
-    yield temporary
-    temporary.rename(folder)
+    with _part(folder.parent) as temporary:
+      yield temporary
+      temporary.rename(folder)
   except OSError as error:
     if error.errno == errno.ENOSPC:
       raise OSError(
@@ -245,6 +245,39 @@ def publish(folder: Path, what: str, need: int) -> Iterator[Path]:
       ) from None
     if not folder.exists():  # else another process was quicker, with the same ids
       raise
+
+
+@contextlib.contextmanager
+def _part(parent: Path) -> Iterator[Path]:
+  """A folder for what is not whole yet, locked for as long as its owner lives.
+
+  What others left there that were killed is deleted first.
+  """
+  with contextlib.ExitStack() as stack:
+    with _locked(parent):  # nobody clears up before what is new has its lock
+      for left in parent.glob('.part-*'):
+        with (
+          contextlib.suppress(FileNotFoundError),  # its owner was done with it
+          _locked(left, wait=False) as dead,
+        ):
+          if dead:
+            shutil.rmtree(left, ignore_errors=True)
+      path = Path(tempfile.mkdtemp(prefix='.part-', dir=parent))
+      stack.callback(shutil.rmtree, path, ignore_errors=True)
+      stack.enter_context(_locked(path))
+    yield path
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, *, wait: bool = True) -> Iterator[bool]:
+  """Holds a folder's lock, and says whether it does: some file systems have none."""
+  handle = os.open(folder, os.O_RDONLY)
+  try:
+    fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    held = True
+  except OSError:  # somebody else holds it, or there are no locks here
+    held = False
+  try:
+    yield held
   finally:
-    if temporary:
-      shutil.rmtree(temporary, ignore_errors=True)
+    os.close(handle)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from seqlab.config import flatten, suggest
+from seqlab.metrics_file import read_metrics
 
 Row = dict[str, float]  # the metrics of one step; NaN where the run had no number
 
@@ -112,29 +113,46 @@ def read_run(path: str | Path) -> Run:
     path=path,
     config=_read(path / 'config.json'),
     overrides=_trial(path).get('overrides', {}),
-    rows=_rows(metrics.read_text('utf-8')) if metrics.is_file() else [],
+    rows=[*map(_numbers, read_metrics(metrics))] if metrics.is_file() else [],
   )
 
 
 def read_runs(folder: str | Path, *, unfinished: bool = False) -> list[Run]:
   """Reads the runs in a folder, however deep, or the one that the folder is.
 
-  Trials of a sweep that are not finished are left out, unless `unfinished`.
+  Runs that are not finished are left out, unless `unfinished`; see `left_out`.
 
   Raises:
     FileNotFoundError: there is none.
   """
   folder = Path(folder)
-  found = [
-    path
-    for path in _folders(folder)
-    if unfinished or _trial(path).get('status', 'finished') == 'finished'
-  ]
-  if not found:
-    raise FileNotFoundError(
-      f'there is no finished run in {folder}: no folder with a config.json'
-    )
-  return [read_run(path) for path in found]
+  runs = [read_run(path) for path in _folders(folder)]
+  left = {run.path: why for run in runs if not unfinished and (why := _why_left(run))}
+  if len(left) == len(runs):
+    whys = '\n  '.join(f'{path}: {why}' for path, why in left.items())
+    what = f'only\n  {whys}' if left else 'no folder with a config.json'
+    raise FileNotFoundError(f'there is no finished run in {folder}: {what}')
+  return [run for run in runs if run.path not in left]
+
+
+def left_out(folders: Iterable[str | Path]) -> dict[Path, str]:
+  """The runs that `read_runs` leaves out -> why."""
+  runs = [read_run(path) for folder in folders for path in _folders(Path(folder))]
+  return {run.path: why for run in runs if (why := _why_left(run))}
+
+
+def _why_left(run: Run) -> str | None:
+  """Why a run is not finished; None if it is, as far as one can see."""
+  state = _trial(run.path)
+  if 'status' in state:
+    reason = (state.get('reason') or '').partition('\n')[0]
+    text = f'{state["status"]}{f": {reason}" * bool(reason)}'
+    return None if state['status'] == 'finished' else text
+  steps, step = run.config.get('steps'), run.rows[-1]['step'] if run.rows else 0
+  early = ('minutes', 'patience')  # a run with these may end before its last step
+  if not isinstance(steps, int) or any(run.config.get(k) is not None for k in early):
+    return None
+  return f'at step {step:,} of {steps:,}' if step < steps else None
 
 
 def differing(runs: Sequence[Run], over: str = 'seed') -> list[str]:
@@ -217,17 +235,8 @@ def _read(path: Path) -> dict[str, Any]:
     raise ValueError(f'{path} is no JSON: {error}') from None
 
 
-def _rows(text: str) -> list[Row]:
-  """The rows; a last line that was cut off is left out."""
-  rows = []
-  for line in text.splitlines():
-    try:
-      row = json.loads(line)
-    except ValueError:
-      break
-    # JSON has no NaN: a run writes null for it.
-    rows.append({k: math.nan if v is None else v for k, v in row.items()})
-  return rows
+def _numbers(row: dict[str, Any]) -> Row:
+  return {k: math.nan if v is None else v for k, v in row.items()}
 
 
 def _frozen(value: Any) -> Any:

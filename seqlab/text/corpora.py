@@ -22,6 +22,7 @@ from seqlab.config import call, suggest
 from seqlab.text.download import cache_dir, download
 from seqlab.text.lines import columns, read_bytes, read_lines
 from seqlab.text.normalize import normalizer
+from seqlab.text.remote import fetch, is_remote
 
 _FORMAT = 1  # raise it when the same files are read differently
 
@@ -68,7 +69,8 @@ def open_corpus(
     target: language code.
     **options: for 'agreement', those of `seqlab.text.agreement.Agreement`. Else
       files: split -> (source file, target file), or one file with lines of source,
-        tab, target (further columns are ignored). Plain or gzipped. Your own only.
+        tab, target (further columns are ignored). Plain or gzipped, on a disk or in
+        a bucket (gs://, s3://; brought into the cache once). Your own only.
       empty: what a pair with an empty side is: 'error', or 'skip' to leave it out.
       normalize: steps of `seqlab.text.normalize`; 'none' leaves text as it is.
       convention: by default the papers'; 'char' for Japanese and Chinese, else '13a'.
@@ -257,6 +259,8 @@ def _own(source: str, target: str, files: Mapping[str, str | Sequence[str]]) -> 
 
 def _find(recipe: Recipe, name: str, split: str, language: str, file: str) -> Path:
   """A file of a corpus, downloaded if need be."""
+  if not recipe.url and is_remote(file):
+    return fetch(file)
   if not recipe.url:
     path = Path(file).expanduser()
     if path.is_file():

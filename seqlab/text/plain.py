@@ -18,6 +18,7 @@ from rich.progress import Progress
 
 from seqlab.config import suggest
 from seqlab.text.lines import DAMAGE
+from seqlab.text.remote import fetch, is_remote
 
 _FORMAT = 1  # raise it when the same files are read differently
 _CHUNK = 1 << 22  # bytes of text that are read at once
@@ -47,7 +48,8 @@ def open_text(
     name: one of `NAMED`; with `path`, what messages call the corpus.
     path: a text file, plain or gzipped; or a folder, of which all .txt and .txt.gz
       files are read, at any depth, sorted by their paths, hidden ones left out; or
-      several of these. Your own only.
+      several of these. A file may be in a bucket (gs://, s3://), from where it is
+      brought into the cache once. Your own only.
     part: of a named corpus, the number of its only file to be read, or the numbers of
       several, in the order in which they are read; None reads all.
 
@@ -97,7 +99,7 @@ class PlainText:
     if parts is not None:
       self._files = tuple(self._files[part] for part in parts)
       self.name = f'{name}, part {", ".join(map(str, parts))}'
-    self._given = tuple(Path(p).expanduser() for p in given)
+    self._given = tuple(p if is_remote(p) else Path(p).expanduser() for p in given)
 
   @functools.cached_property
   def paths(self) -> tuple[Path, ...]:
@@ -228,8 +230,10 @@ def _find(name: str, file: str) -> Path:
   )
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path | str) -> list[Path]:
   """A file itself; of a folder its text files, sorted."""
+  if is_remote(path):
+    return [fetch(path)]
   if path.is_file():
     return [path]
   if not path.is_dir():

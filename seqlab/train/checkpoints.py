@@ -1,18 +1,22 @@
 """Checkpoints on orbax: saved in the background, whole or not at all."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
 from pathlib import Path
-import shutil
-from typing import Any
 
+from etils import epath
 import jax
 import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
+from seqlab.text.remote import is_remote
 from seqlab.train import processes
+from seqlab.train.retry import GaveUp, may_pass, remedy, retry
 from seqlab.types import PyTree
 
 _policies = ocp.training.preservation_policies
+_COMMITTED = 'commit_success.txt'  # orbax's name for it
+_LATE = 300  # seconds that processes wait for each other after a save
 
 
 class Checkpoints:
@@ -26,33 +30,36 @@ class Checkpoints:
 
   def __init__(
     self,
-    directory: Path,
+    directory: Path | epath.Path,
     *,
     keep_latest: int = 2,
     keep_best: str | None = None,
     keep_best_n: int = 1,
     best_mode: str = 'max',
     read_only: bool = False,
+    retries: int = 0,
     say: Callable[[str], None] = print,
   ):
     """Opens a folder of checkpoints.
 
     Args:
-      directory: the folder; need not exist, unless only read.
+      directory: the folder, on a disk or on gs://; need not exist, unless only read.
       keep_latest: how many of the newest to keep.
       keep_best: a metric's name; checkpoints where it was best are kept too.
       keep_best_n: how many of them.
       best_mode: 'max' or 'min'.
       read_only: leave all as it is, since a training may be writing there; and
         let parts of a state be loaded.
-      say: told of checkpoints that cannot be read.
+      retries: how often a save that fails for what may pass is tried again.
+      say: told of checkpoints that cannot be read, and of saves that failed.
 
     Raises:
       FileNotFoundError: there is no folder, and it is to be read.
     """
     if best_mode not in ('max', 'min'):
       raise ValueError(f"best_is is {best_mode!r}; it may be 'max' or 'min'")
-    self._directory = Path(directory).absolute()  # orbax asks for that
+    remote = is_remote(directory)
+    self._directory = epath.Path(directory if remote else Path(directory).absolute())
     if read_only and not self._directory.is_dir():
       raise FileNotFoundError(f'there are no checkpoints in {directory}; train first')
     policies = [_policies.LatestN(keep_latest)]
@@ -65,7 +72,9 @@ class Checkpoints:
           keep_checkpoints_without_metrics=False,
         )
       )
-    self._best, self._mode, self._say = keep_best, best_mode, say
+    self._best, self._mode = keep_best, best_mode
+    self._retries, self._say, self._remote = retries, say, remote
+    self._what, self._failed = f'a checkpoint in {self._directory}', False
     self._policy, self._read_only = _policies.AnyPreservationPolicy(policies), read_only
     self._orbax = self._open()
 
@@ -74,6 +83,8 @@ class Checkpoints:
     # Replicas would each write a share, which needs slices that get compiled.
     context.array.saving.use_replica_parallel = False
     context.pytree.loading.partial_load = self._read_only
+    if jax.process_count() > 1:  # for those that wait for one that could not write
+      context.async_options.timeout_secs = _LATE
     opened = ocp.training.Checkpointer(
       self._directory,
       context=context,
@@ -97,47 +108,89 @@ class Checkpoints:
     """The steps that are saved whole, oldest first."""
     if not self._directory.is_dir():
       return []
-    return sorted(int(p.name) for p in self._directory.iterdir() if p.name.isdigit())
+    found = [p for p in self._directory.iterdir() if p.name.isdigit()]
+    # In a bucket nothing can be renamed at once: orbax writes this file last.
+    whole = (p for p in found if not self._remote or (p / _COMMITTED).exists())
+    return sorted(int(p.name) for p in whole)
 
   def save(
-    self, step: int, parts: dict[str, PyTree], metrics: dict[str, float] | None = None
+    self,
+    step: int,
+    parts: dict[str, PyTree],
+    metrics: dict[str, float] | None = None,
+    *,
+    wait: bool = False,
   ) -> None:
     """Copies the parts and writes them in the background.
+
+    What goes wrong there shows when the next save begins, and that is then tried
+    again in place of this one, whose arrays are gone. Among several processes it is
+    not: the others wait in orbax for the one where it failed, which has to end.
 
     Args:
       step: the checkpoint's number, above those there are.
       parts: 'state' and 'meta'.
       metrics: what was measured at this step.
+      wait: until all is written, and try again if it was not.
 
     Raises:
       OSError: this or the save before it could not be written; names the last
         good step.
     """
+
+    def save(i: int) -> None:
+      if i:  # what is left of the last try would be in the way
+        self._reopen()
+        if step in self.steps():
+          return
+      self._begin(step, parts, metrics)
+      if wait or i:
+        self._orbax.wait()
+
+    with self._explained():
+      if jax.process_count() > 1:
+        save(0)
+      else:
+        retry(save, self._what, tries=self._retries, say=self._say)
+
+  def _begin(
+    self, step: int, parts: dict[str, PyTree], metrics: dict[str, float] | None
+  ) -> None:
     ranked = metrics if metrics and self._best in metrics else None
-    begun = self._guard(
-      lambda: self._orbax.save_checkpointables_async(step, parts, metrics=ranked)
-    )
-    if begun is None:
+    if self._orbax.save_checkpointables_async(step, parts, metrics=ranked) is None:
       raise RuntimeError(f'step {step} was not saved: {self._directory} has later ones')
+
+  def _reopen(self) -> None:
+    with contextlib.suppress(Exception):  # says once more what went wrong
+      self._orbax.close()
+    self._orbax = self._open()
 
   def wait(self) -> None:
     """Waits for what is being written."""
-    self._guard(self._orbax.wait)
+    with self._explained():
+      self._orbax.wait()
 
   def close(self) -> None:
     """Waits for what is being written, and ends orbax's threads."""
-    self._guard(self._orbax.close)
+    if self._failed and jax.process_count() > 1:
+      return  # the others wait elsewhere, and it would wait for them
+    # What failed and was said would only be said once more.
+    with contextlib.suppress(Exception) if self._failed else self._explained():
+      self._orbax.close()
 
-  def _guard(self, action: Callable[[], Any]) -> Any:
+  @contextlib.contextmanager
+  def _explained(self) -> Iterator[None]:
+    """Makes what the storage has to say an OSError with a remedy."""
     try:
-      return action()
+      yield
     except Exception as error:  # what runs in the background comes as many kinds
-      text = f'{error} {error.__cause__}'
-      if 'No space left' not in text and 'RESOURCE_EXHAUSTED' not in text:
+      reason = may_pass(error)
+      if not reason:
         raise
+      self._failed = True
+      text = str(error) if isinstance(error, GaveUp) else f'{reason} for {self._what}'
       raise OSError(
-        f'no space left for a checkpoint in {self._directory}; the last good one is '
-        f'of step {self.latest}. Free some space and run the same command again'
+        f'{text}; the last good one is of step {self.latest}. {remedy(reason)}'
       ) from error
 
   def restore(
@@ -163,7 +216,7 @@ class Checkpoints:
     for step in reversed(steps):
       found = self._try(step, abstract)
       if processes.everywhere(found is not None):
-        self._set_aside([s for s in steps if s > step])
+        self.set_aside([s for s in steps if s > step])
         return step, found
     if steps:
       raise ValueError(
@@ -180,14 +233,15 @@ class Checkpoints:
       self._say(f'the checkpoint of step {step:,} cannot be read ({reason[0][:200]})')
       return None
 
-  def _set_aside(self, broken: list[int]) -> None:
+  def set_aside(self, broken: list[int]) -> None:
+    """Renames checkpoints to `broken-<step>`."""
     if not broken:
       return
     self._orbax.close()
     if processes.first():
       for step in broken:
         target = self._directory / f'broken-{step}'
-        shutil.rmtree(target, ignore_errors=True)
+        target.rmtree(missing_ok=True)
         (self._directory / str(step)).rename(target)
     processes.wait('broken checkpoints')
     self._orbax = self._open()

@@ -9,7 +9,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from etils import epath
+
 from seqlab.config import flatten, with_defaults
+from seqlab.text.remote import is_remote
+from seqlab.train.spool import Spool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,12 +21,14 @@ class RunFolder:
   """Where the files of one run lie.
 
   Attributes:
-    path: the folder.
+    path: the folder; of one in a bucket, the one on disk that stands for it.
     config: the resolved experiment that made it.
+    spool: of a folder in a bucket, what keeps the two alike.
   """
 
   path: Path
   config: dict[str, Any]
+  spool: Spool | None = None
 
   @classmethod
   def open(cls, path: str | Path) -> 'RunFolder':
@@ -32,22 +38,32 @@ class RunFolder:
       FileNotFoundError: it is no run's folder.
       ValueError: its `config.json` cannot be read.
     """
-    path = Path(path)
+    name, (path, spool) = path, _here(path)
     file = path / 'config.json'
     if not file.is_file():
       raise FileNotFoundError(
-        f'{path} is no run: there is no config.json in it. Make one with '
-        f'`seqlab train EXPERIMENT --workdir {path}`'
+        f'{name} is no run: there is no config.json in it. Make one with '
+        f'`seqlab train EXPERIMENT --workdir {name}`'
       )
     try:
-      return cls(path, json.loads(file.read_text('utf-8')))
+      return cls(path, json.loads(file.read_text('utf-8')), spool)
     except ValueError as error:
-      raise ValueError(f'{file} is no JSON: {error}') from None
+      raise ValueError(f'{name}/config.json is no JSON: {error}') from None
 
   @property
-  def checkpoints(self) -> Path:
+  def name(self) -> str:
+    """The folder as the user calls it."""
+    return str(self.spool.remote if self.spool else self.path)
+
+  @property
+  def checkpoints(self) -> Path | epath.Path:
     """Folder of the checkpoints."""
-    return self.path / 'checkpoints'
+    return self.spool.checkpoints if self.spool else self.path / 'checkpoints'
+
+  @property
+  def by_way_of_disk(self) -> bool:
+    """Whether checkpoints are written on this machine's disk, and then sent."""
+    return self.spool is not None and not self.spool.direct
 
   @property
   def vocabulary(self) -> Path:
@@ -82,13 +98,28 @@ class RunFolder:
     temporary.write_text(f'{text}\n', 'utf-8')
     temporary.replace(self.path / 'config.json')
 
+  def receive(self) -> None:
+    """Of a folder in a bucket: brings here what is there."""
+    if self.spool:
+      self.spool.receive()
+
+  def send(self) -> None:
+    """Of a folder in a bucket: brings there what is new here."""
+    if self.spool:
+      self.spool.send()
+
   @contextlib.contextmanager
   def lock(self) -> Iterator[None]:
     """Keeps other processes from training here; ends with this one, even if killed.
 
+    There are no such locks in a bucket: nothing is done there.
+
     Raises:
       RuntimeError: another process holds it.
     """
+    if self.spool:
+      yield
+      return
     with open(self.path / '.lock', 'w', encoding='utf-8') as file:
       try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -108,15 +139,16 @@ def open_folder(
   `config.json` is written by `keep_config`, once the experiment is known to run.
 
   Args:
-    path: the folder; need not exist.
+    path: the folder; need not exist. May be in a bucket: gs://bucket/run.
     config: the resolved experiment.
     force: take over a folder that a different experiment made.
 
   Raises:
     ValueError: a different experiment made it; lists what differs.
     NotADirectoryError: the path is a file.
+    RuntimeError: what reads such a bucket is not installed.
   """
-  path = Path(path)
+  name, (path, spool) = path, _here(path)
   if path.exists() and not path.is_dir():
     raise NotADirectoryError(f'--workdir {path} is a file; name a folder')
   # What JSON makes of the configuration is what will be compared next time.
@@ -125,12 +157,21 @@ def open_folder(
     differences = _differences(RunFolder.open(path).config, plain)
     if differences and not force:
       raise ValueError(
-        f'{path} was made by a different experiment:\n  '
+        f'{name} was made by a different experiment:\n  '
         + '\n  '.join(differences)
         + '\nuse another --workdir, or --force to go on in this one'
       )
   path.mkdir(parents=True, exist_ok=True)
-  return RunFolder(path, plain)
+  return RunFolder(path, plain, spool)
+
+
+def _here(path: str | Path) -> tuple[Path, Spool | None]:
+  """The folder on disk; of one in a bucket, what keeps the two alike too."""
+  if not is_remote(path):
+    return Path(path), None
+  spool = Spool(str(path))
+  spool.receive()
+  return spool.path, spool
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -1,10 +1,9 @@
 """The training loop: dispatch, log, evaluate, save."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import contextlib
 import dataclasses
 import errno
-import math
 import os
 from pathlib import Path
 import time
@@ -23,12 +22,15 @@ from seqlab.config import (
   with_defaults,
 )
 from seqlab.data.loader import feed
+from seqlab.text.remote import is_remote
 from seqlab.train import processes
 from seqlab.train.checkpoints import Checkpoints
 from seqlab.train.device import peak_flops
+from seqlab.train.fallback import DivergenceError, Fallback
 from seqlab.train.folder import RunFolder, open_folder
 from seqlab.train.mesh import batch_sharding
 from seqlab.train.program import CompileCounter, Program
+from seqlab.train.retry import GaveUp, may_pass, remedy, retry
 from seqlab.train.state import TrainState
 from seqlab.train.writer import NoWriter, Progress, Writer
 from seqlab.types import Batch, Sums
@@ -42,11 +44,13 @@ class History:
     best: the best value so far of the metric that chooses, None before the first.
     bad: evaluations since then.
     minutes: of training so far, over all sessions.
+    fallbacks: times that training diverged and went back to a checkpoint.
   """
 
   best: float | None = None
   bad: int = 0
   minutes: float = 0.0
+  fallbacks: int = 0
 
   def add(self, value: float, sign: float) -> None:
     """Takes in one more value; `sign` is -1 where less is better."""
@@ -69,16 +73,18 @@ def train(config: Mapping, workdir: str, *, force: bool = False) -> RunFolder:
 
   Raises:
     ValueError: the experiment is wrong, or another one made the folder.
-    FloatingPointError: the loss is no number; the last good checkpoint stays.
+    FloatingPointError: training diverged; the last good checkpoint stays.
     RuntimeError: another process trains in the folder.
     OSError: the disk is full, or processes do not share the folder.
-    Stopped: SIGTERM came, and a checkpoint is written.
+    Stopped: SIGTERM came, and a checkpoint is written if there was something to save.
   """
   try:
     with contextlib.ExitStack() as stack:
+      stack.enter_context(processes.EndsAtOnce())
       with processes.first_goes_ahead('the folder'):
         # There already where it is not the first process that comes, and shared.
-        if not processes.first() and not Path(workdir).is_dir():
+        shared = is_remote(workdir) or processes.first() or Path(workdir).is_dir()
+        if not shared:
           raise FileNotFoundError(
             f'process {jax.process_index()} does not see {workdir}, which process 0 '
             f'made: let --workdir be on a disk that all processes share'
@@ -91,8 +97,7 @@ def train(config: Mapping, workdir: str, *, force: bool = False) -> RunFolder:
     if error.errno != errno.ENOSPC or 'no space left for' in str(error):
       raise
     raise OSError(
-      f'no space left for {error.filename or workdir}. Free some space and run the '
-      f'same command again: it goes on from the last checkpoint'
+      f'no space left for {error.filename or workdir}. {remedy("no space left")}'
     ) from error
 
 
@@ -108,14 +113,26 @@ class Run:
     check_keys(config, (*DEFAULTS, *SECTIONS, *NEEDED, *task.sections))
     if not 0 <= config['seed'] < 2**32:
       raise ValueError(f'seed is {config["seed"]}; it may be 0 to 2^32 - 1')
+    self.fallback = Fallback(factor=1.0, times=0)
+    if config['fallback']:
+      self.fallback = call(Fallback, config['fallback'], 'fallback')
+    if folder.by_way_of_disk and jax.process_count() > 1:
+      raise ValueError(
+        f'several processes can save together on gs:// or on a disk that they share, '
+        f'and not in {folder.name}'
+      )
     best = config['keep_best']
     if config['patience'] is not None and not best:
       raise ValueError('patience waits for a new best: set keep_best to a metric')
     if best and best.split('/')[0] not in config['evals']:
       raise ValueError(f'keep_best is {best!r}; evals has {list(config["evals"])}')
     with processes.first_goes_ahead('the data'):  # and makes what is kept of them
+      if not processes.first():
+        folder.receive()
       self.task = task(config, folder.vocabulary)
       self.steps = self._steps(config['steps'])
+      if processes.first():
+        folder.send()
     self.program = Program(config, self.task, self.steps)
     self.program.check(self.task.shapes())
     evals, rows = config['evals'], batch_sharding(self.program.mesh)
@@ -141,50 +158,71 @@ class Run:
       keep_best=config['keep_best'],
       keep_best_n=config['keep_best_n'],
       best_mode=config['best_is'],
+      retries=config['retries'],
       say=lambda text: self.progress.message(text),
     )
     self.history = History()
     if processes.first():
       folder.keep_config()
+      folder.send()
     log = folder.log if processes.first() else os.devnull
     self.progress = Progress(log, total=self.steps)
 
   def go(self) -> RunFolder:
     """Trains to the end, from wherever the folder stands."""
     with contextlib.ExitStack() as stack:
+      stack.push(self._send_the_rest)
       stack.callback(self.progress.close)
       stack.callback(self.checkpoints.close)
-      self.notice = stack.enter_context(processes.Notice())
       state, start = self._begin()
-      writes = processes.first()
-      self.writer = Writer(self.folder, start_step=start) if writes else NoWriter()
-      stack.callback(self.writer.close)
       if start >= self.steps or self._out_of_time() or self._out_of_patience():
         return self.folder
       self._compile(state)
       self.progress.start(start)
-      pending, self.clock = None, time.monotonic()
-      batches = feed(self._batch, start, self.steps)
-      for k, batch in zip(range(start, self.steps), batches, strict=True):
-        state, sums = self.program.step(state, self.program.put(batch))
-        if pending:  # written while the devices work on this step
-          self._write(*pending)
-        pending = k + 1, sums, batch
-        due = [name for name, every in self.every.items() if (k + 1) % every == 0]
-        told, over = self._told()
-        last = k + 1 == self.steps or over
-        if due or last or told or (k + 1) % self.save_every == 0:
-          pending = self._write(*pending)
-          metrics = self._evaluate(k + 1, state, list(self.every) if last else due)
-          self._save(k + 1, state, metrics)
-          if last or self._out_of_patience():
-            break
-          if told:
-            raise processes.Stopped(
-              f'stopped at step {k + 1:,} of {self.steps:,}, as SIGTERM asked; the '
-              f'same command goes on from there'
-            )
+      with processes.Notice() as self.notice:
+        while diverged := self._try(state, start):
+          state, start = self._fall_back(diverged)
     return self.folder
+
+  def _try(self, state: TrainState, start: int) -> DivergenceError | None:
+    """Trains to the end, or until it diverges: then says how."""
+    writes = processes.first()
+    writer = Writer(self.folder, start_step=start) if writes else NoWriter()
+    with contextlib.closing(writer) as self.writer:
+      try:
+        self._train(state, start)
+      except DivergenceError as error:
+        return error.with_traceback(None)  # whose frames hold the state that diverged
+    return None
+
+  def _train(self, state: TrainState, start: int) -> None:
+    """Takes one step after the other until the run is over."""
+    pending, self.clock = None, time.monotonic()
+    batches = feed(self._batch, start, self.steps)
+    for k, batch in zip(range(start, self.steps), batches, strict=True):
+      state, sums = self.program.step(state, self.program.put(batch))
+      if pending:  # written while the devices work on this step
+        self._write(*pending)
+      pending = k + 1, sums, batch
+      due = [name for name, every in self.every.items() if (k + 1) % every == 0]
+      told, over = self._told()
+      last = k + 1 == self.steps or over
+      if last or told or self._saved_at(k + 1):
+        pending = self._write(*pending)
+        metrics = self._evaluate(k + 1, state, list(self.every) if last else due)
+        last |= self._out_of_patience()
+        self._save(k + 1, state, metrics, wait=last or told)
+        if last:
+          return
+        if told:
+          raise processes.Stopped(
+            f'stopped at step {k + 1:,} of {self.steps:,}, as SIGTERM asked; the '
+            f'same command goes on from there'
+          )
+
+  def _saved_at(self, step: int) -> bool:
+    """Whether the experiment wants a checkpoint of this step, or something measured."""
+    return any(step % every == 0 for every in (self.save_every, *self.every.values()))
 
   def _told(self) -> tuple[bool, bool]:
     """Whether to stop after a step, and whether that is since time is used up.
@@ -212,7 +250,7 @@ class Run:
     kind = mesh.devices.flat[0].device_kind
     many = jax.process_count()
     among = f' in {many} processes' if many > 1 else ''
-    say(f'{self.folder.path}: {n:,} parameters, {mesh.size} x {kind}{among}')
+    say(f'{self.folder.name}: {n:,} parameters, {mesh.size} x {kind}{among}')
     report = (
       f'{k} {v:,.4g}' if isinstance(v, float) else f'{k} {v:,}'
       for k, v in self.task.report.items()
@@ -221,13 +259,72 @@ class Run:
     for name, evaluator in self.evaluators.items():
       if evaluator.about:
         say(f'{name}: {evaluator.about}')
+    if self.folder.spool:
+      say(f'buckets have no locks: let no other run train in {self.folder.name}')
+    state, step = self._restore()
+    if step:
+      say(f'going on from the checkpoint of step {step:,} of {self.steps:,}')
+    self._set_rate()
+    return state, step
+
+  def _restore(self) -> tuple[TrainState, int]:
+    """The newest checkpoint's state and step, and its history; or a fresh start."""
     found = self.checkpoints.restore({'state': self.program.abstract, 'meta': None})
     if found is None:
+      self.history = History()
       return self.program.start(self.config['seed']), 0
     step, saved = found
-    say(f'going on from the checkpoint of step {step:,} of {self.steps:,}')
     self.history = History(**saved['meta'])
     return self.program.spread(saved['state']), step
+
+  def _fall_back(self, diverged: DivergenceError) -> tuple[TrainState, int]:
+    """Goes back to the last good checkpoint, with a smaller rate.
+
+    Raises:
+      FloatingPointError: that was done as often as the experiment wants it.
+    """
+    self.checkpoints.wait()
+    steps = processes.from_first(self.checkpoints.steps())
+    times, minutes = self.history.fallbacks, self.history.minutes
+    if times >= self.fallback.times:
+      raise FloatingPointError(f'{diverged}. {self._advice(steps)}')
+    good = [step for step in steps if step < diverged.state]
+    # Best to one that any run has: where SIGTERM made another one, this run shall go
+    # the way of one that was not disturbed.
+    back = ([step for step in good if self._saved_at(step)] or good or [0])[-1]
+    self.checkpoints.set_aside([step for step in steps if step > back])
+    state, step = self._restore()
+    self.history.minutes, self.history.fallbacks = minutes, times + 1
+    self._set_rate()
+    self.compiles = CompileCounter()  # a fresh start compiles what makes the state
+    self.progress.message(
+      f'{diverged}: back to step {step:,}, with a peak of '
+      f'{self._peak():.4g} ({times + 1} of {self.fallback.times} times)'
+    )
+    return state, step
+
+  def _advice(self, steps: list[int]) -> str:
+    times = self.history.fallbacks
+    back = f'It fell back {times} times before. ' if times else ''
+    stays = f'The last good checkpoint, of step {steps[-1]:,}, stays. ' if steps else ''
+    return (
+      f'{back}{stays}Lower hyper.peak, lengthen schedule.warmup or set optimizer.clip, '
+      f'in another workdir, or with --force to go on in this one'
+    )
+
+  def _peak(self) -> float:
+    return self.fallback.peak(self.config['hyper']['peak'], self.history.fallbacks)
+
+  def _set_rate(self) -> None:
+    """Makes the learning rate what it is after so many times falling back."""
+    if not self.history.fallbacks:
+      return
+    peak, now = np.float32(self._peak()), self.program.hyper['peak']
+    if isinstance(now, jax.Array):  # on all devices, those of other processes too
+      peak = jax.make_array_from_callback(
+        (), now.sharding, lambda _, x=peak: np.array(x)
+      )
+    self.program.hyper = {**self.program.hyper, 'peak': peak}
 
   def _compile(self, state: TrainState) -> None:
     """Compiles steps and evaluators for every shape, then starts counting."""
@@ -272,20 +369,7 @@ class Run:
       row['speed/flops_utilisation'] = flops / seconds / peak
     self.writer.write(step, row)
     self.progress.update(step, row)
-    signs = (row.get(k, 0.0) for k in ('loss', 'grad_norm', 'update_norm'))
-    if not all(map(math.isfinite, signs)):
-      self._stop_at(step, row)
-
-  def _stop_at(self, step: int, row: Mapping[str, float]) -> None:
-    self.checkpoints.wait()
-    good = self.checkpoints.latest
-    raise FloatingPointError(
-      f'the loss is {row["loss"]} and the gradient norm {row.get("grad_norm", "unknown")} '
-      f'at step {step:,} (batch {step - 1:,} of seed {self.config["seed"]}). '
-      + (f'The last good checkpoint, of step {good:,}, stays. ' if good else '')
-      + 'Lower hyper.peak, lengthen schedule.warmup or set optimizer.clip, in another '
-      'workdir, or with --force to go on in this one'
-    )
+    self.fallback.check(step, self.config['seed'], row)
 
   def _evaluate(
     self, step: int, state: TrainState, names: list[str]
@@ -303,14 +387,15 @@ class Run:
       text = ', '.join(f'{k} {v:.4g}' for k, v in values.items())
       self.progress.message(f'step {step:,}: {text}')
       metrics |= values | {f'speed/{name}_seconds': time.monotonic() - started}
-      if processes.first():
-        self._keep_samples(step, name)
+      self._patiently(lambda name=name: self._keep_samples(step, name), 'samples')
     self.writer.write(step, metrics)
     self._remember(metrics, names)
     self.clock = time.monotonic()  # evaluation is no training time
     return metrics
 
   def _keep_samples(self, step: int, name: str) -> None:
+    if not processes.first():
+      return
     path = f'{self.folder.samples}/{name}-{step:08d}'
     if samples := self.evaluators[name].samples:
       Path(f'{path}.txt').write_text('\n'.join(samples), 'utf-8')
@@ -324,8 +409,37 @@ class Run:
     elif best and best.split('/')[0] in names:
       raise ValueError(f'keep_best is {best!r}, and there are {", ".join(metrics)}')
 
-  def _save(self, step: int, state: TrainState, metrics: dict[str, float]) -> None:
-    self.writer.flush()
+  def _save(
+    self, step: int, state: TrainState, metrics: dict[str, float], *, wait: bool
+  ) -> None:
+    self._patiently(self.writer.flush, 'metrics.jsonl')
+    self._patiently(self._send, 'files')  # a checkpoint has its rows there before it
     meta = dataclasses.asdict(self.history)
     parts = {'state': self.program.gather(state), 'meta': meta}
-    self.checkpoints.save(step, parts, metrics)
+    wait = wait or self.folder.by_way_of_disk
+    self.checkpoints.save(step, parts, metrics, wait=wait)
+    if self.folder.by_way_of_disk:
+      self._patiently(self._send, f'the checkpoint of step {step:,}')
+
+  def _patiently(self, action: Callable[[], object], what: str) -> None:
+    """Writes something of the run, again and again if the disk is full for a while."""
+    try:
+      what, tries = f'{what} in {self.folder.name}', self.config['retries']
+      retry(lambda _: action(), what, tries=tries, say=self.progress.message)
+    except GaveUp as error:
+      raise OSError(
+        f'{error}; the last good checkpoint is of step {self.checkpoints.latest}. '
+        f'{remedy(may_pass(error))}'
+      ) from error
+
+  def _send(self) -> None:
+    if processes.first():
+      self.folder.send()
+
+  def _send_the_rest(self, kind: type | None, *_) -> None:
+    """Brings the last lines of the log to the bucket, if the folder is in one."""
+    try:
+      self._send()
+    except Exception:
+      if kind is None:  # else what went wrong before is what has to be said
+        raise

@@ -4,7 +4,7 @@ All of them run the same program, and each must call what is here at the same pl
 Alone, a process waits for nobody and agrees with itself.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 import itertools
 import json
@@ -92,8 +92,45 @@ def _name(what: str) -> str:
   return f'seqlab/{next(_number)}/{what}'
 
 
-class Stopped(Exception):  # noqa: N818  # nothing went wrong
-  """The run was told to stop; its checkpoint is written, and it can go on."""
+class Stopped(BaseException):
+  """The run was told to stop; what there was to save is saved, and it can go on.
+
+  No `Exception`: what tries this and that, such as older checkpoints, shall not take
+  it for a failure.
+  """
+
+
+class EndsAtOnce:
+  """Raises `Stopped` when SIGTERM comes: for as long as there is nothing to save.
+
+  A context manager. Inside of it a `Notice` takes over. Where JAX listens for SIGTERM
+  itself, which it does among several processes, they stop after their first step.
+  """
+
+  told = False
+
+  def __enter__(self) -> 'EndsAtOnce':
+    self._before = _listen(self)
+    return self
+
+  def __exit__(self, *_) -> None:
+    if self._before is not None:
+      signal.signal(signal.SIGTERM, self._before)
+
+  def __call__(self, *_) -> None:
+    """Hears SIGTERM."""
+    self.told = True  # should the exception get lost, say in a finaliser
+    raise Stopped(
+      'stopped, as SIGTERM asked, with nothing to save; the same command goes on'
+    )
+
+
+def _listen(handler: Callable[..., None]) -> Any:
+  """Has SIGTERM heard by it; the handler before, None if others have to listen."""
+  main = threading.current_thread() is threading.main_thread()
+  if not main or jax.distributed.is_initialized():  # then JAX listens itself
+    return None
+  return signal.signal(signal.SIGTERM, handler)
 
 
 class Notice:
@@ -105,10 +142,10 @@ class Notice:
   """
 
   def __enter__(self) -> 'Notice':
-    self._told, self._before, self._steps = False, None, 0
-    main = threading.current_thread() is threading.main_thread()
-    if main and not jax.distributed.is_initialized():  # else JAX listens itself
-      self._before = signal.signal(signal.SIGTERM, lambda *_: self._hear())
+    self._told, self._steps = False, 0
+    self._before = _listen(lambda *_: self._hear())
+    if getattr(self._before, 'told', False):
+      self._told = True
     return self
 
   def __exit__(self, *_) -> None:

@@ -61,6 +61,8 @@ class Program:
     share: (i, n), this process builds the i-th of n equal shares of a batch's rows.
     hyper: the traced hyperparameters, on the devices.
     abstract: shapes, dtypes and shardings of the state, for restoring it.
+    shardings: of the state.
+    update: (state, batch, hyper) -> (state, sums), not compiled: what a step does.
   """
 
   def __init__(self, config: Mapping, task: Task, steps: int):
@@ -105,11 +107,14 @@ class Program:
         axis_name='data' if self.parallel == 'pmap' else None,
       )
 
-    def step(state, batch, hyper, *constants):
-      with self._named_axes():
-        after, sums = train_step(state, batch, hyper, *constants)
+    def update(state, batch, hyper, *constants):
+      after, sums = train_step(state, batch, hyper, *constants)
       rate = schedule(state.step, hyper)
       return after, {**sums, 'learning_rate': (rate, jnp.ones(()))}
+
+    def step(state, batch, hyper, *constants):
+      with self._named_axes():
+        return update(state, batch, hyper, *constants)
 
     def create(seed):
       variables = dict(task.init(jax.random.key(seed)))
@@ -125,13 +130,14 @@ class Program:
       )
 
     seed = jax.ShapeDtypeStruct((), jnp.uint32)
-    self._create, shardings = create, state_shardings(create, self.mesh, seed)
+    shardings = state_shardings(create, self.mesh, seed)
+    self._start = jax.jit(lambda s: nn.unbox(create(s)), out_shardings=shardings)
+    self.update, self.shardings = update, shardings
     self.abstract = jax.tree.map(
       lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
       nn.unbox(jax.eval_shape(create, seed)),
       shardings,
     )
-    self._shardings = shardings
     self._rows, self._everywhere = batch_sharding(self.mesh), replicated(self.mesh)
     hyper = {k: np.float32(v) for k, v in config['hyper'].items() if v is not None}
     self._constants = ()
@@ -184,8 +190,7 @@ class Program:
 
   def start(self, seed: int) -> TrainState:
     """A fresh state, sharded as it will stay."""
-    create = jax.jit(lambda s: nn.unbox(self._create(s)), out_shardings=self._shardings)
-    return self.spread(create(np.uint32(seed)))
+    return self.spread(self._start(np.uint32(seed)))
 
   def spread(self, state: TrainState) -> TrainState:
     """A global state as the step wants it: under pmap, a copy for every device."""
@@ -199,7 +204,7 @@ class Program:
     """The step's state as a global one, to save or to evaluate."""
     if self.parallel == 'jit':
       return state
-    return jax.device_put(jax.tree.map(lambda x: x[0], state), self._shardings)
+    return jax.device_put(jax.tree.map(lambda x: x[0], state), self.shardings)
 
   def put(self, batch: Batch) -> PyTree:
     """This process's `share` of a batch's rows -> the batch, on the devices."""
@@ -232,11 +237,11 @@ class Program:
     n = self.share[1]  # as many of the rows stand for those that this process builds
     put = self.put({name: x[: len(x) // n] for name, x in batch.items()})
     args = (state, put, self.hyper, *self._constants)
-    self._compiled[_shape(put)] = self._step.lower(*args).compile()
+    self._compiled[shape_of(put)] = self._step.lower(*args).compile()
 
   def step(self, state: TrainState, batch: PyTree) -> tuple[TrainState, Sums]:
     """One update. The state given is used up; `batch` is from `put`."""
-    run = self._compiled.get(_shape(batch), self._step)
+    run = self._compiled.get(shape_of(batch), self._step)
     return run(state, batch, self.hyper, *self._constants)
 
   def fetch(self, sums: Sums) -> dict[str, float]:
@@ -247,5 +252,6 @@ class Program:
     return {k: float(s) / max(float(w), 1e-9) for k, (s, w) in sums.items()}
 
 
-def _shape(batch: PyTree) -> tuple:
+def shape_of(batch: PyTree) -> tuple:
+  """What a step is compiled for."""
   return tuple((name, x.shape) for name, x in sorted(batch.items()))

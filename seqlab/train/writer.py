@@ -1,6 +1,7 @@
 """What a run says: rows of metrics, TensorBoard events, a progress bar, a log."""
 
 from collections.abc import Mapping
+import contextlib
 import datetime
 import json
 import math
@@ -8,7 +9,6 @@ import os
 from pathlib import Path
 import sys
 import time
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -17,7 +17,34 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
+from seqlab.metrics_file import read_metrics
 from seqlab.train.folder import RunFolder
+
+
+class Lines:
+  """A file that lines are added to; those that a full disk refuses wait in memory."""
+
+  def __init__(self, path: Path | str):
+    self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    self._waiting = b''
+
+  def add(self, line: str) -> None:
+    """Adds a line, which `write` brings to the file."""
+    self._waiting += f'{line}\n'.encode()
+
+  def write(self) -> None:
+    """Writes what waits; where that raises OSError the rest still waits."""
+    while self._waiting:
+      self._waiting = self._waiting[os.write(self._file, self._waiting) :]
+
+  def sync(self) -> None:
+    """Writes what waits, and has it reach the disk."""
+    self.write()
+    os.fsync(self._file)
+
+  def close(self) -> None:
+    """Closes the file."""
+    os.close(self._file)
 
 
 class Writer:
@@ -30,12 +57,15 @@ class Writer:
   def __init__(self, folder: RunFolder, *, start_step: int = 0):
     """Opens the files; rows after `start_step` are dropped."""
     self._step, self._row = start_step, {}
+    self._waiting: list[Event] = []  # for a disk that is full
     _cut(folder.metrics, start_step)
-    self._file = open(folder.metrics, 'a', encoding='utf-8')  # noqa: SIM115
+    self._lines = Lines(folder.metrics)
     # Written by this thread: tensorboardX's `SummaryWriter` has one of its own, which
     # dies of a full disk and leaves the run waiting for it.
     folder.events.mkdir(parents=True, exist_ok=True)
-    self._events = EventsWriter(str(folder.events / 'events'), f'.{os.getpid()}')
+    number = sum(1 for _ in folder.events.iterdir())  # more than one may begin a second
+    suffix = f'.{os.getpid()}.{number}'
+    self._events = EventsWriter(str(folder.events / 'events'), suffix)
     if start_step:  # TensorBoard drops what it has of later steps
       again = SessionLog(status=SessionLog.START)
       self._events.write_event(Event(step=start_step + 1, session_log=again))
@@ -52,24 +82,36 @@ class Writer:
       return
     # JSON has no NaN and no infinity.
     row = {k: v if math.isfinite(v) else None for k, v in self._row.items()}
-    self._file.write(json.dumps({'step': self._step, **row}) + '\n')
+    self._lines.add(json.dumps({'step': self._step, **row}))
     values = [Summary.Value(tag=n, simple_value=v) for n, v in self._row.items()]
     summary = Summary(value=values)
-    event = Event(step=self._step, wall_time=time.time(), summary=summary)
-    self._events.write_event(event)
+    self._waiting.append(Event(step=self._step, wall_time=time.time(), summary=summary))
     self._row = {}
+    with contextlib.suppress(OSError):  # a full disk: `flush` tells, if it stays full
+      self._write_out()
+
+  def _write_out(self) -> None:
+    self._lines.write()
+    while self._waiting:
+      self._events.write_event(self._waiting[0])
+      self._waiting.pop(0)
 
   def flush(self) -> None:
-    """Brings every row so far to the disk, before a checkpoint says that it is."""
+    """Brings every row so far to the disk, before a checkpoint says that it is.
+
+    Raises:
+      OSError: the disk is full. Nothing is lost: it may be called again.
+    """
     self._emit()
-    self._file.flush()
-    os.fsync(self._file.fileno())
+    self._write_out()
+    self._lines.sync()
     self._events.flush()
 
   def close(self) -> None:
     """Writes what is left and closes the files."""
     self._emit()
-    self._file.close()
+    self._write_out()
+    self._lines.close()
     self._events.close()
 
 
@@ -96,23 +138,18 @@ def _cut(path: Path, last: int) -> None:
   temporary.replace(path)
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-  """Rows of a `metrics.jsonl`; a last line that was cut off is left out."""
-  rows = []
-  for line in path.read_text('utf-8').split('\n'):
-    try:
-      rows.append(json.loads(line))
-    except ValueError:
-      break
-  return rows
-
-
 class Progress:
-  """A bar at a terminal; elsewhere, and in the log file, plain lines."""
+  """A bar at a terminal; elsewhere, and in the log file, plain lines.
+
+  Attributes:
+    name: of the run, where others speak too; said before each line but in the log.
+  """
+
+  name = ''
 
   def __init__(self, log: Path | str, *, total: int, every: float = 30.0):
     """A run of `total` steps; a plain line each `every` seconds."""
-    self._log = open(log, 'a', encoding='utf-8', buffering=1)  # noqa: SIM115
+    self._log = Lines(log)
     self._total, self._every = total, every
     self._next = datetime.datetime.now().timestamp() + every
     self._seconds = self._words = 0.0  # since the last line
@@ -134,9 +171,14 @@ class Progress:
 
   def message(self, text: str) -> None:
     """Says something, above the bar."""
-    self._console.print(text, markup=False)
+    self._console.print(f'{self.name}: {text}' if self.name else text, markup=False)
+    self._keep(text)
+
+  def _keep(self, text: str) -> None:
     stamp = datetime.datetime.now().isoformat(sep=' ', timespec='seconds')
-    self._log.write(f'{stamp} {text}\n')
+    self._log.add(f'{stamp} {text}')
+    with contextlib.suppress(OSError):  # a full disk may soon have room again
+      self._log.write()
 
   def update(self, step: int, row: Mapping[str, float]) -> None:
     """Shows how far training has come; speed is that since the last line."""
@@ -154,8 +196,7 @@ class Progress:
       self._next, self._seconds, self._words = now + self._every, 0.0, 0.0
       line = f'step {step:,} of {self._total:,}: {text}'
       if self._bar:
-        stamp = datetime.datetime.now().isoformat(sep=' ', timespec='seconds')
-        self._log.write(f'{stamp} {line}\n')
+        self._keep(line)
       else:
         self.message(line)
 

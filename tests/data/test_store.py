@@ -1,5 +1,7 @@
 import errno
 import hashlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -248,3 +250,29 @@ def test_a_full_disk_takes_what_fits_afterwards(words, small_disk):
     encode_corpus(Corpus(lines, lines), 'train', both, cache=small_disk)
   few = encode_corpus(Corpus(LINES, LINES), 'train', both, cache=small_disk)
   assert sentences(few[1]) == sentences(encode(LINES, words))
+
+
+# Writes half of something, says so, and waits to be killed.
+HALF = """
+import sys, time
+from pathlib import Path
+from seqlab.data.store import publish
+
+with publish(Path(sys.argv[1]), 'half', 1) as folder:
+  (folder / 'half').write_text('x')
+  print('half', flush=True)
+  time.sleep(60)
+"""
+
+
+def test_what_a_killed_process_left_is_deleted_by_the_next_one(words, tmp_path):
+  both = Vocabularies(words, words)
+  command = [sys.executable, '-c', HALF, str(tmp_path / 'tokens' / 'x')]
+  process = subprocess.Popen(command, stdout=subprocess.PIPE)
+  process.stdout.readline()
+  encode_corpus(Corpus(LINES, LINES), 'train', both, cache=tmp_path)
+  assert len(left_over(tmp_path)) == 1  # its owner lives
+  process.kill()
+  process.communicate()
+  encode_corpus(Corpus(LINES, LINES), 'valid', both, cache=tmp_path)
+  assert not left_over(tmp_path)

@@ -188,7 +188,7 @@ def test_an_interrupted_sweep_stops_its_workers_and_goes_on(
   ('argv', 'message'),
   [
     (['--on', 'moon'], "invalid choice: 'moon' (choose from "),
-    (['--workers', '0'], '0 is no number of workers'),
+    (['--workers', '0'], '0 is no number of them; give 1 or more'),
   ],
 )
 def test_an_option_that_is_not_known_is_refused(argv, message, capsys):

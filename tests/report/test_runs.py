@@ -4,7 +4,14 @@ import math
 import numpy as np
 import pytest
 
-from seqlab.report.runs import differing, group, read_run, read_runs, short_names
+from seqlab.report.runs import (
+  differing,
+  group,
+  left_out,
+  read_run,
+  read_runs,
+  short_names,
+)
 
 
 def test_a_run_has_its_config_its_overrides_and_its_metrics(make_run):
@@ -50,6 +57,22 @@ def test_trials_that_are_not_finished_are_left_out(make_run, tmp_path):
     make_run(status, [1.0], status=status)
   assert [run.path.name for run in read_runs(tmp_path)] == ['finished']
   assert len(read_runs(tmp_path, unfinished=True)) == 3
+
+
+def test_what_is_left_out_has_a_reason(make_run, tmp_path):
+  (make_run('failed', [1.0], status='failed') / 'trial.json').write_text(
+    json.dumps({'status': 'failed', 'reason': 'ValueError: no\nmore'})
+  )
+  make_run('cut', [1.0, 2.0], steps=30)
+  make_run('early', [1.0, 2.0], steps=30, patience=1)
+  make_run('whole', [1.0, 2.0], steps=20)
+  assert left_out([tmp_path]) == {
+    tmp_path / 'cut': 'at step 20 of 30',
+    tmp_path / 'failed': 'failed: ValueError: no',
+  }
+  assert [run.path.name for run in read_runs(tmp_path)] == ['early', 'whole']
+  with pytest.raises(FileNotFoundError, match=r'only\n.*cut: at step 20 of 30'):
+    read_runs(tmp_path / 'cut')
 
 
 @pytest.mark.parametrize('read', [read_run, read_runs])

@@ -2,6 +2,7 @@ import csv
 
 import pytest
 
+from seqlab.cli import main
 from seqlab.report.tables import Column, direction, mean_and_deviation, summary, table
 
 ROWS = [['gru', [30.0, 32.0, 34.0], [5.5]], ['a|b_c', [30.0, 31.0], [4.5]]]
@@ -122,3 +123,25 @@ def test_a_summary_of_a_metric_that_no_run_has(make_run, tmp_path):
   _three(make_run)
   with pytest.raises(ValueError, match=r"no metric 'valid/blue'; did you mean"):
     summary([tmp_path], ['valid/blue'])
+
+
+def test_the_verb_prints_a_table_and_says_what_it_leaves_out(
+  make_run, tmp_path, capsys
+):
+  _three(make_run)
+  make_run('d', [99.0], status='failed', seed=3, hyper={'peak': 0.1})
+  argv = ['table', str(tmp_path), '--metric', 'valid/bleu', '--by', 'hyper.peak']
+  assert main([*argv, '--format', 'latex']) == 0
+  out, error = capsys.readouterr()
+  assert out == (
+    '\\begin{tabular}{lrr}\n\\toprule\n'
+    'peak & valid/bleu & n \\\\\n\\midrule\n'
+    '0.1 & $\\mathbf{4.000 \\pm 1.414}$ & 2 \\\\\n'
+    '0.2 & $2.000$ & 1 \\\\\n'
+    '\\bottomrule\n\\end{tabular}\n'
+  )
+  assert error == f'left out: {tmp_path / "d"}: failed\n'
+  assert main([*argv, '--format', 'csv']) == 0
+  assert capsys.readouterr().out == (
+    'peak,valid/bleu mean,valid/bleu sd,n\n0.1,4.0,1.4142135623730951,2\n0.2,2.0,,1\n'
+  )

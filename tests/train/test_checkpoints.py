@@ -1,10 +1,13 @@
 """Checkpoints: which stay, which are found, what happens to broken ones."""
 
+import gc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from seqlab.train import retry
 from seqlab.train.checkpoints import Checkpoints
 
 ABSTRACT = {'state': {'x': jax.ShapeDtypeStruct((3,), jnp.float32)}, 'meta': None}
@@ -147,3 +150,56 @@ def test_a_full_disk_is_said_with_the_last_good_step(small_disk):
   with pytest.raises(OSError, match=r'no space left .* of step 1\. Free some'):
     save()
   assert checkpoints.steps() == [1]
+
+
+# What orbax had begun to write fails once more when it is thrown away.
+_FAILS_ONCE_MORE = pytest.mark.filterwarnings(
+  'ignore::pytest.PytestUnraisableExceptionWarning'
+)
+
+
+@_FAILS_ONCE_MORE
+@pytest.mark.parametrize('wait', [True, False])
+def test_a_disk_that_is_full_for_a_while_gets_the_checkpoint(
+  small_disk, fill, monkeypatch, wait
+):
+  """In the background it shows at the next save, which is then tried again."""
+  monkeypatch.setattr(retry, 'PAUSE', 0.01)
+  said = []
+
+  def hear(text):
+    said.append(text)
+    if len(said) == 2:
+      filler.unlink()
+
+  checkpoints = Checkpoints(small_disk / 'run', keep_latest=9, retries=3, say=hear)
+  checkpoints.save(1, _parts(1.0), wait=True)
+  filler = fill(small_disk)
+  checkpoints.save(2, _parts(2.0), wait=wait)
+  if not wait:
+    checkpoints.save(3, _parts(3.0))
+  checkpoints.close()
+  assert [text.partition('; ')[2] for text in said] == [
+    'trying again in 0.01 s (3 more)',
+    'trying again in 0.02 s (2 more)',
+  ]
+  assert checkpoints.steps() == ([1, 2] if wait else [1, 3])
+  newest, parts = Checkpoints(small_disk / 'run').restore(ABSTRACT)
+  np.testing.assert_array_equal(parts['state']['x'], [newest] * 3)
+  gc.collect()  # what orbax had begun to write fails once more
+
+
+@_FAILS_ONCE_MORE
+def test_a_disk_that_stays_full_is_said_with_how_often_it_was_tried(
+  small_disk, fill, monkeypatch
+):
+  monkeypatch.setattr(retry, 'PAUSE', 0.01)
+  checkpoints = Checkpoints(small_disk / 'run', retries=2, say=lambda text: None)
+  checkpoints.save(1, _parts(1.0), wait=True)
+  fill(small_disk)
+  with pytest.raises(
+    OSError, match=r'after 3 tries; the last good .* of step 1\. Free'
+  ):
+    checkpoints.save(2, _parts(2.0), wait=True)
+  assert checkpoints.steps() == [1]
+  gc.collect()

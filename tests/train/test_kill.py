@@ -1,4 +1,4 @@
-"""Killed at a random step and started again, a run ends with the same bits."""
+"""Real processes that are killed, or told to stop, and started again."""
 
 import os
 from pathlib import Path
@@ -20,8 +20,13 @@ STEPS = 120
 
 
 def _command(tiny, folder: Path) -> list[str]:
+  """Of the run that is killed."""
   config = tiny | {'steps': STEPS, 'save_every': 10}
   config['evals'] = {'valid': tiny['evals']['valid'] | {'every': 30}}
+  return _train(config, folder)
+
+
+def _train(config, folder: Path) -> list[str]:
   file = folder.parent / 'experiment.py'
   file.write_text(
     'import ml_collections\n\n\ndef get_config(arg=None):\n'
@@ -68,3 +73,70 @@ def test_killed_and_resumed_equals_uninterrupted(tiny, tmp_path):
   assert rows(cut)[-1]['step'] == STEPS
   for a, b in zip(*(jax.tree.leaves(load(f)[2]) for f in (cut, whole)), strict=True):
     np.testing.assert_array_equal(a, b, f'killed after step {stopped}')
+
+
+# An evaluator that takes its time, and a corpus that does.
+SLOW = """
+import time
+
+from seqlab.evaluators.perplexity import Evaluator as Perplexity
+from seqlab.tasks.translation import Translation
+
+
+class Evaluator(Perplexity):
+  def run(self, variables):
+    print('evaluating', flush=True)
+    time.sleep(1)
+    yield from super().run(variables)
+
+
+class Task(Translation):
+  def __init__(self, *args):
+    print('reading', flush=True)
+    time.sleep(1)
+    super().__init__(*args)
+"""
+
+
+def _stop(config, folder: Path, after: str) -> tuple[int, str]:
+  """Sends SIGTERM after the run said this; its status, and its last words."""
+  package = folder.parent / 'evaluators'
+  package.mkdir(exist_ok=True)
+  (package / 'slow.py').write_text(SLOW, 'utf-8')
+  process = subprocess.Popen(
+    _train(config, folder),
+    env=os.environ | {'PYTHONPATH': str(folder.parent), 'PYTHONUNBUFFERED': '1'},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  while after not in (line := process.stdout.readline()):
+    assert line, f'it ended before it said {after}: {process.stderr.read()}'
+  process.send_signal(signal.SIGTERM)
+  return process.returncode or process.wait(), process.communicate()[1]
+
+
+@pytest.mark.slow  # a process of its own
+@pytest.mark.parametrize('after', ['reading', 'data: ', 'compiling shape 1'])
+def test_sigterm_before_the_first_step_ends_it_with_nothing_to_save(
+  tiny, tmp_path, after
+):
+  config = tiny | {'task': 'evaluators.slow:Task', 'steps': 10**6}
+  status, said = _stop(config, tmp_path / 'run', after)
+  assert status == 75
+  assert said.endswith(
+    'stopped, as SIGTERM asked, with nothing to save; the same command goes on\n'
+  )
+  assert not Checkpoints(tmp_path / 'run' / 'checkpoints').steps()
+
+
+@pytest.mark.slow  # a process of its own
+def test_sigterm_during_an_evaluation_waits_for_it_and_saves(tiny, tmp_path):
+  slow = {'type': 'slow', 'split': 'valid', 'every': 5}
+  config = tiny | {'evals': {'valid': slow}, 'keep_best': None, 'steps': 10**6}
+  status, said = _stop(config, tmp_path / 'run', 'evaluating')
+  assert status == 75
+  assert 'stopped at step 6 of 1,000,000, as SIGTERM asked' in said
+  assert Checkpoints(tmp_path / 'run' / 'checkpoints', read_only=True).latest == 6
+  rows = read_metrics(tmp_path / 'run' / 'metrics.jsonl')
+  assert [row['step'] for row in rows if 'valid/nll' in row] == [5]

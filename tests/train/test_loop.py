@@ -1,10 +1,13 @@
 """Whole runs, small ones: what is written, when they stop, how they go on."""
 
 import gc
+import io
 import json
 import os
 import shutil
 import signal
+import threading
+import time
 
 import jax
 import numpy as np
@@ -12,10 +15,13 @@ import pytest
 
 from seqlab.cli import main
 from seqlab.evaluate import load
+from seqlab.train import retry
 from seqlab.train.checkpoints import Checkpoints
-from seqlab.train.loop import History, train
+from seqlab.train.folder import open_folder
+from seqlab.train.loop import History, Run, train
 from seqlab.train.processes import Stopped
-from seqlab.train.writer import Writer, read_metrics
+from seqlab.train.program import Program
+from seqlab.train.writer import Progress, Writer, read_metrics
 
 
 def _rows(folder):
@@ -223,8 +229,6 @@ def test_a_missing_key_is_named(tiny, tmp_path):
 
 
 def test_two_processes_do_not_train_in_one_folder(tiny, tmp_path):
-  from seqlab.train.folder import open_folder
-
   with (
     open_folder(tmp_path, tiny).lock(),
     pytest.raises(RuntimeError, match='another process trains in'),
@@ -239,5 +243,94 @@ def test_a_full_disk_ends_the_run_with_a_remedy(tiny, small_disk):
   free = room.f_bavail * room.f_frsize
   (small_disk / 'filler').write_bytes(b'x' * (free - 80_000))
   with pytest.raises(OSError, match=r'no space left for .*Free some'):
-    train(tiny | {'save_every': 2}, small_disk / 'run')
+    train(tiny | {'save_every': 2, 'retries': 0}, small_disk / 'run')
   gc.collect()  # here, and not in whatever test comes next
+
+
+def _wait_for(there, seconds=60):
+  until = time.monotonic() + seconds
+  while not there():
+    assert time.monotonic() < until
+    time.sleep(0.01)
+
+
+@pytest.fixture
+def soon(monkeypatch):
+  """What failed is tried again soon."""
+  monkeypatch.setattr(retry, 'PAUSE', 0.1)
+
+
+@pytest.fixture
+def full_at_step_5(small_disk, fill, monkeypatch):
+  """A disk without room from step 5 on; the checkpoint of step 4 is there."""
+  write, saved = Writer.write, small_disk / 'run' / 'checkpoints' / '4'
+
+  def written(self, step, row):
+    write(self, step, row)
+    if step == 5:
+      _wait_for(saved.is_dir)
+      fill(small_disk)
+
+  monkeypatch.setattr(Writer, 'write', written)
+  return small_disk
+
+
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+def test_a_disk_that_is_full_for_a_while_does_not_end_a_run(
+  point, drawn, left, full_at_step_5, monkeypatch, soon
+):
+  def free():
+    _wait_for(lambda: 'no space left' in said.getvalue())
+    (full_at_step_5 / 'filler').unlink()
+
+  said, folder = io.StringIO(), full_at_step_5 / 'run'
+  monkeypatch.setattr(Progress, 'message', lambda self, text: said.write(f'{text}\n'))
+  frees = threading.Thread(target=free)
+  frees.start()
+  train(point, folder)
+  frees.join()
+  assert 'trying again in 0.1 s (6 more)' in said.getvalue()
+  assert left(folder) == left(drawn)
+  gc.collect()
+
+
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+def test_a_disk_that_stays_full_leaves_the_last_good_checkpoint(
+  point, full_at_step_5, soon
+):
+  folder = full_at_step_5 / 'run'
+  message = (
+    r'no space left for .* after 3 tries; the last good .* of step 4\. Free some'
+  )
+  with pytest.raises(OSError, match=message):
+    train(point | {'retries': 2}, folder)
+  (full_at_step_5 / 'filler').unlink()
+  assert Checkpoints(folder / 'checkpoints', read_only=True).latest == 4
+  gc.collect()
+
+
+def test_sigterm_while_it_compiles_ends_it_with_nothing_to_save(
+  point, tmp_path, monkeypatch
+):
+  told = lambda *_: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+  monkeypatch.setattr(Program, 'compile', told)
+  with pytest.raises(Stopped, match='with nothing to save; the same command goes on'):
+    train(point, tmp_path)
+  assert Checkpoints(tmp_path / 'checkpoints').latest is None
+  with open_folder(tmp_path, point).lock():  # nobody holds it any more
+    pass
+
+
+@pytest.mark.slow  # compiles a Transformer, and how it is evaluated
+def test_sigterm_while_it_evaluates_is_heard_after_it(tiny, tmp_path, monkeypatch):
+  keep = Run._keep_samples
+
+  def told(self, step, name):
+    keep(self, step, name)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  monkeypatch.setattr(Run, '_keep_samples', told)
+  with pytest.raises(Stopped, match='stopped at step 5 of 12, as SIGTERM asked'):
+    train(tiny, tmp_path)
+  assert Checkpoints(tmp_path / 'checkpoints').steps() == [4, 5]
+  assert 'valid/bleu' in _rows(tmp_path)[3]

@@ -3,6 +3,8 @@
 import json
 import math
 
+import pytest
+
 from seqlab.train.folder import open_folder
 from seqlab.train.writer import Progress, Writer, read_metrics
 
@@ -50,6 +52,26 @@ def test_flushed_rows_are_on_the_disk(tmp_path):
   writer.flush()
   assert len(read_metrics(tmp_path / 'metrics.jsonl')) == 1
   writer.close()
+
+
+def test_what_a_full_disk_refuses_waits(small_disk, fill):
+  folder = _folder(small_disk)
+  writer, progress = Writer(folder), Progress(folder.log, total=9)
+  filler = fill(small_disk)
+  progress.message('the disk is full')
+  for step in range(1, 400):
+    writer.write(step, {'loss': step})
+  with pytest.raises(OSError, match='No space'):
+    writer.flush()
+  filler.unlink()
+  writer.flush()
+  progress.message('it has room again')
+  rows = read_metrics(folder.metrics)
+  assert [row['step'] for row in rows] == list(range(1, 400))
+  said = folder.log.read_text('utf-8')
+  assert said.index('is full') < said.index('has room')
+  writer.close()
+  progress.close()
 
 
 def test_without_a_terminal_there_are_plain_lines(tmp_path, capsys):

@@ -1,0 +1,131 @@
+r"""Trains one experiment in several pods of a Kubernetes cluster, as a JobSet.
+
+  python -m launch.kubernetes experiments/wmt14/transformer.py --nodes 4 \
+    --gpus-per-node 8 --image registry.example/seqlab:1 --workdir gs://mine/runs/big
+  python -m launch.kubernetes ... --dry-run            # prints the YAML
+
+Renders templates/jobset.yaml and hands it to `kubectl apply`. The cluster needs JobSet
+(https://jobset.sigs.k8s.io), and the image has this repository as its working directory.
+A pod is a process with all GPUs of its node. A pod that is preempted or evicted gets
+SIGTERM: all of them then write a checkpoint at the same step and end with 75, upon which
+the whole set starts anew and goes on. Other failures start it anew --restarts times.
+`kubectl logs` shows what each said. What follows that is not known here goes to
+`seqlab train`.
+"""
+
+import argparse
+from collections.abc import Sequence
+import json
+from pathlib import PurePosixPath
+import re
+import sys
+from typing import Any
+
+from launch.options import (
+  dns_name,
+  fill,
+  hand_over,
+  launch,
+  parser,
+  positive,
+  train_command,
+)
+from seqlab.text.remote import is_remote
+
+_WHERE = 'where kubectl is, or take there what --dry-run prints'
+_PORT = 55_527  # of process 0, for the others
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command; returns its exit status."""
+  about = 'Trains one experiment in several pods of a Kubernetes cluster.'
+  options = parser('kubernetes', about)
+  add = options.add_argument
+  add('--image', required=True, help='of the container: this repository, installed')
+  add('--nodes', type=positive, default=1, help='how many pods (1)')
+  add('--gpus-per-node', type=positive, help='NVIDIA GPUs for each (none)')
+  about = 'a PersistentVolumeClaim, and where the pods see it; may be given again'
+  add(
+    '--volume',
+    metavar='CLAIM:/PATH',
+    type=_volume,
+    action='append',
+    default=[],
+    help=about,
+  )
+  add('--namespace', default='default', help='(default)')
+  about = 'seconds between the notice to stop and the end (120)'
+  add('--grace', type=positive, default=120, help=about)
+  add('--restarts', type=positive, default=10, help='after failures (10)')
+  return launch(options, jobset, _apply, argv)
+
+
+def jobset(args: argparse.Namespace, rest: Sequence[str]) -> str:
+  """The YAML of the JobSet.
+
+  Raises:
+    ValueError: the options do not fit together.
+  """
+  name, folder = dns_name(args.name), PurePosixPath(args.workdir)
+  if not is_remote(args.workdir) and not any(
+    folder.is_relative_to(path) for _, path in args.volume
+  ):
+    raise ValueError(
+      f'--workdir {args.workdir} ends with its pod: let it be in a bucket (gs://...), '
+      f'or below the path of a --volume CLAIM:/PATH that all pods can write to'
+    )
+  command = train_command('python3', args, rest)
+  gpus = {'nvidia.com/gpu': args.gpus_per_node} if args.gpus_per_node else {}
+  claims = dict(args.volume)
+  return fill(
+    'jobset.yaml',
+    name=_yaml(name),
+    namespace=_yaml(args.namespace),
+    restarts=args.restarts,
+    nodes=args.nodes,
+    grace=args.grace,
+    image=_yaml(args.image),
+    command=_yaml([_literal(word) for word in command]),
+    port=_PORT,
+    # The name that JobSet gives to the first pod of its first job.
+    address=_yaml(f'{name}-train-0-0.{name}:{_PORT}'),
+    env='\n'.join(_variable(*setting) for setting in args.env),
+    resources=_yaml({'limits': gpus} if gpus else {}),
+    mounts=_yaml([{'name': c, 'mountPath': path} for c, path in claims.items()]),
+    volumes=_yaml(
+      [{'name': c, 'persistentVolumeClaim': {'claimName': c}} for c in claims]
+    ),
+  )
+
+
+def _variable(name: str, value: str) -> str:
+  indent = ' ' * 20
+  return f'{indent}- name: {name}\n{indent}  value: {_yaml(_literal(value))}'
+
+
+def _yaml(value: Any) -> str:
+  """As JSON, which YAML can read; what YAML takes for no text is escaped."""
+  text = json.dumps(value, ensure_ascii=False)
+  return re.sub(r'[\x7f-\x9f\u2028\u2029\ufeff]', lambda c: f'\\u{ord(c[0]):04x}', text)
+
+
+def _literal(text: str) -> str:
+  """As Kubernetes wants it where it puts the value of NAME for $(NAME)."""
+  return text.replace('$', '$$')
+
+
+def _volume(text: str) -> tuple[str, str]:
+  claim, _, path = text.partition(':')
+  if not re.fullmatch('[a-z0-9]([a-z0-9-]*[a-z0-9])?', claim) or path[:1] != '/':
+    raise argparse.ArgumentTypeError(f'{text!r} should be written CLAIM:/PATH')
+  return claim, path
+
+
+def _apply(args: argparse.Namespace, text: str) -> None:
+  print(hand_over(['kubectl', 'apply', '-f', '-'], text, _WHERE))
+  label = f'jobset.sigs.k8s.io/jobset-name={dns_name(args.name)}'
+  print(f'kubectl logs -n {args.namespace} -l {label} --prefix -f shows what they say')
+
+
+if __name__ == '__main__':
+  sys.exit(main())

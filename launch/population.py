@@ -1,0 +1,191 @@
+r"""Trials that differ in seed and hyperparameters, each group of them as one program.
+
+  python -m launch.sweep experiments/agreement/transformer.py --on population --workdir W
+
+Groups come one after another, in a process of their own, on all devices. --workers says
+how many trials a group has at most, should all of them be too many for the memory; a
+group is then cut into several. Each trial's folder is that of the same trial alone; in
+its trial.json, 'population' says how many there were, and 'seconds' is its share of
+their time. What the process says is in the trial.log of a group's first trial.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import json
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from typing import Any
+
+from launch.machine import environment
+from launch.trials import Trial, begin, write_state
+from launch.workers import grouped, how_it_ended, leave, write_to
+
+Done = Callable[[Trial, dict[str, Any]], None]
+
+
+def run_many(
+  trials: Sequence[Trial],
+  done: Done,
+  *,
+  workers: int | None = None,
+  force: bool = False,
+) -> None:
+  """Runs trials as populations, and kills the one that runs if it is interrupted.
+
+  Args:
+    trials: what to run.
+    done: called with each trial that ended, and its state.
+    workers: how many at a time, in one population; by default all of a group.
+    force: run in folders that a different experiment made.
+  """
+  for group in grouped(trials):
+    most = workers or len(group)
+    for start in range(0, len(group), most):
+      _run(group[start : start + most], done, force)
+
+
+def _run(trials: Sequence[Trial], done: Done, force: bool) -> None:
+  """Runs one population in a process of its own."""
+  left = dict(enumerate(trials))
+  process = subprocess.Popen(
+    [sys.executable, '-m', 'launch.population'],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    encoding='utf-8',
+    env=environment(),
+    start_new_session=True,  # Ctrl-C is for the sweep, which then ends this
+  )
+  try:
+    orders = [
+      dict(folder=str(trial.folder), overrides=trial.overrides, config=trial.config)
+      for trial in trials
+    ]
+    with contextlib.suppress(BrokenPipeError):  # what is below sees that it died
+      process.stdin.write(f'{json.dumps(dict(trials=orders, force=force))}\n')
+      process.stdin.flush()
+    for line in process.stdout:
+      number, state = json.loads(line)
+      done(left.pop(number), state)
+    status = process.wait()
+    for trial in left.values():
+      log = trials[0].folder / 'trial.log'
+      reason = f'{how_it_ended(status)}; the last lines of {log} may say why'
+      if len(trials) > 1:
+        reason += f'. If memory ran out, take fewer than {len(trials)} by --workers'
+      done(trial, leave(trial, status='failed', reason=reason, died=True))
+  finally:
+    _kill(process)
+
+
+def _kill(process: subprocess.Popen) -> None:
+  with contextlib.suppress(ProcessLookupError):
+    os.killpg(process.pid, signal.SIGKILL)
+  process.wait()
+  process.stdout.close()
+  with contextlib.suppress(BrokenPipeError):
+    process.stdin.close()
+
+
+class Going:
+  """The states of a population's trials, and how the time is shared among them."""
+
+  def __init__(
+    self, orders: Sequence[Mapping[str, Any]], tell: Callable[[int, dict], None]
+  ):
+    """Writes each `trial.json`; `tell` gets the number and the state of what ended."""
+    self._folders = [Path(order['folder']) for order in orders]
+    self._states = {
+      i: begin(folder, order['overrides']) | {'population': len(orders)}
+      for i, (folder, order) in enumerate(zip(self._folders, orders, strict=True))
+    }
+    self._tell, self._last = tell, time.monotonic()
+
+  def end(self, i: int, error: Exception | None) -> None:
+    """Trial number i is over."""
+    if error is None:
+      return self._end(i, 'finished', None)
+    trace = ''.join(traceback.format_exception(error))
+    print(trace, file=sys.stderr)
+    if i:  # that of the first has it from stderr
+      with open(self._folders[i] / 'trial.log', 'a', encoding='utf-8') as log:
+        log.write(trace)
+    self._end(i, 'failed', f'{type(error).__name__}: {error}')
+
+  def stop(self, reason: str) -> None:
+    """All the others go on another time."""
+    for i in list(self._states):
+      self._end(i, 'stopped', reason)
+
+  def fail(self, error: Exception) -> None:
+    """None of the others can go on."""
+    for i in list(self._states):
+      self.end(i, error)
+
+  def _end(self, i: int, status: str, reason: str | None) -> None:
+    now = time.monotonic()
+    for state in self._states.values():  # those that go on share the time
+      state['seconds'] += (now - self._last) / len(self._states)
+    self._last = now
+    state = self._states.pop(i) | dict(status=status, reason=reason)
+    write_state(self._folders[i], state)
+    self._tell(i, state)
+
+
+def run_population(
+  orders: Sequence[Mapping[str, Any]],
+  tell: Callable[[int, dict[str, Any]], None],
+  *,
+  force: bool = False,
+) -> None:
+  """Trains trials as one population in this process; an error is a state as well.
+
+  Args:
+    orders: for each trial its 'folder', 'overrides' and 'config'.
+    tell: called with the number of each trial that ended, and its state, which
+      `trial.json` has too; see `launch.trials.run_trial`.
+    force: run in folders that a different experiment made.
+  """
+  from seqlab.train.population import train_population
+  from seqlab.train.processes import Stopped
+
+  going = Going(orders, tell)
+  configs, folders = zip(*((o['config'], o['folder']) for o in orders), strict=True)
+  try:
+    train_population(configs, folders, ended=going.end, force=force)
+  except Stopped as stopped:
+    going.stop(str(stopped))
+  except Exception as error:  # whatever it is, the other populations go on
+    going.fail(error)
+
+
+def work() -> None:
+  """What the process does: trials come in at stdin, their states go out at stdout."""
+  results = os.fdopen(os.dup(1), 'w', encoding='utf-8', buffering=1)
+  order = json.loads(sys.stdin.readline())
+  threading.Thread(target=_end_with_the_sweep, daemon=True).start()
+  first, *others = [Path(trial['folder']) for trial in order['trials']]
+  write_to(first / 'trial.log')
+  for folder in others:
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / 'trial.log', 'a', encoding='utf-8') as log:
+      log.write(f'in a population, whose process writes to {first / "trial.log"}\n')
+  run_population(
+    order['trials'],
+    lambda i, state: print(json.dumps([i, state]), file=results),
+    force=order['force'],
+  )
+
+
+def _end_with_the_sweep() -> None:
+  sys.stdin.read()
+  os._exit(0)  # the sweep is gone, whatever ended it: nothing stays behind
+
+
+if __name__ == '__main__':
+  work()

@@ -1,0 +1,164 @@
+r"""Trains one experiment in several processes on the nodes of a Slurm cluster.
+
+  python -m launch.slurm experiments/wmt14/transformer.py --workdir /shared/runs/big \
+    --nodes 2 --gpus-per-node 4 --partition gpu --time 24:00:00 --config.seed=1
+  python -m launch.slurm ... --dry-run                 # prints the script
+
+Submits templates/slurm.sh and returns; `srun` in it starts the processes, and JAX finds
+by what Slurm sets who they are. Preemption, the time limit and `scancel --signal=TERM`
+make all of them write a checkpoint at the same step and exit with 75, upon which the
+job is put back into the queue; from there it goes on. `scancel` alone ends it for good.
+logs/process-N.log in the workdir keeps what process N said, logs/slurm-JOB.log what
+Slurm said. What follows that is not known here goes to `seqlab train`.
+
+This is a script and no function for submitit, which the trials of a sweep are (see
+launch/slurm_array.py): submitit lets process 0 requeue the job from a signal's handler,
+in the middle of a step, while here all processes have first to agree where to stop. And
+a script can be read, kept and changed.
+"""
+
+import argparse
+from collections.abc import Sequence
+import math
+from pathlib import Path
+import re
+import shlex
+import sys
+
+from launch.options import fill, hand_over, launch, parser, positive, train_command
+from seqlab.text.remote import is_remote
+
+WHERE = "where Slurm's commands are, such as a login node of the cluster"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command; returns its exit status."""
+  options = parser(
+    'slurm', 'Trains one experiment in several processes of a Slurm job.'
+  )
+  add = options.add_argument
+  add('--nodes', type=positive, default=1, help='how many (1)')
+  about = 'processes on each: 1, or one for each GPU (1)'
+  add('--processes-per-node', type=positive, default=1, metavar='N', help=about)
+  add_resources(options)
+  return launch(options, script, _submit, argv)
+
+
+def add_resources(options: argparse.ArgumentParser) -> None:
+  """What a job wants of Slurm, be it a run or a trial of a sweep."""
+  add = options.add_argument
+  add('--partition', help="(Slurm's default)")
+  add('--account', help='who pays')
+  about = "Slurm's limit, at which the job is requeued to go on (24:00:00)"
+  add('--time', default='24:00:00', help=about)
+  add('--gpus-per-node', type=positive, help='(none)')
+  add('--cpus-per-task', type=positive, help='cores for each process')
+  add('--mem', help='memory on each node, such as 64G')
+  about = 'seconds between the notice to stop and the time limit (120)'
+  add('--grace', type=positive, default=120, help=about)
+  about = 'any more of them, such as --sbatch=--constraint=a100; may be given again'
+  add('--sbatch', metavar='OPTION', action='append', default=[], help=about)
+
+
+def resources(args: argparse.Namespace) -> dict[str, str | bool]:
+  """The options of sbatch that are the same for a run and for a trial of a sweep.
+
+  Raises:
+    ValueError: one has not the form of an option, or cannot be written in a script.
+  """
+  names = ('partition', 'account', 'gpus-per-node', 'cpus-per-task', 'mem')
+  given = {name: getattr(args, name.replace('-', '_')) for name in names}
+  found = {name: str(value) for name, value in given.items() if value is not None}
+  for option in args.sbatch:
+    name, equals, value = option.removeprefix('--').partition('=')
+    if not re.fullmatch('--[a-z][a-z0-9-]*(=.*)?', option):
+      raise ValueError(f'--sbatch={option} should be written --sbatch=--name=value')
+    found[name] = value if equals else True
+  return found
+
+
+def minutes(limit: str) -> int:
+  """A time limit of Slurm's, such as 90, 12:00:00 or 2-12, in minutes, rounded up.
+
+  Raises:
+    ValueError: it is none.
+  """
+  if not re.fullmatch(r'(\d+-)?\d+(:\d+){0,2}', limit):
+    raise ValueError(
+      f'--time {limit} is no time limit; write hours:minutes:seconds, or '
+      f'days-hours:minutes:seconds'
+    )
+  days, dash, clock = limit.rpartition('-')
+  parts = [int(part) for part in clock.split(':')]
+  units = (3600, 60, 1) if dash or len(parts) == 3 else (60, 1)
+  seconds = sum(n * unit for n, unit in zip(parts, units, strict=False))
+  return 24 * 60 * int(days or 0) + math.ceil(seconds / 60)
+
+
+def script(args: argparse.Namespace, rest: Sequence[str]) -> str:
+  """The script for sbatch.
+
+  Raises:
+    ValueError: the options do not fit together.
+  """
+  processes, gpus = args.processes_per_node, args.gpus_per_node
+  if gpus and processes not in (1, gpus):
+    raise ValueError(
+      f'{processes} processes cannot share {gpus} GPUs: let --processes-per-node be 1, '
+      f'or {gpus} for one each'
+    )
+  minutes(args.time)
+  settings = dict(args.env)
+  if gpus and processes == 1:
+    # Else JAX takes Slurm's number of a process on its node for that of its one GPU.
+    settings['JAX_LOCAL_DEVICE_IDS'] = ','.join(map(str, range(gpus)))
+  if args.cpus_per_task:
+    settings['SRUN_CPUS_PER_TASK'] = str(args.cpus_per_task)  # srun wants to be told
+  logs = str(_logs(args)).replace('%', '%%')
+  return fill(
+    'slurm.sh',
+    options='\n'.join(_directive(k, v) for k, v in _options(args, logs).items()),
+    exports='\n'.join(f'export {k}={shlex.quote(v)}' for k, v in settings.items()),
+    log=shlex.quote(f'{logs}/process-%t.log'),
+    command=shlex.join(train_command(sys.executable, args, rest)),
+  )
+
+
+def _options(args: argparse.Namespace, logs: str) -> dict[str, str | bool]:
+  return {
+    'job-name': args.name,
+    'nodes': str(args.nodes),
+    'ntasks-per-node': str(args.processes_per_node),
+    'time': args.time,
+    'signal': f'TERM@{args.grace}',
+    'requeue': True,
+    'open-mode': 'append',
+    'output': f'{logs}/slurm-%j.log',
+    **resources(args),
+  }
+
+
+def _directive(name: str, value: str | bool) -> str:
+  """A line for sbatch, which reads quotes as a shell does, but only on one line."""
+  if value is True:
+    return f'#SBATCH --{name}'
+  if '\n' in value:
+    raise ValueError(f'--{name}: {value!r} has a line break, which sbatch cannot read')
+  return f'#SBATCH --{name}={shlex.quote(value)}'
+
+
+def _logs(args: argparse.Namespace) -> Path:
+  """On a disk, even if the run is in a bucket."""
+  return Path(
+    f'{args.name}-logs' if is_remote(args.workdir) else f'{args.workdir}/logs'
+  )
+
+
+def _submit(args: argparse.Namespace, text: str) -> None:
+  _logs(args).mkdir(parents=True, exist_ok=True)
+  print(hand_over(['sbatch'], text, WHERE))
+  print(f'logs in {_logs(args)}, which all nodes have to see')
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,103 @@
+r"""Trains one experiment on all machines of a TPU pod of Google Cloud.
+
+  python -m launch.tpu experiments/wmt14/transformer.py --workdir gs://mine/runs/big \
+    --accelerator v5litepod-16 --zone us-west4-a --config.seed=1
+  python -m launch.tpu ... --dry-run                   # prints the script
+
+Renders templates/tpu.sh, a few commands of gcloud, and runs it: makes the machines unless
+they are there, installs this repository as it is committed, and starts the same
+`seqlab train` on all of them, where NAME.log keeps what each said. What is preempted
+gets SIGTERM: all then write a checkpoint at the same step. The same command goes on; a
+pod that is gone (--spot) has to be deleted first, with the command that is printed in
+the end. What follows that is not known here goes to `seqlab train`.
+"""
+
+import argparse
+from collections.abc import Sequence
+import shlex
+import subprocess
+import sys
+
+from launch.options import dns_name, fill, launch, need, parser, train_command
+from seqlab.text.remote import is_remote
+
+_WHERE = 'where gcloud is, or take there what --dry-run prints'
+# What each kind of TPU is started with, by the first letters of its name.
+# https://cloud.google.com/tpu/docs/runtimes
+_VERSIONS = {
+  'v5litepod': 'v2-alpha-tpuv5-lite',
+  'v5p': 'v2-alpha-tpuv5',
+  'v6e': 'v2-alpha-tpuv6e',
+}
+_INSTALL = (
+  'set -e; sudo apt-get update -q; sudo apt-get install -qy python3.11-venv; '
+  'mkdir -p seqlab; tar -xzf seqlab.tar.gz -C seqlab; cd seqlab; '
+  "python3.11 -m venv .venv; .venv/bin/pip install -q -c constraints.txt -e '.[tpu,gcs]'"
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command; returns its exit status."""
+  options = parser('tpu', 'Trains one experiment on all machines of a TPU pod.')
+  add = options.add_argument
+  add('--accelerator', required=True, help='type and size, such as v5litepod-16')
+  add('--zone', required=True, help='such as us-west4-a')
+  add('--project', help="(gcloud's own)")
+  add('--version', help='of the software on the machines (the one for the type)')
+  add('--spot', action='store_true', help='cheaper, and may be taken away')
+  return launch(options, recipe, _run, argv)
+
+
+def recipe(args: argparse.Namespace, rest: Sequence[str]) -> str:
+  """The script of gcloud commands.
+
+  Raises:
+    ValueError: the folder is not where all machines can write to.
+  """
+  if not is_remote(args.workdir):
+    raise ValueError(
+      f'--workdir {args.workdir}: the machines of a pod share no disk; name a bucket, '
+      f'such as gs://mine/{args.name}'
+    )
+  name = dns_name(args.name)
+  where = f'--zone={shlex.quote(args.zone)}'
+  if args.project:
+    where += f' --project={shlex.quote(args.project)}'
+  kinds = (v for k, v in _VERSIONS.items() if args.accelerator.startswith(k))
+  delete = f'gcloud compute tpus tpu-vm delete {name} {where}'
+  return fill(
+    'tpu.sh',
+    name=name,
+    where=where,
+    accelerator=shlex.quote(args.accelerator),
+    version=shlex.quote(args.version or next(kinds, 'tpu-ubuntu2204-base')),
+    spot=' --spot' if args.spot else '',
+    install=shlex.quote(_INSTALL),
+    command=shlex.quote(_train(args, rest)),
+    delete=shlex.quote(f'The machines cost money until: {delete}'),
+  )
+
+
+def _train(args: argparse.Namespace, rest: Sequence[str]) -> str:
+  # Outside of Google's Kubernetes nothing in the environment says that this is a pod.
+  settings = {'SEQLAB_CLUSTER': 'gcetpu', **dict(args.env)}
+  words = [f'{k}={v}' for k, v in settings.items()]
+  command = train_command('.venv/bin/python', args, rest)
+  # What stops the machine stops `tee` as well, which has still to hear of the end.
+  log = f'(trap "" TERM; tee -a ../{dns_name(args.name)}.log)'
+  train = shlex.join(['env', *words, *command])
+  return f'set -o pipefail; cd seqlab; {train} 2>&1 | {log}'
+
+
+def _run(args: argparse.Namespace, text: str) -> None:
+  del args
+  need('gcloud', _WHERE)
+  status = subprocess.run(['bash', '-c', text]).returncode
+  if status:
+    raise RuntimeError(
+      f'a command ended with status {status}; the same command goes on'
+    )
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,101 @@
+"""`seqlab bench --only population`: a population beside its runs one after another."""
+
+from collections.abc import Callable
+import time
+
+import jax
+import numpy as np
+
+from seqlab.bench import Row, row
+from seqlab.config import steps_of
+from seqlab.data.loader import feed
+from seqlab.tasks.translation import Translation
+from seqlab.train.program import Program
+from seqlab.train.stacked import Stacked
+
+N = 8  # members
+_STEPS = 20  # that are measured, at most
+_TRIES = 3
+
+
+def parts(config: dict, task: Translation) -> dict[str, Callable[[], list[Row]]]:
+  """What can be measured; nothing where seeds have batches of different shapes."""
+  if len(task.shapes()) > 1:
+    return {}
+  return {'population': lambda: _population(config, task)}
+
+
+def _population(config: dict, task: Translation) -> list[Row]:
+  """Trials an hour, both ways: batches made, put on the devices, gone through.
+
+  In one process, compiled before; without evaluations and checkpoints, which cost as
+  much either way.
+  """
+  total = steps_of(
+    config['steps'],
+    steps_per_epoch=task.steps_per_epoch,
+    tokens_per_step=task.tokens_per_step,
+  )
+  steps = min(total, _STEPS)
+  program = Program(config, task, total)
+  apart, together = (
+    _apart(task, program, steps),
+    _together(config, task, program, steps),
+  )
+  apart()  # starts what is started once
+  together()
+  seconds = [(apart(), together()) for _ in range(_TRIES)]  # in turns, for fairness
+  alone, population = (min(tries) for tries in zip(*seconds, strict=True))
+  hours = total / steps / 3_600  # of one of these, were it a trial of all steps
+  note = f'{N} trials of {total:,} steps, by {steps}; best of {_TRIES}; no evaluation'
+  return [
+    row('one after another', N / (alone * hours), 'trials/h', note),
+    row(f'population of {N}', N / (population * hours), 'trials/h', note),
+    row(f'population of {N}', alone / population, 'times one after another', note),
+  ]
+
+
+def _apart(task: Translation, program: Program, steps: int) -> Callable[[], float]:
+  """Seconds of N runs, one after another."""
+  program.compile(program.start(0), task.shapes()[0])
+
+  def run() -> float:
+    seconds = 0.0
+    for seed in range(N):
+      state = program.start(seed)
+      started = time.perf_counter()
+      for batch in feed(lambda k, s=seed: task.batch('train', k, seed=s), 0, steps):
+        state, _ = program.step(state, program.put(batch))
+      jax.block_until_ready(state)
+      seconds += time.perf_counter() - started
+    return seconds
+
+  return run
+
+
+def _together(
+  config: dict, task: Translation, program: Program, steps: int
+) -> Callable[[], float]:
+  """Seconds of a population of the same runs."""
+  stacked = Stacked(program, [config['hyper']] * N)
+  alive = stacked.alive([True] * N)
+
+  def batches(k: int) -> dict[str, np.ndarray]:
+    found = [task.batch('train', k, seed=seed) for seed in range(N)]
+    return {name: np.stack([batch[name] for batch in found]) for name in found[0]}
+
+  def begin() -> jax.Array:
+    states = [jax.device_get(program.start(seed)) for seed in range(N)]
+    return stacked.put(jax.tree.map(lambda *xs: np.stack(xs), *states))
+
+  stacked.compile(begin(), stacked.put(batches(0)))
+
+  def run() -> float:
+    state = begin()
+    started = time.perf_counter()
+    for batch in feed(batches, 0, steps):
+      state, _ = stacked.step(state, stacked.put(batch), alive)
+    jax.block_until_ready(state)
+    return time.perf_counter() - started
+
+  return run

@@ -1,0 +1,60 @@
+"""Back to the last good checkpoint with a smaller rate, where training diverges.
+
+As Marian's `--throw-on-divergence` with `--custom-fallbacks` (Junczys-Dowmunt et al.
+2018, https://marian-nmt.github.io/docs/cmd/marian).
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import math
+
+
+class DivergenceError(FloatingPointError):
+  """The loss or the gradient of a step is no number, or the loss is beyond a bound.
+
+  Attributes:
+    state: the step from whose state on it is wrong. A loss is that of the state after
+      the step before, and from there it is the same whatever the rate.
+  """
+
+  def __init__(self, text: str, state: int):
+    super().__init__(text)
+    self.state = state
+
+
+@dataclasses.dataclass(frozen=True)
+class Fallback:
+  """What an experiment wants done when training diverges: its section `fallback`.
+
+  Attributes:
+    factor: what the learning rate is multiplied by each time.
+    times: how often at most, over the whole run.
+    loss_above: a training loss (nats a target word) that counts as diverged; None
+      leaves it at losses and gradients that are no numbers.
+  """
+
+  factor: float = 0.5
+  times: int = 3
+  loss_above: float | None = None
+
+  def __post_init__(self):
+    if not 0 < self.factor <= 1:
+      raise ValueError(f'fallback.factor is {self.factor}; it may be above 0, up to 1')
+    if self.times < 0:
+      raise ValueError(f'fallback.times is {self.times}; it may be 0 or more')
+
+  def check(self, step: int, seed: int, row: Mapping[str, float]) -> None:
+    """Raises DivergenceError if the step's row says so."""
+    good = math.isfinite(row['loss']) and math.isfinite(row.get('grad_norm', 0.0))
+    good = good and not row['loss'] > (self.loss_above or math.inf)
+    if not good or not math.isfinite(row.get('update_norm', 0.0)):
+      raise DivergenceError(
+        f'the loss is {row["loss"]} and the gradient norm '
+        f'{row.get("grad_norm", "unknown")} at step {step:,} (batch {step - 1:,} of '
+        f'seed {seed})',
+        state=step if good else step - 1,
+      )
+
+  def peak(self, peak: float, times: int) -> float:
+    """The experiment's `hyper.peak` after so many times."""
+    return peak * self.factor**times

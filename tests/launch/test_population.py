@@ -1,0 +1,160 @@
+"""`python -m launch.sweep --on population`: groups of trials as one program each."""
+
+import os
+from pathlib import Path
+import signal
+
+import pytest
+
+from launch import population
+from launch.sweep import main
+from launch.trials import Trial, begin, plan, unfinished
+from launch.workers import grouped
+from seqlab.evaluate import load
+from seqlab.report.runs import read_run
+
+TEXT = """
+import ml_collections
+
+
+def get_config(arg=None):
+  return ml_collections.ConfigDict({config!r})
+
+
+def sweep(add):
+  for seed in range(2):
+    add(seed=seed)
+  add(seed=0, **{{'hyper.peak': 1e20}})  # diverges
+"""
+NAMES = ['seed=0', 'seed=1', 'peak=1e+20,seed=0']
+
+
+@pytest.fixture(scope='module')
+def swept(tiny, tmp_path_factory):
+  """The trials of a sweep in which one diverges, what it returned, and its command."""
+  folder = tmp_path_factory.mktemp('swept')
+  config = tiny | {'steps': 4, 'keep_best': 'valid/nll', 'best_is': 'min'}
+  config['batching'] = {'kind': 'packed', 'tokens': 160, 'max_length': 20}
+  evals = {'type': 'perplexity', 'split': 'valid', 'every': 2, 'shapes': 1}
+  config['evals'] = {'valid': evals}
+  (folder / 'mine.py').write_text(TEXT.format(config=config), 'utf-8')
+  experiment, runs = str(folder / 'mine.py'), folder / 'runs'
+  command = [experiment, '--workdir', str(runs), '--on', 'population']
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+    status = main(command)
+  return plan(experiment, runs), status, command
+
+
+def test_members_finish_and_the_one_that_diverges_fails(swept):
+  trials, status, _ = swept
+  assert status == 1
+  assert [trial.name for trial in trials] == NAMES
+  assert [trial.state['status'] for trial in trials] == ['finished'] * 2 + ['failed']
+  assert unfinished(trials) == [trials[2]]
+  for seed, trial in enumerate(trials[:2]):
+    run = read_run(trial.folder)
+    assert [row['step'] for row in run.rows] == [1, 2, 3, 4]
+    assert run.overrides == {'seed': seed}
+
+
+def test_a_failure_has_its_reason_and_its_traceback(swept):
+  state, log = swept[0][2].state, swept[0][2].folder / 'trial.log'
+  assert state['reason'].startswith('FloatingPointError: the loss is ')
+  first, _, trace = log.read_text('utf-8').partition('\n')
+  assert first.startswith('in a population, whose process writes to ')
+  assert trace.startswith('Traceback')
+
+
+def test_trials_share_their_time(swept):
+  states = [trial.state for trial in swept[0]]
+  assert {state['population'] for state in states} == {3}
+  assert {'CPU core' in state['device'] for state in states} == {True}
+  assert 0 < states[2]['seconds'] < states[0]['seconds']  # it was over before
+  log = (swept[0][0].folder / 'trial.log').read_text('utf-8')
+  assert 'seed=1: first step: loss' in log
+
+
+def test_a_member_can_be_evaluated_like_any_run(swept):
+  _, _, variables, steps = load(swept[0][1].folder)
+  assert list(steps) == [4]
+  assert variables['params']
+
+
+def test_what_is_finished_is_not_run_again(swept, capsys, monkeypatch):
+  trials, _, command = swept
+  taken = []
+  monkeypatch.setattr(population, '_run', lambda group, *_: taken.append(group))
+  before = trials[0].state
+  assert main(command) == 1
+  assert taken == [[trials[2]]]
+  assert trials[0].state == before
+  assert '2 of 3 trials are finished' in capsys.readouterr().out
+
+
+def _trials(*overrides, hyper=None):
+  return [Trial('a.py', str(o), Path(), o, {'hyper': hyper or {}}) for o in overrides]
+
+
+def test_groups_share_a_program():
+  a = _trials({'seed': 0}, {'seed': 1, 'hyper.peak': 0.1}, hyper={'peak': 0.1})
+  b = _trials({'seed': 0, 'model.layers': 2}, hyper={'peak': 0.1})
+  c = _trials({'seed': 2}, hyper={'peak': 0.1, 'dropout': 0.1})
+  d = _trials({'seed': 3}, hyper={'peak': 0.2, 'dropout': None})
+  assert grouped([a[0], *b, *c, a[1], *d]) == [[*a, *d], b, c]
+
+
+def test_workers_bound_a_population(monkeypatch):
+  sizes = []
+  monkeypatch.setattr(population, '_run', lambda group, *_: sizes.append(len(group)))
+  trials = _trials(*({'seed': seed} for seed in range(8)))
+  population.run_many(trials, lambda *_: None, workers=3)
+  population.run_many(trials, lambda *_: None)
+  assert sizes == [3, 3, 2, 8]
+
+
+def test_a_process_that_dies_fails_its_trials(tmp_path, monkeypatch):
+  monkeypatch.setattr(population.sys, 'executable', str(tmp_path / 'dies'))
+  (tmp_path / 'dies').write_text('#!/bin/sh\nkill -9 $$\n')
+  (tmp_path / 'dies').chmod(0o755)
+  trials = [Trial('a.py', i, tmp_path / i, {}, {}) for i in 'xy']
+  found = []
+  population.run_many(trials, lambda trial, state: found.append((trial.name, state)))
+  assert [name for name, _ in found] == ['x', 'y']
+  for trial, (_, state) in zip(trials, found, strict=True):
+    assert state == trial.state
+    assert state['reason'].startswith(
+      'its process was ended by SIGKILL; the last lines'
+    )
+    assert 'take fewer than 2 by --workers' in state['reason']
+
+
+def test_time_is_shared_among_those_that_go_on(tmp_path, monkeypatch):
+  clock = iter([0.0, 6.0, 8.0, 9.0])
+  monkeypatch.setattr(population.time, 'monotonic', lambda: next(clock))
+  orders = [dict(folder=str(tmp_path / i), overrides={}) for i in 'xyz']
+  told = {}
+  going = population.Going(orders, told.__setitem__)
+  going.end(1, None)
+  going.end(0, ValueError('no good'))
+  going.stop('as SIGTERM asked')
+  assert {i: state['seconds'] for i, state in told.items()} == {1: 2.0, 0: 3.0, 2: 4.0}
+  assert [told[i]['status'] for i in range(3)] == ['failed', 'finished', 'stopped']
+  assert begin(tmp_path / 'z', {})['seconds'] == 4.0  # what comes is added
+
+
+def test_an_interrupted_sweep_leaves_no_process(tmp_path, monkeypatch):
+  monkeypatch.setattr(population.sys, 'executable', str(tmp_path / 'waits'))
+  (tmp_path / 'waits').write_text(
+    '#!/bin/sh\necho $$ > "$0.pid"\necho "[0, {}]"\ncat\n'
+  )
+  (tmp_path / 'waits').chmod(0o755)
+  trials = [Trial('a.py', i, tmp_path / i, {}, {}) for i in 'xy']
+
+  def interrupt(*_):
+    raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    population.run_many(trials, interrupt)
+  with pytest.raises(ProcessLookupError):
+    os.kill(int((tmp_path / 'waits.pid').read_text()), signal.SIGCONT)

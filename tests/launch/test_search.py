@@ -1,0 +1,601 @@
+"""Searches: what Optuna is asked and told; runs here are pretended, but for the last."""
+
+import json
+import os
+from pathlib import Path
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import psutil
+import pytest
+
+optuna = pytest.importorskip('optuna', reason='Optuna is not installed')
+
+from optuna.trial import TrialState  # noqa: E402
+
+from launch import storage  # noqa: E402
+from launch.search import Search  # noqa: E402
+from launch.sweep import RUNNERS, main  # noqa: E402
+from seqlab.config import with_defaults  # noqa: E402
+from seqlab.report.runs import left_out  # noqa: E402
+from seqlab.train.folder import open_folder  # noqa: E402
+
+TEXT = """
+import ml_collections
+import optuna
+
+
+def get_config(arg=None):
+  c = ml_collections.ConfigDict()
+  c.seed, c.steps, c.keep_best = 0, 30, 'valid/bleu'
+  c.hyper, c.model = dict(peak=1e-3), dict(layers=1, cell='gru')
+  return c
+"""
+SEARCH = """
+def search(trial):
+  return {
+    'hyper.peak': trial.suggest_float('peak', 1e-4, 1e-2, log=True),
+    'model.layers': trial.suggest_int('layers', 1, 4),
+    'model.cell': trial.suggest_categorical('cell', ['gru', 'lstm']),
+  }
+"""
+
+
+@pytest.fixture
+def experiment(tmp_path):
+  """experiment(text): an experiment with this text after its `get_config`."""
+
+  def make(text=SEARCH):
+    file = tmp_path / 'mine.py'
+    file.write_text(f'{TEXT}\n{text}', 'utf-8')
+    return str(file)
+
+  return make
+
+
+@pytest.fixture
+def opened(experiment, tmp_path):
+  """opened(trials=5, ...): the search, entered."""
+
+  def make(text=SEARCH, trials=5, **options):
+    return Search(experiment(text), tmp_path / 'runs', trials=trials, **options)
+
+  return make
+
+
+@pytest.fixture
+def database(tmp_path):
+  return f'sqlite:///{tmp_path}/searches.db'
+
+
+def _pretend(trial, values, status='finished', reason=None, **state):
+  """Writes what a run leaves that was measured every 10 steps; its state."""
+  open_folder(trial.folder, with_defaults(trial.config)).keep_config()
+  rows = [{'step': 10 * i, 'valid/bleu': x} for i, x in enumerate(values, 1)]
+  text = ''.join(f'{json.dumps(row)}\n' for row in rows)
+  (trial.folder / 'metrics.jsonl').write_text(text, 'utf-8')
+  return dict(status=status, reason=reason, seconds=60.0, **state)
+
+
+def _finish(study, trial, values=(1.0, 3.0, 2.0)):
+  return study.done(trial, _pretend(trial, values))
+
+
+def _params(study):
+  return {number: trial.params for number, trial in study.latest().items()}
+
+
+def test_a_search_has_as_many_trials_as_it_should(opened):
+  with opened(trials=3) as study:
+    trials = []
+    while trial := study.take():
+      trials.append(trial)
+      assert _finish(study, trial).startswith('60 s, valid/bleu 3 (peak=0.0')
+    assert not study.wait()
+    assert study.summary == '3 of 3 trials are finished'
+  assert [trial.name for trial in trials] == ['0000', '0001', '0002']
+  assert set(trials[0].overrides) == {'hyper.peak', 'model.layers', 'model.cell'}
+  assert trials[0].config['model']['layers'] == trials[0].overrides['model.layers']
+  with opened(trials=4) as study:  # one more, and what is finished stays so
+    assert study.ended == 3
+    assert study.take().name == '0003'
+    assert study.take() is None
+
+
+def test_the_best_value_counts_and_all_are_reported(opened):
+  with opened() as study:
+    _finish(study, study.take())
+    (trial,) = study.latest().values()
+  assert (trial.state, trial.value) == (TrialState.COMPLETE, 3.0)
+  assert trial.intermediate_values == {10: 1.0, 20: 3.0, 30: 2.0}
+  assert study.study.direction.name == 'MAXIMIZE'
+
+
+def test_the_same_seed_asks_for_the_same_trials_interrupted_or_not(
+  experiment, tmp_path
+):
+  def ask(folder, *parts, seed=1):
+    file = experiment()
+    for n in parts:  # each is a sweep that is interrupted in its nth trial
+      with Search(file, tmp_path / folder, trials=14, seed=seed) as study:
+        while n and (trial := study.take()):
+          n -= 1
+          if n:
+            best = -abs(trial.config['hyper']['peak'] - 1e-3)
+            _finish(study, trial, [best])
+    return _params(study)
+
+  whole, cut = ask('a', 15), ask('b', 3, 12, 15)
+  assert len(whole) == 14
+  assert cut == whole
+  assert ask('c', 15, seed=2) != whole
+
+
+def test_sweeps_share_a_database_and_run_nothing_twice(opened, database):
+  with opened(url=database) as a, opened(url=database) as b:
+    trials = [study.take() for study in (a, b, b, a, b)]
+    assert [a.take(), b.take()] == [None, None]
+    assert [trial.name for trial in trials] == ['0000', '0001', '0002', '0003', '0004']
+    assert len({json.dumps(trial.overrides) for trial in trials}) == 5
+
+
+def test_one_that_was_asked_for_too_late_is_none_of_the_search(
+  opened, database, monkeypatch
+):
+  with opened(url=database, trials=1) as a, opened(url=database, trials=1) as b:
+    trial = a.take()
+    answers = iter([True, False])  # it looked before the other one asked
+    monkeypatch.setattr(b, '_wanted', lambda: next(answers))
+    assert b.take() is None
+    _finish(a, trial)
+    assert list(b.latest()) == [0]
+    assert b.summary == '1 of 1 trials are finished'
+
+
+def test_a_pruner_stops_a_trial_that_promises_little(opened):
+  pruner = '\n\ndef pruner():\n  return optuna.pruners.ThresholdPruner(lower=5.0)\n'
+  with opened(SEARCH + pruner) as study:
+    good, bad, late = study.take(), study.take(), study.take()
+    _pretend(good, [6.0]), _pretend(bad, [6.0, 1.0])
+    assert (study.hopeless(good), study.hopeless(bad)) == (False, True)
+    assert not study.hopeless(bad)  # not told again, unless it goes on
+    _pretend(bad, [6.0, 1.0, 9.0])
+    assert study.hopeless(bad)
+    said = study.done(bad, _pretend(bad, [6.0, 1.0, 9.0], 'stopped', 'by SIGTERM'))
+    assert said.startswith('pruned at step 20: valid/bleu 1 (peak=')
+    assert left_out([bad.folder]) == {bad.folder: 'pruned: at step 20: valid/bleu 1'}
+    # Only its end was bad: there is nothing left to stop.
+    assert study.done(late, _pretend(late, [7.0, 6.0, 1.0])).startswith('60 s, valid')
+    trial = study.latest()[1]
+  assert (trial.state, trial.value) == (TrialState.PRUNED, 1.0)
+  assert trial.user_attrs['reason'] == 'at step 20: valid/bleu 1'
+
+
+def test_what_runs_elsewhere_cannot_be_stopped(opened):
+  pruner = '\n\ndef pruner():\n  return optuna.pruners.ThresholdPruner(lower=5.0)\n'
+  with opened(SEARCH + pruner, prunes=False) as study:
+    lot = study.take_many(9)
+    assert len(lot) == 5
+    assert _finish(study, lot[0], [1.0, 2.0]).startswith('60 s, valid/bleu 2')
+
+
+def test_other_runners_get_as_many_trials_as_they_run_at_once(
+  experiment, tmp_path, monkeypatch, capsys
+):
+  lots = []
+
+  def runner(trials, done, *, workers, force):
+    lots.append([trial.name for trial in trials])
+    for trial in trials:
+      done(trial, _pretend(trial, [1.0]))
+
+  monkeypatch.setitem(RUNNERS, 'moon', runner)
+  argv = [experiment(), '--trials', '5', '--workdir', str(tmp_path / 'runs')]
+  docs = tmp_path / 'docs'
+  argv += ['--on', 'moon', '--workers', '2', '--report-to', str(docs)]
+  assert main(argv) == 0
+  assert lots == [['0000', '0001'], ['0002', '0003'], ['0004']]
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[1].startswith('[1/5] 0000: 60 s, valid/bleu 1 (peak=')
+  assert lines[-1].startswith('5 of 5 trials are finished: ')
+  assert (docs / 'mine' / 'parallel-coordinates.svg').is_file()
+  assert main(argv) == 0
+  assert len(lots) == 3  # nothing was left
+
+
+def test_a_trial_whose_process_died_goes_on_until_it_died_too_often(opened):
+  with opened(trials=1) as study:
+    names = set()
+    for _ in range(6):
+      trial = study.take()
+      names.add((trial.name, str(trial.overrides)))
+      died = _pretend(trial, [1.0], 'failed', 'ended by SIGKILL', died=True)
+      said = study.done(trial, died)
+    assert len(names) == 1
+    assert said.startswith('failed: ended by SIGKILL (peak=')
+    assert study.take() is None
+    assert study.failed == {'0000': 'ended by SIGKILL'}
+
+
+def test_one_that_was_stopped_by_others_goes_on(opened):
+  with opened(trials=1) as study:
+    trial = study.take()
+    said = study.done(trial, _pretend(trial, [1.0], 'stopped', 'stopped at step 12'))
+    assert said.startswith('stopped: stopped at step 12; it goes on (peak=')
+    assert study.take().overrides == trial.overrides
+
+
+def test_a_failure_has_a_reason_and_divergence_tells_the_sampler(opened):
+  with opened() as study:
+    first, second = study.take(), study.take()
+    study.done(first, _pretend(first, [], 'failed', 'ValueError: no such cell'))
+    said = study.done(second, _pretend(second, [], 'failed', 'FloatingPointError: NaN'))
+    assert said.startswith('failed: FloatingPointError: NaN (peak=')
+    assert study.failed == {'0000': 'ValueError: no such cell'}
+    assert [t.state.name for t in study.latest().values()] == ['FAIL', 'PRUNED']
+    third = study.take()
+    assert 'no number among its valid/bleu' in _finish(study, third, [None])
+
+
+def test_a_sweep_that_died_leaves_its_trials_to_others(
+  opened, database, monkeypatch, capsys
+):
+  monkeypatch.setattr(storage, 'GRACE', 1)
+  monkeypatch.setattr(storage, 'BEAT', 1)
+  monkeypatch.setattr(storage, 'LOOK', 0.1)
+  dead = opened(url=database, trials=1)  # not entered: it gives no sign of life
+  lost = dead.take()
+  with opened(url=database, trials=1) as study:
+    assert study.take() is None
+    assert study.wait()
+    assert 'waiting for a trial that runs elsewhere' in capsys.readouterr().out
+    found = study.take()
+    assert (found.name, found.overrides) == (lost.name, lost.overrides)
+    # Not dead after all: nothing that it says counts any more.
+    assert dead.done(lost, _pretend(lost, [9.0])).startswith('was taken for dead')
+    _finish(study, found, [1.0])
+    assert not study.wait()
+    assert [trial.value for trial in study.latest().values()] == [1.0]
+
+
+def test_a_sweep_that_died_before_its_first_sign_of_life(opened, database, monkeypatch):
+  monkeypatch.setattr(storage, 'GRACE', 1)
+  monkeypatch.setattr(storage, 'BEAT', 1)
+  monkeypatch.setattr(storage, 'LOOK', 0.1)
+  with opened(url=database, trials=1) as dead, storage.as_meant():
+    dead.study.ask()
+  with opened(url=database, trials=1) as study:
+    assert study.wait()
+    assert study.take().name == '0000'
+
+
+def test_a_server_may_be_away_for_a_while(opened, database, monkeypatch, capsys):
+  from sqlalchemy.exc import OperationalError
+
+  monkeypatch.setattr(storage, 'LOOK', 0.01)
+  with opened(url=database, trials=1) as study:
+    trial, tell, errors = study.take(), study.study.tell, [None, None]
+
+    def away(*args):
+      if errors:
+        errors.pop()
+        cause = OperationalError('UPDATE', {}, ConnectionRefusedError('refused'))
+        raise optuna.exceptions.StorageInternalError('during the commit') from cause
+      return tell(*args)
+
+    monkeypatch.setattr(study.study, 'tell', away)
+    _finish(study, trial)
+    assert study.summary == '1 of 1 trials are finished'
+    error = capsys.readouterr().err
+    assert error.count('the storage of the search cannot be reached: refused') == 1
+    monkeypatch.setattr(storage, 'PATIENCE', 0.0)
+    errors.extend([None, None])
+    with pytest.raises(OSError, match='refused'):
+      study._patiently(away)
+
+
+def test_a_file_that_a_killed_sweep_left_is_mended(opened, tmp_path):
+  with opened(trials=2) as study:
+    _finish(study, study.take())
+    lost = study.take()
+    study._running = []  # killed
+  folder = tmp_path / 'runs' / 'mine'
+  with (folder / 'search.journal').open('a') as file:
+    file.write('{"op_code": 4, ')
+  (folder / 'search.journal.lock').symlink_to('nowhere')
+  with opened(trials=2) as study:
+    study.begin()
+    found = study.take()
+    assert (found.name, found.overrides) == (lost.name, lost.overrides)
+    assert study.take() is None
+
+
+def test_two_sweeps_do_not_use_one_file(opened):
+  with opened(), pytest.raises(RuntimeError, match='another process'):
+    opened()
+
+
+def test_an_experiment_that_changed_is_refused(opened, experiment, tmp_path):
+  with opened():
+    pass
+  file = Path(experiment())
+  file.write_text(file.read_text('utf-8').replace('30', '40'), 'utf-8')
+  with pytest.raises(ValueError, match=r'since the search mine .*(.|\n)*steps: 30 th'):
+    Search(str(file), tmp_path / 'runs', trials=5)
+  with Search(str(file), tmp_path / 'runs', trials=5, force=True) as study:
+    assert study.take()
+
+
+def test_a_sampler_of_the_experiment_is_used(opened):
+  sampler = '\n\ndef sampler(seed):\n  return optuna.samplers.RandomSampler(0)\n'
+  with opened(SEARCH + sampler) as study:
+    first, second = study.take_many(2)
+  assert first.overrides == second.overrides  # it does not care for the seed
+
+
+def test_values_that_the_search_gives_up_are_pruned(opened):
+  text = SEARCH.replace(
+    '  return', '  if trial.number == 1:\n    raise optuna.TrialPruned("no")\n  return'
+  )
+  with opened(text, trials=3) as study:
+    assert [trial.name for trial in study.take_many(9)] == ['0000', '0002']
+    assert study.summary == '0 of 3 trials are finished, 1 pruned'
+
+
+def test_an_argument_may_be_searched_for(opened):
+  text = "def search(trial):\n  return {'arg': trial.suggest_categorical('a', ['x'])}\n"
+  with opened(text) as study:
+    assert study.take().experiment.endswith('mine.py:x')
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('', r'mine\.py has no function search\(trial\)'),
+    ("def search(trial):\n  return {'hyper.paek': 1.0}", "'hyper.paek'; did you mean"),
+    ("def search(trial):\n  return {'model.layers': 1.5}", 'should be a int'),
+    ('def search(trial):\n  trial.suggest_int("a", 1, 2)', 'returned None; let it ret'),
+    ("def search(trial):\n  return {'best_is': 'min'}", 'changes keep_best or best_is'),
+    (
+      f"{SEARCH}\ndef sampler(seed):\n  return optuna.samplers.GridSampler({{'a': [1]}})",
+      r'goes through a grid: add its trials in sweep\(add\)',
+    ),
+  ],
+)
+def test_a_search_that_does_not_fit_is_refused(opened, text, message, tmp_path):
+  with pytest.raises(ValueError, match=message):
+    opened(text)
+  assert not (tmp_path / 'runs').exists()
+
+
+def test_a_search_needs_to_know_what_is_best(experiment, tmp_path, capsys):
+  file = Path(experiment())
+  file.write_text(file.read_text('utf-8').replace("'valid/bleu'", 'None'), 'utf-8')
+  assert main([str(file), '--trials', '2', '--workdir', str(tmp_path)]) == 1
+  assert 'sets no keep_best' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ('url', 'message'),
+  [
+    ('searches.db', '--storage searches.db is no URL: write postgresql://'),
+    ('moon://host/db', 'is no URL of a database'),
+    ('mysql+pymysql://me@host/db', 'needs a driver that is not installed'),
+    (
+      'postgresql://me:secret@127.0.0.1:1/db',
+      'postgresql+psycopg://me:***@127.0.0.1:1/db cannot be reached: ',
+    ),
+  ],
+)
+def test_a_storage_that_is_none_is_one_line(experiment, tmp_path, url, message, capsys):
+  argv = [experiment(), '--trials', '2', '--workdir', str(tmp_path), '--storage', url]
+  assert main(argv) == 1
+  error = capsys.readouterr().err
+  assert message in error
+  assert 'secret' not in error
+
+
+def test_options_of_a_search_need_trials(capsys):
+  with pytest.raises(SystemExit):
+    main(['mine.py', '--workdir', 'runs', '--storage', 'sqlite:///x.db'])
+  assert '--storage is of a search: say with --trials' in capsys.readouterr().err
+
+
+def test_a_sweep_of_an_experiment_that_only_searches(experiment, tmp_path, capsys):
+  assert main([experiment(), '--workdir', str(tmp_path)]) == 1
+  assert 'a search(trial), which needs --trials N' in capsys.readouterr().err
+
+
+def test_without_optuna_the_extra_is_named(experiment, monkeypatch, capsys):
+  monkeypatch.delitem(sys.modules, 'launch.search')
+  monkeypatch.delattr('launch.search')
+  monkeypatch.setitem(sys.modules, 'optuna', None)
+  assert main([experiment(), '--trials', '2', '--workdir', 'runs']) == 1
+  error = capsys.readouterr().err
+  assert "needs optuna, which is not installed: pip install 'seqlab[launch]'" in error
+
+
+REAL = """
+import ml_collections
+import optuna
+
+
+def get_config(arg=None):
+  return ml_collections.ConfigDict({config!r})
+
+
+def search(trial):
+  steps = trial.suggest_categorical('steps', {steps})
+  return {{'hyper.peak': trial.suggest_float('peak', 1e-3, 1e-2), 'steps': steps}}
+
+
+def pruner():
+  return optuna.pruners.ThresholdPruner(upper=0.0, n_warmup_steps={patience})
+"""
+
+
+@pytest.fixture
+def real(tiny, tmp_path, monkeypatch):
+  """real(steps, patience): a small experiment that is given up at step `patience`."""
+  monkeypatch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+
+  def make(steps, patience=10**6):
+    config = tiny | {'keep_best': 'valid/perplexity', 'best_is': 'min', 'save_every': 4}
+    config['batching'] = tiny['batching'] | {'shapes': 1}
+    config['evals'] = {'valid': {'type': 'perplexity', 'split': 'valid', 'every': 4}}
+    file = tmp_path / 'mine.py'
+    text = REAL.format(config=config, steps=steps, patience=patience)
+    file.write_text(text, 'utf-8')
+    return str(file)
+
+  return make
+
+
+def test_a_trial_is_stopped_with_a_checkpoint_and_the_next_one_runs(real, tmp_path):
+  command = [sys.executable, '-m', 'launch.sweep', real([10**6], 9), '--workers', '1']
+  command += ['--trials', '2', '--workdir', str(tmp_path / 'runs')]
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  lines = done.stdout.splitlines()
+  assert [line[:32] for line in lines[1:3]] == [
+    '[1/2] 0000: pruned at step 12: v',
+    '[2/2] 0001: pruned at step 12: v',
+  ]
+  folder = tmp_path / 'runs' / 'mine'
+  assert lines[3].startswith('0 of 2 trials are finished, 2 pruned: ')
+  assert (folder / 'parallel-coordinates.png').stat().st_size > 10_000
+  for name in ('0000', '0001'):
+    state = json.loads((folder / name / 'trial.json').read_text('utf-8'))
+    assert state['status'] == 'pruned'
+    assert (
+      max(int(p.name) for p in (folder / name / 'checkpoints').glob('[0-9]*')) >= 12
+    )
+
+
+def _binary(name):
+  """A program of PostgreSQL; Debian has them where no PATH leads."""
+  places = sorted(Path('/usr/lib/postgresql').glob(f'*/bin/{name}'))
+  return shutil.which(name) or (str(places[-1]) if places else None)
+
+
+class Server:
+  """A PostgreSQL server of our own, on a free port of this machine."""
+
+  def __init__(self, folder):
+    self.folder = folder
+    root = os.geteuid() == 0  # as which it refuses to run
+    users = {entry.pw_name for entry in pwd.getpwall()}
+    user = next((u for u in ('postgres', 'nobody') if root and u in users), None)
+    self.options = dict(user=user, cwd=folder, stderr=subprocess.STDOUT)
+    if root:
+      shutil.chown(folder, user)
+    with socket.socket() as free:
+      free.bind(('127.0.0.1', 0))
+      self.port = free.getsockname()[1]
+    self.url = f'postgresql://me@127.0.0.1:{self.port}/postgres'
+    command = [_binary('initdb'), '-D', folder / 'data', '-U', 'me', '-A', 'trust']
+    self._run([*command, '--no-sync']).wait()
+
+  def _run(self, command):
+    with open(self.folder / 'log', 'wb') as log:
+      return subprocess.Popen(command, stdout=log, **self.options)
+
+  def start(self):
+    settings = ('fsync=off', 'listen_addresses=127.0.0.1', f'port={self.port}')
+    settings = (*settings, f'unix_socket_directories={self.folder}')
+    command = [_binary('postgres'), '-D', self.folder / 'data']
+    self.process = self._run([*command, *(x for s in settings for x in ('-c', s))])
+    until = time.monotonic() + 60
+    while b'ready to accept' not in (said := (self.folder / 'log').read_bytes()):
+      assert self.process.poll() is None, said.decode()
+      assert time.monotonic() < until
+      time.sleep(0.05)
+
+  def stop(self):
+    self.process.send_signal(signal.SIGINT)  # it does not wait for who is connected
+    self.process.wait()
+
+
+@pytest.fixture
+def server():
+  pytest.importorskip('psycopg', reason='psycopg is not installed')
+  if not (_binary('initdb') and _binary('postgres')):
+    pytest.skip('PostgreSQL is not installed')
+  folder = Path(tempfile.mkdtemp(prefix='pg-'))  # pytest's own are for one user only
+  server = Server(folder)
+  server.start()
+  yield server
+  server.stop()
+  shutil.rmtree(folder)
+
+
+def _sweep(experiment, workdir, url, *options):
+  command = [sys.executable, '-m', 'launch.sweep', experiment, '--workers', '1']
+  command += ['--trials', '6', '--workdir', str(workdir), '--storage', url, *options]
+  return subprocess.Popen(
+    command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+  )
+
+
+@pytest.mark.slow  # processes of their own, and a database server
+def test_two_sweeps_share_a_postgresql_server(real, tmp_path, server):
+  experiment = real([8])
+  sweeps = [_sweep(experiment, tmp_path / name, server.url) for name in 'ab']
+  said = [sweep.communicate() for sweep in sweeps]
+  assert [sweep.returncode for sweep in sweeps] == [0, 0], said
+  found = [
+    {p.parent.name for p in tmp_path.glob(f'{x}/mine/*/trial.json')} for x in 'ab'
+  ]
+  assert all(found), 'one of them had nothing to do'
+  assert not found[0] & found[1]
+  assert sorted(found[0] | found[1]) == [f'{i:04d}' for i in range(6)]
+  with Search(experiment, tmp_path / 'a', trials=6, url=server.url) as study:
+    assert study.summary == '6 of 6 trials are finished'
+    assert len({trial.params['peak'] for trial in study.latest().values()}) == 6
+  assert all('6 of 6 trials are finished: ' in out for out, _ in said)
+
+
+@pytest.mark.slow  # processes of their own, and a database server
+def test_a_killed_sweep_is_taken_up_from_its_checkpoint(
+  real, tmp_path, server, monkeypatch, capsys
+):
+  monkeypatch.setattr(storage, 'GRACE', 2)
+  monkeypatch.setattr(storage, 'BEAT', 1)
+  experiment = real([200])
+  sweep = _sweep(experiment, tmp_path, server.url)
+  checkpoints = tmp_path / 'mine' / '0000' / 'checkpoints'
+  while not any(path.name.isdigit() for path in checkpoints.glob('*')):
+    assert sweep.poll() is None, sweep.communicate()
+    time.sleep(0.01)
+  workers = psutil.Process(sweep.pid).children(recursive=True)
+  sweep.kill()
+  sweep.communicate()
+  psutil.wait_procs(workers, timeout=10)  # nothing stays behind
+  argv = [experiment, '--workers', '1', '--trials', '1', '--workdir', str(tmp_path)]
+  assert main([*argv, '--storage', server.url]) == 0
+  assert '[1/1] 0000: ' in capsys.readouterr().out
+  log = (checkpoints.parent / 'train.log').read_text('utf-8')
+  assert 'going on from the checkpoint' in log
+
+
+@pytest.mark.slow  # a database server
+def test_a_server_may_be_started_anew(opened, server, monkeypatch, capsys):
+  monkeypatch.setattr(storage, 'LOOK', 0.1)
+  monkeypatch.setattr(storage, 'BEAT', 1)
+  with opened(url=server.url, trials=2) as study:
+    first = study.take()
+    server.stop()
+    threading.Timer(3.0, server.start).start()
+    _finish(study, first)
+    _finish(study, study.take())
+    assert study.summary == '2 of 2 trials are finished'
+  error = capsys.readouterr().err
+  assert 'cannot be reached: ' in error
+  assert 'is not told that its trials run' in error

@@ -1,0 +1,275 @@
+"""What is rendered for Kubernetes and for TPU pods, read as its readers read it."""
+
+import os
+import re
+import shutil
+
+import pytest
+import yaml
+
+from launch import kubernetes, tpu
+from launch.options import dns_name
+
+ODD = 'a "b" \'c\' $(HOME) $d $$e\n# f: {g}'
+EXPERIMENT = """
+import ml_collections
+
+
+def get_config(arg=None):
+  return ml_collections.ConfigDict(dict(task='none', text='', seed=0))
+"""
+
+
+@pytest.fixture
+def experiment(tmp_path):
+  file = tmp_path / 'mine.py'
+  file.write_text(EXPERIMENT, 'utf-8')
+  return str(file)
+
+
+@pytest.fixture
+def jobset(experiment, capsys):
+  """jobset(options): what `python -m launch.kubernetes --dry-run` prints, parsed."""
+
+  def render(*options, workdir='gs://mine/run'):
+    command = [experiment, '--workdir', workdir, '--image', 'seqlab:1', '--dry-run']
+    assert kubernetes.main([*command, *options]) == 0
+    return yaml.safe_load(capsys.readouterr().out)
+
+  return render
+
+
+def _pod(jobset):
+  (job,) = jobset['spec']['replicatedJobs']
+  return job['template']['spec']['template']['spec']
+
+
+def _container(jobset):
+  (container,) = _pod(jobset)['containers']
+  return container
+
+
+def _expanded(text, environ):
+  """As Kubernetes expands a word: $(NAME) by its value, $$ by $, and nothing else."""
+  return re.sub(
+    r'\$\$|\$\((\w+)\)',
+    lambda m: '$' if m[0] == '$$' else environ.get(m[1], m[0]),
+    text,
+  )
+
+
+def test_pods_find_process_0_and_know_their_number(jobset):
+  found = jobset('--nodes', '4', '--name', 'Big_run')
+  assert (found['apiVersion'], found['kind']) == ('jobset.x-k8s.io/v1alpha2', 'JobSet')
+  assert found['metadata'] == {'name': 'big-run', 'namespace': 'default'}
+  assert found['spec']['network']['enableDNSHostnames'] is True
+  (job,) = found['spec']['replicatedJobs']
+  spec = job['template']['spec']
+  assert job['replicas'] == 1
+  assert [spec[k] for k in ('completionMode', 'parallelism', 'completions')] == [
+    *('Indexed', 4, 4)
+  ]
+  environ = {entry['name']: entry for entry in _container(found)['env']}
+  address, port = environ['JAX_COORDINATOR_ADDRESS']['value'].split(':')
+  # <JobSet>-<job>-<number of the job>-<number of the pod>.<JobSet>
+  assert address == f'big-run-{job["name"]}-0-0.big-run'
+  assert _container(found)['ports'] == [{'containerPort': int(port)}]
+  assert environ['JAX_NUM_PROCESSES']['value'] == '4'
+  index = environ['JAX_PROCESS_ID']['valueFrom']['fieldRef']['fieldPath']
+  assert index == "metadata.annotations['batch.kubernetes.io/job-completion-index']"
+
+
+def test_preempted_pods_start_the_whole_set_anew_without_a_count(jobset):
+  found = jobset('--grace', '300', '--restarts', '7')
+  policy = found['spec']['failurePolicy']
+  assert policy['maxRestarts'] == 7
+  (rule,) = policy['rules']
+  assert rule['action'] == 'RestartJobSetAndIgnoreMaxRestarts'
+  assert rule['onJobFailureReasons'] == ['PodFailurePolicy']
+  spec = found['spec']['replicatedJobs'][0]['template']['spec']
+  assert spec['backoffLimit'] == 0
+  stopped, disrupted = spec['podFailurePolicy']['rules']
+  assert stopped['onExitCodes'] == {
+    'containerName': _container(found)['name'],
+    'operator': 'In',
+    'values': [os.EX_TEMPFAIL],
+  }
+  # A string: `True` would be refused.
+  condition = {'type': 'DisruptionTarget', 'status': 'True'}
+  assert disrupted['onPodConditions'] == [condition]
+  assert {stopped['action'], disrupted['action']} == {'FailJob'}
+  assert _pod(found)['restartPolicy'] == 'Never'
+  assert _pod(found)['terminationGracePeriodSeconds'] == 300
+
+
+def test_gpus_and_volumes(jobset):
+  options = ('--gpus-per-node', '8', '--volume', 'runs:/runs', '--volume', 'data:/data')
+  found = jobset(*options, workdir='/runs/big')
+  assert _container(found)['resources'] == {'limits': {'nvidia.com/gpu': 8}}
+  assert _container(found)['volumeMounts'] == [
+    {'name': 'runs', 'mountPath': '/runs'},
+    {'name': 'data', 'mountPath': '/data'},
+  ]
+  assert [v['persistentVolumeClaim']['claimName'] for v in _pod(found)['volumes']] == [
+    *('runs', 'data')
+  ]
+
+
+@pytest.mark.parametrize('text', [ODD, 'ä 🙂 \u2028 \x85 \x7f', 'yes', '1e3', ''])
+def test_any_text_arrives_in_the_pod_as_it_is(text, jobset, experiment):
+  name = {'HOME': 'expanded'}
+  found = jobset(f'--config.text={text}', f'--env=TEXT={text}', '--env', 'N=1')
+  command = [_expanded(word, name) for word in _container(found)['command']]
+  assert command == [
+    *('python3', '-m', 'seqlab.cli', 'train', experiment),
+    *('--workdir', 'gs://mine/run', f'--config.text={text}'),
+  ]
+  environ = {e['name']: e.get('value') for e in _container(found)['env']}
+  assert _expanded(environ['TEXT'], name) == text
+  assert environ['N'] == '1'
+
+
+def _fails(main, argv, capsys):
+  assert main(argv) == 1
+  (line,) = capsys.readouterr().err.splitlines()
+  return line
+
+
+@pytest.mark.parametrize('workdir', ['/elsewhere/run', 'run', '/runs-too'])
+def test_a_folder_that_ends_with_its_pod_is_refused(workdir, experiment, capsys):
+  command = [experiment, '--workdir', workdir, '--image', 'a', '--volume', 'b:/runs']
+  assert f'--workdir {workdir} ends with its pod' in _fails(
+    kubernetes.main, command, capsys
+  )
+
+
+def test_mistakes_show_before_anything_is_started(experiment, capsys, monkeypatch):
+  monkeypatch.setenv('PATH', '')
+  command = [experiment, '--workdir', 'gs://mine/run', '--image', 'seqlab:1']
+  line = _fails(kubernetes.main, [*command, '--config.sed=1'], capsys)
+  assert "no key 'sed'; did you mean 'seed'" in line
+  line = _fails(kubernetes.main, command, capsys)
+  assert line.startswith('launch.kubernetes: there is no command kubectl here: run')
+  command = [experiment, '--workdir', 'gs://mine/run', '--accelerator', 'v4-8']
+  line = _fails(tpu.main, [*command, '--zone', 'a'], capsys)
+  assert line.startswith('launch.tpu: there is no command gcloud here')
+  command[2] = 'runs/mine'
+  line = _fails(tpu.main, [*command, '--zone', 'a'], capsys)
+  assert 'the machines of a pod share no disk' in line
+
+
+@pytest.mark.parametrize('option', ['--env=A', '--env=1A=2', '--volume=a', '--nodes=0'])
+def test_options_of_the_wrong_form_are_refused(option, experiment, capsys):
+  with pytest.raises(SystemExit):
+    kubernetes.main([experiment, '--workdir', '/r', '--image', 'a', option])
+  assert option.partition('=')[0] in capsys.readouterr().err
+
+
+def _programs(folder, monkeypatch, **programs):
+  """Puts these in place of the real ones; each writes down its words as JSON."""
+  folder.mkdir()
+  for name, body in programs.items():
+    (folder / name).write_text(f'#!{shutil.which("bash")}\n{body}\n')
+    (folder / name).chmod(0o755)
+  monkeypatch.setenv('PATH', f'{folder}:{os.environ["PATH"]}')
+
+
+def test_kubectl_gets_the_yaml_and_has_the_last_word(
+  experiment, tmp_path, monkeypatch, capsys
+):
+  _programs(
+    tmp_path / 'bin',
+    monkeypatch,
+    kubectl=f'cat > {tmp_path}/got; echo "$@" > {tmp_path}/words; echo no such kind >&2; '
+    f'exit 1',
+  )
+  command = [experiment, '--workdir', 'gs://mine/run', '--image', 'seqlab:1']
+  line = _fails(kubernetes.main, command, capsys)
+  assert line == 'launch.kubernetes: kubectl refused it: no such kind'
+  assert (tmp_path / 'words').read_text() == 'apply -f -\n'
+  assert yaml.safe_load((tmp_path / 'got').read_text())['kind'] == 'JobSet'
+
+
+# Writes its words down, runs what a machine of the pod would run, and has no machine.
+GCLOUD = """
+printf '%s\\0' "$@" >> {log}; printf '\\036' >> {log}
+[ "$4" != describe ] || exit 1
+for word; do case "$word" in
+  --command=*) HOME={home} PATH={home}:$PATH bash -c "cd; ${{word#--command=}}" ;;
+esac; done
+"""
+TRAIN = 'printf "%s\\0" "$SEQLAB_CLUSTER" "$TEXT" "$@" > {log}; echo said'
+
+
+def _recipe(experiment, tmp_path, monkeypatch, *options, train=TRAIN):
+  """Runs a recipe; what gcloud was told, and what the training got."""
+  home = tmp_path / 'home'
+  (home / 'seqlab' / '.venv' / 'bin').mkdir(parents=True)
+  python = home / 'seqlab' / '.venv' / 'bin' / 'python'
+  python.write_text('#!/bin/bash\n' + train.format(log=tmp_path / 'trained'))
+  for name in ('sudo', 'python3.11', 'tar', 'pip'):  # that install it for real
+    (home / name).write_text('#!/bin/bash\n')
+  _programs(
+    tmp_path / 'bin',
+    monkeypatch,
+    gcloud=GCLOUD.format(log=tmp_path / 'told', home=home),
+    git='[ "$1" = archive ]',
+  )
+  pip = home / 'seqlab' / '.venv' / 'bin' / 'pip'
+  pip.write_text('#!/bin/bash\n')
+  for file in (python, pip, *home.glob('*')):
+    file.chmod(0o755)
+  command = [experiment, '--workdir', 'gs://mine/run', '--zone', 'us-west4-a']
+  status = tpu.main([*command, '--accelerator', 'v5litepod-16', *options])
+  calls = (tmp_path / 'told').read_text().split('\x1e')[:-1]
+  told = [words.split('\0')[:-1] for words in calls]
+  return status, told, home
+
+
+def test_a_tpu_pod_is_made_and_trains_what_was_typed(
+  experiment, tmp_path, monkeypatch, capfd
+):
+  options = ['--spot', f'--config.text={ODD}', f'--env=TEXT={ODD}', '--name', 'Big run']
+  status, told, home = _recipe(experiment, tmp_path, monkeypatch, *options)
+  assert status == 0
+  assert {tuple(words[:3]) for words in told} == {('compute', 'tpus', 'tpu-vm')}
+  assert [words[3] for words in told] == ['describe', 'create', 'scp', 'ssh', 'ssh']
+  assert {'--zone=us-west4-a', 'big-run'} <= set(told[1])
+  assert told[1][-3:] == [
+    *('--accelerator-type=v5litepod-16', '--version=v2-alpha-tpuv5-lite', '--spot')
+  ]
+  assert all('--worker=all' in words for words in told[2:])
+  cluster, text, *command = (tmp_path / 'trained').read_text().split('\0')[:-1]
+  assert (cluster, text) == ('gcetpu', ODD)
+  assert command == [
+    *('-m', 'seqlab.cli', 'train', experiment, '--workdir', 'gs://mine/run'),
+    f'--config.text={ODD}',
+  ]
+  shown = capfd.readouterr().out
+  assert shown.splitlines()[0] == 'said'
+  assert (home / 'big-run.log').read_text() == 'said\n'
+  assert 'gcloud compute tpus tpu-vm delete big-run --zone=us-west4-a' in shown
+
+
+def test_the_status_of_what_fails_on_a_pod_is_told(
+  experiment, tmp_path, monkeypatch, capfd
+):
+  assert _recipe(experiment, tmp_path, monkeypatch, train='exit 75')[0] == 1
+  shown = capfd.readouterr()
+  assert 'a command ended with status 75; the same command goes on' in shown.err
+  assert 'tpu-vm delete' in shown.out  # it costs all the same
+
+
+def test_names_are_what_clouds_take():
+  names = ['Multi30k-transformer,size=a/b', '30k', '...', 'x' * 100]
+  assert [dns_name(name) for name in names] == [
+    *('multi30k-transformer-size-a-b', 'run-30k', 'run', 'x' * 40)
+  ]
+
+
+def test_the_recipe_says_what_would_be_run(experiment, capsys):
+  command = [experiment, '--workdir', 'gs://mine/run', '--zone', 'a']
+  assert tpu.main([*command, '--accelerator', 'v4-8', '--dry-run']) == 0
+  text = capsys.readouterr().out
+  assert '--accelerator-type=v4-8 --version=tpu-ubuntu2204-base\n' in text
+  assert '$where' not in text

@@ -1,0 +1,74 @@
+"""Files in buckets, brought to the cache; a local folder stands for the bucket."""
+
+import importlib.util
+
+import fsspec
+import pytest
+
+from seqlab.text.corpora import open_corpus
+from seqlab.text.download import DownloadError
+from seqlab.text.plain import open_text
+from seqlab.text.remote import fetch, is_remote, remote_path
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+  monkeypatch.setenv('SEQLAB_CACHE', str(tmp_path / 'cache'))
+
+
+def test_what_is_in_a_bucket_is_told_by_its_name(tmp_path):
+  assert is_remote('gs://bucket/run')
+  assert not is_remote(tmp_path)
+
+
+def test_a_file_is_brought_once(bucket):
+  (bucket.path / 'a.txt').write_text('one\n', 'utf-8')
+  path = fetch('s3://bucket/a.txt')
+  assert path.read_text('utf-8') == 'one\n'
+  (bucket.path / 'a.txt').unlink()
+  assert fetch('s3://bucket/a.txt') == path
+
+
+@pytest.mark.parametrize('name', ['s3://bucket/none.txt', 's3://bucket/folder'])
+def test_what_is_no_file_is_said(bucket, name):
+  (bucket.path / 'folder').mkdir()
+  with pytest.raises(FileNotFoundError, match=f'there is no file {name}'):
+    fetch(name)
+
+
+def test_a_file_that_cannot_be_brought_leaves_nothing(bucket, monkeypatch, tmp_path):
+  (bucket.path / 'a.txt').write_text('one\n', 'utf-8')
+
+  def refuse(self, path, mode='rb', **options):
+    raise ConnectionResetError('connection reset by peer')
+
+  monkeypatch.setattr(bucket.driver, '_open', refuse)
+  with pytest.raises(DownloadError, match=r'could not be brought .* reset by peer'):
+    fetch('s3://bucket/a.txt')
+  assert not [p for p in (tmp_path / 'cache').rglob('*') if p.is_file()]
+
+
+def test_a_missing_driver_is_named(monkeypatch):
+  if 'gcs' in fsspec.registry:
+    pytest.skip('the driver of gs:// is in use in this process')
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+  with pytest.raises(RuntimeError, match=r'gs://x/run needs .* pip install gcsfs'):
+    remote_path('gs://x/run')
+
+
+@pytest.mark.parametrize('name', ['ftp://x/run', 'gs://', 's3:///'])
+def test_what_is_no_bucket_is_said(name):
+  with pytest.raises(ValueError, match='should be written gs://bucket/path'):
+    remote_path(name)
+
+
+def test_a_corpus_may_be_in_a_bucket(bucket):
+  (bucket.path / 'train.tsv').write_text('a b\tc\nd\te f\n', 'utf-8')
+  files = {'train': 's3://bucket/train.tsv'}
+  corpus = open_corpus(source='en', target='de', files=files)
+  assert corpus.read('train') == (['a b', 'd'], ['c', 'e f'])
+
+
+def test_a_plain_text_may_be_in_a_bucket(bucket):
+  (bucket.path / 'a.txt').write_text('one\ntwo\n', 'utf-8')
+  assert list(open_text(path='s3://bucket/a.txt').lines()) == ['one', 'two']

@@ -1,0 +1,96 @@
+"""A task that is compiled in a moment, for tests of what trains it."""
+
+import sys
+from types import ModuleType
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+
+class Point:
+  """Draws a point to where each batch says; too high a rate throws it far away."""
+
+  steps_per_epoch, tokens_per_step = 10, 4.0
+  sections, hyper, report = ('model',), (), {'points': 40}
+
+  def __init__(self, config, vocabulary):
+    del config
+    vocabulary.mkdir(exist_ok=True)
+    (vocabulary / 'points').write_text('40', 'utf-8')
+
+  def shapes(self):
+    return (self.batch('train', 0, seed=0),)
+
+  def batch(self, split, k, *, seed, rows=(0, 1)):
+    del split
+    drawn = np.random.default_rng((seed, k)).normal(size=(4, 3)).astype(np.float32)
+    i, n = rows
+    return {'drawn': drawn[4 // n * i : 4 // n * (i + 1)]}  # [B, 3]
+
+  def init(self, rng):
+    return {'params': {'x': jax.random.normal(rng, (3,))}}
+
+  def loss(self, variables, batch, rng, hyper):
+    del rng, hyper
+    distance = jnp.sum(jnp.square(variables['params']['x'] - batch['drawn']), axis=-1)
+    total, weight = jnp.sum(distance), jnp.float32(len(distance))  # [B] -> []
+    return total, ({'loss': (total, weight)}, {})
+
+  def tokens(self, batch):
+    return len(batch['drawn'])
+
+  def flops(self, batch):
+    return 9.0 * self.tokens(batch)
+
+
+@pytest.fixture(scope='session')
+def point():
+  """An experiment of this process that draws a point about, in twelve steps."""
+  module = ModuleType('seqlab_test_tasks')
+  module.Point = Point
+  sys.modules[module.__name__] = module
+  return {
+    'task': 'seqlab_test_tasks:Point',
+    'seed': 0,
+    'steps': 12,
+    'model': {},
+    'hyper': {'peak': 0.1},
+    'schedule': {'kind': 'constant'},
+    'optimizer': {'kind': 'sgd', 'momentum': 0.0},
+    'mesh': {'data': 1, 'devices': 1},
+    'save_every': 4,
+  }
+
+
+@pytest.fixture(scope='session')
+def drawn(point, tmp_path_factory):
+  """The folder of a run of `point` that nothing disturbed; not to be changed."""
+  from seqlab.train.loop import train
+
+  folder = tmp_path_factory.mktemp('drawn')
+  train(point, folder)
+  return folder
+
+
+@pytest.fixture
+def left():
+  """A function: a run's folder -> its rows but how long things took, and its point."""
+  from seqlab.train.checkpoints import Checkpoints
+  from seqlab.train.writer import read_metrics
+
+  def left(folder):
+    rows = [
+      {k: v for k, v in row.items() if not k.startswith('speed/')}
+      for row in read_metrics(folder / 'metrics.jsonl')
+    ]
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    x = jax.ShapeDtypeStruct((3,), jnp.float32, sharding=here)
+    checkpoints = Checkpoints(folder / 'checkpoints', read_only=True)
+    parts = {'state': {'params': {'x': x}}, 'meta': None}
+    found = checkpoints.load(checkpoints.latest, parts)
+    checkpoints.close()
+    return rows, found['state']['params']['x'].tolist(), found['meta']['fallbacks']
+
+  return left

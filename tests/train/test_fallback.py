@@ -1,0 +1,180 @@
+"""Training that diverges, and falls back to a good checkpoint with a smaller rate."""
+
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from seqlab.train.fallback import DivergenceError, Fallback
+from seqlab.train.loop import train
+from seqlab.train.processes import Stopped
+from seqlab.train.writer import Writer, read_metrics
+
+GOOD = {'loss': 2.0, 'grad_norm': 1.0, 'update_norm': 0.1}
+
+
+@pytest.mark.parametrize(
+  ('row', 'state'),
+  [
+    (GOOD, None),
+    ({'loss': 2.0}, None),  # of a task that has an update of its own
+    (GOOD | {'loss': math.nan}, 6),
+    (GOOD | {'grad_norm': math.inf}, 6),
+    (GOOD | {'loss': 30.5}, 6),
+    (GOOD | {'update_norm': math.nan}, 7),  # after a loss that was good
+  ],
+)
+def test_a_row_tells_from_which_state_on_it_is_wrong(row, state):
+  fallback = Fallback(loss_above=30.0)
+  if state is None:
+    fallback.check(7, 0, row)
+    return
+  with pytest.raises(
+    DivergenceError, match=r'at step 7 \(batch 6 of seed 0\)'
+  ) as found:
+    fallback.check(7, 0, row)
+  assert found.value.state == state
+
+
+@pytest.mark.parametrize(
+  ('section', 'message'),
+  [
+    ({'factor': 2.0}, r'fallback\.factor is 2\.0'),
+    ({'times': -1}, r'fallback\.times is -1'),
+    ({'factro': 0.5}, r"unknown key fallback\.factro; did you mean 'factor'"),
+  ],
+)
+def test_what_is_wrong_with_the_section_is_said(point, tmp_path, section, message):
+  with pytest.raises(ValueError, match=message):
+    train(point | {'fallback': section}, tmp_path)
+
+
+# A rate at which the loss grows ninefold a step: that of step 6 is beyond the bound.
+RISING = {
+  'hyper': {'peak': 2.0},
+  'save_every': 3,
+  'keep_latest': 3,
+  'fallback': {'factor': 0.05, 'times': 1, 'loss_above': 1e5},
+}
+
+
+@pytest.fixture(scope='module')
+def fallen(point, tmp_path_factory):
+  """The folder of a run that fell back to its checkpoint of step 3."""
+  folder = tmp_path_factory.mktemp('fallen')
+  train(point | RISING, folder)
+  return folder
+
+
+def test_it_goes_on_from_the_last_good_checkpoint(fallen, left):
+  rows, _, times = left(fallen)
+  assert [row['step'] for row in rows] == list(range(1, 13))
+  assert {row['compiles'] for row in rows} == {0}
+  rates = [row['learning_rate'] for row in rows]
+  np.testing.assert_allclose(rates, [2.0] * 3 + [0.1] * 9, rtol=1e-6)
+  assert rows[-1]['loss'] < rows[3]['loss'] / 10
+  assert times == 1
+  log = (fallen / 'train.log').read_text('utf-8')
+  assert (
+    'at step 6 (batch 5 of seed 0): back to step 3, with a peak of 0.1 (1 of' in log
+  )
+
+
+@pytest.mark.parametrize(('writer', 'row'), [(0, 3), (1, 4)])
+def test_resumed_equals_undisturbed(
+  fallen, left, point, tmp_path, writer, row, monkeypatch
+):
+  """Told to stop before it falls back, and after that, when a writer is made anew.
+
+  A checkpoint of step 4 is then in the way of going back to that of step 3.
+  """
+  write, writers = Writer.write, []
+
+  def told(self, step, values):
+    write(self, step, values)
+    if self not in writers:
+      writers.append(self)
+    if (writers.index(self), step) == (writer, row):
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  monkeypatch.setattr(Writer, 'write', told)
+  with pytest.raises(Stopped, match=f'stopped at step {row + 1} of 12'):
+    train(point | RISING, tmp_path)
+  monkeypatch.undo()
+  train(point | RISING, tmp_path)
+  assert left(tmp_path) == left(fallen)
+
+
+def test_when_its_times_are_used_up_it_ends(point, tmp_path):
+  again = {'factor': 0.9, 'times': 2, 'loss_above': 1e5}
+  message = r'at step 6 .*It fell back 2 times before\. .*of step 3.*Lower hyper\.peak'
+  with pytest.raises(FloatingPointError, match=message):
+    train(point | RISING | {'fallback': again}, tmp_path)
+  assert read_metrics(tmp_path / 'metrics.jsonl')[-1]['step'] == 6
+
+
+def test_a_checkpoint_that_holds_what_diverged_is_passed_over(
+  point, drawn, left, tmp_path
+):
+  """The very first update threw it away; it begins anew, with a rate that is right."""
+  fallback = {'factor': 1e-13, 'times': 1, 'loss_above': 1e5}
+  wild = {'hyper': {'peak': 1e12}, 'save_every': 1, 'fallback': fallback}
+  train(point | wild, tmp_path)
+  assert left(tmp_path)[:2] == left(drawn)[:2]
+  assert (tmp_path / 'checkpoints' / 'broken-1').is_dir()
+
+
+# With Adam, whose first update is as large as the rate, whatever the gradient.
+@pytest.mark.slow  # compiles a Transformer
+def test_a_translation_is_brought_home(tiny, finished, tmp_path):
+  hyper = tiny['hyper'] | {'peak': 1e15}
+  fallback = {'factor': 1e-17, 'times': 1}
+  train(tiny | {'hyper': hyper, 'save_every': 1, 'fallback': fallback}, tmp_path)
+  values = [
+    {k: v for k, v in row.items() if not k.startswith('speed/')}
+    for folder in (tmp_path, finished)
+    for row in read_metrics(folder / 'metrics.jsonl')
+  ]
+  assert values[:12] == values[12:]
+
+
+@pytest.mark.slow  # two processes
+def test_several_processes_fall_back_together(tiny, tmp_path):
+  """At the same step, as the same run in one process does."""
+  config = tiny | {
+    'hyper': tiny['hyper'] | {'peak': 1.0},
+    'batching': tiny['batching'] | {'shapes': 1},
+    'mesh': {'data': -1},
+    'evals': {},
+    'keep_best': None,
+    'save_every': 2,
+    'fallback': {'factor': 0.1, 'times': 2, 'loss_above': 6.0},
+  }
+  file = tmp_path / 'experiment.py'
+  file.write_text(
+    'import ml_collections\n\n\ndef get_config(arg=None):\n'
+    f'  return ml_collections.ConfigDict({config!r})\n',
+    'utf-8',
+  )
+  command = [sys.executable, '-m', 'launch.local', '--processes', '2', str(file)]
+  done = subprocess.run(
+    [*command, '--workdir', str(tmp_path / 'two')],
+    env=os.environ | {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stdout + done.stderr
+  train(config | {'mesh': {'data': 1, 'devices': 1}}, tmp_path / 'one')
+  logs = [(tmp_path / n / 'train.log').read_text('utf-8') for n in ('one', 'two')]
+  back = [re.findall(r'at step (\d+) .*: back to step (\d+)', log) for log in logs]
+  assert back[0] == back[1] != []
+  one, two = (read_metrics(tmp_path / n / 'metrics.jsonl') for n in ('one', 'two'))
+  assert [row['compiles'] for row in two] == [0] * 12
+  np.testing.assert_allclose(
+    [row['loss'] for row in one], [row['loss'] for row in two], rtol=2e-3
+  )

@@ -1,0 +1,320 @@
+"""A population of runs does what each of its runs does alone."""
+
+import json
+import os
+from pathlib import Path
+import re
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from seqlab.config import with_defaults
+from seqlab.evaluate import load
+from seqlab.experiment import load_experiment
+from seqlab.tasks.translation import Translation
+from seqlab.train.checkpoints import Checkpoints
+from seqlab.train.loop import train
+from seqlab.train.population import train_population
+from seqlab.train.processes import Stopped
+from seqlab.train.program import Program
+from seqlab.train.stacked import Stacked
+from seqlab.train.writer import Writer, read_metrics
+
+# What differs from `tiny` in each member besides its seed; another one diverges.
+HYPERS = [{}] * 5 + [{'peak': 3e-3}, {'dropout': 0.4}, {'label_smoothing': 0.0}]
+DIVERGES = {'peak': 1e15}
+ALL = {'mesh': {'data': -1}}  # 8 devices: 9 members are 2 on each
+BARE = {'evals': {}, 'keep_best': None, 'save_every': 4}  # quick to compile
+
+
+def _config(tiny, seed, hyper, **changes):
+  batching = {'kind': 'packed', 'tokens': 160, 'max_length': 20}
+  evals = {'valid': tiny['evals']['valid'] | {'shapes': 1}}
+  config = tiny | {'steps': 8, 'seed': seed, 'batching': batching, 'evals': evals}
+  return config | {'hyper': tiny['hyper'] | hyper} | changes
+
+
+def _rows(folder):
+  """Rows of metrics.jsonl without how long things took."""
+  return [
+    {k: v for k, v in row.items() if not k.startswith('speed/')}
+    for row in read_metrics(folder / 'metrics.jsonl')
+  ]
+
+
+def _params(folder):
+  """Of the newest checkpoint."""
+  return jax.tree.leaves(load(folder)[2])
+
+
+def _assert_same_rows(found, expected):
+  assert [set(row) for row in found] == [set(row) for row in expected]
+  for a, b in zip(found, expected, strict=True):
+    for name, value in b.items():
+      assert a[name] == pytest.approx(value, rel=2e-4, abs=1e-5), (b['step'], name)
+
+
+@pytest.fixture(scope='module')
+def population(tiny, tmp_path_factory):
+  """Folders of nine members and of one that cannot begin, and what went wrong.
+
+  Over all devices; what is compared with it is on one.
+  """
+  folder = tmp_path_factory.mktemp('population')
+  (folder / '9').write_text('not a folder')
+  hypers = [*HYPERS, DIVERGES, {}]
+  configs = [_config(tiny, i, hyper, **ALL) for i, hyper in enumerate(hypers)]
+  folders = [folder / str(i) for i in range(10)]
+  return folders, train_population(configs, folders)
+
+
+@pytest.fixture(scope='module')
+def alone(tiny, tmp_path_factory):
+  """(seed, hyper) -> losses and last parameters of steps without a population."""
+  config = _config(tiny, 0, {})
+  task = Translation(config, tmp_path_factory.mktemp('alone') / 'vocabulary')
+  program = Program(config, task, steps=8)
+  hypers, found = program.hyper, []
+  for seed, hyper in enumerate(HYPERS):
+    new = {
+      k: jax.device_put(np.float32(v), hypers[k].sharding) for k, v in hyper.items()
+    }
+    program.hyper = hypers | new
+    state, losses = program.start(seed), []
+    for k in range(8):
+      batch = program.put(task.batch('train', k, seed=seed))
+      state, sums = program.step(state, batch)
+      losses.append(program.fetch(sums)['loss'])
+    found.append((losses, jax.device_get(jax.tree.leaves(state.params))))
+  return found
+
+
+@pytest.mark.parametrize('i', range(8))
+def test_a_member_equals_its_run_alone(population, alone, i):
+  losses, params = alone[i]
+  folder = population[0][i]
+  np.testing.assert_allclose([r['loss'] for r in _rows(folder)], losses, rtol=1e-4)
+  for a, b in zip(_params(folder), params, strict=True):
+    np.testing.assert_allclose(a, b, atol=2e-3)
+
+
+def test_members_differ(population):
+  last = [_rows(folder)[-1]['loss'] for folder in population[0][:8]]
+  assert len(set(last)) == 8
+
+
+def test_a_member_leaves_what_a_run_leaves(population, tiny, tmp_path):
+  folder = population[0][6]
+  config = _config(tiny, 6, HYPERS[6])
+  train(config, tmp_path)
+  _assert_same_rows(_rows(folder), _rows(tmp_path))
+  for part in ('', 'samples', 'vocabulary', 'checkpoints'):
+    names = [sorted(p.name for p in (f / part).iterdir()) for f in (folder, tmp_path)]
+    assert names[0] == names[1]
+  samples = 'samples/valid-00000008.txt'
+  assert (folder / samples).read_text() == (tmp_path / samples).read_text()
+  kept = json.loads((folder / 'config.json').read_text('utf-8'))
+  assert kept == with_defaults(json.loads(json.dumps(config | ALL)))
+
+
+def test_nothing_is_compiled_after_the_declared_shapes(population):
+  for folder in population[0][:9]:
+    assert {row['compiles'] for row in _rows(folder)} == {0}
+
+
+def test_only_the_member_that_diverges_fails(population):
+  folders, errors = population
+  assert errors[:8] == [None] * 8
+  assert isinstance(errors[8], FloatingPointError)
+  message = r'the loss is .* at step 2 \(batch 1 of seed 8\)\. Lower hyper\.peak'
+  assert re.match(message, str(errors[8]))
+  assert [row['step'] for row in _rows(folders[8])] == [1, 2]
+  assert not list((folders[8] / 'checkpoints').glob('[0-9]*'))
+
+
+def test_a_folder_that_cannot_be_used_fails_alone(population):
+  assert isinstance(population[1][9], NotADirectoryError)
+
+
+@pytest.fixture(scope='module')
+def stacked(tiny, tmp_path_factory):
+  """A program of 9 members on 8 devices, its task, and a way to begin."""
+  config = _config(tiny, 0, {}, **ALL)
+  task = Translation(config, tmp_path_factory.mktemp('stacked') / 'vocabulary')
+  program = Program(config, task, steps=8)
+  stacked = Stacked(program, [config['hyper'] | h for h in (*HYPERS, DIVERGES)])
+
+  def begin():
+    return stacked.put(_pile([jax.device_get(program.start(i)) for i in range(9)]))
+
+  stacked.compile(begin(), stacked.put(_batches(task, 0)))
+  return stacked, task, begin
+
+
+def _pile(trees):
+  return jax.tree.map(lambda *xs: np.stack(xs), *trees)
+
+
+def _batches(task, k):
+  return _pile([task.batch('train', k, seed=seed) for seed in range(9)])
+
+
+def test_members_over_all_devices_equal_those_alone(stacked, alone):
+  """2 on each device: what makes them 16 is dropped."""
+  stacked, task, begin = stacked
+  state, losses = begin(), []
+  for k in range(8):
+    batch = stacked.put(_batches(task, k))
+    state, sums = stacked.step(state, batch, stacked.alive([True] * 9))
+    losses.append(sums['loss'][0] / sums['loss'][1])
+  assert len(state.step.sharding.device_set) == 8
+  for i, (expected, params) in enumerate(alone):
+    np.testing.assert_allclose([loss[i] for loss in losses], expected, rtol=1e-4)
+    own = jax.tree.leaves(stacked.member(state, i).params)
+    for a, b in zip(own, params, strict=True):
+      np.testing.assert_allclose(a, b, atol=2e-3)
+
+
+def test_devices_tell_each_other_nothing(stacked):
+  (compiled,) = stacked[0]._compiled.values()
+  text = compiled.as_text()
+  assert 'fusion' in text
+  for name in ('all-reduce', 'all-gather', 'all-to-all', 'collective-', 'reduce-scat'):
+    assert name not in text
+
+
+def test_what_is_over_is_frozen(stacked):
+  program, task, begin = stacked
+  before = jax.device_get(begin())
+  alive = program.alive([i != 3 for i in range(9)])
+  state, _ = program.step(begin(), program.put(_batches(task, 0)), alive)
+  for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(state), strict=True):
+    np.testing.assert_array_equal(old[3], np.asarray(new)[3])
+  # The places from 9 on are there for equal shares.
+  assert np.asarray(state.step).tolist() == [1, 1, 1, 0, *[1] * 5, *[0] * 7]
+  assert int(program.member(state, 2).step) == 1
+
+
+@pytest.fixture(scope='module')
+def stopped(tiny, tmp_path_factory):
+  """A folder with two members that SIGTERM stopped, and what was said then."""
+  folder, write = tmp_path_factory.mktemp('stopped'), Writer.write
+
+  def heard(self, step, row):
+    write(self, step, row)
+    if step == 5:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(Writer, 'write', heard)
+    with pytest.raises(Stopped) as error:
+      train_population(_two(tiny), [folder / '0', folder / '1'])
+  return folder, str(error.value)
+
+
+def _two(tiny, **changes):
+  return [_config(tiny, seed, {}, **(BARE | changes)) for seed in (0, 1)]
+
+
+def _go_on(tiny, folder, population):
+  """Resumes both, whose rows are then those of members that nothing disturbed."""
+  folders = [folder / '0', folder / '1']
+  assert train_population(_two(tiny), folders) == [None, None]
+  for found, expected in zip(folders, population[0], strict=False):
+    rows = [
+      {k: v for k, v in row.items() if 'valid' not in k} for row in _rows(expected)
+    ]
+    _assert_same_rows(_rows(found), rows)
+
+
+def test_a_population_that_was_stopped_goes_on(stopped, tiny, tmp_path, population):
+  folder = shutil.copytree(stopped[0], tmp_path / 'copy')
+  assert stopped[1].startswith('stopped at step 6 of 8, as SIGTERM asked')
+  assert [Checkpoints(folder / i / 'checkpoints').latest for i in '01'] == [6, 6]
+  _go_on(tiny, folder, population)
+
+
+@pytest.mark.slow  # compiles for populations of one
+def test_members_that_stand_at_different_steps_go_on(
+  stopped, tiny, tmp_path, population
+):
+  """As a kill may leave them, while they were being saved."""
+  folder = shutil.copytree(stopped[0], tmp_path / 'copy')
+  shutil.rmtree(folder / '0' / 'checkpoints' / '6')
+  _go_on(tiny, folder, population)
+  for i, step in (('0', 4), ('1', 6)):
+    log = (folder / i / 'train.log').read_text('utf-8')
+    assert f'going on from the checkpoint of step {step} of 8' in log
+
+
+def test_what_is_finished_is_left_alone(population, tiny, tmp_path):
+  folder = shutil.copytree(population[0][0], tmp_path / 'run')
+  before = (folder / 'metrics.jsonl').read_bytes()
+  assert train_population([_config(tiny, 0, {}, **ALL)], [folder]) == [None]
+  assert (folder / 'metrics.jsonl').read_bytes() == before
+
+
+def test_patience_ends_a_member_and_not_the_others(tiny, tmp_path):
+  evals = {'valid': {'type': 'perplexity', 'split': 'valid', 'every': 2, 'shapes': 1}}
+  more = dict(evals=evals, keep_best='valid/nll', best_is='min', patience=1)
+  hypers = [{'peak': 0.0}, {}]  # so that nothing gets better in the first
+  configs = [_config(tiny, 0, hyper, **more) for hyper in hypers]
+  ended = []
+  folders = [tmp_path / '0', tmp_path / '1']
+  train_population(configs, folders, ended=lambda i, error: ended.append((i, error)))
+  assert ended == [(0, None), (1, None)]
+  assert [_rows(folder)[-1]['step'] for folder in folders] == [4, 8]
+  assert Checkpoints(folders[0] / 'checkpoints').latest == 4
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'batching': {'tokens': 160, 'shapes': 2}}, r"set batching\.kind='packed' or"),
+    ({'parallel': 'pmap'}, "cannot have parallel='pmap': run these trials one by one"),
+    ({'minutes': 3.0}, 'cannot have minutes'),
+    ({'fallback': {'times': 1}}, 'cannot have fallback'),
+    ({'task': 'tasks.word2vec:WordPrediction'}, 'which has an update of its own'),
+    ({'mesh': {'data': 4, 'tensor': 2}}, r'set mesh\.fsdp=1 and mesh\.tensor=1'),
+  ],
+)
+def test_what_a_population_cannot_do_is_refused(tiny, tmp_path, changes, message):
+  folders = [tmp_path / '0', tmp_path / '1']
+  with pytest.raises(ValueError, match=message):
+    train_population(_two(tiny, **changes), folders)
+
+
+@pytest.mark.parametrize(
+  ('one', 'other', 'named'),
+  [
+    ({}, {'steps': 9}, 'steps'),
+    ({}, {'model': {'width': 32}}, r'model\.'),
+    ({'hyper': {'peak': 1.0, 'dropout': None}}, {'hyper': {'peak': 1.0, 'dropout': 0.1}},
+     r'hyper\.dropout'),
+  ],
+)  # fmt: skip
+def test_experiments_that_are_no_one_program_are_refused(
+  tiny, tmp_path, one, other, named
+):
+  configs = [tiny | one, tiny | other]
+  with pytest.raises(ValueError, match=f'these in .*{named}.* too'):
+    train_population(configs, [tmp_path / '0', tmp_path / '1'])
+
+
+@pytest.mark.slow
+def test_eight_seeds_of_the_agreement_corpus(tmp_path):
+  path = Path(__file__).parents[2] / 'experiments/agreement/transformer.py'
+  configs = [
+    load_experiment(f'{path}:smoke', [f'--config.seed={seed}']) for seed in range(8)
+  ]
+  together = [tmp_path / f'together-{i}' for i in range(8)]
+  assert train_population(configs, together) == [None] * 8
+  for config, folder in zip(configs, together, strict=True):
+    apart = tmp_path / f'alone-{config["seed"]}'
+    train(config, apart)
+    _assert_same_rows(_rows(folder), _rows(apart))
+    for a, b in zip(_params(folder), _params(apart), strict=True):
+      np.testing.assert_allclose(a, b, atol=2e-3)

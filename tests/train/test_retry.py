@@ -1,0 +1,91 @@
+"""What is tried again, how often, and what is said of it."""
+
+import errno
+
+import pytest
+
+from seqlab.train import retry as module
+from seqlab.train.retry import GaveUp, may_pass, retry
+
+FULL = OSError(errno.ENOSPC, 'No space left on device')
+
+
+@pytest.fixture
+def pauses(monkeypatch):
+  found = []
+  monkeypatch.setattr(module.time, 'sleep', found.append)
+  return found
+
+
+def _fails(times, error):
+  """An action that fails so often, and the numbers of the tries it was called for."""
+  tries = []
+
+  def action(i):
+    tries.append(i)
+    if len(tries) <= times:
+      raise error
+
+  return action, tries
+
+
+def test_what_passes_is_tried_again_with_growing_pauses(pauses):
+  action, tries = _fails(3, FULL)
+  said = []
+  retry(action, 'x', tries=5, say=said.append)
+  assert tries == [0, 1, 2, 3]
+  assert pauses == [5, 10, 20]
+  assert said[0] == 'no space left for x; trying again in 5 s (5 more)'
+
+
+def test_pauses_do_not_grow_for_ever(pauses):
+  action, _ = _fails(9, FULL)
+  retry(action, 'x', tries=9, say=lambda text: None)
+  assert pauses[-2:] == [300, 300]
+
+
+def test_it_ends_with_how_often_it_was_tried(pauses):
+  action, tries = _fails(9, FULL)
+  with pytest.raises(GaveUp, match=r'^no space left for x after 3 tries$'):
+    retry(action, 'x', tries=2, say=lambda text: None)
+  assert len(tries) == 3
+  assert len(pauses) == 2
+
+
+def test_what_does_not_pass_is_raised_at_once(pauses):
+  action, tries = _fails(9, PermissionError(errno.EACCES, 'no'))
+  with pytest.raises(PermissionError):
+    retry(action, 'x', tries=2, say=lambda text: None)
+  assert len(tries) == 1
+  assert not pauses
+
+
+def _caused(error, cause):
+  error.__cause__ = cause
+  return error
+
+
+class _DriverError(Exception):
+  __module__ = 'gcsfs.retry'
+
+
+@pytest.mark.parametrize(
+  ('error', 'reason'),
+  [
+    (FULL, 'no space left'),
+    (OSError(errno.EDQUOT, 'Disk quota exceeded'), 'no space left'),
+    (ValueError('RESOURCE_EXHAUSTED: write failed'), 'no space left'),
+    (_caused(RuntimeError('failed'), FULL), 'no space left'),
+    (ConnectionResetError('reset'), 'does not answer'),
+    (TimeoutError(), 'does not answer'),
+    (ValueError('UNAVAILABLE: could not reach it'), 'does not answer'),
+    (_DriverError('Backend Error, 503'), 'does not answer'),
+    (ValueError('a shape of (503, 2) is wrong'), None),
+    (RuntimeError('RESOURCE_EXHAUSTED: Out of memory'), None),
+    (OSError(errno.EACCES, 'connection refused to you'), None),
+    (FileNotFoundError('no such bucket'), None),
+  ],
+)
+def test_what_may_pass_is_told_from_what_will_not(error, reason):
+  found = may_pass(error)
+  assert found is None if reason is None else reason in found

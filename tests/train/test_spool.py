@@ -1,0 +1,164 @@
+"""Runs in a bucket, for which a local folder stands: the interface is the same.
+
+(But that a bucket has no folders: what is left of those without files is not there.)
+"""
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from seqlab.evaluate import load
+from seqlab.train import retry
+from seqlab.train.checkpoints import Checkpoints
+from seqlab.train.folder import RunFolder, open_folder
+from seqlab.train.loop import train
+from seqlab.train.spool import Spool
+
+RUN = 's3://bucket/runs/a'
+
+
+def _files(folder):
+  return {p.relative_to(folder).as_posix() for p in folder.rglob('*') if p.is_file()}
+
+
+def test_what_is_new_or_changed_is_sent(bucket):
+  spool, there = Spool(RUN), bucket.path / 'runs' / 'a'
+  (spool.path / 'samples').mkdir()
+  (spool.path / 'samples' / 'x.txt').write_text('x', 'utf-8')
+  (spool.path / 'log').write_text('one\n', 'utf-8')
+  (spool.path / '.half').write_text('', 'utf-8')
+  spool.send()
+  assert _files(there) == {'samples/x.txt', 'log'}
+  (there / 'samples' / 'x.txt').unlink()  # did not change here, and is not sent again
+  with (spool.path / 'log').open('a', encoding='utf-8') as file:
+    file.write('two\n')
+  spool.send()
+  assert (there / 'log').read_text('utf-8') == 'one\ntwo\n'
+  assert _files(there) == {'log'}
+
+
+def test_what_is_gone_here_goes_there(bucket):
+  spool, there = Spool(RUN), bucket.path / 'runs' / 'a'
+  (spool.path / 'a').write_text('', 'utf-8')
+  spool.send()
+  (there / 'b').write_text('', 'utf-8')  # is not of this run
+  (spool.path / 'a').unlink()
+  spool.send()
+  assert _files(there) == {'b'}
+
+
+def test_another_machine_receives_what_it_needs(bucket):
+  first = Spool(RUN)
+  for name in ('config.json', 'vocabulary/words', 'events/e', 'checkpoints/4/x'):
+    (first.path / name).parent.mkdir(parents=True, exist_ok=True)
+    (first.path / name).write_text(name, 'utf-8')
+  first.send()
+  second = Spool(RUN)
+  second.receive()
+  assert _files(second.path) == {'config.json', 'vocabulary/words', 'checkpoints/4/x'}
+  (bucket.path / 'runs' / 'a' / 'config.json').unlink()
+  second.send()  # nothing: all of it is from there
+  assert not (bucket.path / 'runs' / 'a' / 'config.json').exists()
+
+
+def test_the_folder_on_disk_goes_with_what_it_stands_for(bucket):
+  spool = Spool(RUN)
+  path = spool.path
+  assert path.is_dir()
+  del spool
+  assert not path.exists()
+
+
+def test_a_folder_in_a_bucket_is_called_by_its_name(bucket):
+  folder = open_folder(RUN, {'steps': 5})
+  assert folder.name == RUN
+  folder.keep_config()
+  folder.send()
+  assert RunFolder.open(RUN).config == {'steps': 5}
+  with pytest.raises(ValueError, match=f'{RUN} was made by a different experiment'):
+    open_folder(RUN, {'steps': 6})
+  with pytest.raises(FileNotFoundError, match='s3://bucket/none is no run'):
+    RunFolder.open('s3://bucket/none')
+
+
+def test_what_the_driver_raises_names_the_bucket(bucket):
+  spool = Spool(RUN)
+  (spool.path / 'a').write_text('', 'utf-8')
+  bucket.driver.refusals = 1
+  with pytest.raises(OSError, match=f'{RUN}: connection reset by peer'):
+    spool.send()
+  spool.send()
+  assert (bucket.path / 'runs' / 'a' / 'a').is_file()
+
+
+def test_a_run_in_a_bucket_is_one_on_disk(bucket, point, drawn, left):
+  train(point, RUN)
+  there = bucket.path / 'runs' / 'a'
+  assert left(there) == left(drawn)
+  names = {path.name for path in there.iterdir()}
+  assert names | {'.lock', 'samples'} == {path.name for path in drawn.iterdir()}
+  steps = {name.partition('/')[0] for name in _files(there / 'checkpoints')}
+  assert steps == {path.name for path in (drawn / 'checkpoints').iterdir()}
+  log = (there / 'train.log').read_text('utf-8')
+  assert f'let no other run train in {RUN}' in log
+
+
+def test_another_machine_goes_on_with_it(bucket, point, drawn, left):
+  there = bucket.path / 'runs' / 'a'
+  shutil.copytree(drawn, there)
+  shutil.rmtree(there / 'checkpoints' / '12')
+  train(point, RUN)
+  assert 'going on from the checkpoint of step 8' in (there / 'train.log').read_text()
+  assert left(there) == left(drawn)
+
+
+def test_a_bucket_out_of_reach_for_a_while_does_not_end_a_run(
+  bucket, point, drawn, left, monkeypatch, capsys
+):
+  monkeypatch.setattr(retry, 'PAUSE', 0.01)
+  save = Checkpoints.save
+
+  def away(self, step, *args, **options):
+    save(self, step, *args, **options)
+    if step == 8:
+      bucket.driver.refusals = 2
+
+  monkeypatch.setattr(Checkpoints, 'save', away)
+  train(point, RUN)
+  assert left(bucket.path / 'runs' / 'a') == left(drawn)
+  said = capsys.readouterr().out
+  assert 'does not answer' in said
+  assert (
+    f'for the checkpoint of step 8 in {RUN}; trying again in 0.02 s (5 more)' in said
+  )
+
+
+def test_a_bucket_out_of_reach_for_good_ends_a_run(bucket, point, monkeypatch):
+  monkeypatch.setattr(retry, 'PAUSE', 0.01)
+  save = Checkpoints.save
+
+  def away(self, step, *args, **options):
+    save(self, step, *args, **options)
+    if step == 8:
+      bucket.driver.refusals = 10**6
+
+  monkeypatch.setattr(Checkpoints, 'save', away)
+  message = r'does not answer .* after 3 tries; .*Wait until it does and run the same'
+  with pytest.raises(OSError, match=message):
+    train(point | {'retries': 2}, RUN)
+  steps = {
+    name.partition('/')[0] for name in _files(bucket.path / 'runs/a/checkpoints')
+  }
+  assert steps == {'4'}
+
+
+@pytest.mark.slow  # compiles a Transformer
+def test_what_is_in_a_bucket_translates(bucket, tiny, finished):
+  train(tiny, RUN)
+  names = [p.name for p in (bucket.path / 'runs/a/samples').iterdir()]
+  assert 'valid-00000012.txt' in names
+  (_, _, there, _), (_, _, here, _) = load(RUN), load(finished)
+  for a, b in zip(*map(jax.tree.leaves, (there, here)), strict=True):
+    np.testing.assert_array_equal(a, b)
