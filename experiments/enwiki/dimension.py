@@ -47,8 +47,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     c.task, c.steps = 'tasks.word2vec:WordPrediction', 20 if arg.smoke else '5 epochs'
     c.batching = dict(lanes=32, length=256 if arg.smoke else 2_048, subsample=1e-3)
     c.model = dict(kind='skipgram', width=width, window=5, dynamic=True)
-    c.model.update(block=16, most=64.0, use='words')
-    c.model.objective = dict(kind='negative', negatives=5, pool=16, power=0.75)
+    c.model.update(block=32, most=64.0, use='words')
+    c.model.objective = dict(kind='negative', negatives=5, pool=32, power=0.75)
     c.hyper, c.schedule = dict(peak=0.025), dict(kind='linear', floor=4e-3)
 
   # Evaluation

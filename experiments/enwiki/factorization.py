@@ -30,8 +30,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Model
   c.model = dict(kind='skipgram', width=16 if arg.smoke else arg.d, window=5)
-  c.model.update(dynamic=True, block=16, most=64.0, use='words')
-  c.model.objective = dict(kind='negative', negatives=5, pool=16, power=0.75)
+  c.model.update(dynamic=True, block=32, most=64.0, use='words')
+  c.model.objective = dict(kind='negative', negatives=5, pool=32, power=0.75)
 
   # What a sweep may vary without compiling again
   c.hyper = dict(peak=0.025)

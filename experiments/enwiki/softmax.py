@@ -30,7 +30,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Model
   c.model = dict(kind='skipgram', width=16 if arg.smoke else 100, window=5)
-  c.model.update(dynamic=True, block=16, most=64.0, use='words')
+  c.model.update(dynamic=True, block=32, most=64.0, use='words')
   c.model.objective = dict(kind='softmax')
 
   # What a sweep may vary without compiling again
