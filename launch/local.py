@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 
-from launch.machine import all_cores, environment, share
+from launch.machine import all_cores, environment, how_it_ended, share
 
 # Seconds that the other processes have to end by themselves once one has ended: after
 # a failure, long enough to say who did not answer; else, for the last checkpoint.
@@ -171,19 +171,15 @@ class Processes:
     else:
       # JAX aborts those that another one's death leaves without a partner.
       i = min(failed, key=lambda i: (failed[i] == -signal.SIGABRT, failed[i] > 0))
-      what = f'process {i} on {socket.gethostname()} was ended {_how(failed[i])}'
+      what = (
+        f'process {i} on {socket.gethostname()} was ended {how_it_ended(failed[i])}'
+      )
     print(
       f'launch.local: {what}; no process runs any more. The last lines of '
       f'{self._log(i)} may say why. The same command goes on from the last checkpoint',
       file=sys.stderr,
     )
     return 1
-
-
-def _how(status: int) -> str:
-  return (
-    f'with status {status}' if status >= 0 else f'by {signal.Signals(-status).name}'
-  )
 
 
 def _parser() -> argparse.ArgumentParser:

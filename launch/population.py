@@ -22,9 +22,9 @@ import time
 import traceback
 from typing import Any
 
-from launch.machine import environment
-from launch.trials import Trial, begin, write_state
-from launch.workers import grouped, how_it_ended, leave, write_to
+from launch.machine import environment, how_it_ended
+from launch.trials import Trial, begin, leave, write_state
+from launch.workers import grouped, write_to
 
 Done = Callable[[Trial, dict[str, Any]], None]
 
@@ -75,7 +75,8 @@ def _run(trials: Sequence[Trial], done: Done, force: bool) -> None:
     status = process.wait()
     for trial in left.values():
       log = trials[0].folder / 'trial.log'
-      reason = f'{how_it_ended(status)}; the last lines of {log} may say why'
+      how = how_it_ended(status)
+      reason = f'its process was ended {how}; the last lines of {log} may say why'
       if len(trials) > 1:
         reason += f'. If memory ran out, take fewer than {len(trials)} by --workers'
       done(trial, leave(trial, status='failed', reason=reason, died=True))

@@ -38,9 +38,15 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from launch import storage
-from launch.trials import Trial, experiment_name, make_trial, write_state
+from launch.trials import (
+  Trial,
+  experiment_name,
+  make_trial,
+  module_of,
+  write_state,
+)
 from seqlab.config import flatten
-from seqlab.experiment import load_experiment, load_module
+from seqlab.experiment import load_experiment
 from seqlab.metrics_file import NewRows
 from seqlab.report.runs import read_run
 from seqlab.report.search import write
@@ -103,7 +109,7 @@ class Search:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     self._experiment, self._trials, self._seed = experiment, trials, seed
-    base, module = load_experiment(experiment), load_module(_path(experiment))
+    base, module = load_experiment(experiment), module_of(experiment)
     self.metric, self.mode = base['keep_best'], base['best_is']
     if not self.metric:
       raise ValueError(
@@ -505,20 +511,20 @@ class _OnePerTrial(optuna.samplers.BaseSampler):
   def __init__(self, make: Maker):
     self._make, self._own = make, None
 
-  def before_trial(self, study, trial):
+  def before_trial(self, study, trial) -> None:
     self._own = self._make(trial)
     self._own.before_trial(study, trial)
 
-  def infer_relative_search_space(self, study, trial):
+  def infer_relative_search_space(self, study, trial) -> dict[str, Any]:
     return self._own.infer_relative_search_space(study, trial)
 
-  def sample_relative(self, study, trial, search_space):
+  def sample_relative(self, study, trial, search_space) -> dict[str, Any]:
     return self._own.sample_relative(study, trial, search_space)
 
-  def sample_independent(self, study, trial, param_name, param_distribution):
+  def sample_independent(self, study, trial, param_name, param_distribution) -> Any:
     return self._own.sample_independent(study, trial, param_name, param_distribution)
 
-  def after_trial(self, study, trial, state, values):
+  def after_trial(self, study, trial, state, values) -> None:
     self._make(trial).after_trial(study, trial, state, values)
 
 
@@ -546,7 +552,3 @@ def _values(trial: optuna.Trial) -> str:
     f'{k}={v:.4g}' if isinstance(v, float) else f'{k}={v}'
     for k, v in trial.params.items()
   )
-
-
-def _path(experiment: str) -> Path:
-  return Path(experiment.partition(':')[0])

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from launch.machine import environment
 from launch.options import need
 from launch.slurm import WHERE, add_resources, minutes, resources
-from launch.trials import Trial, run_trial, write_state
+from launch.trials import Trial, leave, run_trial
 
 # Of a job that has not ended for good.
 _ALIVE = {
@@ -174,10 +174,8 @@ def _submit(
   executor.update_parameters(job_name=name, **_parameters(args, workers or len(trials)))
   calls = []
   for trial in trials:
-    trial.folder.mkdir(parents=True, exist_ok=True)
     # So that what is there afterwards is the job's.
-    state = dict(seconds=0.0) | trial.state | dict(status='waiting', reason=None)
-    write_state(trial.folder, state | dict(overrides=trial.overrides))
+    leave(trial, status='waiting', reason=None)
     folder = trial.folder.absolute()
     calls.append(Training(trial.experiment, trial.overrides, folder, force))
   try:
@@ -273,9 +271,7 @@ def _state(trial: Trial, number: str, job: Job) -> dict[str, Any]:
     f'its job {number} of Slurm ended{where} as {job.state}{why}; the last lines of '
     f'{log} may say why{see}'
   )
-  state |= dict(overrides=trial.overrides, status='failed', reason=reason)
-  write_state(trial.folder, state)
-  return state
+  return leave(trial, status='failed', reason=reason)
 
 
 def _job_of(trial: Trial) -> str:

@@ -30,8 +30,14 @@ from typing import TYPE_CHECKING, Any
 
 from launch import population, slurm_array, workers
 from launch.machine import all_cores
-from launch.trials import Trial, experiment_name, plan, unfinished
-from seqlab.experiment import load_module
+from launch.trials import (
+  Trial,
+  experiment_name,
+  module_of,
+  plan,
+  read_state,
+  unfinished,
+)
 from seqlab.report.runs import Run, read_run
 from seqlab.train.folder import RunFolder
 
@@ -146,10 +152,9 @@ def _report_search(experiment: str, study: 'Search', args: argparse.Namespace) -
   """Writes the table and the figures; whether all went well."""
   wrote = study.report()
   if args.report_to and wrote:
-    folders = (study.folder / f'{number:04d}' for number in study.latest())
-    trials = [Trial(experiment, path.name, path, {}, {}) for path in folders]
-    states = [trial.state for trial in trials if 'device' in trial.state]
-    _publish(Study(experiment, study.folder, trials), wrote, states, args)
+    found = (read_state(study.folder / f'{number:04d}') for number in study.latest())
+    states = [state for state in found if 'device' in state]
+    _publish(experiment, study.folder, wrote, states, args)
   failed = study.failed
   for name, reason in failed.items():
     print(f'failed: {study.folder / name}: {reason}', file=sys.stderr)
@@ -190,9 +195,7 @@ def _headline(run: Run) -> str:
 
 def _report(study: Study, args: argparse.Namespace) -> bool:
   """Calls the experiment's own `report`, if it has one; whether that went well."""
-  report = getattr(
-    load_module(Path(study.experiment.partition(':')[0])), 'report', None
-  )
+  report = getattr(module_of(study.experiment), 'report', None)
   runs = [read_run(trial.folder) for trial in study.trials if trial.finished]
   if report is None or not runs:
     return True
@@ -209,24 +212,25 @@ def _report(study: Study, args: argparse.Namespace) -> bool:
   print(f'report of {len(runs)} trials: {", ".join(map(str, wrote)) or "no files"}')
   if args.report_to:
     states = [trial.state for trial in study.trials if trial.finished]
-    _publish(study, wrote, states, args)
+    _publish(study.experiment, study.folder, wrote, states, args)
   return True
 
 
 def _publish(
-  study: Study,
+  experiment: str,
+  study: Path,
   wrote: list[Path],
   states: list[dict[str, Any]],
   args: argparse.Namespace,
 ) -> None:
   """Copies a report, and says in its table.md what made it."""
-  folder = Path(args.report_to) / study.folder.name
+  folder = Path(args.report_to) / study.name
   folder.mkdir(parents=True, exist_ok=True)
   for path in wrote:
     shutil.copyfile(path, folder / path.name)
   if not states:  # of a search whose trials ran on other machines
     return
-  words = ['python', '-m', 'launch.sweep', study.experiment, '--workdir', args.workdir]
+  words = ['python', '-m', 'launch.sweep', experiment, '--workdir', args.workdir]
   words += [] if args.trials is None else ['--trials', str(args.trials)]
   command = shlex.join([*words, '--report-to', args.report_to])
   devices = ' or '.join(sorted({state['device'] for state in states}))

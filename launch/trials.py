@@ -41,10 +41,7 @@ class Trial:
   @property
   def state(self) -> dict[str, Any]:
     """What `trial.json` says; empty before the first try."""
-    try:
-      return json.loads((self.folder / 'trial.json').read_text('utf-8'))
-    except FileNotFoundError:
-      return {}
+    return read_state(self.folder)
 
   @property
   def finished(self) -> bool:
@@ -65,7 +62,7 @@ def plan(experiment: str, workdir: Path) -> list[Trial]:
       trials are the same.
   """
   load_experiment(experiment)  # says what is wrong with it without any overrides
-  module = load_module(Path(experiment.partition(':')[0]))
+  module = module_of(experiment)
   sweep = getattr(module, 'sweep', None)
   if sweep is None and hasattr(module, 'search'):
     raise ValueError(
@@ -86,6 +83,11 @@ def plan(experiment: str, workdir: Path) -> list[Trial]:
     make_trial(experiment, folder / name, overrides)
     for overrides, name in zip(listed, _names(listed), strict=True)
   ]
+
+
+def module_of(experiment: str) -> Any:
+  """The experiment's file as a module, whatever arguments follow the colon."""
+  return load_module(Path(experiment.partition(':')[0]))
 
 
 def make_trial(experiment: str, folder: Path, overrides: Mapping[str, Any]) -> Trial:
@@ -180,13 +182,29 @@ def begin(folder: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
   import jax
 
   folder.mkdir(parents=True, exist_ok=True)
-  earlier = Trial('', '', folder, {}, {}).state
   state = dict(overrides=overrides, status='running', reason=None)
+  earlier = read_state(folder)
   state['seconds'] = earlier.get('seconds', 0.0)  # of this and all earlier tries
   state['date'] = datetime.date.today().isoformat()
   state['device'] = _device(jax.devices())
   write_state(folder, state)
   return state
+
+
+def leave(trial: Trial, **changes: Any) -> dict[str, Any]:
+  """Writes `trial.json` for a trial that no process works on; returns its state."""
+  state = dict(seconds=0.0) | trial.state | dict(overrides=trial.overrides) | changes
+  trial.folder.mkdir(parents=True, exist_ok=True)
+  write_state(trial.folder, state)
+  return state
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+  """What `trial.json` in a folder says; empty if there is none."""
+  try:
+    return json.loads((folder / 'trial.json').read_text('utf-8'))
+  except FileNotFoundError:
+    return {}
 
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:

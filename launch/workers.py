@@ -15,8 +15,8 @@ import sys
 import threading
 from typing import Any
 
-from launch.machine import all_cores, environment, share
-from launch.trials import Trial, run_trial, write_state
+from launch.machine import all_cores, environment, how_it_ended, share
+from launch.trials import Trial, leave, run_trial
 
 EVERY = 0.5  # seconds between two looks at what runs
 
@@ -166,7 +166,8 @@ class Worker:
     if self._told and status == -signal.SIGTERM:  # before it could hear it
       reason = 'stopped, as it was told, at its start'
       return leave(self.trial, status='stopped', reason=reason)
-    reason = f'{how_it_ended(status)}; the last lines of trial.log may say why'
+    how = how_it_ended(status)
+    reason = f'its process was ended {how}; the last lines of trial.log may say why'
     return leave(self.trial, status='failed', reason=reason, died=True)
 
   def stop(self) -> None:
@@ -194,20 +195,6 @@ class Worker:
       env=self._environment,
       start_new_session=True,  # Ctrl-C is for the sweep, which then ends this
     )
-
-
-def how_it_ended(status: int) -> str:
-  """Of the process of a trial, by its exit status."""
-  how = f'with status {status}' if status >= 0 else f'by {signal.Signals(-status).name}'
-  return f'its process was ended {how}'
-
-
-def leave(trial: Trial, **changes: Any) -> dict[str, Any]:
-  """Writes `trial.json` for a trial whose process is gone."""
-  state = dict(seconds=0.0) | trial.state | dict(overrides=trial.overrides) | changes
-  trial.folder.mkdir(parents=True, exist_ok=True)
-  write_state(trial.folder, state)
-  return state
 
 
 def work(cores: Sequence[int]) -> None:

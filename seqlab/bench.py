@@ -30,13 +30,14 @@ from sacrebleu.significance import PairedTest
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 from sacrebleu.tokenizers.tokenizer_re import TokenizerRegexp
 
-from seqlab.config import resolve, with_defaults
+from seqlab.config import resolve, steps_of, with_defaults
 from seqlab.data.loader import feed
 from seqlab.experiment import load_experiment
 from seqlab.layers.cross_entropy import cross_entropy
 from seqlab.metrics.bootstrap import compare
 from seqlab.metrics.corpus import Lines, corpus_statistics
 from seqlab.models.recurrent import Recurrent
+from seqlab.tasks.interface import Task
 from seqlab.tasks.translation import Translation
 from seqlab.tasks.translator import Search, Translator
 from seqlab.tasks.words import WordTask
@@ -125,6 +126,15 @@ def elsewhere(function: Callable, *args: Any) -> Any:
   finally:
     if tunables is not None:
       os.environ['GLIBC_TUNABLES'] = tunables
+
+
+def all_steps(config: dict, task: Task) -> int:
+  """How many steps the experiment has, whatever it counts them in."""
+  return steps_of(
+    config['steps'],
+    steps_per_epoch=task.steps_per_epoch,
+    tokens_per_step=task.tokens_per_step,
+  )
 
 
 def row(name: str, value: float, unit: str, note: str = '') -> Row:

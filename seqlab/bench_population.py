@@ -6,12 +6,11 @@ import time
 import jax
 import numpy as np
 
-from seqlab.bench import Row, row
-from seqlab.config import steps_of
+from seqlab.bench import Row, all_steps, row
 from seqlab.data.loader import feed
 from seqlab.tasks.translation import Translation
 from seqlab.train.program import Program
-from seqlab.train.stacked import Stacked
+from seqlab.train.stacked import Stacked, stack
 
 N = 8  # members
 _STEPS = 20  # that are measured, at most
@@ -31,11 +30,7 @@ def _population(config: dict, task: Translation) -> list[Row]:
   In one process, compiled before; without evaluations and checkpoints, which cost as
   much either way.
   """
-  total = steps_of(
-    config['steps'],
-    steps_per_epoch=task.steps_per_epoch,
-    tokens_per_step=task.tokens_per_step,
-  )
+  total = all_steps(config, task)
   steps = min(total, _STEPS)
   program = Program(config, task, total)
   apart, together = (
@@ -81,12 +76,11 @@ def _together(
   alive = stacked.alive([True] * N)
 
   def batches(k: int) -> dict[str, np.ndarray]:
-    found = [task.batch('train', k, seed=seed) for seed in range(N)]
-    return {name: np.stack([batch[name] for batch in found]) for name in found[0]}
+    return stack([task.batch('train', k, seed=seed) for seed in range(N)])
 
   def begin() -> jax.Array:
     states = [jax.device_get(program.start(seed)) for seed in range(N)]
-    return stacked.put(jax.tree.map(lambda *xs: np.stack(xs), *states))
+    return stacked.put(stack(states))
 
   stacked.compile(begin(), stacked.put(batches(0)))
 

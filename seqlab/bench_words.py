@@ -19,8 +19,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
-from seqlab.bench import Row, elsewhere, row
-from seqlab.config import steps_of
+from seqlab.bench import Row, all_steps, elsewhere, row
 from seqlab.data.loader import feed
 from seqlab.data.store import TokenStore
 from seqlab.data.windows import not_every
@@ -97,7 +96,7 @@ def _words(config: dict, task: WordPrediction) -> list[Row]:
 
 def _quality(config: dict, task: WordPrediction) -> list[Row]:
   """What vectors of whole trainings score, beside gensim's of the same text."""
-  epochs = max(1, round(_steps(config, task) / task.steps_per_epoch))
+  epochs = max(1, round(all_steps(config, task) / task.steps_per_epoch))
   heldout = task.evaluation(100_000)
   loss = jax.jit(
     lambda params: task.loss({'params': params}, heldout, None, {})[1][0]['loss']
@@ -131,20 +130,12 @@ def _quality(config: dict, task: WordPrediction) -> list[Row]:
 
 def _trained(config: dict, task: WordPrediction, seed: int) -> dict[str, np.ndarray]:
   """Tables after the experiment's steps."""
-  steps = _steps(config, task)
+  steps = all_steps(config, task)
   program = Program(config, task, steps)
   state = program.start(seed)
   for batch in feed(lambda k: task.batch('train', k, seed=seed), 0, steps):
     state, _ = program.step(state, program.put(batch))
   return jax.device_get(state.params)
-
-
-def _steps(config: dict, task: WordPrediction) -> int:
-  return steps_of(
-    config['steps'],
-    steps_per_epoch=task.steps_per_epoch,
-    tokens_per_step=task.tokens_per_step,
-  )
 
 
 def _rows(store: TokenStore, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -101,18 +101,22 @@ def train(config: Mapping, workdir: str, *, force: bool = False) -> RunFolder:
     ) from error
 
 
+def check_seed(seed: int) -> None:
+  """Raises ValueError if it is none of 32 bits."""
+  if not 0 <= seed < 2**32:
+    raise ValueError(f'seed is {seed}; it may be 0 to 2^32 - 1')
+
+
 class Run:
   """One experiment on its way. `go` is the loop; the rest is what it calls."""
 
   def __init__(self, folder: RunFolder):
     """Makes all that the experiment names; `config.json` is kept if that went well."""
-    self.folder, self.config = folder, folder.config
-    config = self.config
+    config = folder.config
     check_keys(config, config, needed=NEEDED)
     task = resolve(config['task'])
     check_keys(config, (*DEFAULTS, *SECTIONS, *NEEDED, *task.sections))
-    if not 0 <= config['seed'] < 2**32:
-      raise ValueError(f'seed is {config["seed"]}; it may be 0 to 2^32 - 1')
+    check_seed(config['seed'])
     self.fallback = Fallback(factor=1.0, times=0)
     if config['fallback']:
       self.fallback = call(Fallback, config['fallback'], 'fallback')
@@ -152,16 +156,20 @@ class Run:
     often = min([*self.every.values(), 1000])
     self.save_every = self._steps(config['save_every']) or often
     self.sign = -1.0 if config['best_is'] == 'min' else 1.0
+    self._take(folder)
+
+  def _take(self, folder: RunFolder) -> None:
+    """Makes what keeps the run in a folder, and says there what it is."""
+    self.folder, self.config, self.history = folder, folder.config, History()
     self.checkpoints = Checkpoints(
       folder.checkpoints,
-      keep_latest=config['keep_latest'],
-      keep_best=config['keep_best'],
-      keep_best_n=config['keep_best_n'],
-      best_mode=config['best_is'],
-      retries=config['retries'],
+      keep_latest=self.config['keep_latest'],
+      keep_best=self.config['keep_best'],
+      keep_best_n=self.config['keep_best_n'],
+      best_mode=self.config['best_is'],
+      retries=self.config['retries'],
       say=lambda text: self.progress.message(text),
     )
-    self.history = History()
     if processes.first():
       folder.keep_config()
       folder.send()
@@ -204,15 +212,11 @@ class Run:
       if pending:  # written while the devices work on this step
         self._write(*pending)
       pending = k + 1, sums, batch
-      due = [name for name, every in self.every.items() if (k + 1) % every == 0]
       told, over = self._told()
       last = k + 1 == self.steps or over
-      if last or told or self._saved_at(k + 1):
+      if last or told or self.saved_at(k + 1):
         pending = self._write(*pending)
-        metrics = self._evaluate(k + 1, state, list(self.every) if last else due)
-        last |= self._out_of_patience()
-        self._save(k + 1, state, metrics, wait=last or told)
-        if last:
+        if self.look(k + 1, state, last=last, told=told):
           return
         if told:
           raise processes.Stopped(
@@ -220,7 +224,15 @@ class Run:
             f'same command goes on from there'
           )
 
-  def _saved_at(self, step: int) -> bool:
+  def look(self, step: int, state: TrainState, *, last: bool, told: bool) -> bool:
+    """Evaluates what is due and saves; whether the run is over then."""
+    due = [name for name, every in self.every.items() if last or step % every == 0]
+    metrics = self._evaluate(step, state, due)
+    last |= self._out_of_patience()
+    self._save(step, state, metrics, wait=last or told)
+    return last
+
+  def saved_at(self, step: int) -> bool:
     """Whether the experiment wants a checkpoint of this step, or something measured."""
     return any(step % every == 0 for every in (self.save_every, *self.every.values()))
 
@@ -291,7 +303,7 @@ class Run:
     good = [step for step in steps if step < diverged.state]
     # Best to one that any run has: where SIGTERM made another one, this run shall go
     # the way of one that was not disturbed.
-    back = ([step for step in good if self._saved_at(step)] or good or [0])[-1]
+    back = ([step for step in good if self.saved_at(step)] or good or [0])[-1]
     self.checkpoints.set_aside([step for step in steps if step > back])
     state, step = self._restore()
     self.history.minutes, self.history.fallbacks = minutes, times + 1

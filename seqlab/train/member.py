@@ -7,12 +7,11 @@ import shutil
 
 import jax
 
-from seqlab.train.checkpoints import Checkpoints
 from seqlab.train.fallback import DivergenceError
 from seqlab.train.folder import RunFolder
-from seqlab.train.loop import History, Run
+from seqlab.train.loop import Run
 from seqlab.train.state import TrainState
-from seqlab.train.writer import Progress, Writer
+from seqlab.train.writer import Writer
 from seqlab.types import Batch, Sums
 
 Ended = Callable[[Exception | None], None]
@@ -38,7 +37,7 @@ class Member(Run):
       ended: called once, when it is over; with what went wrong, if anything did.
     """
     super().__init__(folder)
-    self._take(folder, ended)
+    self._join(ended)
 
   def beside(self, folder: RunFolder, ended: Ended) -> 'Member':
     """One more member, which shares what this one has made.
@@ -48,26 +47,13 @@ class Member(Run):
     """
     _share_vocabulary(self.folder, folder)
     other = copy.copy(self)
-    other.config, other.history = folder.config, History()
-    other.checkpoints = Checkpoints(
-      folder.checkpoints,
-      keep_latest=folder.config['keep_latest'],
-      keep_best=folder.config['keep_best'],
-      keep_best_n=folder.config['keep_best_n'],
-      best_mode=folder.config['best_is'],
-      retries=folder.config['retries'],
-      say=lambda text: other.progress.message(text),
-    )
-    folder.keep_config()
-    folder.send()
-    other.progress = Progress(folder.log, total=self.steps)
-    other._take(folder, ended)
+    other._take(folder)
+    other._join(ended)
     return other
 
-  def _take(self, folder: RunFolder, ended: Ended) -> None:
-    self.folder, self._ended = folder, ended
-    self.over, self.writer, self._closed = False, None, False
-    self.progress.name = folder.path.name
+  def _join(self, ended: Ended) -> None:
+    self._ended, self.over, self.writer, self._closed = ended, False, None, False
+    self.progress.name = self.folder.path.name
 
   @contextlib.contextmanager
   def apart(self) -> Iterator[None]:
@@ -85,10 +71,6 @@ class Member(Run):
     self.writer = Writer(self.folder, start_step=step)
     return jax.device_get(state), step
 
-  def looks_at(self, step: int) -> bool:
-    """Whether it is evaluated or saved after a step; true for all members at once."""
-    return self._saved_at(step)
-
   def take_row(self, step: int, sums: Sums, batch: Batch) -> None:
     """Writes the row of a step.
 
@@ -102,15 +84,6 @@ class Member(Run):
       diverged = error.with_traceback(None)
     if diverged:
       self._fall_back(diverged)
-
-  def look(self, step: int, state: TrainState, *, last: bool, told: bool) -> None:
-    """Evaluates and saves, and ends if this was the last step or no best came."""
-    due = [name for name, every in self.every.items() if last or step % every == 0]
-    metrics = self._evaluate(step, state, due)
-    last |= self._out_of_patience()
-    self._save(step, state, metrics, wait=last or told)
-    if last:
-      self.finish()
 
   def finish(self, error: Exception | None = None) -> None:
     """Closes what it has open, and says how it ended."""

@@ -12,17 +12,17 @@ import time
 from typing import Any
 
 import jax
-import numpy as np
 
 from seqlab.config import call, flatten, resolve, with_defaults
 from seqlab.data.loader import feed
 from seqlab.train import processes
 from seqlab.train.device import peak_flops
 from seqlab.train.folder import open_folder
+from seqlab.train.loop import check_seed
 from seqlab.train.member import Member
 from seqlab.train.mesh import make_mesh
 from seqlab.train.program import CompileCounter
-from seqlab.train.stacked import Stacked
+from seqlab.train.stacked import Stacked, stack
 from seqlab.train.state import TrainState
 from seqlab.types import Batch, PyTree, Sums
 
@@ -91,8 +91,7 @@ def check(configs: Sequence[Mapping]) -> None:
         f'members of a population differ in seed and hyper alone, and these in '
         f'{", ".join(differing)} too'
       )
-    if not 0 <= config['seed'] < 2**32:
-      raise ValueError(f'seed is {config["seed"]}; it may be 0 to 2^32 - 1')
+    check_seed(config['seed'])
   # What is refused -> whether it is asked for.
   refused = {
     "parallel='pmap'": first['parallel'] == 'pmap',
@@ -184,7 +183,7 @@ class Population:
       Stopped: SIGTERM came.
     """
     first, put = self._members[0], self._stacked.put
-    state = put(jax.tree.map(lambda *xs: np.stack(xs), *states))  # [M, ...]
+    state = put(stack(states))  # [M, ...]
     self._compile(state)
     self._restart_clocks()
     pending, alive = None, self._alive()
@@ -195,7 +194,7 @@ class Population:
         self._write(*pending)
       pending = k + 1, sums, batch
       last, told = k + 1 == first.steps, notice.reached()
-      if last or told or first.looks_at(k + 1):
+      if last or told or first.saved_at(k + 1):
         pending = self._write(*pending)
         self._look(k + 1, state, last=last, told=told)
       if all(member.over for member in self._members):
@@ -214,15 +213,14 @@ class Population:
     """Batch k of each member's seed, [N, B, ...]."""
     task, seeds = self._members[0].task, [m.config['seed'] for m in self._members]
     built = {seed: task.batch('train', k, seed=seed) for seed in dict.fromkeys(seeds)}
-    return jax.tree.map(lambda *xs: np.stack(xs), *(built[seed] for seed in seeds))
+    return stack([built[seed] for seed in seeds])
 
   def _compile(self, state: PyTree) -> None:
     """Compiles steps and evaluators, then starts counting."""
     first, N, started = self._members[0], len(self._members), time.monotonic()
     first.progress.message(f'compiling for {N} members')
     for batch in first.task.shapes():
-      stacked = {name: np.stack([x] * N) for name, x in batch.items()}
-      self._stacked.compile(state, self._stacked.put(stacked))
+      self._stacked.compile(state, self._stacked.put(stack([batch] * N)))
     variables = self._stacked.member(state, 0).averaged
     for evaluator in first.evaluators.values():
       evaluator.compile(variables)
@@ -254,5 +252,6 @@ class Population:
       if not member.over:
         with member.apart():
           own = self._stacked.member(state, i)
-          member.look(step, own, last=last, told=told)
+          if member.look(step, own, last=last, told=told):
+            member.finish()
     self._restart_clocks()

@@ -12,6 +12,11 @@ from seqlab.train.state import TrainState
 from seqlab.types import PyTree, Sums
 
 
+def stack(trees: Sequence[PyTree]) -> PyTree:
+  """Members' trees of NumPy's arrays as one, [N, ...]."""
+  return jax.tree.map(lambda *xs: np.stack(xs), *trees)
+
+
 class Stacked:
   """The compiled step of N members, each of them whole on one device.
 
