@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from seqlab.layers.dropout import Dropout
+from seqlab.layers.linear import Linear
 from seqlab.layers.positions import rotate
 from seqlab.layers.relative import Relative
 from seqlab.types import PAD, Array
@@ -134,28 +135,22 @@ class MultiHeadAttention(nn.Module):
     if D % H:
       raise ValueError(f'{H} heads do not divide a width of {D}: change model.heads')
 
-    def into_heads(scale: float = 1.0) -> nn.Einsum:  # [B, L, D] -> [B, L, H, K]
-      init = nn.with_logical_partitioning(
-        glorot(scale, in_axis=0, out_axis=(1, 2)), ('embed', 'heads', 'head_dim')
-      )
-      return nn.Einsum(
-        (D, H, D // H),
+    def into_heads(scale: float = 1.0) -> Linear:  # [B, L, D] -> [B, L, H, K]
+      return Linear(
         'bld,dhk->blhk',
-        use_bias=False,
-        kernel_init=init,
+        (D, H, D // H),
+        ('embed', 'heads', 'head_dim'),
+        glorot(scale, in_axis=0, out_axis=(1, 2)),
         dtype=self.dtype,
       )
 
     self.query, self.key = into_heads(), into_heads()
     self.value = into_heads(self.value_scale)
-    init = nn.with_logical_partitioning(
-      glorot(self.out_scale, in_axis=(0, 1), out_axis=2), ('heads', 'head_dim', 'embed')
-    )
-    self.out = nn.Einsum(
-      (H, D // H, D),
+    self.out = Linear(
       'blhk,hkd->bld',
-      use_bias=False,
-      kernel_init=init,
+      (H, D // H, D),
+      ('heads', 'head_dim', 'embed'),
+      glorot(self.out_scale, in_axis=(0, 1), out_axis=2),
       dtype=self.dtype,
     )
     if self.clip is not None:

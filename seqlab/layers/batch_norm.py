@@ -50,8 +50,10 @@ class _Running(nn.Module):
 
   def affine(self, x: Array) -> Array:
     shape, ones, zeros = x.shape[-1:], nn.initializers.ones, nn.initializers.zeros
-    scale = self.param('scale', nn.with_logical_partitioning(ones, ('embed',)), shape)
-    bias = self.param('bias', nn.with_logical_partitioning(zeros, ('embed',)), shape)
+    scale = self.param(
+      'scale', nn.with_logical_partitioning(ones, ('features',)), shape
+    )
+    bias = self.param('bias', nn.with_logical_partitioning(zeros, ('features',)), shape)
     return (x * scale + bias).astype(self.dtype)
 
   def update(self, running: nn.Variable, now: Array, n: Array) -> None:

@@ -12,6 +12,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
+from seqlab.layers.sharding import share_out
 from seqlab.types import Array
 
 CHUNK_BYTES = {'cpu': 2**24, 'gpu': 2**31, 'tpu': 2**30}  # logits alive at once
@@ -48,15 +49,26 @@ def cross_entropy(
 
   Args:
     hidden: [B, T, D] states, of any float dtype; the softmax is in float32.
-    table: [V, D] output weights.
+    table: [V, D] output weights; or [n, V, D], a copy for each of n shares of the rows
+      (`layers.sharding`).
     labels: [B, T] int32.
     weights: [B, T] float32; 0 where there is no word.
     label_smoothing: ε, a scalar, traced or not.
-    chunk_bytes: how large the logits alive at once may be; by backend if None.
+    chunk_bytes: how large the logits alive at once may be, of a share of the rows; by
+      backend if None.
 
   Returns:
     The batch's sums, to be divided by the global number of words.
   """
+  if table.ndim == 3:
+
+    def of_share(*arrays: Array) -> TokenSums:
+      return cross_entropy(*arrays, label_smoothing, chunk_bytes)
+
+    hidden, labels, weights = map(share_out, (hidden, labels, weights))
+    sums = jax.vmap(of_share)(hidden, table, labels, weights)  # each [n]
+    return jax.tree.map(jnp.sum, sums)
+
   B, T, _ = hidden.shape
   if chunk_bytes is None:
     chunk_bytes = CHUNK_BYTES.get(jax.default_backend(), 2**30)

@@ -1,8 +1,10 @@
 """Token embeddings, which may serve as output weights too."""
 
 from flax import linen as nn
+import jax
 import jax.numpy as jnp
 
+from seqlab.layers.sharding import bring_together, copies, parts, share_out
 from seqlab.types import Array
 
 
@@ -26,10 +28,36 @@ class Embedding(nn.Module):
 
   def setup(self) -> None:
     """Makes the table."""
-    init = nn.initializers.normal(self.width**-0.5)
-    init = nn.with_logical_partitioning(init, ('vocab', 'embed'))
+    init, axes = nn.initializers.normal(self.width**-0.5), ('vocab', 'embed')
+    init = nn.with_logical_partitioning(init, axes)
     self.table = self.param('table', init, (self.size, self.width))
+    # One gathered table, and one sum of gradients, for all uses.
+    self.copies = copies(self.table, axes) if parts() > 1 else None
 
   def __call__(self, ids: Array) -> Array:
     """[B, L] int32 -> [B, L, D]."""
-    return (self.table[ids] * self.width**0.5).astype(self.dtype)
+    return self._scaled(self.table[ids])
+
+  def by_rows(self, ids: Array) -> Array:
+    """The same, of the rows of a batch, which may be shared out over devices."""
+    if self.copies is None:
+      return self(ids)
+    vectors = jax.vmap(lambda table, ids: table[ids])(self.copies, share_out(ids))
+    return self._scaled(bring_together(vectors))
+
+  @property
+  def weights(self) -> Array:
+    """The table [V, D]; [n, V, D] where n shares of a batch's rows each have one."""
+    return self.table if self.copies is None else self.copies
+
+  def _scaled(self, vectors: Array) -> Array:
+    return (vectors * self.width**0.5).astype(self.dtype)
+
+
+def logits(hidden: Array, weights: Array) -> Array:
+  """[B, T, D], and `weights` as `Embedding` has them -> [B, T, V] float32."""
+  if weights.ndim == 3:
+    return bring_together(jax.vmap(logits)(share_out(hidden), weights))
+  weights = weights.astype(hidden.dtype)
+  wide = dict(preferred_element_type=jnp.float32)
+  return jnp.einsum('btd,vd->btv', hidden, weights, **wide)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from seqlab.layers.attention import glorot
 from seqlab.layers.dropout import Dropout
+from seqlab.layers.linear import Linear
 from seqlab.types import Array
 
 ACTIVATIONS = ('relu', 'gelu', 'swiglu')
@@ -40,18 +41,12 @@ class FeedForward(nn.Module):
   def __call__(self, x: Array, dropout: Array | None = None) -> Array:
     """[B, L, D] -> [B, L, D]; `dropout` is the rate on the F hidden units."""
 
-    def dense(width: int, axes: tuple[str, str], scale: float, name: str) -> nn.Dense:
-      return nn.Dense(
-        width,
-        use_bias=self.activation != 'swiglu',
-        dtype=self.dtype,
-        kernel_init=nn.with_logical_partitioning(glorot(scale), axes),
-        bias_init=nn.with_logical_partitioning(nn.initializers.zeros, axes[1:]),
-        name=name,
-      )
+    D, F = self.width, self.mlp_width
+    more = dict(use_bias=self.activation != 'swiglu', dtype=self.dtype)
 
     def up(name: str) -> Array:  # [B, L, F]
-      return dense(self.mlp_width, ('embed', 'mlp'), self.up_scale, name)(x)
+      axes, init = ('embed', 'mlp'), glorot(self.up_scale)
+      return Linear('bld,df->blf', (D, F), axes, init, **more, name=name)(x)
 
     if self.activation == 'swiglu':
       hidden = nn.silu(up('gate')) * up('up')
@@ -60,5 +55,6 @@ class FeedForward(nn.Module):
     else:
       hidden = nn.relu(up('up'))
     hidden = Dropout()(hidden, dropout)
-    down = dense(self.width, ('mlp', 'embed'), self.down_scale, 'down')
+    axes, init = ('mlp', 'embed'), glorot(self.down_scale)
+    down = Linear('blf,fd->bld', (F, D), axes, init, **more, name='down')
     return down(hidden)  # [B, L, D]

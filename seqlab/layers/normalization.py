@@ -35,8 +35,8 @@ def make_norm(
   Raises:
     ValueError: the kind is unknown.
   """
-  ones = nn.with_logical_partitioning(nn.initializers.ones, ('embed',))
-  zeros = nn.with_logical_partitioning(nn.initializers.zeros, ('embed',))
+  ones = nn.with_logical_partitioning(nn.initializers.ones, ('features',))
+  zeros = nn.with_logical_partitioning(nn.initializers.zeros, ('features',))
   if kind == 'layer':
     return LayerNorm(epsilon=1e-6, dtype=dtype, scale_init=ones, bias_init=zeros)
   if kind == 'rms':

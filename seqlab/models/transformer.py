@@ -17,7 +17,7 @@ from seqlab.layers.attention import (
   segment_mask,
 )
 from seqlab.layers.dropout import Dropout
-from seqlab.layers.embedding import Embedding
+from seqlab.layers.embedding import Embedding, logits
 from seqlab.layers.feed_forward import ACTIVATIONS
 from seqlab.layers.normalization import NORMALIZATIONS, make_norm
 from seqlab.layers.relative import POSITIONS, Positions
@@ -158,12 +158,7 @@ class Transformer(nn.Module):
     hidden, table = self.features(
       source, target, train=train, hyper=hyper, packing=packing
     )
-    return jnp.einsum(
-      'btd,vd->btv',
-      hidden,
-      table.astype(hidden.dtype),
-      preferred_element_type=jnp.float32,
-    )
+    return logits(hidden, table)
 
   def features(
     self,
@@ -243,10 +238,7 @@ class Transformer(nn.Module):
       )
       after.append(past)
     x, table = self._output(x, training)  # [N, 1, D]
-    logits = jnp.einsum(
-      'nd,vd->nv', x[:, 0], table.astype(x.dtype), preferred_element_type=jnp.float32
-    )
-    return tuple(after), logits  # [N, V]
+    return tuple(after), logits(x, table)[:, 0]  # [N, V]
 
   @property
   def _decoder_layers(self) -> int:
@@ -400,7 +392,7 @@ class Transformer(nn.Module):
     place: Array,
     training: Training,
   ) -> Array:
-    x = positions.add(table(ids), place)
+    x = positions.add(table.by_rows(ids), place)
     return self.drop(x, training.residual)  # [B, L, D]
 
   def _encode(
@@ -417,7 +409,7 @@ class Transformer(nn.Module):
   def _output(self, x: Array, training: Training) -> tuple[Array, Array]:
     x = self.decoder_norm(x, training.counts) if self.norm == 'pre' else x
     last = self.output_embedding if self.tie == 'none' else self.target_embedding
-    return x, last.table  # [B, T, D], [V, D]
+    return x, last.weights  # [B, T, D], [V, D]
 
 
 def _training(hyper: Mapping[str, Array] | None, ids: Array) -> Training:

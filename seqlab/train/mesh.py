@@ -11,12 +11,14 @@ from seqlab.types import PyTree
 
 AXES = ('data', 'fsdp', 'tensor')
 
-# Logical axis of a parameter -> axis of the mesh.
+# Logical axis -> axis of the mesh: of parameters, and of a batch's rows.
 RULES = (
+  ('batch', ('data', 'fsdp')),
   ('vocab', 'tensor'),
   ('heads', 'tensor'),
   ('mlp', 'tensor'),
   ('embed', 'fsdp'),
+  ('features', None),  # of vectors, too short to be worth the gathering
   ('gates', None),
   ('head_dim', None),
   ('layers', None),

@@ -1,6 +1,6 @@
 """The compiled training step of one experiment, on the devices at hand."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import contextlib
 
 from flax import linen as nn
@@ -12,6 +12,7 @@ import optax
 from seqlab.config import call, check_keys
 from seqlab.tasks.interface import Task
 from seqlab.train.mesh import (
+  RULES,
   batch_sharding,
   make_mesh,
   replicated,
@@ -167,11 +168,15 @@ class Program:
         devices=self._local,
       )
 
-  def _named_axes(self) -> contextlib.AbstractContextManager:
+  @contextlib.contextmanager
+  def _named_axes(self) -> Iterator[None]:
     """Lets what is traced say on which devices it wants an array."""
     if self.parallel == 'pmap':
-      return contextlib.nullcontext()
-    return jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
+      yield
+      return
+    mesh = jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
+    with mesh, nn.logical_axis_rules(RULES):
+      yield
 
   def _check_own(self, config: Mapping) -> None:
     """Raises ValueError for what a task with an update of its own has no use for."""

@@ -1,0 +1,52 @@
+"""Linear maps of each position, by an einsum."""
+
+from flax import linen as nn
+import jax.numpy as jnp
+
+from seqlab.layers.sharding import by_rows
+from seqlab.types import Array
+
+
+class Linear(nn.Module):
+  """x W + b, where W may have several axes to either side.
+
+  Attributes:
+    equation: einsum of x [B, L, ...] and W, such as 'bld,dhk->blhk'.
+    shape: of W.
+    axes: logical axes of W.
+    kernel_init: of W.
+    use_bias: whether there is b, as long as the last axis of W. It starts at 0.
+    dtype: dtype of the product. Parameters stay float32.
+  """
+
+  equation: str
+  shape: tuple[int, ...]
+  axes: tuple[str, ...]
+  kernel_init: nn.initializers.Initializer
+  use_bias: bool = False
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    """[B, L, ...] -> [B, L, ...]."""
+    init = nn.with_logical_partitioning(self.kernel_init, self.axes)
+    kernel = self.param('kernel', init, self.shape).astype(self.dtype)
+
+    def product(x: Array, kernel: Array) -> Array:
+      return jnp.einsum(self.equation, x, kernel)
+
+    y = by_rows(product, x.astype(self.dtype), kernel, self.axes)
+    if self.use_bias:
+      axes = (vector_axis(self.axes[-1]),)
+      init = nn.with_logical_partitioning(nn.initializers.zeros, axes)
+      y += self.param('bias', init, self.shape[-1:]).astype(self.dtype)
+    return y
+
+
+def vector_axis(axis: str) -> str:
+  """The logical axis of a vector along one of a matrix.
+
+  Vectors of the model's width are not cut: to gather so little takes as long as it
+  takes to say that it is needed.
+  """
+  return 'features' if axis == 'embed' else axis
