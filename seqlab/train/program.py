@@ -237,12 +237,28 @@ class Program:
           f'={need} or a multiple'
         )
 
-  def compile(self, state: TrainState, batch: Batch) -> None:
+  def compile(self, state: TrainState, batch: Batch) -> jax.stages.Compiled:
     """Compiles the step ahead for batches of this shape; `batch` has all rows."""
-    n = self.share[1]  # as many of the rows stand for those that this process builds
-    put = self.put({name: x[: len(x) // n] for name, x in batch.items()})
-    args = (state, put, self.hyper, *self._constants)
-    self._compiled[shape_of(put)] = self._step.lower(*args).compile()
+    if self.parallel == 'jit':
+      shape, lowered = shape_of(batch), self.lower(batch)
+    else:
+      put = self.put(batch)
+      shape, lowered = shape_of(put), self._step.lower(state, put, self.hyper)
+    self._compiled[shape] = lowered.compile()
+    return self._compiled[shape]
+
+  def lower(self, batch: Batch) -> jax.stages.Lowered:
+    """The step for batches of this shape, from shapes alone: nothing is put anywhere.
+
+    Under jit only.
+    """
+
+    def shape(x: Batch | jax.Array, sharding: jax.sharding.Sharding):
+      return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+    rows = {name: shape(x, self._rows) for name, x in batch.items()}
+    rest = jax.tree.map(lambda x: shape(x, x.sharding), (self.hyper, *self._constants))
+    return self._step.lower(self.abstract, rows, *rest)
 
   def step(self, state: TrainState, batch: PyTree) -> tuple[TrainState, Sums]:
     """One update. The state given is used up; `batch` is from `put`."""

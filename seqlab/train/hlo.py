@@ -1,0 +1,207 @@
+"""Reads the text of a compiled program: its instructions, and how often each runs.
+
+The text is XLA's HLO, https://openxla.org/xla/hlo_text_format, as `compiled.as_text()`
+gives it. What it costs is counted here from the text and not from XLA's own
+`cost_analysis`, which counts the body of a loop once, however often it runs.
+"""
+
+from collections.abc import Iterator
+import dataclasses
+import functools
+import math
+import re
+
+# Bytes of an element. What is left out (tokens, opaque values) has none.
+_BYTES = {
+  **dict.fromkeys(('pred', 's8', 'u8', 'f8e4m3fn', 'f8e5m2', 'f8e4m3'), 1),
+  **dict.fromkeys(('s16', 'u16', 'f16', 'bf16'), 2),
+  **dict.fromkeys(('s32', 'u32', 'f32'), 4),
+  **dict.fromkeys(('s64', 'u64', 'f64', 'c64'), 8),
+  'c128': 16,
+}
+_SHAPE = re.compile(r'\b([a-z]+\d*[a-z0-9]*)\[([0-9,]*)\]')
+_NAME = re.compile(r'%([\w.\-]+)')
+_HEAD = re.compile(r'^(ENTRY )?%?([\w.\-]+) \(.*\{$')
+_CALLS = re.compile(
+  r'\b(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)'
+)
+_BRANCHES = re.compile(r'\b(?:branch_computations|called_computations)=\{([^}]*)\}')
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+  """An array's element type and sizes."""
+
+  dtype: str
+  sizes: tuple[int, ...]
+
+  @property
+  def bytes(self) -> int:
+    """Of all its elements."""
+    return math.prod(self.sizes) * _BYTES.get(self.dtype, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+  """A line of the program.
+
+  Attributes:
+    name: which others use.
+    kind: 'dot', 'all-reduce', ...
+    shapes: of its result; several, if that is a tuple.
+    operands: names.
+    rest: the text after the operands.
+  """
+
+  name: str
+  kind: str
+  shapes: tuple[Shape, ...]
+  operands: tuple[str, ...]
+  rest: str
+
+  @property
+  def bytes(self) -> int:
+    """Of its result."""
+    return sum(shape.bytes for shape in self.shapes)
+
+  @property
+  def called(self) -> list[str]:
+    """The computations that it runs."""
+    found = _CALLS.findall(self.rest)
+    for names in _BRANCHES.findall(self.rest):
+      found += [name.strip().removeprefix('%') for name in names.split(',')]
+    return [name for name in found if name]
+
+
+class Module:
+  """A compiled program.
+
+  Attributes:
+    computations: name -> instructions by name.
+    entry: the computation that the program starts with.
+    devices: among which it is partitioned.
+    endless: loops of which the compiler does not say how often they run; their
+      bodies are counted once.
+  """
+
+  def __init__(self, text: str):
+    """Reads it.
+
+    Raises:
+      ValueError: it is no HLO.
+    """
+    self.computations: dict[str, dict[str, Instruction]] = {}
+    self.entry, self.endless = '', []
+    inside: dict[str, Instruction] = {}
+    for line in text.splitlines():
+      if not line.startswith(' '):
+        if head := _HEAD.match(line):
+          inside = self.computations.setdefault(head[2], {})
+          self.entry = head[2] if head[1] else self.entry
+      elif ' = ' in line:
+        instruction = _instruction(line)
+        inside[instruction.name] = instruction
+    if not self.entry:
+      raise ValueError('this is not the text of a compiled program: it has no ENTRY')
+    partitions = re.search(r'num_partitions=(\d+)', text[: text.find('\n')])
+    self.devices = int(partitions[1]) if partitions else 1
+
+  @functools.cached_property
+  def runs(self) -> dict[str, int]:
+    """How often each computation runs in one execution of the program."""
+    runs = dict.fromkeys(self.computations, 0)
+    # A computation stands in the text before those that call it.
+    order = list(self.computations)
+    runs[self.entry] = 1
+    for name in reversed(order):
+      for instruction in self.computations[name].values() if runs[name] else ():
+        times = runs[name]
+        if instruction.kind == 'while':
+          trips = _TRIPS.search(instruction.rest)
+          times *= int(trips[1]) if trips else 1
+          if not trips:
+            self.endless.append(instruction.name)
+        for called in instruction.called:
+          runs[called] = runs.get(called, 0) + times
+    return runs
+
+  def __iter__(self) -> Iterator[tuple[str, Instruction]]:
+    """Every instruction that runs, with the computation that it is in."""
+    for name, instructions in self.computations.items():
+      if self.runs[name]:
+        for instruction in instructions.values():
+          yield name, instruction
+
+  def rounded(self, computation: str, name: str) -> bool:
+    """Whether a value is bfloat16 that was only widened to float32.
+
+    XLA's CPU compiler has no bfloat16 collectives; it widens before them, and narrows
+    again after them, what an accelerator sends in half the bytes.
+    """
+    inside = self.computations[computation]
+    while one := inside.get(name):
+      if one.kind == 'fusion':
+        inside = self.computations[one.called[0]]
+        name = next(reversed(inside))  # the root
+        continue
+      operand = inside.get(one.operands[0]) if one.operands else None
+      if one.kind == 'convert' and operand:
+        return operand.shapes[0].dtype == 'bf16'
+      if one.kind not in ('bitcast', 'copy', 'transpose', 'reshape'):
+        return False
+      name = one.operands[0]
+    return False
+
+  @property
+  def flops(self) -> float:
+    """Of the matrix products of one device; all else is small beside them."""
+    total = 0.0
+    for name, instruction in self:
+      if instruction.kind == 'dot':
+        left = self.computations[name][instruction.operands[0]].shapes[0].sizes
+        total += self.runs[name] * _flops(instruction, left)
+    return total
+
+  @property
+  def product_elements(self) -> int:
+    """Numbers that matrix products read and write, each product by itself."""
+    total = 0
+    for name, instruction in self:
+      if instruction.kind == 'dot':
+        sides = (self.computations[name][x] for x in instruction.operands[:2])
+        arrays = [x.shapes[0].sizes for x in (instruction, *sides)]
+        total += self.runs[name] * sum(map(math.prod, arrays))
+    return total
+
+
+def _flops(dot: Instruction, left: tuple[int, ...]) -> int:
+  axes = re.search(r'lhs_contracting_dims=\{([0-9,]*)\}', dot.rest)
+  summed = [left[int(axis)] for axis in axes[1].split(',') if axis] if axes else []
+  return 2 * math.prod(dot.shapes[0].sizes) * math.prod(summed)
+
+
+def _instruction(line: str) -> Instruction:
+  """'  ROOT %name = type kind(operands), rest'."""
+  left, _, right = line.strip().partition(' = ')
+  end = _closing(right) if right.startswith('(') else right.find(' ')
+  shape, right = right[:end], right[end:].lstrip()
+  kind, _, right = right.partition('(')
+  end = _closing('(' + right) - 1
+  shapes = tuple(
+    Shape(dtype, tuple(int(size) for size in sizes.split(',') if size))
+    for dtype, sizes in _SHAPE.findall(shape)
+  )
+  name = left.removeprefix('ROOT ').removeprefix('%')
+  operands = tuple(_NAME.findall(right[: end - 1]))
+  return Instruction(name, kind, shapes, operands, right[end:])
+
+
+def _closing(text: str) -> int:
+  """The place after the bracket that closes the first one."""
+  depth = 0
+  for match in re.finditer(r'[()]', text):
+    depth += 1 if match[0] == '(' else -1
+    if not depth:
+      return match.end()
+  raise ValueError(f'a bracket of the program is not closed: {text[:80]}')
