@@ -29,6 +29,7 @@ from seqlab.train.device import peak_flops
 from seqlab.train.fallback import DivergenceError, Fallback
 from seqlab.train.folder import RunFolder, open_folder
 from seqlab.train.mesh import batch_sharding
+from seqlab.train.overview import overview
 from seqlab.train.program import CompileCounter, Program
 from seqlab.train.retry import GaveUp, may_pass, remedy, retry
 from seqlab.train.state import TrainState
@@ -342,15 +343,18 @@ class Run:
     """Compiles steps and evaluators for every shape, then starts counting."""
     shapes = self.task.shapes()
     started = time.monotonic()
+    compiled = []
     for i, batch in enumerate(shapes):
       self.progress.message(f'compiling shape {i + 1} of {len(shapes)}')
-      self.program.compile(state, batch)
+      compiled.append(self.program.compile(state, batch))
     variables = self.program.gather(state).averaged
     for evaluator in self.evaluators.values():
       evaluator.compile(variables)
     peak_flops(self.program.mesh.size)
     processes.wait('all is compiled')  # so that the first step is not said to be slow
     self.progress.message(f'compiled in {time.monotonic() - started:.0f} s')
+    if processes.first():
+      self.progress.message(overview(self.program, compiled))
     self.compiles = CompileCounter()
 
   def _batch(self, k: int) -> Batch:

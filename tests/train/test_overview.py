@@ -1,0 +1,59 @@
+"""What is said of a step at a run's beginning is what the devices hold and send."""
+
+import jax
+import pytest
+
+from seqlab.tasks.translation import Translation
+from seqlab.train.overview import amount, overview
+from seqlab.train.program import Program
+
+
+@pytest.fixture
+def rows(tiny, tmp_path):
+  """(mesh, more) -> name -> text, and the program."""
+
+  def make(mesh, **more):
+    vocabulary = tiny['vocabulary'] | {'size': 16}
+    config = tiny | {'mesh': mesh, 'vocabulary': vocabulary} | more
+    task = Translation(config, tmp_path / 'vocabulary')
+    program = Program(config, task, steps=10)
+    state = program.start(0)
+    compiled = [program.compile(state, task.shapes()[0])]
+    lines = overview(program, compiled).splitlines()[1:]
+    return dict(line.strip().split('  ', 1) for line in lines), program, state
+
+  return make
+
+
+def test_it_tells_of_parameters_memory_sharding_and_collectives(rows):
+  found, _, state = rows({'data': 2, 'fsdp': 4})
+  found = {name: text.strip() for name, text in found.items()}
+  device = jax.devices()[0]
+
+  def held(tree):
+    shards = [s for x in jax.tree.leaves(tree) for s in x.addressable_shards]
+    return amount(sum(s.data.nbytes for s in shards if s.device == device))
+
+  size = sum(x.size for x in jax.tree.leaves(state.params))
+  assert found['parameters'].startswith(f'{size:,} in ')
+  assert found['devices'] == '8: data=2, fsdp=4, tensor=1'
+  assert found['parameters, a device'] == held(state.params)
+  assert found['optimiser, a device'] == held(state.opt_state)
+  assert 'fsdp cuts' in found['sharding']
+  assert 'reduce-scatter over fsdp' in found['collectives, a step']
+  assert 'all-reduce over data' in found['collectives, a step']
+  assert not found['activations, a device'].startswith('0 ')
+
+
+def test_pmap_has_all_parameters_everywhere(rows):
+  found, _, _ = rows({'data': 8}, parallel='pmap')
+  assert 'pmap' in found['sharding']
+  assert 'all-reduce' in found['collectives, a step']
+
+
+@pytest.mark.parametrize(
+  ('size', 'text'),
+  [(0, '0 B'), (999, '999 B'), (12_340, '12.3 kB'), (2e12, '2,000 GB')],
+)
+def test_amounts_are_for_people(size, text):
+  assert amount(size) == text
