@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   if hasattr(sys.stdout, 'reconfigure'):  # whatever the locale, text is UTF-8
     sys.stdout.reconfigure(encoding='utf-8')
   args, rest = _parser().parse_known_args(argv)
-  if rest and args.verb != 'train':
+  if rest and args.verb not in ('train', 'plan'):
     _parser().error(f'unrecognized arguments: {" ".join(rest)}')
   if argv is None:
     _keep_memory(args.verb)
@@ -78,6 +78,17 @@ def train(args: argparse.Namespace, rest: Sequence[str]) -> int:
     return os.EX_TEMPFAIL  # a scheduler that gets 75 should start this once more
   print(f'done: {folder.name}')
   return 0
+
+
+def plan(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  """Says what an experiment would take of more devices than there are."""
+  from seqlab.experiment import load_experiment
+
+  config = load_experiment(args.experiment, rest)
+  _prepare()
+  from seqlab.plan import plan
+
+  plan(config, args.devices, args.chip or ())
 
 
 def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -250,6 +261,15 @@ def _train_options(parser: _Parser) -> None:
   parser.epilog = 'Any value of the experiment can be set: --config.hyper.peak=1e-3'
 
 
+def _plan_options(parser: _Parser) -> None:
+  add = parser.add_argument
+  add('experiment', help='a file, and maybe :arguments for it')
+  about = 'how many; several numbers are compared'
+  add('--devices', type=int, nargs='+', required=True, metavar='N', help=about)
+  add('--chip', nargs='+', help='h100, v5e, ... (all of which the data sheet is known)')
+  parser.epilog = 'As with train, any value can be set: --config.mesh.fsdp=8'
+
+
 def _evaluate_options(parser: _Parser) -> None:
   add = parser.add_argument
   add('run_folder', metavar='RUN', help="the run's folder")
@@ -401,6 +421,7 @@ class _Verb(NamedTuple):
 
 _VERBS = {
   'train': _Verb(train, _train_options),
+  'plan': _Verb(plan, _plan_options),
   'evaluate': _Verb(evaluate, _evaluate_options),
   'compare': _Verb(compare, _compare_options),
   'translate': _Verb(translate, _translate_options),

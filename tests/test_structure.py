@@ -13,7 +13,7 @@ ROOT = Path(seqlab.__file__).parent
 # From the ground up; modules of one floor may import each other.
 FLOORS = (
   {'types', 'config', 'metrics_file'},
-  {'text', 'metrics', 'experiment'},
+  {'text', 'metrics', 'experiment', 'chips'},
   {'data'},
   {'layers'},
   {'models', 'embeddings'},
@@ -21,7 +21,7 @@ FLOORS = (
   {'tasks'},
   {'evaluators'},
   {'train'},
-  {'evaluate', 'bench', 'bench_words', 'bench_population', 'word_vectors'},
+  {'evaluate', 'bench', 'plan', 'bench_words', 'bench_population', 'word_vectors'},
   {'cli', 'report'},  # beside the rest, which it knows by the runs' folders only
 )
 HEIGHT = {name: height for height, names in enumerate(FLOORS) for name in names}

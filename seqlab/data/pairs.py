@@ -89,8 +89,7 @@ class PairBatches:
     self._fit(longest, tokens, rows_multiple)
     if kind == 'packed':
       self._packed = self._pack(max_length)
-      B = tokens // max_length // rows_multiple * rows_multiple
-      self.shapes = ((B, max_length, max_length),)
+      self.shapes = (packed_shape(tokens, max_length, rows_multiple),)
       self._members = [np.arange(len(self._packed))]
     else:
       bounds = bucket_bounds(s[self._kept], t[self._kept], shapes)
@@ -229,6 +228,14 @@ class PairBatches:
         batch[side + name] = np.full((len(chosen), width), PAD, np.int32)
         batch[side + name][at] = values
     return batch
+
+
+def packed_shape(
+  tokens: int = 4_096, max_length: int = 256, rows_multiple: int = 8, **_: Any
+) -> tuple[int, int, int]:
+  """The (B, S, T) of packed batches, from the options of `PairBatches` alone."""
+  B = tokens // max_length // rows_multiple * rows_multiple
+  return B, max_length, max_length
 
 
 def reverse_words(ids: np.ndarray) -> np.ndarray:

@@ -16,6 +16,9 @@ class Task(Protocol):
   with `rate` the schedule's learning rate and `sums` as those of `loss`. It takes the
   place of gradient and optimiser. `constants` is what a method `constants(mesh)` of the
   task gave, arrays on the devices that every step reads; None if there is no such.
+
+  A class of tasks may have `outline(config)`, which gives a task good for its model,
+  `shapes` and `loss` without the data, or None where these are needed.
   """
 
   steps_per_epoch: int

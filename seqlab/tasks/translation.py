@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 import functools
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from flax import linen as nn
 import jax
@@ -10,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqlab.config import call, resolve
-from seqlab.data.pairs import PairBatches
+from seqlab.data.pairs import PairBatches, packed_shape
 from seqlab.data.store import encode_corpus
 from seqlab.layers.cross_entropy import cross_entropy
 from seqlab.models.interface import Packing
@@ -59,16 +61,40 @@ class Translation:
         build_vocabularies, options, 'vocabulary', corpus=self.corpus
       )
       self.vocabularies.save(vocabulary, options)
-    self.model = call(
-      resolve(config['model_name']),
-      config['model'],
-      'model',
-      source_size=self.vocabularies.source.size,
-      target_size=self.vocabularies.target.size,
-    )
+    self.model = self._make_model(config, self.vocabularies)
     self._batching = dict(config['batching'])
     self.reverse_source = self._batching.get('reverse_source', False)
     self._train_split = train_split
+
+  @staticmethod
+  def _make_model(config: Mapping, vocabularies: Any) -> nn.Module:
+    return call(
+      resolve(config['model_name']),
+      config['model'],
+      'model',
+      source_size=vocabularies.source.size,
+      target_size=vocabularies.target.size,
+    )
+
+  @classmethod
+  def outline(cls, config: Mapping) -> 'Translation | None':
+    """The task as far as shapes go, without the corpus, to plan with.
+
+    None where the shapes depend on the corpus: only packed batches have theirs from
+    the experiment alone, and only subword vocabularies are surely as large as asked.
+    """
+    vocabulary, batching = config['vocabulary'], config['batching']
+    size = vocabulary.get('size')
+    subwords = vocabulary.get('kind', 'bpe') != 'word' and size
+    if not subwords or batching.get('kind') != 'packed' or not batching['max_length']:
+      return None
+    sizes = (size, size) if isinstance(size, int) else size
+    task = cls.__new__(cls)
+    source, target = (SimpleNamespace(size=n) for n in sizes)
+    task.vocabularies = SimpleNamespace(source=source, target=target)
+    task.model = cls._make_model(config, task.vocabularies)
+    task.train = SimpleNamespace(kind='packed', shapes=(packed_shape(**batching),))
+    return task
 
   @functools.cached_property
   def train(self) -> PairBatches:

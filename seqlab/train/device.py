@@ -6,27 +6,7 @@ import time
 import jax
 import jax.numpy as jnp
 
-# Dense peak of one device in bfloat16 with float32 accumulation, FLOP/s, from the
-# makers' data sheets. The first words of `device_kind`; the longest match counts.
-PEAK_FLOPS = {
-  'NVIDIA A100': 312e12,
-  'NVIDIA H100': 989e12,
-  'NVIDIA H100 NVL': 835e12,
-  'NVIDIA H100 PCIe': 756e12,
-  'NVIDIA H200': 989e12,
-  'NVIDIA L4': 121e12,
-  'NVIDIA V100': 125e12,
-  'Tesla V100': 125e12,
-  'Tesla T4': 65e12,
-  'TPU v2': 45e12,
-  'TPU v3': 123e12,
-  'TPU v4': 275e12,
-  'TPU v5 lite': 197e12,
-  'TPU v5e': 197e12,
-  'TPU v5': 459e12,
-  'TPU v6 lite': 918e12,
-  'TPU v6e': 918e12,
-}
+from seqlab.chips import chip_of
 
 
 @functools.cache
@@ -39,11 +19,8 @@ def peak_flops(devices: int = 1) -> float | None:
   device = jax.devices()[0]
   if device.platform == 'cpu':
     return _measure() * jax.process_count()
-  words = device.device_kind.replace('-', ' ').split()
-  for name in sorted(PEAK_FLOPS, key=len, reverse=True):
-    if words[: len(name.split())] == name.split():
-      return PEAK_FLOPS[name] * devices
-  return None
+  chip = chip_of(device.device_kind)
+  return chip.flops * devices if chip else None
 
 
 def _measure(size: int = 1024, tries: int = 5) -> float:

@@ -1,0 +1,64 @@
+r"""Transformer "big" on WMT14 English-German, with the large batches of Ott et al. 2018.
+
+  seqlab plan experiments/wmt14/transformer_big.py --devices 8 64 512 --chip h100 v5p
+  seqlab train experiments/wmt14/transformer_big.py --workdir runs/big
+
+Model: Vaswani et al. 2017, table 3, https://arxiv.org/abs/1706.03762. Batches of about
+400,000 words: Ott et al., "Scaling Neural Machine Translation", 2018,
+https://arxiv.org/abs/1806.00187, who report 29.3 BLEU (tokenised) on newstest2014. The
+corpus must lie in $SEQLAB_DATA/wmt14-en-de/ (train.en, train.de, newstest2013.en, ...),
+or is downloaded; to plan needs none of it. `:smoke` is a small model on the embedded
+corpus instead; `:fsdp` cuts the parameters.
+"""
+
+import ml_collections
+
+from seqlab.config import parse_arg
+
+# width, MLP width, heads, layers
+SIZES = {'smoke': (32, 64, 2, 1), 'base': (512, 2048, 8, 6), 'big': (1024, 4096, 16, 6)}
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+  arg = parse_arg(arg, size='big', fsdp=False, smoke=False)
+  width, mlp_width, heads, layers = SIZES['smoke' if arg.smoke else arg.size]
+  c = ml_collections.ConfigDict()
+  c.task = 'tasks.translation:Translation'
+  c.seed, c.steps = 0, 20 if arg.smoke else 18_000
+
+  # Data
+  c.corpus = dict(name='wmt14-en-de', source='en', target='de')
+  if arg.smoke:
+    c.corpus = dict(name='agreement', source='en', target='ru', train=2_000)
+  c.vocabulary = dict(kind='bpe', size=500 if arg.smoke else 32_000, shared=True)
+  # Packed: one shape, known without the corpus. 3,072 rows for up to 1,024 devices.
+  c.batching = dict(kind='packed', tokens=393_216, max_length=128, rows_multiple=1_024)
+  if arg.smoke:
+    c.batching = dict(kind='packed', tokens=1_024, max_length=64, rows_multiple=8)
+
+  # Model
+  c.model_name = 'models.transformer:Transformer'
+  c.model = dict(width=width, mlp_width=mlp_width, heads=heads, layers=layers)
+
+  # What a sweep or a population may vary without compiling again
+  c.hyper = dict(peak=1e-3, dropout=0.3, label_smoothing=0.1, weight_decay=0.0)
+  c.schedule = dict(kind='rsqrt', warmup=10 if arg.smoke else 4_000)
+  c.optimizer = dict(kind='adam')
+
+  # Devices
+  c.mesh = (
+    dict(data=1, fsdp=-1, tensor=1) if arg.fsdp else dict(data=-1, fsdp=1, tensor=1)
+  )
+
+  # Evaluation
+  c.evals = {}
+  every = 20 if arg.smoke else 1_000
+  valid = 'valid' if arg.smoke else 'newstest2013'
+  c.evals.loss = dict(type='perplexity', split=valid, every=every)
+  beam = 1 if arg.smoke else 4
+  c.evals.valid = dict(type='translation', split=valid, every=every, beam=beam)
+  c.keep_best, c.keep_latest = 'valid/bleu', 10
+  return c
+
+
+PAPER = {'newstest2014/bleu': 29.3}  # Ott et al. 2018, table 1, tokenised

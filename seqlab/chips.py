@@ -1,0 +1,84 @@
+"""What accelerators can do at best, from their makers' data sheets.
+
+NVIDIA: https://www.nvidia.com/en-us/data-center/h100/, .../h200/, .../a100/ (the SXM
+modules), and of the machines with eight of them and a network card for each,
+https://docs.nvidia.com/dgx/dgxh100-user-guide/ (400 Gb/s a card) and
+https://docs.nvidia.com/dgx/dgxa100-user-guide/ (200 Gb/s). NVLink's bandwidth is given
+for both directions together; half of that is one.
+
+Google: https://cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e. A chip's links go in
+both directions; half of what is given for both is one. What leaves a pod is the data
+centre network's bandwidth of a pod, by chips (v4, v5p: 50 Gb/s a chip).
+"""
+
+import dataclasses
+
+from seqlab.config import suggest
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+  """One accelerator, and how it is joined to others.
+
+  Attributes:
+    kinds: first words of JAX's `device_kind`; the longest match counts.
+    flops: FLOP/s, dense, in bfloat16 with float32 accumulation.
+    memory: bytes.
+    memory_speed: bytes/s.
+    link: bytes/s that leave a chip for others of its node, all links together.
+    node: chips joined by such links: those of a machine, or of a TPU pod.
+    network: bytes/s a chip that leave the node.
+    torus: dimensions of the torus that links form; 0 where all see all (a switch).
+  """
+
+  kinds: tuple[str, ...]
+  flops: float
+  memory: float = 0.0
+  memory_speed: float = 0.0
+  link: float = 0.0
+  node: int = 1
+  network: float = 0.0
+  torus: int = 0
+
+
+CHIPS = {
+  'a100': Chip(('NVIDIA A100',), 312e12, 80e9, 2.039e12, 300e9, 8, 25e9),
+  'h100': Chip(('NVIDIA H100',), 989e12, 80e9, 3.35e12, 450e9, 8, 50e9),
+  'h200': Chip(('NVIDIA H200',), 989e12, 141e9, 4.8e12, 450e9, 8, 50e9),
+  'v4': Chip(('TPU v4',), 275e12, 32e9, 1.2e12, 300e9, 4096, 6.25e9, 3),
+  'v5e': Chip(('TPU v5 lite', 'TPU v5e'), 197e12, 16e9, 0.8e12, 200e9, 256, 3.125e9, 2),
+  'v5p': Chip(('TPU v5',), 459e12, 95e9, 2.765e12, 600e9, 8960, 6.25e9, 3),
+  'v6e': Chip(('TPU v6 lite', 'TPU v6e'), 918e12, 32e9, 1.6e12, 400e9, 256, 12.5e9, 2),
+}
+# Those of which only the peak is needed here: how they are joined differs.
+OTHERS = (
+  Chip(('NVIDIA H100 NVL',), 835e12),
+  Chip(('NVIDIA H100 PCIe',), 756e12),
+  Chip(('NVIDIA L4',), 121e12),
+  Chip(('NVIDIA V100', 'Tesla V100'), 125e12),
+  Chip(('Tesla T4',), 65e12),
+  Chip(('TPU v2',), 45e12),
+  Chip(('TPU v3',), 123e12),
+)
+
+
+def chip_of(device_kind: str) -> Chip | None:
+  """The chip that JAX calls so; None if it is not known."""
+  words = device_kind.replace('-', ' ').split()
+  known = [(kind, chip) for chip in (*CHIPS.values(), *OTHERS) for kind in chip.kinds]
+  for kind, chip in sorted(known, key=lambda pair: len(pair[0]), reverse=True):
+    if words[: len(kind.split())] == kind.split():
+      return chip
+  return None
+
+
+def named(name: str) -> Chip:
+  """A chip of `CHIPS`.
+
+  Raises:
+    ValueError: there is none of that name.
+  """
+  if name.lower() not in CHIPS:
+    known = ', '.join(CHIPS)
+    raise ValueError(f'unknown chip {name!r}{suggest(name, CHIPS)} (known: {known})')
+  return CHIPS[name.lower()]

@@ -1,0 +1,148 @@
+"""`seqlab plan`: what a step takes of devices that are not there."""
+
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from seqlab.chips import CHIPS, chip_of
+from seqlab.cli import main
+from seqlab.config import resolve
+from seqlab.experiment import load_experiment
+from seqlab.plan import compiled, describe, plan
+from seqlab.train.collectives import Collective
+from seqlab.train.roofline import HOP, NETWORK_HOP, UTILISATION, estimate
+
+BIG = 'experiments/wmt14/transformer_big.py'
+SMALL = [
+  *('--config.model.width=32', '--config.model.mlp_width=64', '--config.model.heads=4'),
+  *('--config.model.layers=2', '--config.vocabulary.size=64'),
+  *('--config.batching.tokens=1024', '--config.batching.max_length=16'),
+  '--config.batching.rows_multiple=64',
+]
+
+
+@pytest.fixture(scope='module')
+def planned():
+  """(devices, mesh) -> what is planned of a small model, without any corpus."""
+  done = {}
+
+  def make(devices, **mesh):
+    key = devices, *mesh.items()
+    if key not in done:
+      config = load_experiment(BIG, SMALL) | {'mesh': mesh}
+      done[key] = compiled(config, resolve(config['task']).outline(config), devices)
+    return done[key]
+
+  return make
+
+
+def test_work_is_six_operations_a_weight_and_word_and_attention(planned):
+  one = planned(8, data=8)
+  D, F, V, layers, words = 32, 64, 64, 2, 1024 / 8
+  weights = layers * (4 * D * D + 2 * D * F) + layers * (8 * D * D + 2 * D * F) + V * D
+  scores = 3 * layers * 3 * 2 * 2 * words * 16 * D  # of three attentions, 16 positions
+  assert one.flops == pytest.approx(6 * words * weights + scores, rel=1e-3)
+
+
+def test_fsdp_holds_less_and_sends_more_than_data(planned):
+  data, fsdp = planned(8, data=8), planned(8, data=1, fsdp=8)
+  assert fsdp.flops == data.flops
+  assert fsdp.state < 0.2 * data.state
+
+  def sent(one):
+    return sum(x.bytes * x.runs for x in one.collectives)
+
+  # Two gathers and a scatter, beside a sum that is a scatter and a gather; the table,
+  # in float32, is gathered once.
+  assert 1.2 * sent(data) < sent(fsdp) < 3 * sent(data)
+  assert 'reduce-scatter over fsdp' in describe(fsdp)
+
+
+def _all_reduce(n, size):
+  return [Collective('all-reduce', size, 1, np.arange(n)[None], 1)]
+
+
+@pytest.mark.parametrize(
+  ('n', 'seconds'),
+  [
+    (8, 2 * (7 / 8 * 1e9 / 450e9 + 7 * HOP)),
+    (
+      32,
+      2 * (7 / 8 * 1e9 / 450e9 + 3 / 4 * 1e9 / 8 / 50e9 + 7 * HOP + 2 * NETWORK_HOP),
+    ),
+  ],
+)
+def test_an_all_reduce_takes_what_rings_take(n, seconds):
+  found = estimate(CHIPS['h100'], 989e12, 0.0, _all_reduce(n, 10**9))
+  assert found.sending == pytest.approx(seconds)
+  assert found.compute == pytest.approx(1 / UTILISATION)
+  assert found.step == found.compute + found.sending
+
+
+def test_what_stands_in_one_place_waits_once():
+  one = _all_reduce(8, 8)
+  alone, two = (estimate(CHIPS['h100'], 0, 0, x) for x in (one, 2 * one))
+  assert two.latency == alone.latency
+  assert two.sending > alone.sending
+
+
+@pytest.mark.parametrize(
+  ('kind', 'flops'),
+  [
+    ('NVIDIA H100 80GB HBM3', 989e12),
+    ('NVIDIA H100 PCIe', 756e12),
+    ('TPU v5 lite', 197e12),
+    ('TPU v5', 459e12),
+    ('NVIDIA A100-SXM4-40GB', 312e12),
+  ],
+)
+def test_chips_are_known_by_their_longest_name(kind, flops):
+  assert chip_of(kind).flops == flops
+
+
+def test_other_chips_are_not_known():
+  assert chip_of('Abacus 9000') is None
+
+
+@pytest.mark.parametrize(
+  ('more', 'message'),
+  [
+    (['--chip=h1000'], "unknown chip 'h1000'; did you mean 'h100'?"),
+    (['--config.mesh.fsdp=3'], 'does not fit 8 devices'),
+    (
+      ['--config.batching.rows_multiple=4', '--config.batching.tokens=64'],
+      'cut into 8',
+    ),
+    (['--config.batching.rows_mulitple=4'], "did you mean 'rows_multiple'"),
+  ],
+)
+def test_what_is_wrong_is_said(more, message, capsys):
+  assert main(['plan', BIG, '--devices', '8', *SMALL, *more]) == 1
+  assert message in capsys.readouterr().err
+
+
+def test_data_that_shapes_depend_on_are_asked_for(monkeypatch, tmp_path):
+  monkeypatch.setenv('SEQLAB_CACHE', str(tmp_path))
+  files = {'train': [str(tmp_path / 'no.en'), str(tmp_path / 'no.de')]}
+  config = load_experiment(BIG, SMALL)
+  config['corpus'] = {'source': 'en', 'target': 'de', 'files': files}
+  config['batching'] = {'kind': 'buckets', 'tokens': 1024}
+  with pytest.raises(OSError, match=r"there is no file.*batching\.kind='packed'"):
+    plan(config, [jax.device_count()])
+
+
+def test_the_command_pretends_more_devices_than_there_are():
+  command = [sys.executable, '-m', 'seqlab.cli', 'plan', BIG, '--chip', 'h100', 'v5e']
+  result = subprocess.run(
+    [*command, '--devices', '16', *SMALL, '--config.model.layers=1'],
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert '16 devices (data=16, fsdp=1, tensor=1)' in result.stdout
+  assert 'all-reduce over data' in result.stdout
+  rows = [line.split() for line in result.stdout.splitlines()]
+  assert [row[0] for row in rows if row and row[0] in CHIPS] == ['h100', 'v5e']
