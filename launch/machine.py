@@ -6,17 +6,11 @@ import signal
 import sys
 
 from seqlab.cli import MALLOC
-from seqlab.text.download import cache_dir
 
 
 def environment() -> dict[str, str]:
   """What must be set before a process starts; the user's own settings stand."""
-  own = {
-    'JAX_COMPILATION_CACHE_DIR': str(cache_dir() / 'xla'),
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.5',
-  }
-  if sys.platform == 'linux':
-    own['GLIBC_TUNABLES'] = MALLOC
+  own = {'GLIBC_TUNABLES': MALLOC} if sys.platform == 'linux' else {}
   return own | os.environ
 
 

@@ -154,7 +154,9 @@ def run_population(
   """
   from seqlab.train.population import train_population
   from seqlab.train.processes import Stopped
+  from seqlab.train.runtime import prepare
 
+  prepare(orders[0]['config'].get('threads'))
   going = Going(orders, tell)
   configs, folders = zip(*((o['config'], o['folder']) for o in orders), strict=True)
   try:

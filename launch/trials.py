@@ -1,6 +1,7 @@
 """Trials: what a sweep asks for, where each one lies, and how it went."""
 
 from collections.abc import Mapping
+import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -161,7 +162,9 @@ def run_trial(
   """
   from seqlab.train.loop import train
   from seqlab.train.processes import Stopped
+  from seqlab.train.runtime import prepare
 
+  prepare(_threads(experiment, overrides))
   state = begin(folder, overrides)
   started = time.monotonic()
   try:
@@ -220,6 +223,13 @@ def _configure(experiment: str, name: str, overrides: dict[str, Any]) -> dict[st
     return load_experiment(experiment, _options(overrides))
   except (TypeError, ValueError) as error:
     raise ValueError(f'trial {name} of {experiment}: {error}') from None
+
+
+def _threads(experiment: str, overrides: Mapping[str, Any]) -> int | None:
+  """What the trial sets; None too if it cannot be read, which training then says."""
+  with contextlib.suppress(Exception):
+    return load_experiment(experiment, _options(overrides)).get('threads')
+  return None
 
 
 def _options(overrides: Mapping[str, Any]) -> list[str]:

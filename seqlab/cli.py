@@ -69,7 +69,7 @@ def train(args: argparse.Namespace, rest: Sequence[str]) -> int:
   from seqlab.train.processes import Stopped
 
   config = load_experiment(args.experiment, rest)
-  _prepare()
+  _prepare(config.get('threads'))
   try:
     with cluster():
       folder = train(config, args.workdir, force=args.force)
@@ -231,21 +231,19 @@ def experiments(args: argparse.Namespace, rest: Sequence[str]) -> None:
 def bench(args: argparse.Namespace, rest: Sequence[str]) -> None:
   """Measures feed, training, decoding and start-up."""
   del rest
-  _prepare()
+  from seqlab.experiment import load_experiment
+
+  _prepare(load_experiment(args.experiment).get('threads'))
   from seqlab.bench import bench
 
   bench(args.experiment, output=args.output, only=args.only)
 
 
-def _prepare() -> None:
+def _prepare(threads: int | None = None) -> None:
   """Settings of JAX that every computing verb wants."""
-  import jax
+  from seqlab.train.runtime import prepare
 
-  from seqlab.text.download import cache_dir
-
-  if not jax.config.jax_compilation_cache_dir:
-    jax.config.update('jax_compilation_cache_dir', str(cache_dir() / 'xla'))
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+  prepare(threads)
 
 
 # seqlab.metrics.tokenizers.TOKENIZERS, which needs JAX.

@@ -96,6 +96,7 @@ def resolve(name: str) -> Any:
 # holds if it does not.
 DEFAULTS = {
   'parallel': 'jit',  # or 'pmap': replicated data parallel
+  'threads': None,  # of a CPU device; by default one a core
   'accumulate': 1,  # micro-batches an update
   'ema': 0.0,  # decay of the parameters' moving average; 0 keeps none
   'minutes': None,  # of training, at most

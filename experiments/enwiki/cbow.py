@@ -37,6 +37,9 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.hyper = dict(peak=0.075)
   c.schedule = dict(kind='linear', floor=1e-3)
 
+  # Devices
+  c.threads = 1  # more would wait for each other: all operations are small
+
   # Evaluation
   c.evals = {}
   c.evals.heldout = dict(type='heldout', every='1 epochs')

@@ -138,14 +138,14 @@ def report(runs, folder):
   }
   roads = {label: named[label] for label in MAIN if label in named}
   columns = [*(Column(name, 'max', 3) for name in PAIRS)]
-  columns += [Column(f'{_title(name)} (%)', 'max', 1) for name in ANALOGIES]
+  columns += [Column(f'{title(name)} (%)', 'max', 1) for name in ANALOGIES]
   text = table(
-    [[label, *_scores(members)] for label, members in roads.items()],
+    [[label, *scores(members)] for label, members in roads.items()],
     ['road', *columns],
   )
-  text += f'\n{_coverage(runs[0])}\n\nOther settings:\n\n'
+  text += f'\n{coverage(runs[0])}\n\nOther settings:\n\n'
   text += table(
-    [[label, *_scores(members)] for label, members in named.items()],
+    [[label, *scores(members)] for label, members in named.items()],
     ['road', *columns],
   )
   text += '\nWhat a setting gains, in points of a hundred, seed by seed:\n\n'
@@ -157,7 +157,7 @@ def report(runs, folder):
     ],
     [
       'with it, less without',
-      *(Column(_title(name), digits=1) for name in PAIRS + ANALOGIES),
+      *(Column(title(name), digits=1) for name in PAIRS + ANALOGIES),
     ],
   )
   (folder / 'table.md').write_text(text, 'utf-8')
@@ -168,7 +168,7 @@ def report(runs, folder):
     bars(
       folder / file,
       {
-        label: {_title(n): found for n in names if (found := _values(members, n))}
+        label: {title(n): found for n in names if (found := _values(members, n))}
         for label, members in roads.items()
       },
       what,
@@ -230,7 +230,7 @@ def _changes(run):
   return {key: value for key, value in run.overrides.items() if key != 'seed'}
 
 
-def _title(name):
+def title(name):
   return name.replace('_', ' ')
 
 
@@ -240,7 +240,7 @@ def _values(members, name):
   return [run.final(metric) for run in members if run.has(metric)]
 
 
-def _scores(members):
+def scores(members):
   pairs = [_values(members, name) for name in PAIRS]
   return pairs + [[100 * x for x in _values(members, name)] for name in ANALOGIES]
 
@@ -257,7 +257,7 @@ def _gains(one, other):
   ]
 
 
-def _coverage(run):
+def coverage(run):
   shares = {
     name: run.final(f'similarity/{name}_coverage')
     for name in (*PAIRS, 'google', 'msr')

@@ -38,6 +38,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Devices: lanes over data, rows of the tables over tensor
   c.mesh = dict(data=-1, fsdp=1, tensor=1)
+  c.threads = 1  # more would wait for each other: all operations are small
 
   # Evaluation
   c.evals = {}
