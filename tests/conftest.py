@@ -12,6 +12,16 @@ from types import SimpleNamespace
 # Where there is a GPU the tests still run on the CPU, unless told otherwise.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
+# Most tests compile for longer than they run: older emitters, which compile faster, and
+# no cutting up of a program for threads, of which each worker has one anyway.
+os.environ['XLA_FLAGS'] = ' '.join(
+  [
+    *([os.environ['XLA_FLAGS']] if 'XLA_FLAGS' in os.environ else []),
+    '--xla_cpu_use_fusion_emitters=false',
+    '--xla_cpu_parallel_codegen_split_count=1',
+  ]
+)
+
 import jax
 
 # Tracing makes cyclic garbage by the million and little of it; looking for it as often
@@ -20,7 +30,7 @@ gc.freeze()
 gc.set_threshold(200_000, 50, 100)
 
 jax.config.update('jax_num_cpu_devices', 8)
-# Most tests compile for longer than they run; tests/metrics turns this off again.
+# As above; tests/metrics turns this off again.
 jax.config.update('jax_disable_most_optimizations', True)
 
 import numpy as np  # noqa: E402
