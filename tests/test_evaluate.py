@@ -226,6 +226,7 @@ def test_one_run_cannot_be_compared(finished):
     compare([finished], split='valid')
 
 
+@pytest.mark.slow
 def test_on_device_evaluation_is_the_same_on_eight_devices(finished):
   _, task, variables, _ = load(finished)
   found = []

@@ -47,6 +47,7 @@ def test_work_is_six_operations_a_weight_and_word_and_attention(planned):
   assert one.flops == pytest.approx(6 * words * weights + scores, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_fsdp_holds_less_and_sends_more_than_data(planned):
   data, fsdp = planned(8, data=8), planned(8, data=1, fsdp=8)
   assert fsdp.flops == data.flops

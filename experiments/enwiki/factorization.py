@@ -53,8 +53,8 @@ VARIANTS = {
 
 
 def sweep(add):
-  for k, d in VARIANTS.values():
-    for seed in range(3):
+  for seed in range(3):
+    for k, d in VARIANTS.values():
       add(seed=seed, **{'model.objective.negatives': k, 'model.width': d})
 
 

@@ -35,13 +35,10 @@ def report(runs, folder):
     for label, changes in roads.MAIN.items()
   }
   rows = [
-    [label, *roads.scores(members), [run.minutes[-1] for run in members]]
-    for label, members in named.items()
-    if members
+    [label, *roads.scores(members)] for label, members in named.items() if members
   ]
   columns = [*(Column(name, 'max', 3) for name in roads.PAIRS)]
   columns += [Column(f'{roads.title(name)} (%)', 'max', 1) for name in roads.ANALOGIES]
-  columns += [Column('minutes of updates', digits=1)]
   text = table(rows, ['road', *columns]) + f'\n{roads.coverage(runs[0])}\n'
   (folder / 'table.md').write_text(text, 'utf-8')
 

@@ -91,6 +91,7 @@ def test_fsdp_sends_each_matrix_of_a_layer_by_itself(step):
   }
 
 
+@pytest.mark.slow
 def test_three_axes_do_what_each_does_alone(step):
   found, program, positions = step(data=2, fsdp=2, tensor=2)
   mesh = dict(program.mesh.shape)
@@ -119,5 +120,6 @@ def test_three_axes_do_what_each_does_alone(step):
   assert all(x.kind == 'all-reduce' for x in layers)
 
 
+@pytest.mark.slow
 def test_one_device_sends_nothing(step):
   assert not step(data=1, devices=1)[0]

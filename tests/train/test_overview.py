@@ -45,6 +45,7 @@ def test_it_tells_of_parameters_memory_sharding_and_collectives(rows):
   assert not found['activations, a device'].startswith('0 ')
 
 
+@pytest.mark.slow
 def test_pmap_has_all_parameters_everywhere(rows):
   found, _, _ = rows({'data': 8}, parallel='pmap')
   assert 'pmap' in found['sharding']
