@@ -4,7 +4,8 @@ r"""Trains one experiment in several processes on this machine.
     --workdir runs/two --config.seed=1
 
 Each process has a share of the devices and cores and takes its rows of every batch;
-process 0 writes the run's folder, where logs/process-N.log keeps what each one said.
+process 0 writes the run's folder, where logs/process-N.log keeps what each one said (of
+a run in a bucket, $SEQLAB_CACHE/logs/ on this machine).
 What follows that is not known here goes to `seqlab train`. SIGTERM makes all of them
 write a checkpoint at the same step; the exit status is then 75, as after
 `seqlab train`. If one dies the others are stopped. The same command goes on.
@@ -24,6 +25,8 @@ import threading
 import time
 
 from launch.machine import all_cores, environment, how_it_ended, share
+from seqlab.text.download import cache_dir
+from seqlab.text.remote import is_remote
 
 # Seconds that the other processes have to end by themselves once one has ended: after
 # a failure, long enough to say who did not answer; else, for the last checkpoint.
@@ -44,9 +47,16 @@ def main(argv: Sequence[str] | None = None) -> int:
       words = (f'{name}={value}' for name, value in own.items())
       print(shlex.join(['env', *words, *command]))
     return 0
-  logs = Path(args.workdir) / 'logs'
+  logs = logs_of(args.workdir)
   logs.mkdir(parents=True, exist_ok=True)
   return Processes(command, settings, logs).run()
+
+
+def logs_of(workdir: str) -> Path:
+  """Where it is kept what processes say: with the run, or if that is in a bucket here."""
+  if is_remote(workdir):
+    return cache_dir() / 'logs' / workdir.replace('://', '/')
+  return Path(workdir) / 'logs'
 
 
 def cluster_settings(i: int, n: int, devices: int, port: int) -> dict[str, str]:

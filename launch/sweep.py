@@ -267,7 +267,8 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     '--workers',
     type=_positive,
-    help='trials at a time; by default one a core, so name a number where there is a GPU',
+    help='trials at a time: processes, by default one a core, so name a number where '
+    'there is a GPU; members of a population; jobs of Slurm that run at once',
   )
   about = 'of its jobs, such as --slurm="--partition gpu --time 4:00:00" (launch.slurm)'
   parser.add_argument('--slurm', metavar='OPTIONS', default='', help=about)

@@ -83,10 +83,11 @@ class Translation:
     None where the shapes depend on the corpus: only packed batches have theirs from
     the experiment alone, and only subword vocabularies are surely as large as asked.
     """
-    vocabulary, batching = config['vocabulary'], config['batching']
+    vocabulary, batching = config.get('vocabulary', {}), config.get('batching', {})
     size = vocabulary.get('size')
     subwords = vocabulary.get('kind', 'bpe') != 'word' and size
-    if not subwords or batching.get('kind') != 'packed' or not batching['max_length']:
+    packed = batching.get('kind') == 'packed' and batching.get('max_length')
+    if not subwords or not packed:
       return None
     sizes = (size, size) if isinstance(size, int) else size
     task = cls.__new__(cls)

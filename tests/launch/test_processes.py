@@ -103,6 +103,12 @@ def test_the_log_of_each_process_is_kept(two):
     assert 'step 8: ' in text
 
 
+def test_logs_of_a_run_in_a_bucket_are_here(monkeypatch):
+  monkeypatch.setenv('SEQLAB_CACHE', '/cache')
+  assert local.logs_of('gs://mine/run') == Path('/cache/logs/gs/mine/run')
+  assert local.logs_of('runs/mine') == Path('runs/mine/logs')
+
+
 def test_what_would_be_run_can_be_seen(capsys):
   command = ['mine.py', '--workdir', 'runs', '--processes', '2', '--dry-run']
   assert main([*command, '--devices-per-process', '3', '--config.seed=5']) == 0
