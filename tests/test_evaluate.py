@@ -132,6 +132,7 @@ def test_on_device_evaluation_is_sacrebleu_of_the_text(finished):
   assert 'tok:13a' in evaluator.about
 
 
+@pytest.mark.slow
 def test_outputs_with_more_marks_than_room_are_counted_whole(finished):
   """The reading of a batch that says it was cut."""
   _, task, variables, _ = load(finished)

@@ -102,7 +102,13 @@ def test_a_run_that_was_cut_ends_the_same(experiment, run, tmp_path):
 
 
 @pytest.mark.parametrize(
-  'mesh', [{'data': 8}, {'data': 2, 'tensor': 4}, {'data': 2, 'fsdp': 4}], ids=str
+  'mesh',
+  [
+    {'data': 8},
+    {'data': 2, 'tensor': 4},
+    pytest.param({'data': 2, 'fsdp': 4}, marks=pytest.mark.slow),
+  ],
+  ids=str,
 )
 def test_devices_share_the_work(experiment, tmp_path, mesh):
   one = _tables(experiment, tmp_path, {'devices': 1})

@@ -458,6 +458,7 @@ def real(tiny, tmp_path, monkeypatch):
   return make
 
 
+@pytest.mark.slow
 def test_a_trial_is_stopped_with_a_checkpoint_and_the_next_one_runs(real, tmp_path):
   command = [sys.executable, '-m', 'launch.sweep', real([10**6], 9), '--workers', '1']
   command += ['--trials', '2', '--workdir', str(tmp_path / 'runs')]

@@ -257,6 +257,7 @@ def test_what_is_finished_is_left_alone(population, tiny, tmp_path):
   assert (folder / 'metrics.jsonl').read_bytes() == before
 
 
+@pytest.mark.slow
 def test_patience_ends_a_member_and_not_the_others(tiny, tmp_path):
   evals = {'valid': {'type': 'perplexity', 'split': 'valid', 'every': 2, 'shapes': 1}}
   more = dict(evals=evals, keep_best='valid/nll', best_is='min', patience=1)

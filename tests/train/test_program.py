@@ -56,6 +56,7 @@ def test_pmap_takes_the_same_steps_as_jit(losses):
   np.testing.assert_allclose(many, one, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_pmap_drops_different_units_on_each_device(losses):
   hyper = {'peak': 1e-2, 'dropout': 0.5}
   one, _ = losses(hyper=hyper)
