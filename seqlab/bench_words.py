@@ -76,21 +76,22 @@ def _measured(function: Callable[[], int], tries: int = 1) -> Speed:
 
 def _words(config: dict, task: WordPrediction) -> list[Row]:
   """Training of the net, as `seqlab train` does it, beside gensim's."""
-  rows, cores = [], os.cpu_count() or 1
-  store = _first(task.store, _WORDS)
-  for D in (100, 300):
-    ours = _ours(config, task, store, D)
-    note = f'D = {D}, {len(store.ids):,} words, skip-gram as the experiment has it'
-    rows.append(row('word2vec', ours.cpu, 'words/s of CPU', note))
-    rows.append(row('word2vec', ours.wall, 'words/s', note))
-    if importlib.util.find_spec('gensim') is None:
-      continue
-    one = elsewhere(_gensim, store.ids, store.offsets, D, 1, _gensim_options(task))
-    all_ = elsewhere(_gensim, store.ids, store.offsets, D, cores, _gensim_options(task))
-    note = f'D = {D}; gensim {one.cpu:,.0f} with one worker'
-    rows.append(row('word2vec', ours.cpu / one.cpu, 'times gensim a CPU-s', note))
-    note = f'D = {D}; gensim {all_.wall:,.0f} with {cores} workers'
-    rows.append(row('word2vec', ours.wall / all_.wall, 'times gensim', note))
+  cores, D = os.cpu_count() or 1, task.net.width
+  store, options = _first(task.store, _WORDS), _gensim_options(task)
+  ours = _ours(config, task, store)
+  note = f'D = {D}, {len(store.ids):,} words, {task.net.kind}, window {task.net.window}'
+  rows = [
+    row('word2vec', ours.cpu, 'words/s of CPU', note),
+    row('word2vec', ours.wall, 'words/s', note),
+  ]
+  if importlib.util.find_spec('gensim') is None:
+    return rows
+  one = elsewhere(_gensim, store.ids, store.offsets, D, 1, options)
+  all_ = elsewhere(_gensim, store.ids, store.offsets, D, cores, options)
+  note = f'D = {D}; gensim {one.cpu:,.0f} with one worker'
+  rows.append(row('word2vec', ours.cpu / one.cpu, 'times gensim a CPU-s', note))
+  note = f'D = {D}; gensim {all_.wall:,.0f} with {cores} workers'
+  rows.append(row('word2vec', ours.wall / all_.wall, 'times gensim', note))
   return rows
 
 
@@ -185,9 +186,8 @@ def _first(store: TokenStore, words: int) -> TokenStore:
   return TokenStore(store.ids[: store.offsets[rows]], store.offsets[: rows + 1])
 
 
-def _ours(config: dict, task: WordPrediction, store: TokenStore, D: int) -> Speed:
+def _ours(config: dict, task: WordPrediction, store: TokenStore) -> Speed:
   """An epoch: batches made by threads, put on the devices, gone through."""
-  config = {**config, 'model': {**config['model'], 'width': D}}
   with tempfile.TemporaryDirectory() as folder:
     small = type(task)(config, Path(folder))
   small.__dict__['store'] = store  # in place of the whole text

@@ -38,7 +38,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.schedule = dict(kind='linear', floor=1e-3)
 
   # Devices
-  c.threads = 1  # more would wait for each other: all operations are small
+  # On a CPU the operations of narrow vectors are too small to be cut up for threads
+  c.threads = 1 if arg.width < 200 else None
 
   # Evaluation
   c.evals = {}
