@@ -38,4 +38,4 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
 
 PAPER = {}
-TIME = 'an hour on 2 CPU cores'
+TIME = '15 minutes on 2 CPU cores'
