@@ -24,9 +24,10 @@ import sys
 import threading
 import time
 
-from launch.machine import all_cores, environment, how_it_ended, share
+from launch.machine import environment, how_it_ended, share
 from seqlab.text.download import cache_dir
 from seqlab.text.remote import is_remote
+from seqlab.text.workers import all_cores
 
 # Seconds that the other processes have to end by themselves once one has ended: after
 # a failure, long enough to say who did not answer; else, for the last checkpoint.

@@ -14,13 +14,6 @@ def environment() -> dict[str, str]:
   return own | os.environ
 
 
-def all_cores() -> list[int]:
-  """Numbers of the cores that this process may use."""
-  if hasattr(os, 'sched_getaffinity'):
-    return sorted(os.sched_getaffinity(0))
-  return list(range(os.cpu_count() or 1))
-
-
 def share(cores: Sequence[int], i: int, n: int) -> list[int]:
   """Neighbouring cores for the i-th of n; one that others have too if there are few."""
   count = len(cores)

@@ -29,7 +29,6 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from launch import population, slurm_array, workers
-from launch.machine import all_cores
 from launch.trials import (
   Trial,
   experiment_name,
@@ -39,6 +38,7 @@ from launch.trials import (
   unfinished,
 )
 from seqlab.report.runs import Run, read_run
+from seqlab.text.workers import all_cores
 from seqlab.train.folder import RunFolder
 
 if TYPE_CHECKING:

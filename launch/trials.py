@@ -1,7 +1,6 @@
 """Trials: what a sweep asks for, where each one lies, and how it went."""
 
 from collections.abc import Mapping
-import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -15,6 +14,7 @@ from typing import Any
 
 from seqlab.experiment import load_experiment, load_module
 from seqlab.report.runs import short_names
+from seqlab.text.workers import all_cores
 from seqlab.train.folder import open_folder
 
 _LONGEST = 100  # letters of a trial's name; file systems take 255 bytes
@@ -164,17 +164,20 @@ def run_trial(
   from seqlab.train.processes import Stopped
   from seqlab.train.runtime import prepare
 
-  prepare(_threads(experiment, overrides))
-  state = begin(folder, overrides)
-  started = time.monotonic()
+  state, started = None, time.monotonic()
   try:
-    train(load_experiment(experiment, _options(overrides)), folder, force=force)
-    state['status'] = 'finished'
+    config = load_experiment(experiment, _options(overrides))
+    prepare(config.get('threads'))
+    state = begin(folder, overrides)
+    train(config, folder, force=force)
+    status, reason = 'finished', None
   except Stopped as stopped:
-    state['status'], state['reason'] = 'stopped', str(stopped)
+    status, reason = 'stopped', str(stopped)
   except Exception as error:  # whatever it is, the other trials go on
     traceback.print_exc()
-    state['status'], state['reason'] = 'failed', f'{type(error).__name__}: {error}'
+    status, reason = 'failed', f'{type(error).__name__}: {error}'
+  state = state or begin(folder, overrides)
+  state |= dict(status=status, reason=reason)
   state['seconds'] += time.monotonic() - started
   write_state(folder, state)
   return state
@@ -225,13 +228,6 @@ def _configure(experiment: str, name: str, overrides: dict[str, Any]) -> dict[st
     raise ValueError(f'trial {name} of {experiment}: {error}') from None
 
 
-def _threads(experiment: str, overrides: Mapping[str, Any]) -> int | None:
-  """What the trial sets; None too if it cannot be read, which training then says."""
-  with contextlib.suppress(Exception):
-    return load_experiment(experiment, _options(overrides)).get('threads')
-  return None
-
-
 def _options(overrides: Mapping[str, Any]) -> list[str]:
   """The overrides as a command line has them, so that the same checks hold."""
   return [f'--config.{k}={v!r}' for k, v in overrides.items() if k != 'arg']
@@ -270,6 +266,5 @@ def _safe(text: str) -> str:
 def _device(devices: list[Any]) -> str:
   if devices[0].platform != 'cpu':
     return f'{len(devices)} x {devices[0].device_kind}'
-  pinned = hasattr(os, 'sched_getaffinity')
-  cores = len(os.sched_getaffinity(0)) if pinned else os.cpu_count()
+  cores = len(all_cores())
   return f'{cores} CPU core{"s" * (cores > 1)}'

@@ -15,8 +15,9 @@ import sys
 import threading
 from typing import Any
 
-from launch.machine import all_cores, environment, how_it_ended, share
+from launch.machine import environment, how_it_ended, share
 from launch.trials import Trial, leave, run_trial
+from seqlab.text.workers import all_cores
 
 EVERY = 0.5  # seconds between two looks at what runs
 

@@ -147,6 +147,18 @@ def check_keys(
       raise ValueError(f'the experiment sets no {where}{key}')
 
 
+def task_of(config: Mapping[str, Any]) -> Any:
+  """The class of an experiment's task.
+
+  Raises:
+    ValueError: a key of the experiment is missing, or nothing reads it.
+  """
+  check_keys(config, config, needed=NEEDED)
+  task = resolve(config['task'])
+  check_keys(config, (*DEFAULTS, *SECTIONS, *NEEDED, *task.sections))
+  return task
+
+
 def call(function: Callable, options: Mapping, where: str, **more: Any) -> Any:
   """function(**options, **more), with a helpful error for an unknown option.
 

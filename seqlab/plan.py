@@ -7,6 +7,7 @@ worked out from data sheets.
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import math
 from pathlib import Path
 import tempfile
 import time
@@ -15,7 +16,7 @@ import jax
 from rich.console import Console
 
 from seqlab.chips import CHIPS, Chip, named
-from seqlab.config import DEFAULTS, NEEDED, SECTIONS, check_keys, resolve, with_defaults
+from seqlab.config import task_of, with_defaults
 from seqlab.tasks.interface import Task
 from seqlab.train.collectives import Collective, collectives, summary
 from seqlab.train.hlo import Module
@@ -63,10 +64,7 @@ class Planned:
   @property
   def devices(self) -> int:
     """Of the mesh."""
-    n = 1
-    for size in self.mesh.values():
-      n *= size
-    return n
+    return math.prod(self.mesh.values())
 
 
 def plan(config: Mapping, devices: Sequence[int], chips: Sequence[str] = ()) -> None:
@@ -114,8 +112,7 @@ def pretend(devices: int) -> None:
 
 def _task(config: Mapping, folder: Path) -> Task:
   """The experiment's task, without its data where these are not needed."""
-  kind = resolve(config['task'])
-  check_keys(config, (*DEFAULTS, *SECTIONS, *NEEDED, *kind.sections), needed=NEEDED)
+  kind = task_of(config)
   outline = getattr(kind, 'outline', lambda _: None)
   if task := outline(config):
     return task

@@ -137,17 +137,8 @@ def report(runs, folder):
     if (members := [run for run in runs if _changes(run) == changes])
   }
   roads = {label: named[label] for label in MAIN if label in named}
-  columns = [*(Column(name, 'max', 3) for name in PAIRS)]
-  columns += [Column(f'{title(name)} (%)', 'max', 1) for name in ANALOGIES]
-  text = table(
-    [[label, *scores(members)] for label, members in roads.items()],
-    ['road', *columns],
-  )
-  text += f'\n{coverage(runs[0])}\n\nOther settings:\n\n'
-  text += table(
-    [[label, *scores(members)] for label, members in named.items()],
-    ['road', *columns],
-  )
+  text = f'{scores(roads)}\n{coverage(runs[0])}\n\nOther settings:\n\n'
+  text += scores(named)
   text += '\nWhat a setting gains, in points of a hundred, seed by seed:\n\n'
   text += table(
     [
@@ -157,7 +148,7 @@ def report(runs, folder):
     ],
     [
       'with it, less without',
-      *(Column(title(name), digits=1) for name in PAIRS + ANALOGIES),
+      *(Column(_title(name), digits=1) for name in PAIRS + ANALOGIES),
     ],
   )
   (folder / 'table.md').write_text(text, 'utf-8')
@@ -168,7 +159,7 @@ def report(runs, folder):
     bars(
       folder / file,
       {
-        label: {title(n): found for n in names if (found := _values(members, n))}
+        label: {_title(n): found for n in names if (found := _values(members, n))}
         for label, members in roads.items()
       },
       what,
@@ -230,7 +221,7 @@ def _changes(run):
   return {key: value for key, value in run.overrides.items() if key != 'seed'}
 
 
-def title(name):
+def _title(name):
   return name.replace('_', ' ')
 
 
@@ -240,9 +231,19 @@ def _values(members, name):
   return [run.final(metric) for run in members if run.has(metric)]
 
 
-def scores(members):
-  pairs = [_values(members, name) for name in PAIRS]
-  return pairs + [[100 * x for x in _values(members, name)] for name in ANALOGIES]
+def scores(named):
+  """A table: label -> the runs of all seeds, a line each."""
+  columns = [*(Column(name, 'max', 3) for name in PAIRS)]
+  columns += [Column(f'{_title(name)} (%)', 'max', 1) for name in ANALOGIES]
+  rows = [
+    [
+      label,
+      *(_values(members, name) for name in PAIRS),
+      *([100 * x for x in _values(members, name)] for name in ANALOGIES),
+    ]
+    for label, members in named.items()
+  ]
+  return table(rows, ['road', *columns])
 
 
 def _gains(one, other):

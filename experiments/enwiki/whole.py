@@ -12,7 +12,6 @@ import ml_collections
 
 from seqlab.config import parse_arg
 from seqlab.experiment import load_module
-from seqlab.report.tables import Column, table
 
 roads = load_module(Path(__file__).with_name('roads.py'))
 
@@ -31,15 +30,11 @@ def sweep(add):
 
 def report(runs, folder):
   named = {
-    label: [run for run in runs if run.overrides['arg'] == changes['arg']]
+    label: members
     for label, changes in roads.MAIN.items()
+    if (members := [run for run in runs if run.overrides['arg'] == changes['arg']])
   }
-  rows = [
-    [label, *roads.scores(members)] for label, members in named.items() if members
-  ]
-  columns = [*(Column(name, 'max', 3) for name in roads.PAIRS)]
-  columns += [Column(f'{roads.title(name)} (%)', 'max', 1) for name in roads.ANALOGIES]
-  text = table(rows, ['road', *columns]) + f'\n{roads.coverage(runs[0])}\n'
+  text = f'{roads.scores(named)}\n{roads.coverage(runs[0])}\n'
   (folder / 'table.md').write_text(text, 'utf-8')
 
 

@@ -16,6 +16,7 @@ from seqlab.data.store import TokenStore
 from seqlab.types import PAD, Batch
 
 Stores = tuple[TokenStore, TokenStore]
+_TOKENS, _ROWS_MULTIPLE = 4_096, 8  # of a batch, where the experiment says nothing
 
 
 class PairBatches:
@@ -37,10 +38,10 @@ class PairBatches:
     target: TokenStore,
     *,
     kind: str = 'buckets',
-    tokens: int = 4_096,
+    tokens: int = _TOKENS,
     shapes: int = 8,
     max_length: int | None = 256,
-    rows_multiple: int = 8,
+    rows_multiple: int = _ROWS_MULTIPLE,
     shuffle: bool = True,
     reverse_source: bool = False,
     sampled: Sequence[Stores] = (),
@@ -89,7 +90,8 @@ class PairBatches:
     self._fit(longest, tokens, rows_multiple)
     if kind == 'packed':
       self._packed = self._pack(max_length)
-      self.shapes = (packed_shape(tokens, max_length, rows_multiple),)
+      options = dict(max_length=max_length, rows_multiple=rows_multiple)
+      self.shapes = (packed_shape(tokens, **options),)
       self._members = [np.arange(len(self._packed))]
     else:
       bounds = bucket_bounds(s[self._kept], t[self._kept], shapes)
@@ -231,7 +233,11 @@ class PairBatches:
 
 
 def packed_shape(
-  tokens: int = 4_096, max_length: int = 256, rows_multiple: int = 8, **_: Any
+  tokens: int = _TOKENS,
+  *,
+  max_length: int,
+  rows_multiple: int = _ROWS_MULTIPLE,
+  **_: Any,
 ) -> tuple[int, int, int]:
   """The (B, S, T) of packed batches, from the options of `PairBatches` alone."""
   B = tokens // max_length // rows_multiple * rows_multiple

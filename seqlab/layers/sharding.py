@@ -13,6 +13,7 @@ Where no mesh is in force, or rows lie whole on one device, nothing here does an
 """
 
 from collections.abc import Callable
+import math
 
 from flax import linen as nn
 import jax
@@ -24,10 +25,7 @@ from seqlab.types import Array
 def parts() -> int:
   """n, the equal shares that the rows of a batch lie in."""
   sizes = jax.sharding.get_abstract_mesh().shape
-  n = 1
-  for name in _rule('batch'):
-    n *= sizes.get(name, 1)
-  return n
+  return math.prod(sizes.get(name, 1) for name in _rule('batch'))
 
 
 def share_out(x: Array) -> Array:

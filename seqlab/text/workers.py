@@ -16,6 +16,13 @@ _AHEAD = 2  # jobs a process that wait for it, or whose results wait for their t
 _function: Callable[[Any], Any]  # of a process, sent to it once
 
 
+def all_cores() -> list[int]:
+  """Numbers of the cores that this process may use."""
+  if hasattr(os, 'sched_getaffinity'):
+    return sorted(os.sched_getaffinity(0))
+  return list(range(os.cpu_count() or 1))
+
+
 def in_order(
   function: Callable[[_Job], _Result],
   jobs: Iterable[_Job],

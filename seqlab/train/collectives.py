@@ -55,7 +55,8 @@ def collectives(module: Module) -> list[Collective]:
       continue  # '-done' gives what '-start' sent
     groups = _groups(instruction, module.devices)
     if groups.shape[1] > 1:
-      size = _bytes(instruction, groups.shape[1]) - _widened(module, place, instruction)
+      n = groups.shape[1]
+      size = _bytes(instruction, n) - _widened(module, place, instruction, n)
       arrays = max(1, len(instruction.operands))
       if kind == 'all-to-all':  # as a tuple it has an operand for every device
         arrays = 1
@@ -88,11 +89,10 @@ def _bytes(instruction: Instruction, n: int) -> int:
   return size
 
 
-def _widened(module: Module, place: str, instruction: Instruction) -> int:
+def _widened(module: Module, place: str, instruction: Instruction, n: int) -> int:
   """Bytes that the CPU's compiler adds; see `Module.rounded`."""
   wide = [module.rounded(place, name) for name in instruction.operands]
   if len(wide) == 1:
-    n = _groups(instruction, module.devices).shape[1]
     return _bytes(instruction, n) // 2 if wide[0] else 0
   pairs = zip(wide, instruction.shapes, strict=False)  # a combined one: array by array
   return sum(shape.bytes // 2 for widened, shape in pairs if widened)

@@ -154,31 +154,33 @@ class Module:
     return False
 
   @property
-  def flops(self) -> float:
+  def flops(self) -> int:
     """Of the matrix products of one device; all else is small beside them."""
-    total = 0.0
-    for name, instruction in self:
-      if instruction.kind == 'dot':
-        left = self.computations[name][instruction.operands[0]].shapes[0].sizes
-        total += self.runs[name] * _flops(instruction, left)
-    return total
+    return sum(
+      runs * 2 * math.prod(sizes) * math.prod(left[axis] for axis in _summed(dot))
+      for runs, dot, (sizes, left, _) in self._products()
+    )
 
   @property
   def product_elements(self) -> int:
     """Numbers that matrix products read and write, each product by itself."""
-    total = 0
+    return sum(
+      runs * sum(map(math.prod, arrays)) for runs, _, arrays in self._products()
+    )
+
+  def _products(self) -> Iterator[tuple[int, Instruction, list[tuple[int, ...]]]]:
+    """How often each matrix product runs, it, and the sizes of result, left, right."""
     for name, instruction in self:
       if instruction.kind == 'dot':
         sides = (self.computations[name][x] for x in instruction.operands[:2])
         arrays = [x.shapes[0].sizes for x in (instruction, *sides)]
-        total += self.runs[name] * sum(map(math.prod, arrays))
-    return total
+        yield self.runs[name], instruction, arrays
 
 
-def _flops(dot: Instruction, left: tuple[int, ...]) -> int:
+def _summed(dot: Instruction) -> list[int]:
+  """The axes of its left side that are summed over."""
   axes = re.search(r'lhs_contracting_dims=\{([0-9,]*)\}', dot.rest)
-  summed = [left[int(axis)] for axis in axes[1].split(',') if axis] if axes else []
-  return 2 * math.prod(dot.shapes[0].sizes) * math.prod(summed)
+  return [int(axis) for axis in axes[1].split(',') if axis] if axes else []
 
 
 def _instruction(line: str) -> Instruction:

@@ -11,16 +11,7 @@ import time
 import jax
 import numpy as np
 
-from seqlab.config import (
-  DEFAULTS,
-  NEEDED,
-  SECTIONS,
-  call,
-  check_keys,
-  resolve,
-  steps_of,
-  with_defaults,
-)
+from seqlab.config import call, resolve, steps_of, task_of, with_defaults
 from seqlab.data.loader import feed
 from seqlab.text.remote import is_remote
 from seqlab.train import processes
@@ -114,9 +105,7 @@ class Run:
   def __init__(self, folder: RunFolder):
     """Makes all that the experiment names; `config.json` is kept if that went well."""
     config = folder.config
-    check_keys(config, config, needed=NEEDED)
-    task = resolve(config['task'])
-    check_keys(config, (*DEFAULTS, *SECTIONS, *NEEDED, *task.sections))
+    task = task_of(config)
     check_seed(config['seed'])
     self.fallback = Fallback(factor=1.0, times=0)
     if config['fallback']:

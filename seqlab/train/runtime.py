@@ -5,6 +5,7 @@ import os
 import jax
 
 from seqlab.text.download import cache_dir
+from seqlab.text.workers import all_cores
 
 
 def prepare(threads: int | None = None) -> None:
@@ -33,8 +34,4 @@ def prepare(threads: int | None = None) -> None:
 
 
 def _threads() -> int:
-  if 'NPROC' in os.environ:
-    return int(os.environ['NPROC'])
-  if hasattr(os, 'sched_getaffinity'):
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
+  return int(os.environ.get('NPROC') or len(all_cores()))
