@@ -8,8 +8,13 @@ from seqlab.types import Array
 
 
 def add_rows(
-  table: Array, rows: Array, updates: Array, pairs: Array, most: float | None
-) -> Array:
+  table: Array,
+  rows: Array,
+  updates: Array,
+  pairs: Array,
+  most: float | None,
+  met: Array,
+) -> tuple[Array, Array]:
   """Adds updates to rows; those that meet in one row are summed.
 
   A sum of many updates that were all made from the same row overshoots. Where those
@@ -20,14 +25,23 @@ def add_rows(
     table: [V, D].
     rows: [...] int32, which rows.
     updates: [..., D].
-    pairs: [...], how many pairs each update is the sum of.
+    pairs: [...], how many pairs each update is the sum of; none is negative.
     most: see above; None sums all.
+    met: [V] zeros, room to count pairs in. Making it anew would be a pass over V
+      numbers in every step.
+
+  Returns:
+    The table, and `met`, zeros again.
   """
   rows, updates, pairs = (everywhere(x) for x in (rows, updates, pairs))
   if most is not None:
-    met = jnp.zeros(len(table)).at[rows].add(pairs)[rows]
-    updates = updates * jnp.minimum(1.0, most / jnp.maximum(met, 1.0))[..., None]
-  return table.at[rows].add(updates)
+    met = met.at[rows].add(pairs)
+    found = met[rows]
+    updates = updates * jnp.minimum(1.0, most / jnp.maximum(found, 1.0))[..., None]
+    # The zeros are made of what was read, so that they are written after that and in
+    # place; of plain zeros the compiler makes a copy of `met`.
+    met = met.at[rows].set(jnp.minimum(found, 0.0))
+  return table.at[rows].add(updates), met
 
 
 def everywhere(x: Array) -> Array:

@@ -16,6 +16,7 @@ Axis letters here: B lanes, S words of a block, E words around them, D width, V 
 
 from collections.abc import Callable, Mapping
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -93,18 +94,23 @@ class Word2Vec:
       lane, of each block before it was learnt from.
     """
 
-    def step(tables: Tables, block: dict[str, Array]) -> tuple[Tables, tuple]:
-      return self.learn(tables, block, rate)
+    def step(state: tuple[Tables, Tables], block: dict[str, Any]) -> tuple:
+      tables, met, losses = self.learn(*state, block, rate)
+      return (tables, met), losses
 
-    tables, losses = jax.lax.scan(step, tables, self.blocks(batch, rng))
+    met = {name: jnp.zeros(len(table)) for name, table in tables.items()}
+    (tables, _), losses = jax.lax.scan(step, (tables, met), self.blocks(batch, rng))
     return tables, jax.tree.map(jnp.sum, losses)
 
-  def blocks(self, batch: Batch, rng: Array) -> dict[str, Array]:
+  def blocks(self, batch: Batch, rng: Array) -> dict[str, Any]:
     """A batch cut into n blocks, with all that chance decides.
 
+    Bands are made here for all blocks at once: made where they are used, the compiler
+    would reckon the bounds of a run anew for each of its words.
+
     Returns:
-      `near` and `sentence` [n, B, E] int32, `radius` [n, B, S] int32, the window of
-      each word; and what the objective draws.
+      `near` [n, B, E] int32; `band`, each word's window, with n in front; and what the
+      objective draws.
 
     Raises:
       ValueError: blocks do not fill a lane.
@@ -124,28 +130,42 @@ class Word2Vec:
     low = 1 if self.dynamic else w
     radius = jax.random.randint(radius_rng, (L // S, B, S), low, w + 1)
     drawn = self.judge.draw(judge_rng, (L // S, B))
-    return {'near': near, 'sentence': sentence, 'radius': radius, **drawn}
+    band = Band.of_windows(near, sentence, radius, holes=self.holes)
+    return {'near': near, 'band': band, **drawn}
 
   def learn(
-    self, tables: Tables, block: dict[str, Array], rate: Array
-  ) -> tuple[Tables, tuple[Array, Array]]:
-    """The tables after one block, and the loss over its first lane; see `update`."""
-    words = tables['words']
-    h, targets, band, spread = self._inputs(words, block)
-    learnt = self.judge.learn(
-      tables['contexts'], h, targets, band, block, rate, self.most
-    )
-    words = add_rows(words, *spread(learnt.inputs, learnt.pairs), self.most)
-    tables = {'words': words, 'contexts': learnt.table}
-    return tables, (learnt.loss, band.number[0].sum())
+    self, tables: Tables, met: Tables, block: dict[str, Any], rate: Array
+  ) -> tuple[Tables, Tables, tuple[Array, Array]]:
+    """Learns from one block.
 
-  def loss(self, tables: Tables, block: dict[str, Array]) -> tuple[Array, Array]:
+    Args:
+      tables: before.
+      met: room to count in for each, see `add_rows`.
+      block: one of `blocks`.
+      rate: [] learning rate.
+
+    Returns:
+      The tables, `met`, and the loss over the block's first lane, see `update`.
+    """
+    h, targets, band, spread = self._inputs(tables['words'], block)
+    learnt = self.judge.learn(
+      *(tables['contexts'], h, targets, band, block, rate, self.most, met['contexts'])
+    )
+    change = spread(learnt.inputs, learnt.pairs)
+    words, met_words = add_rows(tables['words'], *change, self.most, met['words'])
+    return (
+      {'words': words, 'contexts': learnt.table},
+      {'words': met_words, 'contexts': learnt.met},
+      (learnt.loss, band.number[0].sum()),
+    )
+
+  def loss(self, tables: Tables, block: dict[str, Any]) -> tuple[Array, Array]:
     """Of one block: loss in nats, and the number of predictions it is the sum of."""
     h, targets, band, _ = self._inputs(tables['words'], block)
     loss = self.judge.loss(tables['contexts'], h, targets, band, block)
     return loss, band.number.sum()
 
-  def _inputs(self, words: Array, block: dict[str, Array]) -> tuple:
+  def _inputs(self, words: Array, block: dict[str, Any]) -> tuple:
     """What a block foresees, from what.
 
     Returns:
@@ -156,18 +176,15 @@ class Word2Vec:
     """
     place = slice(self.window, self.window + self.block)
     near = jnp.maximum(block['near'], 0)
-    centre = near[:, place]
-    band = Band.of_windows(
-      block['near'], block['sentence'], block['radius'], holes=self.holes
-    )
+    centre, band = near[:, place], block['band']
     if self.kind == 'skipgram':
       return words[centre], near, band, lambda d, n: (centre, d, n)
     inside = band.covers(np.arange(near.shape[1]))
-    share = inside / jnp.maximum(band.number, 1)[..., None]  # [B, S, E]
-    h = jnp.einsum('bse,bed->bsd', share, words[near])
+    share = inside / jnp.maximum(band.number, 1)[:, None]  # [B, E, S]
+    h = jnp.einsum('bes,bed->bsd', share, words[near])
 
     def spread(d: Array, n: Array) -> tuple[Array, Array, Array]:
-      d = jnp.einsum('bse,bsd->bed', share, d)
-      return near, d, jnp.einsum('bse,bs->be', share, n)
+      d = jnp.einsum('bes,bsd->bed', share, d)
+      return near, d, jnp.einsum('bes,bs->be', share, n)
 
     return h, centre, Band.of_diagonal(band.number > 0), spread
