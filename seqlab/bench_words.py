@@ -26,6 +26,7 @@ from seqlab.data.windows import not_every
 from seqlab.embeddings.cooccurrence import cooccurrence
 from seqlab.embeddings.svd import truncated_svd
 from seqlab.evaluators.similarity import evaluate_vectors
+from seqlab.tasks import peer
 from seqlab.tasks.counting import CountingTask
 from seqlab.tasks.word2vec import WordPrediction
 from seqlab.tasks.words import WordTask
@@ -52,7 +53,7 @@ class Speed(NamedTuple):
 
 def parts(config: dict, task: WordTask) -> dict:
   """What can be measured of an experiment: name -> function that gives rows."""
-  if isinstance(task, WordPrediction):
+  if isinstance(task, WordPrediction) and not isinstance(task, peer.Gensim):
     return {
       'words': lambda: _words(config, task),
       'quality': lambda: _quality(config, task),
@@ -77,7 +78,7 @@ def _measured(function: Callable[[], int], tries: int = 1) -> Speed:
 def _words(config: dict, task: WordPrediction) -> list[Row]:
   """Training of the net, as `seqlab train` does it, beside gensim's."""
   cores, D = os.cpu_count() or 1, task.net.width
-  store, options = _first(task.store, _WORDS), _gensim_options(task)
+  store, options = _first(task.store, _WORDS), peer.options_of(task)
   ours = _ours(config, task, store)
   note = f'D = {D}, {len(store.ids):,} words, {task.net.kind}, window {task.net.window}'
   rows = [
@@ -103,9 +104,10 @@ def _quality(config: dict, task: WordPrediction) -> list[Row]:
     lambda params: task.loss({'params': params}, heldout, None, {})[1][0]['loss']
   )
   scores: dict[str, dict[str, list[float]]] = {}
-  rows = _rows(task.store, not_every(len(task.store), task.heldout))
+  rows = peer.rows_of(task.store, not_every(len(task.store), task.heldout))
   for seed in range(_SEEDS):
-    theirs = (*rows, config['model']['width'], seed, epochs, _gensim_options(task))
+    options = {**peer.options_of(task), 'seed': seed}
+    theirs = (*rows, config['model']['width'], epochs, options)
     for name, params in (
       ('ours', _trained(config, task, seed)),
       ('gensim', elsewhere(_gensim_tables, task.words.size, *theirs)),
@@ -139,45 +141,18 @@ def _trained(config: dict, task: WordPrediction, seed: int) -> dict[str, np.ndar
   return jax.device_get(state.params)
 
 
-def _rows(store: TokenStore, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Ids and offsets of some rows."""
-  lengths = store.lengths.astype(np.int64)
-  ids = np.asarray(store.ids)[np.repeat(chosen, lengths)]
-  return ids, np.concatenate([[0], np.cumsum(lengths[chosen])])
-
-
 def _gensim_tables(
   V: int,
   ids: np.ndarray,
   offsets: np.ndarray,
   D: int,
-  seed: int,
   epochs: int,
   options: dict[str, Any],
 ) -> dict[str, np.ndarray]:
   """Both tables of gensim's net, words in the order of their numbers."""
-  rows = _as_words(ids, offsets)
-  net = _gensim_net(rows, D, os.cpu_count() or 1, {**options, 'seed': seed + 1})
+  net, rows = peer.start(ids, offsets, D, os.cpu_count() or 1, options)
   net.train(rows, total_examples=net.corpus_count, epochs=epochs)
-  tables = {'words': np.zeros((V, D), np.float32), 'contexts': np.zeros((V, D), 'f')}
-  place = np.array(net.wv.index_to_key, np.int64)
-  tables['words'][place], tables['contexts'][place] = net.wv.vectors, net.syn1neg
-  return tables
-
-
-def _as_words(ids: np.ndarray, offsets: np.ndarray) -> list[list[str]]:
-  """Rows whose words are their numbers, as text."""
-  words = np.char.mod('%d', np.arange(int(ids.max()) + 1)).tolist()
-  bounds = zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
-  return [[words[i] for i in ids[a:b]] for a, b in bounds]
-
-
-def _gensim_net(rows: list[list[str]], D: int, workers: int, options: dict) -> Any:
-  from gensim.models import Word2Vec
-
-  net = Word2Vec(vector_size=D, min_count=1, sample=1e-3, workers=workers, **options)
-  net.build_vocab(rows)
-  return net
+  return peer.tables(net, V)
 
 
 def _first(store: TokenStore, words: int) -> TokenStore:
@@ -208,18 +183,11 @@ def _ours(config: dict, task: WordPrediction, store: TokenStore) -> Speed:
   return _measured(epoch, 3)
 
 
-def _gensim_options(task: WordPrediction) -> dict[str, Any]:
-  judge = task.net.judge
-  options = dict(window=task.net.window, sg=int(task.net.kind == 'skipgram'))
-  return options | dict(negative=getattr(judge, 'negatives', 0))
-
-
 def _gensim(
   ids: np.ndarray, offsets: np.ndarray, D: int, workers: int, options: dict[str, Any]
 ) -> Speed:
   """An epoch of gensim over the same rows."""
-  rows = _as_words(ids, offsets)
-  net = _gensim_net(rows, D, workers, options)
+  net, rows = peer.start(ids, offsets, D, workers, options)
 
   def epoch() -> int:
     net.train(rows, total_examples=net.corpus_count, epochs=1)

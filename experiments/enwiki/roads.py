@@ -93,8 +93,16 @@ def glove(c, arg):
   c.evals = {}
 
 
+def gensim(c, arg):
+  """The peer, of the same text with the same settings; not a road of its own."""
+  sgns(c, arg)
+  c.task, c.steps = 'tasks.peer:Gensim', 1
+  c.model.epochs = 1 if arg.smoke else 5
+
+
 # A road is a function that sets task, model and evals; it has a line in `MAIN` too.
 ROADS = {'ppmi': ppmi, 'svd': svd, 'sgns': sgns, 'cbow': cbow, 'glove': glove}
+ROADS |= {'gensim': gensim}
 MAIN = {
   'PPMI': dict(arg='road=ppmi'),
   'SVD': dict(arg='road=svd'),

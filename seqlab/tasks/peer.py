@@ -1,0 +1,147 @@
+"""word2vec as gensim trains it: the peer that the net here is measured beside.
+
+Řehůřek and Sojka 2010, https://radimrehurek.com/gensim. It reads the same rows of the
+same text, and ends as the same two tables, so that whatever looks at `WordPrediction`
+looks at it too.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from seqlab.data.store import TokenStore
+from seqlab.data.windows import not_every
+from seqlab.embeddings.objectives import Hierarchical, Negative
+from seqlab.tasks.word2vec import WordPrediction
+from seqlab.types import Array, Batch, Sums
+
+if TYPE_CHECKING:
+  from gensim.models import Word2Vec
+
+
+class Gensim(WordPrediction):
+  """gensim's skip-gram or CBOW with negative sampling. Its one step is all of it."""
+
+  steps_per_epoch = 1
+
+  def __init__(self, config: Mapping, vocabulary: Path):
+    """See `WordPrediction`; what is peculiar to how that trains is not read.
+
+    `model` has two more: `epochs`, and `workers`, threads of gensim. With more than one
+    the result depends on which is faster. The learning rate goes from `hyper.peak`
+    to `schedule.floor` times that, linearly.
+    """
+    model = dict(config['model'])
+    self._epochs, self._workers = model.pop('epochs', 5), model.pop('workers', 1)
+    super().__init__({**config, 'model': model}, vocabulary)
+    judge, schedule = self.net.judge, dict(config['schedule'])
+    if not isinstance(judge, Negative) or not self.net.dynamic or self.net.holes:
+      raise ValueError(
+        "gensim is compared with model.objective.kind='negative', model.dynamic=True "
+        'and no batching.holes, which is how it trains'
+      )
+    if config['steps'] != 1 or schedule.get('kind') != 'linear':
+      raise ValueError("gensim takes one step: set steps=1 and schedule.kind='linear'")
+    rate = config['hyper']['peak']
+    self._options = options_of(self) | {
+      'alpha': rate,
+      'min_alpha': rate * schedule.get('floor', 0.0),
+      'sample': self._batching.get('subsample', 1e-3),
+    }
+
+  @property
+  def tokens_per_step(self) -> float:
+    """Words of the text, in all epochs."""
+    return float(self.store.total * self._epochs)
+
+  @property
+  def report(self) -> dict[str, float]:
+    """Counts of the data."""
+    return {'vocabulary': self.words.size, 'words': self.store.total}
+
+  def batch(
+    self, split: str, k: int, *, seed: int, rows: tuple[int, int] = (0, 1)
+  ) -> Batch:
+    """Both tables, after gensim has trained, and rows of zeros below; see `shapes`."""
+    del split, k
+    if rows != (0, 1):
+      raise ValueError('gensim trains in one process')
+    kept = rows_of(self.store, not_every(len(self.store), self.heldout))
+    net, text = start(
+      *kept, self.net.width, self._workers, {**self._options, 'seed': seed}
+    )
+    net.train(text, total_examples=net.corpus_count, epochs=self._epochs)
+    (empty,) = self.shapes()
+    return tables(net, len(empty['words']))
+
+  def shapes(self) -> tuple[Batch, ...]:
+    """The one shape, empty: as many rows as any usual number of devices can share."""
+    rows = -(-self.words.size // 1024) * 1024
+    empty = np.zeros((rows, self.net.width), np.float32)
+    return ({'words': empty, 'contexts': empty},)
+
+  def tokens(self, batch: Batch) -> int:
+    """Words of the text, in all epochs."""
+    del batch
+    return int(self.tokens_per_step)
+
+  def flops(self, batch: Batch) -> float:
+    """None on the devices."""
+    del batch
+    return 0.0
+
+  def update(
+    self, params: Mapping, batch: Batch, rng: Array, rate: Array, constants: None
+  ) -> tuple[Mapping, Sums]:
+    """Takes the tables as they are; gensim tells no loss that could be compared."""
+    del rng, rate, constants
+    params = {name: table[: self.words.size] for name, table in batch.items()}
+    return params, {'loss': (jnp.zeros(()), jnp.ones(()))}
+
+
+def options_of(task: WordPrediction) -> dict[str, Any]:
+  """What gensim's net is to have of the net here."""
+  net, judge = task.net, task.net.judge
+  options = dict(window=net.window, sg=int(net.kind == 'skipgram'), sample=1e-3)
+  options |= dict(hs=int(isinstance(judge, Hierarchical)), negative=0)
+  if isinstance(judge, Negative):
+    options |= dict(negative=judge.negatives, ns_exponent=judge.power)
+  return options
+
+
+def rows_of(store: TokenStore, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Ids, and offsets, of the rows for which `chosen` [rows] is True."""
+  lengths = store.lengths.astype(np.int64)
+  ids = np.asarray(store.ids)[np.repeat(chosen, lengths)]
+  return ids, np.concatenate([[0], np.cumsum(lengths[chosen])])
+
+
+def start(
+  ids: np.ndarray, offsets: np.ndarray, D: int, workers: int, options: dict[str, Any]
+) -> tuple['Word2Vec', list[list[str]]]:
+  """A fresh net of gensim's, and rows as it wants them: words are their numbers.
+
+  Raises:
+    RuntimeError: gensim is not installed.
+  """
+  try:
+    from gensim.models import Word2Vec
+  except ImportError as error:
+    raise RuntimeError(f"pip install 'gensim>=4.4' ({error})") from None
+  words = np.char.mod('%d', np.arange(int(ids.max()) + 1)).tolist()
+  bounds = zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
+  rows = [[words[i] for i in ids[a:b]] for a, b in bounds]
+  net = Word2Vec(vector_size=D, min_count=1, workers=workers, **options)
+  net.build_vocab(rows)
+  return net, rows
+
+
+def tables(net: 'Word2Vec', V: int) -> dict[str, np.ndarray]:
+  """Its two tables of V rows, words in the order of their numbers; zeros where it saw none."""
+  made = {k: np.zeros((V, net.vector_size), 'f') for k in ('words', 'contexts')}
+  place = np.array(net.wv.index_to_key, np.int64)
+  made['words'][place], made['contexts'][place] = net.wv.vectors, net.syn1neg
+  return made

@@ -1,0 +1,111 @@
+"""gensim as a task."""
+
+import sys
+
+import gensim.models
+import numpy as np
+import pytest
+
+from seqlab.tasks.peer import Gensim, rows_of
+from seqlab.train.loop import train
+from seqlab.train.writer import read_metrics
+
+V = 6
+
+
+@pytest.fixture(scope='module')
+def text(tmp_path_factory):
+  """Words that are followed by the next one, most of the time."""
+  random = np.random.default_rng(0)
+  lines = []
+  for _ in range(400):
+    word = random.integers(V)
+    line = []
+    for _ in range(10):
+      line.append('abcdef'[word])
+      word = (word + random.choice([1, 2], p=[0.9, 0.1])) % V
+    lines.append(' '.join(line))
+  path = tmp_path_factory.mktemp('text') / 'text.txt'
+  path.write_text('\n'.join(lines), 'utf-8')
+  return path
+
+
+def config(text, **changes) -> dict:
+  c = {
+    'task': 'tasks.peer:Gensim',
+    'seed': 0,
+    'steps': 1,
+    'corpus': {'path': str(text), 'heldout': 5},
+    'vocabulary': {'min_count': 1},
+    'batching': {'lanes': 4, 'length': 256, 'subsample': 0.0},
+    'model': {'width': 8, 'window': 1, 'epochs': 5},
+    'hyper': {'peak': 0.05},
+    'schedule': {'kind': 'linear', 'floor': 0.01},
+    'evals': {'heldout': {'type': 'heldout'}},
+  }
+  for key, value in changes.items():
+    section, _, name = key.rpartition('__')
+    (c[section] if section else c)[name] = value
+  return c
+
+
+def make(text, tmp_path, **changes) -> Gensim:
+  return Gensim(config(text, **changes), tmp_path / 'words')
+
+
+def test_tables_are_those_of_gensim_alone(text, tmp_path):
+  task = make(text, tmp_path)
+  made = task.batch('train', 0, seed=3)
+  lines = text.read_text('utf-8').splitlines()
+  rows = [[str(task.words.ids[w]) for w in x.split()] for x in lines]
+  rows = [row for i, row in enumerate(rows) if (i + 1) % 5]  # the rest is held out
+  options = dict(vector_size=8, window=1, sg=1, negative=5, sample=0, min_count=1)
+  rates = dict(alpha=0.05, min_alpha=0.0005)
+  net = gensim.models.Word2Vec(rows, workers=1, seed=3, epochs=5, **options, **rates)
+  for v in range(V):
+    np.testing.assert_allclose(made['words'][v], net.wv[str(v)], rtol=1e-6)
+
+
+def test_it_trains_evaluates_and_gives_vectors(text, tmp_path):
+  train(config(text), tmp_path)
+  rows = [
+    row for row in read_metrics(tmp_path / 'metrics.jsonl') if 'heldout/loss' in row
+  ]
+  # Before training each question costs log 2, of which there are 1 + 5 a pair.
+  assert rows[-1]['heldout/loss'] < 0.9 * 6 * np.log(2)
+
+
+def test_the_seed_decides(text, tmp_path):
+  task = make(text, tmp_path)
+  one, same, other = (task.batch('train', 0, seed=s)['words'] for s in (1, 1, 2))
+  np.testing.assert_array_equal(one, same)
+  assert not np.array_equal(one, other)
+
+
+def test_rows_are_chosen_whole(text, tmp_path):
+  store = make(text, tmp_path).store
+  chosen = np.zeros(len(store), bool)
+  chosen[[1, 7]] = True
+  ids, offsets = rows_of(store, chosen)
+  np.testing.assert_array_equal(ids[: offsets[1]], store[1])
+  np.testing.assert_array_equal(ids[offsets[1] :], store[7])
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'steps': 5}, 'set steps=1'),
+    ({'schedule__kind': 'constant'}, r"schedule\.kind='linear'"),
+    ({'model__dynamic': False}, r'model\.dynamic=True'),
+    ({'model__objective': {'kind': 'softmax'}}, r"model\.objective\.kind='negative'"),
+  ],
+)
+def test_what_gensim_does_not_do_is_named(text, tmp_path, changes, message):
+  with pytest.raises(ValueError, match=message):
+    make(text, tmp_path, **changes)
+
+
+def test_without_gensim_it_is_asked_for(text, tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'gensim.models', None)
+  with pytest.raises(RuntimeError, match=r"pip install 'gensim>=4.4'"):
+    make(text, tmp_path).batch('train', 0, seed=0)
