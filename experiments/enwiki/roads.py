@@ -96,6 +96,7 @@ def glove(c, arg):
 def gensim(c, arg):
   """The peer, of the same text with the same settings; not a road of its own."""
   sgns(c, arg)
+  del c.steps  # '5 epochs', a text, and its type would stay
   c.task, c.steps = 'tasks.peer:Gensim', 1
   c.model.epochs = 1 if arg.smoke else 5
 

@@ -22,6 +22,9 @@ from seqlab.config import with_defaults
 from seqlab.train.folder import open_folder
 from seqlab.train.writer import Writer
 
+EXPERIMENTS = Path(__file__).parents[2] / 'experiments'
+SWEEPS = [x for x in sorted(EXPERIMENTS.rglob('*.py')) if 'def sweep(' in x.read_text()]
+
 TEXT = """
 import ml_collections
 import numpy as np
@@ -211,3 +214,8 @@ def test_an_argument_makes_another_experiment(planned):
 def test_planning_needs_no_jax():
   code = 'import sys, launch.sweep; sys.exit("jax" in sys.modules)'
   assert subprocess.run([sys.executable, '-c', code]).returncode == 0
+
+
+@pytest.mark.parametrize('path', SWEEPS, ids=lambda p: str(p.relative_to(EXPERIMENTS)))
+def test_the_sweep_of_every_experiment_can_be_planned(path, tmp_path):
+  assert plan(str(path), tmp_path)
