@@ -36,6 +36,7 @@ from seqlab.train.program import Program
 _WORDS = 3_000_000  # of the text, that are trained on
 _SEEDS = 3
 _SETS = ('ws353', 'men', 'rw', 'google', 'msr')
+_FEW = 2_000  # types, of which the counts are small
 _PEER_WORDS = 5_000_000  # that the slower way of counting counts
 
 
@@ -201,28 +202,41 @@ def _counts(task: CountingTask) -> list[Row]:
   store, V = task.store, task.words.size
   np.asarray(store.ids).max()  # is read from disk now
   rows = []
-  for memory in (2**26, 2**30):
-    ours, peak = elsewhere(_count, store.ids, store.offsets, V, memory)
-    note = f'{len(store.ids):,} words, V = {V:,}, window 5, {memory / 2**20:.0f} MiB'
-    rows.append(row('co-occurrence', ours.wall, 'words/s', note))
-    rows.append(row('co-occurrence', peak / 2**20, 'MiB at the peak', note))
+  for types in (V, min(V, _FEW)):  # of few words the result is small: the rest is seen
+    for memory in (2**26, 2**30):
+      # All rare words as one
+      ids = np.minimum(store.ids, types - 1)
+      speed, before, peak, result = elsewhere(_count, ids, store.offsets, types, memory)
+      note = f'{len(ids):,} words, V = {types:,}, window 5, {memory / 2**20:,.0f} MiB'
+      if types == V:
+        rows.append(row('co-occurrence', ours := speed.wall, 'words/s', note))
+      note += f'; {before / 2**20:,.0f} MiB before, result {result / 2**20:,.0f} MiB'
+      rows.append(row('co-occurrence', peak / 2**20, 'MiB at the peak', note))
   some = _first(store, _PEER_WORDS)
   theirs = elsewhere(_add, some.ids, some.offsets, V)
   note = f'SciPy {theirs.wall:,.0f} words/s, {len(some.ids):,} words in one process'
-  return [*rows, row('co-occurrence', ours.wall / theirs.wall, 'times SciPy', note)]
+  return [*rows, row('co-occurrence', ours / theirs.wall, 'times SciPy', note)]
 
 
 def _count(
   ids: np.ndarray, offsets: np.ndarray, V: int, memory: int
-) -> tuple[Speed, float]:
-  """Speed, and bytes of memory at the peak."""
+) -> tuple[Speed, float, float, float]:
+  """Speed; and bytes of memory before, at the peak, and of the result."""
+  result = None
 
   def count() -> int:
-    cooccurrence(TokenStore(ids, offsets), V, window=5, memory=memory)
+    nonlocal result
+    result = cooccurrence(TokenStore(ids, offsets), V, window=5, memory=memory)
     return len(ids)
 
-  speed = _measured(count)
-  return speed, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+  before, speed = _peak(), _measured(count)
+  size = result.data.nbytes + result.indices.nbytes + result.indptr.nbytes
+  return speed, before, _peak(), size
+
+
+def _peak() -> float:
+  """Bytes of memory that this process had at most so far."""
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
 
 
 def _add(ids: np.ndarray, offsets: np.ndarray, V: int) -> Speed:
