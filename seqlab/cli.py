@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import json
 import os
 from pathlib import Path
+import signal
 import sys
 from typing import NamedTuple
 
@@ -50,7 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
   if argv is None:
     _keep_memory(args.verb)
   try:
-    return args.run(args, rest) or 0
+    status = args.run(args, rest) or 0
+    sys.stdout.flush()
+    return status
+  except BrokenPipeError:  # who reads has had enough, as `head` has
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
   except _REFUSALS as error:
     if os.environ.get('SEQLAB_TRACEBACK'):
       raise

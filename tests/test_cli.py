@@ -50,6 +50,17 @@ def test_experiments_are_listed(capsys):
   assert '41.02' in out
 
 
+def test_who_reads_may_stop_early(finished):
+  """As `head` does; what is left to print is no error."""
+  code = 'import sys; from seqlab.cli import main; sys.exit(main(sys.argv[1:]))'
+  command = [sys.executable, '-c', code, 'table', str(finished)]
+  pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+  with subprocess.Popen(command, **pipes) as process:
+    process.stdout.close()
+    assert process.stderr.read() == b''
+  assert process.returncode == 128 + 13  # SIGPIPE, as a shell counts
+
+
 @pytest.mark.parametrize(
   ('argv', 'message'),
   [
