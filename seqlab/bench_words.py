@@ -20,6 +20,7 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 
 from seqlab.bench import Row, all_steps, elsewhere, row
+from seqlab.chips import chip_of
 from seqlab.data.loader import feed
 from seqlab.data.store import TokenStore
 from seqlab.data.windows import not_every
@@ -86,6 +87,7 @@ def _words(config: dict, task: WordPrediction) -> list[Row]:
     row('word2vec', ours.cpu, 'words/s of CPU', note),
     row('word2vec', ours.wall, 'words/s', note),
   ]
+  rows += _traffic(task, ours.wall)
   if importlib.util.find_spec('gensim') is None:
     return rows
   one = elsewhere(_gensim, store.ids, store.offsets, D, 1, options)
@@ -94,6 +96,19 @@ def _words(config: dict, task: WordPrediction) -> list[Row]:
   rows.append(row('word2vec', ours.cpu / one.cpu, 'times gensim a CPU-s', note))
   note = f'D = {D}; gensim {all_.wall:,.0f} with {cores} workers'
   rows.append(row('word2vec', ours.wall / all_.wall, 'times gensim', note))
+  return rows
+
+
+def _traffic(task: WordPrediction, speed: float) -> list[Row]:
+  """How much of the tables moves, at so many words a second of the text."""
+  a_word = task.net.row_bytes * task.train.report['kept']
+  note = f'rows of both tables, {a_word:,.0f} bytes a word of the text'
+  rows = [row('word2vec', speed * a_word / 1e9, 'GB/s', note)]
+  chip = chip_of(jax.devices()[0].device_kind)
+  if chip and chip.memory_speed:
+    best = chip.memory_speed * jax.device_count()
+    note = f'of {best / 1e9:,.0f} GB/s'
+    rows.append(row('word2vec', 100 * speed * a_word / best, '% of bandwidth', note))
   return rows
 
 

@@ -48,6 +48,10 @@ class Objective(Protocol):
 
   rows: int  # of the output table
 
+  def met(self, T: int) -> int:
+    """Rows of the table that a lane's block of T words to foresee looks up."""
+    ...
+
   def draw(self, rng: Array, shape: tuple[int, ...]) -> dict[str, Array]:
     """What blocks need of chance, `shape` [n, B] in front."""
     ...
@@ -147,6 +151,10 @@ class Negative(_Logistic):
     """A row a word."""
     return len(self.counts)
 
+  def met(self, T: int) -> int:
+    """Those of the words and of the samples."""
+    return T + self.pool
+
   @functools.cached_property
   def _alias(self) -> Alias:
     return Alias.of(np.asarray(self.counts, np.float64) ** self.power)
@@ -183,6 +191,10 @@ class Hierarchical(_Logistic):
     """A row an inner node."""
     return len(self.counts) - 1
 
+  def met(self, T: int) -> int:
+    """Those of all ways to the words, padded to the longest."""
+    return T * self._tree.nodes.shape[1]
+
   @functools.cached_property
   def _tree(self) -> Huffman:
     return Huffman.of(self.counts)
@@ -216,6 +228,11 @@ class Softmax:
   def rows(self) -> int:
     """A row a word."""
     return len(self.counts)
+
+  def met(self, T: int) -> int:
+    """All."""
+    del T
+    return self.rows
 
   def draw(self, rng: Array, shape: tuple[int, ...]) -> dict[str, Array]:
     """Nothing."""

@@ -72,6 +72,17 @@ class Word2Vec:
       if getattr(self, name) < 1:
         raise ValueError(f'model.{name} is {getattr(self, name)}; it must be 1 or more')
 
+  @property
+  def row_bytes(self) -> float:
+    """Bytes of the tables' rows that move for a word of a lane.
+
+    A row is read to be used, and read and written to be added to. On a GPU this
+    traffic is what bounds the speed.
+    """
+    S, E = self.block, self.block + 2 * self.window
+    inputs, foreseen = (S, E) if self.kind == 'skipgram' else (E, S)
+    return 3 * 4 * self.width * (inputs + self.judge.met(foreseen)) / S
+
   def init(self, rng: Array) -> Tables:
     """Words uniform within ± 1 / 2D, what they foresee zero, as in word2vec.c."""
     words = jax.random.uniform(rng, (self.size, self.width), minval=-0.5, maxval=0.5)

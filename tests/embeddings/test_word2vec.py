@@ -207,6 +207,22 @@ def test_a_step_passes_over_no_table():
   assert not re.search(r'= f32\[50000\S* copy\(', loop)
 
 
+@pytest.mark.parametrize('objective', JUDGES)
+@pytest.mark.parametrize('kind', KINDS)
+def test_row_bytes_are_of_what_a_block_looks_up(objective, kind):
+  """Rows of the tables that a gradient reaches, in the program as it is written."""
+  made = net(objective, kind)
+  block = jax.tree.map(lambda x: x[0], made.blocks(batch(lanes=1), jax.random.key(0)))
+  gathers = str(jax.make_jaxpr(made.loss)(tables(made), block))
+  rows = [
+    int(np.prod([int(n) for n in shape.split(',')]))
+    for shape in re.findall(rf'f32\[([\d,]+),{D}\] = gather', gathers)
+  ]
+  if objective == 'softmax':
+    rows.append(V)  # a product with all of the table
+  assert made.row_bytes == 12 * D * sum(rows) / BLOCK
+
+
 @pytest.mark.parametrize('kind', KINDS)
 def test_words_of_the_same_contexts_come_near(kind):
   """Two words that are used alike, though never together, end up alike."""
