@@ -101,10 +101,16 @@ def start(rng: Array, shape: tuple[int, int], *, block: int, steps: int) -> Kryl
 
 
 def iterate(state: Krylov, matrix: Operator) -> Krylov:
-  """One product with A and one with its transpose; a full basis stays as it is."""
+  """One product with A and one with its transpose; a full basis stays as it is.
+
+  Where A has no new direction left to give (its rank is less than the basis is wide, or
+  one of its values comes more than B times), random ones are taken instead.
+  """
   block = matrix.rows @ state.block  # [V, B]
-  for _ in range(2):  # once leaves rounding errors of what was taken out
-    block = _orthonormal(_outside(state, block))
+  for number, least in enumerate((1e-5, 0.3)):
+    block = _orthonormal(_renewed(state, block, least, number))
+  # Once more, as once leaves rounding errors of what was taken out.
+  block = _orthonormal(_outside(state, block))
   image = matrix.columns @ block  # [C, B]
   return Krylov(
     step=state.step + 1,
@@ -112,6 +118,22 @@ def iterate(state: Krylov, matrix: Operator) -> Krylov:
     basis=state.basis.at[state.step].set(block, mode='drop'),
     images=state.images.at[state.step].set(image, mode='drop'),
   )
+
+
+def _renewed(state: Krylov, block: Array, least: float, number: int) -> Array:
+  """What is left of [V, B] outside of the basis; random where that is next to nothing.
+
+  A column of which less than the share `least` is left is rounding errors, which are
+  not orthogonal to anything.
+  """
+  left = _outside(state, block)
+  gone = jnp.linalg.norm(left, axis=0) <= least * jnp.linalg.norm(block, axis=0)
+
+  def renew() -> Array:
+    rng = jax.random.fold_in(jax.random.key(number), state.step)
+    return jnp.where(gone, _outside(state, jax.random.normal(rng, left.shape)), left)
+
+  return lax.cond(gone.any(), renew, lambda: left)
 
 
 def _outside(state: Krylov, block: Array) -> Array:
@@ -129,14 +151,16 @@ def _orthonormal(block: Array) -> Array:
 
   Stathopoulos and Wu, "A Block Orthogonalization Procedure with Constant Synchronization
   Requirements", 2002, https://doi.org/10.1137/S1064827500370883. Unlike Cholesky's
-  factors it takes blocks whose columns depend on each other; like them it needs one sum
-  over the rows. In float32 it is exact after the second time.
+  factors it takes blocks whose columns depend on each other, and gives zeros for those
+  that are too many; like them it needs one sum over the rows. In float32 it is exact
+  after the second time.
   """
   tiny = jnp.finfo(block.dtype).tiny
   block = block / jnp.maximum(jnp.linalg.norm(block, axis=0), tiny)
   values, vectors = jnp.linalg.eigh(_matmul(block.T, block))  # [B], [B, B]
-  least = jnp.finfo(block.dtype).eps * values.max()
-  return _matmul(block, vectors / jnp.sqrt(jnp.maximum(values, least) + tiny))
+  least = 4 * jnp.finfo(block.dtype).eps * values.max()
+  scale = jnp.where(values > least, lax.rsqrt(jnp.maximum(values, tiny)), 0.0)
+  return _matmul(block, vectors * scale)
 
 
 def residual(state: Krylov, matrix: Operator) -> Array:
@@ -186,11 +210,21 @@ def truncated_svd(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """All of the above: U [V, D], S [D], V [C, D] float32 of a [V, C] matrix.
 
-  `steps` is as many as make the basis 2.5 D wide, if None.
+  `steps` is as many as make the basis 2.5 D wide, or as wide as it may be, if None.
+
+  Raises:
+    ValueError: the matrix has less than D rows or columns, or see `start` and `finish`.
   """
-  block = min(block, *matrix.shape)
+  most = min(matrix.shape)
+  if most < D:
+    raise ValueError(
+      f'a matrix of {matrix.shape} has {most:,} singular values, not {D:,}'
+    )
+  block = min(block, most)
   if steps is None:
-    steps = max(1, min(-(-5 * D // (2 * block)), min(matrix.shape) // block))
+    while most // block * block < D:  # blocks that fill it nearly
+      block -= 1
+    steps = min(-(-5 * D // (2 * block)), most // block)
   operator = Operator.create(matrix, mesh)
   step = jax.jit(iterate, donate_argnums=0)
   state = start(jax.random.key(seed), matrix.shape, block=block, steps=steps)

@@ -140,7 +140,8 @@ class SingularVectors(PMITask):
   def __init__(self, config: Mapping, vocabulary: Path):
     """See `PMITask`.
 
-    `model` has `width`, D; `block`, vectors that are iterated together; and `power` and
+    `model` has `width`, D; `block`, vectors that are iterated together, fewer where there
+    are few words; and `power` and
     `use`, see `embeddings.svd:embed`. The experiment's `steps` is the number of
     iterations; block x steps should be 2.5 D or more.
     """
@@ -154,6 +155,14 @@ class SingularVectors(PMITask):
       raise ValueError(
         f'steps is {self._steps!r}; it should be a number of iterations that makes '
         f'model.block x steps {self._width} or more, better {5 * self._width // 2}'
+      )
+    # A basis has no more vectors than there are words.
+    self._block = min(self._block, self.words.size // self._steps)
+    if self._steps * self._block < self._width:
+      raise ValueError(
+        f'model.width is {self._width}, and {self.words.size:,} words have '
+        f'{self._steps * self._block} vectors in {self._steps} iterations: lower '
+        'model.width, and steps with it'
       )
 
   def constants(self, mesh: Mesh) -> svd.Operator:

@@ -157,6 +157,49 @@ def test_steps_are_made_for_two_and_a_half_times_the_dimension(matrix, expected)
   np.testing.assert_allclose(S[:7], expected[1][:7], rtol=1e-3)
 
 
+def _blocks(kind):
+  """Matrices that run out of new directions before the basis is full: [100, 100]."""
+  random = np.random.default_rng(0)
+  return {
+    'rank 20': random.normal(size=(100, 20)) @ random.normal(size=(20, 100)),
+    'rank 1': np.outer(np.arange(100.0), np.ones(100)),
+    'one value': np.eye(100),
+    'ten times one value': np.kron(np.eye(10), np.ones((10, 10))),
+    'empty rows': np.diag(np.r_[np.arange(30.0, 0, -1), np.zeros(70)]),
+    'nothing': np.zeros((100, 100)),
+  }[kind]
+
+
+@pytest.mark.parametrize(
+  'kind',
+  ['rank 20', 'rank 1', 'one value', 'ten times one value', 'empty rows', 'nothing'],
+)
+def test_a_basis_larger_than_the_rank_stays_right(kind):
+  dense = _blocks(kind)
+  state, operator = run(sparse.csr_array(dense), block=8, steps=12)
+  basis = np.asarray(state.basis).swapaxes(0, 1).reshape(100, 96)
+  np.testing.assert_allclose(basis.T @ basis, np.eye(96), atol=1e-5)
+  values = np.linalg.svd(dense, compute_uv=False)
+  found = jax.jit(finish, static_argnames='D')(state, D=50)[1]
+  np.testing.assert_allclose(found, values[:50], rtol=1e-4, atol=1e-4 * (1 + values[0]))
+  if values[0]:
+    assert -1e-5 < residual(state, operator) < 0.05
+
+
+@pytest.mark.parametrize(('size', 'D'), [(50, 48), (50, 50), (7, 7)])
+def test_nearly_all_values_can_be_had(size, D):
+  dense = np.random.default_rng(0).normal(size=(size, size))
+  _, found, _ = truncated_svd(sparse.csr_array(dense), D, mesh_of(1))
+  np.testing.assert_allclose(
+    found, np.linalg.svd(dense, compute_uv=False)[:D], rtol=1e-3, atol=1e-4
+  )
+
+
+def test_more_values_than_there_are_is_refused(matrix):
+  with pytest.raises(ValueError, match=r'\(40, 300\) has 40 singular values, not 41'):
+    truncated_svd(matrix[:40], 41, mesh_of(1))
+
+
 def test_too_large_a_basis_and_too_many_vectors_are_refused(matrix):
   message = r'7 blocks of 8 are 56 vectors, and the matrix is 50 x 300'
   with pytest.raises(ValueError, match=message):
