@@ -23,12 +23,13 @@ from seqlab.bench import Row, all_steps, elsewhere, row
 from seqlab.chips import chip_of
 from seqlab.data.loader import feed
 from seqlab.data.store import TokenStore
-from seqlab.data.windows import not_every
+from seqlab.data.windows import sentences
 from seqlab.embeddings.cooccurrence import cooccurrence
+from seqlab.embeddings.objectives import Negative
 from seqlab.embeddings.svd import truncated_svd
 from seqlab.evaluators.similarity import evaluate_vectors
 from seqlab.tasks import peer
-from seqlab.tasks.counting import CountingTask
+from seqlab.tasks.counting import CountingTask, PMITask
 from seqlab.tasks.word2vec import WordPrediction
 from seqlab.tasks.words import WordTask
 from seqlab.train.mesh import make_mesh
@@ -55,15 +56,16 @@ class Speed(NamedTuple):
 
 def parts(config: dict, task: WordTask) -> dict:
   """What can be measured of an experiment: name -> function that gives rows."""
+  found = {}
   if isinstance(task, WordPrediction) and not isinstance(task, peer.Gensim):
-    return {
-      'words': lambda: _words(config, task),
-      'quality': lambda: _quality(config, task),
-    }
+    found['words'] = lambda: _words(config, task)
+    if isinstance(task.net.judge, Negative):
+      found['quality'] = lambda: _quality(config, task)
   if isinstance(task, CountingTask):
-    counting = {'counts': lambda: _counts(task)}
-    return counting | {'svd': lambda: _svd(config, task)}
-  return {}
+    found['counts'] = lambda: _counts(task)
+  if isinstance(task, PMITask):
+    found['svd'] = lambda: _svd(config, task)
+  return found
 
 
 def _measured(function: Callable[[], int], tries: int = 1) -> Speed:
@@ -80,7 +82,7 @@ def _measured(function: Callable[[], int], tries: int = 1) -> Speed:
 def _words(config: dict, task: WordPrediction) -> list[Row]:
   """Training of the net, as `seqlab train` does it, beside gensim's."""
   cores, D = os.cpu_count() or 1, task.net.width
-  store, options = _first(task.store, _WORDS), peer.options_of(task)
+  store = _first(task.store, _WORDS)
   ours = _ours(config, task, store)
   note = f'D = {D}, {len(store.ids):,} words, {task.net.kind}, window {task.net.window}'
   rows = [
@@ -88,8 +90,11 @@ def _words(config: dict, task: WordPrediction) -> list[Row]:
     row('word2vec', ours.wall, 'words/s', note),
   ]
   rows += _traffic(task, ours.wall)
-  if importlib.util.find_spec('gensim') is None:
+  if importlib.util.find_spec('gensim') is None or not isinstance(
+    task.net.judge, Negative
+  ):
     return rows
+  options = peer.options_of(task)
   one = elsewhere(_gensim, store.ids, store.offsets, D, 1, options)
   all_ = elsewhere(_gensim, store.ids, store.offsets, D, cores, options)
   note = f'D = {D}; gensim {one.cpu:,.0f} with one worker'
@@ -120,7 +125,7 @@ def _quality(config: dict, task: WordPrediction) -> list[Row]:
     lambda params: task.loss({'params': params}, heldout, None, {})[1][0]['loss']
   )
   scores: dict[str, dict[str, list[float]]] = {}
-  rows = peer.rows_of(task.store, not_every(len(task.store), task.heldout))
+  rows = peer.rows_of(task.store, sentences(task.store, task.heldout)[0])
   for seed in range(_SEEDS):
     options = {**peer.options_of(task), 'seed': seed}
     theirs = (*rows, config['model']['width'], epochs, options)

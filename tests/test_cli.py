@@ -171,7 +171,29 @@ def test_the_benchmark_of_word2vec_names_its_peer(few_words, tmp_path, capsys):
   assert 'times gensim' in capsys.readouterr().out
 
 
-def test_a_part_that_an_experiment_does_not_have_is_named(few_words, capsys):
-  experiment = f'experiments/enwiki/sgns.py:path={few_words}'
-  assert cli.main(['bench', experiment, '--only=svd']) == 1
-  assert "has no part 'svd' (it has: words, quality)" in capsys.readouterr().err
+@pytest.mark.parametrize(
+  ('name', 'parts'),
+  [
+    *(('sgns', 'words, quality'), ('softmax', 'words')),
+    *(('ppmi', 'counts, svd'), ('glove', 'counts')),
+  ],
+)
+def test_a_part_that_an_experiment_does_not_have_is_named(
+  few_words, capsys, name, parts
+):
+  experiment = f'experiments/enwiki/{name}.py:path={few_words}'
+  assert cli.main(['bench', experiment, '--only=decode']) == 1
+  assert f"has no part 'decode' (it has: {parts})" in capsys.readouterr().err
+
+
+def test_what_has_no_peer_is_measured_alone(few_words, tmp_path, capsys):
+  experiment = f'experiments/enwiki/softmax.py:path={few_words}'
+  assert cli.main(['bench', experiment, f'--output={tmp_path}/bench.json']) == 0
+  assert 'gensim' not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_counting_is_measured_beside_scipy(few_words, tmp_path, capsys):
+  experiment = f'experiments/enwiki/glove.py:path={few_words}'
+  assert cli.main(['bench', experiment, f'--output={tmp_path}/bench.json']) == 0
+  assert 'times SciPy' in capsys.readouterr().out

@@ -282,4 +282,4 @@ def coverage(run):
 
 
 PAPER = {}
-TIME = '35 minutes for the sweep on 2 CPU cores'
+TIME = '25 minutes for the sweep on 2 CPU cores'

@@ -14,7 +14,7 @@ from seqlab.config import parse_arg
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, smoke=False, path='', width=300)
+  arg = parse_arg(arg, smoke=False, path='', width=300, heldout=200)
   c = ml_collections.ConfigDict()
   c.task = 'tasks.word2vec:WordPrediction'
   c.seed, c.steps = 0, 20 if arg.smoke else '5 epochs'
@@ -23,7 +23,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.corpus = dict(path=arg.path) if arg.path else dict(name='enwiki2018')
   if arg.smoke:
     c.corpus = dict(name='enwiki2018', part=10)
-  c.corpus.heldout = 200  # every 200th line is not learnt from
+  c.corpus.heldout = arg.heldout  # every 200th sentence is not learnt from
   c.vocabulary = dict(min_count=5, max_size=None)
   c.batching = dict(lanes=32, length=256 if arg.smoke else 2_048, subsample=1e-3)
 
@@ -43,7 +43,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Evaluation
   c.evals = {}
-  c.evals.heldout = dict(type='heldout', every='1 epochs')
+  if arg.heldout:
+    c.evals.heldout = dict(type='heldout', every='1 epochs')
   return c
 
 

@@ -15,7 +15,7 @@ from seqlab.config import parse_arg
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, smoke=False, path='', words=2_000)
+  arg = parse_arg(arg, smoke=False, path='', words=2_000, heldout=200)
   c = ml_collections.ConfigDict()
   c.task = 'tasks.word2vec:WordPrediction'
   c.seed, c.steps = 0, 20 if arg.smoke else '1 epochs'
@@ -24,7 +24,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.corpus = dict(path=arg.path) if arg.path else dict(name='enwiki2018')
   if arg.smoke:
     c.corpus = dict(name='enwiki2018', part=10)
-  c.corpus.heldout = 200  # every 200th line is not learnt from
+  c.corpus.heldout = arg.heldout  # every 200th sentence is not learnt from
   c.vocabulary = dict(min_count=5, max_size=100 if arg.smoke else arg.words)
   c.batching = dict(lanes=8, length=256 if arg.smoke else 2_048, subsample=1e-3)
 
@@ -39,7 +39,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Evaluation
   c.evals = {}
-  c.evals.heldout = dict(type='heldout', every='1 epochs', words=20_000)
+  if arg.heldout:
+    c.evals.heldout = dict(type='heldout', every='1 epochs', words=20_000)
   return c
 
 

@@ -56,7 +56,7 @@ class WindowBatches:
         measured in the text as it was ("clean", Levy et al. 2015, section 3.1); else
         the rest moves together, as in word2vec.c ("dirty").
       max_sentence: longer ones are cut, as gensim cuts them.
-      heldout: every so many-th row is left out, for evaluation; 0 leaves none.
+      heldout: every so many-th sentence is left out, for evaluation; 0 leaves none.
 
     Raises:
       ValueError: a number is out of range, or there is nothing to train on.
@@ -72,9 +72,8 @@ class WindowBatches:
     self._shape, self._room = (lanes, length), lanes * length
     self.lanes, self.length, self.window = lanes, length, window
     self._holes = holes
-    train = not_every(len(store), heldout)
-    bounds = np.stack([store.offsets[:-1][train], store.offsets[1:][train]], 1)
-    self._sentences = _cut(bounds, max(1, min(max_sentence, self._room // 2)))
+    train, _ = sentences(store, heldout, longest=max_sentence)
+    self._sentences = _cut(train, max(1, self._room // 2))
     self.words = int((self._sentences[:, 1] - self._sentences[:, 0]).sum())
     if not self.words:
       raise ValueError('there are no words to train on: every row of the text is empty')
@@ -162,32 +161,41 @@ class WindowBatches:
 
 
 def heldout_batch(
-  store: TokenStore, every: int, *, most: int, length: int, window: int
+  store: TokenStore,
+  every: int,
+  *,
+  most: int,
+  length: int,
+  window: int,
+  max_sentence: int = 10_000,
 ) -> Batch:
-  """The rows that `WindowBatches(heldout=every)` leaves out, nothing thinned out.
+  """What `WindowBatches(heldout=every)` leaves out, nothing thinned out.
 
   Args:
     store: the text.
-    every: every so many-th row.
-    most: words, at most; rows beyond are not looked at.
+    every: every so many-th sentence.
+    most: words, at most; what is beyond is not looked at.
     length: of a lane.
     window: that lanes share.
+    max_sentence: longer ones are cut.
 
   Returns:
     `words` and `sentence`, [B, length + 2 window] int32.
 
   Raises:
-    ValueError: no row is left out.
+    ValueError: no sentence is left out.
   """
-  rows = np.flatnonzero(~not_every(len(store), every))
-  rows = rows[np.cumsum(store.lengths[rows]) <= most]
-  if not len(rows):
+  train, bounds = sentences(store, every, longest=max_sentence)
+  if not len(bounds):
     raise ValueError(
-      f'corpus.heldout={every} leaves no row of at most {most:,} words out of '
-      f'{len(store):,} rows; lower it'
+      f'corpus.heldout={every} leaves out none of {len(train):,} sentences: lower it, '
+      'or set it to 0 and leave evals.heldout out'
     )
-  words = np.concatenate([store[row] for row in rows])
-  number = np.repeat(np.arange(len(rows)), store.lengths[rows])
+  sizes = bounds[:, 1] - bounds[:, 0]
+  before = np.cumsum(sizes) - sizes
+  sizes = np.minimum(sizes, np.maximum(most - before, 0))
+  number = np.repeat(np.arange(len(sizes)), sizes)
+  words = store.ids[np.arange(sizes.sum()) + (bounds[:, 0] - before)[number]]
   B = -(-len(words) // length)
   return {
     'words': _lanes(words, (B, length), window),
@@ -203,9 +211,35 @@ def _lanes(values: np.ndarray, shape: tuple[int, int], window: int) -> np.ndarra
   return np.ascontiguousarray(sliding_window_view(row, L + 2 * window)[::L])
 
 
-def not_every(rows: int, every: int) -> np.ndarray:
-  """[rows] bool, False for every so many-th row; all True if `every` is 0."""
-  return (np.arange(rows) + 1) % every != 0 if every else np.ones(rows, bool)
+def sentences(
+  store: TokenStore, every: int, *, longest: int = 10_000
+) -> tuple[np.ndarray, np.ndarray]:
+  """Parts a text: what is learnt from, and every so many-th sentence for evaluation.
+
+  Rows without words count for nothing, and longer ones for as many sentences as they
+  are cut into, so that a text may be one line.
+
+  Args:
+    store: the text.
+    every: 0 leaves nothing out.
+    longest: sentence, in words.
+
+  Returns:
+    [n, 2] and [m, 2], first and past-the-last place of each.
+
+  Raises:
+    ValueError: `every` leaves nothing to learn from.
+  """
+  if every < 0 or every == 1:
+    raise ValueError(
+      f'corpus.heldout is {every}; every so many-th sentence is held out: it may be 2 '
+      'or more, or 0 to hold out none'
+    )
+  bounds = _cut(np.stack([store.offsets[:-1], store.offsets[1:]], 1), longest)
+  if not every:
+    return bounds, bounds[:0]
+  out = np.arange(1, len(bounds) + 1) % every == 0
+  return bounds[~out], bounds[out]
 
 
 def _cut(bounds: np.ndarray, longest: int) -> np.ndarray:

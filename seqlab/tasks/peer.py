@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqlab.data.store import TokenStore
-from seqlab.data.windows import not_every
-from seqlab.embeddings.objectives import Hierarchical, Negative
+from seqlab.data.windows import sentences
+from seqlab.embeddings.objectives import Negative
 from seqlab.tasks.word2vec import WordPrediction
 from seqlab.types import Array, Batch, Sums
 
@@ -69,7 +69,7 @@ class Gensim(WordPrediction):
     del split, k
     if rows != (0, 1):
       raise ValueError('gensim trains in one process')
-    kept = rows_of(self.store, not_every(len(self.store), self.heldout))
+    kept = rows_of(self.store, sentences(self.store, self.heldout)[0])
     net, text = start(
       *kept, self.net.width, self._workers, {**self._options, 'seed': seed}
     )
@@ -103,20 +103,18 @@ class Gensim(WordPrediction):
 
 
 def options_of(task: WordPrediction) -> dict[str, Any]:
-  """What gensim's net is to have of the net here."""
+  """What gensim's net is to have of the net here, which samples negatives."""
   net, judge = task.net, task.net.judge
   options = dict(window=net.window, sg=int(net.kind == 'skipgram'), sample=1e-3)
-  options |= dict(hs=int(isinstance(judge, Hierarchical)), negative=0)
-  if isinstance(judge, Negative):
-    options |= dict(negative=judge.negatives, ns_exponent=judge.power)
-  return options
+  return options | dict(negative=judge.negatives, ns_exponent=judge.power)
 
 
-def rows_of(store: TokenStore, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Ids, and offsets, of the rows for which `chosen` [rows] is True."""
-  lengths = store.lengths.astype(np.int64)
-  ids = np.asarray(store.ids)[np.repeat(chosen, lengths)]
-  return ids, np.concatenate([[0], np.cumsum(lengths[chosen])])
+def rows_of(store: TokenStore, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Ids, and offsets, of some sentences: `bounds` [n, 2], see `data.windows:sentences`."""
+  sizes = bounds[:, 1] - bounds[:, 0]
+  offsets = np.concatenate([[0], np.cumsum(sizes)])
+  places = np.arange(offsets[-1]) + np.repeat(bounds[:, 0] - offsets[:-1], sizes)
+  return np.asarray(store.ids)[places], offsets
 
 
 def start(

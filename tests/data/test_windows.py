@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from seqlab.data.store import TokenStore
-from seqlab.data.windows import NOWHERE, WindowBatches, heldout_batch
+from seqlab.data.windows import NOWHERE, WindowBatches, heldout_batch, sentences
 
 V, LANES, LENGTH, WINDOW = 50, 4, 24, 3
 
@@ -111,8 +111,37 @@ def test_held_out_lines_are_not_trained_on():
   assert len(found[found >= 0]) + len(left[left >= 0]) == len(ids) == sum(lengths)
 
 
+def test_rows_without_words_are_not_held_out():
+  store = TokenStore(np.arange(20, dtype=np.uint16), np.repeat(np.arange(0, 21, 2), 2))
+  train, apart = sentences(store, 5)
+  assert apart.tolist() == [[8, 10], [18, 20]]
+  assert len(train) == 8
+
+
+def test_one_line_is_parted_by_the_longest_sentence():
+  store = TokenStore(np.arange(100, dtype=np.uint16), np.array([0, 100]))
+  train, apart = sentences(store, 4, longest=10)
+  assert apart.tolist() == [[30, 40], [70, 80]]
+  assert (train[:, 1] - train[:, 0]).sum() == 80
+
+
+def test_a_long_sentence_is_held_out_in_part():
+  store = TokenStore(np.arange(100, dtype=np.uint16), np.arange(0, 101, 20))
+  apart = inner(heldout_batch(store, 2, most=25, length=LENGTH, window=WINDOW))
+  assert apart[apart >= 0].tolist() == [*range(20, 40), *range(60, 65)]
+
+
+@pytest.mark.parametrize('every', [-1, 1])
+def test_to_hold_out_everything_is_an_error(every):
+  with pytest.raises(
+    ValueError, match=rf'corpus\.heldout is {every}; .* 0 to hold out'
+  ):
+    batches(heldout=every)
+
+
 def test_nothing_to_hold_out_is_an_error():
-  with pytest.raises(ValueError, match=r'corpus\.heldout=500 leaves no row'):
+  message = r'corpus\.heldout=500 leaves out none of .* leave evals\.heldout out'
+  with pytest.raises(ValueError, match=message):
     heldout_batch(text(), 500, most=10, length=LENGTH, window=WINDOW)
 
 

@@ -82,11 +82,10 @@ def test_the_seed_decides(text, tmp_path):
   assert not np.array_equal(one, other)
 
 
-def test_rows_are_chosen_whole(text, tmp_path):
+def test_rows_are_those_of_their_bounds(text, tmp_path):
   store = make(text, tmp_path).store
-  chosen = np.zeros(len(store), bool)
-  chosen[[1, 7]] = True
-  ids, offsets = rows_of(store, chosen)
+  bounds = np.stack([store.offsets[[1, 7]], store.offsets[[2, 8]]], 1)
+  ids, offsets = rows_of(store, bounds)
   np.testing.assert_array_equal(ids[: offsets[1]], store[1])
   np.testing.assert_array_equal(ids[offsets[1] :], store[7])
 
