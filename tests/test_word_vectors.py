@@ -1,6 +1,7 @@
 """Whole runs of word vectors, small ones: trained, resumed, shared out, put to use."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -188,6 +189,10 @@ def test_a_run_without_vectors_is_refused(finished, capsys):
     ('model', 'objective', {'kind': 'hinge'}, r"model\.objective\.kind is 'hinge'"),
     ('model', 'wdith', 3, r'unknown key model\.wdith'),
     ('vocabulary', 'size', 3, r'unknown key vocabulary\.size'),
+    ('vocabulary', 'max_size', 0, r'vocabulary\.max_size is 0'),
+    ('vocabulary', 'max_types', -1, r'vocabulary\.max_types is -1'),
+    ('vocabulary', 'phrases', {'thresholds': 9}, r'phrases\.thresholds is 9'),
+    ('model', 'width', 2_000_000_000, r'the tables of 10 words take 149\.0 GiB, and'),
     ('batching', 'formula', 'mine', 'subsampling by'),
     ('corpus', 'path', 'nowhere.txt', r'no file or folder nowhere\.txt'),
   ],
@@ -195,6 +200,30 @@ def test_a_run_without_vectors_is_refused(finished, capsys):
 def test_wrong_values_say_so(experiment, tmp_path, section, key, value, message):
   wrong = experiment | {section: experiment[section] | {key: value}}
   with pytest.raises((ValueError, FileNotFoundError), match=message):
+    train(wrong, tmp_path)
+
+
+def test_another_text_than_at_the_start_is_refused(experiment, tmp_path):
+  text = tmp_path / 'text.txt'
+  text.write_bytes(Path(experiment['corpus']['path']).read_bytes())
+  mine = experiment | {'corpus': {'path': str(text), 'heldout': 10}}
+  train(mine | {'minutes': 1e-9}, tmp_path / 'run')
+  text.write_text(f'{text.read_text("utf-8")}another line\n', 'utf-8')
+  with pytest.raises(ValueError, match=r'is not the text any more .*/text\.sha256'):
+    train(mine | {'minutes': None}, tmp_path / 'run', force=True)
+
+
+@pytest.mark.parametrize(
+  ('section', 'key', 'value', 'message'),
+  [
+    ('batching', 'group', 0, r'batching\.group is 0'),
+    ('batching', 'size', 6, r'batching\.size is 6, .* no multiple of model\.groups, 4'),
+    ('model', 'width', 0, r'model\.width must be 1 or more'),
+  ],
+)
+def test_wrong_values_of_glove_say_so(roads, tmp_path, section, key, value, message):
+  wrong = roads['glove'] | {section: roads['glove'][section] | {key: value}}
+  with pytest.raises(ValueError, match=message):
     train(wrong, tmp_path)
 
 
@@ -257,3 +286,11 @@ def test_too_few_iterations_are_refused(roads, tmp_path):
     ValueError, match=r'steps is 1; .* model\.block x steps 4 or more'
   ):
     train(roads['svd'] | {'steps': 1}, tmp_path)
+
+
+def test_more_dimensions_than_words_are_refused(roads, tmp_path):
+  model = {'width': 40, 'block': 20}
+  with pytest.raises(
+    ValueError, match=r'model\.width is 40, and .* lower model\.width'
+  ):
+    train(roads['svd'] | {'steps': 2, 'model': model}, tmp_path)

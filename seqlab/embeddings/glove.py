@@ -51,8 +51,11 @@ class PairGroups:
       seed: of the shuffling.
 
     Raises:
-      ValueError: there are no counts, or one is below zero.
+      ValueError: there are no counts, or one is below zero; or a number is.
     """
+    for name, value in (('size', size), ('group', group)):
+      if value < 1:
+        raise ValueError(f'batching.{name} is {value}; it must be 1 or more')
     counts = sparse.csr_array(counts)
     if not counts.nnz or not counts.data.min() > 0:
       raise ValueError(
@@ -212,7 +215,9 @@ def update(
   """
   N = len(batch['rows'])
   if N % groups:
-    raise ValueError(f'a batch of {N} groups is no multiple of {groups} groups')
+    raise ValueError(
+      f'batching.size is {N}, which is no multiple of model.groups, {groups}'
+    )
   parts = jax.tree.map(lambda x: x.reshape(-1, groups, *x.shape[1:]), batch)
   step = functools.partial(_take, rate=rate, x_max=x_max, alpha=alpha)
   state, losses = lax.scan(step, state, parts)

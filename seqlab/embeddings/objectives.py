@@ -146,6 +146,11 @@ class Negative(_Logistic):
   pool: int = 32
   power: float = 0.75
 
+  def __post_init__(self):
+    for name in ('negatives', 'pool'):
+      if (value := getattr(self, name)) < 1:
+        raise ValueError(f'model.objective.{name} is {value}; it must be 1 or more')
+
   @property
   def rows(self) -> int:
     """A row a word."""
@@ -251,14 +256,15 @@ class Softmax:
     """See `Objective`; `most` bounds the pairs that a step sums in all rows alike."""
     del drawn
     pairs, wanted = band.number, self._wanted(words, band)
-    chances = jax.nn.softmax(jnp.einsum('bsd,vd->bsv', h, table))
+    logp = jax.nn.log_softmax(jnp.einsum('bsd,vd->bsv', h, table))
+    chances = jnp.exp(logp)
     error = rate * (wanted - pairs[..., None] * chances)  # [B, S, V]
     inputs = jnp.einsum('bsv,vd->bsd', error, table)
     update = jnp.einsum('bsv,bsd->vd', error, h)
     if most is not None:
-      met = wanted.sum(axis=(0, 1))  # [V]
-      update *= jnp.minimum(1.0, most / jnp.maximum(met, 1.0))[:, None]
-    loss = -(jnp.log(chances[:1]) * wanted[:1]).sum()
+      often = wanted.sum(axis=(0, 1))  # [V]
+      update *= jnp.minimum(1.0, most / jnp.maximum(often, 1.0))[:, None]
+    loss = -(logp[:1] * wanted[:1]).sum()
     return Learnt(inputs, table + update, met, pairs, loss)
 
   def loss(self, table, h, words, band, drawn) -> Array:

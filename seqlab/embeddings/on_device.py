@@ -11,12 +11,24 @@ from seqlab.embeddings.contexts import Contexts
 from seqlab.embeddings.runs import Run
 from seqlab.types import Array
 
+_FEWEST = 1_024  # places that a piece should have
 _NOWHERE = np.int32(2**31 - 1)  # the id of no word
 
 
 def limit(contexts: Contexts) -> int:
-  """Number of places whose sums fit in 32 bits, whatever the words are."""
-  return _NOWHERE // sum(contexts.numerators)
+  """Number of places whose sums fit in 32 bits, whatever the words are.
+
+  Raises:
+    ValueError: those are too few to be worth a device's while.
+  """
+  places = (2**31 - 1) // sum(contexts.numerators)
+  if places < _FEWEST:
+    raise ValueError(
+      f'on a device sums have 32 bits, which with weights={contexts.weights!r} and a '
+      f'window of {contexts.window} are enough for {places:,} places at a time: take a '
+      'narrower window, other weights, or counts.device=False'
+    )
+  return places
 
 
 def count_pairs_on_device(

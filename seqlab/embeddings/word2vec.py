@@ -71,6 +71,8 @@ class Word2Vec:
     for name in ('width', 'window', 'block'):
       if getattr(self, name) < 1:
         raise ValueError(f'model.{name} is {getattr(self, name)}; it must be 1 or more')
+    if self.most is not None and not self.most > 0:
+      raise ValueError(f'model.most is {self.most}; it must be above 0, or None')
 
   @property
   def row_bytes(self) -> float:

@@ -164,6 +164,7 @@ class SingularVectors(PMITask):
         f'{self._steps * self._block} vectors in {self._steps} iterations: lower '
         'model.width, and steps with it'
       )
+    self._check_room(2 * self._steps * self._block)  # a basis, and its images
 
   def constants(self, mesh: Mesh) -> svd.Operator:
     """The matrix, on the devices."""

@@ -33,6 +33,7 @@ class GlobalVectors(CountingTask):
     super().__init__(config, vocabulary)
     model = dict(config['model'])
     self._width = model.pop('width', 300)
+    self._check_room(4 * self._width)  # two tables, and sums of squares of both
     check_keys(model, ('x_max', 'alpha', 'groups'), where='model.')
     self._model, self._batching = model, dict(config['batching'])
 

@@ -55,6 +55,7 @@ class WordPrediction(WordTask):
     more = dict(judge=judge, size=self.words.size)
     more['holes'] = self._batching.get('holes', False)
     self.net = call(Word2Vec, model, 'model', **more)
+    self._check_room(2 * self.net.width)
 
   @functools.cached_property
   def keep(self) -> np.ndarray:
@@ -134,15 +135,16 @@ class WordPrediction(WordTask):
     return loss, ({'loss': (loss, pairs)}, others)
 
   def evaluation(self, most: int) -> Batch:
-    """The lines that are held out, at most so many words of them, as one batch."""
+    """What is held out, at most so many words of it, as one batch."""
     if not self.heldout:
       raise ValueError(
-        'no line is held out: set corpus.heldout=200 to leave out every 200th'
+        'nothing is held out: set corpus.heldout=200 to leave out every 200th sentence, '
+        'or leave evals.heldout out as well'
       )
-    length, window = 8 * self.net.block, self.net.window
-    return heldout_batch(
-      self.store, self.heldout, most=most, length=length, window=window
-    )
+    options = dict(length=8 * self.net.block, window=self.net.window)
+    if 'max_sentence' in self._batching:
+      options['max_sentence'] = self._batching['max_sentence']
+    return heldout_batch(self.store, self.heldout, most=most, **options)
 
   def flops(self, batch: Batch) -> float:
     """3 products of 2 operations: each word with its mean window and its samples."""

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 import functools
+import os
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from seqlab.config import call, check_keys
@@ -47,25 +49,39 @@ class WordTask:
     options = dict(config['corpus'])
     self.heldout = options.pop('heldout', 0)
     self.corpus: PlainText = call(open_text, options, 'corpus')
+    self._noted = (
+      vocabulary / 'text.sha256'
+    )  # of the text that the words were counted in
     if (vocabulary / 'words.tsv').exists():
       self.words = WordCounts.load(vocabulary)
     else:
       self.words = self._count(dict(config['vocabulary']))
       vocabulary.mkdir(parents=True, exist_ok=True)
+      self._noted.write_text(f'{self.corpus.fingerprint}\n', 'utf-8')
       self.words.save(vocabulary)
 
   def _count(self, options: dict) -> WordCounts:
     phrases = options.pop('phrases', None)
-    if phrases:
+    if phrases is not None:
       phrases = call(find_phrases, phrases, 'vocabulary.phrases', corpus=self.corpus)
     known = ('min_count', 'max_size', 'max_types')
     check_keys(options, known, where='vocabulary.')
-    found = dict(phrases=phrases) if phrases else {}
+    found = {} if phrases is None else dict(phrases=phrases)
     return cached_words(self.corpus, cache_dir(), **options, **found)
 
   @functools.cached_property
   def store(self) -> TextStore:
-    """The text as ids."""
+    """The text as ids.
+
+    Raises:
+      ValueError: it is not the text that the words were counted in.
+    """
+    noted = self._noted.read_text('utf-8').strip() if self._noted.is_file() else None
+    if noted not in (None, self.corpus.fingerprint):
+      raise ValueError(
+        f'{self.corpus.name} is not the text any more that this run began with: bring '
+        f'that back, take another --workdir, or delete {self._noted} to go on all the same'
+      )
     return encode_text(self.corpus, self.words, cache_dir())
 
   def _keep(self, options: Mapping, where: str) -> np.ndarray:
@@ -81,6 +97,27 @@ class WordTask:
     more = dict(counts=counts, total=int(counts.sum()))
     return call(keep_probability, thin, where, **more)
 
+  def _check_room(self, columns: float) -> None:
+    """Raises ValueError if V rows of so many float32 are more than there is memory."""
+    if columns < 1:
+      raise ValueError('model.width must be 1 or more')
+    need, has = 4.0 * self.words.size * columns, _memory()
+    if need > has:
+      raise ValueError(
+        f'the tables of {self.words.size:,} words take {need / 2**30:,.1f} GiB, and '
+        f'there are {has / 2**30:,.1f} GiB of memory on {jax.device_count()} devices: '
+        'lower vocabulary.max_size or model.width'
+      )
+
   def vectors(self, variables: Variables) -> Vectors:
     """A vector for each word."""
     raise NotImplementedError
+
+
+def _memory() -> float:
+  """Bytes of all devices; on a CPU, where they share it, of the machine."""
+  if jax.devices()[0].platform == 'cpu':
+    pages = os.sysconf('SC_PHYS_PAGES') * jax.process_count()
+    return float(pages * os.sysconf('SC_PAGE_SIZE'))
+  stats = jax.local_devices()[0].memory_stats() or {}
+  return float(stats.get('bytes_limit', float('inf'))) * jax.device_count()

@@ -44,8 +44,13 @@ def find_phrases(
     workers: processes; see `count_words`.
 
   Raises:
-    ValueError: as `count_words`.
+    ValueError: there are no thresholds, or as `count_words`.
   """
+  if not isinstance(thresholds, Sequence) or not thresholds:
+    raise ValueError(
+      f'vocabulary.phrases.thresholds is {thresholds!r}; it has a number for each pass, '
+      'as (200.0, 100.0)'
+    )
   found = Phrases([])
   for threshold in thresholds:
     words = count_words(corpus, min_count=min_count, phrases=found, workers=workers)

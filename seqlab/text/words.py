@@ -34,9 +34,9 @@ _ALL = '<all>'  # what the row of the total is called in a file of words
 def tokenize(text: str) -> list[str]:
   """The words of a text: runs of letters of any script, in lower case.
 
-  As gensim's `utils.tokenize(lower=True)`, but that an underscore ends a word too.
-  Digits, hyphens and apostrophes are between words: "Don't re-use 3D" is don, t, re,
-  use, d. Text is brought to Unicode's form C first; accents that are left alone then
+  Much as gensim's `utils.tokenize(lower=True)`. Digits, underscores, hyphens and
+  apostrophes are between words: "Don't re-use 3D" is don, t, re, use, d; other signs
+  that Unicode counts among numbers, as ⅓ and Ⅷ, are letters. Text is brought to Unicode's form C first; accents that are left alone then
   (as of stress: за́мок) are dropped, and so are soft hyphens. Letters keep their
   accents otherwise: é is no e, ё no е, й no и. Scripts that write no spaces are not
   divided, and vowel signs as in Devanagari end a word.
@@ -121,9 +121,11 @@ class WordCounts:
     """Writes `name.tsv`: a word, a tab, its count; the first line has the total."""
     rows = zip((_ALL, *self.words), (self.total, *self.counts.tolist()), strict=True)
     text = ''.join(f'{word}\t{count}\n' for word, count in rows)
-    Path(directory, f'{name}.tsv').write_text(text, 'utf-8')
-    if self.phrases:
+    if self.phrases:  # first: a file of words says that all is there
       self.phrases.save(directory, f'{name}.phrases')
+    unfinished = Path(directory, f'.{name}.tsv')
+    unfinished.write_text(text, 'utf-8')
+    unfinished.replace(unfinished.with_name(f'{name}.tsv'))
 
   @classmethod
   def load(cls, directory: Path, name: str = 'words') -> 'WordCounts':
@@ -185,9 +187,12 @@ def count_words(
       depend on it.
 
   Raises:
-    ValueError: the corpus is empty, or none of its words comes often enough; or as
-      `PlainText.chunks`.
+    ValueError: the corpus is empty, or none of its words comes often enough; an option
+      is out of range; or as `PlainText.chunks`.
   """
+  for name, value in (('max_size', max_size), ('max_types', max_types)):
+    if value is not None and value < 1:
+      raise ValueError(f'vocabulary.{name} is {value}; it must be 1 or more')
   met: Counter[str] = Counter()
   total = level = forgotten = 0
   chunks = corpus.chunks(f'counting words of {corpus.name}')

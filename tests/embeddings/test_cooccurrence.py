@@ -219,6 +219,10 @@ def test_a_device_counts_the_same(side, weights):
     ({'window': 0}, 'window 0 and V 5 must be 1 or more'),
     ({'keep': np.ones(5), 'mode': 'grey'}, "mode is 'grey'; it may be 'dirty'"),
     ({'keep': np.ones(4)}, 'keep has 4 probabilities for 5 words'),
+    (
+      {'window': 20, 'weights': 'harmonic', 'device': True},
+      'enough for 2 places at a time: take a narrower window',
+    ),
     ({'window': 60, 'weights': 'harmonic'}, 'not exact in 64 bits; take a narrower'),
   ],
 )

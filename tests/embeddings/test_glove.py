@@ -183,7 +183,9 @@ def test_parts_of_a_batch_come_one_after_another(groups):
   two, second = step(two, halves[1], 0.05)
   jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), one, two)
   assert float(sums[0]) == pytest.approx(float(first[0] + second[0]), rel=1e-6)
-  with pytest.raises(ValueError, match='a batch of 8 groups is no multiple of 3'):
+  with pytest.raises(
+    ValueError, match=r'batching\.size is 8, which is no multiple of model\.groups, 3'
+  ):
     update(one, batch, 0.05, groups=3)
 
 

@@ -158,6 +158,20 @@ def test_the_softmax_is_the_lectures_net():
   np.testing.assert_allclose(total, expected, rtol=1e-5)
 
 
+def test_the_softmax_learns_from_a_chance_of_nothing():
+  judge = Softmax(np.ones(4))
+  table, h = jnp.zeros((4, 1)).at[0].set(200.0), jnp.ones((1, 1, 1))
+  band = Band.of_diagonal(jnp.ones((1, 1), bool))
+  words = jnp.array([[1]])
+  learnt = judge.learn(table, h, words, band, {}, 0.1, None, jnp.zeros(4))
+  assert learnt.loss == judge.loss(table, h, words, band, {}) == 200
+
+
+def test_a_pool_of_no_samples_is_refused():
+  with pytest.raises(ValueError, match=r'model\.objective\.pool is 0'):
+    Negative(COUNTS, pool=0)
+
+
 def test_the_tree_gives_chances_that_sum_to_one():
   judge = JUDGES['hierarchical']
   rng = np.random.default_rng(0)
@@ -252,6 +266,7 @@ def test_words_of_the_same_contexts_come_near(kind):
   [
     ({'kind': 'glove'}, r"model\.kind is 'glove'"),
     ({'window': 0}, r'model\.window is 0'),
+    ({'most': 0}, r'model\.most is 0'),
   ],
 )
 def test_wrong_options(options, message):
