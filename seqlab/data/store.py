@@ -90,11 +90,11 @@ class TokenStore:
 
   def write(self, directory: Path, name: str) -> None:
     """Saves `name.ids.npy` and `name.offsets.npy`."""
-    _save(directory / f'{name}.ids.npy', self.ids)
-    _save(directory / f'{name}.offsets.npy', self.offsets)
+    save_array(directory / f'{name}.ids.npy', self.ids)
+    save_array(directory / f'{name}.offsets.npy', self.offsets)
 
 
-def _save(path: Path, array: np.ndarray) -> None:
+def save_array(path: Path, array: np.ndarray) -> None:
   """As np.save, whose OSError does not say that the disk is full."""
   with path.open('wb') as file:
     header = np.lib.format.header_data_from_array_1_0(array)

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from seqlab.data.store import TokenStore, publish
+from seqlab.data.store import TokenStore, publish, save_array
 from seqlab.text.phrases import Phrases
 from seqlab.text.plain import PlainText
 from seqlab.text.words import TOKENIZER, WordCounts, count_words, tokenize_lines
@@ -140,7 +140,7 @@ def _write(folder: Path, parts: Iterator[Part], dtype: np.dtype) -> int:
       size, total = size + len(ids), total + count
     file.seek(0)
     _header(file, size, dtype)  # as long as before: numpy leaves room for digits
-  np.save(folder / 'text.offsets.npy', np.cumsum(np.concatenate(lengths)))
+  save_array(folder / 'text.offsets.npy', np.cumsum(np.concatenate(lengths)))
   return total
 
 
