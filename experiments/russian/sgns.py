@@ -133,4 +133,4 @@ def _map(label, name, run, folder):
 
 
 PAPER = {}
-TIME = '10 minutes for the sweep on 2 CPU cores'
+TIME = '12 minutes for the sweep on 2 CPU cores'
