@@ -105,15 +105,17 @@ def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> None:
   from seqlab.word_vectors import is_of_words
 
   if is_of_words(args.run_folder):
-    words = {k: getattr(args, k) for k in ('sets', 'restrict', 'method')}
-    given = {k: v for k, v in words.items() if v is not None}
-    evaluate_words(args.run_folder, **given)
+    _refuse(args, _OF_TRANSLATIONS, 'translations')
+    checkpoints = dict(average=args.average, choose=args.choose)
+    evaluate_words(args.run_folder, **_given(args, _OF_WORDS), **checkpoints)
     return
+  if Path(args.run_folder).is_dir():
+    _refuse(args, _OF_WORDS, 'word vectors')
   from seqlab.evaluate import evaluate
 
   evaluate(
     args.run_folder,
-    split=args.split,
+    split=_split(args),
     output=args.output,
     **_search(args),
   )
@@ -127,7 +129,7 @@ def compare(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
   compare(
     args.run_folders,
-    split=args.split,
+    split=_split(args),
     tokenizer=args.tokenize,
     test=args.test,
     samples=args.samples,
@@ -201,7 +203,7 @@ def analogy(args: argparse.Namespace, rest: Sequence[str]) -> None:
   _prepare()
   from seqlab.word_vectors import analogy
 
-  options = dict(method=args.method, restrict=args.restrict)
+  options = _given(args, ('method', 'restrict'))
   analogy(args.vectors, args.words, args.n, **options)
 
 
@@ -333,7 +335,7 @@ def _analogy_verb_options(parser: _Parser) -> None:
 def _analogy_options(parser: argparse._ActionsContainer) -> None:
   add = parser.add_argument
   add('--restrict', type=int, help='answer among so many most frequent words')
-  add('--method', choices=('add', 'mul'), default='add', help='3CosAdd or 3CosMul')
+  add('--method', choices=('add', 'mul'), help='3CosAdd (the default) or 3CosMul')
 
 
 def _vectors_options(parser: _Parser) -> None:
@@ -399,14 +401,37 @@ def _ensemble_option(parser: _Parser) -> None:
 
 def _search(args: argparse.Namespace) -> dict:
   """What `_search_options` added, as arguments of the functions that translate."""
-  names = ('beam', 'alpha', 'temperature', 'top_k', 'top_p', 'seed')
-  options = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
+  options = _given(args, _SEARCH)
   more = {'ensemble': args.ensemble} if 'ensemble' in args else {}
   return {'average': args.average, 'choose': args.choose, 'options': options, **more}
 
 
+# Options of `evaluate` that mean something for runs of one kind only.
+_SEARCH = ('beam', 'alpha', 'temperature', 'top_k', 'top_p', 'seed')
+_OF_TRANSLATIONS = (*_SEARCH, 'ensemble', 'split', 'output')
+_OF_WORDS = ('sets', 'restrict', 'method')
+
+
+def _given(args: argparse.Namespace, names: Sequence[str]) -> dict:
+  """Those options that the user set."""
+  return {n: getattr(args, n) for n in names if getattr(args, n) not in (None, ())}
+
+
+def _refuse(args: argparse.Namespace, names: Sequence[str], kind: str) -> None:
+  """Raises ValueError for an option that is for runs of another kind."""
+  for name in _given(args, names):
+    option = f'--{name.replace("_", "-")}'
+    raise ValueError(
+      f'{option} is for {kind}, and {args.run_folder} has none: leave it out'
+    )
+
+
 def _split_option(parser: _Parser) -> None:
-  parser.add_argument('--split', default='test', help='which part of the corpus')
+  parser.add_argument('--split', help='which part of the corpus (test)')
+
+
+def _split(args: argparse.Namespace) -> str:
+  return 'test' if args.split is None else args.split
 
 
 def _bootstrap_options(parser: _Parser, seed: str) -> None:

@@ -29,15 +29,33 @@ def is_of_words(path: str) -> bool:
   return issubclass(resolve(RunFolder.open(path).config['task']), WordTask)
 
 
-def open_vectors(path: str) -> Vectors | SparseVectors:
-  """The vectors of a run's last checkpoint, or of a file.
+def open_vectors(
+  path: str, *, average: int = 1, choose: str = 'last'
+) -> Vectors | SparseVectors:
+  """The vectors of a run's checkpoints, or of a file.
+
+  Args:
+    path: a run's folder, or a file of vectors.
+    average: of a run, how many checkpoints to average.
+    choose: of a run, the 'last' ones or the 'best' ones.
 
   Raises:
     FileNotFoundError: there is neither.
-    ValueError: the run is of something else, or the file is damaged.
+    ValueError: the run is of something else or has too few checkpoints; or the file is
+      damaged, or is asked for checkpoints.
   """
+  return _open(path, average, choose)[0]
+
+
+def _open(
+  path: str, average: int, choose: str
+) -> tuple[Vectors | SparseVectors, list[int]]:
+  """Vectors, and of a run the steps they come from."""
   if Path(path).is_file():
-    return load_vectors(path)
+    if average != 1 or choose != 'last':
+      option = f'--average {average}' if average != 1 else f'--choose {choose}'
+      raise ValueError(f'{path} is a file, without checkpoints: leave out {option}')
+    return load_vectors(path), []
   folder = RunFolder.open(path)
   kind = resolve(folder.config['task'])
   if not issubclass(kind, WordTask):
@@ -47,8 +65,8 @@ def open_vectors(path: str) -> Vectors | SparseVectors:
   if not (folder.vocabulary / 'words.tsv').is_file():
     raise FileNotFoundError(f'{path} has no vocabulary yet; train first')
   task = kind(folder.config, folder.vocabulary)
-  variables, _ = restore(folder, task)
-  return task.vectors(variables)
+  variables, steps = restore(folder, task, average=average, choose=choose)
+  return task.vectors(variables), steps
 
 
 def evaluate(
@@ -57,6 +75,8 @@ def evaluate(
   sets: Sequence[str] = ENGLISH,
   restrict: int | None = _RESTRICT,
   method: str = 'add',
+  average: int = 1,
+  choose: str = 'last',
 ) -> dict:
   """Scores vectors on sets of pairs and analogies, and prints a table.
 
@@ -65,12 +85,14 @@ def evaluate(
     sets: see `evaluators.similarity:evaluate_vectors`.
     restrict: analogies are asked and answered among so many most frequent words.
     method: of analogies, 'add' or 'mul'.
+    average: see `open_vectors`.
+    choose: see `open_vectors`.
 
   Returns:
-    By set, both conventions' scores and the coverage. Of a run it is also added to
+    By set, both conventions' scores and the coverage; and how they were made. Of a run it is also added to
     `evaluations.jsonl` in its folder.
   """
-  vectors = open_vectors(path)
+  vectors, steps = _open(path, average, choose)
   scores = evaluate_vectors(vectors, sets, restrict=restrict, method=method)
   title = f'{path}: {vectors.size:,} words, {vectors.dimensions:,} dimensions'
   Console().print(table(scores, title))
@@ -82,6 +104,7 @@ def evaluate(
     'date': datetime.datetime.now().astimezone().isoformat(timespec='seconds'),
     'restrict': restrict,
     'method': method,
+    'steps': steps,
     'scores': found,
   }
   if Path(path).is_dir():

@@ -156,6 +156,55 @@ def test_evaluate_prints_scores_and_keeps_them(run, tmp_path, capsys):
   assert (scores['covered'], scores['total']) == (3, 4)
 
 
+@pytest.fixture
+def pairs(tmp_path):
+  path = tmp_path / 'pairs.tsv'
+  path.write_text('king\tqueen\t9\nriver\tlake\t8\nking\tlake\t1\n')
+  return str(path)
+
+
+def _score(run, pairs, *more):
+  """What `evaluate` adds to the run's folder."""
+  assert cli.main(['evaluate', str(run), '--sets', pairs, *more]) == 0
+  return json.loads((run / 'evaluations.jsonl').read_text('utf-8').splitlines()[-1])
+
+
+def test_checkpoints_are_averaged_and_chosen(run, pairs):
+  assert _score(run, pairs)['steps'] == [8]
+  assert _score(run, pairs, '--average', '2')['steps'] == [8, 4]
+  matrix = open_vectors(str(run), average=2).matrix
+  assert not np.array_equal(matrix, open_vectors(str(run)).matrix)
+
+
+@pytest.mark.parametrize(
+  'option',
+  [
+    *(['--beam', '3'], ['--alpha', '0'], ['--top-k', '3'], ['--seed', '0']),
+    *(['--split', 'test'], ['--output', 'x.txt'], ['--ensemble', 'other']),
+  ],
+  ids=lambda x: x[0],
+)
+def test_options_of_translations_are_refused_for_vectors(run, option, capsys):
+  assert cli.main(['evaluate', str(run), *option]) == 1
+  message = f'{option[0]} is for translations, and {run} has none: leave it out'
+  assert capsys.readouterr().err == f'seqlab evaluate: {message}\n'
+
+
+@pytest.mark.parametrize('option', ['--sets=ws353', '--restrict=9', '--method=add'])
+def test_options_of_vectors_are_refused_for_translations(finished, option, capsys):
+  assert cli.main(['evaluate', str(finished), option]) == 1
+  error = capsys.readouterr().err
+  assert f'{option.split("=")[0]} is for word vectors, and {finished} has none' in error
+
+
+@pytest.mark.parametrize('option', ['--average 2', '--choose best'])
+def test_a_file_has_no_checkpoints_to_choose(tmp_path, pairs, option, capsys):
+  (tmp_path / 'v.txt').write_text('2 1\nking 1\nqueen 2\n')
+  argv = ['evaluate', str(tmp_path / 'v.txt'), '--sets', pairs, *option.split()]
+  assert cli.main(argv) == 1
+  assert f'without checkpoints: leave out {option}' in capsys.readouterr().err
+
+
 def test_neighbours_are_printed(run, capsys):
   assert cli.main(['neighbours', str(run), 'river', '-n', '2']) == 0
   lines = capsys.readouterr().out.splitlines()
