@@ -104,13 +104,13 @@ def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> None:
   from seqlab.word_vectors import evaluate as evaluate_words
   from seqlab.word_vectors import is_of_words
 
-  if is_of_words(args.run_folder):
+  if is_of_words(args.run_folder, args.source):
     _refuse(args, _OF_TRANSLATIONS, 'translations')
-    checkpoints = dict(average=args.average, choose=args.choose)
-    evaluate_words(args.run_folder, **_given(args, _OF_WORDS), **checkpoints)
+    more = dict(format=args.source, average=args.average, choose=args.choose)
+    evaluate_words(args.run_folder, **_given(args, _OF_WORDS), **more)
     return
   if Path(args.run_folder).is_dir():
-    _refuse(args, _OF_WORDS, 'word vectors')
+    _refuse(args, (*_OF_WORDS, 'source'), 'word vectors')
   from seqlab.evaluate import evaluate
 
   evaluate(
@@ -194,7 +194,7 @@ def neighbours(args: argparse.Namespace, rest: Sequence[str]) -> None:
   _prepare()
   from seqlab.word_vectors import neighbours
 
-  neighbours(args.vectors, args.words, args.n)
+  neighbours(args.vectors, args.words, args.n, format=args.source)
 
 
 def analogy(args: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -204,7 +204,7 @@ def analogy(args: argparse.Namespace, rest: Sequence[str]) -> None:
   from seqlab.word_vectors import analogy
 
   options = _given(args, ('method', 'restrict'))
-  analogy(args.vectors, args.words, args.n, **options)
+  analogy(args.vectors, args.words, args.n, format=args.source, **options)
 
 
 def vectors(args: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -213,7 +213,7 @@ def vectors(args: argparse.Namespace, rest: Sequence[str]) -> None:
   _prepare()
   from seqlab.word_vectors import save
 
-  save(args.vectors, args.to, args.format)
+  save(args.vectors, args.to, args.format, source=args.source)
 
 
 def table(args: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -286,6 +286,7 @@ def _evaluate_options(parser: _Parser) -> None:
   group = parser.add_argument_group('of word vectors, for which RUN may be a file')
   group.add_argument('--sets', nargs='+', help='names, or files of pairs or questions')
   _analogy_options(group)
+  _from_option(group)
 
 
 def _compare_options(parser: _Parser) -> None:
@@ -316,6 +317,12 @@ def _score_options(parser: _Parser) -> None:
 
 def _vectors_option(parser: _Parser) -> None:
   parser.add_argument('vectors', metavar='RUN', help="the run's folder, or a file")
+  _from_option(parser)
+
+
+def _from_option(parser: argparse._ActionsContainer) -> None:
+  about = 'of a file: text, glove, binary, gensim, npz, projector (by its ending)'
+  parser.add_argument('--from', dest='source', metavar='FORMAT', help=about)
 
 
 def _neighbours_options(parser: _Parser) -> None:
@@ -420,7 +427,7 @@ def _given(args: argparse.Namespace, names: Sequence[str]) -> dict:
 def _refuse(args: argparse.Namespace, names: Sequence[str], kind: str) -> None:
   """Raises ValueError for an option that is for runs of another kind."""
   for name in _given(args, names):
-    option = f'--{name.replace("_", "-")}'
+    option = '--from' if name == 'source' else f'--{name.replace("_", "-")}'
     raise ValueError(
       f'{option} is for {kind}, and {args.run_folder} has none: leave it out'
     )

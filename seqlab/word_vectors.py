@@ -12,56 +12,74 @@ import sys
 from rich.console import Console
 
 from seqlab.config import resolve
+from seqlab.embeddings.formats import TENSORS, by_ending
 from seqlab.embeddings.vectors import Found, SparseVectors, Vectors, load_vectors
 from seqlab.evaluators.similarity import ENGLISH, evaluate_vectors, table
 from seqlab.metrics.similarity import Result
 from seqlab.tasks.words import WordTask
+from seqlab.text.remote import is_remote
 from seqlab.train.folder import RunFolder
 from seqlab.train.restore import restore
 
 _RESTRICT = 30_000  # words among which analogies are answered, as word2vec's demos do
 
 
-def is_of_words(path: str) -> bool:
-  """Whether this is a run of word vectors, or a file."""
-  if not Path(path).is_dir() or not Path(path, 'config.json').is_file():
-    return Path(path).is_file()
-  return issubclass(resolve(RunFolder.open(path).config['task']), WordTask)
+def is_of_words(path: str, format: str | None = None) -> bool:
+  """Whether this is a run of word vectors, or names a file of them."""
+  if _is_run(path):
+    return issubclass(resolve(RunFolder.open(path).config['task']), WordTask)
+  return _names_file(path, format)
+
+
+def _is_run(path: str) -> bool:
+  return Path(path, 'config.json').is_file()
+
+
+def _names_file(path: str, format: str | None) -> bool:
+  """Whether a path that is no run is meant for a file of vectors, there or not."""
+  if format is not None or Path(path).is_file():
+    return True
+  if Path(path).is_dir():
+    return Path(path, TENSORS).is_file()
+  return not is_remote(path) and by_ending(Path(path)) is not None
 
 
 def open_vectors(
-  path: str, *, average: int = 1, choose: str = 'last'
+  path: str, format: str | None = None, *, average: int = 1, choose: str = 'last'
 ) -> Vectors | SparseVectors:
   """The vectors of a run's checkpoints, or of a file.
 
   Args:
-    path: a run's folder, or a file of vectors.
+    path: a run's folder; or a file of vectors, or the projector's folder.
+    format: of a file, see `embeddings.formats`; None goes by the name.
     average: of a run, how many checkpoints to average.
     choose: of a run, the 'last' ones or the 'best' ones.
 
   Raises:
     FileNotFoundError: there is neither.
-    ValueError: the run is of something else or has too few checkpoints; or the file is
-      damaged, or is asked for checkpoints.
+    ValueError: the run is of something else, has too few checkpoints, or is given a
+      format; or the file is damaged, or is asked for checkpoints.
   """
-  return _open(path, average, choose)[0]
+  return _open(path, format, average, choose)[0]
 
 
 def _open(
-  path: str, average: int, choose: str
+  path: str, format: str | None, average: int, choose: str
 ) -> tuple[Vectors | SparseVectors, list[int]]:
   """Vectors, and of a run the steps they come from."""
-  if Path(path).is_file():
+  if not _is_run(path) and _names_file(path, format):
     if average != 1 or choose != 'last':
       option = f'--average {average}' if average != 1 else f'--choose {choose}'
       raise ValueError(f'{path} is a file, without checkpoints: leave out {option}')
-    return load_vectors(path), []
+    return load_vectors(path, format), []
   folder = RunFolder.open(path)
   kind = resolve(folder.config['task'])
   if not issubclass(kind, WordTask):
     raise ValueError(
       f'{path} is a run of {folder.config["task"]}, which has no vectors'
     )
+  if format is not None:
+    raise ValueError(f'{path} is a run, not a file: leave out --from {format}')
   if not (folder.vocabulary / 'words.tsv').is_file():
     raise FileNotFoundError(f'{path} has no vocabulary yet; train first')
   task = kind(folder.config, folder.vocabulary)
@@ -75,16 +93,18 @@ def evaluate(
   sets: Sequence[str] = ENGLISH,
   restrict: int | None = _RESTRICT,
   method: str = 'add',
+  format: str | None = None,
   average: int = 1,
   choose: str = 'last',
 ) -> dict:
   """Scores vectors on sets of pairs and analogies, and prints a table.
 
   Args:
-    path: a run's folder, or a file of vectors.
+    path: see `open_vectors`.
     sets: see `evaluators.similarity:evaluate_vectors`.
     restrict: analogies are asked and answered among so many most frequent words.
     method: of analogies, 'add' or 'mul'.
+    format: see `open_vectors`.
     average: see `open_vectors`.
     choose: see `open_vectors`.
 
@@ -92,7 +112,7 @@ def evaluate(
     By set, both conventions' scores and the coverage; and how they were made. Of a run it is also added to
     `evaluations.jsonl` in its folder.
   """
-  vectors, steps = _open(path, average, choose)
+  vectors, steps = _open(path, format, average, choose)
   scores = evaluate_vectors(vectors, sets, restrict=restrict, method=method)
   title = f'{path}: {vectors.size:,} words, {vectors.dimensions:,} dimensions'
   Console().print(table(scores, title))
@@ -107,7 +127,7 @@ def evaluate(
     'steps': steps,
     'scores': found,
   }
-  if Path(path).is_dir():
+  if _is_run(path):
     with (Path(path) / 'evaluations.jsonl').open('a', encoding='utf-8') as file:
       file.write(json.dumps(row) + '\n')
   return row
@@ -123,9 +143,11 @@ def _plain(result: Result) -> dict:
   }
 
 
-def neighbours(path: str, words: Sequence[str], n: int = 10) -> None:
+def neighbours(
+  path: str, words: Sequence[str], n: int = 10, *, format: str | None = None
+) -> None:
   """Prints the nearest words of each word, and their cosines."""
-  vectors = open_vectors(path)
+  vectors = open_vectors(path, format)
   found = [vectors.neighbours(word, n) for word in words]  # all are there, or none
   for word, near in zip(words, found, strict=True):
     print(word)
@@ -139,10 +161,11 @@ def analogy(
   *,
   method: str = 'add',
   restrict: int | None = None,
+  format: str | None = None,
 ) -> None:
   """Prints the words that are to the third as the second is to the first."""
   a, b, c = words
-  vectors = open_vectors(path)
+  vectors = open_vectors(path, format)
   found = vectors.analogy(a, b, c, n, method=method, restrict=restrict)
   print(f'{a} is to {b} as {c} is to')
   _print(found)
@@ -153,9 +176,18 @@ def _print(found: Found) -> None:
     print(f'  {score:7.4f}  {word}')
 
 
-def save(path: str, to: str, format: str | None = None) -> None:
-  """Writes vectors for other tools; see `embeddings.formats:write`."""
-  vectors = open_vectors(path)
+def save(
+  path: str, to: str, format: str | None = None, *, source: str | None = None
+) -> None:
+  """Writes vectors for other tools; see `embeddings.formats:write`.
+
+  Args:
+    path: see `open_vectors`.
+    to: the new file; of 'projector', a folder.
+    format: of the new file; None goes by the name.
+    source: the format of the file that is read; None goes by the name.
+  """
+  vectors = open_vectors(path, source)
   vectors.save(to, format)
   size = f'{vectors.size:,} words, {vectors.dimensions:,} dimensions'
   print(f'{to}: {size}', file=sys.stderr)

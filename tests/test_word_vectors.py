@@ -226,6 +226,59 @@ def test_vectors_go_to_other_tools_and_back(run, tmp_path, capsys):
   assert capsys.readouterr().out.split()[2] in TOPICS[1]
 
 
+@pytest.fixture
+def glove(tmp_path):
+  path = tmp_path / 'g.txt'
+  path.write_text('king 1 0\nqueen 2 0.1\nriver 0 1\n')
+  return str(path)
+
+
+def test_files_of_glove_are_read_with_from(glove, tmp_path, pairs, capsys):
+  assert cli.main(['neighbours', glove, 'king']) == 1
+  assert '--from glove' in capsys.readouterr().err
+  how = ['--from', 'glove']
+  assert cli.main(['neighbours', glove, 'king', *how, '-n1']) == 0
+  assert capsys.readouterr().out.split()[2] == 'queen'
+  assert cli.main(['analogy', glove, 'king', 'queen', 'river', *how]) == 0
+  assert cli.main(['evaluate', glove, '--sets', pairs, *how]) == 0
+  assert cli.main(['vectors', glove, '--to', f'{tmp_path}/v.txt', *how]) == 0
+  assert (tmp_path / 'v.txt').read_text().startswith('3 2\nking 1.0 0.0\n')
+
+
+def test_a_folder_of_the_projector_is_read(glove, tmp_path, pairs, capsys):
+  folder = str(tmp_path / 'projector')
+  assert cli.main(['vectors', glove, '--from', 'glove', '--to', folder]) == 0
+  assert cli.main(['neighbours', folder, 'king', '-n1']) == 0
+  assert capsys.readouterr().out.split()[2] == 'queen'
+  assert cli.main(['evaluate', folder, '--sets', pairs]) == 0
+  assert cli.main(['neighbours', folder, 'king', '--from', 'glove']) == 1
+  assert f"{folder} is a folder; 'glove' is read from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ('argv', 'message'),
+  [
+    (['gone.bin'], 'there are no vectors at gone.bin'),
+    (['gone.txt.gz'], 'there are no vectors at gone.txt.gz'),
+    (['gone', '--from=glove'], 'there are no vectors at gone'),
+    (['gone'], 'gone is no run'),
+  ],
+  ids=str,
+)
+@pytest.mark.parametrize('verb', ['evaluate', 'neighbours'])
+def test_what_is_not_there_is_named_as_it_was_meant(verb, argv, message, capsys):
+  words = ['king'] if verb == 'neighbours' else []
+  assert cli.main([verb, argv[0], *words, *argv[1:]]) == 1
+  assert f'seqlab {verb}: {message}' in capsys.readouterr().err
+
+
+def test_from_is_refused_for_runs(run, finished, capsys):
+  assert cli.main(['evaluate', str(run), '--from', 'text']) == 1
+  assert 'is a run, not a file: leave out --from text' in capsys.readouterr().err
+  assert cli.main(['evaluate', str(finished), '--from', 'text']) == 1
+  assert '--from is for word vectors' in capsys.readouterr().err
+
+
 def test_a_run_without_vectors_is_refused(finished, capsys):
   assert cli.main(['neighbours', str(finished), 'king']) == 1
   assert 'which has no vectors' in capsys.readouterr().err

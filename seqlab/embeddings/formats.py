@@ -72,7 +72,10 @@ def read(path: str | Path, format: str | None = None) -> Content:
   path = Path(path).expanduser()
   if not path.exists():
     raise FileNotFoundError(f'there are no vectors at {path} (seen from {Path.cwd()})')
-  words, matrix = _READERS[_format(path, format)](path)
+  format = _format(path, format)
+  if path.is_dir() and format != 'projector':
+    raise ValueError(f'{path} is a folder; {format!r} is read from a file: name one')
+  words, matrix = _READERS[format](path)
   _check(path, words, matrix)
   return words, matrix
 
@@ -113,10 +116,19 @@ def write(
   _WRITERS[format](path, list(words), matrix)
 
 
+def by_ending(path: Path) -> str | None:
+  """The format that a name's ending tells, or None."""
+  return FORMATS.get(_ending(path))
+
+
+def _ending(path: Path) -> str:
+  return ''.join(path.suffixes[-2:] if path.suffix == '.gz' else path.suffixes[-1:])
+
+
 def _format(path: Path, format: str | None) -> str:
   if format is None:
-    ending = ''.join(path.suffixes[-2:] if path.suffix == '.gz' else path.suffixes[-1:])
-    format = 'projector' if path.is_dir() or not ending else FORMATS.get(ending)
+    folder = path.is_dir() or not _ending(path)
+    format = 'projector' if folder else by_ending(path)
   if format not in _READERS:
     raise ValueError(
       f'{path}: unknown format {format!r}{suggest(str(format), _READERS)} (known: '
@@ -199,7 +211,7 @@ def _header(path: Path, line: str) -> tuple[int, int]:
       return V, D
   raise ValueError(
     f"line 1 of {path} is {line[:60]!r}; it should be two numbers, 'words dimensions'. "
-    "A file without such a line is read with format='glove'"
+    "A file without such a line is read with format='glove' (--from glove)"
   )
 
 
