@@ -53,6 +53,7 @@ _NO_PICKLE = (
   *(pickle.UnpicklingError, AttributeError, EOFError, ImportError, IndexError),
   *(KeyError, OSError, TypeError, ValueError),
 )
+_SPARSE = ('data', 'indices', 'indptr', 'shape')  # of a CSR, in .npz
 _LONGEST = 10_000  # bytes of a word; where there are more, no word begins there
 
 
@@ -402,14 +403,53 @@ def _read_npz(path: Path) -> Content:
       f'{path} is no .npz, or is damaged or cut short: {error}'
     ) from error
   if 'words' in found and 'matrix' in found:
-    return found['words'].tolist(), found['matrix'].astype(np.float32)
-  if {'words', 'data', 'indices', 'indptr', 'shape'} <= set(found):
-    parts = found['data'].astype(np.float32), found['indices'], found['indptr']
-    return found['words'].tolist(), scipy.sparse.csr_array(parts, shape=found['shape'])
+    return _npz_words(path, found), _npz_numbers(path, found, 'matrix')
+  if {'words', *_SPARSE} <= set(found):
+    return _npz_words(path, found), _npz_sparse(path, found)
   raise ValueError(
     f'{path} has {", ".join(found) or "nothing"}; of vectors there should be words and '
     'matrix, or words, data, indices, indptr and shape'
   )
+
+
+def _npz_words(path: Path, found: dict[str, np.ndarray]) -> list[str]:
+  words = found['words']
+  if words.ndim != 1 or words.dtype.kind != 'U':
+    raise ValueError(
+      f'{path}: words is {_described(words)}; it should be text (str), a row of it'
+    )
+  return words.tolist()
+
+
+def _npz_numbers(path: Path, found: dict[str, np.ndarray], name: str) -> np.ndarray:
+  array = found[name]
+  if array.dtype.kind not in 'fiub':
+    raise ValueError(f'{path}: {name} is {_described(array)}; it should be numbers')
+  with np.errstate(over='ignore'):  # it becomes infinity, which is refused later
+    return array.astype(np.float32)
+
+
+def _npz_sparse(path: Path, found: dict[str, np.ndarray]) -> scipy.sparse.csr_array:
+  for name in ('indices', 'indptr', 'shape'):
+    array = found[name]
+    if array.ndim != 1 or array.dtype.kind not in 'iu':
+      raise ValueError(
+        f'{path}: {name} is {_described(array)}; it should be a row of integers'
+      )
+  data, indptr = _npz_numbers(path, found, 'data'), found['indptr']
+  try:
+    if (indptr[1:] < indptr[:-1]).any():  # which scipy asks only if the last is not 0
+      raise ValueError('indptr must be a non-decreasing sequence')
+    shape = tuple(found['shape'].tolist())
+    matrix = scipy.sparse.csr_array((data, found['indices'], indptr), shape=shape)
+    matrix.check_format(full_check=True)  # else scipy would read beyond its memory
+  except (ValueError, TypeError, IndexError, OverflowError) as error:
+    raise ValueError(f'{path} has no whole sparse matrix: {error}') from error
+  return matrix
+
+
+def _described(array: np.ndarray) -> str:
+  return f'{array.dtype} of shape {array.shape}'
 
 
 def _write_npz(path: Path, words: list[str], matrix: Matrix) -> None:
@@ -417,7 +457,7 @@ def _write_npz(path: Path, words: list[str], matrix: Matrix) -> None:
   if names.tolist() != words:
     raise ValueError('a word ends with the character 0, which NumPy drops')
   if scipy.sparse.issparse(matrix):
-    arrays = {name: getattr(matrix, name) for name in ('data', 'indices', 'indptr')}
+    arrays = {name: getattr(matrix, name) for name in _SPARSE[:3]}
     arrays['shape'] = np.array(matrix.shape)
   else:
     arrays = {'matrix': np.asarray(matrix, np.float32)}

@@ -243,6 +243,58 @@ def test_archives_of_something_else_are_refused(tmp_path):
     read(tmp_path / 'v.npz')
 
 
+@pytest.mark.parametrize(
+  ('name', 'value', 'message'),
+  [
+    ('words', [1, 2], r'words is int64 of shape \(2,\); it should be text'),
+    ('words', [b'a', b'b'], r'words is \|S1 .*; it should be text'),
+    ('words', [['a', 'b']], r'words is <U1 of shape \(1, 2\)'),
+    ('matrix', [['1', '2'], ['3', '4']], r'matrix is <U1 .*; it should be numbers'),
+    ('matrix', [[1j, 2], [3, 4]], r'matrix is complex128 .*; it should be numbers'),
+    ('matrix', [[1e300, 2], [3, 4]], r"word 1, 'a', has NaN or infinity"),
+    ('matrix', [1, 2], r'a matrix \(2,\)'),
+  ],
+)
+def test_arrays_of_the_wrong_kind_are_refused(tmp_path, name, value, message):
+  arrays = {'words': np.array(['a', 'b']), 'matrix': MATRIX[:2, :2]}
+  np.savez(tmp_path / 'v.npz', **arrays | {name: np.array(value)})
+  with pytest.raises(ValueError, match=rf'v\.npz.*{message}'):
+    read(tmp_path / 'v.npz')
+
+
+@pytest.mark.parametrize(
+  ('name', 'value', 'message'),
+  [
+    ('indices', [0, 9_000_000], 'indices must be < 3'),
+    ('indices', [0, -1], 'indices must be >= 0'),
+    ('indices', [0.0, 1.0], 'indices is float64 .* integers'),
+    ('indices', np.array([0, 1 << 32]), 'indices must be'),
+    ('indices', np.array([0, 1 << 63], np.uint64), 'indices must be'),
+    ('indices', [0], 'whole sparse matrix'),
+    ('indptr', [0, 2], 'whole sparse matrix'),
+    ('indptr', [1, 1, 2], 'whole sparse matrix'),
+    ('indptr', [0, 1, 900], 'whole sparse matrix'),
+    ('indptr', [0, 900, 2], 'indptr must be'),
+    ('indptr', [0, 900, 0], 'indptr must be'),
+    ('indptr', [], 'indptr is float64'),
+    ('data', ['x', 'y'], 'data is <U1 .*numbers'),
+    ('shape', [2], 'has 2 words and a matrix|whole sparse matrix'),
+    ('shape', [2, -3], 'whole sparse matrix'),
+    ('shape', 2, r'shape is int64 of shape \(\)'),
+  ],
+)
+def test_a_sparse_matrix_that_is_not_whole_is_refused(tmp_path, name, value, message):
+  arrays = {'words': ['a', 'b'], 'data': [1.0, 2.0], 'indices': [0, 2]}
+  arrays |= {'indptr': [0, 1, 2], 'shape': [2, 3]}
+  np.savez(tmp_path / 'v.npz', **arrays)
+  np.testing.assert_array_equal(
+    read(tmp_path / 'v.npz')[1].toarray(), [[1, 0, 0], [0, 0, 2]]
+  )
+  np.savez(tmp_path / 'v.npz', **arrays | {name: np.array(value)})
+  with pytest.raises(ValueError, match=rf'v\.npz.*({message})'):
+    read(tmp_path / 'v.npz')
+
+
 def test_a_nan_in_a_sparse_matrix_is_refused_with_its_word(tmp_path):
   matrix = scipy.sparse.csr_array(np.eye(8, dtype=np.float32))
   matrix.data[3] = np.nan
