@@ -181,12 +181,13 @@ def _whole(path: Path) -> Iterator[BinaryIO]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-  """Numbered lines of a file in UTF-8, plain or gzipped."""
+  """Numbered lines of a file in UTF-8, plain or gzipped, without a byte order mark."""
   number = 0
   try:
     with (gzip.open if _is_gzipped(path) else open)(path, 'rb') as file:
       for number, line in enumerate(file, 1):
-        yield number, line.rstrip(b'\r\n').decode('utf-8')
+        text = line.rstrip(b'\r\n').decode('utf-8')
+        yield number, text if number > 1 else text.removeprefix('\ufeff')
   except UnicodeDecodeError as error:
     raise ValueError(
       f'line {number:,} of {path} is not UTF-8 at its byte {error.start:,} '

@@ -101,6 +101,14 @@ def test_words_with_spaces_are_kept_where_they_can_be(tmp_path):
     assert not (tmp_path / f'w{ending}').exists()
 
 
+@pytest.mark.parametrize('format', ['text', 'glove'])
+def test_a_byte_order_mark_is_no_text(tmp_path, format):
+  path = tmp_path / 'v.txt'
+  write(path, WORDS, MATRIX, format)
+  path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes())
+  same(read(path, format))
+
+
 def test_word2vec_c_puts_a_space_or_a_line_end_after_each_vector(tmp_path):
   path = tmp_path / 'c.txt'
   path.write_text('2 3\n</s> 0.5 1.0 -2.0 \nза 0.25 0.0 0.0 \n', 'utf-8')
