@@ -73,7 +73,9 @@ def read(path: str | Path, format: str | None = None) -> Content:
   path = Path(path).expanduser()
   if not path.exists():
     raise FileNotFoundError(f'there are no vectors at {path} (seen from {Path.cwd()})')
-  format = _format(path, format)
+  if format is None and path.is_dir():
+    format = 'projector'
+  format = _format(path, format, '--from')
   if path.is_dir() and format != 'projector':
     raise ValueError(f'{path} is a folder; {format!r} is read from a file: name one')
   words, matrix = _READERS[format](path)
@@ -97,11 +99,15 @@ def write(
     format: see above; None goes by the name.
 
   Raises:
-    ValueError: the format is unknown, or cannot hold such words or a sparse matrix.
+    ValueError: the format is unknown, or cannot hold such words or a sparse matrix; or
+      a folder lies where a file should, or the other way round.
     RuntimeError: it takes gensim, which is not installed.
   """
   path = Path(path).expanduser()
-  format = _format(path, format)
+  if format is None and not by_ending(path) and (path.is_dir() or not _ending(path)):
+    format = 'projector'
+  format = _format(path, format, '--format')
+  _check_place(path, format)
   if scipy.sparse.issparse(matrix) and format != 'npz':
     raise ValueError(
       f'{path}: sparse vectors of {matrix.shape[1]:,} numbers a word go into .npz only'
@@ -126,16 +132,37 @@ def _ending(path: Path) -> str:
   return ''.join(path.suffixes[-2:] if path.suffix == '.gz' else path.suffixes[-1:])
 
 
-def _format(path: Path, format: str | None) -> str:
+def _format(path: Path, format: str | None, option: str) -> str:
+  """The format of a file, by `option` of the command line or by its ending."""
+  format = by_ending(path) if format is None else format
+  endings = f'{", ".join(_READERS)}; by their endings: {", ".join(FORMATS)}'
   if format is None:
-    folder = path.is_dir() or not _ending(path)
-    format = 'projector' if folder else by_ending(path)
-  if format not in _READERS:
+    what = f'its ending {_ending(path)}' if _ending(path) else 'its name'
     raise ValueError(
-      f'{path}: unknown format {format!r}{suggest(str(format), _READERS)} (known: '
-      f'{", ".join(_READERS)}; by their endings: {", ".join(FORMATS)})'
+      f'{path}: {what} tells no format; add {option} (in Python, format=) with one of: '
+      f'{endings}'
     )
+  if format not in _READERS:
+    close = suggest(format, _READERS)
+    raise ValueError(f'{path}: unknown format {format!r}{close} (known: {endings})')
   return format
+
+
+def _check_place(path: Path, format: str) -> None:
+  """Raises ValueError if a file is in the way, or a folder."""
+  above = next((p for p in path.parents if p.exists()), path)
+  if not above.is_dir():
+    raise ValueError(f'{path}: {above} is a file, and no folder; name another place')
+  if format == 'projector' and path.exists() and not path.is_dir():
+    raise ValueError(
+      f"{path} is a file, and 'projector' makes a folder: name another, or add an "
+      f'ending ({", ".join(FORMATS)})'
+    )
+  if format != 'projector' and path.is_dir():
+    raise ValueError(
+      f'{path} is a folder, and {format!r} makes a file: name another, or add --format '
+      'projector to write into the folder'
+    )
 
 
 def _check(path: Path, words: list[str], matrix: Matrix) -> None:

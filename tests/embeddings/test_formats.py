@@ -333,15 +333,47 @@ def test_a_wrong_projector_is_refused(tmp_path, file, text, message):
 
 def test_a_format_is_told_by_the_name_or_said(tmp_path):
   with pytest.raises(
-    ValueError, match=r'unknown format None .*by their endings: \.txt'
+    ValueError, match=r'ending \.doc tells no format; add --format .*endings: \.txt'
   ):
     write(tmp_path / 'v.doc', WORDS, MATRIX)
   with pytest.raises(ValueError, match=r"unknown format 'txet'; did you mean 'text'\?"):
     write(tmp_path / 'v.txt', WORDS, MATRIX, 'txet')
   write(tmp_path / 'v.doc', WORDS, MATRIX, 'binary')
   same(read(tmp_path / 'v.doc', 'binary'))
+  with pytest.raises(ValueError, match=r'ending \.doc tells no format; add --from'):
+    read(tmp_path / 'v.doc')
+  write(tmp_path / 'v', WORDS, MATRIX, 'binary')
+  with pytest.raises(ValueError, match=r'v: its name tells no format; add --from'):
+    read(tmp_path / 'v')
   with pytest.raises(FileNotFoundError, match='there are no vectors at'):
     read(tmp_path / 'none.txt')
+
+
+@pytest.mark.parametrize(
+  ('name', 'format', 'message'),
+  [
+    ('plain', None, r"plain is a file, and 'projector' makes a folder: name another"),
+    ('folder.bin', None, r"folder\.bin is a folder, and 'binary' makes a file"),
+    ('folder', 'text', r"folder is a folder, and 'text' makes a file: name another"),
+    ('plain/new/v.bin', None, r'plain/new/v\.bin: .*plain is a file, and no folder'),
+  ],
+)
+def test_what_is_in_the_way_is_named_and_stays(tmp_path, name, format, message):
+  (tmp_path / 'plain').write_text('mine')
+  for folder in ('folder', 'folder.bin'):
+    (tmp_path / folder).mkdir()
+  with pytest.raises(ValueError, match=message):
+    write(tmp_path / name, WORDS[:5], MATRIX[:5], format)
+  assert (tmp_path / 'plain').read_text() == 'mine'
+  assert not list(tmp_path.glob('folder*/*'))
+
+
+def test_a_folder_with_an_ending_may_be_the_projectors(tmp_path):
+  (tmp_path / 'run.v1').mkdir()
+  write(tmp_path / 'run.v1', WORDS[:5], MATRIX[:5])
+  same(read(tmp_path / 'run.v1'), WORDS[:5], MATRIX[:5])
+  write(tmp_path / 'p.bin', WORDS[:5], MATRIX[:5], 'projector')
+  same(read(tmp_path / 'p.bin'), WORDS[:5], MATRIX[:5])
 
 
 def test_without_gensim_it_is_asked_for(tmp_path, monkeypatch):
