@@ -6,6 +6,7 @@ They come from a run's folder, or from a file that `embeddings.formats` reads.
 from collections.abc import Sequence
 import datetime
 import json
+import math
 from pathlib import Path
 import sys
 
@@ -14,8 +15,8 @@ from rich.console import Console
 from seqlab.config import resolve
 from seqlab.embeddings.formats import TENSORS, by_ending
 from seqlab.embeddings.vectors import Found, SparseVectors, Vectors, load_vectors
-from seqlab.evaluators.similarity import ENGLISH, evaluate_vectors, table
-from seqlab.metrics.similarity import Result
+from seqlab.evaluators.similarity import ENGLISH, evaluate_vectors, open_sets, table
+from seqlab.metrics.similarity import Estimate, Result
 from seqlab.tasks.words import WordTask
 from seqlab.text.remote import is_remote
 from seqlab.train.folder import RunFolder
@@ -101,7 +102,7 @@ def evaluate(
 
   Args:
     path: see `open_vectors`.
-    sets: see `evaluators.similarity:evaluate_vectors`.
+    sets: see `evaluators.similarity:open_sets`.
     restrict: analogies are asked and answered among so many most frequent words.
     method: of analogies, 'add' or 'mul'.
     format: see `open_vectors`.
@@ -109,11 +110,15 @@ def evaluate(
     choose: see `open_vectors`.
 
   Returns:
-    By set, both conventions' scores and the coverage; and how they were made. Of a run it is also added to
-    `evaluations.jsonl` in its folder.
+    By set, both conventions' scores and the coverage; and how they were made. What is not
+    defined is None. Of a run it is also added to `evaluations.jsonl` in its folder.
+
+  Raises:
+    ValueError: as `open_vectors` and `open_sets`; or the method is unknown.
+    FileNotFoundError: as they do.
   """
   vectors, steps = _open(path, format, average, choose)
-  scores = evaluate_vectors(vectors, sets, restrict=restrict, method=method)
+  scores = evaluate_vectors(vectors, open_sets(sets), restrict=restrict, method=method)
   title = f'{path}: {vectors.size:,} words, {vectors.dimensions:,} dimensions'
   Console().print(table(scores, title))
   found = {score.set.name: _plain(score.result) for score in scores}
@@ -129,18 +134,22 @@ def evaluate(
   }
   if _is_run(path):
     with (Path(path) / 'evaluations.jsonl').open('a', encoding='utf-8') as file:
-      file.write(json.dumps(row) + '\n')
+      file.write(json.dumps(row, allow_nan=False) + '\n')
   return row
 
 
 def _plain(result: Result) -> dict:
-  known, every = result.known._asdict(), result.all._asdict()
   return {
-    'known': known,
-    'all': every,
+    'known': _defined(result.known),
+    'all': _defined(result.all),
     'covered': int(result.covered),
     'total': int(result.total),
   }
+
+
+def _defined(x: Estimate) -> dict:
+  """With None for NaN, which is no JSON."""
+  return {k: None if math.isnan(v) else float(v) for k, v in x._asdict().items()}
 
 
 def neighbours(

@@ -176,6 +176,25 @@ def test_checkpoints_are_averaged_and_chosen(run, pairs):
   assert not np.array_equal(matrix, open_vectors(str(run)).matrix)
 
 
+def test_what_is_not_defined_is_null(run, tmp_path):
+  (tmp_path / 'far.txt').write_text('moon sun 9\nstar dust 1\n')
+  _score(run, str(tmp_path / 'far.txt'))
+  line = (run / 'evaluations.jsonl').read_text('utf-8').splitlines()[-1]
+  row = json.loads(line, parse_constant=pytest.fail)
+  assert row['scores']['far']['known'] == {'value': None, 'low': None, 'high': None}
+  assert row['scores']['far']['covered'] == 0
+
+
+def test_sets_of_one_name_are_refused(run, pairs, tmp_path, capsys):
+  other = tmp_path / 'new' / 'pairs.txt'
+  other.parent.mkdir()
+  other.write_text('king queen 9\n')
+  assert cli.main(['evaluate', str(run), '--sets', pairs, str(other)]) == 1
+  error = capsys.readouterr().err
+  assert f"two sets have the name 'pairs': {pairs} and {other}; leave one out" in error
+  assert error.count('\n') == 1
+
+
 @pytest.mark.parametrize(
   'option',
   [

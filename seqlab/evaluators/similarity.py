@@ -44,6 +44,29 @@ class Score(NamedTuple):
   arrays: dict[str, np.ndarray]
 
 
+def open_sets(sets: Sequence[str | Path | WordSet]) -> list[WordSet]:
+  """Opens sets, each of another name: results are kept by it.
+
+  Args:
+    sets: names or paths for `text.wordsets:open_wordset`, or sets.
+
+  Raises:
+    ValueError: two have the same name; or as `open_wordset`.
+    FileNotFoundError: a set's file is not there.
+  """
+  opened: dict[str, tuple[WordSet, str]] = {}  # by name, and as it was given
+  for given in sets:
+    found = given if isinstance(given, WordSet) else open_wordset(given)
+    source = found.name if isinstance(given, WordSet) else str(given)
+    if found.name in opened:
+      raise ValueError(
+        f'two sets have the name {found.name!r}: {opened[found.name][1]} and {source}; '
+        'leave one out, or rename its file'
+      )
+    opened[found.name] = found, source
+  return [found for found, _ in opened.values()]
+
+
 def evaluate_vectors(
   vectors: Vectors | SparseVectors,
   sets: Sequence[str | Path | WordSet] = ENGLISH,
@@ -192,7 +215,7 @@ class Evaluator:
     Args:
       task: gives words and vectors.
       sharding: is not used; vectors are scored on the first device.
-      sets: see `evaluate_vectors`.
+      sets: see `open_sets`.
       restrict: see `evaluate_vectors`.
       method: of analogies, 'add' or 'mul'.
       show: words whose neighbours are shown; None shows eight, from frequent ones to
@@ -201,7 +224,8 @@ class Evaluator:
       density: words for `density`; 0 leaves it out.
 
     Raises:
-      ValueError: a set, a shown word or the method is unknown, or there are no sets.
+      ValueError: a set, a shown word or the method is unknown, there are no sets, or
+        two of one name.
       FileNotFoundError: a set's file is not there.
     """
     del sharding
@@ -209,7 +233,7 @@ class Evaluator:
       raise ValueError(f"sets is {sets!r}; it should be a tuple, such as ('ws353',)")
     if method not in METHODS:
       raise ValueError(f"method is {method!r}; it may be 'add' or 'mul'")
-    self._task, self._sets = task, [open_wordset(name) for name in sets]
+    self._task, self._sets = task, open_sets(sets)
     self._how = dict(restrict=restrict, method=method)
     if show is None:
       V = task.words.size

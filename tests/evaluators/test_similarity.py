@@ -246,6 +246,12 @@ def test_options_that_cannot_be_are_refused_before_training(
     make(vectors, **{'sets': (pairs,), **options})
 
 
+def test_sets_of_one_name_are_refused(vectors, pairs):
+  same = Pairs('mine', (('a', 'b'),), np.array([1.0]))
+  with pytest.raises(ValueError, match=r"two sets have the name 'mine': .* and mine;"):
+    make(vectors, sets=(pairs, same))
+
+
 def test_density_goes_by_rank(vectors):
   crowded = vectors.matrix.copy()
   crowded[20:] += 50  # rare words point one way
