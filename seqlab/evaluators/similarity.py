@@ -174,7 +174,15 @@ def density(
   Returns:
     `rank` [W], 1 for the most frequent word, and `cosine` [W], the mean over a word's n
     nearest.
+
+  Raises:
+    ValueError: there is one word only, which has no neighbours.
   """
+  if vectors.size < 2:
+    raise ValueError(
+      f'density is of words and their neighbours, and there is {vectors.size} word: '
+      'give it 2 or more, or leave it out (density=0)'
+    )
   rank = np.unique(np.geomspace(1, vectors.size, words).round().astype(np.int32))
   _, cosines = vectors.nearest(rank - 1, min(n, vectors.size - 1))
   return {'rank': rank, 'cosine': cosines.mean(axis=1)}

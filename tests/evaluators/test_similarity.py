@@ -246,6 +246,12 @@ def test_options_that_cannot_be_are_refused_before_training(
     make(vectors, **{'sets': (pairs,), **options})
 
 
+def test_the_density_of_one_word_is_refused():
+  with pytest.raises(ValueError, match='there is 1 word: give it 2 or more'):
+    density(Vectors(['alone'], np.ones((1, 3))))
+  assert density(Vectors(['a', 'b'], np.ones((2, 3))))['rank'].tolist() == [1, 2]
+
+
 def test_sets_of_one_name_are_refused(vectors, pairs):
   same = Pairs('mine', (('a', 'b'),), np.array([1.0]))
   with pytest.raises(ValueError, match=r"two sets have the name 'mine': .* and mine;"):
