@@ -46,10 +46,11 @@ def open_text(
 
   Args:
     name: one of `NAMED`; with `path`, what messages call the corpus.
-    path: a text file, plain or gzipped; or a folder, of which all .txt and .txt.gz
-      files are read, at any depth, sorted by their paths, hidden ones left out; or
-      several of these. A file may be in a bucket (gs://, s3://), from where it is
-      brought into the cache once. Your own only.
+    path: a text file, plain or gzipped; or a folder, of which all .txt and .gz files
+      are read, whatever the endings' case, but no .tar.gz; at any depth, sorted by
+      their paths, hidden ones left out; or several of these. A file may be in a
+      bucket (gs://, s3://), from where it is brought into the cache once. Your own
+      only.
     part: of a named corpus, the number of its only file to be read, or the numbers of
       several, in the order in which they are read; None reads all.
 
@@ -243,14 +244,18 @@ def _files(path: Path | str) -> list[Path]:
     )
   inside = sorted(p for p in path.rglob('*') if p.is_file())
   seen = [p for p in inside if not any(x[0] == '.' for x in p.relative_to(path).parts)]
-  texts = [p for p in seen if p.name.endswith(('.txt', '.txt.gz'))]
+  texts = [p for p in seen if _is_text(p.name.lower())]
   if not texts:
     others = ', '.join(p.name for p in seen[:3]) or 'nothing'
     raise ValueError(
-      f'folder {path} has no .txt or .txt.gz files (it has: {others}); rename them, '
+      f'folder {path} has no .txt or .gz files (it has: {others}); rename them, '
       'or list the files in corpus.path'
     )
   return texts
+
+
+def _is_text(name: str) -> bool:
+  return name.endswith(('.txt', '.gz')) and not name.endswith('.tar.gz')
 
 
 def _sha256(path: Path) -> str:

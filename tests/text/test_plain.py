@@ -1,4 +1,6 @@
 import gzip
+import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -85,6 +87,25 @@ def test_a_folder_is_its_files_in_order(tmp_path):
   assert list(corpus.lines()) == ['a/10.txt', 'a/2.txt', 'b.txt', 'c.txt.gz']
 
 
+def test_a_folder_leaves_out_no_text_for_its_ending(tmp_path):
+  for name in ('a.txt', 'c.TXT', 'wiki.tar.gz', '.e.TXT', '.f.gz', 'g.gz.part'):
+    (tmp_path / name).write_text(name, 'utf-8')
+  for name in ('b.en.gz', 'd.gz', 'e.Txt.GZ'):
+    (tmp_path / name).write_bytes(gzip.compress(name.encode()))
+  lines = list(open_text(path=tmp_path).lines())
+  assert lines == ['a.txt', 'b.en.gz', 'c.TXT', 'd.gz', 'e.Txt.GZ']
+
+
+def test_the_fingerprint_of_a_folder_is_that_of_its_files_in_order(tmp_path):
+  """Caches go by it: it stays what it was."""
+  packed = gzip.compress(b'two\n', mtime=0)
+  for name, data in {'b.txt': b'one\n', 'a.txt.gz': packed, 'r.md': b''}.items():
+    (tmp_path / name).write_bytes(data)
+  hashes = [hashlib.sha256(data).hexdigest() for data in (packed, b'one\n')]
+  expected = hashlib.sha256(json.dumps([1, *hashes]).encode()).hexdigest()
+  assert open_text(path=tmp_path).fingerprint == expected
+
+
 def test_several_paths_are_one_corpus(text, tmp_path):
   other = tmp_path / 'other.md'
   other.write_text('more', 'utf-8')
@@ -95,7 +116,7 @@ def test_several_paths_are_one_corpus(text, tmp_path):
 
 def test_a_folder_without_text_says_what_it_has(tmp_path):
   (tmp_path / 'notes.md').write_text('x', 'utf-8')
-  with pytest.raises(ValueError, match=r'no \.txt or \.txt\.gz files .*notes\.md'):
+  with pytest.raises(ValueError, match=r'no \.txt or \.gz files .*notes\.md'):
     list(open_text(path=tmp_path).lines())
 
 
