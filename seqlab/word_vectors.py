@@ -18,6 +18,7 @@ from seqlab.embeddings.vectors import Found, SparseVectors, Vectors, load_vector
 from seqlab.evaluators.similarity import ENGLISH, evaluate_vectors, open_sets, table
 from seqlab.metrics.similarity import Estimate, Result
 from seqlab.tasks.words import WordTask
+from seqlab.text.normalize import nfc
 from seqlab.text.remote import is_remote
 from seqlab.train.folder import RunFolder
 from seqlab.train.restore import restore
@@ -155,8 +156,14 @@ def _defined(x: Estimate) -> dict:
 def neighbours(
   path: str, words: Sequence[str], n: int = 10, *, format: str | None = None
 ) -> None:
-  """Prints the nearest words of each word, and their cosines."""
+  """Prints the nearest words of each word, and their cosines.
+
+  Raises:
+    ValueError: a word is unknown, also in form C and in lower case; or as
+      `open_vectors`.
+  """
   vectors = open_vectors(path, format)
+  words = [_spelling(vectors, word) for word in words]
   found = [vectors.neighbours(word, n) for word in words]  # all are there, or none
   for word, near in zip(words, found, strict=True):
     print(word)
@@ -172,12 +179,26 @@ def analogy(
   restrict: int | None = None,
   format: str | None = None,
 ) -> None:
-  """Prints the words that are to the third as the second is to the first."""
-  a, b, c = words
+  """Prints the words that are to the third as the second is to the first.
+
+  Raises:
+    ValueError: as `neighbours`.
+  """
   vectors = open_vectors(path, format)
+  a, b, c = (_spelling(vectors, word) for word in words)
   found = vectors.analogy(a, b, c, n, method=method, restrict=restrict)
   print(f'{a} is to {b} as {c} is to')
   _print(found)
+
+
+def _spelling(vectors: Vectors | SparseVectors, word: str) -> str:
+  """A word as it is known: as given, else in Unicode's form C, else in lower case.
+
+  macOS gives letters and their accents apart, and most vocabularies have neither those
+  nor capitals. A word that is unknown in all forms is returned as it is.
+  """
+  forms = (word, nfc(word), nfc(word.lower()))
+  return next((form for form in forms if form in vectors), word)
 
 
 def _print(found: Found) -> None:

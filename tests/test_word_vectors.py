@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+import unicodedata
 
 import numpy as np
 import pytest
@@ -174,6 +175,20 @@ def test_checkpoints_are_averaged_and_chosen(run, pairs):
   assert _score(run, pairs, '--average', '2')['steps'] == [8, 4]
   matrix = open_vectors(str(run), average=2).matrix
   assert not np.array_equal(matrix, open_vectors(str(run)).matrix)
+
+
+def test_words_are_found_in_another_spelling(tmp_path, capsys):
+  path = tmp_path / 'v.txt'
+  path.write_text('5 2\nёж 1 0\nкафé 2 1\nZoo 3 1\nzoo 1 3\nnone 0 1\n', 'utf-8')
+  apart = [unicodedata.normalize('NFD', word) for word in ('ёж', 'Ёж', 'кафé')]
+  argv = ['neighbours', str(path), *apart, 'Zoo', 'ZOO', '-n', '1']
+  assert cli.main(argv) == 0
+  asked = capsys.readouterr().out.splitlines()[::2]
+  assert asked == ['ёж', 'ёж', 'кафé', 'Zoo', 'zoo']
+  assert cli.main(['analogy', str(path), *apart]) == 0
+  assert 'ёж is to ёж as кафé is to' in capsys.readouterr().out
+  assert cli.main(['neighbours', str(path), 'ZOOS']) == 1
+  assert "'ZOOS' is not among the 5 words" in capsys.readouterr().err
 
 
 def test_what_is_not_defined_is_null(run, tmp_path):
