@@ -4,7 +4,8 @@
   'glove'      the same without the first line, as GloVe writes it.
   'binary'     word2vec's: a line 'V D', then each word, a space, D float32.
   'gensim'     KeyedVectors as gensim saves them (needs gensim).
-  'npz'        NumPy's: `words` and `matrix`, or of sparse vectors the parts of a CSR.
+  'npz'        NumPy's: `words` and `matrix`, or of sparse vectors the parts of a CSR;
+               where one word is far longer than the rest, `utf8` and `ends` for `words`.
   'projector'  a folder for TensorBoard's embedding projector.
 
 By default the name tells which it is; `FORMATS` says how. Only 'gensim' is read by
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import gzip
 import importlib
+import itertools
 import mmap
 import os
 from pathlib import Path
@@ -54,6 +56,8 @@ _NO_PICKLE = (
   *(KeyError, OSError, TypeError, ValueError),
 )
 _SPARSE = ('data', 'indices', 'indptr', 'shape')  # of a CSR, in .npz
+# In .npz words are an array up to so many bytes, or bytes a letter; beyond, joined.
+_LARGE, _WIDE = 1 << 26, 64
 _LONGEST = 10_000  # bytes of a word; where there are more, no word begins there
 
 
@@ -430,9 +434,10 @@ def _read_npz(path: Path) -> Content:
     raise ValueError(
       f'{path} is no .npz, or is damaged or cut short: {error}'
     ) from error
-  if 'words' in found and 'matrix' in found:
+  named = 'words' in found or {'utf8', 'ends'} <= set(found)
+  if named and 'matrix' in found:
     return _npz_words(path, found), _npz_numbers(path, found, 'matrix')
-  if {'words', *_SPARSE} <= set(found):
+  if named and set(_SPARSE) <= set(found):
     return _npz_words(path, found), _npz_sparse(path, found)
   raise ValueError(
     f'{path} has {", ".join(found) or "nothing"}; of vectors there should be words and '
@@ -441,12 +446,30 @@ def _read_npz(path: Path) -> Content:
 
 
 def _npz_words(path: Path, found: dict[str, np.ndarray]) -> list[str]:
+  if 'words' not in found:
+    return _npz_joined(path, found['utf8'], found['ends'])
   words = found['words']
   if words.ndim != 1 or words.dtype.kind != 'U':
     raise ValueError(
       f'{path}: words is {_described(words)}; it should be text (str), a row of it'
     )
   return words.tolist()
+
+
+def _npz_joined(path: Path, utf8: np.ndarray, ends: np.ndarray) -> list[str]:
+  """Words from their bytes in a row, and where each ends."""
+  sound = utf8.dtype == np.uint8 and ends.dtype.kind == 'i' and ends.ndim == 1
+  bounds = [0, *ends.tolist()] if sound else [-1]
+  if bounds != sorted(bounds) or bounds[-1] != utf8.size or utf8.ndim != 1:
+    raise ValueError(
+      f'{path}: utf8 is {_described(utf8)}, which ends ({_described(ends)}) does not '
+      'part into words'
+    )
+  data = utf8.tobytes()
+  try:
+    return [data[a:b].decode('utf-8') for a, b in itertools.pairwise(bounds)]
+  except UnicodeDecodeError as error:
+    raise ValueError(f'{path}: words in utf8 are not UTF-8: {error}') from None
 
 
 def _npz_numbers(path: Path, found: dict[str, np.ndarray], name: str) -> np.ndarray:
@@ -481,16 +504,28 @@ def _described(array: np.ndarray) -> str:
 
 
 def _write_npz(path: Path, words: list[str], matrix: Matrix) -> None:
-  names = np.array(words, str)
-  if names.tolist() != words:
-    raise ValueError('a word ends with the character 0, which NumPy drops')
   if scipy.sparse.issparse(matrix):
     arrays = {name: getattr(matrix, name) for name in _SPARSE[:3]}
     arrays['shape'] = np.array(matrix.shape)
   else:
     arrays = {'matrix': np.asarray(matrix, np.float32)}
   with _whole(path) as file:
-    np.savez(file, words=names, **arrays)
+    np.savez(file, **_npz_names(words), **arrays)
+
+
+def _npz_names(words: list[str]) -> dict[str, np.ndarray]:
+  """Words as an array of str, or as UTF-8 where that would be large or inexact.
+
+  NumPy gives every word the width of the longest, four bytes a letter, and drops
+  characters 0 at the end.
+  """
+  width = max(map(len, words), default=0)
+  large = 4 * width * len(words) > max(_LARGE, _WIDE * sum(map(len, words)))
+  if not large and not any(word.endswith('\0') for word in words):
+    return {'words': np.array(words, str)}
+  parts = [word.encode('utf-8') for word in words]
+  ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
+  return {'utf8': np.frombuffer(b''.join(parts), np.uint8), 'ends': ends}
 
 
 # TensorBoard's embedding projector.

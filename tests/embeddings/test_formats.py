@@ -303,6 +303,47 @@ def test_a_sparse_matrix_that_is_not_whole_is_refused(tmp_path, name, value, mes
     read(tmp_path / 'v.npz')
 
 
+@pytest.mark.parametrize('sparse', [False, True])
+def test_one_long_word_makes_no_large_archive(tmp_path, sparse):
+  words = ['ё' * 100_000, *(f'w{i}' for i in range(999))]
+  matrix = np.ones((1_000, 2), np.float32)
+  write(tmp_path / 'v.npz', words, scipy.sparse.csr_array(matrix) if sparse else matrix)
+  assert (tmp_path / 'v.npz').stat().st_size < 300_000
+  found, numbers = read(tmp_path / 'v.npz')
+  assert found == words
+  assert np.array_equal(numbers.toarray() if sparse else numbers, matrix)
+
+
+def test_words_of_common_lengths_are_an_array_for_other_programs(tmp_path):
+  write(tmp_path / 'v.npz', WORDS, MATRIX)
+  with np.load(tmp_path / 'v.npz') as arrays:
+    assert arrays['words'].tolist() == WORDS
+
+
+def test_characters_that_numpy_drops_are_kept(tmp_path):
+  write(tmp_path / 'v.npz', ['a\0', 'b'], MATRIX[:2])
+  same(read(tmp_path / 'v.npz'), ['a\0', 'b'], MATRIX[:2])
+
+
+@pytest.mark.parametrize(
+  ('utf8', 'ends'),
+  [
+    ([97, 98], [1, 3]),
+    ([97, 98], [2, 1]),
+    ([97, 98], [-1, 2]),
+    ([97, 98], [[1, 2]]),
+    ([97, 98], [1.0, 2.0]),
+    ([97, 255], [1, 2]),
+    ([[97], [98]], [1, 2]),
+  ],
+)
+def test_words_that_are_not_joined_right_are_refused(tmp_path, utf8, ends):
+  names = {'utf8': np.array(utf8, np.uint8), 'ends': np.array(ends)}
+  np.savez(tmp_path / 'v.npz', **names, matrix=MATRIX[:2])
+  with pytest.raises(ValueError, match=r'v\.npz: .*utf8'):
+    read(tmp_path / 'v.npz')
+
+
 def test_a_nan_in_a_sparse_matrix_is_refused_with_its_word(tmp_path):
   matrix = scipy.sparse.csr_array(np.eye(8, dtype=np.float32))
   matrix.data[3] = np.nan
