@@ -150,4 +150,4 @@ def _neighbours(run):
 
 
 PAPER = {}
-TIME = '25 minutes for the sweep on 2 CPU cores'
+TIME = '20 minutes for the sweep on 2 CPU cores'
