@@ -49,9 +49,8 @@ class WordTask:
     options = dict(config['corpus'])
     self.heldout = options.pop('heldout', 0)
     self.corpus: PlainText = call(open_text, options, 'corpus')
-    self._noted = (
-      vocabulary / 'text.sha256'
-    )  # of the text that the words were counted in
+    # Of the text that the words were counted in.
+    self._noted = vocabulary / 'text.sha256'
     if (vocabulary / 'words.tsv').exists():
       self.words = WordCounts.load(vocabulary)
     else:
