@@ -119,4 +119,4 @@ def _score(run, name):
 
 
 PAPER = {}
-TIME = '25 minutes for the sweep on 2 CPU cores'
+TIME = '15 minutes for the sweep on 2 CPU cores'
