@@ -226,8 +226,8 @@ def _counts(task: CountingTask) -> list[Row]:
   rows = []
   for types in (V, min(V, _FEW)):  # of few words the result is small: the rest is seen
     for memory in (2**26, 2**30):
-      # All rare words as one
-      ids = np.minimum(store.ids, types - 1)
+      # All rare words as one, in as few bytes
+      ids = np.minimum(store.ids, store.ids.dtype.type(types - 1))
       speed, before, peak, result = elsewhere(_count, ids, store.offsets, types, memory)
       note = f'{len(ids):,} words, V = {types:,}, window 5, {memory / 2**20:,.0f} MiB'
       if types == V:
@@ -262,6 +262,10 @@ def _count(
 
 def _peak() -> float:
   """Bytes of memory that this process had at most so far."""
+  status = Path('/proc/self/status')
+  if status.exists():  # getrusage counts what the parent had when it was started, too
+    (line,) = (x for x in status.read_text().splitlines() if x.startswith('VmHWM'))
+    return int(line.split()[1]) * 1024.0
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
 
 
