@@ -7,6 +7,7 @@ the clock's, since a peer may use more cores or fewer.
 
 import collections
 from collections.abc import Callable
+import functools
 import importlib.util
 import itertools
 import os
@@ -130,10 +131,11 @@ def _quality(config: dict, task: WordPrediction) -> list[Row]:
   rows = peer.rows_of(task.store, sentences(task.store, task.heldout)[0])
   for seed in range(_SEEDS):
     options = {**peer.options_of(task), 'seed': seed}
-    theirs = (*rows, config['model']['width'], epochs, options)
+    theirs = (*rows, config['model']['width'], os.cpu_count() or 1, options)
+    gensim = functools.partial(peer.trained, epochs=epochs)
     for name, params in (
       ('ours', _trained(config, task, seed)),
-      ('gensim', elsewhere(_gensim_tables, task.words.size, *theirs)),
+      ('gensim', elsewhere(gensim, task.words.size, *theirs)),
     ):
       total, pairs = loss(params)
       found = {'held-out loss (nats)': float(total) / float(pairs)}
@@ -162,20 +164,6 @@ def _trained(config: dict, task: WordPrediction, seed: int) -> dict[str, np.ndar
   for batch in feed(lambda k: task.batch('train', k, seed=seed), 0, steps):
     state, _ = program.step(state, program.put(batch))
   return jax.device_get(state.params)
-
-
-def _gensim_tables(
-  V: int,
-  ids: np.ndarray,
-  offsets: np.ndarray,
-  D: int,
-  epochs: int,
-  options: dict[str, Any],
-) -> dict[str, np.ndarray]:
-  """Both tables of gensim's net, words in the order of their numbers."""
-  net, rows = peer.start(ids, offsets, D, os.cpu_count() or 1, options)
-  net.train(rows, total_examples=net.corpus_count, epochs=epochs)
-  return peer.tables(net, V)
 
 
 def _first(store: TokenStore, words: int) -> TokenStore:
@@ -224,7 +212,8 @@ def _counts(task: CountingTask) -> list[Row]:
   store, V = task.store, task.words.size
   np.asarray(store.ids).max()  # is read from disk now
   rows = []
-  for types in (V, min(V, _FEW)):  # of few words the result is small: the rest is seen
+  # Of few words the result is small: the rest is seen.
+  for types in sorted({V, min(V, _FEW)}, reverse=True):
     for memory in (2**26, 2**30):
       # All rare words as one, in as few bytes
       ids = np.minimum(store.ids, store.ids.dtype.type(types - 1))

@@ -101,9 +101,10 @@ def gensim(c, arg):
   c.model.epochs = 1 if arg.smoke else 5
 
 
-# A road is a function that sets task, model and evals; it has a line in `MAIN` too.
+# A road is a function that sets task, model and evals; all but the peer have a line in
+# `MAIN` too.
 ROADS = {'ppmi': ppmi, 'svd': svd, 'sgns': sgns, 'cbow': cbow, 'glove': glove}
-ROADS |= {'gensim': gensim}
+ROADS['gensim'] = gensim
 MAIN = {
   'PPMI': dict(arg='road=ppmi'),
   'SVD': dict(arg='road=svd'),

@@ -15,6 +15,7 @@ from seqlab.data.store import TokenStore
 from seqlab.types import Batch
 
 NOWHERE = -1  # a place without a word, and the sentence of one outside of any
+MAX_SENTENCE = 10_000  # words, as of gensim
 _TOKENS = 1 << 22  # that are looked at together when batches are planned
 
 
@@ -41,7 +42,7 @@ class WindowBatches:
     length: int = 2048,
     window: int = 5,
     holes: bool = False,
-    max_sentence: int = 10_000,
+    max_sentence: int = MAX_SENTENCE,
     heldout: int = 0,
   ):
     """Plans an epoch; one pass over the store.
@@ -115,12 +116,11 @@ class WindowBatches:
 
   def _gather(self, sentences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """All ids of some sentences, and how many each has."""
-    sizes = sentences[:, 1] - sentences[:, 0]
     first, last = sentences[0, 0], sentences[-1, 1]
+    sizes = sentences[:, 1] - sentences[:, 0]
     if last - first == sizes.sum():  # nothing between them is left out
       return self._ids[first:last], sizes
-    starts = sentences[:, 0] - (np.cumsum(sizes) - sizes)
-    return self._ids[np.arange(sizes.sum()) + np.repeat(starts, sizes)], sizes
+    return gather(self._ids, sentences)
 
   def batch(self, k: int, *, seed: int, rows: tuple[int, int] = (0, 1)) -> Batch:
     """Batch number k, a pure function of (seed, k).
@@ -167,7 +167,7 @@ def heldout_batch(
   most: int,
   length: int,
   window: int,
-  max_sentence: int = 10_000,
+  max_sentence: int = MAX_SENTENCE,
 ) -> Batch:
   """What `WindowBatches(heldout=every)` leaves out, nothing thinned out.
 
@@ -192,10 +192,10 @@ def heldout_batch(
       'or set it to 0 and leave evals.heldout out'
     )
   sizes = bounds[:, 1] - bounds[:, 0]
-  before = np.cumsum(sizes) - sizes
-  sizes = np.minimum(sizes, np.maximum(most - before, 0))
+  room = np.maximum(most - (np.cumsum(sizes) - sizes), 0)
+  ends = bounds[:, 0] + np.minimum(sizes, room)
+  words, sizes = gather(store.ids, np.stack([bounds[:, 0], ends], 1))
   number = np.repeat(np.arange(len(sizes)), sizes)
-  words = store.ids[np.arange(sizes.sum()) + (bounds[:, 0] - before)[number]]
   B = -(-len(words) // length)
   return {
     'words': _lanes(words, (B, length), window),
@@ -212,7 +212,7 @@ def _lanes(values: np.ndarray, shape: tuple[int, int], window: int) -> np.ndarra
 
 
 def sentences(
-  store: TokenStore, every: int, *, longest: int = 10_000
+  store: TokenStore, every: int, *, longest: int = MAX_SENTENCE
 ) -> tuple[np.ndarray, np.ndarray]:
   """Parts a text: what is learnt from, and every so many-th sentence for evaluation.
 
@@ -240,6 +240,13 @@ def sentences(
     return bounds, bounds[:0]
   out = np.arange(1, len(bounds) + 1) % every == 0
   return bounds[~out], bounds[out]
+
+
+def gather(ids: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """All ids of sentences with bounds [n, 2], in a row, and how many each has, [n]."""
+  sizes = bounds[:, 1] - bounds[:, 0]
+  starts = bounds[:, 0] - (np.cumsum(sizes) - sizes)
+  return ids[np.arange(sizes.sum()) + np.repeat(starts, sizes)], sizes
 
 
 def _cut(bounds: np.ndarray, longest: int) -> np.ndarray:

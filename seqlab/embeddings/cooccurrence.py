@@ -26,6 +26,7 @@ from seqlab.data.store import TokenStore, publish
 from seqlab.data.text_store import TextStore
 from seqlab.embeddings.contexts import Contexts, Thinning, count_pairs, places
 from seqlab.embeddings.runs import MERGE_BYTES, Run, Slice, SpilledRun, merge, ranges
+from seqlab.text.workers import machine_memory
 
 _FORMAT = 1  # raise it when the same options count differently
 _PAIR_BYTES = 48  # that a pair of places takes while it is counted, at most
@@ -213,14 +214,10 @@ def _matrix(parts: Sequence[Run | SpilledRun], contexts: Contexts) -> sparse.csr
 
 
 def _check_size(entries: int, V: int) -> None:
-  need, has = entries * (8 + 4 if entries < 2**31 else 8 + 8), _machine_memory()
+  need, has = entries * (8 + 4 if entries < 2**31 else 8 + 8), machine_memory()
   if need > has:
     raise ValueError(
       f'the matrix of {V:,} words takes {need / 2**30:,.3g} GiB while it is built, and '
       f'this machine has {has / 2**30:,.3g} GiB; keep fewer words (max_size, min_count), '
       'or take a narrower window'
     )
-
-
-def _machine_memory() -> int:
-  return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqlab.data.store import TokenStore
-from seqlab.data.windows import sentences
+from seqlab.data.windows import gather, sentences
 from seqlab.embeddings.objectives import Negative
 from seqlab.tasks.word2vec import WordPrediction
 from seqlab.types import Array, Batch, Sums
@@ -65,22 +65,22 @@ class Gensim(WordPrediction):
   def batch(
     self, split: str, k: int, *, seed: int, rows: tuple[int, int] = (0, 1)
   ) -> Batch:
-    """Both tables, after gensim has trained, and rows of zeros below; see `shapes`."""
+    """Both tables, after gensim has trained, and rows of zeros below."""
     del split, k
     if rows != (0, 1):
       raise ValueError('gensim trains in one process')
     kept = rows_of(self.store, sentences(self.store, self.heldout)[0])
-    net, text = start(
-      *kept, self.net.width, self._workers, {**self._options, 'seed': seed}
-    )
-    net.train(text, total_examples=net.corpus_count, epochs=self._epochs)
-    (empty,) = self.shapes()
-    return tables(net, len(empty['words']))
+    how = (self.net.width, self._workers, {**self._options, 'seed': seed})
+    return trained(self._rows, *kept, *how, epochs=self._epochs)
+
+  @property
+  def _rows(self) -> int:
+    """Of a table in a batch: as many as any usual number of devices can share."""
+    return -(-self.words.size // 1024) * 1024
 
   def shapes(self) -> tuple[Batch, ...]:
-    """The one shape, empty: as many rows as any usual number of devices can share."""
-    rows = -(-self.words.size // 1024) * 1024
-    empty = np.zeros((rows, self.net.width), np.float32)
+    """The one shape, empty."""
+    empty = np.zeros((self._rows, self.net.width), np.float32)
     return ({'words': empty, 'contexts': empty},)
 
   def tokens(self, batch: Batch) -> int:
@@ -111,10 +111,8 @@ def options_of(task: WordPrediction) -> dict[str, Any]:
 
 def rows_of(store: TokenStore, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Ids, and offsets, of some sentences: `bounds` [n, 2], see `data.windows:sentences`."""
-  sizes = bounds[:, 1] - bounds[:, 0]
-  offsets = np.concatenate([[0], np.cumsum(sizes)])
-  places = np.arange(offsets[-1]) + np.repeat(bounds[:, 0] - offsets[:-1], sizes)
-  return np.asarray(store.ids)[places], offsets
+  ids, sizes = gather(np.asarray(store.ids), bounds)
+  return ids, np.concatenate([[0], np.cumsum(sizes)])
 
 
 def start(
@@ -137,9 +135,23 @@ def start(
   return net, rows
 
 
-def tables(net: 'Word2Vec', V: int) -> dict[str, np.ndarray]:
-  """Its two tables of V rows, words in the order of their numbers; zeros where it saw none."""
-  made = {k: np.zeros((V, net.vector_size), 'f') for k in ('words', 'contexts')}
+def trained(
+  V: int,
+  ids: np.ndarray,
+  offsets: np.ndarray,
+  D: int,
+  workers: int,
+  options: dict[str, Any],
+  *,
+  epochs: int,
+) -> dict[str, np.ndarray]:
+  """Both tables of gensim's net, [V, D], after all epochs.
+
+  Words are in the order of their numbers; rows are zero where it saw none.
+  """
+  net, rows = start(ids, offsets, D, workers, options)
+  net.train(rows, total_examples=net.corpus_count, epochs=epochs)
+  made = {k: np.zeros((V, D), np.float32) for k in ('words', 'contexts')}
   place = np.array(net.wv.index_to_key, np.int64)
   made['words'][place], made['contexts'][place] = net.wv.vectors, net.syn1neg
   return made

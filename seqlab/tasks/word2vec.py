@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqlab.config import call
-from seqlab.data.windows import WindowBatches, heldout_batch
+from seqlab.data.windows import MAX_SENTENCE, WindowBatches, heldout_batch
 from seqlab.embeddings.vectors import Vectors
 from seqlab.embeddings.word2vec import OBJECTIVES, Word2Vec
 from seqlab.tasks.words import WordTask
@@ -141,10 +141,14 @@ class WordPrediction(WordTask):
         'nothing is held out: set corpus.heldout=200 to leave out every 200th sentence, '
         'or leave evals.heldout out as well'
       )
-    options = dict(length=8 * self.net.block, window=self.net.window)
-    if 'max_sentence' in self._batching:
-      options['max_sentence'] = self._batching['max_sentence']
-    return heldout_batch(self.store, self.heldout, most=most, **options)
+    return heldout_batch(
+      self.store,
+      self.heldout,
+      most=most,
+      length=8 * self.net.block,
+      window=self.net.window,
+      max_sentence=self._batching.get('max_sentence', MAX_SENTENCE),
+    )
 
   def flops(self, batch: Batch) -> float:
     """3 products of 2 operations: each word with its mean window and its samples."""

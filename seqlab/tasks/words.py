@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 import functools
-import os
 from pathlib import Path
 
 import jax
@@ -15,6 +14,7 @@ from seqlab.text.download import cache_dir
 from seqlab.text.plain import PlainText, open_text
 from seqlab.text.word2phrase import find_phrases
 from seqlab.text.words import WordCounts, keep_probability
+from seqlab.text.workers import machine_memory
 from seqlab.types import Variables
 
 
@@ -116,7 +116,6 @@ class WordTask:
 def _memory() -> float:
   """Bytes of all devices; on a CPU, where they share it, of the machine."""
   if jax.devices()[0].platform == 'cpu':
-    pages = os.sysconf('SC_PHYS_PAGES') * jax.process_count()
-    return float(pages * os.sysconf('SC_PAGE_SIZE'))
+    return float(machine_memory() * jax.process_count())
   stats = jax.local_devices()[0].memory_stats() or {}
   return float(stats.get('bytes_limit', float('inf'))) * jax.device_count()

@@ -36,10 +36,11 @@ def tokenize(text: str) -> list[str]:
 
   Much as gensim's `utils.tokenize(lower=True)`. Digits, underscores, hyphens and
   apostrophes are between words: "Don't re-use 3D" is don, t, re, use, d; other signs
-  that Unicode counts among numbers, as ⅓ and Ⅷ, are letters. Text is brought to Unicode's form C first; accents that are left alone then
-  (as of stress: за́мок) are dropped, and so are soft hyphens. Letters keep their
-  accents otherwise: é is no e, ё no е, й no и. Scripts that write no spaces are not
-  divided, and vowel signs as in Devanagari end a word.
+  that Unicode counts among numbers, as ⅓ and Ⅷ, are letters. Text is brought to
+  Unicode's form C first; accents that are left alone then (as of stress: за́мок) are
+  dropped, and so are soft hyphens. Letters keep their accents otherwise: é is no e, ё
+  no е, й no и. Scripts that write no spaces are not divided, and vowel signs as in
+  Devanagari end a word.
   """
   return _WORD.findall(_tidy(text))
 

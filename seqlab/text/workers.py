@@ -23,6 +23,11 @@ def all_cores() -> list[int]:
   return list(range(os.cpu_count() or 1))
 
 
+def machine_memory() -> int:
+  """Bytes of memory that this machine has."""
+  return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+
+
 def in_order(
   function: Callable[[_Job], _Result],
   jobs: Iterable[_Job],

@@ -239,7 +239,7 @@ def test_an_id_that_is_no_word_is_an_error():
 def test_a_matrix_too_large_for_the_machine_is_an_error_that_says_how_large(
   monkeypatch,
 ):
-  monkeypatch.setattr(module, '_machine_memory', lambda: 2**18)
+  monkeypatch.setattr(module, 'machine_memory', lambda: 2**18)
   store = make_store(random_rows(7, 300, rows=2_000))
   with pytest.raises(ValueError, match=r'takes 0\.00\d+ GiB .* keep fewer words'):
     cooccurrence(store, 300)
