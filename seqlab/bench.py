@@ -23,7 +23,6 @@ from flax import linen as nn
 import jax
 import numpy as np
 import optax
-from rich.console import Console
 from rich.table import Table
 import sacrebleu
 from sacrebleu.significance import PairedTest
@@ -33,6 +32,7 @@ from sacrebleu.tokenizers.tokenizer_re import TokenizerRegexp
 from seqlab.config import resolve, steps_of, with_defaults
 from seqlab.data.loader import feed
 from seqlab.experiment import load_experiment
+from seqlab.io.console import print_table
 from seqlab.layers.cross_entropy import cross_entropy
 from seqlab.metrics.bootstrap import compare
 from seqlab.metrics.corpus import Lines, corpus_statistics
@@ -97,7 +97,7 @@ def bench(experiment: str, *, output: str, only: str | None = None) -> list[Row]
   )
   for r in rows:
     table.add_row(r['name'], f'{r["value"]:,.4g}', r['unit'], r['note'])
-  Console().print(table)
+  print_table(table)
   print(f'the same as JSON: {output}')
   return rows
 

@@ -15,12 +15,12 @@ from typing import Any, BinaryIO, TextIO
 
 import jax
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 import sacrebleu
 from sacrebleu.metrics.bleu import BLEUScore
 
 from seqlab.config import resolve
+from seqlab.io.console import console, print_table
 from seqlab.metrics.bootstrap import Comparison
 from seqlab.metrics.bootstrap import compare as significance
 from seqlab.metrics.characters import piece_bytes
@@ -339,20 +339,20 @@ def _print_comparison(
       'baseline' if x.p_value is None else f'{x.p_value:.4f}{"*" * (x.p_value < 0.05)}'
     )
     table.add_row(str(run), f'{x.score:.2f} ({x.mean:.2f} ± {x.ci:.2f})', p)
-  Console(highlight=False).print(table)
+  print_table(table)
 
 
 def _print(result: Mapping[str, Any]) -> None:
-  console = Console(highlight=False, soft_wrap=True)
-  console.print(
+  out = console()
+  out.print(
     f'{result["split"]}: {result["lines"]:,} lines in {result["seconds"]} s, beam '
     f'{result["search"]["beam"]}, checkpoints of steps {result["steps"]}'
   )
   if result['skipped']:
-    console.print(f"  {result['skipped']:,} lines left out: corpus.empty='skip'")
+    out.print(f"  {result['skipped']:,} lines left out: corpus.empty='skip'")
   for score in result['scores']:
-    console.print(f'  {score["name"]:22s} {score["score"]:6.2f}   {score["signature"]}')
-    console.print(f'{"":32s}{score["text"]}', style='dim')
+    out.print(f'  {score["name"]:22s} {score["score"]:6.2f}   {score["signature"]}')
+    out.print(f'{"":32s}{score["text"]}', style='dim')
 
 
 def translate(

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ml_collections import config_dict
-from rich.console import Console
 from rich.table import Column, Table
 
 from seqlab.config import DEFAULTS, steps_of, suggest
+from seqlab.io.console import print_table
 
 
 def load_experiment(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -137,4 +137,4 @@ def list_experiments(folder: Path) -> None:
     paper = ', '.join(f'{k} {v:g}' for k, v in getattr(module, 'PAPER', {}).items())
     title = (module.__doc__ or '-').splitlines()[0]
     table.add_row(str(path), title, paper or '-', getattr(module, 'TIME', '-'))
-  Console().print(table)
+  print_table(table)

@@ -13,10 +13,10 @@ import tempfile
 import time
 
 import jax
-from rich.console import Console
 
 from seqlab.chips import CHIPS, Chip, named
 from seqlab.config import task_of, with_defaults
+from seqlab.io.console import console
 from seqlab.tasks.interface import Task
 from seqlab.train.collectives import Collective, collectives, summary
 from seqlab.train.hlo import Module
@@ -81,15 +81,15 @@ def plan(config: Mapping, devices: Sequence[int], chips: Sequence[str] = ()) -> 
   """
   chosen = {name: named(name) for name in chips} or CHIPS
   pretend(max(devices))
-  console = Console(highlight=False, soft_wrap=True)
+  out = console()
   with tempfile.TemporaryDirectory() as folder:
     task = _task(config, Path(folder))
     found = []
     for n in devices:
       found.append(compiled(config, task, n))
-      console.print(describe(found[-1]), markup=False)
-  console.print(_table(found, chosen), markup=False)
-  console.print(ASSUMPTIONS, markup=False)
+      out.print(describe(found[-1]))
+  out.print(_table(found, chosen))
+  out.print(ASSUMPTIONS)
 
 
 def pretend(devices: int) -> None:

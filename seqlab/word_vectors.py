@@ -10,12 +10,11 @@ import math
 from pathlib import Path
 import sys
 
-from rich.console import Console
-
 from seqlab.config import resolve
 from seqlab.embeddings.formats import TENSORS, by_ending
 from seqlab.embeddings.vectors import Found, SparseVectors, Vectors, load_vectors
 from seqlab.evaluators.similarity import ENGLISH, evaluate_vectors, open_sets, table
+from seqlab.io.console import print_table
 from seqlab.metrics.similarity import Estimate, Result
 from seqlab.tasks.words import WordTask
 from seqlab.text.normalize import nfc
@@ -121,7 +120,7 @@ def evaluate(
   vectors, steps = _open(path, format, average, choose)
   scores = evaluate_vectors(vectors, open_sets(sets), restrict=restrict, method=method)
   title = f'{path}: {vectors.size:,} words, {vectors.dimensions:,} dimensions'
-  Console().print(table(scores, title))
+  print_table(table(scores, title))
   found = {score.set.name: _plain(score.result) for score in scores}
   for score in scores:
     parts = score.parts.items()

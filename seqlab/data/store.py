@@ -19,8 +19,8 @@ import tempfile
 from typing import Protocol
 
 import numpy as np
-from rich.progress import track
 
+from seqlab.io.console import track
 from seqlab.text.vocabulary import Vocabularies, Vocabulary
 from seqlab.types import EOS, PAD
 
@@ -133,7 +133,7 @@ def encode(
     context = multiprocessing.get_context('spawn')  # forks and threads do not mix
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
       done = pool.map(_encode_chunk, jobs)
-      parts = list(track(done, label, total=len(jobs), transient=True))
+      parts = list(track(done, label, len(jobs)))
   else:
     parts = [_encode_chunk(job) for job in jobs]
   dtype = np.uint16 if vocabulary.size <= 2**16 else np.int32

@@ -19,13 +19,13 @@ import tempfile
 from typing import TypeVar
 
 import numpy as np
-from rich.progress import track
 from scipy import sparse
 
 from seqlab.data.store import TokenStore, publish
 from seqlab.data.text_store import TextStore
 from seqlab.embeddings.contexts import Contexts, Thinning, count_pairs, places
 from seqlab.embeddings.runs import MERGE_BYTES, Run, Slice, SpilledRun, merge, ranges
+from seqlab.io.console import track
 from seqlab.text.workers import machine_memory
 
 _FORMAT = 1  # raise it when the same options count differently
@@ -163,9 +163,7 @@ def _map(
   with ThreadPoolExecutor(workers) as pool:
     try:
       done = pool.map(function, jobs)
-      return list(
-        track(done, label, len(jobs), transient=True, disable=len(jobs) < _MANY)
-      )
+      return list(track(done, label, len(jobs), show=len(jobs) >= _MANY))
     finally:
       pool.shutdown(cancel_futures=True)
 

@@ -7,9 +7,8 @@ from types import SimpleNamespace
 import zipfile
 
 import pooch
-from rich.console import Console
-from rich.progress import Progress
 
+from seqlab.io.console import progress_bar
 from seqlab.text.lines import DAMAGE, read_bytes
 
 
@@ -68,7 +67,7 @@ def download(
 
 def _get(url: str, output: str, label: str) -> None:
   """Downloads with a progress bar of rich, which pooch calls as if it were tqdm."""
-  with Progress(console=Console(stderr=True), transient=True) as progress:
+  with progress_bar() as progress:
     task = progress.add_task(label, total=None)
     bar = SimpleNamespace(
       total=0,

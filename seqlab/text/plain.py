@@ -14,9 +14,8 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from rich.progress import Progress
-
 from seqlab.config import suggest
+from seqlab.io.console import progress_bar
 from seqlab.text.lines import DAMAGE
 from seqlab.text.remote import fetch, is_remote
 
@@ -154,7 +153,7 @@ def _progress(label: str, paths: Sequence[Path]) -> Iterator[Callable[[int], Non
   if not label:
     yield lambda count: None
     return
-  with Progress(transient=True) as progress:
+  with progress_bar() as progress:
     task = progress.add_task(label, total=sum(path.stat().st_size for path in paths))
     yield lambda count: progress.advance(task, count)
 

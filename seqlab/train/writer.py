@@ -7,16 +7,15 @@ import json
 import math
 import os
 from pathlib import Path
-import sys
 import time
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
+from seqlab.io.console import console, has_bars
 from seqlab.metrics_file import read_metrics
 from seqlab.train.folder import RunFolder
 
@@ -153,12 +152,12 @@ class Progress:
     self._total, self._every = total, every
     self._next = datetime.datetime.now().timestamp() + every
     self._seconds = self._words = 0.0  # since the last line
-    self._console = Console(highlight=False, soft_wrap=True)
+    self._console = console()
     self._bar, self._first = None, True
 
   def start(self, step: int) -> None:
     """Shows the bar, where there is a terminal, with `step` steps behind it."""
-    if sys.stdout.isatty():
+    if has_bars():
       self._bar = Bar(
         MofNCompleteColumn(),
         BarColumn(),
@@ -171,7 +170,7 @@ class Progress:
 
   def message(self, text: str) -> None:
     """Says something, above the bar."""
-    self._console.print(f'{self.name}: {text}' if self.name else text, markup=False)
+    self._console.print(f'{self.name}: {text}' if self.name else text)
     self._keep(text)
 
   def _keep(self, text: str) -> None:

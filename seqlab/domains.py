@@ -1,0 +1,194 @@
+"""Domains of options: the values that a function's signature admits.
+
+A signature declares an option once, with its type and its domain:
+
+    def step(*, clip: Annotated[float, Range(0, exclude_low=True)] | None = None): ...
+
+`check` compares values with such a signature before anything is built from them, so
+that a file, a command line, a sweep and a call from Python are all held to it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import functools
+import inspect
+import math
+import numbers
+import types
+import typing
+from typing import Annotated, Any, Literal, TypeVar, Union
+
+_F = TypeVar('_F', bound=Callable)
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+  """Numbers between two bounds, which belong to the range unless excluded.
+
+  Attributes:
+    low: lower bound, or None.
+    high: upper bound, or None.
+    exclude_low: whether `low` itself is outside.
+    exclude_high: whether `high` itself is outside.
+  """
+
+  low: float | None = None
+  high: float | None = None
+  exclude_low: bool = False
+  exclude_high: bool = False
+
+  def __contains__(self, value: float) -> bool:
+    low, high = self.low, self.high
+    above = low is None or (value > low if self.exclude_low else value >= low)
+    below = high is None or (value < high if self.exclude_high else value <= high)
+    return above and below
+
+  def __str__(self) -> str:
+    parts = []
+    if self.low is not None:
+      parts.append(f'{"more than" if self.exclude_low else "at least"} {self.low:,}')
+    if self.high is not None:
+      parts.append(f'{"less than" if self.exclude_high else "at most"} {self.high:,}')
+    return ' and '.join(parts)
+
+
+Positive = Range(0, exclude_low=True)  # 0 excluded
+Count = Annotated[int, Range(1)]  # how many of something there must be
+Probability = Annotated[float, Range(0, 1)]
+Rate = Annotated[float, Range(0, 1, exclude_high=True)]  # of dropout, of decay
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+  """A domain that is no interval: a function that raises ValueError for what is not in it.
+
+  Attributes:
+    test: called with the value; its ValueError says what the value must be.
+  """
+
+  test: Callable[[Any], Any]
+
+
+def check(
+  function: Callable, options: Mapping[str, Any], where: str = '', sign: str = ''
+) -> None:
+  """Compares options with the types and domains that a signature declares.
+
+  An option whose annotation is no plain type, or that is no parameter, is not checked.
+
+  Args:
+    function: the function, or the class, that takes the options.
+    options: name -> value.
+    where: prefix of names in messages, such as 'model.'.
+    sign: what precedes a name in messages, such as '--' of a command line.
+
+  Raises:
+    ValueError: a value is of another type or outside the domain.
+  """
+  hints = annotations(function)
+  for name, value in options.items():
+    if name in hints:
+      check_value(f'{sign}{where}{name}', value, hints[name])
+
+
+def checked(function: _F) -> _F:
+  """Makes a function check its arguments by `check` before it runs."""
+  signature = inspect.signature(function)
+
+  @functools.wraps(function)
+  def run(*args, **options):
+    bound = signature.bind(*args, **options)
+    check(function, bound.arguments)
+    return function(*args, **options)
+
+  return run
+
+
+def annotations(function: Callable) -> dict[str, Any]:
+  """Parameter -> annotation, of a function or of a class's constructor."""
+  targets = [function]
+  if inspect.isclass(function):
+    targets = [function.__init__]
+    if dataclasses.is_dataclass(function):  # Linen modules among them
+      targets = [function]
+  elif isinstance(function, functools.partial):
+    targets = [function.func]
+  try:
+    return typing.get_type_hints(targets[0], include_extras=True)
+  except (NameError, TypeError):  # names that exist for type checkers only
+    return {}
+
+
+def check_value(name: str, value: Any, annotation: Any) -> None:
+  """Raises ValueError, which begins with `name`, unless `annotation` admits `value`."""
+  problem = _problem(value, annotation)
+  if problem:
+    shown = repr(value)
+    shown = shown if len(shown) <= 60 else f'{shown[:57]}...'
+    raise ValueError(f'{name} is {shown}; it must be {problem}')
+
+
+def _problem(value: Any, annotation: Any) -> str:
+  """What the value must be and is not; an empty string if it is admitted."""
+  origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+  if origin is Annotated:
+    return _problem(value, args[0]) or _outside(value, annotation, args[1:])
+  if origin in (Union, types.UnionType):
+    problems = [_problem(value, kind) for kind in args]
+    if not all(problems):
+      return ''
+    return ' or '.join(dict.fromkeys(problems))
+  if origin is Literal:
+    known = any(type(value) is type(x) and value == x for x in args)
+    return '' if known else ' or '.join(map(repr, args))
+  return _wrong_type(value, origin or annotation, args)
+
+
+def _outside(value: Any, annotation: Any, domains: Sequence[Any]) -> str:
+  for domain in domains:
+    if isinstance(domain, Range) and value not in domain:
+      return str(domain) if _is_number(value) else f'{_name(annotation)}, {domain}'
+    if isinstance(domain, Check):
+      try:
+        domain.test(value)
+      except ValueError as error:
+        return str(error)
+  return ''
+
+
+def _wrong_type(value: Any, kind: Any, args: tuple) -> str:
+  if kind is None or kind is type(None):
+    return '' if value is None else 'None'
+  if kind is bool:
+    return '' if isinstance(value, bool) else 'true or false'
+  if kind is int:
+    fits = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return '' if fits else 'a whole number'
+  if kind is float:
+    return '' if _is_number(value) and math.isfinite(value) else 'a number'
+  if kind is str:
+    return '' if isinstance(value, str) else 'a text'
+  if kind in (list, tuple, Sequence):
+    if isinstance(value, str) or not isinstance(value, Sequence):
+      return 'a list'
+    kinds = [a for a in args if a is not Ellipsis]
+    if len(kinds) == 1:  # Sequence[int], tuple[int, ...]
+      problems = filter(None, (_problem(x, kinds[0]) for x in value))
+      return next((f'a list of which each is {p}' for p in problems), '')
+    if kind is tuple and kinds:
+      each = zip(value, kinds, strict=False)
+      fits = len(value) == len(kinds) and not any(_problem(x, k) for x, k in each)
+      return '' if fits else f'a list of {len(kinds)}'
+    return ''
+  if kind is dict or kind is Mapping:
+    return '' if isinstance(value, Mapping) else 'a section'
+  return ''
+
+
+def _name(annotation: Any) -> str:
+  base = typing.get_args(annotation)[0]
+  return {int: 'a whole number', float: 'a number'}.get(base, 'a value')
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, numbers.Real) and not isinstance(value, bool)

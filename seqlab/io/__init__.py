@@ -1,0 +1,1 @@
+"""Files and the terminal: what every other package writes through. Needs no JAX."""

@@ -1,0 +1,41 @@
+"""Durable files."""
+
+import os
+
+import pytest
+
+from seqlab.io import files
+
+
+def test_a_write_that_fails_keeps_the_old_file(tmp_path):
+  path = tmp_path / 'a.json'
+  files.write_text(path, 'old')
+  with pytest.raises(RuntimeError), files.replacing(path) as part:  # noqa: PT012
+    part.write_text('half')
+    raise RuntimeError
+  assert path.read_text() == 'old'
+  assert os.listdir(tmp_path) == ['a.json']
+
+
+def test_the_data_is_synced_before_the_name_appears(tmp_path, monkeypatch):
+  seen = []
+  monkeypatch.setattr(os, 'fsync', lambda handle: seen.append(os.listdir(tmp_path)))
+  files.write_text(tmp_path / 'a', 'x')
+  before, after = seen
+  assert before != ['a']  # the temporary file
+  assert after == ['a']  # the folder, once the name is there
+
+
+def test_a_name_as_long_as_the_file_system_takes(tmp_path):
+  name = 'x' * 255
+  files.write_text(tmp_path / name, 'x')
+  assert (tmp_path / name).read_text() == 'x'
+
+
+def test_permissions_follow_the_umask(tmp_path):
+  old = os.umask(0o022)
+  try:
+    files.write_text(tmp_path / 'a', 'x')
+  finally:
+    os.umask(old)
+  assert (tmp_path / 'a').stat().st_mode & 0o777 == 0o644
