@@ -20,9 +20,10 @@ from typing import Annotated, Any, Literal
 import ml_collections
 
 from seqlab import domains
-from seqlab.domains import Check, Count, Positive, Range, Rate
+from seqlab.domains import Check, Count, Positive, Range, Rate, Seed
 
 _DURATION = re.compile(r'([\d_.]+(?:e\d+)?)\s*(steps?|epochs?|tokens?)', re.ASCII)
+_PATH = re.compile(r'\w+(\.\w+)*:\w+')
 _LONGEST = 2**31 - 1  # steps: they are counted in int32 on the devices
 _TIME = re.compile(r'\d\s*(s|sec|seconds?|m|min|minutes?|h|hours?)$')
 
@@ -114,14 +115,22 @@ def _read(name: str, text: str, default: Any) -> Any:
     ) from None
 
 
-def resolve(name: str) -> Any:
+def resolve(name: str, where: str = '') -> Any:
   """'models.transformer:Transformer' -> the class.
 
   The module is looked for in seqlab first, and then anywhere on the Python path.
+
+  Args:
+    name: module, colon, attribute.
+    where: the key of the experiment that holds the name, for messages.
+
+  Raises:
+    ValueError: it is not written so, or leads nowhere.
   """
-  module_name, colon, attribute = name.partition(':')
-  if not colon:
-    raise ValueError(f"{name!r} should be written 'module:name'")
+  prefix = f'{where}: ' if where else ''
+  if not isinstance(name, str) or not _PATH.fullmatch(name):
+    raise ValueError(f"{prefix}{name!r} should be written 'module:name'")
+  module_name, _, attribute = name.partition(':')
   module = None
   for candidate in (f'seqlab.{module_name}', module_name):
     try:
@@ -132,10 +141,12 @@ def resolve(name: str) -> Any:
       if not f'{candidate}.'.startswith(f'{error.name}.'):
         raise
   if module is None:
-    raise ValueError(f'{name!r}: no module seqlab.{module_name} and no {module_name}')
+    raise ValueError(
+      f'{prefix}{name!r}: no module seqlab.{module_name} and no {module_name}'
+    )
   if not hasattr(module, attribute):
     hint = suggest(attribute, vars(module))
-    raise ValueError(f'{name!r}: {module.__name__} has no {attribute!r}{hint}')
+    raise ValueError(f'{prefix}{name!r}: {module.__name__} has no {attribute!r}{hint}')
   return getattr(module, attribute)
 
 
@@ -181,7 +192,7 @@ class Settings:
     retries: further attempts at a save while the disk is full or a bucket is away.
   """
 
-  seed: Annotated[int, Range(0, 2**32 - 1)]
+  seed: Seed
   steps: Duration
   parallel: Literal['jit', 'pmap'] = 'jit'
   threads: Count | None = None
@@ -298,7 +309,9 @@ def task_of(config: Mapping[str, Any]) -> Any:
   """
   check_keys(config, config, needed=NEEDED)
   domains.check(Settings, config)
-  task = resolve(config['task'])
+  task = resolve(config['task'], 'task')
+  if not hasattr(task, 'sections'):
+    raise ValueError(f'task {config["task"]!r} is no task: it names no `sections`')
   check_keys(config, (*DEFAULTS, *SECTIONS, *NEEDED, *task.sections))
   return task
 

@@ -57,6 +57,7 @@ Positive = Range(0, exclude_low=True)  # 0 excluded
 Count = Annotated[int, Range(1)]  # how many of something there must be
 Probability = Annotated[float, Range(0, 1)]
 Rate = Annotated[float, Range(0, 1, exclude_high=True)]  # of dropout, of decay
+Seed = Annotated[int, Range(0, 2**32 - 1)]  # of a random number generator
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -115,6 +116,15 @@ def check(function: Signature, options: Mapping[str, Any], where: str = '') -> N
       check_value(f'{where}{name}', value, hints[name])
 
 
+def check_fields(instance: Any, where: str = '') -> None:
+  """Checks the fields of a dataclass's instance, such as a Linen module; see `check`."""
+  hints = annotations(type(instance))
+  fields = [f.name for f in dataclasses.fields(instance) if f.name in hints]
+  for name in fields:
+    if name not in ('parent', 'name'):  # Linen's own
+      check_value(f'{where}{name}', getattr(instance, name), hints[name])
+
+
 def checked(function: _F) -> _F:
   """Makes a function check its arguments by `check` before it runs."""
   signature = inspect.signature(function)
@@ -126,6 +136,11 @@ def checked(function: _F) -> _F:
     return function(*args, **options)
 
   return run
+
+
+def annotations_of(names: Iterable[str] | Mapping[str, Any]) -> Mapping[str, Any]:
+  """Returns names with their annotations; those without one are numbers or None."""
+  return names if isinstance(names, Mapping) else dict.fromkeys(names, float | None)
 
 
 def annotations(function: Signature) -> Mapping[str, Any]:
