@@ -5,7 +5,8 @@ r"""Dot products of skip-gram with negative sampling, beside PMI - log k.
 Levy and Goldberg 2014, section 3, https://papers.nips.cc/paper/5477: where the loss of
 each pair of a word and a context is least, w · c = PMI(w, c) - log k, with k negative
 samples. Reported is how near the dot products are to it, by dimensions, samples and
-epochs. Of a pair that is never seen the optimum is -infinity.
+epochs. Of a pair that is never seen the optimum is -infinity. This study is under
+revision: its table is of one seed.
 """
 
 import ml_collections

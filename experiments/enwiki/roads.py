@@ -1,4 +1,4 @@
-r"""Counting against nets: five roads to word vectors, on one text with one window.
+r"""Five methods for word vectors, by counting and by nets: one text, one window.
 
   python -m launch.sweep experiments/enwiki/roads.py --workdir runs/studies
   python -m launch.sweep experiments/enwiki/roads.py:parts=11,d=300 --workdir runs/studies
