@@ -129,6 +129,10 @@ WITHDRAWN = {
     "52 to 55 times sacreBLEU's speed",
     'of four runs one is kept',
   ),
+  r'number beside its own': (
+    "ends with the paper's number beside its own",
+    'no command prints that; `seqlab experiments` lists the number, for two of them',
+  ),
   r'38\.86 \|[^|]*\| 4,000 of 5,000': (
     '38.86 | 41.02 (Wu et al. 2021) | 4,000 of 5,000 updates',
     'the command beside it trains 5,000 updates, and was stopped',
