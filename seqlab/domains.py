@@ -8,7 +8,7 @@ A signature declares an option once, with its type and its domain:
 that a file, a command line, a sweep and a call from Python are all held to it.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import difflib
 import functools
@@ -17,7 +17,7 @@ import math
 import numbers
 import types
 import typing
-from typing import Annotated, Any, Literal, TypeVar, Union
+from typing import Annotated, Any, Literal, Protocol, TypeVar, Union
 
 _F = TypeVar('_F', bound=Callable)
 
@@ -157,13 +157,36 @@ def annotations(function: Signature) -> Mapping[str, Any]:
     return {}
 
 
+class Domain(Protocol):
+  """A domain whose messages name parts of the value, such as a piece's options."""
+
+  def check(self, name: str, value: Any) -> None:
+    """Raises ValueError unless it admits the value that is called `name`."""
+    ...
+
+
 def check_value(name: str, value: Any, annotation: Any) -> None:
   """Raises ValueError, which begins with `name`, unless `annotation` admits `value`."""
+  for domain in _own_checks(annotation, value):
+    domain.check(name, value)
+    return
   problem = _problem(value, annotation)
   if problem:
     shown = repr(value)
     shown = shown if len(shown) <= 60 else f'{shown[:57]}...'
     raise ValueError(f'{name} is {shown}; it must be {problem}')
+
+
+def _own_checks(annotation: Any, value: Any) -> Iterator[Domain]:
+  """The domains in an annotation that check by themselves; none for an allowed None."""
+  args = typing.get_args(annotation)
+  if typing.get_origin(annotation) is Annotated:
+    yield from (x for x in args[1:] if hasattr(x, 'check'))
+  elif typing.get_origin(annotation) in (Union, types.UnionType):
+    if value is None and type(None) in args:
+      return
+    for part in args:
+      yield from _own_checks(part, value)
 
 
 def _problem(value: Any, annotation: Any) -> str:

@@ -13,8 +13,8 @@ ROOT = Path(seqlab.__file__).parent
 # From the ground up; modules of one floor may import each other.
 FLOORS = (
   {'types', 'domains', 'io'},
-  {'config', 'metrics_file'},
-  {'text', 'metrics', 'experiment', 'chips'},
+  {'config', 'metrics_file', 'pieces'},
+  {'text', 'metrics', 'chips'},
   {'data'},
   {'layers'},
   {'models', 'embeddings'},
@@ -22,6 +22,7 @@ FLOORS = (
   {'tasks'},
   {'evaluators'},
   {'train'},
+  {'experiment'},
   {'evaluate', 'bench', 'plan', 'bench_words', 'bench_population', 'word_vectors'},
   {'cli', 'report'},  # beside the rest, which it knows by the runs' folders only
 )

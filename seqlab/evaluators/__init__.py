@@ -1,1 +1,10 @@
-"""What is measured during training, one evaluator a file."""
+"""What is measured during training, one evaluator per file."""
+
+# Short name -> path of the class. Paths, so that naming one imports none.
+EVALUATORS = {
+  name: f'seqlab.evaluators.{name}:Evaluator'
+  for name in (
+    *('agreement', 'attention', 'errors', 'factorization', 'heldout', 'leak'),
+    *('perplexity', 'similarity', 'spectrum', 'statistics', 'translation'),
+  )
+}

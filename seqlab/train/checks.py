@@ -1,12 +1,13 @@
 """Checks of a whole experiment, before data are read or anything is compiled."""
 
 from collections.abc import Callable, Mapping, Sequence
-import inspect
 from typing import Annotated, Any
 
 from seqlab import domains
-from seqlab.config import Duration, check_keys, resolve, task_of, with_defaults
+from seqlab.config import Duration, check_keys, task_of, with_defaults
 from seqlab.domains import Range, Signature
+from seqlab.evaluators import EVALUATORS
+from seqlab.pieces import find, names, parameters, required
 from seqlab.train.fallback import Fallback
 from seqlab.train.mesh import make_mesh
 from seqlab.train.optimizers import make_optimizer, make_schedule
@@ -77,19 +78,38 @@ def check_section(
     raise ValueError(f'{where} is {options!r}; it must be a section, as in dict(...)')
   for signature in signatures:
     domains.check(signature, options, f'{where}.')
-  names = [name for signature in signatures for name in _names(signature)]
-  if closed and not (signatures and _is_open(signatures[-1])):
-    check_keys(options, names, where=f'{where}.')
+  if closed and signatures and names(signatures[-1]) is not None:
+    known = [name for signature in signatures for name in parameters(signature)]
+    check_keys(options, known, where=f'{where}.')
+
+
+def evaluator_of(where: str, options: Any) -> tuple[Callable, dict[str, Any]]:
+  """Returns the class of an evaluator, and its options without `every`.
+
+  Args:
+    where: its key in the experiment, for messages.
+    options: a section with `kind` (or `type`, as experiments of the first edition say),
+      a short name or a path.
+
+  Raises:
+    ValueError: it names no evaluator.
+  """
+  if isinstance(options, Mapping) and 'type' in options:
+    options = {
+      'kind': options['type'],
+      **{k: v for k, v in options.items() if k != 'type'},
+    }
+  kind, options = find(options, EVALUATORS, where)
+  return kind, {name: value for name, value in options.items() if name != 'every'}
 
 
 def _check_evaluator(where: str, options: Any) -> None:
-  if not isinstance(options, Mapping) or not isinstance(options.get('type'), str):
-    raise ValueError(
-      f"{where} names no evaluator: set {where}.type, as in 'translation'"
-    )
-  kind = resolve(f'evaluators.{options["type"]}:Evaluator', f'{where}.type')
-  own = {'type': str, 'every': Duration | None}
-  check_section(where, options, (own, kind, *getattr(kind, 'signatures', ())))
+  kind, own = evaluator_of(where, options)
+  if isinstance(options, Mapping) and 'every' in options:
+    domains.check_value(f'{where}.every', options['every'], Duration | None)
+  if missing := required(kind, (*own, 'task', 'sharding')):
+    raise ValueError(f'{where} needs {where}.{missing[0]}')
+  check_section(where, own, (kind, *getattr(kind, 'signatures', ())))
 
 
 def _check_best(config: Mapping[str, Any]) -> None:
@@ -119,24 +139,3 @@ def check_metric(best: str | None, evaluators: Mapping[str, Any]) -> None:
     domains.check_value(
       'keep_best', best, Annotated[str, domains.OneOf(f'{name}/{x}' for x in known)]
     )
-
-
-def _names(signature: Signature) -> list[str]:
-  if isinstance(signature, Mapping):
-    return list(signature)
-  hidden = ('parent', 'name') if _is_module(signature) else ()
-  parameters = inspect.signature(signature).parameters.values()
-  return [
-    p.name for p in parameters if p.kind != p.VAR_KEYWORD and p.name not in hidden
-  ]
-
-
-def _is_module(signature: Callable) -> bool:
-  return inspect.isclass(signature) and hasattr(signature, 'setup')
-
-
-def _is_open(signature: Signature) -> bool:
-  if isinstance(signature, Mapping):
-    return False
-  kinds = [p.kind for p in inspect.signature(signature).parameters.values()]
-  return inspect.Parameter.VAR_KEYWORD in kinds

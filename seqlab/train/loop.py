@@ -7,16 +7,18 @@ import errno
 import os
 from pathlib import Path
 import time
+from typing import Any
 
 import jax
 import numpy as np
 
-from seqlab.config import call, resolve, steps_of, task_of, with_defaults
+from seqlab.config import call, steps_of, task_of, with_defaults
 from seqlab.data.loader import feed
+from seqlab.pieces import taken
 from seqlab.text.remote import is_remote
 from seqlab.train import processes
 from seqlab.train.checkpoints import Checkpoints
-from seqlab.train.checks import check_experiment, check_metric
+from seqlab.train.checks import check_experiment, check_metric, evaluator_of
 from seqlab.train.device import peak_flops
 from seqlab.train.fallback import DivergenceError, Fallback
 from seqlab.train.folder import RunFolder, open_folder
@@ -94,6 +96,11 @@ def train(config: Mapping, workdir: str, *, force: bool = False) -> RunFolder:
     ) from error
 
 
+def _evaluator(name: str, spec: Mapping, **context: Any) -> Any:
+  kind, options = evaluator_of(f'evals.{name}', spec)
+  return call(kind, options, f'evals.{name}', **taken(kind, context))
+
+
 class Run:
   """One experiment on its way. `go` is the loop; the rest is what it calls."""
 
@@ -121,13 +128,7 @@ class Run:
     self.program.check(self.task.shapes())
     evals, rows = config['evals'], batch_sharding(self.program.mesh)
     self.evaluators = {
-      name: call(
-        resolve(f'evaluators.{spec.get("type")}:Evaluator'),
-        {k: v for k, v in spec.items() if k not in ('type', 'every')},
-        f'evals.{name}',
-        task=self.task,
-        sharding=rows,
-      )
+      name: _evaluator(name, spec, task=self.task, sharding=rows)
       for name, spec in evals.items()
     }
     check_metric(config['keep_best'], self.evaluators)

@@ -1,0 +1,98 @@
+"""The one rule for pieces."""
+
+import dataclasses
+from typing import Annotated
+
+import pytest
+
+from seqlab import domains
+from seqlab.domains import Count
+from seqlab.pieces import Piece, Specification, find, make
+
+
+@dataclasses.dataclass
+class Near:
+  width: int
+  reach: Count = 4
+
+
+def far(reach: Count = 9, *, width: int) -> tuple:
+  return 'far', reach, width
+
+
+def anything(**options):
+  return options
+
+
+KINDS = {'near': Near, 'far': far, 'anything': anything, 'lazy': f'{__name__}:far'}
+
+
+@pytest.mark.parametrize(
+  ('specification', 'made'),
+  [
+    ('near', Near(8)),
+    ({'kind': 'near', 'reach': 2}, Near(8, 2)),
+    ({'kind': 'far', 'reach': 2}, ('far', 2, 8)),
+    ('anything', {'width': 8, 'unused': 1}),
+    ('fractions:Fraction', 0),
+    ({'kind': 'fractions:Fraction', 'numerator': 3}, 3),
+  ],
+)
+def test_a_piece_is_a_name_a_path_or_a_section(specification, made):
+  assert make(specification, KINDS, 'model.piece', width=8, unused=1) == made
+
+
+def test_a_short_name_may_stand_for_a_path():
+  kinds = {'fraction': 'fractions:Fraction'}
+  assert make({'kind': 'fraction', 'numerator': 2}, kinds, 'x') == 2
+
+
+@pytest.mark.parametrize(
+  ('specification', 'message'),
+  [
+    ('neer', r"unknown model\.piece 'neer'; did you mean 'near'\? \(known: 'near', "),
+    (
+      {'kind': 'near', 'reech': 3},
+      r"unknown key model\.piece\.reech; did you mean 're",
+    ),
+    ({'kind': 'near', 'reach': 0}, r'model\.piece\.reach is 0; it must be at least 1'),
+    ({'reach': 3}, r"model\.piece names no kind: set model\.piece\.kind to 'near'"),
+    ({'kind': 3}, r'model\.piece\.kind is 3; it must be'),
+    ('no_such_module:X', r"model\.piece: 'no_such_module:X': no module"),
+    ('fractions:Fractoin', r"has no 'Fractoin'; did you mean 'Fraction'"),
+    ('math:pi', r"model\.piece: 'math:pi' is no class or function"),
+    (3, r'model\.piece is 3; it must be a name'),
+    (None, r'model\.piece is None; it must be a name'),
+  ],
+)
+def test_a_mistake_is_named(specification, message):
+  with pytest.raises(ValueError, match=message):
+    make(specification, KINDS, 'model.piece', width=8)
+
+
+def test_an_error_inside_the_piece_is_its_own():
+  def fail():
+    raise TypeError('inside')
+
+  with pytest.raises(TypeError, match='inside'):
+    make('fail', {'fail': fail}, 'x')
+
+
+def test_a_signature_declares_which_pieces_an_option_takes():
+  piece = Annotated[Specification, Piece(KINDS, context=('width',))]
+
+  def model(positions: piece = 'near', other: piece | None = None):
+    pass
+
+  domains.check(model, {'positions': {'kind': 'near', 'reach': 3}, 'other': None})
+  for wrong in ('neer', {'kind': 'near', 'reach': 0}, {'kind': 'near', 'width': 3}):
+    with pytest.raises(ValueError, match=r'^(unknown .*|)model\.positions'):
+      domains.check(model, {'positions': wrong}, 'model.')
+    with pytest.raises(ValueError, match=r'model\.other'):
+      domains.check(model, {'other': wrong}, 'model.')
+
+
+def test_find_returns_the_options_untouched():
+  specification = {'kind': 'near', 'reach': 3}
+  assert find(specification, KINDS, 'x') == (Near, {'reach': 3})
+  assert specification == {'kind': 'near', 'reach': 3}
