@@ -1,7 +1,8 @@
 """Experiment files: loading, overriding from the command line, listing."""
 
 import ast
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Sequence
 import importlib.util
 from pathlib import Path
 import re
@@ -12,7 +13,7 @@ from ml_collections import config_dict
 from rich.table import Column, Table
 
 from seqlab import domains
-from seqlab.config import DEFAULTS, Settings, steps_of, suggest
+from seqlab.config import DEFAULTS, SECTIONS, Settings, steps_of, suggest
 from seqlab.io.console import print_table
 
 
@@ -85,32 +86,89 @@ def load_module(path: Path) -> Any:
 
 
 def _override(config: config_dict.ConfigDict, override: str, path: Path) -> None:
-  key, equals, text = override.removeprefix('--').partition('=')
-  if not key.startswith('config.') or not equals:
+  """Sets one option, whether or not the file spells it out."""
+  name, equals, text = override.removeprefix('--').partition('=')
+  if not name.startswith('config.') or not equals:
     raise ValueError(f'{override!r} should be written --config.key=value')
-  *sections, last = key.removeprefix('config.').split('.')
-  section = found = config
-  for part in (*sections, last):
-    section = found
-    if not isinstance(section, config_dict.ConfigDict) or part not in section:
-      known = section if isinstance(section, config_dict.ConfigDict) else ()
-      raise ValueError(
-        f'{path} has no key {key.removeprefix("config.")!r}{suggest(part, known)} '
-        f'(there: {", ".join(known)})'
-      )
-    found = section[part]
-  if isinstance(found, config_dict.ConfigDict):
-    raise ValueError(
-      f'{key} is a section; set a key in it (there: {", ".join(found) or "none"})'
-    )
-  try:
-    value = _value(text, found, key)
-  except ValueError:
-    if sections or last not in domains.annotations(Settings):
-      raise
-    value = _literal(text)  # `Settings` knows better than a default what it must be
+  key = name.removeprefix('config.')
+  *sections, last = key.split('.')
+  section = config
+  for part in sections:
+    section = _section(section, part, key, path)
+  if last in section:
+    value = _replacement(section[last], text, name, top=not sections)
+  else:
+    value = _unspelled(config, section, key, text, path)
   with section.ignore_type():  # a duration may turn from steps into text, and back
     section[last] = value
+
+
+def _section(
+  section: config_dict.ConfigDict, part: str, key: str, path: Path
+) -> config_dict.ConfigDict:
+  """The section of this name; made of a piece's short name, or empty, if need be."""
+  if part not in section and part in SECTIONS:
+    section[part] = config_dict.ConfigDict()
+  found = section.get(part)
+  if isinstance(found, str):  # 't5' -> dict(kind='t5'), to take options of its own
+    with section.ignore_type():
+      section[part] = config_dict.ConfigDict({'kind': found})
+    return section[part]
+  if not isinstance(found, config_dict.ConfigDict):
+    raise ValueError(_no_key(path, key, part, section))
+  return found
+
+
+def _no_key(path: Path, key: str, part: str, known: Iterable[str]) -> str:
+  return f'{path} has no key {key!r}{suggest(part, known)} (there: {", ".join(known)})'
+
+
+def _replacement(found: Any, text: str, name: str, *, top: bool) -> Any:
+  """The text as the type of the value it replaces."""
+  if isinstance(found, config_dict.ConfigDict) and 'kind' in found:
+    value = _literal(text)  # another piece, with options or without
+    if isinstance(value, str) or (isinstance(value, dict) and 'kind' in value):
+      return value
+  if isinstance(found, config_dict.ConfigDict):
+    raise ValueError(
+      f'{name} is a section; set a key in it (there: {", ".join(found) or "none"})'
+    )
+  try:
+    return _value(text, found, name)
+  except ValueError:
+    if not top or name.removeprefix('config.') not in domains.annotations(Settings):
+      raise
+    return _literal(text)  # `Settings` knows better than a default what it must be
+
+
+def _unspelled(
+  config: config_dict.ConfigDict,
+  section: config_dict.ConfigDict,
+  key: str,
+  text: str,
+  path: Path,
+) -> Any:
+  """The text as the type that the signature of the option's owner declares."""
+  from seqlab.train.checks import annotation_of  # imports JAX, so only where needed
+
+  last = key.rpartition('.')[2]
+  if '.' not in key or 'task' not in config:
+    raise ValueError(_no_key(path, key, last, section))
+  try:
+    annotation = annotation_of(config.to_dict(), key)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from None
+  value = _literal(text)
+  try:
+    domains.check_value(key, value, annotation)
+  except ValueError:
+    if isinstance(value, str):
+      raise
+    with contextlib.suppress(ValueError):  # a text that looks like a number
+      domains.check_value(key, text, annotation)
+      return text
+    raise
+  return value
 
 
 def _literal(text: str) -> Any:
@@ -130,6 +188,8 @@ def _value(text: str, default: Any, key: str) -> Any:
   if isinstance(default, str):
     if _is_duration(default) and (value is None or type(value) is int):
       return value
+    if isinstance(value, dict) and 'kind' in value:
+      return value  # a piece with options, where it had been a short name
     return value if isinstance(value, str) or text == 'None' else text
   if default is None or value is None or type(value) is type(default):
     return value

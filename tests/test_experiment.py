@@ -13,6 +13,7 @@ from seqlab.config import (
   resolve,
 )
 from seqlab.experiment import list_experiments, load_experiment, split_name
+from seqlab.train.checks import check_experiment
 
 FOLDER = Path(__file__).parents[1] / 'experiments'
 FILES = sorted(FOLDER.rglob('*.py'))
@@ -325,3 +326,57 @@ def test_a_docstring_shows_how_to_run_its_own_file(path):
   name = re.escape(str(path.relative_to(FOLDER.parent)))
   command = rf'(seqlab train|python -m launch\.sweep) {name}'
   assert re.search(command, path.read_text('utf-8'))
+
+
+TREE = {
+  'agreement/transformer.py': [
+    ('model.normalization=rms', 'rms'),
+    ('model.positions=rotary', 'rotary'),
+    ('model.activation=gelu', 'gelu'),
+    ('model.dtype=bfloat16', 'bfloat16'),
+    ('model.decoder_layers=3', 3),
+    ('model.window=none', None),
+    ('optimizer.b1=0.95', 0.95),
+    ('optimizer.eps=1e-8', 1e-8),
+    ('hyper.weight_decay=0.1', 0.1),
+    ('batching.sampling=0.1', 0.1),
+    ('schedule.floor=0.1', 0.1),
+    ('fallback.times=2', 2),
+    ('mesh.fsdp=2', 2),
+    ('evals.valid.alpha=1.0', 1.0),
+    ('evals.valid.tokenizer=char', 'char'),
+  ],
+  'multi30k/recurrent.py': [('model.forget_bias=0.0', 0.0)],
+  'enwiki/sgns.py': [('model.use=both', 'both'), ('batching.formula=levy', 'levy')],
+}
+
+
+@pytest.mark.parametrize(
+  ('name', 'override', 'found'),
+  [(name, *case) for name, cases in TREE.items() for case in cases],
+)
+def test_an_option_that_the_file_does_not_spell_out_can_be_set(name, override, found):
+  config = load(FOLDER / name, override)
+  assert value(config, override.partition('=')[0]) == found
+  check_experiment(config)
+
+
+@pytest.mark.parametrize(
+  ('override', 'message'),
+  [
+    ('model.normalisation=rms', r"model\.normalisation; did you mean 'normalization'"),
+    ('model.normalization=rsm', r"normalization is 'rsm'; .* did you mean 'rms'"),
+    ('model.decoder_layers=two', r"model\.decoder_layers is 'two'; it must be a whole"),
+    (
+      'optimizer.b1=1.5',
+      r'optimizer\.b1 is 1.5; it must be at least 0 and less than 1',
+    ),
+    ('evals.valid.bem=3', r"unknown key evals\.valid\.bem; did you mean 'beam'"),
+    ('evals.vali.beam=3', r"has no key 'evals\.vali\.beam'; did you mean 'valid'"),
+    ('stpes=3', r"has no key 'stpes'; did you mean 'steps'"),
+    ('modle.width=3', r"has no key 'modle\.width'; did you mean 'model'"),
+  ],
+)
+def test_an_option_that_nothing_takes_is_named(override, message):
+  with pytest.raises(ValueError, match=message):
+    load(FOLDER / 'agreement/transformer.py', override)

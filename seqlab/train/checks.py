@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 from seqlab import domains
-from seqlab.config import Duration, check_keys, task_of, with_defaults
+from seqlab.config import Duration, check_keys, suggest, task_of, with_defaults
 from seqlab.domains import Range, Signature
 from seqlab.evaluators import EVALUATORS
 from seqlab.pieces import find, names, parameters, required
@@ -42,20 +42,58 @@ def check_experiment(config: Mapping[str, Any]) -> None:
   for section in task.sections:
     if section not in config:
       raise ValueError(f'the experiment has no section {section!r}')
-  sections = dict(_SIGNATURES)
-  if hasattr(task, 'signatures'):
-    sections |= task.signatures(config)
-  hyper = (_HYPER, *sections.pop('hyper', ({},)))
-  check_section('hyper', config['hyper'], hyper, closed=hasattr(task, 'signatures'))
+  for name, signatures in _signatures(config).items():
+    # A task of the user's own need not say which hyperparameters it reads.
+    closed = name != 'hyper' or hasattr(task, 'signatures')
+    check_section(name, config[name], signatures, closed=closed)
   if config['hyper'].get('peak') is None:
     raise ValueError('hyper.peak is not set; it is the highest learning rate')
-  for name, signatures in sections.items():
-    check_section(name, config[name], signatures)
   if not isinstance(config['evals'], Mapping):
     raise ValueError(f'evals is {config["evals"]!r}; it must be a section')
   for name, options in config['evals'].items():
     _check_evaluator(f'evals.{name}', options)
   _check_best(config)
+
+
+def annotation_of(config: Mapping[str, Any], key: str) -> Any:
+  """Returns the annotation of an option that an experiment may leave out.
+
+  Args:
+    config: a resolved experiment.
+    key: the option, such as 'model.normalization' or 'evals.valid.beam'.
+
+  Raises:
+    ValueError: nothing in the experiment takes such an option; suggests another one.
+  """
+  config = with_defaults(config)
+  section, _, name = key.rpartition('.')
+  if section.startswith('evals.'):
+    evaluator = section.removeprefix('evals.')
+    if evaluator not in config['evals']:
+      raise ValueError(
+        f'evals has no {evaluator!r} (there: {", ".join(config["evals"])})'
+      )
+    kind, _ = evaluator_of(section, config['evals'][evaluator])
+    more: Sequence[Signature] = getattr(kind, 'signatures', ())
+    signatures = ({'every': Duration | None}, kind, *more)
+  else:
+    signatures = _signatures(config).get(section, ())
+  for signature in signatures:
+    if name in parameters(signature):
+      return domains.annotations(signature).get(name, Any)
+  known = [name for signature in signatures for name in parameters(signature)]
+  place = f' (known: {", ".join(known)})' if known else ''
+  raise ValueError(f'unknown key {key}{suggest(name, known)}{place}')
+
+
+def _signatures(config: Mapping[str, Any]) -> dict[str, Sequence[Signature]]:
+  """Section -> what its options are for."""
+  task = task_of(config)
+  sections = {**_SIGNATURES, 'hyper': (_HYPER,)}
+  if hasattr(task, 'signatures'):
+    own = dict(task.signatures(config))
+    sections |= own | {'hyper': (_HYPER, *own.get('hyper', ()))}
+  return sections
 
 
 def check_section(
