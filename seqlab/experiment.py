@@ -1,8 +1,8 @@
 """Experiment files: loading, overriding from the command line, listing."""
 
 import ast
-import contextlib
 from collections.abc import Iterable, Sequence
+import contextlib
 import importlib.util
 from pathlib import Path
 import re
