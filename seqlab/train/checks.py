@@ -10,12 +10,17 @@ from seqlab.evaluators import EVALUATORS
 from seqlab.pieces import find, names, parameters, required
 from seqlab.train.fallback import Fallback
 from seqlab.train.mesh import make_mesh
-from seqlab.train.optimizers import make_optimizer, make_schedule
+from seqlab.train.optimizers import (
+  COMMON,
+  OPTIMIZERS,
+  SCHEDULES,
+  make_optimizer,
+  make_schedule,
+  with_kind,
+)
 
 # Sections that every task has, and what their options are for.
 _SIGNATURES: dict[str, Sequence[Signature]] = {
-  'schedule': (make_schedule,),
-  'optimizer': (make_optimizer,),
   'mesh': (make_mesh,),
   'fallback': (Fallback,),
 }
@@ -42,6 +47,7 @@ def check_experiment(config: Mapping[str, Any]) -> None:
   for section in task.sections:
     if section not in config:
       raise ValueError(f'the experiment has no section {section!r}')
+  config = {**config, **{n: _as_section(config[n]) for n in ('schedule', 'optimizer')}}
   for name, signatures in _signatures(config).items():
     # A task of the user's own need not say which hyperparameters it reads.
     closed = name != 'hyper' or hasattr(task, 'signatures')
@@ -52,6 +58,7 @@ def check_experiment(config: Mapping[str, Any]) -> None:
     raise ValueError(f'evals is {config["evals"]!r}; it must be a section')
   for name, options in config['evals'].items():
     _check_evaluator(f'evals.{name}', options)
+  _check_optimizer(config)
   _check_best(config)
 
 
@@ -90,6 +97,10 @@ def _signatures(config: Mapping[str, Any]) -> dict[str, Sequence[Signature]]:
   """Section -> what its options are for."""
   task = task_of(config)
   sections = {**_SIGNATURES, 'hyper': (_HYPER,)}
+  schedule, _ = find(with_kind(config['schedule'], 'rsqrt'), SCHEDULES, 'schedule')
+  optimizer, _ = find(with_kind(config['optimizer'], 'adam'), OPTIMIZERS, 'optimizer')
+  sections['schedule'] = ({'kind': str}, schedule)
+  sections['optimizer'] = (COMMON, optimizer)
   if hasattr(task, 'signatures'):
     own = dict(task.signatures(config))
     sections |= own | {'hyper': (_HYPER, *own.get('hyper', ()))}
@@ -148,6 +159,17 @@ def _check_evaluator(where: str, options: Any) -> None:
   if missing := required(kind, (*own, 'task', 'sharding')):
     raise ValueError(f'{where} needs {where}.{missing[0]}')
   check_section(where, own, (kind, *getattr(kind, 'signatures', ())))
+
+
+def _as_section(specification: Any) -> Any:
+  return {'kind': specification} if isinstance(specification, str) else specification
+
+
+def _check_optimizer(config: Mapping[str, Any]) -> None:
+  """Builds the schedule and the optimiser, which starts nothing."""
+  width = config.get('model', {}).get('width')
+  schedule = make_schedule(config['schedule'], steps=100, width=width)
+  make_optimizer(config['optimizer'], schedule)
 
 
 def _check_best(config: Mapping[str, Any]) -> None:

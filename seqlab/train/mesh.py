@@ -1,6 +1,7 @@
 """Devices as a mesh, and which axis of which array lies along which of its axes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from flax import linen as nn
 import jax
@@ -105,14 +106,52 @@ def rows_share(mesh: Mesh, process: int) -> tuple[int, int]:
   return start // count, len(parts) // count
 
 
+def logical_axes(init: Callable[[jax.Array], Mapping[str, PyTree]]) -> PyTree:
+  """Returns the names of the logical axes of every parameter, a tree of tuples.
+
+  Args:
+    init: makes variables from a random key, boxed with their logical axes.
+  """
+  boxed = jax.eval_shape(lambda: init(jax.random.key(0)))['params']
+
+  def names(x: Any) -> tuple[str | None, ...]:
+    axes = x.names if isinstance(x, nn.LogicallyPartitioned) else ()
+    leaf = nn.unbox(x)
+    return (*axes, *(None,) * (leaf.ndim - len(axes)))
+
+  is_box = lambda x: isinstance(x, nn.LogicallyPartitioned)  # noqa: E731
+  return jax.tree.map(names, boxed, is_leaf=is_box)
+
+
 def state_shardings(create: Callable[..., PyTree], mesh: Mesh, *args) -> PyTree:
   """Shardings of what `create` returns, from its parameters' logical axes.
 
-  An axis that the mesh does not divide, and an array with fewer axes than its
-  parameter (Adafactor's factors), is replicated.
+  Parameters carry their axes in boxes. An optimiser's state has none: an array in it
+  lies like the parameter whose path its own path ends with, through whatever masks and
+  partitions. An axis that the mesh does not divide, and an array with fewer axes than
+  its parameter (Adafactor's factors), is replicated.
   """
   abstract = jax.eval_shape(create, *args)
   specs = nn.get_partition_spec(abstract)
+  is_spec = lambda x: isinstance(x, PartitionSpec)  # noqa: E731
+  of_params = {
+    _keys(path): spec
+    for path, spec in jax.tree_util.tree_flatten_with_path(
+      getattr(specs, 'params', None), is_leaf=is_spec
+    )[0]
+  }
+
+  def like_parameter(path: tuple, spec: PartitionSpec) -> PartitionSpec:
+    keys = _keys(path)
+    ends = (keys[i:] for i in range(len(keys)))
+    found = next((end for end in ends if end in of_params), None)
+    return spec if found is None else of_params[found]
+
+  if hasattr(specs, 'opt_state'):
+    own = jax.tree_util.tree_map_with_path(
+      like_parameter, specs.opt_state, is_leaf=is_spec
+    )
+    specs = specs.replace(opt_state=own)
   shardings = nn.logical_to_mesh_sharding(specs, mesh, RULES)
 
   def fit(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> NamedSharding:
@@ -126,6 +165,10 @@ def state_shardings(create: Callable[..., PyTree], mesh: Mesh, *args) -> PyTree:
     return NamedSharding(mesh, PartitionSpec(*fits))
 
   return jax.tree.map(fit, nn.unbox(abstract), shardings)
+
+
+def _keys(path: tuple) -> tuple[str, ...]:
+  return tuple(str(getattr(key, 'key', getattr(key, 'name', key))) for key in path)
 
 
 def _devices(mesh: Mesh, names: str | tuple[str, ...]) -> int:

@@ -14,13 +14,14 @@ from seqlab.tasks.interface import Task
 from seqlab.train.mesh import (
   RULES,
   batch_sharding,
+  logical_axes,
   make_mesh,
   replicated,
   rows_divisor,
   rows_share,
   state_shardings,
 )
-from seqlab.train.optimizers import make_optimizer, make_schedule
+from seqlab.train.optimizers import keeps_average, make_optimizer, make_schedule
 from seqlab.train.state import TrainState
 from seqlab.train.step import make_own_step, make_train_step
 from seqlab.types import Batch, PyTree, Sums
@@ -85,16 +86,11 @@ class Program:
     )
     self._ema = config.get('ema', 0.0)
     self._accumulate = config.get('accumulate', 1)
-    schedule = call(
-      make_schedule,
-      config['schedule'],
-      'schedule',
-      steps=steps,
-      width=config['model'].get('width'),
-    )
-    tx = call(
-      make_optimizer, config.get('optimizer', {}), 'optimizer', schedule=schedule
-    )
+    width = config.get('model', {}).get('width')
+    schedule = make_schedule(config['schedule'], steps=steps, width=width)
+    self._averages = keeps_average(config)
+    axes = logical_axes(task.init)
+    tx = make_optimizer(config.get('optimizer', {}), schedule, axes)
     if hasattr(task, 'update'):
       self._check_own(config)
       tx = optax.identity()
@@ -125,9 +121,9 @@ class Program:
         seed=jnp.asarray(seed, jnp.uint32),
         params=params,
         collections=variables,
-        opt_state=tx.init(params),
+        opt_state=tx.init(nn.unbox(params)),  # optax knows no boxes
         # A copy: donated buffers may not appear twice in the state.
-        ema=jax.tree.map(jnp.copy, params) if self._ema else None,
+        ema=jax.tree.map(jnp.copy, params) if self._averages else None,
       )
 
     seed = jax.ShapeDtypeStruct((), jnp.uint32)

@@ -9,6 +9,7 @@ from jax.sharding import SingleDeviceSharding
 from seqlab.tasks.interface import Task
 from seqlab.train.checkpoints import Checkpoints
 from seqlab.train.folder import RunFolder
+from seqlab.train.optimizers import keeps_average
 from seqlab.types import Variables
 
 
@@ -30,7 +31,7 @@ def restore(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
     dict(nn.unbox(jax.eval_shape(lambda: task.init(jax.random.key(0))))),
   )
-  params = 'ema' if config.get('ema') else 'params'
+  params = 'ema' if keeps_average(config) else 'params'
   part = {params: variables.pop('params'), 'collections': variables}
   checkpoints = Checkpoints(
     folder.checkpoints,

@@ -15,7 +15,8 @@ class TrainState:
     params: the trained parameters.
     collections: Linen's other collections, such as running statistics.
     opt_state: the optimiser's.
-    ema: exponential moving average of the parameters, or None.
+    ema: the parameters that are evaluated, where they are not those that are trained:
+      their exponential moving average, or what the optimiser evaluates with.
   """
 
   step: Array

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from seqlab.tasks.interface import Task
-from seqlab.train.optimizers import Schedule
+from seqlab.train.optimizers import Schedule, evaluated
 from seqlab.train.state import TrainState
 from seqlab.types import Batch, Hyper, PyTree, Sums
 
@@ -103,9 +103,12 @@ def make_train_step(
     grads = jax.tree.map(lambda g: g / words, grads)
     updates, opt_state = tx.update(grads, state.opt_state, state.params, hyper=hyper)
     params = optax.apply_updates(state.params, updates)
-    average = state.ema
+    # What the optimiser evaluates with, if that is not what it trains.
+    final = evaluated(opt_state, params)
+    average = state.ema if final is None else final
     if ema:
-      average = optax.incremental_update(params, average, 1 - ema)
+      latest = params if final is None else final
+      average = optax.incremental_update(latest, state.ema, 1 - ema)
     one = jnp.ones(())
     sums |= {
       'grad_norm': (optax.tree.norm(grads), one),

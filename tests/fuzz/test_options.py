@@ -115,7 +115,7 @@ def test_schedules_that_are_taken_stay_between_zero_and_the_peak():
     if draw.random() < 0.7:
       options |= dict(warmup=draw.randint(0, 30), floor=draw.random())
     try:
-      schedule = make_schedule(**options, steps=20)
+      schedule = make_schedule(options, steps=20)
     except ValueError:
       continue
     taken += 1
@@ -135,7 +135,7 @@ def test_optimizers_that_are_taken_go_downhill():
       if draw.random() < 0.4:
         options[name] = _value(draw)
     try:
-      transform = make_optimizer(schedule, **options)
+      transform = make_optimizer(options, schedule)
     except ValueError:
       continue
     taken += 1

@@ -33,7 +33,7 @@ def test_the_experiments_of_the_tree_pass(name, argument):
   [
     *(('optimizer.clip', x) for x in (-1.0, 'one', float('nan'))),
     *(('optimizer.b1', x) for x in (1.0, -0.1)),
-    ('optimizer.kind', 'adm'),
+    ('optimizer', {'kind': 'adm'}),
     ('optimizer.clp', 1.0),
     *(('hyper.peak', x) for x in (-0.05, None, '1e-3', float('inf'))),
     *(('hyper.dropout', x) for x in (1.0, 1.5, -0.1)),
@@ -43,7 +43,7 @@ def test_the_experiments_of_the_tree_pass(name, argument):
     ('hyper.droput', 0.1),
     *(('schedule.warmup', x) for x in (-1, 2.5, None)),
     ('schedule.floor', 1.5),
-    ('schedule.kind', 'wrong'),
+    ('schedule', {'kind': 'wrong'}),
     *(('model.width', x) for x in (0, -8, '8', 8.0, True)),
     ('model.positions', 'rotery'),
     ('model.window', -1),

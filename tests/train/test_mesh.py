@@ -174,7 +174,7 @@ def test_an_axis_that_the_mesh_does_not_divide_is_replicated():
 
 @pytest.mark.parametrize('kind', ['adam', 'sgd'])
 def test_moments_lie_where_their_parameters_do(kind):
-  tx = make_optimizer(lambda step, hyper: 1.0, kind)
+  tx = make_optimizer(kind, lambda step, hyper: 1.0)
   state = specs(make_mesh(2, 2, 2), tx=tx)
   leaves, params = jax.tree.leaves(state['opt']), state['params']
   for name in ('kernel', 'bias', 'stacked', 'plain'):
@@ -184,7 +184,7 @@ def test_moments_lie_where_their_parameters_do(kind):
 
 def test_a_state_is_created_sharded_and_is_the_same_on_any_mesh():
   # Adafactor keeps factors of large kernels: fewer axes than the parameter has.
-  tx = make_optimizer(lambda step, hyper: 1.0, 'adafactor')
+  tx = make_optimizer('adafactor', lambda step, hyper: 1.0)
 
   def make(seed):
     params = {'kernel': create(seed, (128, 130))['params']['kernel']}

@@ -1,3 +1,4 @@
+import functools
 import math
 
 import jax
@@ -6,9 +7,19 @@ import numpy as np
 import optax
 import pytest
 
-from seqlab.train.optimizers import make_optimizer, make_schedule
+from seqlab.train import optimizers
 
-KINDS = ('adam', 'adamw', 'adafactor', 'sgd')
+
+def make_schedule(kind='rsqrt', warmup=0, *, steps, width=None, **options):
+  specification = dict(kind=kind, warmup=warmup, **options)
+  return optimizers.make_schedule(specification, steps=steps, width=width)
+
+
+def make_optimizer(schedule, kind='adam', *, axes=None, **options):
+  return optimizers.make_optimizer(dict(kind=kind, **options), schedule, axes)
+
+
+KINDS = ('adam', 'adamw', 'adafactor', 'sgd', 'lion')
 
 
 def rate(schedule, update, peak=1.0):
@@ -46,6 +57,36 @@ def test_a_schedule_at_named_updates(kind, update, expected):
   assert rate(schedule, update) == pytest.approx(expected, rel=1e-5)
 
 
+def test_every_schedule_is_tested_at_named_updates():
+  assert set(optimizers.SCHEDULES) == {
+    *('constant', 'linear', 'cosine', 'rsqrt', 'noam', 'wsd')
+  }
+
+
+@pytest.mark.parametrize(
+  ('shape', 'update', 'expected'),
+  [
+    ('sqrt', 5, 0.5),
+    ('sqrt', 79, 1.0),
+    ('sqrt', 85, 1 - 0.9 * 0.5),  # a quarter of the fall, to 0.1
+    ('linear', 85, 1 - 0.9 * 0.25),
+    ('linear', 100, 0.1),
+    ('sqrt', 100, 0.1),
+  ],
+)
+def test_wsd_rises_stays_and_falls(shape, update, expected):
+  schedule = make_schedule('wsd', 10, steps=100, floor=0.1, decay=0.2, shape=shape)
+  assert rate(schedule, update) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_schedule_of_optax_gives_factors_of_the_peak():
+  options = dict(init_value=1.0, transition_steps=10, decay_rate=0.5)
+  schedule = optimizers.make_schedule(
+    dict(kind='optax:exponential_decay', **options), steps=100
+  )
+  assert rate(schedule, 11, peak=0.2) == pytest.approx(0.1)
+
+
 @pytest.mark.parametrize(
   ('kind', 'update', 'expected'),
   [
@@ -80,7 +121,7 @@ def test_a_schedule_scales_with_its_peak(kind, update):
 
 def test_an_unknown_schedule_is_named():
   with pytest.raises(
-    ValueError, match=r"kind is 'exp'; it must be one of 'rsqrt', 'noam'"
+    ValueError, match=r"unknown schedule 'exp'.* \(known: 'rsqrt', 'noam'"
   ):
     make_schedule('exp', steps=10)
 
@@ -191,7 +232,11 @@ def test_rates_and_decay_are_data(kind):
 
 
 @pytest.mark.parametrize(
-  ('kind', 'peak'), [('adam', 0.3), ('adamw', 0.3), ('adafactor', 0.3), ('sgd', 0.05)]
+  ('kind', 'peak'),
+  [
+    *(('adam', 0.3), ('adamw', 0.3), ('adafactor', 0.3), ('sgd', 0.05), ('lion', 0.1)),
+    *(('muon', 0.3), ('optax:adamax', 0.3), ('optax:lion', 0.1), ('optax:yogi', 0.3)),
+  ],
 )
 def test_a_quadratic_falls_to_its_minimum(kind, peak):
   schedule = make_schedule('linear', steps=200)
@@ -252,5 +297,173 @@ def test_the_schedule_moves_on_with_each_update():
 
 
 def test_an_unknown_optimizer_is_named():
-  with pytest.raises(ValueError, match=r"kind is 'adma'; .* did you mean 'adam'"):
+  with pytest.raises(
+    ValueError, match=r"unknown optimizer 'adma'; did you mean 'adam'"
+  ):
     make_optimizer(constant, 'adma')
+
+
+def test_every_optimizer_is_tested_on_a_quadratic():
+  names = {*KINDS, 'muon', 'schedule_free'}
+  assert set(optimizers.OPTIMIZERS) == names
+
+
+def test_an_optimizer_of_optax_gets_rate_and_decay_at_each_step():
+  schedule = make_schedule('cosine', 2, steps=6)
+  hyper = {'peak': 0.1, 'weight_decay': 0.3}
+  ours = make_optimizer(schedule, 'optax:lion', b1=0.8)
+  theirs = optax.lion(
+    lambda k: schedule(k, hyper),
+    b1=0.8,
+    weight_decay=0.3,
+    mask={'matrix': True, 'vector': False},
+  )
+  assert_equal(
+    run(ours, parameters(), {'hyper': hyper}, 6),
+    run(theirs, parameters(), {}, 6),
+    rtol=1e-5,
+  )
+
+
+def test_lion_by_its_short_name_is_optaxs():
+  ours = make_optimizer(constant, 'lion', b1=0.8)
+  theirs = optax.lion(0.1, b1=0.8, weight_decay=0.0)
+  assert_equal(
+    run(ours, parameters(), {'hyper': {'peak': 0.1}}, 4),
+    run(theirs, parameters(), {}, 4),
+    rtol=1e-5,
+  )
+
+
+def test_a_transformation_without_a_rate_gives_the_direction():
+  ours = make_optimizer(constant, 'optax:scale_by_sign')
+  updates, _ = ours.update(
+    parameters(1), ours.init(parameters()), parameters(), hyper={'peak': 0.1}
+  )
+  assert_equal(
+    updates, jax.tree.map(lambda g: -0.1 * jnp.sign(g), parameters(1)), rtol=1e-6
+  )
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    (dict(kind='optax:lion', b3=1.0), r'unknown key optimizer\.b3'),
+    (dict(kind='lion', beta1=0.9), r'unknown key optimizer\.beta1 \(known: b1, b2'),
+    (
+      dict(kind='muon', beta=1.0),
+      r'optimizer\.beta is 1\.0; it must be .* less than 1',
+    ),
+    (dict(kind='adam', clip=-1), r'optimizer\.clip is -1; it must be at least 0'),
+    (
+      dict(kind='adam', groups=[{}]),
+      r"groups\.0: missing a required argument: 'match'",
+    ),
+    (dict(kind='adam', groups=[{'match': '('}]), r'groups\.0\.match .* a regular'),
+    (dict(kind='adam', groups=[{'match': 'x', 'rate': -1}]), r'groups\.0\.rate is -1'),
+    (
+      dict(kind='muon', groups=[{'match': 'x', 'decay': 0}]),
+      'one weight decay for all',
+    ),
+  ],
+)
+def test_wrong_options_of_an_optimizer_are_named(options, message):
+  with pytest.raises(ValueError, match=message):
+    make_optimizer(constant, **options)
+
+
+def test_weight_decay_is_refused_by_an_optimizer_that_has_none():
+  tx, params = make_optimizer(constant, 'optax:adamax'), parameters()
+  with pytest.raises(ValueError, match=r'hyper\.weight_decay: this optimiser has none'):
+    tx.update(params, tx.init(params), params, hyper={'peak': 0.1, 'weight_decay': 0.1})
+
+
+def test_groups_scale_freeze_and_spare_from_decay():
+  groups = [
+    dict(match='^frozen/', frozen=True),
+    dict(match='slow', rate=0.5),
+    dict(match='plain', decay=0.0),
+  ]
+  params = {
+    name: {'kernel': jnp.ones((2, 2))} for name in ('frozen', 'slow', 'plain', 'other')
+  }
+  tx = make_optimizer(constant, 'sgd', momentum=0, groups=groups)
+  hyper = {'peak': 1.0, 'weight_decay': 0.5}
+  updates, _ = tx.update(params, tx.init(params), params, hyper=hyper)
+  found = {name: float(x['kernel'][0, 0]) for name, x in updates.items()}
+  assert found == {'frozen': 0.0, 'slow': -0.75, 'plain': -1.0, 'other': -1.5}
+
+
+def test_a_group_of_no_parameters_is_named():
+  tx = make_optimizer(constant, 'sgd', groups=[dict(match='nowhere')])
+  with pytest.raises(ValueError, match="no parameter has 'nowhere' in its path"):
+    tx.update(parameters(), tx.init(parameters()), parameters(), hyper={'peak': 1.0})
+
+
+AXES = {
+  'table': ('vocab', 'embed'),
+  'layers': {
+    'query': ('layers', 'embed', 'heads', 'head_dim'),
+    'out': ('layers', 'heads', 'head_dim', 'embed'),
+    'up': ('layers', 'embed', 'mlp'),
+    'bias': ('layers', 'mlp'),
+    'scale': ('layers', 'features'),
+    'positions': (None, 'heads'),
+  },
+}
+SIZES = dict(vocab=7, embed=6, layers=2, heads=2, head_dim=3, mlp=5, features=6)
+
+
+def _model():
+  random = np.random.default_rng(0)
+  return jax.tree.map(
+    lambda axes: jnp.asarray(
+      random.normal(size=[SIZES.get(a, 4) for a in axes]), jnp.float32
+    ),
+    AXES,
+    is_leaf=lambda x: isinstance(x, tuple),
+  )
+
+
+def test_muon_makes_each_hidden_matrix_of_each_layer_orthogonal():
+  params = _model()
+  tx = make_optimizer(constant, 'muon', axes=AXES, consistent_rms=None, ns_steps=20)
+  updates, _ = tx.update(params, tx.init(params), params, hyper={'peak': 1.0})
+  query = updates['layers']['query'].reshape(2, 6, 6)  # [layers, D, H K]
+  out = updates['layers']['out'].reshape(2, 6, 6)
+  for matrix in (*query, *out):
+    values = np.linalg.svd(matrix, compute_uv=False)
+    np.testing.assert_allclose(values, 1, atol=0.35)  # the iteration's own accuracy
+  up = updates['layers']['up']
+  for matrix in up:
+    assert np.linalg.svd(matrix, compute_uv=False).max() < 1.4
+
+
+@pytest.mark.parametrize(
+  'path', [('table',), *(('layers', n) for n in ('bias', 'scale'))]
+)
+def test_muon_leaves_embeddings_norms_and_biases_to_adam(path):
+  params = _model()
+  pick = lambda tree: functools.reduce(lambda t, key: t[key], path, tree)  # noqa: E731
+  tx = make_optimizer(constant, 'muon', axes=AXES)
+  updates, _ = tx.update(params, tx.init(params), params, hyper={'peak': 0.1})
+  adam = optax.nadam(0.1, b1=0.9, b2=0.98, eps=1e-8)
+  expected, _ = adam.update(params, adam.init(params), params)
+  np.testing.assert_allclose(pick(updates), pick(expected), rtol=1e-4)
+
+
+def test_schedule_free_evaluates_with_its_average():
+  tx, params = make_optimizer(constant, 'schedule_free'), parameters()
+  state = tx.init(params)
+  for i in range(5):
+    updates, state = tx.update(parameters(i + 1), state, params, hyper={'peak': 0.1})
+    params = optax.apply_updates(params, updates)
+  final = optimizers.evaluated(state, params)
+  z = next(
+    x
+    for x in jax.tree.leaves(state, is_leaf=lambda x: hasattr(x, 'z'))
+    if hasattr(x, 'z')
+  ).z
+  expected = jax.tree.map(lambda y, z: (y - 0.1 * z) / 0.9, params, z)
+  assert_equal(final, expected, rtol=1e-5)
+  assert optimizers.evaluated(make_optimizer(constant).init(params), params) is None
