@@ -14,13 +14,16 @@ import re
 from seqlab.io import files
 
 NAME = 'commit_success.txt'  # Orbax's name for the file that says a folder is whole
+_DIGESTS = 'digests.json'  # of the files of any other folder
 # What Orbax writes there by itself: checkpoints that were made before there were seals.
 _UNSEALED = re.compile('Checkpoint commit was successful')
 _SMALL = 2**16  # bytes; files up to this size are read in a quick check
+_ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+_BAD_CONTENT = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 class DamagedError(ValueError):
-  """A checkpoint is not what was written."""
+  """A checkpoint, or another folder with digests, is not what was written."""
 
 
 def seal(folder: Path, step: int) -> None:
@@ -33,22 +36,7 @@ def seal(folder: Path, step: int) -> None:
   Raises:
     OSError: a file cannot be read, or the seal cannot be written.
   """
-  found: dict[str, list] = {}
-  for root, folders, names in os.walk(folder, topdown=False):
-    for name in sorted(names):
-      path = Path(root, name)
-      if path == folder / NAME:
-        continue
-      with path.open('rb') as file:
-        digest = hashlib.file_digest(file, 'sha256').hexdigest()
-        os.fsync(file.fileno())
-        size = os.fstat(file.fileno()).st_size
-      found[path.relative_to(folder).as_posix()] = [size, digest]
-    del folders
-    files.sync(root)
-  content = {'step': step, 'files': found}
-  text = json.dumps({**content, 'digest': _digest(content)}, indent=1)
-  files.write_text(folder / NAME, f'{text}\n')
+  _write(folder, NAME, step)
 
 
 def check(folder: Path, *, quick: bool = False) -> bool:
@@ -67,25 +55,76 @@ def check(folder: Path, *, quick: bool = False) -> bool:
     OSError: a file is there and cannot be read.
   """
   text = _read(folder, NAME)
-  try:
-    if _UNSEALED.match(text.decode('utf-8')):
-      _check_unsealed(folder)
-      return False
-    content = json.loads(text)
-    digest = content.pop('digest')
-    if digest != _digest(content):
-      raise DamagedError(f'{NAME} is damaged')
-    listed = {str(n): (int(s), str(d)) for n, (s, d) in content['files'].items()}
-    step = str(content['step'])
-  except DamagedError:
-    raise
-  except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-    raise DamagedError(f'{NAME} is damaged') from None
-  if step != folder.name:
+  if _UNSEALED.match(text.decode('utf-8', 'replace')):
+    _check_unsealed(folder)
+    return False
+  step, listed = _parse(text, NAME)
+  if str(step) != folder.name:
     raise DamagedError(f'{NAME} is that of step {step}')
   for name, (size, digest) in listed.items():
     _compare(folder, name, size, digest, quick)
   return True
+
+
+def note_digests(folder: Path) -> None:
+  """Brings all files of a folder to the disk, and keeps their digests beside them.
+
+  Nothing is done if there are digests already, or no folder.
+  """
+  if folder.is_dir() and not (folder / _DIGESTS).exists():
+    _write(folder, _DIGESTS, None)
+
+
+def check_digests(folder: Path) -> None:
+  """Compares a folder's files with the digests that `note_digests` kept, if any.
+
+  Files that were deleted are not missed here, but by who reads them.
+
+  Raises:
+    DamagedError: a file differs.
+    OSError: a file is there and cannot be read.
+  """
+  if not (folder / _DIGESTS).exists():
+    return
+  try:
+    _, listed = _parse(_read(folder, _DIGESTS), _DIGESTS)
+    for name, (size, digest) in listed.items():
+      if (folder / name).exists():
+        _compare(folder, name, size, digest, quick=False)
+  except DamagedError as error:
+    raise DamagedError(
+      f'{folder}/{error}: it was damaged or changed after the run made it. Bring it '
+      f'back from a copy, or delete {folder / _DIGESTS} to use the files as they are'
+    ) from None
+
+
+def _write(folder: Path, name: str, step: int | None) -> None:
+  listed: dict[str, list] = {}
+  for root, _, names in os.walk(folder, topdown=False):
+    for path in (Path(root, each) for each in sorted(names)):
+      if path == folder / name:
+        continue
+      with path.open('rb') as file:
+        digest = hashlib.file_digest(file, 'sha256').hexdigest()
+        os.fsync(file.fileno())
+        size = os.fstat(file.fileno()).st_size
+      listed[path.relative_to(folder).as_posix()] = [size, digest]
+    files.sync(root)
+  content = {'step': step, 'files': listed}
+  text = json.dumps({**content, 'digest': _digest(content)}, indent=1)
+  files.write_text(folder / name, f'{text}\n')
+
+
+def _parse(text: bytes, name: str) -> tuple[int | None, dict[str, tuple[int, str]]]:
+  """The step, and the size and digest of each file."""
+  try:
+    content = json.loads(text.decode('utf-8'))
+    if content.pop('digest') != _digest(content):
+      raise ValueError(name)
+    listed = {str(n): (int(s), str(d)) for n, (s, d) in content['files'].items()}
+    return content['step'], listed
+  except _BAD_CONTENT:
+    raise DamagedError(f'{name} is damaged') from None
 
 
 def _compare(folder: Path, name: str, size: int, digest: str, quick: bool) -> None:
@@ -98,7 +137,7 @@ def _compare(folder: Path, name: str, size: int, digest: str, quick: bool) -> No
         return
       if hashlib.file_digest(file, 'sha256').hexdigest() != digest:
         raise DamagedError(f'{name} has other content than was written')
-  except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+  except _ABSENT:
     raise DamagedError(f'{name} is missing') from None
 
 
@@ -108,16 +147,17 @@ def _check_unsealed(folder: Path) -> None:
   if (folder / 'metrics').exists():
     names.append('metrics/metrics')
   for name in names:
+    _read(folder, name)
     try:
-      json.loads(_read(folder, name))
-    except (ValueError, RecursionError):
+      files.read_json_object(folder / name)
+    except ValueError:
       raise DamagedError(f'{name} is damaged') from None
 
 
 def _read(folder: Path, name: str) -> bytes:
   try:
     return (folder / name).read_bytes()
-  except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+  except _ABSENT:
     raise DamagedError(f'{name} is missing') from None
 
 

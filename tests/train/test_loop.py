@@ -214,7 +214,7 @@ def test_history_counts_evaluations_without_a_new_best():
     ({'evals': {'valid': {'type': 'translation', 'splitt': 'x'}}}, r'evals\.valid'),
     ({'seed': -1}, 'seed is -1'),
     ({'patience': 2, 'keep_best': None}, 'set keep_best to a metric'),
-    ({'best_is': 'most'}, "may be 'max' or 'min'"),
+    ({'best_is': 'most'}, "must be 'max' or 'min'"),
   ],
 )
 def test_what_is_wrong_with_an_experiment_is_said(tiny, tmp_path, changes, message):
