@@ -47,11 +47,9 @@ class RunFolder:
         f'{name} is no run: there is no config.json in it. Make one with '
         f'`seqlab train EXPERIMENT --workdir {name}`'
       )
-    try:
+    with _called(name, path):
       config = _read_config(file)
       seal.check_digests(path / 'vocabulary')
-    except ValueError as error:  # of a bucket, the user knows another name
-      raise ValueError(str(error).replace(str(path), str(name))) from None
     return cls(path, config, spool)
 
   @property
@@ -178,21 +176,28 @@ def open_folder(
   # What JSON makes of the configuration is what will be compared next time.
   plain = json.loads(json.dumps(config))
   if (path / 'config.json').is_file() and not force:
-    try:
-      differences = _differences(_read_config(path / 'config.json'), plain)
-    except ValueError as error:
-      raise ValueError(
-        f'{error}: use another --workdir, or --force to write it anew and go on'
-      ) from None
+    with _called(name, path, '; use another --workdir, or --force to write it anew'):
+      differences = _differences(files.read_json_object(path / 'config.json'), plain)
     if differences:
       raise ValueError(
         f'{name} was made by a different experiment:\n  '
         + '\n  '.join(differences)
         + '\nuse another --workdir, or --force to go on in this one'
       )
-  seal.check_digests(path / 'vocabulary')
+  with _called(name, path):
+    seal.check_digests(path / 'vocabulary')
   path.mkdir(parents=True, exist_ok=True)
   return RunFolder(path, plain, spool)
+
+
+@contextlib.contextmanager
+def _called(name: str | Path, path: Path, remedy: str = '') -> Iterator[None]:
+  """Names a folder in errors as the user does: one in a bucket lies elsewhere here."""
+  try:
+    yield
+  except ValueError as error:
+    text = str(error).replace(str(path), str(name))
+    raise ValueError(f'{text}{remedy}') from None
 
 
 def _read_config(file: Path) -> dict[str, Any]:

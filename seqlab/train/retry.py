@@ -48,7 +48,7 @@ _LASTING = (
       'permission denied|PERMISSION_DENIED|read-only file system', re.IGNORECASE
     ),
     'writing is not permitted',
-    'Give yourself the permission to write there',
+    'Allow this user to write there',
   ),
 )
 _DRIVERS = ('gcsfs', 's3fs', 'aiohttp', 'botocore', 'aiobotocore', 'requests', 'google')
