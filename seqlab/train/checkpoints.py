@@ -117,7 +117,9 @@ class Checkpoints:
       )
     self._best, self._mode = keep_best, best_mode
     self._retries, self._say = retries, say
-    self._what, self._failed = f'a checkpoint in {self._directory}', False
+    self._what = f'a checkpoint in {self._directory}'
+    self._said = False  # what failed, so that it needs not be said once more
+    self._failed = False
     self._policy = _policies.AnyPreservationPolicy(policies)
     self._orbax: ocp.training.Checkpointer | None = None  # opened by the first save
     # Of the first save: its step, and a part of the state that is to be read back.
@@ -203,6 +205,7 @@ class Checkpoints:
 
     def save(i: int) -> None:
       if i:  # what is left of the last try would be in the way
+        self._failed = True
         self._end_orbax()
         self._proof = None
         if step in self.steps():
@@ -293,15 +296,20 @@ class Checkpoints:
 
   def close(self) -> None:
     """Waits for what is being written, and ends orbax's threads."""
-    if self._failed and jax.process_count() > 1:
+    if self._said and jax.process_count() > 1:
       return  # the others wait elsewhere, and it would wait for them
     try:
       # What failed and was said would only be said once more.
-      with contextlib.suppress(Exception) if self._failed else self._explained():
+      with contextlib.suppress(Exception) if self._said else self._explained():
         self._settle()
+    except BaseException:
+      self._failed = True
+      raise
     finally:
       self._end_orbax()
-      if self._folder:
+      # After a failure a thread of TensorStore may still be writing: it has to find
+      # this folder under the plain name, and none that is opened later.
+      if self._folder and not self._failed:
         self._folder.close()
 
   @contextlib.contextmanager
@@ -312,9 +320,10 @@ class Checkpoints:
     except Exception as error:  # what runs in the background comes as many kinds
       reason = lasting(error) or may_pass(error)
       if not reason:
+        self._failed = True
         self._check_folder()  # its removal shows as a file that is not found
         raise
-      self._failed = True
+      self._failed = self._said = True
       text = str(error) if isinstance(error, GaveUp) else f'{reason} for {self._what}'
       raise OSError(
         f'{text}; the last good one is of step {self._latest_or_unknown()}. '

@@ -1,8 +1,9 @@
-"""Plain names for folders whose own names libraries would interpret.
+"""Plain names for folders, which no library interprets.
 
 Orbax finds files by a glob pattern made of the whole path, so `[`, `*` and `?` in it
 match other folders; TensorStore reads `\\` as `/` and refuses `..`; etils takes /gs/x
-for a bucket. Such a folder is opened once and is then called /proc/self/fd/N.
+for a bucket. And TensorStore makes a folder anew that was removed. So a folder is opened
+once and is then called /proc/self/fd/N, which is that folder and never another one.
 """
 
 import os
@@ -20,7 +21,8 @@ class PlainFolder:
   """A folder of this machine, kept open, under a name that nothing interprets.
 
   Attributes:
-    path: the plain name; the folder's own if that is plain already.
+    path: the plain name. Without /proc it is the folder's own if that is plain, or
+      else a link to it.
   """
 
   def __init__(self, folder: Path):
@@ -30,12 +32,11 @@ class PlainFolder:
       OSError: it is not there, or is no folder.
     """
     self._folder, self._link = folder, None
-    # Open also where the name is plain: an open folder keeps its number.
     self._handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    if is_plain(folder):
-      self.path = folder
-    elif os.path.isdir(f'{_OPEN_FILES}/{self._handle}'):
+    if os.path.isdir(f'{_OPEN_FILES}/{self._handle}'):
       self.path = Path(_OPEN_FILES, str(self._handle))
+    elif is_plain(folder):
+      self.path = folder
     else:
       self.path = self._make_link()
 

@@ -538,36 +538,6 @@ def test_what_is_no_checkpoint_is_left_alone(tmp_path, name):
   assert Checkpoints(tmp_path).restore(ABSTRACT)[0] == 1
 
 
-@pytest.fixture
-def power(monkeypatch):
-  """A function: a folder, a copy -> the copy as it may be after a power cut now.
-
-  What was written since the last fsync of a file is lost, and the file is empty.
-  """
-  synced = {}  # device and inode -> size and time of change, when it was synced
-
-  def note(handle, sync=os.fsync):
-    sync(handle)
-    stat = os.fstat(handle)
-    synced[stat.st_dev, stat.st_ino] = stat.st_size, stat.st_mtime_ns
-
-  monkeypatch.setattr(os, 'fsync', note)
-
-  def cut(folder, copy):
-    shutil.copytree(folder, copy)
-    for file in _files(copy):
-      stat = (folder / file.relative_to(copy)).stat()
-      if synced.get((stat.st_dev, stat.st_ino)) != (stat.st_size, stat.st_mtime_ns):
-        file.write_bytes(b'')
-    for path in copy.rglob('*'):  # a name reaches the disk with its folder
-      stat = (folder / path.relative_to(copy)).parent.stat()
-      if 'orbax-checkpoint-tmp' not in str(path):
-        assert (stat.st_dev, stat.st_ino) in synced, path
-    return copy
-
-  return cut
-
-
 def test_a_power_cut_leaves_the_newest_checkpoint_whole(tmp_path, power):
   checkpoints = _fill(tmp_path / 'run', {1: 1.0, 2: 2.0, 3: 3.0})
   copy, said = power(tmp_path / 'run', tmp_path / 'copy'), []
