@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Iterator
 import contextlib
-import errno
 import json
 import math
 from pathlib import Path
@@ -19,6 +18,7 @@ from orbax.checkpoint import v1 as ocp
 from orbax.checkpoint._src.metadata import checkpoint as step_metadata
 from orbax.checkpoint._src.path import atomicity
 from orbax.checkpoint.experimental.v1._src.saving import saving
+import tensorstore
 
 from seqlab.domains import Range, check_value, checked
 from seqlab.io import files
@@ -121,9 +121,9 @@ class Checkpoints:
     self._said = False  # what failed, so that it needs not be said once more
     self._failed = False
     self._policy = _policies.AnyPreservationPolicy(policies)
-    self._orbax: ocp.training.Checkpointer | None = None  # opened by the first save
+    self._orbax: ocp.training.Checkpointer | None = None  # opened once it is needed
     # Of the first save: its step, and a part of the state that is to be read back.
-    self._proof: tuple[int, PyTree, list[np.ndarray | None]] | None = None
+    self._proof: tuple[int, int, PyTree, PyTree] | None = None
     self._proven = False
 
   @property
@@ -139,6 +139,11 @@ class Checkpoints:
     if jax.process_count() > 1:  # for those that wait for one that could not write
       context.async_options.timeout_secs = _LATE
     return context
+
+  def _make_ready(self) -> None:
+    """Opens what saves, now: among several processes that compiles what they wait by."""
+    if self._orbax is None and not self._read_only:
+      self._orbax = self._open()
 
   def _open(self) -> ocp.training.Checkpointer:
     """Opens Orbax, which saves and deletes; it cannot do so beside damaged ones."""
@@ -229,10 +234,10 @@ class Checkpoints:
     self, step: int, parts: dict[str, PyTree], metrics: dict[str, float] | None
   ) -> None:
     self._settle()
-    if self._orbax is None:
-      self._orbax = self._open()
+    self._make_ready()
     if not self._proven:
-      self._proof = (step, *_sample(parts['state']))
+      count = len(jax.tree.leaves(parts['state']))
+      self._proof = (step, count, *_sample(parts['state']))
     ranked = metrics if metrics and self._best in metrics else None
     if not self._start(step, parts, ranked):
       raise RuntimeError(f'step {step} was not saved: {self._directory} has later ones')
@@ -262,17 +267,26 @@ class Checkpoints:
       proof, self._proof, self._proven = self._proof, None, True
       self._prove(*proof)
 
-  def _prove(self, step: int, abstract: PyTree, expected: PyTree) -> None:
+  def _prove(self, step: int, count: int, abstract: PyTree, expected: PyTree) -> None:
     """Reads a small part of a checkpoint, as later starts will, and compares it.
+
+    Args:
+      step: the checkpoint's number.
+      count: how many arrays and numbers the state has.
+      abstract: part of the state, see `_sample`.
+      expected: what it was when it was saved.
 
     Raises:
       OSError: what was written cannot be read, or is not what was saved.
     """
     try:
-      found = self._load(step, {'state': abstract}, partial=True)['state']
-      loaded = [x for x in jax.tree.leaves(found) if isinstance(x, jax.Array)]
-      for a, b in zip(loaded, expected, strict=True):
-        if b is not None and np.asarray(a).tobytes() != b.tobytes():
+      self._count_entries(step, count)
+      if abstract:
+        found = self._load(step, {'state': abstract}, partial=True)['state']
+        same = jax.tree.map(
+          lambda a, b: np.asarray(a).tobytes() == b.tobytes(), found, expected
+        )
+        if not all(jax.tree.leaves(same)):
           raise ValueError('it holds other numbers than were saved')
     except Exception as error:  # Orbax and TensorStore raise many kinds
       if may_pass(error) or lasting(error):
@@ -282,6 +296,16 @@ class Checkpoints:
         f'be read back ({self._reason(error)}): use another --workdir, on another disk '
         'or with a simpler name'
       ) from error
+
+  def _count_entries(self, step: int, count: int) -> None:
+    """Raises ValueError if a checkpoint's database holds less than the state."""
+    if self._remote or not processes.first():
+      return
+    base = {'driver': 'file', 'path': f'{self._path / str(step)}/state/'}
+    opened = tensorstore.KvStore.open({'driver': 'ocdbt', 'base': base}).result()
+    found = len(opened.list().result())
+    if found < count:
+      raise ValueError(f'it has {found} entries for {count} arrays')
 
   def _end_orbax(self) -> None:
     if self._orbax:
@@ -362,12 +386,14 @@ class Checkpoints:
       found = self._try(step, abstract)
       if found is not None:
         self.set_aside([s for s in steps if s > step])
+        self._make_ready()
         return step, found
     if steps:
       raise ValueError(
         f'none of the checkpoints in {self._directory} can be read (steps '
         f'{", ".join(map(str, steps))}); if the model changed, use another workdir'
       )
+    self._make_ready()
     return None
 
   def _try(self, step: int, abstract: dict[str, PyTree]) -> dict[str, PyTree] | None:
@@ -408,6 +434,8 @@ class Checkpoints:
     reason = error and (lasting(error) or may_pass(error))
     if reason:
       return OSError(f'{reason}: {where} cannot be read now ({text}). {remedy(reason)}')
+    if isinstance(error, OSError):
+      return OSError(f'{where} cannot be read now: {text}')
     return ValueError(
       f'{where} is whole and cannot be loaded ({text}); if the model or the optimizer '
       'changed, use another workdir'
@@ -431,10 +459,7 @@ class Checkpoints:
       except seal.DamagedError as caught:
         state = f'damaged:{caught}'
       except OSError as caught:
-        if caught.errno == errno.EIO:  # a bad block is damage
-          state = f'damaged:{self._reason(caught)}'
-        else:
-          state, error = f'error:{self._reason(caught)}', caught
+        state, error = f'error:{self._reason(caught)}', caught
     state = processes.from_first(state)
     if state.startswith('damaged:'):
       raise seal.DamagedError(state.removeprefix('damaged:'))
@@ -571,30 +596,41 @@ def _committed(path: epath.Path) -> bool:
   return (path / seal.NAME).exists()
 
 
-def _sample(state: PyTree) -> tuple[PyTree, list[np.ndarray | None]]:
+def _sample(state: PyTree) -> tuple[PyTree, PyTree]:
   """A small part of a state: the smallest arrays, up to `_PROOF` bytes, at least one.
 
+  Among several processes it is empty: to load arrays together would compile what puts
+  them together.
+
   Returns:
-    The tree of their shapes, with placeholders for all others, and their numbers,
-    None for one that other processes hold a part of.
+    Nested dicts of the shapes, and of the numbers.
   """
-  leaves, tree = jax.tree.flatten(state)
-  arrays = [i for i, x in enumerate(leaves) if _is_plain_array(x)]
-  chosen, size = [], 0
-  for i in sorted(arrays, key=lambda i: leaves[i].nbytes):
-    size += leaves[i].nbytes
-    if chosen and size > _PROOF:
+  if jax.process_count() > 1:
+    return {}, {}
+  leaves = jax.tree_util.tree_leaves_with_path(state)
+  # Parts of a state can be asked for by names only, not by places in lists.
+  named = [(_names(path), x) for path, x in leaves if _is_plain_array(x)]
+  named = sorted(((n, x) for n, x in named if n), key=lambda item: item[1].nbytes)
+  shapes, numbers, size = {}, {}, 0
+  for names, x in named:
+    size += x.nbytes
+    if shapes and size > _PROOF:
       break
-    chosen.append(i)
-  shapes: list[Any] = [ocp.PLACEHOLDER] * len(leaves)
-  for i in chosen:
-    x = leaves[i]
-    shapes[i] = jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
-  numbers = [
-    np.array(leaves[i]) if leaves[i].is_fully_addressable else None
-    for i in sorted(chosen)
-  ]
-  return jax.tree.unflatten(tree, shapes), numbers
+    inner = [shapes, numbers]
+    for name in names[:-1]:
+      inner = [tree.setdefault(name, {}) for tree in inner]
+    inner[0][names[-1]] = jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+    inner[1][names[-1]] = np.array(x)
+  return shapes, numbers
+
+
+def _names(path: tuple) -> list[str] | None:
+  """Names of the keys to an array; None if not all have one."""
+  keys = (
+    [getattr(path[0], 'name', None) or getattr(path[0], 'key', None)] if path else []
+  )
+  keys += [getattr(key, 'key', None) for key in path[1:]]
+  return keys if keys and all(isinstance(key, str) for key in keys) else None
 
 
 def _is_plain_array(x: Any) -> bool:

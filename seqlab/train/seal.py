@@ -5,6 +5,9 @@ after all files have reached the disk and before the folder gets its final name.
 neither a power cut nor a flipped bit can pass for a checkpoint.
 """
 
+from collections.abc import Iterator
+import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -19,6 +22,14 @@ _DIGESTS = 'digests.json'  # of the files of any other folder
 _UNSEALED = re.compile('Checkpoint commit was successful')
 _SMALL = 2**16  # bytes; files up to this size are read in a quick check
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+# Errors of the system or of a network, which say nothing of the file. All others, such
+# as a bad block, are damage.
+_ELSEWHERE = {
+  *(errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.ENOMEM, errno.EINTR),
+  *(errno.ESTALE, errno.ETIMEDOUT, errno.ENETDOWN, errno.ENETUNREACH, errno.ENOTCONN),
+  *(errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EHOSTDOWN),
+  errno.EHOSTUNREACH,
+}
 _BAD_CONTENT = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
@@ -128,17 +139,27 @@ def _parse(text: bytes, name: str) -> tuple[int | None, dict[str, tuple[int, str
 
 
 def _compare(folder: Path, name: str, size: int, digest: str, quick: bool) -> None:
+  with _damage(name), (folder / name).open('rb') as file:
+    actual = os.fstat(file.fileno()).st_size
+    if actual != size:
+      raise DamagedError(f'{name} has {actual:,} bytes instead of {size:,}')
+    if quick and size > _SMALL:
+      return
+    if hashlib.file_digest(file, 'sha256').hexdigest() != digest:
+      raise DamagedError(f'{name} has other content than was written')
+
+
+@contextlib.contextmanager
+def _damage(name: str) -> Iterator[None]:
+  """Makes what is wrong with a file a DamagedError; other errors pass."""
   try:
-    with (folder / name).open('rb') as file:
-      actual = os.fstat(file.fileno()).st_size
-      if actual != size:
-        raise DamagedError(f'{name} has {actual:,} bytes instead of {size:,}')
-      if quick and size > _SMALL:
-        return
-      if hashlib.file_digest(file, 'sha256').hexdigest() != digest:
-        raise DamagedError(f'{name} has other content than was written')
+    yield
   except _ABSENT:
     raise DamagedError(f'{name} is missing') from None
+  except OSError as error:
+    if error.errno in _ELSEWHERE:
+      raise
+    raise DamagedError(f'{name} cannot be read: {error.strerror}') from None
 
 
 def _check_unsealed(folder: Path) -> None:
@@ -155,10 +176,8 @@ def _check_unsealed(folder: Path) -> None:
 
 
 def _read(folder: Path, name: str) -> bytes:
-  try:
+  with _damage(name):
     return (folder / name).read_bytes()
-  except _ABSENT:
-    raise DamagedError(f'{name} is missing') from None
 
 
 def _digest(content: dict) -> str:

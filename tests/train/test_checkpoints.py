@@ -577,3 +577,43 @@ def test_a_seal_lists_every_file(tmp_path):
   listed = json.loads((tmp_path / '1' / seal.NAME).read_text())['files']
   there = {p.relative_to(tmp_path / '1').as_posix() for p in _files(tmp_path / '1')}
   assert set(listed) == there - {seal.NAME}
+
+
+def test_a_large_state_of_any_form_is_read_back_in_part(tmp_path, monkeypatch):
+  """The smallest arrays up to a megabyte: not all may fit a device twice."""
+  rows = jax.NamedSharding(jax.make_mesh((4,), ('rows',)), jax.P('rows'))
+  state = {
+    'large': jnp.zeros((1000, 500)),
+    'rows': jax.device_put(jnp.arange(32.0).reshape(8, 4), rows),
+    'inner': {'half': jnp.arange(6, dtype=jnp.bfloat16), 'nan': jnp.float32(jnp.nan)},
+    'places': [jnp.ones(2), (jnp.ones(3), None)],
+    'number': 7,
+  }
+  load, found = Checkpoints._load, []
+
+  def watch(self, step, abstract, **options):
+    loaded = load(self, step, abstract, **options)
+    found.append(loaded['state'])
+    return loaded
+
+  monkeypatch.setattr(Checkpoints, '_load', watch)
+  checkpoints = Checkpoints(tmp_path, keep_latest=3)
+  for step in (1, 2, 3):
+    checkpoints.save(step, {'state': state, 'meta': {'best': None}})
+  checkpoints.close()
+  assert len(found) == 1  # of the first save only
+  names = [
+    jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(found[0])
+  ]
+  assert names == ["['inner']['half']", "['inner']['nan']", "['rows']"]
+  assert found[0]['rows'].sharding == rows
+
+
+def test_other_numbers_than_were_saved_are_an_error(tmp_path, monkeypatch):
+  monkeypatch.setattr(
+    Checkpoints, '_load', lambda *_, **__: {'state': {'x': jnp.zeros(3)}}
+  )
+  checkpoints = Checkpoints(tmp_path)
+  with pytest.raises(OSError, match='holds other numbers than were saved'):
+    checkpoints.save(1, _parts(1.0), wait=True)
+  checkpoints.close()

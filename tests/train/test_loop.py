@@ -7,6 +7,8 @@ import math
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -436,3 +438,33 @@ def test_after_a_power_cut_it_continues(point, drawn, left, tmp_path, power):
     train(point, copy)
     assert left(copy) == left(drawn)
     assert not list(copy.glob('checkpoints/broken-*'))
+
+
+@pytest.mark.slow  # two runs of two processes
+def test_several_processes_train_in_a_folder_of_any_name(tiny, tmp_path):
+  config = tiny | {
+    'batching': tiny['batching'] | {'shapes': 1},
+    'mesh': {'data': -1},
+    'evals': {},
+    'keep_best': None,
+    'save_every': 3,
+  }
+  for steps in (6, 9):
+    file = tmp_path / 'experiment.py'
+    file.write_text(
+      'import ml_collections\n\n\ndef get_config(arg=None):\n'
+      f'  return ml_collections.ConfigDict({config | {"steps": steps}!r})\n',
+      'utf-8',
+    )
+    command = [sys.executable, '-m', 'launch.local', '--processes', '2', str(file)]
+    done = subprocess.run(
+      [*command, '--workdir', str(tmp_path / 'a[1]'), '--force'],
+      env=os.environ | {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'},
+      capture_output=True,
+      text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+  assert 'going on from the checkpoint of step 6' in done.stdout
+  rows = _rows(tmp_path / 'a[1]')
+  assert [row['compiles'] for row in rows] == [0] * 9
+  assert load(tmp_path / 'a[1]')[3] == [9]
