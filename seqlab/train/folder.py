@@ -107,13 +107,17 @@ class RunFolder:
     a section, or have a list where this one expects a number.
 
     Raises:
-      ValueError: for KeyError, TypeError, AttributeError, IndexError and
-        UnicodeDecodeError.
+      ValueError: for KeyError, TypeError, AttributeError, IndexError and for ValueError
+        itself.
     """
     try:
       yield
     except UnicodeDecodeError as error:
       raise ValueError(f'a file in {self.vocabulary} is damaged: {error}') from error
+    except ValueError as error:
+      if str(self.path) in str(error) or self.name in str(error):
+        raise
+      raise ValueError(f'{self.name}/config.json: {error}') from error
     except (KeyError, TypeError, AttributeError, IndexError) as error:
       raise ValueError(
         f'{self.name}/config.json does not fit this version of seqlab '

@@ -18,7 +18,7 @@ from seqlab.train.checkpoints import Checkpoints
 from seqlab.train.folder import RunFolder, open_folder
 from seqlab.train.writer import Writer
 
-TRIALS = 2_400
+TRIALS = 2_000
 CONFIG = {
   'task': 'tasks.translation:Translation',
   'seed': 0,
@@ -90,7 +90,8 @@ def _delete(path, files, draw):
 
 def _delete_folder(path, files, draw):
   del files, draw
-  shutil.rmtree(path.parent)
+  if not (path.parent / 'config.json').exists():  # a run's own folder is not damage
+    shutil.rmtree(path.parent)
 
 
 def _swap(path, files, draw):
@@ -234,6 +235,8 @@ def _check_rest(folder, said):
     assert [row for row in rows if row['step'] <= 20] == kept
 
 
+# What Orbax leaves of a load that failed, for the garbage collector.
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 @pytest.mark.slow  # minutes
 @pytest.mark.parametrize('part', range(8))
 def test_damage_never_leads_to_a_wrong_state(run, tmp_path, part):

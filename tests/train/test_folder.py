@@ -121,6 +121,8 @@ def test_what_another_version_wrote_is_said(tmp_path):
     folder.explained(),
   ):
     folder.config['corpus']
+  with pytest.raises(ValueError, match=r'config\.json: no section'), folder.explained():
+    raise ValueError('no section')
 
 
 def test_one_process_at_a_time(tmp_path):
