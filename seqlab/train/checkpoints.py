@@ -138,6 +138,10 @@ class Checkpoints:
     context.pytree.loading.partial_load = partial or self._read_only
     if jax.process_count() > 1:  # for those that wait for one that could not write
       context.async_options.timeout_secs = _LATE
+    elif not self._remote:
+      # Where a folder cannot be made, as on a disk that is gone, Orbax's threads would
+      # wait for it, and the process for them, for ten minutes.
+      context.async_options.create_directories_asynchronously = False
     return context
 
   def _make_ready(self) -> None:

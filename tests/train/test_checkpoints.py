@@ -9,6 +9,7 @@ import re
 import resource
 import shutil
 import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -617,3 +618,21 @@ def test_other_numbers_than_were_saved_are_an_error(tmp_path, monkeypatch):
   with pytest.raises(OSError, match='holds other numbers than were saved'):
     checkpoints.save(1, _parts(1.0), wait=True)
   checkpoints.close()
+
+
+def test_a_save_that_cannot_make_its_folder_does_not_hold_up_the_end(tmp_path):
+  """Orbax's threads would wait ten minutes for a folder, and the process for them."""
+  before = threading.active_count()
+  checkpoints = Checkpoints(tmp_path / 'run', retries=0)
+  checkpoints.save(1, _parts(1.0), wait=True)
+  (tmp_path / 'run').rename(tmp_path / 'other')
+  shutil.rmtree(tmp_path / 'other')
+  with pytest.raises(OSError):
+    checkpoints._begin(2, _parts(2.0), None)
+  with contextlib.suppress(OSError):
+    checkpoints.close()
+  deadline = time.monotonic() + 10
+  while threading.active_count() > before + 2 and time.monotonic() < deadline:
+    time.sleep(0.05)
+  names = [thread.name for thread in threading.enumerate()]
+  assert len(names) <= before + 2, names
