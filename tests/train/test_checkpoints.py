@@ -627,7 +627,7 @@ def test_a_save_that_cannot_make_its_folder_does_not_hold_up_the_end(tmp_path):
   checkpoints.save(1, _parts(1.0), wait=True)
   (tmp_path / 'run').rename(tmp_path / 'other')
   shutil.rmtree(tmp_path / 'other')
-  with pytest.raises(OSError):
+  with pytest.raises(FileNotFoundError):
     checkpoints._begin(2, _parts(2.0), None)
   with contextlib.suppress(OSError):
     checkpoints.close()
