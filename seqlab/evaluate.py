@@ -20,6 +20,7 @@ import sacrebleu
 from sacrebleu.metrics.bleu import BLEUScore
 
 from seqlab.config import resolve
+from seqlab.io import files
 from seqlab.io.console import console, print_table
 from seqlab.metrics.bootstrap import Comparison
 from seqlab.metrics.bootstrap import compare as significance
@@ -62,7 +63,8 @@ def _open(run: str, trust: bool) -> tuple[RunFolder, Translation]:
   folder = RunFolder.open(run, trust=trust)
   if not (folder.vocabulary / 'vocabularies.json').is_file():
     raise FileNotFoundError(f'{run} has no vocabulary yet; train first')
-  return folder, resolve(folder.config['task'])(folder.config, folder.vocabulary)
+  with folder.explained():
+    return folder, resolve(folder.config['task'])(folder.config, folder.vocabulary)
 
 
 def evaluate(
@@ -154,8 +156,8 @@ def _evaluate(
     'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
     'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
   }
-  with open(folder.path / 'evaluations.jsonl', 'a', encoding='utf-8') as file:
-    file.write(json.dumps(result, ensure_ascii=False) + '\n')
+  line = json.dumps(result, ensure_ascii=False)
+  files.append_line(folder.path / 'evaluations.jsonl', line)
   kept = folder.path / 'evaluations' / f'{split}.npz'
   kept.parent.mkdir(exist_ok=True)
   np.savez_compressed(kept, **statistics)

@@ -12,6 +12,7 @@ from seqlab.config import call, check_keys
 from seqlab.data.text_store import TextStore, cached_words, encode_text
 from seqlab.domains import Range, Signature
 from seqlab.embeddings.vectors import Vectors
+from seqlab.io import files
 from seqlab.text.download import cache_dir
 from seqlab.text.plain import PlainText, open_text
 from seqlab.text.word2phrase import find_phrases
@@ -63,7 +64,7 @@ class WordTask:
     else:
       self.words = self._count(dict(config['vocabulary']))
       vocabulary.mkdir(parents=True, exist_ok=True)
-      self._noted.write_text(f'{self.corpus.fingerprint}\n', 'utf-8')
+      files.write_text(self._noted, f'{self.corpus.fingerprint}\n')
       self.words.save(vocabulary)
 
   @classmethod

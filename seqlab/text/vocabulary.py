@@ -20,6 +20,7 @@ import numpy as np
 import sentencepiece
 
 from seqlab.config import call
+from seqlab.io.files import read_json_object, write_bytes
 from seqlab.text.corpora import Corpus
 from seqlab.text.sampling import Sampler
 from seqlab.types import BOS, EOS, PAD, SPECIALS, UNK
@@ -192,9 +193,7 @@ def _content(sequence: Sequence[int]) -> list[int]:
 
 def _write(directory: Path, name: str, content: bytes) -> None:
   Path(directory).mkdir(parents=True, exist_ok=True)
-  temporary = Path(directory) / f'.{name}.part'
-  temporary.write_bytes(content)
-  temporary.replace(Path(directory) / name)
+  write_bytes(Path(directory) / name, content)
 
 
 def train_vocabulary(
@@ -274,13 +273,24 @@ def load_vocabulary(directory: Path, name: str) -> Vocabulary:
 
   Raises:
     FileNotFoundError: a file is missing.
+    ValueError: a file is damaged.
   """
   directory = Path(directory)
-  kind = json.loads((directory / f'{name}.json').read_text('utf-8'))['kind']
-  if kind == 'word':
-    text = (directory / f'{name}.txt').read_text('utf-8')
-    return Words(text.split('\n') if text else [])
-  return SentencePiece((directory / f'{name}.model').read_bytes(), kind)
+  about = directory / f'{name}.json'
+  kind = read_json_object(about).get('kind')
+  if kind not in ('word', 'bpe', 'unigram'):
+    raise ValueError(f'{about} is damaged: its kind of vocabulary is {kind!r}')
+  path = directory / f'{name}.{"txt" if kind == "word" else "model"}'
+  content = path.read_bytes()
+  try:
+    if kind == 'word':
+      text = content.decode('utf-8')
+      return Words(text.split('\n') if text else [])
+    if not content:  # SentencePiece takes it for no model at all
+      raise ValueError('the file is empty')
+    return SentencePiece(content, kind)
+  except (ValueError, RuntimeError, OSError) as error:
+    raise ValueError(f'{path} is damaged: {error}') from None
 
 
 class Vocabularies:
@@ -314,9 +324,14 @@ class Vocabularies:
 
     Raises:
       FileNotFoundError: it is not there.
-      ValueError: it was made with other options.
+      ValueError: it was made with other options, or a file is damaged.
     """
-    about = json.loads((Path(directory) / 'vocabularies.json').read_text('utf-8'))
+    path = Path(directory) / 'vocabularies.json'
+    about = read_json_object(path)
+    if not isinstance(about.get('shared'), bool):
+      raise ValueError(
+        f'{path} is damaged: it does not say if the vocabulary is shared'
+      )
     made = about.get('options') or options
     if options is not None and json.loads(json.dumps(dict(options))) != made:
       raise ValueError(
