@@ -20,11 +20,11 @@ from typing import Protocol
 
 from seqlab.config import call, suggest
 from seqlab.text.download import cache_dir, download
-from seqlab.text.lines import columns, read_bytes, read_lines
+from seqlab.text.lines import columns, is_blank, read_bytes, read_lines
 from seqlab.text.normalize import normalizer
 from seqlab.text.remote import fetch, is_remote
 
-_FORMAT = 1  # raise it when the same files are read differently
+_FORMAT = 2  # raise it when the same files are read differently
 
 
 class Corpus(Protocol):
@@ -104,6 +104,7 @@ class Recipe:
 
   languages: tuple[str, ...]  # in the columns' order where one file has two
   files: Mapping[str, Mapping[str, Sequence[str]]]  # split -> language -> names
+  tabbed: Sequence[str] = ()  # splits whose one file has both languages, in columns
   url: str = ''  # what to download for {file}; '' for files of the user's own
   member: str = ''  # what {file} is called in the archive at `url`, if it is one
   empty: str = 'error'
@@ -167,7 +168,9 @@ class Text:
   def fingerprint(self, split: str) -> str:
     """sha256 of a split's files, unpacked, and of the options. Raises as `read`."""
     if split not in self._digests:
-      files = dict.fromkeys(path for side in self._paths(split) for path in side)
+      files = [path for side in self._paths(split) for path in side]
+      if split in self._recipe.tabbed:  # one file, read once
+        files = list(dict.fromkeys(files))
       hashes = [hashlib.sha256(read_bytes(path)).hexdigest() for path in files]
       options = [self.source, self.target, self._empty, self._normalize]
       about = json.dumps([_FORMAT, split, *options, *hashes]).encode()
@@ -202,7 +205,7 @@ class Text:
     """For source and target: a name for messages, and the lines."""
     sides, both = self._paths(split), (self.source, self.target)
     names = ['+'.join(path.name for path in side) for side in sides]
-    if sides[0] == sides[1]:
+    if split in self._recipe.tabbed:
       both_sides = columns(names[0], read_lines(sides[0][0]))
       lines = [both_sides[self._recipe.languages.index(x)] for x in both]
       return [f'{name} ({x})' for name, x in zip(names, both, strict=True)], lines
@@ -225,14 +228,15 @@ class Text:
     for number, pair in enumerate(zip(*lines, strict=True), 1):
       if not self._recipe.belongs(split, number, pair[english]):
         continue
-      if pair[0].strip() and pair[1].strip():
+      blank = [is_blank(line) for line in pair]
+      if not any(blank):
         source.append(self._clean(pair[0]))
         target.append(self._clean(pair[1]))
       elif self._empty == 'skip':
         skipped += 1
       else:
         raise ValueError(
-          f'line {number:,} of {names[1 if pair[0].strip() else 0]} is empty; drop the '
+          f'line {number:,} of {names[0 if blank[0] else 1]} is empty; drop the '
           f"pair or set corpus.empty='skip' ({self._paths(split)[0][0].parent})"
         )
     if not source:
@@ -245,7 +249,7 @@ def _own(source: str, target: str, files: Mapping[str, str | Sequence[str]]) -> 
   """The recipe for files of the user's own."""
   if not hasattr(files, 'items'):
     raise ValueError("corpus.files should be {'train': (source, target), ...}")
-  sides = {}
+  sides, tabbed = {}, []
   for split, given in files.items():
     paths = (given,) if isinstance(given, str | Path) else tuple(given)
     if len(paths) not in (1, 2):
@@ -254,7 +258,9 @@ def _own(source: str, target: str, files: Mapping[str, str | Sequence[str]]) -> 
         'one file with a tab between them'
       )
     sides[split] = {source: paths[:1], target: paths[-1:]}
-  return Recipe(languages=(source, target), files=sides)
+    if len(paths) == 1:
+      tabbed.append(split)
+  return Recipe(languages=(source, target), files=sides, tabbed=tabbed)
 
 
 def _find(recipe: Recipe, name: str, split: str, language: str, file: str) -> Path:
@@ -350,6 +356,7 @@ NAMED: dict[str, Recipe] = {
   'tatoeba': Recipe(
     languages=('en', 'de'),
     files=_each(('train', 'valid', 'test'), ('en', 'de'), 'deu-eng.tsv'),
+    tabbed=('train', 'valid', 'test'),
     url='https://www.manythings.org/anki/deu-eng.zip',
     member='deu.txt',
     belongs=_by_english,
