@@ -22,6 +22,11 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     A path in the same folder, to be written and closed inside the block.
   """
   path = Path(path)
+  special = str(path).startswith(('/dev/', '/proc/'))
+  if special or (path.exists() and not path.is_file()):
+    yield path  # a device or a pipe: to be written to, and not to be replaced
+    return
+  path = path.resolve()  # a link stays, and what it names is replaced
   temporary = path.with_name(f'.part-{uuid.uuid4().hex[:12]}')  # short, whatever `path`
   try:
     yield temporary

@@ -54,6 +54,14 @@ class Corpus(Protocol):
     """sha256 of all that decides what `read` returns."""
     ...
 
+  def files(self, split: str) -> dict[str, str]:
+    """The files of a split, with the sha256 of their text; none if it has no files."""
+    ...
+
+  def inputs(self) -> list[Path]:
+    """Files on this machine that it may read, none of which may be replaced."""
+    ...
+
 
 def open_corpus(
   name: str | None = None, *, source: str, target: str, **options
@@ -168,14 +176,34 @@ class Text:
   def fingerprint(self, split: str) -> str:
     """sha256 of a split's files, unpacked, and of the options. Raises as `read`."""
     if split not in self._digests:
-      files = [path for side in self._paths(split) for path in side]
+      known = self.files(split)
+      paths = [str(path) for side in self._paths(split) for path in side]
       if split in self._recipe.tabbed:  # one file, read once
-        files = list(dict.fromkeys(files))
-      hashes = [hashlib.sha256(read_bytes(path)).hexdigest() for path in files]
+        paths = list(known)
+      hashes = [known[path] for path in paths]
       options = [self.source, self.target, self._empty, self._normalize]
       about = json.dumps([_FORMAT, split, *options, *hashes]).encode()
       self._digests[split] = hashlib.sha256(about).hexdigest()
     return self._digests[split]
+
+  def files(self, split: str) -> dict[str, str]:
+    """The files of a split, with the sha256 of their text. Raises as `read`."""
+    paths = dict.fromkeys(path for side in self._paths(split) for path in side)
+    return {str(p): hashlib.sha256(read_bytes(p)).hexdigest() for p in paths}
+
+  def inputs(self) -> list[Path]:
+    """Files on this machine that it may read, none of which may be replaced."""
+    names = {
+      file
+      for sides in self._recipe.files.values()
+      for files in sides.values()
+      for file in files
+    }
+    if not self._recipe.url:
+      return [Path(name).expanduser() for name in names if not is_remote(name)]
+    own = Path(os.environ.get('SEQLAB_DATA') or os.devnull, self.name)
+    folders = (own, cache_dir() / 'corpora' / self.name)
+    return [Path(f, n + end) for f in folders for n in names for end in ('', '.gz')]
 
   def _paths(self, split: str) -> list[list[Path]]:
     """Files of the source side and of the target side; the same if it has both."""

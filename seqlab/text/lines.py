@@ -139,7 +139,7 @@ class BadLine:
   """A line of a stream that cannot be read.
 
   Attributes:
-    reason: what is wrong with it.
+    reason: what is wrong with it, as a predicate: 'is not UTF-8 at its byte 3'.
   """
 
   reason: str
@@ -168,7 +168,7 @@ def stream_lines(
     except UnicodeDecodeError as error:
       if number == 0:
         _refuse_container(line, name)
-      reason = f'not UTF-8 at its byte {error.start:,} (0x{line[error.start]:02x})'
+      reason = f'is not UTF-8 at its byte {error.start:,} (0x{line[error.start]:02x})'
       yield BadLine(f'{reason}{_advice(line)}')
     else:
       if number == 0:

@@ -12,6 +12,7 @@ from typing import Any
 from etils import epath
 
 from seqlab.config import flatten, with_defaults
+from seqlab.text.inputs import Inputs
 from seqlab.text.remote import is_remote
 from seqlab.train.spool import Spool
 
@@ -97,6 +98,11 @@ class RunFolder:
     text = json.dumps(self.config, indent=2, ensure_ascii=False)
     temporary.write_text(f'{text}\n', 'utf-8')
     temporary.replace(self.path / 'config.json')
+
+  def forget_inputs(self) -> None:
+    """Lets the run go on with the text and the vocabulary that are there now."""
+    Inputs(self.path).forget()
+    (self.vocabulary / 'text.sha256').unlink(missing_ok=True)  # of word vectors
 
   def receive(self) -> None:
     """Of a folder in a bucket: brings here what is there."""
