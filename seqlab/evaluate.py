@@ -23,7 +23,7 @@ from sacrebleu.metrics.bleu import BLEUScore
 from seqlab.config import resolve
 from seqlab.domains import Count, checked
 from seqlab.io.console import console, print_table
-from seqlab.io.files import replacing, write_text
+from seqlab.io.files import check_output, replacing, write_text
 from seqlab.metrics.bootstrap import Comparison, Seed
 from seqlab.metrics.bootstrap import compare as significance
 from seqlab.metrics.characters import piece_bytes
@@ -131,11 +131,7 @@ def evaluate(
 
 def _check_output(path: Path, folder: RunFolder, corpus: Corpus) -> None:
   """Raises an error, before any work, if translations could not be written there."""
-  if path.is_dir():
-    raise IsADirectoryError(f'--output {path} is a folder: name a file in it')
-  path.parent.mkdir(parents=True, exist_ok=True)
-  if not os.access(path if path.exists() else path.parent, os.W_OK):
-    raise PermissionError(f'--output {path} cannot be written')
+  check_output(path)
   if not path.is_file():
     return
   if any(other.is_file() and path.samefile(other) for other in corpus.inputs()):

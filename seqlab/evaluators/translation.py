@@ -24,6 +24,7 @@ from seqlab.metrics.corpus import (
 from seqlab.metrics.tokenizers import TOKENIZERS, Words, tokenize
 from seqlab.tasks.translation import Translation
 from seqlab.tasks.translator import decode, search_of
+from seqlab.text.lines import words as words_of
 from seqlab.types import Variables
 
 
@@ -82,7 +83,7 @@ class Evaluator:
     _, reference = task.corpus.read(split)
     self._reference = [line.encode('utf-8') for line in reference]
     words = line_words(Lines(self._reference), **self._options)
-    source = [len(line.split()) for line in task.corpus.read(split)[0]]
+    source = [len(words_of(line)) for line in task.corpus.read(split)[0]]
     parts = np.searchsorted(lengths, source).astype(np.int32)  # [R]
     self._parts = _part_names(lengths)
 

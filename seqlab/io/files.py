@@ -37,6 +37,24 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     temporary.unlink(missing_ok=True)
 
 
+def check_output(path: str | os.PathLike, option: str = '--output') -> None:
+  """Raises an error, before long work, if a file could not be written. Makes its folder.
+
+  Args:
+    path: the file.
+    option: what messages call it.
+
+  Raises:
+    OSError: it is a folder, or one may not write there.
+  """
+  path = Path(path)
+  if path.is_dir():
+    raise IsADirectoryError(f'{option} {path} is a folder: name a file in it')
+  path.parent.mkdir(parents=True, exist_ok=True)
+  if not os.access(path if path.exists() else path.parent, os.W_OK):
+    raise PermissionError(f'{option} {path} cannot be written: name another place')
+
+
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
   """Writes a file, whole or not at all, and durably; see `replacing`."""
   with replacing(path) as temporary:

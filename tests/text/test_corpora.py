@@ -191,7 +191,21 @@ def test_normalisation_is_applied(two):
   assert corpus.read('train')[0] == ['"é"', 'two.']
 
 
+def test_one_file_for_both_sides_is_two_files(write):
+  path = write('a.txt', 'One.\nTwo.\n')
+  both = open_corpus(source='en', target='xx', files={'train': (path, path)})
+  assert both.read('train') == (['One.', 'Two.'], ['One.', 'Two.'])
+  tabbed = open_corpus(source='en', target='xx', files={'train': path})
+  assert tabbed.fingerprint('train') != both.fingerprint('train')
+
+
 # Errors in the text.
+
+
+@pytest.mark.parametrize('blank', ['\u3000', '\u200b', '\ufeff \u2060', '\x01'])
+def test_a_line_of_nothing_that_shows_is_empty(two, blank):
+  with pytest.raises(ValueError, match=r'line 2 of train\.de is empty'):
+    two(de=f'Eins.\n{blank}\n').read('train')
 
 
 def test_unequal_numbers_of_lines(two):
