@@ -103,8 +103,7 @@ def read_lines(path: str | Path) -> list[str]:
   except UnicodeDecodeError as error:
     problem = _name(data) or _at(error, data)
     raise ValueError(f'{problem[0]}{path.name}{problem[1]} ({path.parent})') from None
-  # UTF-16 without a mark may be valid UTF-8, full of NULs, and so may an archive.
-  if b'\0' in data[:_HEAD] and (problem := _name(data)):
+  if _is_binary(data) and (problem := _name(data)):
     raise ValueError(f'{problem[0]}{path.name}{problem[1]} ({path.parent})')
   lines = text.removeprefix('\ufeff').split('\n')
   if not lines[-1]:
@@ -116,6 +115,16 @@ def _name(data: bytes) -> tuple[str, str] | None:
   """What precedes and follows a file's name in a message that says what it is."""
   name = name_of_container(data[:_HEAD])
   return name and ('', f' is {name}, and not text in UTF-8: {advice(name)}')
+
+
+def _is_binary(data: bytes) -> bool:
+  """Whether UTF-8 may be something else: a quarter of its bytes are controls.
+
+  Of UTF-16 without a byte order mark at least so many are, where it is UTF-8 at all,
+  and of an archive. Text may have a NUL.
+  """
+  sample = data[:_HEAD]
+  return 4 * sum(c < 32 and c not in b'\t\n\r\f' for c in sample) > len(sample)
 
 
 def _at(error: UnicodeDecodeError, data: bytes) -> tuple[str, str]:
@@ -172,7 +181,7 @@ def stream_lines(
       yield BadLine(f'{reason}{_advice(line)}')
     else:
       if number == 0:
-        if b'\0' in line[:_HEAD]:
+        if _is_binary(line):
           _refuse_container(line, name)
         text = text.removeprefix('\ufeff')
       if text:  # else the input is nothing but the mark

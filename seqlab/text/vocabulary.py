@@ -34,17 +34,15 @@ from seqlab.types import BOS, EOS, PAD, SPECIALS, UNK
 
 _CHUNK = 8_192  # lines that share one seed when pieces are sampled
 
-# SentencePiece writes spaces as U+2581, and leaves out every line with U+2585 when it
-# learns. In its place it reads a noncharacter, which no text should hold (Unicode 16,
-# section 23.7); where one does, it is read as U+FFFD. NUL ends a text for it.
+# SentencePiece writes spaces as U+2581. When it learns it leaves out every line with
+# U+2585, and learns nothing of U+001F, which it puts between parts of a line. In their
+# place it reads noncharacters, which no text should hold (Unicode 16, section 23.7);
+# where one does, it is read as U+FFFD. NUL ends a text for it.
 _SPACE_MARK, _SPACE_ESCAPE = '\u2581', '\ufdd0'
-_UNKNOWN_MARK, _UNKNOWN_ESCAPE = '\u2585', '\ufdd1'
-_ESCAPES = {
-  _SPACE_MARK: _SPACE_ESCAPE,
-  _UNKNOWN_MARK: _UNKNOWN_ESCAPE,
-  **dict.fromkeys((_SPACE_ESCAPE, _UNKNOWN_ESCAPE, '\0'), '\ufffd'),
-}
-_RESERVED = re.compile(f'[{"".join(_ESCAPES)}]')
+_LEARNT_ESCAPES = {'\u2585': '\ufdd1', '\x1f': '\ufdd2'}
+_ESCAPES = {_SPACE_MARK: _SPACE_ESCAPE, **_LEARNT_ESCAPES}
+_REPLACED = dict.fromkeys(('\0', *_ESCAPES.values()), '\ufffd')
+_RESERVED = re.compile(f'[{"".join((*_ESCAPES, *_REPLACED))}]')
 # Names of special ids and of bytes, which SentencePiece takes out of what it learns.
 _NAMES = re.compile(rf'<(?={"|".join(x[1:] for x in SPECIALS)}|0x[0-9A-F]{{2}}>)')
 
@@ -133,12 +131,10 @@ class SentencePiece:
 
   @functools.cached_property
   def _escapes(self) -> dict[int, str]:
-    # U+2585 is reserved in learning alone: a model that did not learn its escape reads
-    # it as any other unknown character.
-    escapes = _ESCAPES
-    if not self._knows(_UNKNOWN_ESCAPE):
-      escapes = {k: v for k, v in _ESCAPES.items() if k != _UNKNOWN_MARK}
-    return str.maketrans(escapes)
+    # Once it has learnt, SentencePiece reads U+2585 and U+001F as any other character,
+    # and a model that did not learn their escapes does not know them.
+    known = {x: y for x, y in _LEARNT_ESCAPES.items() if self._knows(y)}
+    return str.maketrans({_SPACE_MARK: _SPACE_ESCAPE, **known, **_REPLACED})
 
   def _knows(self, piece: str) -> bool:
     return not self._processor.is_unknown(self._processor.piece_to_id(piece))
@@ -198,9 +194,7 @@ class SentencePiece:
     _write(directory, f'{name}.json', json.dumps({'kind': self.kind}).encode())
 
 
-_WRITTEN = str.maketrans(
-  {_SPACE_MARK: ' ', _SPACE_ESCAPE: _SPACE_MARK, _UNKNOWN_ESCAPE: _UNKNOWN_MARK}
-)
+_WRITTEN = str.maketrans({_SPACE_MARK: ' ', **{y: x for x, y in _ESCAPES.items()}})
 
 
 class Words:
@@ -335,7 +329,7 @@ def _learnable(line: str) -> str:
   return line.translate(_LEARNT) if _RESERVED.search(line) else line
 
 
-_LEARNT = str.maketrans(_ESCAPES)
+_LEARNT = str.maketrans({**_ESCAPES, **_REPLACED})
 
 
 def _room(lines: Sequence[str]) -> int:

@@ -105,9 +105,10 @@ def test_latin1_is_guessed_for_text_alone(tmp_path):
 
 
 def test_text_that_only_begins_like_another_file_is_text(tmp_path):
-  text = 'x' * 257 + 'ustar\n%PDF-\n'
-  (tmp_path / 'text').write_text(text)
-  assert read_lines(tmp_path / 'text') == text.split('\n')[:-1]
+  for text in ('x' * 257 + 'ustar\n%PDF-\n', 'the dog\0\n', ']\0\0 a b c d e f\n'):
+    (tmp_path / 'text').write_text(text)
+    assert read_lines(tmp_path / 'text') == text.split('\n')[:-1]
+    assert list(stream_lines(io.BytesIO(text.encode()))) == text.split('\n')[:-1]
 
 
 def test_a_bad_line_of_a_stream_does_not_stop_it():

@@ -181,7 +181,7 @@ ODD = {
   'names of special ids': 'an <s> and </s>, <unk> or <pad>',
   'name of a byte': 'the byte <0x41>',
   'tab': 'a\tb',
-  'controls': 'a\x01\x1bb',
+  'controls': 'a\x01\x1b\x1f\x7fb',
 }
 
 
