@@ -10,6 +10,7 @@ import numpy as np
 from seqlab.config import call, check_keys
 from seqlab.data.text_store import TextStore, cached_words, encode_text
 from seqlab.embeddings.vectors import Vectors
+from seqlab.io.files import write_text
 from seqlab.text.download import cache_dir
 from seqlab.text.plain import PlainText, open_text
 from seqlab.text.word2phrase import find_phrases
@@ -56,7 +57,7 @@ class WordTask:
     else:
       self.words = self._count(dict(config['vocabulary']))
       vocabulary.mkdir(parents=True, exist_ok=True)
-      self._noted.write_text(f'{self.corpus.fingerprint}\n', 'utf-8')
+      write_text(self._noted, f'{self.corpus.fingerprint}\n')
       self.words.save(vocabulary)
 
   def _count(self, options: dict) -> WordCounts:
@@ -79,8 +80,10 @@ class WordTask:
     if noted not in (None, self.corpus.fingerprint):
       raise ValueError(
         f'{self.corpus.name} is not the text any more that this run began with: bring '
-        f'that back, take another --workdir, or delete {self._noted} to go on all the same'
+        f'that back, take another --workdir, or --force to go on all the same'
       )
+    if noted is None:  # of an older run, or after --force
+      write_text(self._noted, f'{self.corpus.fingerprint}\n')
     return encode_text(self.corpus, self.words, cache_dir())
 
   def _keep(self, options: Mapping, where: str) -> np.ndarray:

@@ -19,6 +19,7 @@ import re
 from typing import Protocol
 
 from seqlab.config import call, suggest
+from seqlab.domains import checked
 from seqlab.text.download import cache_dir, download
 from seqlab.text.lines import columns, is_blank, read_bytes, read_lines
 from seqlab.text.normalize import normalizer
@@ -63,6 +64,7 @@ class Corpus(Protocol):
     ...
 
 
+@checked
 def open_corpus(
   name: str | None = None, *, source: str, target: str, **options
 ) -> Corpus:
@@ -279,7 +281,10 @@ def _own(source: str, target: str, files: Mapping[str, str | Sequence[str]]) -> 
     raise ValueError("corpus.files should be {'train': (source, target), ...}")
   sides, tabbed = {}, []
   for split, given in files.items():
-    paths = (given,) if isinstance(given, str | Path) else tuple(given)
+    single = isinstance(given, str | Path)
+    paths = (given,) if single else tuple(given) if isinstance(given, Sequence) else ()
+    if any(not isinstance(path, str | Path) for path in paths):
+      raise ValueError(f'corpus.files.{split} is {given!r}; give names of files')
     if len(paths) not in (1, 2):
       raise ValueError(
         f'corpus.files.{split} names {len(paths)} files; give (source, target), or '

@@ -358,13 +358,41 @@ def load_vocabulary(directory: Path, name: str) -> Vocabulary:
 
   Raises:
     FileNotFoundError: a file is missing.
+    ValueError: a file is damaged; names it.
   """
   directory = Path(directory)
-  kind = json.loads((directory / f'{name}.json').read_text('utf-8'))['kind']
+  path = directory / f'{name}.json'
+  kind = _read_json(path).get('kind')
+  if kind not in ('bpe', 'unigram', 'word'):
+    raise ValueError(f'{path} is damaged: its kind is {kind!r}. {_BRING_BACK}')
+  path = directory / (f'{name}.txt' if kind == 'word' else f'{name}.model')
+  content = path.read_bytes()
   if kind == 'word':
-    text = (directory / f'{name}.txt').read_text('utf-8')
+    try:
+      text = content.decode('utf-8')
+    except UnicodeDecodeError as error:
+      raise ValueError(f'{path} is damaged: {error}. {_BRING_BACK}') from None
     return Words(text.split('\n') if text else [])
-  return SentencePiece((directory / f'{name}.model').read_bytes(), kind)
+  try:
+    model = SentencePiece(content, kind) if content else None
+  except RuntimeError:
+    model = None
+  if model is None or not model.size:
+    raise ValueError(f'{path} is damaged: not a SentencePiece model. {_BRING_BACK}')
+  return model
+
+
+_BRING_BACK = "Bring the run's vocabulary back from a copy, or train anew"
+
+
+def _read_json(path: Path) -> dict:
+  try:
+    found = json.loads(path.read_bytes())
+  except ValueError as error:  # not JSON, or not UTF-8
+    raise ValueError(f'{path} is damaged: {error}. {_BRING_BACK}') from None
+  if not isinstance(found, dict):
+    raise ValueError(f'{path} is damaged: not an object of JSON. {_BRING_BACK}')
+  return found
 
 
 class Vocabularies:
@@ -398,9 +426,12 @@ class Vocabularies:
 
     Raises:
       FileNotFoundError: it is not there.
-      ValueError: it was made with other options.
+      ValueError: it was made with other options, or a file is damaged.
     """
-    about = json.loads((Path(directory) / 'vocabularies.json').read_text('utf-8'))
+    path = Path(directory) / 'vocabularies.json'
+    about = _read_json(path)
+    if not isinstance(about.get('shared'), bool):
+      raise ValueError(f'{path} is damaged: it does not say "shared". {_BRING_BACK}')
     made = about.get('options') or options
     if options is not None and json.loads(json.dumps(dict(options))) != made:
       raise ValueError(
@@ -415,11 +446,12 @@ class Vocabularies:
     )
 
 
+@checked
 def build_vocabularies(
   corpus: Corpus,
   *,
   kind: str = 'bpe',
-  size: int | Sequence[int] = 8_000,
+  size: Count | Sequence[Count] = 8_000,
   shared: bool = True,
   split: str = 'train',
   **options,
@@ -445,6 +477,8 @@ def build_vocabularies(
     both = _train([*source, *target], kind=kind, size=size)
     return Vocabularies(both, both)
   sizes = (size, size) if isinstance(size, int) else tuple(size)
+  if len(sizes) != 2:
+    raise ValueError(f'vocabulary.size has {len(sizes)} numbers; give one, or two')
   return Vocabularies(
     *(
       _train(lines, kind=kind, size=n)

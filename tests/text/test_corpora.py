@@ -287,6 +287,25 @@ def test_three_files_for_a_split():
     open_corpus(source='en', target='de', files={'train': ('a', 'b', 'c')})
 
 
+@pytest.mark.parametrize('given', [None, 5, ('a', None), {'en': 'a'}])
+def test_what_names_no_file(given):
+  with pytest.raises(ValueError, match=r'corpus\.files\.train (is|names)'):
+    open_corpus(source='en', target='de', files={'train': given})
+
+
+def test_a_language_has_a_name():
+  with pytest.raises(ValueError, match='source is 5; it must be a text'):
+    open_corpus(source=5, target='de', files={})
+
+
+def test_inputs_are_the_files_that_may_be_read(two, monkeypatch, tmp_path):
+  corpus = two()
+  assert {str(p) for p in corpus.inputs()} == set(corpus.files('train'))
+  monkeypatch.setenv('SEQLAB_DATA', str(tmp_path))
+  named = open_corpus('multi30k', source='en', target='de')
+  assert tmp_path / 'multi30k' / 'train.en.gz' in named.inputs()
+
+
 def test_files_without_a_split():
   with pytest.raises(
     ValueError, match=r"corpus\.files should be \{'train': \(source, tar"

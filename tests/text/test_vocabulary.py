@@ -262,6 +262,30 @@ def test_options_outside_their_domains(options, message):
     train_vocabulary(GERMAN, **options)
 
 
+@pytest.mark.parametrize('content', [b'', b'[]', b'{"sha', b'\xff', b'{"kind": "x"}'])
+@pytest.mark.parametrize('name', ['vocabularies.json', 'shared.json'])
+def test_a_damaged_description_is_named(name, content, tmp_path):
+  build_vocabularies(Parallel(), size=140).save(tmp_path)
+  (tmp_path / name).write_bytes(content)
+  with pytest.raises(ValueError, match=rf'{name} is damaged: .*Bring'):
+    Vocabularies.load(tmp_path)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_damaged_pieces_are_named(kind, tmp_path):
+  learn(GERMAN, kind).save(tmp_path, 'v')
+  (path,) = [x for x in tmp_path.iterdir() if x.suffix != '.json']
+  for content in (b'\xff', *([b'', path.read_bytes()[:99]] * (kind != 'word'))):
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf'{path.name} is damaged: '):
+      load_vocabulary(tmp_path, 'v')
+
+
+def test_three_sizes_are_refused():
+  with pytest.raises(ValueError, match=r'vocabulary\.size has 3 numbers'):
+    build_vocabularies(Parallel(), size=(60, 60, 60), shared=False)
+
+
 # Unknown words and characters.
 
 
