@@ -80,9 +80,9 @@ class WordTask:
     if noted not in (None, self.corpus.fingerprint):
       raise ValueError(
         f'{self.corpus.name} is not the text any more that this run began with: bring '
-        f'that back, take another --workdir, or --force to go on all the same'
+        f'that back, take another --workdir, or delete {self._noted} to go on all the same'
       )
-    if noted is None:  # of an older run, or after --force
+    if noted is None:  # of an older run, or deleted to go on
       write_text(self._noted, f'{self.corpus.fingerprint}\n')
     return encode_text(self.corpus, self.words, cache_dir())
 

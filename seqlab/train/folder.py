@@ -102,7 +102,6 @@ class RunFolder:
   def forget_inputs(self) -> None:
     """Lets the run go on with the text and the vocabulary that are there now."""
     Inputs(self.path).forget()
-    (self.vocabulary / 'text.sha256').unlink(missing_ok=True)  # of word vectors
 
   def receive(self) -> None:
     """Of a folder in a bucket: brings here what is there."""
