@@ -33,6 +33,7 @@ from seqlab.config import resolve, steps_of, with_defaults
 from seqlab.data.loader import feed
 from seqlab.experiment import load_experiment
 from seqlab.io.console import print_table
+from seqlab.io.files import check_output, write_text
 from seqlab.layers.cross_entropy import cross_entropy
 from seqlab.metrics.bootstrap import compare
 from seqlab.metrics.corpus import Lines, corpus_statistics
@@ -65,6 +66,7 @@ def bench(experiment: str, *, output: str, only: str | None = None) -> list[Row]
   Raises:
     ValueError: the experiment has no such part.
   """
+  check_output(output)
   config = with_defaults(load_experiment(experiment))
   check_experiment(config)
   rows: list[Row] = []
@@ -93,13 +95,13 @@ def bench(experiment: str, *, output: str, only: str | None = None) -> list[Row]
     'jax': jax.__version__,
     'rows': rows,
   }
-  Path(output).write_text(json.dumps(about, indent=2) + '\n', 'utf-8')
   table = Table(
     'what', 'value', 'unit', 'how', title=f'{experiment}, {about["device"]}'
   )
   for r in rows:
     table.add_row(r['name'], f'{r["value"]:,.4g}', r['unit'], r['note'])
   print_table(table)
+  write_text(output, json.dumps(about, indent=2) + '\n')
   print(f'the same as JSON: {output}')
   return rows
 

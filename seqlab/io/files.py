@@ -24,6 +24,11 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     A path in the same folder, to be written and closed inside the block.
   """
   path = Path(path)
+  special = str(path).startswith(('/dev/', '/proc/'))
+  if special or (path.exists() and not path.is_file()):
+    yield path  # a device or a pipe: to be written to, and not to be replaced
+    return
+  path = path.resolve()  # a link stays, and what it names is replaced
   temporary = path.with_name(f'.part-{uuid.uuid4().hex[:12]}')  # short, whatever `path`
   try:
     yield temporary
@@ -32,6 +37,24 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     sync(path.parent)
   finally:
     temporary.unlink(missing_ok=True)
+
+
+def check_output(path: str | os.PathLike, option: str = '--output') -> None:
+  """Raises an error, before long work, if a file could not be written. Makes its folder.
+
+  Args:
+    path: the file.
+    option: what messages call it.
+
+  Raises:
+    OSError: it is a folder, or one may not write there.
+  """
+  path = Path(path)
+  if path.is_dir():
+    raise IsADirectoryError(f'{option} {path} is a folder: name a file in it')
+  path.parent.mkdir(parents=True, exist_ok=True)
+  if not os.access(path if path.exists() else path.parent, os.W_OK):
+    raise PermissionError(f'{option} {path} cannot be written: name another place')
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:

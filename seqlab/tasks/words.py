@@ -98,6 +98,8 @@ class WordTask:
         f'{self.corpus.name} is not the text any more that this run began with: bring '
         f'that back, take another --workdir, or delete {self._noted} to go on all the same'
       )
+    if noted is None:  # of an older run, or deleted to go on
+      files.write_text(self._noted, f'{self.corpus.fingerprint}\n')
     return encode_text(self.corpus, self.words, cache_dir())
 
   def _keep(self, options: Mapping, where: str) -> np.ndarray:

@@ -12,6 +12,7 @@ from etils import epath
 
 from seqlab.config import NEEDED, SECTIONS, check_names, flatten, with_defaults
 from seqlab.io import files
+from seqlab.text.inputs import Inputs
 from seqlab.text.remote import is_remote
 from seqlab.train import seal
 from seqlab.train.spool import Spool
@@ -130,6 +131,10 @@ class RunFolder:
         f'{self.name}/config.json does not fit this version of seqlab '
         f'({type(error).__name__}: {error}): use the version that made the run'
       ) from error
+
+  def forget_inputs(self) -> None:
+    """Lets the run go on with the text and the vocabulary that are there now."""
+    Inputs(self.path).forget()
 
   def receive(self) -> None:
     """Of a folder in a bucket: brings here what is there."""

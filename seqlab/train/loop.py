@@ -103,6 +103,8 @@ def train(config: Mapping, workdir: str, *, force: bool = False) -> RunFolder:
         folder = open_folder(workdir, with_defaults(config), force=force)
         if processes.first():
           stack.enter_context(folder.lock())
+          if force:
+            folder.forget_inputs()
       return Run(folder).go()
   except OSError as error:
     full = error.errno == errno.ENOSPC and 'no space left for' not in str(error)
@@ -152,6 +154,7 @@ class Run:
       for name, spec in evals.items()
     }
     check_metric(config['keep_best'], self.evaluators)
+    self._check_text(folder)
     self.every = {
       n: self._steps(e.get('every')) or self.steps for n, e in evals.items()
     }
@@ -159,6 +162,12 @@ class Run:
     self.save_every = self._steps(config['save_every']) or often
     self.sign = -1.0 if config['best_is'] == 'min' else 1.0
     self._take(folder)
+
+  def _check_text(self, folder: RunFolder) -> None:
+    """Raises ValueError if the run in this folder began with other text."""
+    if hasattr(self.task, 'check_text') and processes.first():
+      splits = [x['split'] for x in folder.config['evals'].values() if x.get('split')]
+      self.task.check_text(splits, folder.path)
 
   def _take(self, folder: RunFolder) -> None:
     """Makes what keeps the run in a folder, and says there what it is."""
