@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 import contextlib
+import errno
 import os
 from pathlib import Path
 import uuid
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)  # the disk's, or this user's share of it
 
 
 @contextlib.contextmanager

@@ -12,8 +12,9 @@ import numpy as np
 from scipy import sparse
 
 from seqlab.config import call, check_keys
+from seqlab.domains import check
 from seqlab.embeddings import svd
-from seqlab.embeddings.cooccurrence import cached_cooccurrence
+from seqlab.embeddings.cooccurrence import cached_cooccurrence, cooccurrence
 from seqlab.embeddings.ppmi import pmi
 from seqlab.embeddings.vectors import SparseVectors, Vectors
 from seqlab.tasks.words import WordTask
@@ -38,6 +39,7 @@ class CountingTask(WordTask):
     if self.heldout:
       raise ValueError('corpus.heldout: all lines are counted; leave it out')
     self._counts = dict(config['counts'])
+    check(cooccurrence, self._counts, 'counts.')
 
   @functools.cached_property
   def counts(self) -> sparse.csr_array:

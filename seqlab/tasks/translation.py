@@ -13,7 +13,8 @@ import numpy as np
 
 from seqlab.config import call, resolve
 from seqlab.data.pairs import PairBatches, packed_shape
-from seqlab.data.store import encode_corpus
+from seqlab.data.store import Sampling, encode_corpus
+from seqlab.domains import Count, Probability, check, check_value
 from seqlab.layers.cross_entropy import cross_entropy
 from seqlab.models.interface import Packing
 from seqlab.text.corpora import open_corpus
@@ -63,6 +64,7 @@ class Translation:
       self.vocabularies.save(vocabulary, options)
     self.model = self._make_model(config, self.vocabularies)
     self._batching = dict(config['batching'])
+    self._check_batching()
     self.reverse_source = self._batching.get('reverse_source', False)
     self._train_split = train_split
 
@@ -115,6 +117,16 @@ class Translation:
         for seed in range(segmentations if sampling else 0)
       ],
     )
+
+  def _check_batching(self) -> None:
+    """Checks the options now: encoding a large corpus before that takes an hour."""
+    check(PairBatches, self._batching, 'batching.')
+    check_value('batching.segmentations', self._batching.get('segmentations', 1), Count)
+    sampling = self._batching.get('sampling', 0.0)
+    both = (self.vocabularies.source, self.vocabularies.target)
+    for vocabulary in both:
+      kind = Probability if vocabulary.kind == 'bpe' else Sampling
+      check_value('batching.sampling', sampling, kind)
 
   @property
   def hyper(self) -> tuple[str, ...]:

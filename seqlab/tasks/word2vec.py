@@ -11,6 +11,7 @@ import numpy as np
 
 from seqlab.config import call
 from seqlab.data.windows import MAX_SENTENCE, WindowBatches, heldout_batch
+from seqlab.domains import check
 from seqlab.embeddings.vectors import Vectors
 from seqlab.embeddings.word2vec import OBJECTIVES, Word2Vec
 from seqlab.tasks.words import WordTask
@@ -52,6 +53,7 @@ class WordPrediction(WordTask):
     counts = self.words.counts
     judge = call(OBJECTIVES[kind], objective, 'model.objective', counts=counts)
     self._batching = dict(config['batching'])
+    check(WindowBatches, self._batching, 'batching.')
     more = dict(judge=judge, size=self.words.size)
     more['holes'] = self._batching.get('holes', False)
     self.net = call(Word2Vec, model, 'model', **more)

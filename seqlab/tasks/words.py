@@ -9,11 +9,13 @@ import numpy as np
 
 from seqlab.config import call, check_keys
 from seqlab.data.text_store import TextStore, cached_words, encode_text
+from seqlab.data.windows import Heldout
+from seqlab.domains import check, check_value
 from seqlab.embeddings.vectors import Vectors
 from seqlab.text.download import cache_dir
 from seqlab.text.plain import PlainText, open_text
 from seqlab.text.word2phrase import find_phrases
-from seqlab.text.words import WordCounts, keep_probability
+from seqlab.text.words import WordCounts, count_words, keep_probability
 from seqlab.text.workers import machine_memory
 from seqlab.types import Variables
 
@@ -48,6 +50,7 @@ class WordTask:
         raise ValueError(f'the experiment has no section {section!r}')
     options = dict(config['corpus'])
     self.heldout = options.pop('heldout', 0)
+    check_value('corpus.heldout', self.heldout, Heldout)
     self.corpus: PlainText = call(open_text, options, 'corpus')
     # Of the text that the words were counted in.
     self._noted = vocabulary / 'text.sha256'
@@ -65,6 +68,7 @@ class WordTask:
       phrases = call(find_phrases, phrases, 'vocabulary.phrases', corpus=self.corpus)
     known = ('min_count', 'max_size', 'max_types')
     check_keys(options, known, where='vocabulary.')
+    check(count_words, options, 'vocabulary.')
     found = {} if phrases is None else dict(phrases=phrases)
     return cached_words(self.corpus, cache_dir(), **options, **found)
 

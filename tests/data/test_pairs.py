@@ -371,6 +371,6 @@ def test_a_corpus_of_long_sentences_only_is_refused(kind):
 
 def test_an_unknown_kind_is_refused():
   with pytest.raises(
-    ValueError, match=r"batching.kind is 'bucket'; it may be 'buckets'"
+    ValueError, match=r"batching.kind is 'bucket'; it must be 'buckets'"
   ):
     make('bucket')
