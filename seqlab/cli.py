@@ -104,9 +104,10 @@ def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> None:
   from seqlab.word_vectors import evaluate as evaluate_words
   from seqlab.word_vectors import is_of_words
 
-  if is_of_words(args.run_folder, args.source):
+  if is_of_words(args.run_folder, args.source, trust=args.trust):
     _refuse(args, _OF_TRANSLATIONS, 'translations')
     more = dict(format=args.source, average=args.average, choose=args.choose)
+    more['trust'] = args.trust
     evaluate_words(args.run_folder, **_given(args, _OF_WORDS), **more)
     return
   if Path(args.run_folder).is_dir():
@@ -117,6 +118,7 @@ def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> None:
     args.run_folder,
     split=_split(args),
     output=args.output,
+    trust=args.trust,
     **_search(args),
   )
 
@@ -135,6 +137,7 @@ def compare(args: argparse.Namespace, rest: Sequence[str]) -> None:
     samples=args.samples,
     trials=args.trials,
     seed=args.bootstrap_seed,
+    trust=args.trust,
     **_search(args),
   )
 
@@ -168,6 +171,7 @@ def translate(args: argparse.Namespace, rest: Sequence[str]) -> None:
     sys.stdin.buffer,
     sys.stdout,
     n_best=args.n_best,
+    trust=args.trust,
     **_search(args),
   )
 
@@ -185,6 +189,7 @@ def score(args: argparse.Namespace, rest: Sequence[str]) -> None:
     average=args.average,
     choose=args.choose,
     ensemble=args.ensemble,
+    trust=args.trust,
   )
 
 
@@ -194,7 +199,8 @@ def neighbours(args: argparse.Namespace, rest: Sequence[str]) -> None:
   _prepare()
   from seqlab.word_vectors import neighbours
 
-  neighbours(args.vectors, args.words, args.n, format=args.source)
+  options = dict(format=args.source, trust=args.trust)
+  neighbours(args.vectors, args.words, args.n, **options)
 
 
 def analogy(args: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -203,7 +209,7 @@ def analogy(args: argparse.Namespace, rest: Sequence[str]) -> None:
   _prepare()
   from seqlab.word_vectors import analogy
 
-  options = _given(args, ('method', 'restrict'))
+  options = _given(args, ('method', 'restrict')) | dict(trust=args.trust)
   analogy(args.vectors, args.words, args.n, format=args.source, **options)
 
 
@@ -213,7 +219,8 @@ def vectors(args: argparse.Namespace, rest: Sequence[str]) -> None:
   _prepare()
   from seqlab.word_vectors import save
 
-  save(args.vectors, args.to, args.format, source=args.source)
+  options = dict(source=args.source, trust=args.trust)
+  save(args.vectors, args.to, args.format, **options)
 
 
 def table(args: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -318,6 +325,7 @@ def _score_options(parser: _Parser) -> None:
 def _vectors_option(parser: _Parser) -> None:
   parser.add_argument('vectors', metavar='RUN', help="the run's folder, or a file")
   _from_option(parser)
+  _trust_option(parser)
 
 
 def _from_option(parser: argparse._ActionsContainer) -> None:
@@ -399,6 +407,12 @@ def _checkpoint_options(parser: _Parser) -> None:
   add = parser.add_argument
   add('--average', type=int, default=1, help='checkpoints to average')
   add('--choose', choices=('last', 'best'), default='last', help='which checkpoints')
+  _trust_option(parser)
+
+
+def _trust_option(parser: argparse._ActionsContainer) -> None:
+  about = 'use a run whose config.json names code that is no part of seqlab, and run it'
+  parser.add_argument('--trust', action='store_true', help=about)
 
 
 def _ensemble_option(parser: _Parser) -> None:

@@ -39,7 +39,7 @@ _CHUNK = 1_000  # lines of a stream that are translated together
 
 
 def load(
-  run: str, *, average: int = 1, choose: str = 'last'
+  run: str, *, average: int = 1, choose: str = 'last', trust: bool = False
 ) -> tuple[RunFolder, Translation, Variables, list[int]]:
   """Opens a run's folder.
 
@@ -48,17 +48,18 @@ def load(
     average: how many checkpoints' parameters to average (Vaswani et al. 2017,
       section 6.1).
     choose: the 'last' ones or the 'best' ones.
+    trust: whether a run may name code that is no part of seqlab; see `RunFolder.open`.
 
   Returns:
     The folder, the task, the variables, and the steps they come from.
   """
-  folder, task = _open(run)
+  folder, task = _open(run, trust)
   variables, steps = restore(folder, task, average=average, choose=choose)
   return folder, task, variables, steps
 
 
-def _open(run: str) -> tuple[RunFolder, Translation]:
-  folder = RunFolder.open(run)
+def _open(run: str, trust: bool) -> tuple[RunFolder, Translation]:
+  folder = RunFolder.open(run, trust=trust)
   if not (folder.vocabulary / 'vocabularies.json').is_file():
     raise FileNotFoundError(f'{run} has no vocabulary yet; train first')
   return folder, resolve(folder.config['task'])(folder.config, folder.vocabulary)
@@ -73,6 +74,7 @@ def evaluate(
   options: Mapping[str, Any] = {},  # never changed
   output: str | None = None,
   ensemble: Sequence[str] = (),
+  trust: bool = False,
 ) -> dict[str, Any]:
   """Translates a split and prints its scores.
 
@@ -89,6 +91,7 @@ def evaluate(
     options: of the search, see `tasks.translator.Search`.
     output: a file for the translations, one a line.
     ensemble: further runs, whose models decode together with this one's.
+    trust: whether a run may name code that is no part of seqlab; see `RunFolder.open`.
 
   Returns:
     What was printed: scores by signature, and how they were made. It is also
@@ -98,9 +101,9 @@ def evaluate(
   Raises:
     ArithmeticError: the two ways disagree.
   """
-  opened = _open(run)
+  opened = _open(run, trust)
   text = opened[1].corpus.read(split)
-  more = dict(options=options, output=output, ensemble=ensemble)
+  more = dict(options=options, output=output, ensemble=ensemble, trust=trust)
   result, _ = _evaluate(opened, split, text, average, choose, **more)
   _print(result)
   return result
@@ -117,6 +120,7 @@ def _evaluate(
   output: str | None = None,
   tokenizer: str | None = None,
   ensemble: Sequence[str] = (),
+  trust: bool = False,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   """Translates the source side of `text`, and scores it by its reference.
 
@@ -126,7 +130,7 @@ def _evaluate(
   """
   (folder, task), (source, reference) = opened, text
   variables, steps = restore(folder, task, average=average, choose=choose)
-  model, variables = _joined(task, variables, ensemble, average, choose)
+  model, variables = _joined(task, variables, ensemble, average, choose, trust)
   translator = _translator(task, model, variables, options)
   search = translator.search
   started = time.perf_counter()
@@ -178,13 +182,14 @@ def _joined(
   runs: Sequence[str],
   average: int,
   choose: str,
+  trust: bool,
 ) -> tuple[Seq2Seq, Any]:
   """The task's model, or the ensemble that it makes with those of other runs."""
   if not runs:
     return task.model, variables
   models, each = [task.model], [variables]
   for run in runs:
-    _, other, found, _ = load(run, average=average, choose=choose)
+    _, other, found, _ = load(run, average=average, choose=choose, trust=trust)
     mine, theirs = task.vocabularies, other.vocabularies
     if (mine.source.fingerprint, mine.target.fingerprint) != (
       theirs.source.fingerprint,
@@ -285,6 +290,7 @@ def compare(
   average: int = 1,
   choose: str = 'last',
   options: Mapping[str, Any] = {},  # never changed
+  trust: bool = False,
 ) -> list[Comparison]:
   """Evaluates runs on one split, and says how sure their differences are.
 
@@ -299,6 +305,7 @@ def compare(
     average: how many checkpoints to average.
     choose: 'last' or 'best'.
     options: of the search.
+    trust: whether a run may name code that is no part of seqlab; see `RunFolder.open`.
 
   Raises:
     ValueError: the runs have different references, there are fewer than two, or the
@@ -306,7 +313,7 @@ def compare(
   """
   if len(runs) < 2:
     raise ValueError(f'comparing needs two runs or more, and got {len(runs)}')
-  opened = [_open(run) for run in runs]
+  opened = [_open(run, trust) for run in runs]
   texts = [task.corpus.read(split) for _, task in opened]
   for run, (_, reference) in zip(runs, texts, strict=True):
     if reference != texts[0][1]:
@@ -365,6 +372,7 @@ def translate(
   options: Mapping[str, Any] = {},  # never changed
   n_best: int = 1,
   ensemble: Sequence[str] = (),
+  trust: bool = False,
 ) -> None:
   """Translates a stream, line for line; at a terminal, one line at a time.
 
@@ -377,12 +385,13 @@ def translate(
     options: of the search, see `tasks.translator.Search`.
     n_best: translations of each line; at most the beam.
     ensemble: further runs, whose models decode together with this one's.
+    trust: whether a run may name code that is no part of seqlab; see `RunFolder.open`.
 
   Raises:
     ValueError: a line is not UTF-8, or the beam is too narrow for `n_best`.
   """
-  _, task, variables, _ = load(run, average=average, choose=choose)
-  model, variables = _joined(task, variables, ensemble, average, choose)
+  _, task, variables, _ = load(run, average=average, choose=choose, trust=trust)
+  model, variables = _joined(task, variables, ensemble, average, choose, trust)
   translator = _translator(task, model, variables, options)
   beam = translator.search.beam
   if n_best > beam:
@@ -407,6 +416,7 @@ def score(
   average: int = 1,
   choose: str = 'last',
   ensemble: Sequence[str] = (),
+  trust: bool = False,
 ) -> None:
   """Scores given translations: for each line log p in nats, a tab, and its pieces.
 
@@ -420,12 +430,13 @@ def score(
     average: how many checkpoints to average.
     choose: 'last' or 'best'.
     ensemble: further runs, whose models score together with this one's.
+    trust: whether a run may name code that is no part of seqlab; see `RunFolder.open`.
 
   Raises:
     ValueError: a line is not UTF-8, or has not one tab.
   """
-  _, task, variables, _ = load(run, average=average, choose=choose)
-  model, variables = _joined(task, variables, ensemble, average, choose)
+  _, task, variables, _ = load(run, average=average, choose=choose, trust=trust)
+  model, variables = _joined(task, variables, ensemble, average, choose, trust)
   scorer = Scorer(
     model, variables, task.vocabularies, reverse_source=task.reverse_source
   )

@@ -354,7 +354,7 @@ def test_another_text_than_at_the_start_is_refused(experiment, tmp_path):
   [
     ('batching', 'group', 0, r'batching\.group is 0'),
     ('batching', 'size', 6, r'batching\.size is 6, .* no multiple of model\.groups, 4'),
-    ('model', 'width', 0, r'model\.width must be 1 or more'),
+    ('model', 'width', 0, r'model\.width is 0; it must be at least 1'),
   ],
 )
 def test_wrong_values_of_glove_say_so(roads, tmp_path, section, key, value, message):

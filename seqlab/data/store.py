@@ -15,14 +15,13 @@ from typing import Annotated, Protocol
 
 import numpy as np
 
-from seqlab.domains import Range
+from seqlab.domains import Probability, Range
 from seqlab.io.cache import DamagedError, Entry, cached
 from seqlab.io.console import track
 from seqlab.text.vocabulary import Vocabularies, Vocabulary
 from seqlab.text.workers import in_order
 from seqlab.types import EOS, PAD
 
-Sampling = Annotated[float, Range(0)]  # 0 for the best segmentation
 Workers = Annotated[int, Range(0)] | None  # processes; None decides, 0 uses none
 
 _FORMAT = 2  # raise it when the files or the encoding change
@@ -133,7 +132,7 @@ def encode(
   lines: Sequence[str],
   vocabulary: Vocabulary,
   *,
-  sampling: Sampling = 0.0,
+  sampling: Probability = 0.0,
   seed: int = 0,
   workers: Workers = None,
   label: str = '',
@@ -191,7 +190,7 @@ def encode_corpus(
   *,
   cache: Path,
   workers: Workers = None,
-  sampling: Sampling = 0.0,
+  sampling: Probability = 0.0,
   seed: int = 0,
 ) -> tuple[TokenStore, TokenStore]:
   """Both sides of one split as ids, from the cache if they are there.

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
+from seqlab.domains import Count
 from seqlab.evaluators.resident import Resident, total
 from seqlab.tasks.translation import Translation
 from seqlab.tasks.translator import Search, decode
@@ -28,9 +29,9 @@ class Evaluator:
     sharding: NamedSharding,
     *,
     split: str,
-    positions: Sequence[int] = (1, 2, 3, 5, 10, 15, 20),
-    tokens: int = 2048,
-    shapes: int = 1,
+    positions: Sequence[Count] = (1, 2, 3, 5, 10, 15, 20),
+    tokens: Count = 2048,
+    shapes: Count = 1,
   ):
     """Puts the split on the devices.
 
@@ -43,6 +44,9 @@ class Evaluator:
       shapes: number of shapes that are compiled.
     """
     self._positions = tuple(positions)
+    self.metrics = tuple(
+      f'{name}/{position}' for name in ('forced', 'prefix') for position in positions
+    )
     at = jnp.array(self._positions) - 1  # [P]
 
     def function(variables, batch):

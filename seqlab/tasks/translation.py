@@ -1,6 +1,7 @@
 """Translation: a parallel corpus, a sequence-to-sequence model, cross-entropy."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+import dataclasses
 import functools
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,14 +14,32 @@ import numpy as np
 
 from seqlab.config import call, resolve
 from seqlab.data.pairs import PairBatches, packed_shape
-from seqlab.data.store import Sampling, encode_corpus
-from seqlab.domains import Count, Probability, check, check_value
+from seqlab.data.store import encode_corpus
+from seqlab.domains import Count, Probability, Rate, Signature, annotations_of
 from seqlab.layers.cross_entropy import cross_entropy
 from seqlab.models.interface import Packing
-from seqlab.text.corpora import open_corpus
+from seqlab.text.agreement import Agreement
+from seqlab.text.corpora import Text, open_corpus
 from seqlab.text.download import cache_dir
-from seqlab.text.vocabulary import Vocabularies, build_vocabularies
+from seqlab.text.vocabulary import (
+  Vocabularies,
+  build_vocabularies,
+  train_vocabulary,
+)
 from seqlab.types import PAD, Array, Batch, Hyper, Sums, Variables
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sampling:
+  """Options of the section `batching` that say how sentences are segmented.
+
+  Attributes:
+    sampling: strength of drawing segmentations at random; 0 takes the best ones.
+    segmentations: number of segmentations that epochs take turns with.
+  """
+
+  sampling: Probability = 0.0
+  segmentations: Count = 8
 
 
 class Translation:
@@ -64,9 +83,22 @@ class Translation:
       self.vocabularies.save(vocabulary, options)
     self.model = self._make_model(config, self.vocabularies)
     self._batching = dict(config['batching'])
-    self._check_batching()
     self.reverse_source = self._batching.get('reverse_source', False)
     self._train_split = train_split
+
+  @classmethod
+  def signatures(cls, config: Mapping) -> dict[str, Sequence[Signature]]:
+    """Section -> what its options are for; see `train.checks`."""
+    corpus, model = config['corpus'], resolve(config['model_name'], 'model_name')
+    grammar = isinstance(corpus, Mapping) and corpus.get('name') == 'agreement'
+    hyper = getattr(model, 'hyper_names', ())
+    return {
+      'corpus': ({'files': Mapping}, open_corpus, Agreement if grammar else Text),
+      'vocabulary': (build_vocabularies, train_vocabulary),
+      'batching': (_Sampling, PairBatches),
+      'model': (model,),
+      'hyper': ({'label_smoothing': Rate | None}, annotations_of(hyper)),
+    }
 
   @staticmethod
   def _make_model(config: Mapping, vocabularies: Any) -> nn.Module:
@@ -103,8 +135,9 @@ class Translation:
   def train(self) -> PairBatches:
     """Batches of the training split."""
     options = dict(self._batching)
-    sampling = options.pop('sampling', 0.0)
-    segmentations = options.pop('segmentations', 8)
+    names = [field.name for field in dataclasses.fields(_Sampling)]
+    drawn = {name: options.pop(name) for name in names if name in options}
+    how = call(_Sampling, drawn, 'batching')
     source, target = self.stores(self._train_split)
     return call(
       PairBatches,
@@ -113,20 +146,10 @@ class Translation:
       source=source,
       target=target,
       sampled=[
-        self.stores(self._train_split, sampling, seed)
-        for seed in range(segmentations if sampling else 0)
+        self.stores(self._train_split, how.sampling, seed)
+        for seed in range(how.segmentations if how.sampling else 0)
       ],
     )
-
-  def _check_batching(self) -> None:
-    """Checks the options now: encoding a large corpus before that takes an hour."""
-    check(PairBatches, self._batching, 'batching.')
-    check_value('batching.segmentations', self._batching.get('segmentations', 1), Count)
-    sampling = self._batching.get('sampling', 0.0)
-    both = (self.vocabularies.source, self.vocabularies.target)
-    for vocabulary in both:
-      kind = Probability if vocabulary.kind == 'bpe' else Sampling
-      check_value('batching.sampling', sampling, kind)
 
   @property
   def hyper(self) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
 """What tasks that make word vectors share: a text, its words, and vectors at the end."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import functools
 from pathlib import Path
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
@@ -10,14 +11,20 @@ import numpy as np
 from seqlab.config import call, check_keys
 from seqlab.data.text_store import TextStore, cached_words, encode_text
 from seqlab.data.windows import Heldout
-from seqlab.domains import check, check_value
+from seqlab.domains import Range, Signature
 from seqlab.embeddings.vectors import Vectors
+from seqlab.io.files import write_text
 from seqlab.text.download import cache_dir
 from seqlab.text.plain import PlainText, open_text
 from seqlab.text.word2phrase import find_phrases
 from seqlab.text.words import WordCounts, count_words, keep_probability
 from seqlab.text.workers import machine_memory
 from seqlab.types import Variables
+
+THIN = {  # options of a section, for `keep_probability`
+  'subsample': Annotated[float, Range(0)],
+  'formula': Literal['word2vec', 'levy'],
+}
 
 
 class WordTask:
@@ -50,7 +57,6 @@ class WordTask:
         raise ValueError(f'the experiment has no section {section!r}')
     options = dict(config['corpus'])
     self.heldout = options.pop('heldout', 0)
-    check_value('corpus.heldout', self.heldout, Heldout)
     self.corpus: PlainText = call(open_text, options, 'corpus')
     # Of the text that the words were counted in.
     self._noted = vocabulary / 'text.sha256'
@@ -59,8 +65,17 @@ class WordTask:
     else:
       self.words = self._count(dict(config['vocabulary']))
       vocabulary.mkdir(parents=True, exist_ok=True)
-      self._noted.write_text(f'{self.corpus.fingerprint}\n', 'utf-8')
+      write_text(self._noted, f'{self.corpus.fingerprint}\n')
       self.words.save(vocabulary)
+
+  @classmethod
+  def signatures(cls, config: Mapping) -> dict[str, Sequence[Signature]]:
+    """Section -> what its options are for; see `train.checks`."""
+    del config
+    return {
+      'corpus': ({'heldout': Heldout}, open_text),
+      'vocabulary': ({'phrases': Mapping | None}, count_words),
+    }
 
   def _count(self, options: dict) -> WordCounts:
     phrases = options.pop('phrases', None)
@@ -68,7 +83,6 @@ class WordTask:
       phrases = call(find_phrases, phrases, 'vocabulary.phrases', corpus=self.corpus)
     known = ('min_count', 'max_size', 'max_types')
     check_keys(options, known, where='vocabulary.')
-    check(count_words, options, 'vocabulary.')
     found = {} if phrases is None else dict(phrases=phrases)
     return cached_words(self.corpus, cache_dir(), **options, **found)
 

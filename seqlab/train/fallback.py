@@ -7,6 +7,10 @@ As Marian's `--throw-on-divergence` with `--custom-fallbacks` (Junczys-Dowmunt e
 from collections.abc import Mapping
 import dataclasses
 import math
+from typing import Annotated
+
+from seqlab import domains
+from seqlab.domains import Positive, Range
 
 
 class DivergenceError(FloatingPointError):
@@ -33,15 +37,12 @@ class Fallback:
       leaves it at losses and gradients that are no numbers.
   """
 
-  factor: float = 0.5
-  times: int = 3
-  loss_above: float | None = None
+  factor: Annotated[float, Range(0, 1, exclude_low=True)] = 0.5
+  times: Annotated[int, Range(0)] = 3
+  loss_above: Annotated[float, Positive] | None = None
 
   def __post_init__(self):
-    if not 0 < self.factor <= 1:
-      raise ValueError(f'fallback.factor is {self.factor}; it may be above 0, up to 1')
-    if self.times < 0:
-      raise ValueError(f'fallback.times is {self.times}; it may be 0 or more')
+    domains.check_fields(self, 'fallback.')
 
   def check(self, step: int, seed: int, row: Mapping[str, float]) -> None:
     """Raises DivergenceError if the step's row says so."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from etils import epath
 
-from seqlab.config import flatten, with_defaults
+from seqlab.config import check_names, flatten, with_defaults
 from seqlab.text.remote import is_remote
 from seqlab.train.spool import Spool
 
@@ -31,12 +31,18 @@ class RunFolder:
   spool: Spool | None = None
 
   @classmethod
-  def open(cls, path: str | Path) -> 'RunFolder':
+  def open(cls, path: str | Path, *, trust: bool = False) -> 'RunFolder':
     """Opens the folder of a run that was begun before.
+
+    Args:
+      path: the folder, on a disk or in a bucket.
+      trust: whether `config.json` may name code that is no part of seqlab. Using such
+        a run executes that code, so the folder must come from somebody trusted.
 
     Raises:
       FileNotFoundError: it is no run's folder.
-      ValueError: its `config.json` cannot be read.
+      ValueError: its `config.json` cannot be read, or names code that is no part of
+        seqlab.
     """
     name, (path, spool) = path, _here(path)
     file = path / 'config.json'
@@ -46,9 +52,12 @@ class RunFolder:
         f'`seqlab train EXPERIMENT --workdir {name}`'
       )
     try:
-      return cls(path, json.loads(file.read_text('utf-8')), spool)
+      config = json.loads(file.read_text('utf-8'))
     except ValueError as error:
       raise ValueError(f'{name}/config.json is no JSON: {error}') from None
+    if not trust:
+      check_names(config, f'{name}/config.json')
+    return cls(path, config, spool)
 
   @property
   def name(self) -> str:
@@ -154,7 +163,7 @@ def open_folder(
   # What JSON makes of the configuration is what will be compared next time.
   plain = json.loads(json.dumps(config))
   if (path / 'config.json').is_file():
-    differences = _differences(RunFolder.open(path).config, plain)
+    differences = _differences(RunFolder.open(path, trust=True).config, plain)
     if differences and not force:
       raise ValueError(
         f'{name} was made by a different experiment:\n  '

@@ -16,6 +16,7 @@ from seqlab.data.loader import feed
 from seqlab.text.remote import is_remote
 from seqlab.train import processes
 from seqlab.train.checkpoints import Checkpoints
+from seqlab.train.checks import check_experiment, check_metric
 from seqlab.train.device import peak_flops
 from seqlab.train.fallback import DivergenceError, Fallback
 from seqlab.train.folder import RunFolder, open_folder
@@ -93,20 +94,14 @@ def train(config: Mapping, workdir: str, *, force: bool = False) -> RunFolder:
     ) from error
 
 
-def check_seed(seed: int) -> None:
-  """Raises ValueError if it is none of 32 bits."""
-  if not 0 <= seed < 2**32:
-    raise ValueError(f'seed is {seed}; it may be 0 to 2^32 - 1')
-
-
 class Run:
   """One experiment on its way. `go` is the loop; the rest is what it calls."""
 
   def __init__(self, folder: RunFolder):
     """Makes all that the experiment names; `config.json` is kept if that went well."""
     config = folder.config
+    check_experiment(config)
     task = task_of(config)
-    check_seed(config['seed'])
     self.fallback = Fallback(factor=1.0, times=0)
     if config['fallback']:
       self.fallback = call(Fallback, config['fallback'], 'fallback')
@@ -115,11 +110,6 @@ class Run:
         f'several processes can save together on gs:// or on a disk that they share, '
         f'and not in {folder.name}'
       )
-    best = config['keep_best']
-    if config['patience'] is not None and not best:
-      raise ValueError('patience waits for a new best: set keep_best to a metric')
-    if best and best.split('/')[0] not in config['evals']:
-      raise ValueError(f'keep_best is {best!r}; evals has {list(config["evals"])}')
     with processes.first_goes_ahead('the data'):  # and makes what is kept of them
       if not processes.first():
         folder.receive()
@@ -140,6 +130,7 @@ class Run:
       )
       for name, spec in evals.items()
     }
+    check_metric(config['keep_best'], self.evaluators)
     self.every = {
       n: self._steps(e.get('every')) or self.steps for n, e in evals.items()
     }
@@ -220,6 +211,7 @@ class Run:
     metrics = self._evaluate(step, state, due)
     last |= self._out_of_patience()
     self._save(step, state, metrics, wait=last or told)
+    self._check_best(metrics, due)  # after saving, since it may end the run
     return last
 
   def saved_at(self, step: int) -> bool:
@@ -394,7 +386,7 @@ class Run:
       metrics |= values | {f'speed/{name}_seconds': time.monotonic() - started}
       self._patiently(lambda name=name: self._keep_samples(step, name), 'samples')
     self.writer.write(step, metrics)
-    self._remember(metrics, names)
+    self._remember(metrics)
     self.clock = time.monotonic()  # evaluation is no training time
     return metrics
 
@@ -407,11 +399,15 @@ class Run:
     if arrays := getattr(self.evaluators[name], 'arrays', None):
       np.savez_compressed(f'{path}.npz', **arrays)
 
-  def _remember(self, metrics: Mapping[str, float], names: list[str]) -> None:
+  def _remember(self, metrics: Mapping[str, float]) -> None:
     best = self.config['keep_best']
     if best in metrics:
       self.history.add(metrics[best], self.sign)
-    elif best and best.split('/')[0] in names:
+
+  def _check_best(self, metrics: Mapping[str, float], names: list[str]) -> None:
+    """Raises ValueError if an evaluator did not measure what `keep_best` names."""
+    best = self.config['keep_best']
+    if best and best not in metrics and best.split('/')[0] in names:
       raise ValueError(f'keep_best is {best!r}, and there are {", ".join(metrics)}')
 
   def _save(

@@ -16,9 +16,9 @@ import jax
 from seqlab.config import call, flatten, resolve, with_defaults
 from seqlab.data.loader import feed
 from seqlab.train import processes
+from seqlab.train.checks import check_experiment
 from seqlab.train.device import peak_flops
 from seqlab.train.folder import open_folder
-from seqlab.train.loop import check_seed
 from seqlab.train.member import Member
 from seqlab.train.mesh import make_mesh
 from seqlab.train.program import CompileCounter
@@ -91,7 +91,7 @@ def check(configs: Sequence[Mapping]) -> None:
         f'members of a population differ in seed and hyper alone, and these in '
         f'{", ".join(differing)} too'
       )
-    check_seed(config['seed'])
+    check_experiment(config)
   # What is refused -> whether it is asked for.
   refused = {
     "parallel='pmap'": first['parallel'] == 'pmap',

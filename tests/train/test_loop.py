@@ -208,13 +208,14 @@ def test_history_counts_evaluations_without_a_new_best():
   [
     ({'stesp': 5}, "unknown key stesp; did you mean 'steps'"),
     ({'keep_best': 'valid/bleau'}, "keep_best is 'valid/bleau'"),
-    ({'save_every': '10 parsecs'}, 'is no duration'),
+    ({'save_every': '10 parsecs'}, "save_every is '10 parsecs'; it must be 1 or more"),
+    ({'keep_best': 'valid/blue'}, "one of .*; did you mean 'valid/bleu'"),
     ({'task': 'tasks.translation:Translatoin'}, "did you mean 'Translation'"),
     ({'batching': {'tokens': 160, 'shape': 2}}, "did you mean 'shapes'"),
     ({'evals': {'valid': {'type': 'translation', 'splitt': 'x'}}}, r'evals\.valid'),
     ({'seed': -1}, 'seed is -1'),
     ({'patience': 2, 'keep_best': None}, 'set keep_best to a metric'),
-    ({'best_is': 'most'}, "may be 'max' or 'min'"),
+    ({'best_is': 'most'}, "it must be 'max' or 'min'"),
   ],
 )
 def test_what_is_wrong_with_an_experiment_is_said(tiny, tmp_path, changes, message):
