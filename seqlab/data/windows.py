@@ -7,6 +7,7 @@ words is lost where lanes meet.
 
 from collections.abc import Iterator
 import functools
+import numbers
 from typing import Annotated
 
 import numpy as np
@@ -22,7 +23,7 @@ _TOKENS = 1 << 22  # that are looked at together when batches are planned
 
 
 def _check_heldout(every: int) -> None:
-  if every < 0 or every == 1:
+  if not isinstance(every, numbers.Integral) or every < 0 or every == 1:
     raise ValueError(
       '2 or more, since every so many-th sentence is held out, or 0 to hold out none'
     )

@@ -23,7 +23,7 @@ from scipy import sparse
 
 from seqlab.data.store import TokenStore, Workers
 from seqlab.data.text_store import TextStore
-from seqlab.domains import Count, Range
+from seqlab.domains import Count, Range, check
 from seqlab.embeddings.contexts import Contexts, Thinning, count_pairs, places
 from seqlab.embeddings.runs import MERGE_BYTES, Run, Slice, SpilledRun, merge, ranges
 from seqlab.io.cache import DamagedError, Entry, cached, staging
@@ -85,6 +85,8 @@ def cooccurrence(
       be exact; or the matrix is too large for this machine (says how much it takes).
     OSError: the disk is full; says where, and how much is needed at most.
   """
+  options = dict(seed=seed, memory=memory, workers=workers, device=device)
+  check(cooccurrence, options, 'counts.')
   contexts = Contexts(V, window, side, weights)
   contexts.check(len(store.ids))
   thinning = (

@@ -290,6 +290,12 @@ def test_a_device_counts_the_same(side, weights):
       'enough for 2 places at a time: take a narrower window',
     ),
     ({'window': 60, 'weights': 'harmonic'}, 'not exact in 64 bits; take a narrower'),
+    ({'memory': 0}, 'counts.memory is 0; it must be at least 1'),
+    ({'memory': -1}, 'counts.memory is -1; it must be at least 1'),
+    ({'memory': '1GB'}, "counts.memory is '1GB'; it must be a whole number"),
+    ({'workers': -1}, 'counts.workers is -1; it must be at least 0'),
+    ({'seed': -1}, 'counts.seed is -1; it must be at least 0'),
+    ({'device': 'gpu'}, "counts.device is 'gpu'; it must be true or false"),
   ],
 )
 def test_unusable_options_are_errors(options, message):
