@@ -64,7 +64,7 @@ class Entry:
       digest = noted.pop('sha256')
     except KeyError:
       raise DamagedError('has no digests, as those of earlier versions') from None
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
       raise DamagedError(f'has a damaged {_ABOUT}') from None
     if digest != _digest_of([noted, self._files]):
       raise DamagedError(f'has a damaged {_ABOUT}')
@@ -101,6 +101,8 @@ class Entry:
       data = file.read()
       self._compare(name, hashlib.sha256(data).hexdigest())
       start, dtype, size = _header(io.BytesIO(data))
+      if start + size * dtype.itemsize != len(data) or dtype.hasobject:
+        raise DamagedError(f'has a {name} that NumPy cannot read')
       return np.frombuffer(data, dtype, size, start)
     self._compare(name, hashlib.file_digest(file, 'sha256').hexdigest())
     file.seek(0)
@@ -399,6 +401,16 @@ def _lock(handle: int, *, wait: bool) -> bool:
   return True
 
 
+def place(path: Path, data: bytes, what: str) -> None:
+  """Writes one file, whole or not at all, and durably; see `staging`."""
+  with staging(path.parent, what) as part:
+    whole = part / path.name
+    whole.write_bytes(data)
+    sync(whole)
+    whole.replace(path)
+    sync(path.parent)
+
+
 def no_space(
   error: OSError,
   folder: Path,
@@ -427,7 +439,7 @@ def _explained(
       f'{what} cannot be read or written here by this user '
       f'({os.strerror(error.errno)}); ask the owner of the folder for access, or set '
       f'{variable} to a folder of your own',
-      error.filename or str(folder),
+      str(folder),
     )
   if error.errno in _NO_FOLDER:
     return OSError(

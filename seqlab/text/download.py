@@ -11,7 +11,7 @@ import zipfile
 
 import pooch
 
-from seqlab.io.cache import no_space, say, staging
+from seqlab.io.cache import no_space, place, say, staging
 from seqlab.io.console import progress_bar
 from seqlab.io.files import NO_SPACE, sync
 from seqlab.text.lines import DAMAGE, read_bytes
@@ -93,7 +93,7 @@ def download(
       if known and found != known:
         raise ValueError(f'its SHA256 is {found}, and {known} was expected')
       if not known:
-        place(part, noted, found)
+        place(noted, found.encode(), f'the digest of {path.name}')
       sync(output)
       output.replace(path)
       sync(path.parent)
@@ -119,20 +119,9 @@ def _problem(path: Path, known: str | None, noted: Path) -> str:
     return 'has a damaged digest'
   if not path.stat().st_size:
     return 'is empty'
-  what = f'the digest of {path.name}'
-  # Refused by a cache that may only be read.
-  with contextlib.suppress(OSError), staging(path.parent, what) as part:
-    place(part, noted, sha256_of(path))
+  with contextlib.suppress(OSError):  # a cache that may only be read
+    place(noted, sha256_of(path).encode(), f'the digest of {path.name}')
   return ''
-
-
-def place(part: Path, path: Path, text: str) -> None:
-  """Writes a small file by way of a folder in `path`'s, durably."""
-  whole = part / path.name
-  whole.write_text(text, 'utf-8')
-  sync(whole)
-  whole.replace(path)
-  sync(path.parent)
 
 
 def noted_beside(path: Path) -> Path:

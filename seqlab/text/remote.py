@@ -7,13 +7,12 @@ from pathlib import Path
 from etils import epath
 import fsspec
 
-from seqlab.io.cache import no_space, say, staging
+from seqlab.io.cache import no_space, place, say, staging
 from seqlab.io.files import NO_SPACE, sync
 from seqlab.text.download import (
   DownloadError,
   cache_dir,
   noted_beside,
-  place,
   read_digest,
   sha256_of,
 )
@@ -78,7 +77,7 @@ def fetch(name: str) -> Path:
       if not remote.exists() or remote.is_dir():
         raise FileNotFoundError(f'there is no file {name}; mend the path')
       remote.copy(output)
-      place(part, noted, sha256_of(output))
+      place(noted, sha256_of(output).encode(), f'the digest of {name}')
       sync(output)
       output.replace(path)
       sync(path.parent)

@@ -1,5 +1,6 @@
 """Settings of JAX that a process makes before the devices start."""
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -8,8 +9,7 @@ import jax
 from jax._src import compilation_cache  # which offers no public place for a digest
 from jax._src.compilation_cache_interface import CacheInterface
 
-from seqlab.io.cache import say
-from seqlab.io.files import write_bytes
+from seqlab.io.cache import place, say
 from seqlab.text.download import cache_dir
 from seqlab.text.workers import all_cores
 
@@ -42,7 +42,13 @@ def prepare(threads: int | None = None) -> None:
   folder = root / 'xla' / f'{_threads()}-threads'
   jax.config.update('jax_compilation_cache_dir', str(folder))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+  if jax.config.jax_compilation_cache_max_size != -1:  # JAX's own files have a limit
+    return
   compilation_cache.get_file_cache = lambda path: (Programs(path), path)
+  with contextlib.suppress(OSError):
+    folder.mkdir(parents=True, exist_ok=True)
+  if not os.access(folder, os.W_OK):  # XLA ends where it cannot write its own files
+    jax.config.update('jax_persistent_cache_enable_xla_caches', 'none')
 
 
 class Programs(CacheInterface):
@@ -54,7 +60,7 @@ class Programs(CacheInterface):
   """
 
   def __init__(self, folder: str):
-    """Keeps programs in a folder, which is made when there is one to keep."""
+    """Keeps programs in a folder, which is made when there is a program to keep."""
     self._path = Path(folder)
     self._refused = False
 
@@ -73,11 +79,11 @@ class Programs(CacheInterface):
   def put(self, key: str, value: bytes) -> None:
     """Keeps a compiled program, in place of a damaged one too."""
     try:
-      self._path.mkdir(parents=True, exist_ok=True)
-      write_bytes(self._file(key), hashlib.sha256(value).digest() + value)
+      data = hashlib.sha256(value).digest() + value
+      place(self._file(key), data, 'the compiled programs')
     except OSError as error:
       if not self._refused:
-        say(f'compiled programs cannot be kept in {self._path} ({error.strerror})')
+        say(f'compiled programs are not kept in {self._path}: {error.strerror}')
       self._refused = True
 
   def _file(self, key: str) -> Path:

@@ -177,7 +177,7 @@ def test_permissions_follow_the_umask(numbers, umask):
 OTHER = """
 import os, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[3])
+sys.path.insert(0, sys.argv[2])
 import test_cache
 os.setgroups([])
 os.setgid(65534)
@@ -197,7 +197,7 @@ def as_nobody():
     pytest.skip('only root can become another user')
 
   def run(folder):
-    command = [sys.executable, '-c', OTHER, folder, '-', Path(__file__).parent]
+    command = [sys.executable, '-c', OTHER, folder, Path(__file__).parent]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
@@ -377,11 +377,11 @@ def test_a_mapped_array_closes_its_file(mapped):
 
 # Processes.
 
-# Builds the entry, and waits at one of its moments.
+# Builds the entry, and waits for a line before it is named.
 BUILD = """
-import sys, time
+import sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[3])
+sys.path.insert(0, sys.argv[2])
 import test_cache
 numbers = test_cache.Numbers(Path(sys.argv[1]))
 build = numbers.build
@@ -389,7 +389,7 @@ build = numbers.build
 def slow(part):
   about = build(part)
   print('built', flush=True)
-  time.sleep(float(sys.argv[2]))
+  sys.stdin.readline()
   return about
 
 numbers.build = slow
@@ -397,20 +397,22 @@ print(numbers.get().sum(), numbers.built, flush=True)
 """
 
 
-def start(folder, seconds):
-  command = [sys.executable, '-c', BUILD, folder, str(seconds), Path(__file__).parent]
-  return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def start(folder):
+  command = [sys.executable, '-c', BUILD, folder, Path(__file__).parent]
+  pipe = subprocess.PIPE
+  return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
 
 
 def test_two_processes_that_build_at_once_agree(tmp_path):
-  processes = [start(tmp_path, 0.5) for _ in range(2)]
-  said = [process.communicate()[0].split() for process in processes]
-  assert said == [['built', str(NUMBERS.sum()), '1']] * 2
+  processes = [start(tmp_path) for _ in range(2)]
+  assert [process.stdout.readline() for process in processes] == ['built\n'] * 2
+  said = [process.communicate('go\n')[0].split() for process in processes]
+  assert said == [[str(NUMBERS.sum()), '1']] * 2
   assert os.listdir(tmp_path / 'kind') == ['entry']
 
 
 def test_what_a_killed_process_left_is_deleted_and_nothing_else(tmp_path):
-  with start(tmp_path, 60) as dead, start(tmp_path, 60) as alive:
+  with start(tmp_path) as dead, start(tmp_path) as alive:
     assert dead.stdout.readline() == alive.stdout.readline() == 'built\n'
     dead.send_signal(signal.SIGKILL)
     dead.wait()
@@ -473,6 +475,7 @@ def test_a_file_that_is_not_listed_cannot_be_read(numbers):
     Entry(numbers.folder, ABOUT).array('more.npy')
 
 
+@pytest.mark.slow
 def test_opening_takes_no_time_to_speak_of(tmp_path):
   """100 MB: about 0.1 s, which a start does not notice."""
   numbers = Numbers(tmp_path)

@@ -77,7 +77,7 @@ def test_a_cache_that_cannot_be_written_is_said_once(tmp_path):
   path.write_text('')
   done = compile_and_run(path)
   assert float(done.stdout)
-  assert done.stderr.count('compiled programs cannot be kept') == 1
+  assert done.stderr.count('compiled programs are not kept') == 1
 
 
 def test_programs_are_kept_whole(tmp_path):
