@@ -42,6 +42,7 @@ from seqlab.tasks.translation import Translation
 from seqlab.tasks.translator import Search, Translator
 from seqlab.tasks.words import WordTask
 from seqlab.text.workers import end_with_parent
+from seqlab.train.checks import check_experiment
 from seqlab.train.device import peak_flops
 from seqlab.train.program import Program
 from seqlab.types import BOS, PAD
@@ -66,6 +67,7 @@ def bench(experiment: str, *, output: str, only: str | None = None) -> list[Row]
     ValueError: the experiment has no such part.
   """
   config = with_defaults(load_experiment(experiment))
+  check_experiment(config)
   rows: list[Row] = []
   with tempfile.TemporaryDirectory() as folder:
     task = resolve(config['task'])(config, Path(folder) / 'vocabulary')

@@ -12,7 +12,7 @@ import signal
 import sys
 from typing import NamedTuple
 
-_REFUSALS = (ValueError, ArithmeticError, OSError, RuntimeError)
+_REFUSALS = (ValueError, ArithmeticError, OSError, RuntimeError, MemoryError)
 
 # glibc gives large buffers back to the kernel at every free, and a step on a CPU then
 # spends up to half its time on fresh pages. Huge pages and one arena that keeps its
@@ -43,8 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   What the user can mend ends in one line on stderr and status 1, without a
   traceback; set SEQLAB_TRACEBACK=1 to see it all the same.
   """
-  if hasattr(sys.stdout, 'reconfigure'):  # whatever the locale, text is UTF-8
-    sys.stdout.reconfigure(encoding='utf-8')
+  if hasattr(sys.stdout, 'reconfigure'):
+    # Text is UTF-8 whatever the locale; names of files may hold any other bytes too.
+    sys.stdout.reconfigure(encoding='utf-8', errors='surrogateescape')
   args, rest = _parser().parse_known_args(argv)
   if rest and args.verb not in ('train', 'plan'):
     _parser().error(f'unrecognized arguments: {" ".join(rest)}')
@@ -60,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   except _REFUSALS as error:
     if os.environ.get('SEQLAB_TRACEBACK'):
       raise
-    print(f'seqlab {args.verb}: {error}', file=sys.stderr)
+    reason = str(error) or type(error).__name__
+    print(f'seqlab {args.verb}: {reason}', file=sys.stderr)
     return 1
   except KeyboardInterrupt:
     print(f'\nseqlab {args.verb}: interrupted', file=sys.stderr)

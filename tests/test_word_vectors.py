@@ -329,7 +329,12 @@ def test_a_run_without_vectors_is_refused(finished, capsys):
     ('vocabulary', 'max_types', -1, r'vocabulary\.max_types is -1'),
     ('vocabulary', 'phrases', {'thresholds': 9}, r'phrases\.thresholds is 9'),
     ('model', 'width', 2_000_000_000, r'the tables of 10 words take 149\.0 GiB, and'),
-    ('batching', 'formula', 'mine', 'subsampling by'),
+    (
+      'batching',
+      'formula',
+      'mine',
+      r"batching\.formula is 'mine'; it must be 'word2vec' or 'levy'",
+    ),
     ('corpus', 'path', 'nowhere.txt', r'no file or folder nowhere\.txt'),
   ],
 )

@@ -1,4 +1,4 @@
-"""What each head minds, on the corpus whose grammar is known.
+"""What each head looks at, on the corpus whose grammar is known.
 
 When the piece that carries a word's form is predicted, does a head look at the word
 that decides the form? And is the form still right when the head is taken away

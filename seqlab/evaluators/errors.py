@@ -1,7 +1,9 @@
-"""Where in the output errors are: with true words before, and with its own.
+"""Errors by position: of the next piece, and of all pieces until there.
 
-A model that was only ever fed true words meets its own errors when it decodes, and
-goes on from them (Bengio et al. 2015, https://arxiv.org/abs/1506.03099).
+The first is a marginal probability and the second a joint one, so their difference does
+not measure exposure bias (Bengio et al. 2015, https://arxiv.org/abs/1506.03099): under
+greedy search all of an output's first t pieces are right exactly where all of the first t
+predictions are right with the true pieces given.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +20,7 @@ from seqlab.types import PAD, Variables
 
 
 class Evaluator:
-  """Accuracy by position, forced and free."""
+  """Accuracy of the piece at a position, and of all pieces until there."""
 
   samples: tuple[str, ...] = ()
   about = ''

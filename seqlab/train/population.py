@@ -91,7 +91,6 @@ def check(configs: Sequence[Mapping]) -> None:
         f'members of a population differ in seed and hyper alone, and these in '
         f'{", ".join(differing)} too'
       )
-    check_experiment(config)
   # What is refused -> whether it is asked for.
   refused = {
     "parallel='pmap'": first['parallel'] == 'pmap',
@@ -111,6 +110,8 @@ def check(configs: Sequence[Mapping]) -> None:
       f'a population lies over the devices by its members, each of them whole: set '
       f'mesh.fsdp=1 and mesh.tensor=1, or {_REMEDY}'
     )
+  for config in configs:
+    check_experiment(config)
 
 
 def _differing(one: Mapping, other: Mapping) -> list[str]:
