@@ -215,7 +215,7 @@ def test_the_folder_of_the_output_is_made(run, tmp_path):
 
 @pytest.mark.usefixtures('_loads_nothing')
 def test_an_output_that_would_replace_an_input_is_refused(run, tmp_path):
-  corpus = _open(run)[1].corpus
+  corpus = _open(run, False)[1].corpus
   link = tmp_path / 'link'
   link.symlink_to(corpus.inputs()[0])
   for output, message in (
@@ -261,6 +261,9 @@ def test_a_run_refuses_a_vocabulary_that_was_edited(run):
   path = run / 'vocabulary' / 'shared.txt'
   words = path.read_text('utf-8').split('\n')
   path.write_text('\n'.join(words[::-1]), 'utf-8')
+  with pytest.raises(ValueError, match=r'shared\.txt has other content than was writ'):
+    _translate(run, 'w1')
+  (run / 'vocabulary' / 'digests.json').unlink()  # as in a run of an earlier version
   with pytest.raises(
     ValueError, match=r'vocabulary in .* is not the one that this run'
   ):

@@ -6,9 +6,11 @@ import errno
 import json
 import os
 from pathlib import Path
+import re
 from typing import Any
 import uuid
 
+_OPEN_FILE = re.compile(r'/proc/[^/]+/fd/\d+')
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)  # the disk's, or this user's share of it
 
 
@@ -26,12 +28,16 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
   Yields:
     A path in the same folder, to be written and closed inside the block.
   """
-  path = Path(path)
-  special = str(path).startswith(('/dev/', '/proc/'))
+  given, path = str(path), Path(path)
+  final = path.resolve()  # a link stays, and what it names is replaced
+  # A device, a pipe or an open file is written to and not replaced. A path that begins
+  # in /proc may lead to a folder on the disk, as that of a run's checkpoints does.
+  is_open = given.startswith('/dev/') or _OPEN_FILE.fullmatch(given)
+  special = is_open or str(final).startswith(('/dev/', '/proc/'))
   if special or (path.exists() and not path.is_file()):
-    yield path  # a device or a pipe: to be written to, and not to be replaced
+    yield path
     return
-  path = path.resolve()  # a link stays, and what it names is replaced
+  path = final
   temporary = path.with_name(f'.part-{uuid.uuid4().hex[:12]}')  # short, whatever `path`
   try:
     yield temporary

@@ -66,3 +66,15 @@ def test_an_output_is_checked_before_it_is_written(tmp_path):
   assert (tmp_path / 'new').is_dir()
   with pytest.raises(IsADirectoryError, match=r'--output .*new is a folder'):
     files.check_output(tmp_path / 'new')
+
+
+def test_a_folder_by_its_handle_is_written_durably(tmp_path, monkeypatch):
+  handle, synced = os.open(tmp_path, os.O_RDONLY), []
+  sync = os.fsync
+  monkeypatch.setattr(os, 'fsync', lambda h: synced.append(h) or sync(h))
+  try:
+    files.write_text(f'/proc/self/fd/{handle}/a', 'x')
+  finally:
+    os.close(handle)
+  assert (tmp_path / 'a').read_text() == 'x'
+  assert len(synced) == 2  # the file and its folder
