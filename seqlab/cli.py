@@ -272,7 +272,7 @@ def _train_options(parser: _Parser) -> None:
   add = parser.add_argument
   add('experiment', help='a file, and maybe :arguments for it')
   add('--workdir', required=True, help='folder of the run')
-  add('--force', action='store_true', help='use a folder that another experiment made')
+  add('--force', action='store_true', help='use a folder of another experiment or text')
   parser.epilog = 'Any value of the experiment can be set: --config.hyper.peak=1e-3'
 
 

@@ -7,7 +7,7 @@ A run's folder, which may come from somebody else, may name seqlab's own pieces 
 (`PIECES`), unless the user trusts it.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import dataclasses
 import difflib
 import importlib
@@ -240,6 +240,9 @@ PIECES = {
 def check_names(config: Mapping[str, Any], where: str) -> None:
   """Checks that a configuration names no code but seqlab's own.
 
+  A path 'module:name' may stand wherever a piece is named, so all of the configuration
+  is looked through, but for the corpus, whose texts are names of files.
+
   Args:
     config: a configuration that somebody else may have written.
     where: the file that it comes from, for messages.
@@ -247,19 +250,31 @@ def check_names(config: Mapping[str, Any], where: str) -> None:
   Raises:
     ValueError: it names something that is not in `PIECES`.
   """
-  for key, known in PIECES.items():
-    *sections, last = key.split('.')
-    section: Any = config
-    for name in sections:
-      section = section.get(name) if isinstance(section, Mapping) else None
-    value = section.get(last) if isinstance(section, Mapping) else None
-    if value is None:
-      continue
-    if not isinstance(value, str) or value.removeprefix('seqlab.') not in known:
+  known = {path for paths in PIECES.values() for path in paths}
+  for key, value in _leaves({k: v for k, v in config.items() if k != 'corpus'}):
+    named = key in PIECES and value is not None
+    path = isinstance(value, str) and _PATH.fullmatch(value)
+    if (named or path) and not _is_known(value, PIECES.get(key, known)):
       raise ValueError(
         f'{where} names {key} {value!r}, which is no part of seqlab, and using it would '
         f'run its code. Add --trust (trust=True) if you know who made this folder'
       )
+
+
+def _is_known(value: Any, known: Iterable[str]) -> bool:
+  return isinstance(value, str) and value.removeprefix('seqlab.') in known
+
+
+def _leaves(value: Any, key: str = '') -> Iterator[tuple[str, Any]]:
+  """All values in nested sections and lists, each with its key."""
+  if isinstance(value, Mapping):
+    for name, part in value.items():
+      yield from _leaves(part, f'{key}.{name}' if key else str(name))
+  elif isinstance(value, list | tuple):
+    for part in value:
+      yield from _leaves(part, key)
+  else:
+    yield key, value
 
 
 # Those that may be left out. `fallback` says what to do where training diverges:

@@ -14,6 +14,7 @@ from seqlab.config import resolve
 from seqlab.embeddings.formats import TENSORS, by_ending
 from seqlab.embeddings.vectors import Found, SparseVectors, Vectors, load_vectors
 from seqlab.evaluators.similarity import ENGLISH, evaluate_vectors, open_sets, table
+from seqlab.io import files
 from seqlab.io.console import print_table
 from seqlab.metrics.similarity import Estimate, Result
 from seqlab.tasks.words import WordTask
@@ -91,7 +92,8 @@ def _open(
     raise ValueError(f'{path} is a run, not a file: leave out --from {format}')
   if not (folder.vocabulary / 'words.tsv').is_file():
     raise FileNotFoundError(f'{path} has no vocabulary yet; train first')
-  task = kind(folder.config, folder.vocabulary)
+  with folder.explained():
+    task = kind(folder.config, folder.vocabulary)
   variables, steps = restore(folder, task, average=average, choose=choose)
   return task.vectors(variables), steps
 
@@ -143,8 +145,8 @@ def evaluate(
     'scores': found,
   }
   if _is_run(path):
-    with (Path(path) / 'evaluations.jsonl').open('a', encoding='utf-8') as file:
-      file.write(json.dumps(row, allow_nan=False) + '\n')
+    line = json.dumps(row, allow_nan=False)
+    files.append_line(Path(path) / 'evaluations.jsonl', line)
   return row
 
 

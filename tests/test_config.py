@@ -96,6 +96,8 @@ def test_names_from_somebody_elses_folder_are_seqlabs_own():
   check_names({'task': 'tasks.translation:Translation', 'model': {}}, 'config.json')
   check_names({'model_name': 'seqlab.models.recurrent:Recurrent'}, 'config.json')
   check_names({'model': {'attention': None}}, 'config.json')
+  check_names({'corpus': {'files': {'train': ['a:b', 'c:d']}}}, 'config.json')
+  check_names({'evals': {'valid': {'type': 'translation'}}}, 'config.json')
 
 
 @pytest.mark.parametrize(
@@ -105,10 +107,15 @@ def test_names_from_somebody_elses_folder_are_seqlabs_own():
     {'task': 'cli:Path'},
     {'task': 'seqlab.cli:Path'},
     {'task': 'tasks.translation:Vocabularies'},
-    {'task': ['tasks.translation:Translation']},
     {'model_name': 'os:system'},
     {'model': {'attention': 'subprocess:run'}},
     {'model': {'attention': {'kind': 'subprocess:run'}}},
+    {'model': {'positions': 'os:system'}},
+    {'model': {'anything': ['a', {'kind': 'os:system'}]}},
+    {'optimizer': {'kind': 'optax:lion'}},
+    {'schedule': 'optax:constant_schedule'},
+    {'evals': {'valid': {'kind': 'os:system', 'split': 'valid'}}},
+    {'evals': {'valid': {'type': 'seqlab.cli:Path'}}},
   ],
 )
 def test_other_names_from_somebody_elses_folder_are_refused(config):

@@ -26,6 +26,7 @@ from seqlab.metrics.corpus import (
 from seqlab.metrics.tokenizers import TOKENIZERS, Words, tokenize
 from seqlab.tasks.translation import Translation
 from seqlab.tasks.translator import Search, decode, search_of
+from seqlab.text.lines import words as words_of
 from seqlab.types import Variables
 
 
@@ -86,7 +87,7 @@ class Evaluator:
     _, reference = task.corpus.read(split)
     self._reference = [line.encode('utf-8') for line in reference]
     words = line_words(Lines(self._reference), **self._options)
-    source = [len(line.split()) for line in task.corpus.read(split)[0]]
+    source = [len(words_of(line)) for line in task.corpus.read(split)[0]]
     parts = np.searchsorted(lengths, source).astype(np.int32)  # [R]
     self._parts = _part_names(lengths)
     by_length = self._parts if len(self._parts) > 1 else ()

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 import dataclasses
 import functools
 import itertools
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from seqlab.config import flatten, suggest
+from seqlab.io.files import read_json_object
 from seqlab.metrics_file import read_metrics
 
 Row = dict[str, float]  # the metrics of one step; NaN where the run had no number
@@ -111,7 +111,7 @@ def read_run(path: str | Path) -> Run:
   metrics = path / 'metrics.jsonl'
   return Run(
     path=path,
-    config=_read(path / 'config.json'),
+    config=read_json_object(path / 'config.json'),
     overrides=_trial(path).get('overrides', {}),
     rows=[*map(_numbers, read_metrics(metrics))] if metrics.is_file() else [],
   )
@@ -225,14 +225,7 @@ def _folders(folder: Path) -> Iterable[Path]:
 
 def _trial(path: Path) -> dict[str, Any]:
   file = path / 'trial.json'
-  return _read(file) if file.is_file() else {}
-
-
-def _read(path: Path) -> dict[str, Any]:
-  try:
-    return json.loads(path.read_text('utf-8'))
-  except ValueError as error:
-    raise ValueError(f'{path} is no JSON: {error}') from None
+  return read_json_object(file) if file.is_file() else {}
 
 
 def _numbers(row: dict[str, Any]) -> Row:

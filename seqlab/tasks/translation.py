@@ -1,6 +1,6 @@
 """Translation: a parallel corpus, a sequence-to-sequence model, cross-entropy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import functools
 from pathlib import Path
@@ -21,6 +21,7 @@ from seqlab.models.interface import Packing
 from seqlab.text.agreement import Agreement
 from seqlab.text.corpora import Text, open_corpus
 from seqlab.text.download import cache_dir
+from seqlab.text.inputs import Inputs
 from seqlab.text.vocabulary import (
   Vocabularies,
   build_vocabularies,
@@ -67,15 +68,18 @@ class Translation:
       train_split: name of the training split.
 
     Raises:
-      ValueError: a section is missing, or what is in it does not fit.
+      ValueError: a section is missing, or what is in it does not fit; or the
+        vocabulary is not the one that the run was trained with.
     """
     for section in self.sections:
       if section not in config:
         raise ValueError(f'the experiment has no section {section!r}')
     self.corpus = call(open_corpus, config['corpus'], 'corpus')
     options = dict(config['vocabulary'])
+    self._inputs = Inputs(vocabulary.parent)
     if (vocabulary / 'vocabularies.json').exists():
       self.vocabularies = Vocabularies.load(vocabulary, options)
+      self._inputs.check_vocabularies(self.vocabularies)
     else:
       self.vocabularies = call(
         build_vocabularies, options, 'vocabulary', corpus=self.corpus
@@ -138,6 +142,7 @@ class Translation:
     names = [field.name for field in dataclasses.fields(_Sampling)]
     drawn = {name: options.pop(name) for name in names if name in options}
     how = call(_Sampling, drawn, 'batching')
+    self.check_text()
     source, target = self.stores(self._train_split)
     return call(
       PairBatches,
@@ -150,6 +155,23 @@ class Translation:
         for seed in range(how.segmentations if how.sampling else 0)
       ],
     )
+
+  def check_text(self, splits: Iterable[str] = (), folder: Path | None = None) -> None:
+    """Holds a run to the text that it began with; called where it trains.
+
+    What the run's folder does not say yet, as that of an older run, is noted there.
+
+    Args:
+      splits: on which the run is evaluated while it trains; the training split is
+        always among those that are compared.
+      folder: the run's folder; by default the one that holds the vocabulary. Members
+        of a population share a task and have folders of their own.
+
+    Raises:
+      ValueError: a split is not the one that the run began with.
+    """
+    inputs = Inputs(folder) if folder else self._inputs
+    inputs.check(self.corpus, [self._train_split, *splits], self.vocabularies)
 
   @property
   def hyper(self) -> tuple[str, ...]:

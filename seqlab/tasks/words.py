@@ -10,8 +10,10 @@ import numpy as np
 
 from seqlab.config import call, check_keys
 from seqlab.data.text_store import TextStore, cached_words, encode_text
+from seqlab.data.windows import Heldout
 from seqlab.domains import Range, Signature
 from seqlab.embeddings.vectors import Vectors
+from seqlab.io import files
 from seqlab.text.download import cache_dir
 from seqlab.text.plain import PlainText, open_text
 from seqlab.text.word2phrase import find_phrases
@@ -63,7 +65,7 @@ class WordTask:
     else:
       self.words = self._count(dict(config['vocabulary']))
       vocabulary.mkdir(parents=True, exist_ok=True)
-      self._noted.write_text(f'{self.corpus.fingerprint}\n', 'utf-8')
+      files.write_text(self._noted, f'{self.corpus.fingerprint}\n')
       self.words.save(vocabulary)
 
   @classmethod
@@ -71,7 +73,7 @@ class WordTask:
     """Section -> what its options are for; see `train.checks`."""
     del config
     return {
-      'corpus': ({'heldout': Annotated[int, Range(0)]}, open_text),
+      'corpus': ({'heldout': Heldout}, open_text),
       'vocabulary': ({'phrases': Mapping | None}, count_words),
     }
 
@@ -97,6 +99,8 @@ class WordTask:
         f'{self.corpus.name} is not the text any more that this run began with: bring '
         f'that back, take another --workdir, or delete {self._noted} to go on all the same'
       )
+    if noted is None:  # of an older run, or deleted to go on
+      files.write_text(self._noted, f'{self.corpus.fingerprint}\n')
     return encode_text(self.corpus, self.words, cache_dir())
 
   def _keep(self, options: Mapping, where: str) -> np.ndarray:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 import contextlib
 import dataclasses
 import errno
+import math
 import os
 from pathlib import Path
 import time
@@ -14,6 +15,7 @@ import numpy as np
 
 from seqlab.config import call, steps_of, task_of, with_defaults
 from seqlab.data.loader import feed
+from seqlab.io import files
 from seqlab.pieces import taken
 from seqlab.text.remote import is_remote
 from seqlab.train import processes
@@ -25,7 +27,7 @@ from seqlab.train.folder import RunFolder, open_folder
 from seqlab.train.mesh import batch_sharding
 from seqlab.train.overview import overview
 from seqlab.train.program import CompileCounter, Program
-from seqlab.train.retry import GaveUp, may_pass, remedy, retry
+from seqlab.train.retry import GaveUp, lasting, may_pass, remedy, retry
 from seqlab.train.state import TrainState
 from seqlab.train.writer import NoWriter, Progress, Writer
 from seqlab.types import Batch, Sums
@@ -47,9 +49,25 @@ class History:
   minutes: float = 0.0
   fallbacks: int = 0
 
+  @classmethod
+  def of(cls, meta: Mapping) -> 'History':
+    """Reads what a checkpoint holds.
+
+    Raises:
+      ValueError: another version of the project wrote it.
+    """
+    try:
+      return cls(**meta)
+    except TypeError:
+      raise ValueError(
+        f'a checkpoint holds {sorted(meta)} besides its state, and this version of '
+        'seqlab does not know all of that: use the version that made the run'
+      ) from None
+
   def add(self, value: float, sign: float) -> None:
-    """Takes in one more value; `sign` is -1 where less is better."""
-    better = self.best is None or sign * value > sign * self.best
+    """Takes in one more value; `sign` is -1 where less is better. NaN is never better."""
+    none = self.best is None or math.isnan(self.best)
+    better = not math.isnan(value) and (none or sign * value > sign * self.best)
     self.best, self.bad = (value, 0) if better else (self.best, self.bad + 1)
 
 
@@ -87,13 +105,18 @@ def train(config: Mapping, workdir: str, *, force: bool = False) -> RunFolder:
         folder = open_folder(workdir, with_defaults(config), force=force)
         if processes.first():
           stack.enter_context(folder.lock())
+          if force:
+            folder.forget_inputs()
       return Run(folder).go()
   except OSError as error:
-    if error.errno != errno.ENOSPC or 'no space left for' in str(error):
+    full = error.errno == errno.ENOSPC and 'no space left for' not in str(error)
+    reason = 'no space left' if full else None
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.EFBIG):
+      reason = lasting(error)
+    if not reason:
       raise
-    raise OSError(
-      f'no space left for {error.filename or workdir}. {remedy("no space left")}'
-    ) from error
+    what = error.filename or workdir
+    raise OSError(f'{reason} for {what}. {remedy(reason)}') from error
 
 
 def _evaluator(name: str, spec: Mapping, **context: Any) -> Any:
@@ -132,6 +155,7 @@ class Run:
       for name, spec in evals.items()
     }
     check_metric(config['keep_best'], self.evaluators)
+    self._check_text(folder)
     self.every = {
       n: self._steps(e.get('every')) or self.steps for n, e in evals.items()
     }
@@ -139,6 +163,12 @@ class Run:
     self.save_every = self._steps(config['save_every']) or often
     self.sign = -1.0 if config['best_is'] == 'min' else 1.0
     self._take(folder)
+
+  def _check_text(self, folder: RunFolder) -> None:
+    """Raises ValueError if the run in this folder began with other text."""
+    if hasattr(self.task, 'check_text') and processes.first():
+      splits = [x['split'] for x in folder.config['evals'].values() if x.get('split')]
+      self.task.check_text(splits, folder.path)
 
   def _take(self, folder: RunFolder) -> None:
     """Makes what keeps the run in a folder, and says there what it is."""
@@ -177,7 +207,8 @@ class Run:
   def _try(self, state: TrainState, start: int) -> DivergenceError | None:
     """Trains to the end, or until it diverges: then says how."""
     writes = processes.first()
-    writer = Writer(self.folder, start_step=start) if writes else NoWriter()
+    say = self.progress.message
+    writer = Writer(self.folder, start_step=start, say=say) if writes else NoWriter()
     with contextlib.closing(writer) as self.writer:
       try:
         self._train(state, start)
@@ -269,7 +300,7 @@ class Run:
       self.history = History()
       return self.program.start(self.config['seed']), 0
     step, saved = found
-    self.history = History(**saved['meta'])
+    self.history = History.of(saved['meta'])
     return self.program.spread(saved['state']), step
 
   def _fall_back(self, diverged: DivergenceError) -> tuple[TrainState, int]:
@@ -396,9 +427,10 @@ class Run:
       return
     path = f'{self.folder.samples}/{name}-{step:08d}'
     if samples := self.evaluators[name].samples:
-      Path(f'{path}.txt').write_text('\n'.join(samples), 'utf-8')
+      files.write_text(f'{path}.txt', '\n'.join(samples))
     if arrays := getattr(self.evaluators[name], 'arrays', None):
-      np.savez_compressed(f'{path}.npz', **arrays)
+      with files.replacing(f'{path}.npz') as temporary, temporary.open('wb') as file:
+        np.savez_compressed(file, **arrays)
 
   def _remember(self, metrics: Mapping[str, float]) -> None:
     best = self.config['keep_best']

@@ -143,6 +143,8 @@ def _open(
     try:
       folder = open_folder(workdir, config, force=force)
       stack.enter_context(folder.lock())
+      if force:
+        folder.forget_inputs()
       folders.append((folder, functools.partial(end, i)))
     except Exception as error:  # whatever it is, the others go on
       end(i, error)

@@ -191,7 +191,21 @@ def test_normalisation_is_applied(two):
   assert corpus.read('train')[0] == ['"é"', 'two.']
 
 
+def test_one_file_for_both_sides_is_two_files(write):
+  path = write('a.txt', 'One.\nTwo.\n')
+  both = open_corpus(source='en', target='xx', files={'train': (path, path)})
+  assert both.read('train') == (['One.', 'Two.'], ['One.', 'Two.'])
+  tabbed = open_corpus(source='en', target='xx', files={'train': path})
+  assert tabbed.fingerprint('train') != both.fingerprint('train')
+
+
 # Errors in the text.
+
+
+@pytest.mark.parametrize('blank', ['\u3000', '\u200b', '\ufeff \u2060', '\x01'])
+def test_a_line_of_nothing_that_shows_is_empty(two, blank):
+  with pytest.raises(ValueError, match=r'line 2 of train\.de is empty'):
+    two(de=f'Eins.\n{blank}\n').read('train')
 
 
 def test_unequal_numbers_of_lines(two):
@@ -271,6 +285,25 @@ def test_missing_file_is_told_when_read_and_not_before(tmp_path):
 def test_three_files_for_a_split():
   with pytest.raises(ValueError, match=r'corpus\.files\.train names 3 files; give'):
     open_corpus(source='en', target='de', files={'train': ('a', 'b', 'c')})
+
+
+@pytest.mark.parametrize('given', [None, 5, ('a', None), {'en': 'a'}])
+def test_what_names_no_file(given):
+  with pytest.raises(ValueError, match=r'corpus\.files\.train (is|names)'):
+    open_corpus(source='en', target='de', files={'train': given})
+
+
+def test_a_language_has_a_name():
+  with pytest.raises(ValueError, match='source is 5; it must be a text'):
+    open_corpus(source=5, target='de', files={})
+
+
+def test_inputs_are_the_files_that_may_be_read(two, monkeypatch, tmp_path):
+  corpus = two()
+  assert {str(p) for p in corpus.inputs()} == set(corpus.files('train'))
+  monkeypatch.setenv('SEQLAB_DATA', str(tmp_path))
+  named = open_corpus('multi30k', source='en', target='de')
+  assert tmp_path / 'multi30k' / 'train.en.gz' in named.inputs()
 
 
 def test_files_without_a_split():
@@ -408,6 +441,76 @@ def test_spoilt_file_in_the_cache_is_downloaded_again(toy, cache):
   toy().read('train')
   (cache / 'corpora/toy/train.en').write_bytes(b'Spoilt.\n')
   assert toy().read('train')[0] == ['One.']
+
+
+@pytest.mark.parametrize('damage', [b'', b'One', b'One.\n\0', b'Ome.\n'])
+def test_a_damaged_download_is_named_and_downloaded_again(
+  toy, cache, capsys, server, damage
+):
+  toy().read('train')
+  path = cache / 'corpora/toy/train.de'
+  path.write_bytes(damage)
+  assert toy().read('train')[1] == ['Eins.']
+  assert f'{path} in the cache is damaged' in capsys.readouterr().err
+  toy().read('train')
+  assert len(server.asked) == 3
+
+
+@pytest.mark.parametrize('digest', ['', '0' * 63, 'x' * 64, '\x00' * 64])
+def test_a_damaged_digest_of_a_download_is_named(toy, cache, capsys, server, digest):
+  toy().read('train')
+  noted = cache / 'corpora/toy/train.de.sha256'
+  whole = noted.read_text()
+  noted.write_text(digest)
+  assert toy().read('train')[1] == ['Eins.']
+  assert 'train.de in the cache has a damaged digest' in capsys.readouterr().err
+  assert noted.read_text() == whole
+
+
+def test_an_empty_download_without_a_digest_is_not_taken(toy, cache, capsys):
+  (cache / 'corpora/toy').mkdir(parents=True)
+  (cache / 'corpora/toy/train.de').write_bytes(b'')  # as after a power cut
+  assert toy().read('train')[1] == ['Eins.']
+  assert 'train.de in the cache is empty' in capsys.readouterr().err
+
+
+def test_a_download_is_readable_by_those_whom_the_umask_lets(toy, cache):
+  old = os.umask(0o022)
+  try:
+    toy().read('train')
+  finally:
+    os.umask(old)
+  for path in (cache / 'corpora/toy').iterdir():
+    assert path.stat().st_mode & 0o777 == 0o644, path
+
+
+def test_a_download_reaches_the_disk_before_its_name_does(toy, cache, monkeypatch):
+  names, synced = {}, []
+  fsync, replace = os.fsync, Path.replace
+
+  def watch(handle):
+    synced.append(os.readlink(f'/proc/self/fd/{handle}'))
+    return fsync(handle)
+
+  def rename(path, target):
+    names[Path(target).name] = str(path) in synced
+    return replace(path, target)
+
+  monkeypatch.setattr(os, 'fsync', watch)
+  monkeypatch.setattr(Path, 'replace', rename)
+  toy().read('train')
+  assert set(names) == {'train.en', 'train.de', 'train.de.sha256'}
+  assert all(names.values())
+
+
+def test_a_download_that_a_full_disk_stops_says_what_to_do(
+  server, toy, small_disk, monkeypatch
+):
+  monkeypatch.setenv('SEQLAB_CACHE', str(small_disk))
+  server.files['/train.en.gz'] = os.urandom(2**21)
+  with pytest.raises(OSError, match=r'no space left for the download train\.en; free'):
+    toy().read('train')
+  assert not left_in(small_disk)
 
 
 def test_download_that_breaks_off(server, toy, cache):
@@ -557,6 +660,44 @@ def test_cache_is_where_the_user_says(cache, monkeypatch):
   assert cache_dir() == cache
   monkeypatch.delenv('SEQLAB_CACHE')
   assert cache_dir().name == 'seqlab'
+
+
+@pytest.mark.parametrize('name', ['my [cache]', 'a:b', 'x*?'])
+def test_the_name_of_the_cache_is_taken_as_it_is(monkeypatch, tmp_path, name):
+  monkeypatch.setenv('SEQLAB_CACHE', str(tmp_path / name))
+  assert cache_dir() == tmp_path / name
+
+
+def test_a_relative_cache_is_below_the_current_folder(monkeypatch, tmp_path):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setenv('SEQLAB_CACHE', 'mine')
+  assert cache_dir() == tmp_path / 'mine'
+
+
+def test_a_cache_may_be_below_the_home_folder(monkeypatch, tmp_path):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  monkeypatch.setenv('SEQLAB_CACHE', '~/mine')
+  assert cache_dir() == tmp_path / 'mine'
+
+
+def test_a_cache_in_a_bucket_is_refused(monkeypatch):
+  monkeypatch.setenv('SEQLAB_CACHE', 'gs://mine/cache')
+  with pytest.raises(
+    ValueError, match=r'SEQLAB_CACHE is gs://mine/cache; .* on a disk'
+  ):
+    cache_dir()
+
+
+def test_without_a_home_folder_the_cache_has_to_be_named(monkeypatch):
+  for name in ('SEQLAB_CACHE', 'HOME', 'XDG_CACHE_HOME'):
+    monkeypatch.delenv(name, raising=False)
+
+  def unknown(uid):  # as of a user of a container, who is in no list of users
+    raise KeyError(uid)
+
+  monkeypatch.setattr('pwd.getpwuid', unknown)
+  with pytest.raises(ValueError, match=r'there is no home folder: set SEQLAB_CACHE'):
+    cache_dir()
 
 
 def test_imports_no_jax():
