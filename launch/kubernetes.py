@@ -22,12 +22,12 @@ import sys
 from typing import Any
 
 from launch.options import (
-  dns_name,
   fill,
   hand_over,
   launch,
   parser,
   positive,
+  run_name,
   train_command,
 )
 from seqlab.text.remote import is_remote
@@ -66,7 +66,7 @@ def jobset(args: argparse.Namespace, rest: Sequence[str]) -> str:
   Raises:
     ValueError: the options do not fit together.
   """
-  name, folder = dns_name(args.name), PurePosixPath(args.workdir)
+  name, folder = _name(args), PurePosixPath(args.workdir)
   if not is_remote(args.workdir) and not any(
     folder.is_relative_to(path) for _, path in args.volume
   ):
@@ -98,6 +98,13 @@ def jobset(args: argparse.Namespace, rest: Sequence[str]) -> str:
   )
 
 
+def _name(args: argparse.Namespace) -> str:
+  """The JobSet's; the same folder of two volumes is the place of two runs."""
+  folder = PurePosixPath(args.workdir)
+  claims = [c for c, path in args.volume if folder.is_relative_to(path)]
+  return run_name(args, ':'.join([*claims, args.workdir]))
+
+
 def _variable(name: str, value: str) -> str:
   indent = ' ' * 20
   return f'{indent}- name: {name}\n{indent}  value: {_yaml(_literal(value))}'
@@ -123,7 +130,7 @@ def _volume(text: str) -> tuple[str, str]:
 
 def _apply(args: argparse.Namespace, text: str) -> None:
   print(hand_over(['kubectl', 'apply', '-f', '-'], text, _WHERE))
-  label = f'jobset.sigs.k8s.io/jobset-name={dns_name(args.name)}'
+  label = f'jobset.sigs.k8s.io/jobset-name={_name(args)}'
   print(f'kubectl logs -n {args.namespace} -l {label} --prefix -f shows what they say')
 
 

@@ -12,7 +12,9 @@ from launch.machine import share
 from launch.trials import (
   Trial,
   experiment_name,
+  file_and_argument,
   plan,
+  read_state,
   run_trial,
   unfinished,
   write_state,
@@ -140,6 +142,43 @@ def test_an_experiment_without_a_sweep_is_refused(tmp_path):
 )
 def test_an_experiment_is_named_by_its_path(experiment, name):
   assert experiment_name(experiment) == name
+
+
+@pytest.mark.parametrize(
+  ('experiment', 'parts'),
+  [
+    ('a.py', ('a.py', '')),
+    ('a.py:b', ('a.py', 'b')),
+    ('a:b/c.py:d:e', ('a:b/c.py', 'd:e')),
+    ('a.py:b/c.py', ('a.py', 'b/c.py')),
+    ('a', ('a', '')),
+  ],
+)
+def test_a_colon_in_a_folder_is_none_before_an_argument(experiment, parts):
+  assert file_and_argument(experiment) == parts
+
+
+def test_a_file_that_exists_decides_where_its_argument_begins(tmp_path):
+  file = tmp_path / 'a.py:b' / 'c.py'
+  file.parent.mkdir()
+  file.write_text('')
+  assert file_and_argument(f'{file}:d') == (str(file), 'd')
+  assert experiment_name(str(file)) == 'c'
+
+
+def test_names_fit_a_file_system(planned):
+  long = '木' * 150  # 450 bytes
+  (trial,) = planned(f'add(name="{long}")')
+  assert len(trial.name.encode()) < 255
+  names = [experiment_name(f'mine.py:{long}{i}') for i in range(2)]
+  assert names[0] != names[1]
+  assert max(len(name.encode()) for name in names) < 255
+  assert experiment_name('_.py') == 'experiment'
+
+
+def test_a_removed_folder_is_made_again_for_the_state(tmp_path):
+  write_state(tmp_path / 'gone' / 'trial', {'status': 'failed'})
+  assert read_state(tmp_path / 'gone' / 'trial') == {'status': 'failed'}
 
 
 def _finish(trial):
