@@ -29,6 +29,7 @@ import uuid
 from launch.machine import environment, how_it_ended
 from launch.trials import Trial, begin, leave, write_state
 from launch.workers import grouped, write_to
+from seqlab.io.secrets import scrub
 
 Done = Callable[[Trial, dict[str, Any]], None]
 
@@ -171,12 +172,12 @@ class Going:
     """Trial number i is over."""
     if error is None:
       return self._end(i, 'finished', None)
-    trace = ''.join(traceback.format_exception(error))
+    trace = scrub(''.join(traceback.format_exception(error)))
     print(trace, file=sys.stderr)
     if i:  # that of the first has it from stderr
       with open(self._folders[i] / 'trial.log', 'a', encoding='utf-8') as log:
         log.write(trace)
-    self._end(i, 'failed', f'{type(error).__name__}: {error}')
+    self._end(i, 'failed', scrub(f'{type(error).__name__}: {error}'))
 
   def stop(self, reason: str) -> None:
     """All the others go on another time."""

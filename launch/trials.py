@@ -7,12 +7,14 @@ import hashlib
 import json
 from pathlib import Path
 import re
+import sys
 import time
 import traceback
 from typing import Any
 
 from seqlab.experiment import load_experiment, load_module
 from seqlab.io.files import write_text
+from seqlab.io.secrets import scrub
 from seqlab.report.runs import short_names
 from seqlab.text.workers import all_cores
 from seqlab.train.folder import open_folder
@@ -185,8 +187,8 @@ def run_trial(
   except Stopped as stopped:
     status, reason = 'stopped', str(stopped)
   except Exception as error:  # whatever it is, the other trials go on
-    traceback.print_exc()
-    status, reason = 'failed', f'{type(error).__name__}: {error}'
+    print(scrub(traceback.format_exc()), end='', file=sys.stderr)
+    status, reason = 'failed', scrub(f'{type(error).__name__}: {error}')
   state = state or dict(overrides=overrides, seconds=0.0)
   state |= dict(status=status, reason=reason)
   state['seconds'] += time.monotonic() - started

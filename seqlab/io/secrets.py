@@ -1,6 +1,7 @@
 """Secrets: passwords and tokens, which no message, file or command line may show."""
 
 import json
+import os
 import re
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus
 
@@ -8,6 +9,7 @@ HIDDEN = '***'
 _SHORT = 4  # characters; a shorter secret is replaced only where it is a whole word
 _NAME = re.compile(r'key|token|secret|passw|pwd|credential|auth(?!or)', re.IGNORECASE)
 _URL = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*)://(\S*)')
+_PARAMETER = re.compile(r'([?&]([\w.-]+)=)[^&\s\'")]+')  # of a URL without its scheme
 # The parts of a URL that leave no doubt where a password begins and ends.
 _BODY = re.compile(
   r'((?P<user>[^:/?#@]*)(?P<password>:[^/?#@]*)?@)?'
@@ -49,7 +51,12 @@ def keep_secret(*secrets: str | None) -> None:
 
 
 def scrub(text: str) -> str:
-  """Returns a text without the secrets that `keep_secret` knows, nor those of URLs."""
+  """Returns a text without secrets.
+
+  Those are what `keep_secret` was given, the passwords of the proxies that the
+  environment names, and what stands for passwords and tokens in URLs.
+  """
+  _keep_proxies()
   for secret in sorted(_known, key=len, reverse=True):
     pattern = re.escape(secret)
     if len(secret) < _SHORT:
@@ -58,9 +65,21 @@ def scrub(text: str) -> str:
   return hide_urls(text)
 
 
+def _keep_proxies() -> None:
+  for name, url in os.environ.items():
+    if name.lower().endswith('_proxy') and '@' in url:
+      before = url.rpartition('@')[0].rpartition('://')[2]
+      password = before.partition(':')[2] or before
+      # Of a password with / or # in it, messages show what they take for the host.
+      keep_secret(password, *re.split('[/?#@]', password))
+
+
 def hide_urls(text: str) -> str:
   """Returns a text whose URLs show no password and no parameter but harmless ones."""
-  return _URL.sub(lambda found: _hide_body(found[1], found[2]), text)
+  text = _URL.sub(lambda found: _hide_body(found[1], found[2]), text)
+  return _PARAMETER.sub(
+    lambda found: found[0] if not is_secret_name(found[2]) else found[1] + HIDDEN, text
+  )
 
 
 def hide_url(url: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 import dataclasses
 import functools
+import glob
 import itertools
 import json
 import math
@@ -81,7 +82,9 @@ class Run:
     Raises:
       FileNotFoundError: it kept nothing.
     """
-    files = sorted((self.path / 'samples').glob(f'{evaluator}-*.npz'))
+    # The name of an evaluator is no pattern.
+    pattern = f'{glob.escape(evaluator)}-{"[0-9]" * 8}*.npz'
+    files = sorted((self.path / 'samples').glob(pattern))
     if not files:
       raise FileNotFoundError(f'{self.path}/samples has no {evaluator}-*.npz')
     with np.load(files[-1]) as found:
@@ -103,9 +106,11 @@ def read_run(path: str | Path) -> Run:
 
   Raises:
     FileNotFoundError: the folder is no run's.
-    ValueError: its `config.json` or `trial.json` cannot be read.
+    ValueError: one of its files is damaged.
   """
   path = Path(path)
+  if not path.exists():
+    raise FileNotFoundError(f'there is no folder {path}')
   if not (path / 'config.json').is_file():
     raise FileNotFoundError(f'{path} is no run: there is no config.json in it')
   metrics = path / 'metrics.jsonl'
@@ -113,7 +118,7 @@ def read_run(path: str | Path) -> Run:
     path=path,
     config=_read(path / 'config.json'),
     overrides=_trial(path).get('overrides', {}),
-    rows=[*map(_numbers, read_metrics(metrics))] if metrics.is_file() else [],
+    rows=_rows(metrics) if metrics.is_file() else [],
   )
 
 
@@ -123,11 +128,14 @@ def read_runs(folder: str | Path, *, unfinished: bool = False) -> list[Run]:
   Runs that are not finished are left out, unless `unfinished`; see `left_out`.
 
   Raises:
-    FileNotFoundError: there is none.
+    FileNotFoundError: there is no finished run.
+    ValueError: a file of a run is damaged.
   """
   folder = Path(folder)
   runs = [read_run(path) for path in _folders(folder)]
   left = {run.path: why for run in runs if not unfinished and (why := _why_left(run))}
+  if not folder.exists():
+    raise FileNotFoundError(f'there is no folder {folder}')
   if len(left) == len(runs):
     whys = '\n  '.join(f'{path}: {why}' for path, why in left.items())
     what = f'only\n  {whys}' if left else 'no folder with a config.json'
@@ -230,13 +238,30 @@ def _trial(path: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
   try:
-    return json.loads(path.read_text('utf-8'))
+    found = json.loads(path.read_text('utf-8'))
   except ValueError as error:
     raise ValueError(f'{path} is no JSON: {error}') from None
+  if not isinstance(found, dict):
+    raise ValueError(f'{path} is damaged: it holds no JSON object')
+  return found
 
 
-def _numbers(row: dict[str, Any]) -> Row:
-  return {k: math.nan if v is None else v for k, v in row.items()}
+def _rows(path: Path) -> list[Row]:
+  """The rows of `metrics.jsonl`; NaN where the run had no number.
+
+  Raises:
+    ValueError: a row is not one.
+  """
+  rows = read_metrics(path)
+  for i, row in enumerate(rows):
+    values = row.values() if isinstance(row, dict) else ['']
+    plain = all(x is None or isinstance(x, int | float) for x in values)
+    if not plain or type(row.get('step')) is not int:
+      raise ValueError(
+        f'{path} is damaged: its row {i + 1} needs a step and numbers, and is '
+        f'{json.dumps(row)[:80]}'
+      )
+  return [{k: math.nan if v is None else v for k, v in row.items()} for row in rows]
 
 
 def _frozen(value: Any) -> Any:

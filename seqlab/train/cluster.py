@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import jax
 
+from seqlab.io.secrets import scrub
 from seqlab.train import processes
 
 # Seconds: for all to come together; until a process that gives no sign of life is
@@ -202,8 +203,8 @@ def _end(error: BaseException, hosts: list[str]) -> NoReturn:
   if os.environ.get('SEQLAB_TRACEBACK') or not isinstance(
     error, (*_REFUSALS, KeyboardInterrupt)
   ):
-    traceback.print_exc()
-  i, text = jax.process_index(), str(error) or type(error).__name__
+    print(scrub(traceback.format_exc()), end='', file=sys.stderr)
+  i, text = jax.process_index(), scrub(str(error)) or type(error).__name__
   if _LOST.search(text):
     gone = processes.missing()
     named = ', '.join(f'process {p} on {hosts[p]}' for p in gone)
