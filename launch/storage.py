@@ -20,7 +20,14 @@ from optuna.trial import FrozenTrial
 from sqlalchemy import exc
 from sqlalchemy.engine import URL, make_url
 
-from seqlab.io.secrets import HIDDEN, hide_url, is_harmless, keep_secret, scrub
+from seqlab.io.secrets import (
+  HIDDEN,
+  hide_url,
+  keep_secret,
+  parameter_secrets,
+  scrub,
+  shown_parameter,
+)
 
 # Seconds. Of a server's trials: between two signs of life, and without one until a trial
 # is taken for dead; that a server may be away; between two looks at it.
@@ -143,11 +150,10 @@ def checked_url(url: str) -> str:
       f'postgresql://USER@HOST:PORT/DATABASE with a port from 1 to 65535, and in a '
       f'password %40 for @, %3A for :, %2F for / and %3F for ?'
     )
-  secrets = (values for name, values in parsed.query.items() if not is_harmless(name))
-  keep_secret(
-    parsed.password,
-    *(v for values in secrets for v in ((values,) if type(values) is str else values)),
-  )
+  keep_secret(parsed.password)
+  for name, values in parsed.query.items():
+    for value in (values,) if isinstance(values, str) else values:
+      keep_secret(*parameter_secrets(name, value))
   return url
 
 
@@ -159,9 +165,7 @@ def hidden(url: str) -> str:
       return hide_url(url)
     scheme = re.match(r'[A-Za-z][A-Za-z0-9+.-]*(?=://)', url)
     return f'{scheme[0]}://{HIDDEN}' if scheme else HIDDEN
-  query = {
-    name: value if is_harmless(name) else HIDDEN for name, value in parsed.query.items()
-  }
+  query = dict(shown_parameter(*pair) for pair in parsed.query.items())
   shown = parsed.set(query=query).render_as_string(hide_password=True)
   return shown.replace(quote_plus(HIDDEN), HIDDEN)
 

@@ -22,6 +22,12 @@ _HARMLESS = {
   *('host', 'hostaddr', 'port', 'dbname', 'user', 'sslmode', 'connect_timeout'),
   *('application_name', 'client_encoding', 'charset', 'timeout', 'mode', 'uri'),
 }
+# Those that do. An unknown name may be the rest of a secret that has an & in it.
+_SECRET = {
+  *('password', 'passwd', 'pwd', 'sslpassword', 'token', 'access_token', 'key'),
+  *('api_key', 'apikey', 'secret', 'client_secret', 'signature', 'sig', 'auth'),
+  *('x-amz-signature', 'x-amz-credential', 'x-amz-security-token', 'x-goog-signature'),
+}
 _known: set[str] = set()
 
 
@@ -33,6 +39,19 @@ def is_secret_name(name: str) -> bool:
 def is_harmless(parameter: str) -> bool:
   """Returns whether a parameter of a URL is known to hold no secret."""
   return parameter.lower() in _HARMLESS
+
+
+def shown_parameter(name: str, value: str) -> tuple[str, str]:
+  """Returns the name and the value of a URL's parameter, as they may be shown."""
+  if is_harmless(name):
+    return name, value
+  return name if name.lower() in _SECRET else HIDDEN, HIDDEN
+
+
+def parameter_secrets(name: str, value: str) -> list[str]:
+  """Returns what `shown_parameter` does not show."""
+  pairs = zip((name, value), shown_parameter(name, value), strict=True)
+  return [text for text, shown in pairs if text and text != shown]
 
 
 def keep_secret(*secrets: str | None) -> None:
@@ -102,7 +121,7 @@ def url_secrets(url: str) -> list[str]:
   if scheme in ('http', 'https') and not found['password']:
     secrets.append(found['user'] or '')
   pairs = parse_qsl(found['query'] or '', keep_blank_values=True)
-  secrets += [value for name, value in pairs if not is_harmless(name)]
+  secrets += [secret for pair in pairs for secret in parameter_secrets(*pair)]
   return [secret for secret in secrets if secret]
 
 
@@ -129,7 +148,6 @@ def _hide_body(scheme: str, body: str) -> str:
   if found['query'] is not None:
     parts = (part.partition('=') for part in found['query'].split('&'))
     shown += '?' + '&'.join(
-      f'{name}{equals}{value}' if is_harmless(name) else f'{name}={HIDDEN}'
-      for name, equals, value in parts
+      '='.join(shown_parameter(name, value)) for name, _, value in parts
     )
   return f'{scheme}://{shown}{rest}'
