@@ -29,6 +29,7 @@ from launch.options import (
   positive,
   run_name,
   train_command,
+  whole,
 )
 from seqlab.text.remote import is_remote
 
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   add('--namespace', default='default', help='(default)')
   about = 'seconds between the notice to stop and the end (120)'
   add('--grace', type=positive, default=120, help=about)
-  add('--restarts', type=positive, default=10, help='after failures (10)')
+  add('--restarts', type=whole(0), default=10, help='after failures (10)')
   return launch(options, jobset, _apply, argv)
 
 
