@@ -1,10 +1,12 @@
 """Planning a sweep: names, what is refused, and what is left to run."""
 
+import gc
 import os
 from pathlib import Path
 import signal
 import subprocess
 import sys
+import weakref
 
 import pytest
 
@@ -21,6 +23,7 @@ from launch.trials import (
 )
 from launch.workers import Waiting
 from seqlab.config import with_defaults
+from seqlab.tasks.translation import Translation
 from seqlab.train.folder import open_folder
 from seqlab.train.writer import Writer
 
@@ -221,6 +224,16 @@ def test_a_trial_that_sigterm_stopped_is_left(tiny, tmp_path, monkeypatch):
   assert (state['status'], trial.state['status']) == ('stopped', 'stopped')
   assert 'stopped at step 2 of 12' in state['reason']
   assert unfinished([trial]) == [trial]
+
+
+def test_a_task_and_its_open_files_end_with_their_run(tiny, tmp_path):
+  """Else the trials of a worker add up to more files than a process may open."""
+  task = Translation(tiny, tmp_path / 'vocabulary')
+  assert task.stores('valid') is task.stores('valid')
+  ended = weakref.ref(task)
+  del task
+  gc.collect()
+  assert ended() is None
 
 
 def _trials(*overrides):
