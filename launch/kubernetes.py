@@ -1,6 +1,6 @@
 r"""Trains one experiment in several pods of a Kubernetes cluster, as a JobSet.
 
-  python -m launch.kubernetes experiments/wmt14/transformer.py --nodes 4 \
+  python -m launch.kubernetes experiments/wmt14/transformer_big.py --nodes 4 \
     --gpus-per-node 8 --image registry.example/seqlab:1 --workdir gs://mine/runs/big
   python -m launch.kubernetes ... --dry-run            # prints the YAML
 

@@ -1,6 +1,6 @@
 r"""Trains one experiment in several processes on the nodes of a Slurm cluster.
 
-  python -m launch.slurm experiments/wmt14/transformer.py --workdir /shared/runs/big \
+  python -m launch.slurm experiments/wmt14/transformer_big.py --workdir /shared/runs/big \
     --nodes 2 --gpus-per-node 4 --partition gpu --time 24:00:00 --config.seed=1
   python -m launch.slurm ... --dry-run                 # prints the script
 

@@ -1,6 +1,6 @@
 r"""Trains one experiment on all machines of a TPU pod of Google Cloud.
 
-  python -m launch.tpu experiments/wmt14/transformer.py --workdir gs://mine/runs/big \
+  python -m launch.tpu experiments/wmt14/transformer_big.py --workdir gs://mine/runs/big \
     --accelerator v5litepod-16 --zone us-west4-a --config.seed=1
   python -m launch.tpu ... --dry-run                   # prints the script
 

@@ -12,8 +12,8 @@ import time
 import traceback
 from typing import Any
 
-from seqlab.experiment import load_experiment, load_module
-from seqlab.io.files import write_text
+from seqlab.experiment import load_experiment, load_module, split_name
+from seqlab.io.files import read_json_object, write_text
 from seqlab.io.secrets import scrub
 from seqlab.report.runs import short_names
 from seqlab.text.workers import all_cores
@@ -91,15 +91,7 @@ def plan(experiment: str, workdir: Path) -> list[Trial]:
 
 def module_of(experiment: str) -> Any:
   """The experiment's file as a module, whatever arguments follow the colon."""
-  return load_module(Path(file_and_argument(experiment)[0]))
-
-
-def file_and_argument(experiment: str) -> tuple[str, str]:
-  """Splits 'file.py:argument'; a colon in the name of a folder is part of the path."""
-  ends = [found.end() for found in re.finditer(r'\.py(?=:|$)', experiment)]
-  files = (end for end in reversed(ends) if Path(experiment[:end]).is_file())
-  end = next(files, ends[0] if ends else len(experiment.partition(':')[0]))
-  return experiment[:end], experiment[end + 1 :]
+  return load_module(split_name(experiment)[0])
 
 
 def make_trial(experiment: str, folder: Path, overrides: Mapping[str, Any]) -> Trial:
@@ -122,13 +114,13 @@ def with_argument(experiment: str, argument: str | None) -> str:
   """'file.py:smoke' and 'model=rnn' -> 'file.py:smoke,model=rnn'."""
   if argument is None:
     return experiment
-  file, own = file_and_argument(experiment)
+  file, own = split_name(experiment)
   return f'{file}:{own},{argument}' if own else f'{file}:{argument}'
 
 
 def experiment_name(experiment: str) -> str:
   """'experiments/multi30k/transformer.py:smoke' -> 'multi30k-transformer-smoke'."""
-  path, argument = file_and_argument(experiment)
+  path, argument = split_name(experiment)
   parts = Path(path).absolute().with_suffix('').parts
   below = parts[-1:]
   if 'experiments' in parts[:-1]:
@@ -233,21 +225,14 @@ def read_json(path: Path) -> dict[str, Any]:
     ValueError: it is damaged; the message names it.
   """
   try:
-    state = json.loads(path.read_text('utf-8'))
+    return read_json_object(path)
   except FileNotFoundError:
     return {}
   except ValueError as error:
-    raise ValueError(_damaged(path, str(error))) from None
-  if not isinstance(state, dict):
-    raise ValueError(_damaged(path, 'it holds no JSON object'))
-  return state
-
-
-def _damaged(path: Path, problem: str) -> str:
-  return (
-    f'{path} is damaged ({problem}): delete it, and the trial runs again, from its '
-    f'newest checkpoint if it has one'
-  )
+    raise ValueError(
+      f'{error}: delete it, and the trial runs again, from its newest checkpoint if it '
+      f'has one'
+    ) from None
 
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:

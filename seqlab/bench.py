@@ -33,6 +33,7 @@ from seqlab.config import resolve, steps_of, with_defaults
 from seqlab.data.loader import feed
 from seqlab.experiment import load_experiment
 from seqlab.io.console import print_table
+from seqlab.io.files import check_output, write_text
 from seqlab.layers.cross_entropy import cross_entropy
 from seqlab.metrics.bootstrap import compare
 from seqlab.metrics.corpus import Lines, corpus_statistics
@@ -41,6 +42,7 @@ from seqlab.tasks.interface import Task
 from seqlab.tasks.translation import Translation
 from seqlab.tasks.translator import Search, Translator
 from seqlab.tasks.words import WordTask
+from seqlab.train.checks import check_experiment
 from seqlab.train.device import peak_flops
 from seqlab.train.program import Program
 from seqlab.types import BOS, PAD
@@ -64,7 +66,9 @@ def bench(experiment: str, *, output: str, only: str | None = None) -> list[Row]
   Raises:
     ValueError: the experiment has no such part.
   """
+  check_output(output)
   config = with_defaults(load_experiment(experiment))
+  check_experiment(config)
   rows: list[Row] = []
   with tempfile.TemporaryDirectory() as folder:
     task = resolve(config['task'])(config, Path(folder) / 'vocabulary')
@@ -91,13 +95,13 @@ def bench(experiment: str, *, output: str, only: str | None = None) -> list[Row]
     'jax': jax.__version__,
     'rows': rows,
   }
-  Path(output).write_text(json.dumps(about, indent=2) + '\n', 'utf-8')
   table = Table(
     'what', 'value', 'unit', 'how', title=f'{experiment}, {about["device"]}'
   )
   for r in rows:
     table.add_row(r['name'], f'{r["value"]:,.4g}', r['unit'], r['note'])
   print_table(table)
+  write_text(output, json.dumps(about, indent=2) + '\n')
   print(f'the same as JSON: {output}')
   return rows
 

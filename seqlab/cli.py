@@ -12,7 +12,7 @@ import signal
 import sys
 from typing import NamedTuple
 
-_REFUSALS = (ValueError, ArithmeticError, OSError, RuntimeError)
+_REFUSALS = (ValueError, ArithmeticError, OSError, RuntimeError, MemoryError)
 
 # glibc gives large buffers back to the kernel at every free, and a step on a CPU then
 # spends up to half its time on fresh pages. Huge pages and one arena that keeps its
@@ -43,8 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   What the user can mend ends in one line on stderr and status 1, without a
   traceback; set SEQLAB_TRACEBACK=1 to see it all the same.
   """
-  if hasattr(sys.stdout, 'reconfigure'):  # whatever the locale, text is UTF-8
-    sys.stdout.reconfigure(encoding='utf-8')
+  if hasattr(sys.stdout, 'reconfigure'):
+    # Text is UTF-8 whatever the locale; names of files may hold any other bytes too.
+    sys.stdout.reconfigure(encoding='utf-8', errors='surrogateescape')
   args, rest = _parser().parse_known_args(argv)
   if rest and args.verb not in ('train', 'plan'):
     _parser().error(f'unrecognized arguments: {" ".join(rest)}')
@@ -60,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   except _REFUSALS as error:
     if os.environ.get('SEQLAB_TRACEBACK'):
       raise
-    print(f'seqlab {args.verb}: {error}', file=sys.stderr)
+    reason = str(error) or type(error).__name__
+    print(f'seqlab {args.verb}: {reason}', file=sys.stderr)
     return 1
   except KeyboardInterrupt:
     print(f'\nseqlab {args.verb}: interrupted', file=sys.stderr)
@@ -104,9 +106,10 @@ def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> None:
   from seqlab.word_vectors import evaluate as evaluate_words
   from seqlab.word_vectors import is_of_words
 
-  if is_of_words(args.run_folder, args.source):
+  if is_of_words(args.run_folder, args.source, trust=args.trust):
     _refuse(args, _OF_TRANSLATIONS, 'translations')
     more = dict(format=args.source, average=args.average, choose=args.choose)
+    more['trust'] = args.trust
     evaluate_words(args.run_folder, **_given(args, _OF_WORDS), **more)
     return
   if Path(args.run_folder).is_dir():
@@ -117,6 +120,7 @@ def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> None:
     args.run_folder,
     split=_split(args),
     output=args.output,
+    trust=args.trust,
     **_search(args),
   )
 
@@ -135,6 +139,7 @@ def compare(args: argparse.Namespace, rest: Sequence[str]) -> None:
     samples=args.samples,
     trials=args.trials,
     seed=args.bootstrap_seed,
+    trust=args.trust,
     **_search(args),
   )
 
@@ -168,6 +173,7 @@ def translate(args: argparse.Namespace, rest: Sequence[str]) -> None:
     sys.stdin.buffer,
     sys.stdout,
     n_best=args.n_best,
+    trust=args.trust,
     **_search(args),
   )
 
@@ -185,6 +191,7 @@ def score(args: argparse.Namespace, rest: Sequence[str]) -> None:
     average=args.average,
     choose=args.choose,
     ensemble=args.ensemble,
+    trust=args.trust,
   )
 
 
@@ -194,7 +201,8 @@ def neighbours(args: argparse.Namespace, rest: Sequence[str]) -> None:
   _prepare()
   from seqlab.word_vectors import neighbours
 
-  neighbours(args.vectors, args.words, args.n, format=args.source)
+  options = dict(format=args.source, trust=args.trust)
+  neighbours(args.vectors, args.words, args.n, **options)
 
 
 def analogy(args: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -203,7 +211,7 @@ def analogy(args: argparse.Namespace, rest: Sequence[str]) -> None:
   _prepare()
   from seqlab.word_vectors import analogy
 
-  options = _given(args, ('method', 'restrict'))
+  options = _given(args, ('method', 'restrict')) | dict(trust=args.trust)
   analogy(args.vectors, args.words, args.n, format=args.source, **options)
 
 
@@ -213,7 +221,8 @@ def vectors(args: argparse.Namespace, rest: Sequence[str]) -> None:
   _prepare()
   from seqlab.word_vectors import save
 
-  save(args.vectors, args.to, args.format, source=args.source)
+  options = dict(source=args.source, trust=args.trust)
+  save(args.vectors, args.to, args.format, **options)
 
 
 def table(args: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -263,7 +272,7 @@ def _train_options(parser: _Parser) -> None:
   add = parser.add_argument
   add('experiment', help='a file, and maybe :arguments for it')
   add('--workdir', required=True, help='folder of the run')
-  add('--force', action='store_true', help='use a folder that another experiment made')
+  add('--force', action='store_true', help='use a folder of another experiment or text')
   parser.epilog = 'Any value of the experiment can be set: --config.hyper.peak=1e-3'
 
 
@@ -318,6 +327,7 @@ def _score_options(parser: _Parser) -> None:
 def _vectors_option(parser: _Parser) -> None:
   parser.add_argument('vectors', metavar='RUN', help="the run's folder, or a file")
   _from_option(parser)
+  _trust_option(parser)
 
 
 def _from_option(parser: argparse._ActionsContainer) -> None:
@@ -399,6 +409,12 @@ def _checkpoint_options(parser: _Parser) -> None:
   add = parser.add_argument
   add('--average', type=int, default=1, help='checkpoints to average')
   add('--choose', choices=('last', 'best'), default='last', help='which checkpoints')
+  _trust_option(parser)
+
+
+def _trust_option(parser: argparse._ActionsContainer) -> None:
+  about = 'use a run whose config.json names code that is no part of seqlab, and run it'
+  parser.add_argument('--trust', action='store_true', help=about)
 
 
 def _ensemble_option(parser: _Parser) -> None:

@@ -1,20 +1,30 @@
 """Experiments: their arguments, the names in them, and what is wrong with them.
 
 A name in an experiment is a path in the tree ('models.transformer:Transformer');
-`resolve` is the one function that turns it into the object. There are no
-registries, so a user's own 'my_package.models:Mine' works the same way.
+`resolve` is the one function that turns it into the object. A user's own
+'my_package.models:Mine' works the same way in an experiment that the user launches.
+A run's folder, which may come from somebody else, may name seqlab's own pieces only
+(`PIECES`), unless the user trusts it.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+import dataclasses
 import difflib
 import importlib
 import inspect
+import math
+from pathlib import Path
 import re
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import ml_collections
 
-_DURATION = re.compile(r'([\d_.]+(?:e\d+)?)\s*(steps?|epochs?|tokens?)')
+from seqlab import domains
+from seqlab.domains import Check, Count, Positive, Range, Rate, Seed
+
+_DURATION = re.compile(r'([\d_.]+(?:e\d+)?)\s*(steps?|epochs?|tokens?)', re.ASCII)
+_PATH = re.compile(r'\w+(\.\w+)*:\w+')
+_LONGEST = 2**31 - 1  # steps: they are counted in int32 on the devices
 _TIME = re.compile(r'\d\s*(s|sec|seconds?|m|min|minutes?|h|hours?)$')
 
 
@@ -27,6 +37,9 @@ def suggest(word: str, known: Iterable[str]) -> str:
 def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
   """Reads what follows the colon in `experiment.py:smoke,size=small`.
 
+  A comma inside a value is taken for part of it where the value is in quotation marks
+  (dir='my, data'), or where the whole is the path of something that exists.
+
   Args:
     arg: comma-separated `name=value` or `name` (meaning true), or None.
     **defaults: the known names; a value is read as its default's type.
@@ -38,12 +51,12 @@ def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
     ValueError: a name is unknown, or a value cannot be read.
   """
   found = dict(defaults)
-  for part in filter(None, (arg or '').split(',')):
+  for part in _arguments(arg or ''):
     name, equals, text = part.strip().partition('=')
     if name not in defaults:
       raise ValueError(
         f'unknown experiment argument {name!r}{suggest(name, defaults)} '
-        f'(known: {", ".join(defaults)})'
+        f"(known: {', '.join(defaults)}; a value with a comma is written name='a,b')"
       )
     if not equals and not isinstance(defaults[name], bool):
       raise ValueError(
@@ -51,6 +64,41 @@ def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
       )
     found[name] = _read(name, text if equals else 'true', defaults[name])
   return ml_collections.ConfigDict(found)
+
+
+_ARGUMENT = re.compile(
+  r"""\s*\w+\s*=\s*'(?P<single>[^']*)'\s*(?:,|$)"""
+  r"""|\s*\w+\s*=\s*"(?P<double>[^"]*)"\s*(?:,|$)"""
+  r'|(?P<plain>[^,]*)(?:,|$)'
+)
+
+
+def _arguments(arg: str) -> list[str]:
+  """Divides 'a=1,b="x, y",c' at the commas that are no part of a value."""
+  parts, start = [], 0
+  while start < len(arg):
+    match = _ARGUMENT.match(arg, start)
+    part, end = match[0].removesuffix(','), match.end()
+    quoted = next(
+      (q for q in (match['single'], match['double']) if q is not None), None
+    )
+    if quoted is not None:
+      part = f'{part.partition("=")[0]}={quoted}'
+    elif '=' in part:
+      part, end = _longest_path(arg, start, part, end)
+    if part.strip():
+      parts.append(part)
+    start = end
+  return parts
+
+
+def _longest_path(arg: str, start: int, part: str, end: int) -> tuple[str, int]:
+  """Extends name=value over commas if the longer value is an existing path."""
+  text = f'{arg[start:]},'
+  for i, letter in enumerate(text):
+    if letter == ',' and i > len(part) and Path(text[:i].partition('=')[2]).exists():
+      part, end = text[:i], start + i + 1
+  return part, end
 
 
 def _read(name: str, text: str, default: Any) -> Any:
@@ -67,14 +115,22 @@ def _read(name: str, text: str, default: Any) -> Any:
     ) from None
 
 
-def resolve(name: str) -> Any:
+def resolve(name: str, where: str = '') -> Any:
   """'models.transformer:Transformer' -> the class.
 
   The module is looked for in seqlab first, and then anywhere on the Python path.
+
+  Args:
+    name: module, colon, attribute.
+    where: the key of the experiment that holds the name, for messages.
+
+  Raises:
+    ValueError: it is not written so, or leads nowhere.
   """
-  module_name, colon, attribute = name.partition(':')
-  if not colon:
-    raise ValueError(f"{name!r} should be written 'module:name'")
+  prefix = f'{where}: ' if where else ''
+  if not isinstance(name, str) or not _PATH.fullmatch(name):
+    raise ValueError(f"{prefix}{name!r} should be written 'module:name'")
+  module_name, _, attribute = name.partition(':')
   module = None
   for candidate in (f'seqlab.{module_name}', module_name):
     try:
@@ -85,30 +141,127 @@ def resolve(name: str) -> Any:
       if not f'{candidate}.'.startswith(f'{error.name}.'):
         raise
   if module is None:
-    raise ValueError(f'{name!r}: no module seqlab.{module_name} and no {module_name}')
+    raise ValueError(
+      f'{prefix}{name!r}: no module seqlab.{module_name} and no {module_name}'
+    )
   if not hasattr(module, attribute):
     hint = suggest(attribute, vars(module))
-    raise ValueError(f'{name!r}: {module.__name__} has no {attribute!r}{hint}')
+    raise ValueError(f'{prefix}{name!r}: {module.__name__} has no {attribute!r}{hint}')
   return getattr(module, attribute)
 
 
-# What an experiment may set at its top level besides its task's sections, and what
-# holds if it does not.
+def _check_duration(value: Any) -> None:
+  try:
+    if value is None:
+      raise ValueError
+    steps_of(value, steps_per_epoch=1, tokens_per_step=1.0)
+  except ValueError:
+    advice = (
+      f"1 or more steps, or a text such as '10 epochs' or '3e7 tokens'{_hint(value)}"
+    )
+    raise ValueError(advice) from None
+
+
+def _hint(duration: Any) -> str:
+  if isinstance(duration, str) and _TIME.search(duration):
+    return ' (a time is limited by `minutes`)'
+  return ''
+
+
+Duration = Annotated[int | str, Check(_check_duration)]  # see `steps_of`
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What an experiment may set at its top level besides its task's sections.
+
+  Attributes:
+    seed: decides every random number of the run.
+    steps: updates of the run.
+    parallel: 'jit', or 'pmap' for replicated data parallelism.
+    threads: threads per CPU device; None gives one per core.
+    accumulate: micro-batches per update.
+    ema: decay of the moving average of the parameters; 0 keeps none.
+    minutes: longest time of training; None sets no limit.
+    patience: evaluations without a new best after which the run ends.
+    keep_best: metric whose best checkpoints are kept, such as 'valid/bleu'.
+    keep_best_n: number of these checkpoints.
+    best_is: whether the best value is the largest or the smallest.
+    keep_latest: number of newest checkpoints that are kept.
+    save_every: time between checkpoints; None saves whenever something is evaluated.
+    retries: further attempts at a save while the disk is full or a bucket is away.
+  """
+
+  seed: Seed
+  steps: Duration
+  parallel: Literal['jit', 'pmap'] = 'jit'
+  threads: Count | None = None
+  accumulate: Count = 1
+  ema: Rate = 0.0
+  minutes: Annotated[float, Positive] | None = None
+  patience: Count | None = None
+  keep_best: str | None = None
+  keep_best_n: Count = 1
+  best_is: Literal['max', 'min'] = 'max'
+  keep_latest: Count = 2
+  save_every: Duration | None = None
+  retries: Annotated[int, Range(0)] = 6
+
+
 DEFAULTS = {
-  'parallel': 'jit',  # or 'pmap': replicated data parallel
-  'threads': None,  # of a CPU device; by default one a core
-  'accumulate': 1,  # micro-batches an update
-  'ema': 0.0,  # decay of the parameters' moving average; 0 keeps none
-  'minutes': None,  # of training, at most
-  'patience': None,  # evaluations without a new best before the run ends
-  'keep_best': None,  # a metric, such as 'valid/bleu'
-  'keep_best_n': 1,
-  'best_is': 'max',
-  'keep_latest': 2,
-  'save_every': None,  # a duration; by default, whenever something is evaluated
-  'retries': 6,  # of a save that finds the disk full or the bucket out of reach
+  field.name: field.default
+  for field in dataclasses.fields(Settings)
+  if field.default is not dataclasses.MISSING
 }
 NEEDED = ('task', 'seed', 'steps', 'hyper', 'schedule')
+# Names that a run's folder may use without being trusted: seqlab's own pieces. A
+# prefix would not do, since a name leads to anything that its module imports
+# ('seqlab.cli:Path'), which is then called with arguments from the folder.
+PIECES = {
+  'task': (
+    'tasks.translation:Translation',
+    'tasks.word2vec:WordPrediction',
+    'tasks.counting:Explicit',
+    'tasks.counting:SingularVectors',
+    'tasks.glove:GlobalVectors',
+    'tasks.peer:Gensim',
+  ),
+  'model_name': ('models.transformer:Transformer', 'models.recurrent:Recurrent'),
+  'model.attention': tuple(
+    f'layers.alignment:{score}'
+    for score in (
+      *('Dot', 'ScaledDot', 'Cosine', 'General', 'Additive', 'Concat', 'Location'),
+      *('LocalMonotonic', 'LocalPredictive', 'Coverage'),
+    )
+  ),
+}
+
+
+def check_names(config: Mapping[str, Any], where: str) -> None:
+  """Checks that a configuration names no code but seqlab's own.
+
+  Args:
+    config: a configuration that somebody else may have written.
+    where: the file that it comes from, for messages.
+
+  Raises:
+    ValueError: it names something that is not in `PIECES`.
+  """
+  for key, known in PIECES.items():
+    *sections, last = key.split('.')
+    section: Any = config
+    for name in sections:
+      section = section.get(name) if isinstance(section, Mapping) else None
+    value = section.get(last) if isinstance(section, Mapping) else None
+    if value is None:
+      continue
+    if not isinstance(value, str) or value.removeprefix('seqlab.') not in known:
+      raise ValueError(
+        f'{where} names {key} {value!r}, which is no part of seqlab, and using it would '
+        f'run its code. Add --trust (trust=True) if you know who made this folder'
+      )
+
+
 # Those that may be left out. `fallback` says what to do where training diverges:
 # {'factor': 0.5, 'times': 3} goes back to the last good checkpoint with half the rate,
 # and if need be with half of that, three times in all; with `loss_above` a loss beyond
@@ -148,19 +301,23 @@ def check_keys(
 
 
 def task_of(config: Mapping[str, Any]) -> Any:
-  """The class of an experiment's task.
+  """Returns the class of an experiment's task.
 
   Raises:
-    ValueError: a key of the experiment is missing, or nothing reads it.
+    ValueError: a key of the experiment is missing, nothing reads it, or a setting of
+      the top level is outside its domain.
   """
   check_keys(config, config, needed=NEEDED)
-  task = resolve(config['task'])
+  domains.check(Settings, config)
+  task = resolve(config['task'], 'task')
+  if not hasattr(task, 'sections'):
+    raise ValueError(f'task {config["task"]!r} is no task: it names no `sections`')
   check_keys(config, (*DEFAULTS, *SECTIONS, *NEEDED, *task.sections))
   return task
 
 
 def call(function: Callable, options: Mapping, where: str, **more: Any) -> Any:
-  """function(**options, **more), with a helpful error for an unknown option.
+  """function(**options, **more), with a helpful error for a wrong option.
 
   Args:
     function: what to call, or a class.
@@ -169,7 +326,8 @@ def call(function: Callable, options: Mapping, where: str, **more: Any) -> Any:
     **more: arguments that the experiment does not choose.
 
   Raises:
-    ValueError: an option is unknown or a needed one is missing.
+    ValueError: an option is unknown, a needed one is missing, or one is outside the
+      domain that the signature declares.
   """
   signature = inspect.signature(function)
   options = dict(options)
@@ -186,6 +344,7 @@ def call(function: Callable, options: Mapping, where: str, **more: Any) -> Any:
     signature.bind(**options, **more)
   except TypeError as error:
     raise ValueError(f'{where}: {error}') from None
+  domains.check(function, options, f'{where}.')
   return function(**options, **more)
 
 
@@ -195,10 +354,12 @@ def steps_of(
   """A duration in steps: 4000, '4000 steps', '10 epochs' or '3e7 tokens'.
 
   Raises:
-    ValueError: the text is none of these.
+    ValueError: the text is none of these, or the duration is not above 0.
   """
-  if duration is None or isinstance(duration, int):
-    return duration
+  if duration is None:
+    return None
+  if isinstance(duration, int):
+    return _in_range(duration, duration)
   match = _DURATION.fullmatch(str(duration).strip())
   if not match and _TIME.search(str(duration)):
     raise ValueError(
@@ -209,9 +370,23 @@ def steps_of(
     raise ValueError(
       f"{duration!r} is no duration: write 4000, '10 epochs' or '3e7 tokens'"
     )
-  number, unit = float(match[1]), match[2].rstrip('s')
+  try:
+    number = float(match[1])
+  except ValueError:  # such as 1.2.3
+    raise ValueError(f'{duration!r} begins with {match[1]!r}, no number') from None
   per = {'step': 1.0, 'epoch': steps_per_epoch, 'token': 1 / tokens_per_step}
-  return max(1, round(number * per[unit]))
+  steps = number * per[match[2].rstrip('s')]
+  if not 0 < steps < math.inf:
+    raise ValueError(f'{duration!r} is {steps:g} steps; a duration is more than 0')
+  return _in_range(max(1, round(steps)), duration)
+
+
+def _in_range(steps: int, duration: int | str) -> int:
+  if not 1 <= steps <= _LONGEST:
+    raise ValueError(
+      f'{duration!r} is {steps:,} steps; it must be at least 1 and at most {_LONGEST:,}'
+    )
+  return steps
 
 
 def flatten(config: Mapping, prefix: str = '') -> dict[str, Any]:

@@ -8,8 +8,9 @@ A signature declares an option once, with its type and its domain:
 that a file, a command line, a sweep and a call from Python are all held to it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
+import difflib
 import functools
 import inspect
 import math
@@ -56,11 +57,35 @@ Positive = Range(0, exclude_low=True)  # 0 excluded
 Count = Annotated[int, Range(1)]  # how many of something there must be
 Probability = Annotated[float, Range(0, 1)]
 Rate = Annotated[float, Range(0, 1, exclude_high=True)]  # of dropout, of decay
+Seed = Annotated[int, Range(0, 2**32 - 1)]  # of a random number generator
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class OneOf:
+  """A choice between known names.
+
+  Attributes:
+    names: the names, such as the keys of a dictionary of pieces.
+  """
+
+  names: tuple[str, ...]
+
+  def __init__(self, names: Iterable[str]):
+    object.__setattr__(self, 'names', tuple(names))
+
+  def __contains__(self, value: Any) -> bool:
+    return isinstance(value, str) and value in self.names
+
+  def advice(self, value: Any) -> str:
+    """Returns 'one of a, b, c', with the name that is closest to the value."""
+    close = difflib.get_close_matches(str(value), self.names, n=1)
+    near = f'; did you mean {close[0]!r}?' if close else ''
+    return f'one of {", ".join(map(repr, self.names))}{near}'
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-  """A domain that is no interval: a function that raises ValueError for what is not in it.
+  """A domain that is no interval, as a function that refuses what is outside of it.
 
   Attributes:
     test: called with the value; its ValueError says what the value must be.
@@ -69,18 +94,18 @@ class Check:
   test: Callable[[Any], Any]
 
 
-def check(
-  function: Callable, options: Mapping[str, Any], where: str = '', sign: str = ''
-) -> None:
+Signature = Callable | Mapping[str, Any]  # a mapping: name -> annotation
+
+
+def check(function: Signature, options: Mapping[str, Any], where: str = '') -> None:
   """Compares options with the types and domains that a signature declares.
 
   An option whose annotation is no plain type, or that is no parameter, is not checked.
 
   Args:
-    function: the function, or the class, that takes the options.
+    function: the function, or the class, that takes the options; or its annotations.
     options: name -> value.
     where: prefix of names in messages, such as 'model.'.
-    sign: what precedes a name in messages, such as '--' of a command line.
 
   Raises:
     ValueError: a value is of another type or outside the domain.
@@ -88,7 +113,16 @@ def check(
   hints = annotations(function)
   for name, value in options.items():
     if name in hints:
-      check_value(f'{sign}{where}{name}', value, hints[name])
+      check_value(f'{where}{name}', value, hints[name])
+
+
+def check_fields(instance: Any, where: str = '') -> None:
+  """Checks the fields of a dataclass's instance, such as a Linen module; see `check`."""
+  hints = annotations(type(instance))
+  fields = [f.name for f in dataclasses.fields(instance) if f.name in hints]
+  for name in fields:
+    if name not in ('parent', 'name'):  # Linen's own
+      check_value(f'{where}{name}', getattr(instance, name), hints[name])
 
 
 def checked(function: _F) -> _F:
@@ -104,17 +138,21 @@ def checked(function: _F) -> _F:
   return run
 
 
-def annotations(function: Callable) -> dict[str, Any]:
+def annotations_of(names: Iterable[str] | Mapping[str, Any]) -> Mapping[str, Any]:
+  """Returns names with their annotations; those without one are numbers or None."""
+  return names if isinstance(names, Mapping) else dict.fromkeys(names, float | None)
+
+
+def annotations(function: Signature) -> Mapping[str, Any]:
   """Parameter -> annotation, of a function or of a class's constructor."""
-  targets = [function]
-  if inspect.isclass(function):
-    targets = [function.__init__]
-    if dataclasses.is_dataclass(function):  # Linen modules among them
-      targets = [function]
-  elif isinstance(function, functools.partial):
-    targets = [function.func]
+  if isinstance(function, Mapping):
+    return function
+  if isinstance(function, functools.partial):
+    function = function.func
+  if inspect.isclass(function) and not dataclasses.is_dataclass(function):
+    function = function.__init__  # the fields of a dataclass, as of Linen, are its own
   try:
-    return typing.get_type_hints(targets[0], include_extras=True)
+    return typing.get_type_hints(function, include_extras=True)
   except (NameError, TypeError):  # names that exist for type checkers only
     return {}
 
@@ -132,7 +170,12 @@ def _problem(value: Any, annotation: Any) -> str:
   """What the value must be and is not; an empty string if it is admitted."""
   origin, args = typing.get_origin(annotation), typing.get_args(annotation)
   if origin is Annotated:
-    return _problem(value, args[0]) or _outside(value, annotation, args[1:])
+    problem = _problem(value, args[0])
+    if not problem:
+      return _outside(value, annotation, args[1:])
+    # A check of its own says more than the type that it expects.
+    checks = [domain for domain in args[1:] if isinstance(domain, Check)]
+    return _outside(value, annotation, checks) or problem
   if origin in (Union, types.UnionType):
     problems = [_problem(value, kind) for kind in args]
     if not all(problems):
@@ -148,6 +191,8 @@ def _outside(value: Any, annotation: Any, domains: Sequence[Any]) -> str:
   for domain in domains:
     if isinstance(domain, Range) and value not in domain:
       return str(domain) if _is_number(value) else f'{_name(annotation)}, {domain}'
+    if isinstance(domain, OneOf) and value not in domain:
+      return domain.advice(value)
     if isinstance(domain, Check):
       try:
         domain.test(value)

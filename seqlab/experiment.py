@@ -3,13 +3,17 @@
 import ast
 from collections.abc import Sequence
 import importlib.util
+import os
 from pathlib import Path
+import re
 from typing import Any
+import warnings
 
 from ml_collections import config_dict
 from rich.table import Column, Table
 
-from seqlab.config import DEFAULTS, steps_of, suggest
+from seqlab import domains
+from seqlab.config import DEFAULTS, Settings, steps_of, suggest
 from seqlab.io.console import print_table
 
 
@@ -29,15 +33,37 @@ def load_experiment(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     FileNotFoundError: there is no such file.
     ValueError: it has no `get_config`, or an override does not fit.
   """
-  path, _, arg = name.partition(':')
-  config = load_module(Path(path)).get_config(*([arg] if arg else []))
+  path, arg = split_name(name)
+  config = load_module(path).get_config(*([arg] if arg else []))
   with config.unlocked():
     for key, value in DEFAULTS.items():
       if key not in config:
         config[key] = value
   for override in overrides:
     _override(config, override, path)
-  return config.to_dict()
+  resolved = config.to_dict()
+  domains.check(Settings, resolved)  # here, since `threads` counts before JAX starts
+  return resolved
+
+
+def split_name(name: str) -> tuple[Path, str]:
+  """Divides 'folder/file.py:size=small' into the file and its arguments.
+
+  A colon may also be part of a folder's name. The first one after '.py' before which
+  there is a file divides the name; if there is no file, the first one after '.py'.
+
+  Returns:
+    The path, and the arguments, which may be empty.
+  """
+  if os.path.isfile(name):  # False where a file system refuses the name
+    return Path(name), ''
+  places = [match.end() for match in re.finditer(r'\.py(?=:)', name)]
+  for place in places:
+    if os.path.isfile(name[:place]):
+      return Path(name[:place]), name[place + 1 :]
+  if places:
+    return Path(name[: places[0]]), name[places[0] + 1 :]
+  return Path(name), ''
 
 
 def load_module(path: Path) -> Any:
@@ -59,7 +85,7 @@ def load_module(path: Path) -> Any:
   return module
 
 
-def _override(config: config_dict.ConfigDict, override: str, path: str) -> None:
+def _override(config: config_dict.ConfigDict, override: str, path: Path) -> None:
   key, equals, text = override.removeprefix('--').partition('=')
   if not key.startswith('config.') or not equals:
     raise ValueError(f'{override!r} should be written --config.key=value')
@@ -78,16 +104,26 @@ def _override(config: config_dict.ConfigDict, override: str, path: str) -> None:
     raise ValueError(
       f'{key} is a section; set a key in it (there: {", ".join(found) or "none"})'
     )
+  try:
+    value = _value(text, found, key)
+  except ValueError:
+    if sections or last not in domains.annotations(Settings):
+      raise
+    value = _literal(text)  # `Settings` knows better than a default what it must be
   with section.ignore_type():  # a duration may turn from steps into text, and back
-    section[last] = _value(text, found, key)
+    section[last] = value
+
+
+def _literal(text: str) -> Any:
+  try:
+    return ast.literal_eval(text)
+  except (ValueError, SyntaxError, MemoryError, RecursionError):
+    return {'true': True, 'false': False, 'none': None}.get(text.lower(), text)
 
 
 def _value(text: str, default: Any, key: str) -> Any:
   """`text` as the type of the value it replaces."""
-  try:
-    value = ast.literal_eval(text)
-  except (ValueError, SyntaxError):
-    value = {'true': True, 'false': False, 'none': None}.get(text.lower(), text)
+  value = _literal(text)
   if isinstance(default, bool):
     if isinstance(value, bool):
       return value
@@ -133,8 +169,44 @@ def list_experiments(folder: Path) -> None:
     'time',
   )
   for path in sorted(folder.rglob('*.py')):
-    module = load_module(path)
-    paper = ', '.join(f'{k} {v:g}' for k, v in getattr(module, 'PAPER', {}).items())
-    title = (module.__doc__ or '-').splitlines()[0]
-    table.add_row(str(path), title, paper or '-', getattr(module, 'TIME', '-'))
+    hidden = any(part.startswith('.') for part in path.relative_to(folder).parts)
+    if not hidden and (about := _read_about(path)):
+      table.add_row(str(path), *about)
   print_table(table)
+
+
+def _read_about(path: Path) -> tuple[str, str, str] | None:
+  """Reads an experiment's title, its paper's numbers and its time, without running it.
+
+  A listing must not execute the files that it lists: they may be anybody's.
+
+  Returns:
+    The three texts; None if the file defines no `get_config`.
+  """
+  try:
+    with warnings.catch_warnings():  # of strings such as '\d' in somebody's file
+      warnings.simplefilter('ignore')
+      tree = ast.parse(path.read_bytes())
+  except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    return f'cannot be read: {error}', '-', '-'
+  names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+  if 'get_config' not in names:
+    return None
+  title = (ast.get_docstring(tree) or '-').splitlines()[0]
+  paper = _constant(tree, 'PAPER')
+  numbers = paper.items() if isinstance(paper, dict) else ()
+  listed = ', '.join(f'{k} {v:g}' for k, v in numbers if isinstance(v, int | float))
+  return title, listed or '-', str(_constant(tree, 'TIME') or '-')
+
+
+def _constant(tree: ast.Module, name: str) -> Any:
+  """The value of `name = <literal>` at the top level of a module; None without one."""
+  for node in tree.body:
+    if isinstance(node, ast.Assign) and any(
+      isinstance(target, ast.Name) and target.id == name for target in node.targets
+    ):
+      try:
+        return ast.literal_eval(node.value)
+      except ValueError:  # computed, which would have to be run
+        return None
+  return None

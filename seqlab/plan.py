@@ -16,8 +16,10 @@ import jax
 
 from seqlab.chips import CHIPS, Chip, named
 from seqlab.config import task_of, with_defaults
+from seqlab.domains import Count, checked
 from seqlab.io.console import console
 from seqlab.tasks.interface import Task
+from seqlab.train.checks import check_experiment
 from seqlab.train.collectives import Collective, collectives, summary
 from seqlab.train.hlo import Module
 from seqlab.train.overview import (
@@ -67,7 +69,8 @@ class Planned:
     return math.prod(self.mesh.values())
 
 
-def plan(config: Mapping, devices: Sequence[int], chips: Sequence[str] = ()) -> None:
+@checked
+def plan(config: Mapping, devices: Sequence[Count], chips: Sequence[str] = ()) -> None:
   """Prints what the experiment's step takes on so many devices, for each number.
 
   Args:
@@ -80,6 +83,7 @@ def plan(config: Mapping, devices: Sequence[int], chips: Sequence[str] = ()) -> 
     RuntimeError: JAX already runs on fewer devices.
   """
   chosen = {name: named(name) for name in chips} or CHIPS
+  check_experiment(config)
   pretend(max(devices))
   out = console()
   with tempfile.TemporaryDirectory() as folder:

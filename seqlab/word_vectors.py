@@ -14,6 +14,7 @@ from seqlab.config import resolve
 from seqlab.embeddings.formats import TENSORS, by_ending
 from seqlab.embeddings.vectors import Found, SparseVectors, Vectors, load_vectors
 from seqlab.evaluators.similarity import ENGLISH, evaluate_vectors, open_sets, table
+from seqlab.io import files
 from seqlab.io.console import print_table
 from seqlab.metrics.similarity import Estimate, Result
 from seqlab.tasks.words import WordTask
@@ -25,10 +26,12 @@ from seqlab.train.restore import restore
 _RESTRICT = 30_000  # words among which analogies are answered, as word2vec's demos do
 
 
-def is_of_words(path: str, format: str | None = None) -> bool:
+def is_of_words(path: str, format: str | None = None, *, trust: bool = False) -> bool:
   """Whether this is a run of word vectors, or names a file of them."""
   if _is_run(path):
-    return issubclass(resolve(RunFolder.open(path).config['task']), WordTask)
+    return issubclass(
+      resolve(RunFolder.open(path, trust=trust).config['task']), WordTask
+    )
   return _names_file(path, format)
 
 
@@ -46,7 +49,12 @@ def _names_file(path: str, format: str | None) -> bool:
 
 
 def open_vectors(
-  path: str, format: str | None = None, *, average: int = 1, choose: str = 'last'
+  path: str,
+  format: str | None = None,
+  *,
+  average: int = 1,
+  choose: str = 'last',
+  trust: bool = False,
 ) -> Vectors | SparseVectors:
   """The vectors of a run's checkpoints, or of a file.
 
@@ -55,17 +63,18 @@ def open_vectors(
     format: of a file, see `embeddings.formats`; None goes by the name.
     average: of a run, how many checkpoints to average.
     choose: of a run, the 'last' ones or the 'best' ones.
+    trust: whether a run may name code that is no part of seqlab; see `RunFolder.open`.
 
   Raises:
     FileNotFoundError: there is neither.
     ValueError: the run is of something else, has too few checkpoints, or is given a
       format; or the file is damaged, or is asked for checkpoints.
   """
-  return _open(path, format, average, choose)[0]
+  return _open(path, format, average, choose, trust)[0]
 
 
 def _open(
-  path: str, format: str | None, average: int, choose: str
+  path: str, format: str | None, average: int, choose: str, trust: bool
 ) -> tuple[Vectors | SparseVectors, list[int]]:
   """Vectors, and of a run the steps they come from."""
   if not _is_run(path) and _names_file(path, format):
@@ -73,7 +82,7 @@ def _open(
       option = f'--average {average}' if average != 1 else f'--choose {choose}'
       raise ValueError(f'{path} is a file, without checkpoints: leave out {option}')
     return load_vectors(path, format), []
-  folder = RunFolder.open(path)
+  folder = RunFolder.open(path, trust=trust)
   kind = resolve(folder.config['task'])
   if not issubclass(kind, WordTask):
     raise ValueError(
@@ -83,7 +92,8 @@ def _open(
     raise ValueError(f'{path} is a run, not a file: leave out --from {format}')
   if not (folder.vocabulary / 'words.tsv').is_file():
     raise FileNotFoundError(f'{path} has no vocabulary yet; train first')
-  task = kind(folder.config, folder.vocabulary)
+  with folder.explained():
+    task = kind(folder.config, folder.vocabulary)
   variables, steps = restore(folder, task, average=average, choose=choose)
   return task.vectors(variables), steps
 
@@ -97,6 +107,7 @@ def evaluate(
   format: str | None = None,
   average: int = 1,
   choose: str = 'last',
+  trust: bool = False,
 ) -> dict:
   """Scores vectors on sets of pairs and analogies, and prints a table.
 
@@ -108,6 +119,7 @@ def evaluate(
     format: see `open_vectors`.
     average: see `open_vectors`.
     choose: see `open_vectors`.
+    trust: see `open_vectors`.
 
   Returns:
     By set, both conventions' scores and the coverage; and how they were made. What is not
@@ -117,7 +129,7 @@ def evaluate(
     ValueError: as `open_vectors` and `open_sets`; or the method is unknown.
     FileNotFoundError: as they do.
   """
-  vectors, steps = _open(path, format, average, choose)
+  vectors, steps = _open(path, format, average, choose, trust)
   scores = evaluate_vectors(vectors, open_sets(sets), restrict=restrict, method=method)
   title = f'{path}: {vectors.size:,} words, {vectors.dimensions:,} dimensions'
   print_table(table(scores, title))
@@ -133,8 +145,8 @@ def evaluate(
     'scores': found,
   }
   if _is_run(path):
-    with (Path(path) / 'evaluations.jsonl').open('a', encoding='utf-8') as file:
-      file.write(json.dumps(row, allow_nan=False) + '\n')
+    line = json.dumps(row, allow_nan=False)
+    files.append_line(Path(path) / 'evaluations.jsonl', line)
   return row
 
 
@@ -153,7 +165,12 @@ def _defined(x: Estimate) -> dict:
 
 
 def neighbours(
-  path: str, words: Sequence[str], n: int = 10, *, format: str | None = None
+  path: str,
+  words: Sequence[str],
+  n: int = 10,
+  *,
+  format: str | None = None,
+  trust: bool = False,
 ) -> None:
   """Prints the nearest words of each word, and their cosines.
 
@@ -161,7 +178,7 @@ def neighbours(
     ValueError: a word is unknown, also in form C and in lower case; or as
       `open_vectors`.
   """
-  vectors = open_vectors(path, format)
+  vectors = open_vectors(path, format, trust=trust)
   words = [_spelling(vectors, word) for word in words]
   found = [vectors.neighbours(word, n) for word in words]  # all are there, or none
   for word, near in zip(words, found, strict=True):
@@ -177,13 +194,14 @@ def analogy(
   method: str = 'add',
   restrict: int | None = None,
   format: str | None = None,
+  trust: bool = False,
 ) -> None:
   """Prints the words that are to the third as the second is to the first.
 
   Raises:
     ValueError: as `neighbours`.
   """
-  vectors = open_vectors(path, format)
+  vectors = open_vectors(path, format, trust=trust)
   a, b, c = (_spelling(vectors, word) for word in words)
   found = vectors.analogy(a, b, c, n, method=method, restrict=restrict)
   print(f'{a} is to {b} as {c} is to')
@@ -206,7 +224,12 @@ def _print(found: Found) -> None:
 
 
 def save(
-  path: str, to: str, format: str | None = None, *, source: str | None = None
+  path: str,
+  to: str,
+  format: str | None = None,
+  *,
+  source: str | None = None,
+  trust: bool = False,
 ) -> None:
   """Writes vectors for other tools; see `embeddings.formats:write`.
 
@@ -215,8 +238,9 @@ def save(
     to: the new file; of 'projector', a folder.
     format: of the new file; None goes by the name.
     source: the format of the file that is read; None goes by the name.
+    trust: see `open_vectors`.
   """
-  vectors = open_vectors(path, source)
+  vectors = open_vectors(path, source, trust=trust)
   vectors.save(to, format)
   size = f'{vectors.size:,} words, {vectors.dimensions:,} dimensions'
   print(f'{to}: {size}', file=sys.stderr)

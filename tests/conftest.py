@@ -54,12 +54,24 @@ def _write(path, lines):
   path.write_text(''.join(f'{line}\n' for line in lines), 'utf-8')
 
 
-@pytest.fixture(scope='session')
-def corpus_files(tmp_path_factory):
-  """Three splits of two text files each; the target is the source reversed."""
-  folder = tmp_path_factory.mktemp('corpus')
+def _once(tmp_path_factory, name, make):
+  """Makes a folder once for all workers of the session, and returns it."""
+  everyone = tmp_path_factory.getbasetemp()
+  if 'PYTEST_XDIST_WORKER' in os.environ:
+    everyone = everyone.parent
+  folder = everyone / name
+  with open(everyone / f'{name}.lock', 'w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    if not (done := everyone / f'{name}.done').exists():
+      shutil.rmtree(folder, ignore_errors=True)
+      make(folder)
+      done.touch()
+  return folder
+
+
+def _write_corpus(folder):
+  folder.mkdir()
   random = np.random.default_rng(0)
-  files = {}
   for split, pairs in (('train', 160), ('valid', 21), ('test', 13)):
     lines = [
       [f'w{i}' for i in random.integers(0, 12, random.integers(1, 9))]
@@ -67,8 +79,17 @@ def corpus_files(tmp_path_factory):
     ]
     _write(folder / f'{split}.en', [' '.join(words) for words in lines])
     _write(folder / f'{split}.de', [' '.join(words[::-1]) for words in lines])
-    files[split] = [str(folder / f'{split}.en'), str(folder / f'{split}.de')]
-  return files
+
+
+@pytest.fixture(scope='session')
+def corpus_files(tmp_path_factory):
+  """Three splits of two text files each; the target is the source reversed.
+
+  All workers have them under one path, which is part of the run that they share.
+  """
+  folder = _once(tmp_path_factory, 'corpus', _write_corpus)
+  splits = ('train', 'valid', 'test')
+  return {s: [str(folder / f'{s}.en'), str(folder / f'{s}.de')] for s in splits}
 
 
 @pytest.fixture(scope='session')
@@ -99,17 +120,7 @@ def finished(tiny, tmp_path_factory):
   """The folder of a run of `tiny` that nothing disturbed; not to be changed."""
   from seqlab.train.loop import train
 
-  everyone = tmp_path_factory.getbasetemp()
-  if 'PYTEST_XDIST_WORKER' in os.environ:
-    everyone = everyone.parent  # whoever comes first trains for all
-  folder = everyone / 'finished'
-  with open(everyone / 'finished.lock', 'w') as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    if not (done := everyone / 'finished.done').exists():
-      shutil.rmtree(folder, ignore_errors=True)
-      train(tiny, folder)
-      done.touch()
-  return folder
+  return _once(tmp_path_factory, 'finished', lambda folder: train(tiny, folder))
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import inspect
 import sys
 
 import ml_collections
@@ -5,8 +6,10 @@ import pytest
 
 from seqlab.config import (
   DEFAULTS,
+  PIECES,
   call,
   check_keys,
+  check_names,
   flatten,
   parse_arg,
   resolve,
@@ -36,6 +39,10 @@ def test_without_an_argument_the_defaults_stand():
     ('note=2', {'note': '2'}),
     (' size=small , layers=2,', {'size': 'small', 'layers': 2}),
     ('size=a=b', {'size': 'a=b'}),
+    ("size='a, b',smoke", {'size': 'a, b', 'smoke': True}),
+    ('layers=2,size="a,b"', {'size': 'a,b', 'layers': 2}),
+    ("size='a',layers=2", {'size': 'a', 'layers': 2}),
+    ("size=it's,note=so's", {'size': "it's", 'note': "so's"}),
   ],
 )
 def test_an_argument_is_read_as_its_defaults_type(arg, found):
@@ -49,7 +56,7 @@ def test_an_argument_is_read_as_its_defaults_type(arg, found):
   ('arg', 'message'),
   [
     ('smok', r"unknown experiment argument 'smok'; did you mean 'smoke'\?"),
-    ('xyz=1', r"argument 'xyz' \(known: size, layers, rate, smoke, note\)"),
+    ('xyz=1', r"argument 'xyz' \(known: size, layers, rate, smoke, note;"),
     ('layers=two', r"layers='two' should be a int"),
     ('layers=2.5', r"layers='2.5' should be a int"),
     ('rate=fast', r"rate='fast' should be a float"),
@@ -60,6 +67,53 @@ def test_an_argument_is_read_as_its_defaults_type(arg, found):
 def test_an_argument_that_cannot_be_read_is_named(arg, message):
   with pytest.raises(ValueError, match=message):
     parse_arg(arg, **ARGUMENTS)
+
+
+def test_a_comma_belongs_to_the_path_of_something_that_exists(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'my, data').mkdir()
+  config = parse_arg('size=my, data,smoke', **ARGUMENTS)
+  assert (config.size, config.smoke) == ('my, data', True)
+
+
+@pytest.mark.parametrize('piece', [p for known in PIECES.values() for p in known])
+def test_a_known_piece_resolves(piece):
+  assert callable(resolve(piece))
+
+
+def test_all_scores_are_known_pieces():
+  from seqlab.layers import alignment
+
+  names = {
+    f'layers.alignment:{name}'
+    for name, x in vars(alignment).items()
+    if inspect.isclass(x) and issubclass(x, alignment.Score) and name[0] != '_'
+  }
+  assert set(PIECES['model.attention']) == names - {'layers.alignment:Score'}
+
+
+def test_names_from_somebody_elses_folder_are_seqlabs_own():
+  check_names({'task': 'tasks.translation:Translation', 'model': {}}, 'config.json')
+  check_names({'model_name': 'seqlab.models.recurrent:Recurrent'}, 'config.json')
+  check_names({'model': {'attention': None}}, 'config.json')
+
+
+@pytest.mark.parametrize(
+  'config',
+  [
+    {'task': 'setuptools:setup'},
+    {'task': 'cli:Path'},
+    {'task': 'seqlab.cli:Path'},
+    {'task': 'tasks.translation:Vocabularies'},
+    {'task': ['tasks.translation:Translation']},
+    {'model_name': 'os:system'},
+    {'model': {'attention': 'subprocess:run'}},
+    {'model': {'attention': {'kind': 'subprocess:run'}}},
+  ],
+)
+def test_other_names_from_somebody_elses_folder_are_refused(config):
+  with pytest.raises(ValueError, match=r'run/config\.json names .* Add --trust'):
+    check_names(config, 'run/config.json')
 
 
 def test_a_path_in_the_tree_resolves():

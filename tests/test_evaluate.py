@@ -1,5 +1,6 @@
 """A finished run, put to use from its folder alone."""
 
+import gzip
 import io
 import json
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 import sacrebleu
 
-from seqlab.evaluate import compare, evaluate, load, score, scores, translate
+from seqlab.cli import main
+from seqlab.evaluate import _open, compare, evaluate, load, score, scores, translate
 from seqlab.evaluators.translation import Evaluator
 from seqlab.metrics.corpus import corpus_statistics
 from seqlab.tasks.translation import Translation
@@ -73,9 +75,196 @@ def test_unknown_words_alone_are_translated_to_something(finished):
   assert _translate(finished, 'Ω ж ☃\n', options=GREEDY).count('\n') == 1
 
 
-def test_input_that_is_no_utf8_is_refused_with_its_line(finished):
-  with pytest.raises(ValueError, match='line 2 of the input is not UTF-8'):
-    translate(finished, io.BytesIO(b'w1\n\xff\xfe\n'), io.StringIO(), options=GREEDY)
+def test_a_line_that_is_no_utf8_is_named_and_all_others_are_translated(finished):
+  out = io.StringIO()
+  text = b'w1 w2\r\n\xff\xfe\n\xef\xbb\xbf\nw3'
+  with pytest.raises(ValueError, match=r'line 2 of the input is not UTF-8.*1 of 4'):
+    translate(finished, io.BytesIO(text), out, options=GREEDY)
+  expected = _translate(finished, 'w1 w2\nw3\n', options=GREEDY).split('\n')
+  assert out.getvalue().split('\n') == [expected[0], '', '', expected[1], '']
+
+
+def test_a_byte_order_mark_changes_no_translation(finished):
+  text = 'w1 w2\nw3\n'
+  found = _translate(finished, f'\ufeff{text}', options=GREEDY)
+  assert found == _translate(finished, text, options=GREEDY)
+
+
+@pytest.mark.parametrize('text', ['', '\ufeff'])
+def test_no_input_gives_no_output(finished, text):
+  assert _translate(finished, text, options=GREEDY) == ''
+
+
+def test_lines_of_nothing_that_shows_are_blank(finished):
+  text = '\u00a0\n\u3000\u200b\n\ufeff \x01\n'
+  assert _translate(finished, text, options=GREEDY) == '\n\n\n'
+
+
+def test_a_packed_input_is_named(finished):
+  with pytest.raises(ValueError, match='the input is gzip'):
+    translate(finished, io.BytesIO(gzip.compress(b'w1')), io.StringIO())
+
+
+def test_a_line_too_long_to_read_is_named_and_all_others_are_translated(finished):
+  text = f'w1 w2\n{"w1 " * 70_000}\n{"x" * (1 << 21)}\nw3\n'
+  out = io.StringIO()
+  message = (
+    r'line 2 of the input is 70,001 pieces long; .*line 3 of the input is 2,097,152 '
+    r'characters long; .*2 of 4 lines'
+  )
+  with pytest.raises(ValueError, match=message):
+    translate(finished, io.BytesIO(text.encode()), out, options=GREEDY)
+  expected = _translate(finished, 'w1 w2\n\n\nw3\n', options=GREEDY)
+  assert out.getvalue() == expected
+
+
+def test_a_line_too_long_for_memory_is_named(finished, monkeypatch):
+  monkeypatch.setattr('seqlab.tasks.sentences.available_memory', lambda: 2e6)
+  text = f'w1 w2\n{"w1 " * 400}\nw3\n'
+  out = io.StringIO()
+  message = 'line 2 of the input is 401 pieces long; its batch would take .*split the'
+  with pytest.raises(ValueError, match=message):
+    translate(finished, io.BytesIO(text.encode()), out, options=GREEDY)
+  assert out.getvalue() == _translate(finished, 'w1 w2\n\nw3\n', options=GREEDY)
+
+
+@pytest.fixture
+def _loads_nothing(monkeypatch):
+  def fail(*_, **__):
+    raise AssertionError('a checkpoint was loaded')
+
+  monkeypatch.setattr('seqlab.evaluate.restore', fail)
+
+
+@pytest.mark.usefixtures('_loads_nothing')
+@pytest.mark.parametrize(
+  ('option', 'message'),
+  [
+    (['--beam', '0'], 'beam is 0; it must be at least 1'),
+    (['--beam', '-2'], 'beam is -2; it must be at least 1'),
+    (['--alpha', '-1'], 'alpha is -1.0; it must be at least 0'),
+    (['--temperature', '0'], 'temperature is 0.0; it must be'),
+    (['--temperature', '-1'], 'temperature is -1.0; it must be'),
+    (['--temperature', 'nan'], 'temperature is nan; it must be a number'),
+    (['--temperature', '1', '--beam', '2'], 'beam is 2; sampling'),
+    (['--top-k', '0'], 'top_k is 0; it must be at least 1'),
+    (['--top-p', '0'], 'top_p is 0.0; it must be'),
+    (['--top-p', '2'], 'top_p is 2.0; it must be'),
+    (['--seed', '-1'], 'seed is -1; it must be'),
+    (['--average', '0'], 'average is 0; it must be at least 1'),
+    (['--average', '-1'], 'average is -1; it must be at least 1'),
+  ],
+)
+@pytest.mark.parametrize('verb', ['translate', 'evaluate', 'compare'])
+def test_options_outside_their_domains_are_named(
+  verb, option, message, finished, capsys
+):
+  runs = [str(finished)] * (1 + (verb == 'compare'))
+  assert main([verb, *runs, *option]) == 1
+  error = capsys.readouterr().err
+  assert message in error
+  assert error.count('\n') == 1
+
+
+@pytest.mark.usefixtures('_loads_nothing')
+@pytest.mark.parametrize(
+  'arguments',
+  [
+    *(['translate', 'RUN', '--n-best', n] for n in ('0', '-3')),
+    *(['compare', 'RUN', 'RUN', name, '0'] for name in ('--samples', '--trials')),
+    ['compare', 'RUN', 'RUN', '--bootstrap-seed', '-1'],
+    ['score', 'RUN', '--average', '0'],
+  ],
+)
+def test_numbers_that_count_are_at_least_one(arguments, finished, capsys):
+  assert main([str(finished) if x == 'RUN' else x for x in arguments]) == 1
+  error = capsys.readouterr().err
+  assert '; it must be at least' in error
+  assert error.count('\n') == 1
+
+
+def _scored_run(run, **options):
+  return evaluate(run, split='valid', options=GREEDY, **options)
+
+
+def test_scores_of_a_run_that_one_may_only_read(run, capsys, monkeypatch):
+  (run / 'evaluations.jsonl').mkdir()  # as good as one that cannot be written
+  result = _scored_run(run)
+  out, error = capsys.readouterr()
+  assert result['scores'][0]['signature'] in out
+  assert 'this evaluation is not recorded there' in error
+
+
+def test_a_record_that_was_cut_short_spoils_no_later_one(run):
+  (run / 'evaluations.jsonl').write_text('{"split": "va')
+  _scored_run(run)
+  rows = (run / 'evaluations.jsonl').read_text('utf-8').splitlines()
+  assert len(rows) == 2
+  assert json.loads(rows[1])['split'] == 'valid'
+
+
+def test_an_evaluation_is_kept_with_the_fingerprint_of_its_text(run):
+  corpus = load(run)[1].corpus
+  assert _scored_run(run)['text'] == corpus.fingerprint('valid')
+
+
+def test_the_folder_of_the_output_is_made(run, tmp_path):
+  _scored_run(run, output=tmp_path / 'new' / 'out.txt')
+  assert len((tmp_path / 'new' / 'out.txt').read_text('utf-8').split('\n')) == 22
+
+
+@pytest.mark.usefixtures('_loads_nothing')
+def test_an_output_that_would_replace_an_input_is_refused(run, tmp_path):
+  corpus = _open(run)[1].corpus
+  link = tmp_path / 'link'
+  link.symlink_to(corpus.inputs()[0])
+  for output, message in (
+    (corpus.inputs()[0], 'is a file of the corpus'),
+    (link, 'is a file of the corpus'),
+    (tmp_path, 'is a folder'),
+    (run / 'config.json', "one of the run's own files"),
+  ):
+    with pytest.raises((ValueError, OSError), match=message):
+      _scored_run(run, output=output)
+
+
+@pytest.mark.usefixtures('_loads_nothing')
+def test_an_unknown_convention_is_refused_before_anything_is_translated(run):
+  config = json.loads((run / 'config.json').read_text('utf-8'))
+  config['corpus']['convention'] = '14a'
+  (run / 'config.json').write_text(json.dumps(config), 'utf-8')
+  with pytest.raises(ValueError, match=r"corpus\.convention is '14a'; .*13a"):
+    _scored_run(run)
+
+
+def test_a_run_goes_on_with_its_own_text_alone(tiny, tmp_path):
+  files = {s: [f'{tmp_path}/{s}.{x}' for x in ('en', 'de')] for s in ('train', 'valid')}
+  for split, paths in files.items():
+    for path, original in zip(paths, tiny['corpus']['files'][split], strict=True):
+      shutil.copy(original, path)
+  config = tiny | {'corpus': tiny['corpus'] | {'files': files}, 'steps': 1}
+  train(config, tmp_path / 'run')
+  train(config, tmp_path / 'run')
+  for split in files:
+    with open(files[split][0], 'a+b') as file:
+      file.seek(0)
+      text = file.read()
+      file.truncate(0)
+      file.write(text.replace(b'w1', b'w2'))
+    with pytest.raises(ValueError, match=rf"'{split}' .*changed: .*{split}\.en"):
+      train(config, tmp_path / 'run')
+    Path(files[split][0]).write_bytes(text)
+  train(config, tmp_path / 'run')
+
+
+def test_a_run_refuses_a_vocabulary_that_was_edited(run):
+  path = run / 'vocabulary' / 'shared.txt'
+  words = path.read_text('utf-8').split('\n')
+  path.write_text('\n'.join(words[::-1]), 'utf-8')
+  with pytest.raises(
+    ValueError, match=r'vocabulary in .* is not the one that this run'
+  ):
+    _translate(run, 'w1\n', options=GREEDY)
 
 
 def test_lines_end_at_newlines_alone(finished):
@@ -169,6 +358,7 @@ def test_a_disagreement_with_sacrebleu_is_an_error(run, monkeypatch):
 def test_runs_are_compared_on_their_split(run, capsys):
   found = compare([run, run], split='valid', options=GREEDY)
   assert found[0].score == found[1].score
+  assert found[1].p_value == 1
   assert 'baseline' in capsys.readouterr().out
 
 
@@ -269,9 +459,15 @@ def test_an_ensemble_with_itself_scores_and_translates_as_it_does_alone(finished
   assert outputs[0] == outputs[1]
 
 
-def test_a_line_without_a_tab_is_refused(finished):
-  with pytest.raises(ValueError, match=r'line 2 of the input has 0 tabs'):
-    _scored(finished, 'a\tb\nc\n')
+def test_lines_that_cannot_be_scored_are_named_and_all_others_are_scored(finished):
+  out = io.StringIO()
+  text = f'w1 w2\tw2 w1\nc\n{"w1 " * 70_000}\tw1\nw3\tw3\n'
+  message = r'line 2 of the input has 0 tabs.*line 3 of the input has a source that is'
+  with pytest.raises(ValueError, match=message):
+    score(str(finished), io.BytesIO(text.encode()), out)
+  lines = out.getvalue().split('\n')
+  assert lines[1:3] == ['', '']
+  assert [lines[0][-2:], lines[3][-2:]] == ['\t3', '\t2']
 
 
 def test_an_ensemble_needs_the_same_vocabularies(finished, tiny, tmp_path):

@@ -4,8 +4,15 @@ import re
 
 import pytest
 
-from seqlab.config import DEFAULTS, NEEDED, SECTIONS, check_keys, resolve
-from seqlab.experiment import list_experiments, load_experiment
+from seqlab.config import (
+  DEFAULTS,
+  NEEDED,
+  SECTIONS,
+  check_keys,
+  check_names,
+  resolve,
+)
+from seqlab.experiment import list_experiments, load_experiment, split_name
 
 FOLDER = Path(__file__).parents[1] / 'experiments'
 FILES = sorted(FOLDER.rglob('*.py'))
@@ -86,6 +93,28 @@ def test_what_follows_the_colon_reaches_get_config(file):
   assert (config['steps'], config['size']) == (20, 'small')
 
 
+@pytest.mark.parametrize(
+  ('folder', 'arguments'),
+  [
+    ('2026-01-01T10:00', ''),
+    ('2026-01-01T10:00', ':smoke'),
+    ('a.py:b', ':smoke,size=small'),
+    ('plain', ':size=x.py:y'),
+    ('[brackets] and spaces', ':smoke'),
+  ],
+)
+def test_a_colon_may_be_part_of_a_folder(tmp_path, folder, arguments):
+  path = tmp_path / folder / 'mine.py'
+  path.parent.mkdir()
+  path.write_text(TEXT, 'utf-8')
+  assert split_name(f'{path}{arguments}') == (path, arguments[1:])
+  assert load_experiment(f'{path}{arguments}')['steps'] in (20, 900)
+
+
+def test_the_missing_file_is_named_without_its_arguments():
+  assert split_name('none.py:size=a.py') == (Path('none.py'), 'size=a.py')
+
+
 def test_a_wrong_argument_is_named(file):
   with pytest.raises(ValueError, match=r"'smoek'; did you mean 'smoke'\?"):
     load_experiment(f'{file}:smoek')
@@ -97,7 +126,6 @@ def test_a_wrong_argument_is_named(file):
     ('steps=4000', 4000),
     ('steps=10 epochs', '10 epochs'),
     ("steps='3e6 tokens'", '3e6 tokens'),
-    ('steps=none', None),
     ('save_every=500', 500),
     ('save_every=none', None),
     ('save_every=2 epochs', '2 epochs'),
@@ -160,6 +188,31 @@ def test_the_last_override_of_a_key_counts(file):
     ('hyper.xyz=1', r"has no key 'hyper.xyz' \(there: clip, peak\)"),
     ('hyper.peak.high=1', r"has no key 'hyper.peak.high'"),
     ('evals.valid.every=1', r"has no key 'evals.valid.every'"),
+    ('steps=none', r'steps is None; it must be 1 or more steps'),
+    ('steps=0', r'steps is 0; it must be 1 or more steps'),
+    ('steps=-5', r'steps is -5; it must be 1 or more steps'),
+    ('steps=0 epochs', r"steps is '0 epochs'; it must be 1 or more steps"),
+    ('steps=1.2.3 epochs', r"steps is '1.2.3 epochs'; it must be 1 or more steps"),
+    ('steps=3 hours', r'it must be 1 or more .* \(a time is limited by `minutes`\)'),
+    ('steps=99999999999', r'steps is 99999999999; it must be 1 or more steps'),
+    ('save_every=0', r'save_every is 0; it must be 1 or more steps'),
+    ('minutes=10m', r"minutes is '10m'; it must be a number or None"),
+    ('minutes=0', r'minutes is 0; it must be more than 0 or None'),
+    ('minutes=1e999', r'minutes is inf; it must be a number or None'),
+    ('threads=abc', r"threads is 'abc'; it must be a whole number or None"),
+    ('threads=0', r'threads is 0; it must be at least 1 or None'),
+    ('patience=three', r"patience is 'three'; it must be a whole number or None"),
+    ('patience=-1', r'patience is -1; it must be at least 1 or None'),
+    ('keep_latest=0', r'keep_latest is 0; it must be at least 1'),
+    ('keep_latest=-1', r'keep_latest is -1; it must be at least 1'),
+    ('keep_best_n=0', r'keep_best_n is 0; it must be at least 1'),
+    ('keep_best=3', r'keep_best is 3; it must be a text or None'),
+    ('best_is=most', r"best_is is 'most'; it must be 'max' or 'min'"),
+    ('parallel=xmap', r"parallel is 'xmap'; it must be 'jit' or 'pmap'"),
+    ('accumulate=0', r'accumulate is 0; it must be at least 1'),
+    ('ema=1.5', r'ema is 1.5; it must be at least 0 and less than 1'),
+    ('ema=1', r'ema is 1.0; it must be at least 0 and less than 1'),
+    ('retries=-1', r'retries is -1; it must be at least 0'),
     ('steps', r"'--config.steps' should be written --config.key=value"),
   ],
 )
@@ -209,6 +262,27 @@ def test_the_list_shows_title_papers_numbers_and_time(file, capsys, monkeypatch)
   ] in printed
 
 
+def test_a_listing_executes_nothing(tmp_path, capsys):
+  ran = tmp_path / 'ran'
+  code = f'"""Shows [/docs]."""\nopen({str(ran)!r}, "w")\n'
+  get_config = 'def get_config(arg=None):\n  pass\n'
+  (tmp_path / 'x.py').write_text(f'{code}TIME = len("ab")\n{get_config}', 'utf-8')
+  (tmp_path / 'helper.py').write_text(code, 'utf-8')  # no experiment
+  (tmp_path / 'broken.py').write_text('def get_config(:\n', 'utf-8')
+  (tmp_path / '.hidden').mkdir()
+  (tmp_path / '.hidden' / 'y.py').write_text(f'{code}{get_config}', 'utf-8')
+  list_experiments(tmp_path)
+  printed = rows(capsys.readouterr().out)
+  assert not ran.exists()
+  assert [str(tmp_path / 'x.py'), 'Shows [/docs].', '-', '-'] in printed
+  assert sorted(
+    Path(row[0]).name for row in printed if row and row[0].startswith('/')
+  ) == [
+    'broken.py',
+    'x.py',
+  ]
+
+
 def test_the_listed_paths_are_whole_on_a_narrow_terminal(capsys, monkeypatch):
   monkeypatch.setenv('COLUMNS', '80')
   monkeypatch.chdir(FOLDER.parent)
@@ -238,6 +312,7 @@ def test_an_experiment_in_the_tree_has_known_keys_only(path, argument):
 @pytest.mark.parametrize('path', FILES, ids=lambda p: str(p.relative_to(FOLDER)))
 def test_every_name_in_an_experiment_resolves(path):
   config = load_experiment(str(path))
+  check_names(config, str(path))  # a run of it needs no trust
   names = [value for key, value in config.items() if key in ('task', 'model_name')]
   names += [
     f'evaluators.{x["type"]}:Evaluator' for x in config.get('evals', {}).values()

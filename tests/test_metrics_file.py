@@ -2,7 +2,10 @@
 
 import json
 
-from seqlab.metrics_file import NewRows, read_metrics
+import pytest
+
+from seqlab import metrics_file
+from seqlab.metrics_file import NewRows, cut, read_metrics
 
 
 def _line(step):
@@ -35,3 +38,93 @@ def test_rows_of_a_file_that_was_cut_are_read_anew(tmp_path):
   (tmp_path / 'part').write_text(_line(1))
   (tmp_path / 'part').replace(path)
   assert [row['step'] for row in rows.read()] == [1]
+
+
+def _steps(path, say):
+  return [row['step'] for row in read_metrics(path, say.append)]
+
+
+DAMAGE = {
+  'half a line': b'{"step": 2, "lo\n',
+  'zeros': b'\0' * 5000 + b'\n',
+  'no JSON': b'\xff\xfe junk\n',
+  'a list': b'[1, 2]\n',
+  'no step': b'{"loss": 1.0}\n',
+  'a step that is a text': b'{"step": "2"}\n',
+  'a value that is a text': b'{"step": 2, "loss": "1"}\n',
+  'deep': b'[' * 100_000 + b'\n',
+  'two rows in one line': b'{"step": 2}{"step": 3}\n',
+  'zeros in a number': b'{"step": 2, "loss": 1\0\0.5}\n',
+}
+
+
+@pytest.mark.parametrize('line', DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_line_is_named_and_the_rows_after_it_are_read(tmp_path, line):
+  path, said = tmp_path / 'metrics.jsonl', []
+  path.write_bytes(_line(1).encode() + line + _line(3).encode())
+  assert _steps(path, said) == [1, 3]
+  assert len(said) == 1
+  assert f'{path}, line 2 is damaged' in said[0]
+
+
+def test_a_row_after_zeros_is_kept(tmp_path):
+  path, said = tmp_path / 'metrics.jsonl', []
+  path.write_bytes(_line(1).encode() + b'\0' * 4096 + _line(2).encode())
+  assert _steps(path, said) == [1, 2]
+  assert (
+    'line 2 is damaged: 4,096 bytes of it are zero; what follows them is kept'
+    in (said[0])
+  )
+
+
+def test_a_line_longer_than_any_row_is_not_held_in_memory(tmp_path, monkeypatch):
+  monkeypatch.setattr(metrics_file, '_LONGEST', 100)
+  path, said = tmp_path / 'metrics.jsonl', []
+  for size in (99, 100, 101, 200, 1000):
+    path.write_bytes(_line(1).encode() + b'x' * size + b'\n' + _line(3).encode())
+    assert _steps(path, said) == [1, 3]
+  assert len(said) == 5
+  assert said[-1].endswith('it has 1,001 bytes; it is left out')
+
+
+def test_line_numbers_go_on_while_a_run_writes(tmp_path):
+  path, said = tmp_path / 'metrics.jsonl', []
+  path.write_text(_line(1))
+  rows = NewRows(path, said.append)
+  rows.read()
+  with path.open('a') as file:
+    file.write('junk\n' + _line(3))
+  assert [row['step'] for row in rows.read()] == [3]
+  assert 'line 2 is' in said[0]
+
+
+def test_cutting_keeps_rows_after_a_damaged_line(tmp_path):
+  path, said = tmp_path / 'metrics.jsonl', []
+  text = _line(1) + 'junk\n' + _line(3) + _line(4) + _line(5) + '{"step": 6, "lo'
+  path.write_text(text)
+  cut(path, 4, said.append)
+  assert path.read_text() == _line(1) + _line(3) + _line(4)
+  assert len(said) == 1
+  assert f'{path}, line 2 is damaged' in said[0]
+  assert (tmp_path / 'metrics.jsonl.damaged-1').read_text() == text
+  cut(path, 3, said.append)  # nothing is damaged any more
+  assert path.read_text() == _line(1) + _line(3)
+  assert len(said) == 1
+  assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_row_with_a_step_out_of_order_is_named(tmp_path):
+  """A flipped bit makes step 2 one of a later time, which cutting would drop."""
+  path, said = tmp_path / 'metrics.jsonl', []
+  path.write_text(_line(1) + _line(66) + _line(3) + _line(4))
+  cut(path, 3, said.append)
+  assert path.read_text() == _line(1) + _line(3)
+  assert 'line 2: its step is 66, and that of line 3 is 3' in said[0]
+
+
+def test_without_damage_nothing_is_said(tmp_path, capsys):
+  path = tmp_path / 'metrics.jsonl'
+  path.write_text(_line(1) + '\n' + _line(2) + '{"st')
+  assert [row['step'] for row in read_metrics(path)] == [1, 2]
+  cut(path, 2)
+  assert capsys.readouterr() == ('', '')

@@ -30,7 +30,9 @@ HEIGHT = {name: height for height, names in enumerate(FLOORS) for name in names}
 
 def _imports(path):
   for node in ast.walk(ast.parse(path.read_text('utf-8'))):
-    if isinstance(node, ast.ImportFrom) and (node.module or '').startswith('seqlab'):
+    if isinstance(node, ast.ImportFrom) and node.module == 'seqlab':
+      yield from (f'seqlab.{alias.name}' for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and (node.module or '').startswith('seqlab.'):
       yield node.module
     elif isinstance(node, ast.Import):
       yield from (a.name for a in node.names if a.name.startswith('seqlab'))

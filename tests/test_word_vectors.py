@@ -329,7 +329,12 @@ def test_a_run_without_vectors_is_refused(finished, capsys):
     ('vocabulary', 'max_types', -1, r'vocabulary\.max_types is -1'),
     ('vocabulary', 'phrases', {'thresholds': 9}, r'phrases\.thresholds is 9'),
     ('model', 'width', 2_000_000_000, r'the tables of 10 words take 149\.0 GiB, and'),
-    ('batching', 'formula', 'mine', 'subsampling by'),
+    (
+      'batching',
+      'formula',
+      'mine',
+      r"batching\.formula is 'mine'; it must be 'word2vec' or 'levy'",
+    ),
     ('corpus', 'path', 'nowhere.txt', r'no file or folder nowhere\.txt'),
   ],
 )
@@ -354,7 +359,7 @@ def test_another_text_than_at_the_start_is_refused(experiment, tmp_path):
   [
     ('batching', 'group', 0, r'batching\.group is 0'),
     ('batching', 'size', 6, r'batching\.size is 6, .* no multiple of model\.groups, 4'),
-    ('model', 'width', 0, r'model\.width must be 1 or more'),
+    ('model', 'width', 0, r'model\.width is 0; it must be at least 1'),
   ],
 )
 def test_wrong_values_of_glove_say_so(roads, tmp_path, section, key, value, message):

@@ -1,12 +1,12 @@
-r"""Skip-gram with negative sampling factorises PMI, less the log of the samples.
+r"""Dot products of skip-gram with negative sampling, beside PMI - log k.
 
   python -m launch.sweep experiments/enwiki/factorization.py --workdir runs/studies
 
 Levy and Goldberg 2014, section 3, https://papers.nips.cc/paper/5477: where the loss of
 each pair of a word and a context is least, w · c = PMI(w, c) - log k, with k negative
-samples. The net never counts anything, and yet its dot products go there: the nearer,
-the more dimensions they have and the longer it learns. Of a pair that is never seen
-the optimum is -infinity, and its dot product is low.
+samples. Reported is how near the dot products are to it, by dimensions, samples and
+epochs. Of a pair that is never seen the optimum is -infinity. This study is under
+revision: its table is of one seed.
 """
 
 import ml_collections
@@ -89,7 +89,7 @@ def report(runs, folder):
     },
     'epochs',
     'correlation of w · c with PMI - log k',
-    title='Dot products go to shifted PMI',
+    title='Correlation with PMI - log k, weighted by counts',
   )
   for label, members in named.items():
     name = f'pairs-{label.replace(" = ", "").replace(", ", "-").lower()}'

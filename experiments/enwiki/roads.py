@@ -1,14 +1,16 @@
-r"""Counting against nets: five roads to word vectors, on one text with one window.
+r"""Five methods for word vectors, by counting and by nets: one text, one window.
 
   python -m launch.sweep experiments/enwiki/roads.py --workdir runs/studies
   python -m launch.sweep experiments/enwiki/roads.py:parts=11,d=300 --workdir runs/studies
 
 Levy, Goldberg and Dagan 2015, tables 3 to 5, https://aclanthology.org/Q15-1016: with the
-same settings no road is the best everywhere (section 5). Smoothing the contexts' counts
-by a power of 0.75 helps PMI (sections 3.2 and 6); singular values are to be taken to the
-power 0 or 0.5, not 1, which would be the best approximation (sections 3.3 and 6). The
-shift by log k, which nets get from k negative samples, is tried too. Within the window
-nearer words count more: with the nets' random window (w - d + 1) / w, for GloVe 1 / d.
+same settings they find no method the best everywhere (section 5). Smoothing the contexts'
+counts by a power of 0.75 helps PMI in their experiments (sections 3.2 and 6), and singular
+values do better to the power 0 or 0.5 than to 1, which would be the best approximation
+(sections 3.3 and 6). The shift by log k, which nets get from k negative samples, is tried
+too. Within the window nearer words count more: with the nets' random window
+(w - d + 1) / w, for GloVe 1 / d. This study is under revision: no method is tuned, and its
+± leaves out the standard errors of the sets.
 """
 
 import ml_collections

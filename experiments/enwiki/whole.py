@@ -1,11 +1,12 @@
-r"""The five roads of `roads.py` over all of enwiki2018, 300 wide: the README's table.
+r"""The five methods of `roads.py` over all of enwiki2018, 300 wide: the README's table.
 
 Beside them gensim's skip-gram, of the same text with the same settings.
 
   python -m launch.sweep experiments/enwiki/whole.py --workdir runs/studies
 
 Levy, Goldberg and Dagan 2015, https://aclanthology.org/Q15-1016, on a text a fortieth
-of theirs.
+of theirs. This study is under revision: no method is tuned, no paired test is made, and ±
+leaves out the standard errors of the sets.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-r"""Positions rotate, and what kind of them carries beyond the lengths of training.
+r"""Kinds of positions by source length, and the rotation of sinusoidal ones.
 
   python -m launch.sweep experiments/lecture/positions.py --workdir runs/studies
 
@@ -6,7 +6,8 @@ Vaswani et al. 2017, section 3.5, https://arxiv.org/abs/1706.03762: of sinusoida
 positions p there is a matrix M, a rotation, with M p(t) = p(t + k) for all t. The
 table is their row (E) with the kinds that came later, trained on short sentences;
 the figure asks each for longer ones (Press et al. 2022,
-https://arxiv.org/abs/2108.12409).
+https://arxiv.org/abs/2108.12409). This study is under revision: no model is trained on
+all lengths, so that extrapolation and difficulty cannot be told apart.
 """
 
 import ml_collections
@@ -79,7 +80,7 @@ def report(runs, folder):
     },
     'source length (words; up to, the last point: longer)',
     'BLEU',
-    title='Beyond the lengths of training (about 10 words)',
+    title='BLEU by source length; training ends at about 10 words',
     spread='bars',
   )
   rows = [
@@ -103,9 +104,9 @@ def _rotation(folder, width=64, length=64, k=5):
   rate = 10_000.0 ** -(np.arange(width // 2) / (width // 2 - 1))
   angle = np.arange(length + k)[:, None] * rate
   p = np.concatenate([np.sin(angle), np.cos(angle)], axis=1)  # [length + k, width]
-  # Found from data, not from the formula: least squares over all t.
+  # A fit over all t. It is not M: p spans fewer than `width` dimensions here.
   found = np.linalg.lstsq(p[:length], p[k:], rcond=None)[0].T
-  # And written out: each sine and cosine turn by their own rate times k.
+  # M itself: each pair of a sine and a cosine turns by its own rate times k.
   c, s = np.diag(np.cos(rate * k)), np.diag(np.sin(rate * k))
   M = np.block([[c, s], [-s, c]])
   error = np.abs(p[:length] @ M.T - p[k:]).max()
@@ -132,7 +133,7 @@ def _rotation(folder, width=64, length=64, k=5):
     label='dot product',
     xlabel='position',
     ylabel='position',
-    title='Dot products tell the distance only',
+    title='Dot products depend on the distance alone',
   )
   heatmap(
     folder / 'rotation',
@@ -148,10 +149,11 @@ def _rotation(folder, width=64, length=64, k=5):
   )
   return (
     f'\nThe rotation by k = {k} positions, width {width}, over {length} positions: '
-    f'max |M p(t) - p(t + k)| = {error:.1e} for M from the rates, {fit:.1e} for M by '
-    f'least squares; max |M Mᵀ - 1| = {turns:.1e}.\n'
+    f'max |M p(t) - p(t + k)| = {error:.1e} for M from the rates; max |M Mᵀ - 1| = '
+    f'{turns:.1e}. A least-squares fit to the same positions is another matrix, with '
+    f'a residual of {fit:.1e}.\n'
   )
 
 
 PAPER = {}
-TIME = '15 minutes for the sweep on 2 CPU cores'
+TIME = '32 minutes for the sweep on 2 CPU cores'

@@ -1,10 +1,12 @@
-r"""Teacher forcing and its price: forced, scheduled and free running.
+r"""Teacher forcing, scheduled sampling at a constant rate, and free running.
 
   python -m launch.sweep experiments/lecture/teacher_forcing.py --workdir runs/studies
 
-Bengio et al. 2015, https://arxiv.org/abs/1506.03099: a model that was only fed true
-words foresees the next one best, and has not met its own errors. One that only ever
-read its own words hardly learns what follows what.
+Bengio et al. 2015, https://arxiv.org/abs/1506.03099, expect that a model that was only
+fed true words does worse after its own errors (exposure bias). This study does not
+measure that, and is under revision: accuracy given the true words is a marginal
+probability, the share of outputs that are right so far a joint one, and under greedy
+search the latter is the same whether the words are the true ones or the model's own.
 """
 
 import ml_collections
@@ -64,7 +66,7 @@ def report(runs, folder):
   for label, members in named.items():
     for kind, what in (
       ('forced', 'next piece, true ones given'),
-      ('prefix', 'all until here, its own'),
+      ('prefix', 'all pieces until here'),
     ):
       curves[f'{label}: {what}'] = [
         (POSITIONS, [1 - run.final(f'errors/{kind}/{p}') for p in POSITIONS])
@@ -75,7 +77,7 @@ def report(runs, folder):
     curves,
     'target position (pieces)',
     'share of errors',
-    title='Errors along the output',
+    title='Errors by position: next piece, and all until here',
     spread='bars',
   )
   rows = [

@@ -4,7 +4,8 @@ r"""Multi30k German-English with and without attention, and without recurrence.
 
 A GRU whose decoder sees one vector, one that looks back (Bahdanau et al. 2015,
 https://arxiv.org/abs/1409.0473), and the "tiny" Transformer (Wu et al. 2021,
-https://arxiv.org/abs/2105.14462), with the same vocabulary, batches and epochs.
+https://arxiv.org/abs/2105.14462), with the same vocabulary, batches, epochs and learning
+rate, and 3.4, 3.7 and 2.6 million parameters.
 """
 
 import ml_collections

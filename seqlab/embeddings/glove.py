@@ -11,6 +11,7 @@ are used, and some pairs are taken together (`update`).
 
 import functools
 import itertools
+from typing import Annotated
 
 from flax import struct
 import jax
@@ -19,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
+from seqlab import domains
+from seqlab.domains import Count, Positive, Range, Seed
 from seqlab.types import Array, Batch
 
 _BLOCK = 1 << 22  # pairs that are shuffled at once
@@ -40,7 +43,7 @@ class PairGroups:
   """
 
   def __init__(
-    self, counts: sparse.csr_array, *, size: int, group: int = 16, seed: int = 0
+    self, counts: sparse.csr_array, *, size: Count, group: Count = 16, seed: Seed = 0
   ):
     """Shuffles the nonzeros of `counts`, [V, V]; needs 8 bytes a pair.
 
@@ -53,9 +56,7 @@ class PairGroups:
     Raises:
       ValueError: there are no counts, or one is below zero; or a number is.
     """
-    for name, value in (('size', size), ('group', group)):
-      if value < 1:
-        raise ValueError(f'batching.{name} is {value}; it must be 1 or more')
+    domains.check(PairGroups, dict(size=size, group=group, seed=seed), 'batching.')
     counts = sparse.csr_array(counts)
     if not counts.nnz or not counts.data.min() > 0:
       raise ValueError(
@@ -189,9 +190,9 @@ def update(
   batch: Batch,
   rate: Array,
   *,
-  x_max: float = 100.0,
-  alpha: float = 0.75,
-  groups: int = 64,
+  x_max: Annotated[float, Positive] = 100.0,
+  alpha: Annotated[float, Range(0)] = 0.75,
+  groups: Count = 64,
 ) -> tuple[GloVe, tuple[Array, Array]]:
   """Takes the groups of a batch, some at a time, one after another.
 

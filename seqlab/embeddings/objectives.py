@@ -8,12 +8,14 @@ only the rows that are met are to be touched.
 from collections.abc import Mapping
 import dataclasses
 import functools
-from typing import NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seqlab import domains
+from seqlab.domains import Count, Range
 from seqlab.embeddings.alias import Alias
 from seqlab.embeddings.band import Band
 from seqlab.embeddings.huffman import Huffman
@@ -142,14 +144,12 @@ class Negative(_Logistic):
   """
 
   counts: np.ndarray
-  negatives: int = 5
-  pool: int = 32
-  power: float = 0.75
+  negatives: Count = 5
+  pool: Count = 32
+  power: Annotated[float, Range(0)] = 0.75
 
   def __post_init__(self):
-    for name in ('negatives', 'pool'):
-      if (value := getattr(self, name)) < 1:
-        raise ValueError(f'model.objective.{name} is {value}; it must be 1 or more')
+    domains.check_fields(self, 'model.objective.')
 
   @property
   def rows(self) -> int:

@@ -8,18 +8,22 @@ Dagan, "Improving Distributional Similarity with Lessons Learned from Word Embed
 
 from collections.abc import Iterator
 import itertools
+from typing import Annotated
 
 import numpy as np
 from scipy import sparse
 
+from seqlab.domains import Positive, checked
+
 _BLOCK = 1 << 22  # nonzeros that are worked on at once, 32 MiB in each float64 array
 
 
+@checked
 def pmi(
   counts: sparse.csr_array,
   *,
-  smoothing: float = 0.75,
-  shift: float = 1.0,
+  smoothing: Annotated[float, Positive] = 0.75,
+  shift: Annotated[float, Positive] = 1.0,
   positive: bool = True,
 ) -> sparse.csr_array:
   """log(P(w, c) / (P(w) P(c))) - log k, of pairs that were seen together.
@@ -44,8 +48,6 @@ def pmi(
     ValueError: there are no counts, or one is below zero; smoothing or shift is not
       above zero.
   """
-  if not smoothing > 0 or not shift > 0:
-    raise ValueError(f'smoothing is {smoothing} and shift {shift}; set both above 0')
   counts = sparse.csr_array(counts)
   words, contexts = _margins(counts)  # [V], [C]
   contexts **= smoothing

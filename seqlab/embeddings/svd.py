@@ -14,6 +14,7 @@ Goldberg and Dagan 2015, sections 2.2 and 3.3, https://aclanthology.org/Q15-1016
 """
 
 import functools
+from typing import Annotated, Literal
 
 from flax import struct
 import jax
@@ -23,6 +24,7 @@ from jax.sharding import Mesh
 import numpy as np
 from scipy import sparse
 
+from seqlab.domains import Range, checked
 from seqlab.embeddings.sparse_product import Panels
 from seqlab.types import Array
 
@@ -234,13 +236,14 @@ def truncated_svd(
   return tuple(np.asarray(part) for part in parts)
 
 
+@checked
 def embed(
   words: Array,
   values: Array,
   contexts: Array,
   *,
-  power: float = 0.5,
-  use: str = 'words',
+  power: Annotated[float, Range(0)] = 0.5,
+  use: Literal['words', 'contexts', 'both'] = 'words',
 ) -> Array:
   """Word vectors U S^power.
 
@@ -258,8 +261,6 @@ def embed(
   Raises:
     ValueError: `use` is unknown, or words and contexts are not the same words.
   """
-  if use not in ('words', 'contexts', 'both'):
-    raise ValueError(f"use is {use!r}; it may be 'words', 'contexts' or 'both'")
   if use == 'both' and words.shape != contexts.shape:
     raise ValueError(
       f'words are {words.shape} and contexts {contexts.shape}: they can be added where '

@@ -16,12 +16,14 @@ Axis letters here: B lanes, S words of a block, E words around them, D width, V 
 
 from collections.abc import Callable, Mapping
 import dataclasses
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seqlab import domains
+from seqlab.domains import Count, Positive
 from seqlab.embeddings.band import Band
 from seqlab.embeddings.objectives import Hierarchical, Negative, Objective, Softmax
 from seqlab.embeddings.rows import add_rows
@@ -57,22 +59,16 @@ class Word2Vec:
 
   judge: Objective
   size: int
-  width: int = 300
-  kind: str = 'skipgram'
-  window: int = 5
+  width: Count = 300
+  kind: Literal['skipgram', 'cbow'] = 'skipgram'
+  window: Count = 5
   dynamic: bool = True
   holes: bool = False
-  block: int = 32
-  most: float | None = 64.0
+  block: Count = 32
+  most: Annotated[float, Positive] | None = 64.0
 
   def __post_init__(self):
-    if self.kind not in ('skipgram', 'cbow'):
-      raise ValueError(f"model.kind is {self.kind!r}; it may be 'skipgram' or 'cbow'")
-    for name in ('width', 'window', 'block'):
-      if getattr(self, name) < 1:
-        raise ValueError(f'model.{name} is {getattr(self, name)}; it must be 1 or more')
-    if self.most is not None and not self.most > 0:
-      raise ValueError(f'model.most is {self.most}; it must be above 0, or None')
+    domains.check_fields(self, 'model.')
 
   @property
   def row_bytes(self) -> float:

@@ -1,4 +1,4 @@
-"""What each head minds, on the corpus whose grammar is known.
+"""What each head looks at, on the corpus whose grammar is known.
 
 When the piece that carries a word's form is predicted, does a head look at the word
 that decides the form? And is the form still right when the head is taken away
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 import numpy as np
 
+from seqlab.domains import Count
 from seqlab.evaluators.resident import Resident
 from seqlab.models.interface import attention_weights
 from seqlab.tasks.translation import Translation
@@ -80,6 +81,10 @@ class Evaluator:
 
   samples: tuple[str, ...] = ()
   about = ''
+  metrics: tuple[str, ...] = (
+    *(f'accuracy_{kind}' for kind in KINDS),
+    *(f'look_{kind}_{side}' for kind in KINDS for side in SIDES),
+  )
 
   def __init__(
     self,
@@ -87,8 +92,8 @@ class Evaluator:
     sharding: NamedSharding,
     *,
     split: str,
-    tokens: int = 4096,
-    shapes: int = 1,
+    tokens: Count = 4096,
+    shapes: Count = 1,
   ):
     """Puts the split on the devices.
 

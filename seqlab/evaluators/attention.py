@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 import functools
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 import numpy as np
 
+from seqlab.domains import Count, Range
 from seqlab.evaluators.resident import Resident, total
 from seqlab.models.interface import attention_weights
 from seqlab.tasks.translation import Translation
@@ -33,9 +35,9 @@ class Evaluator:
     sharding: NamedSharding,
     *,
     split: str,
-    show: int = 4,
-    tokens: int = 2048,
-    shapes: int = 1,
+    show: Annotated[int, Range(0)] = 4,
+    tokens: Count = 2048,
+    shapes: Count = 1,
   ):
     """Puts the split on the devices.
 

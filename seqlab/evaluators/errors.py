@@ -1,7 +1,9 @@
-"""Where in the output errors are: with true words before, and with its own.
+"""Errors by position: of the next piece, and of all pieces until there.
 
-A model that was only ever fed true words meets its own errors when it decodes, and
-goes on from them (Bengio et al. 2015, https://arxiv.org/abs/1506.03099).
+The first is a marginal probability and the second a joint one, so their difference does
+not measure exposure bias (Bengio et al. 2015, https://arxiv.org/abs/1506.03099): under
+greedy search all of an output's first t pieces are right exactly where all of the first t
+predictions are right with the true pieces given.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
+from seqlab.domains import Count
 from seqlab.evaluators.resident import Resident, total
 from seqlab.tasks.translation import Translation
 from seqlab.tasks.translator import Search, decode
@@ -17,7 +20,7 @@ from seqlab.types import PAD, Variables
 
 
 class Evaluator:
-  """Accuracy by position, forced and free."""
+  """Accuracy of the piece at a position, and of all pieces until there."""
 
   samples: tuple[str, ...] = ()
   about = ''
@@ -28,9 +31,9 @@ class Evaluator:
     sharding: NamedSharding,
     *,
     split: str,
-    positions: Sequence[int] = (1, 2, 3, 5, 10, 15, 20),
-    tokens: int = 2048,
-    shapes: int = 1,
+    positions: Sequence[Count] = (1, 2, 3, 5, 10, 15, 20),
+    tokens: Count = 2048,
+    shapes: Count = 1,
   ):
     """Puts the split on the devices.
 
@@ -43,6 +46,9 @@ class Evaluator:
       shapes: number of shapes that are compiled.
     """
     self._positions = tuple(positions)
+    self.metrics = tuple(
+      f'{name}/{position}' for name in ('forced', 'prefix') for position in positions
+    )
     at = jnp.array(self._positions) - 1  # [P]
 
     def function(variables, batch):

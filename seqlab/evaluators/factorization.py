@@ -13,6 +13,7 @@ Axis letters here: V words, D width, P pairs.
 """
 
 from collections.abc import Iterator
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 from scipy import sparse
 
+from seqlab.domains import Count, Range, Seed
 from seqlab.embeddings.cooccurrence import cached_cooccurrence
 from seqlab.embeddings.objectives import Negative
 from seqlab.tasks.word2vec import WordPrediction
@@ -41,16 +43,17 @@ class Evaluator:
   """
 
   samples: tuple[str, ...] = ()
+  metrics: tuple[str, ...] = ('pearson', 'weighted', 'gap', 'unseen')
 
   def __init__(
     self,
     task: WordPrediction,
     sharding: NamedSharding,
     *,
-    min_count: float = 10.0,
-    unseen: int = 100_000,
-    sample: int = 50_000,
-    seed: int = 0,
+    min_count: Annotated[float, Range(0)] = 10.0,
+    unseen: Annotated[int, Range(0)] = 100_000,
+    sample: Count = 50_000,
+    seed: Seed = 0,
   ):
     """Counts the pairs of the task's text as the task meets them, in expectation.
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from seqlab.domains import Count
 from seqlab.tasks.word2vec import WordPrediction
 from seqlab.types import Variables
 
@@ -13,9 +14,10 @@ class Evaluator:
   """Loss per prediction, nats; every word counts, frequent ones are not thinned out."""
 
   samples: tuple[str, ...] = ()
+  metrics: tuple[str, ...] = ('loss',)
 
   def __init__(
-    self, task: WordPrediction, sharding: NamedSharding, *, words: int = 100_000
+    self, task: WordPrediction, sharding: NamedSharding, *, words: Count = 100_000
   ):
     """Puts the lines on the devices; `words` bounds how many words they have."""
     batch = task.evaluation(words)

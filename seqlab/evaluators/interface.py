@@ -14,6 +14,8 @@ class Evaluator(Protocol):
       empty.
     about: what is needed to read the numbers, such as a metric's signature; said in
       the log when training begins. May be empty.
+    metrics: names of all that `run` may yield, so that a metric by which checkpoints
+      are kept is known to exist before training. An evaluator need not have it.
     arrays: by name, what a report draws, from the last run; kept in the folder's
       samples/<name>-<step>.npz. An evaluator need not have it.
   """

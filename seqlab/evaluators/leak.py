@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 import numpy as np
 
+from seqlab.domains import Count, Seed
 from seqlab.tasks.translation import Translation
 from seqlab.types import EOS, Variables
 
@@ -19,10 +20,16 @@ class Evaluator:
   """
 
   samples: tuple[str, ...] = ()
+  metrics: tuple[str, ...] = ('share',)
   about = ''
 
   def __init__(
-    self, task: Translation, sharding: NamedSharding, *, length: int = 16, seed: int = 0
+    self,
+    task: Translation,
+    sharding: NamedSharding,
+    *,
+    length: Count = 16,
+    seed: Seed = 0,
   ):
     """`length` is that of the one sentence on each side; `seed` draws its words."""
     del sharding  # one sentence lies on every device

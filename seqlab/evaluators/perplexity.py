@@ -5,6 +5,7 @@ import math
 
 from jax.sharding import NamedSharding
 
+from seqlab.domains import Count
 from seqlab.evaluators.resident import Resident, total
 from seqlab.tasks.translation import Translation
 from seqlab.types import Variables
@@ -14,6 +15,7 @@ class Evaluator:
   """Cross-entropy (nats), perplexity and accuracy per target piece."""
 
   samples: tuple[str, ...] = ()
+  metrics: tuple[str, ...] = ('nll', 'perplexity', 'accuracy')
   about = ''
 
   def __init__(
@@ -22,8 +24,8 @@ class Evaluator:
     sharding: NamedSharding,
     *,
     split: str,
-    tokens: int = 8192,
-    shapes: int = 2,
+    tokens: Count = 8192,
+    shapes: Count = 2,
   ):
     """Puts the split on the devices; `tokens` bounds the positions in a batch."""
 

@@ -7,6 +7,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 
 from seqlab.data.pairs import PairBatches
+from seqlab.domains import Count
 from seqlab.tasks.translation import Translation
 from seqlab.types import PyTree, Variables
 
@@ -26,8 +27,8 @@ class Resident:
     sharding: NamedSharding,
     function: Callable[[Variables, PyTree], PyTree],
     *,
-    tokens: int,
-    shapes: int,
+    tokens: Count,
+    shapes: Count,
     more: Mapping[str, np.ndarray] | None = None,
   ):
     """Puts the split on the devices.

@@ -19,6 +19,7 @@ class Evaluator:
   """
 
   samples: tuple[str, ...] = ()
+  metrics: tuple[str, ...] = ('first', 'last', 'share')
   about = ''
 
   def __init__(self, task: SingularVectors, sharding: NamedSharding):

@@ -5,12 +5,14 @@ shape; the host gets ten integers, summed over the devices, and sentences to rea
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 import numpy as np
 
+from seqlab.domains import Count, OneOf, Range
 from seqlab.evaluators.resident import Resident, total
 from seqlab.metrics.bleu import bleu_score, bleu_statistics
 from seqlab.metrics.characters import characters, detokenize, piece_bytes
@@ -23,7 +25,8 @@ from seqlab.metrics.corpus import (
 )
 from seqlab.metrics.tokenizers import TOKENIZERS, Words, tokenize
 from seqlab.tasks.translation import Translation
-from seqlab.tasks.translator import decode, search_of
+from seqlab.tasks.translator import Search, decode, search_of
+from seqlab.text.lines import words as words_of
 from seqlab.types import Variables
 
 
@@ -35,18 +38,20 @@ class Evaluator:
     about: sacreBLEU's signature of the BLEU that is reported.
   """
 
+  signatures: ClassVar = (Search,)  # of what `**search` holds
+
   def __init__(
     self,
     task: Translation,
     sharding: NamedSharding,
     *,
     split: str,
-    tokens: int = 2048,
-    shapes: int = 3,
-    show: int = 8,
-    tokenizer: str | None = None,
+    tokens: Count = 2048,
+    shapes: Count = 3,
+    show: Annotated[int, Range(0)] = 8,
+    tokenizer: Annotated[str, OneOf(TOKENIZERS)] | None = None,
     lowercase: bool = False,
-    lengths: Sequence[int] = (),
+    lengths: Sequence[Count] = (),
     **search,
   ):
     """Puts the split on the devices.
@@ -82,9 +87,11 @@ class Evaluator:
     _, reference = task.corpus.read(split)
     self._reference = [line.encode('utf-8') for line in reference]
     words = line_words(Lines(self._reference), **self._options)
-    source = [len(line.split()) for line in task.corpus.read(split)[0]]
+    source = [len(words_of(line)) for line in task.corpus.read(split)[0]]
     parts = np.searchsorted(lengths, source).astype(np.int32)  # [R]
     self._parts = _part_names(lengths)
+    by_length = self._parts if len(self._parts) > 1 else ()
+    self.metrics = ('bleu', *(f'bleu/{name}' for name in by_length), 'length_ratio')
 
     def function(variables, batch):
       tokens, _ = decode(task.model, variables, batch['source'], search)

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 import contextlib
+import json
 import os
 from pathlib import Path
+from typing import Any
 import uuid
 
 
@@ -22,6 +24,11 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     A path in the same folder, to be written and closed inside the block.
   """
   path = Path(path)
+  special = str(path).startswith(('/dev/', '/proc/'))
+  if special or (path.exists() and not path.is_file()):
+    yield path  # a device or a pipe: to be written to, and not to be replaced
+    return
+  path = path.resolve()  # a link stays, and what it names is replaced
   temporary = path.with_name(f'.part-{uuid.uuid4().hex[:12]}')  # short, whatever `path`
   try:
     yield temporary
@@ -30,6 +37,24 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     sync(path.parent)
   finally:
     temporary.unlink(missing_ok=True)
+
+
+def check_output(path: str | os.PathLike, option: str = '--output') -> None:
+  """Raises an error, before long work, if a file could not be written. Makes its folder.
+
+  Args:
+    path: the file.
+    option: what messages call it.
+
+  Raises:
+    OSError: it is a folder, or one may not write there.
+  """
+  path = Path(path)
+  if path.is_dir():
+    raise IsADirectoryError(f'{option} {path} is a folder: name a file in it')
+  path.parent.mkdir(parents=True, exist_ok=True)
+  if not os.access(path if path.exists() else path.parent, os.W_OK):
+    raise PermissionError(f'{option} {path} cannot be written: name another place')
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
@@ -41,6 +66,42 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
 def write_text(path: str | os.PathLike, text: str) -> None:
   """Writes a text in UTF-8, whole or not at all, and durably; see `replacing`."""
   write_bytes(path, text.encode('utf-8'))
+
+
+def append_line(path: str | os.PathLike, line: str) -> None:
+  """Adds a line to a text file in UTF-8, durably.
+
+  A last line that was cut off, say by a power cut, is ended first, so that it does not
+  spoil this one.
+  """
+  with open(path, 'ab+') as file:
+    file.seek(0, os.SEEK_END)
+    if file.tell():
+      file.seek(-1, os.SEEK_END)
+      if file.read(1) != b'\n':
+        file.write(b'\n')
+    file.write(f'{line}\n'.encode())
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def read_json_object(path: str | os.PathLike) -> dict[str, Any]:
+  """Reads a file that holds a JSON object.
+
+  Raises:
+    ValueError: it holds something else, and the message begins with its path.
+    OSError: it cannot be read.
+  """
+  try:
+    found = json.loads(Path(path).read_bytes().decode('utf-8'))
+  except (ValueError, RecursionError) as error:
+    reason = str(error) if Path(path).stat().st_size else 'the file is empty'
+    raise ValueError(f'{path} is damaged, it is no JSON: {reason}') from None
+  if not isinstance(found, dict):
+    raise ValueError(
+      f'{path} is damaged: it holds a JSON {type(found).__name__} and not an object'
+    )
+  return found
 
 
 def sync(path: str | os.PathLike) -> None:

@@ -6,20 +6,27 @@ samples are one product of matrices.
 
 Koehn, "Statistical Significance Tests for Machine Translation Evaluation", 2004,
 https://aclanthology.org/W04-3250; Riezler and Maxwell 2005,
-https://aclanthology.org/W05-0908, for approximate randomisation. Definitions are
+https://aclanthology.org/W05-0908, for approximate randomisation. Statistics are
 sacreBLEU's (its `significance.py`), so that numbers agree but for the draw.
+
+A p-value is (n + 1) / (N + 1), where n of N draws have a statistic that is as large as
+the observed one or larger (Phipson and Smyth, "Permutation P-values Should Never Be
+Zero", 2010, https://doi.org/10.2202/1544-6115.1585). sacreBLEU counts only the larger
+ones. The two differ where draws tie with what was observed: for systems whose outputs
+are the same, p is 1 here and 1 / (N + 1) there.
 """
 
 from collections.abc import Callable, Sequence
 import functools
 import math
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
+from seqlab.domains import Count, Range, checked
 from seqlab.metrics.bleu import bleu_score
 from seqlab.types import Array
 
@@ -35,8 +42,8 @@ class Comparison(NamedTuple):
     score: of the whole set.
     mean: over bootstrap samples.
     ci: half of the interval that holds 95 % of them.
-    p_value: chance of such a difference between equal systems; None for the
-      baseline.
+    p_value: chance of a difference as large as this or larger between equal systems,
+      see above; None for the baseline.
   """
 
   score: float
@@ -212,8 +219,12 @@ def _interval(scores: Array) -> tuple[Array, Array]:
   return scores.mean(axis=0), (ordered[n - n // 40 - 1] - ordered[n // 40]) / 2
 
 
+Seed = Annotated[int, Range(0, 2**32 - 1)]
+
+
+@checked
 def confidence_interval(
-  statistics: np.ndarray, *, samples: int = 1_000, seed: int = 0, score=bleu_score
+  statistics: np.ndarray, *, samples: Count = 1_000, seed: Seed = 0, score=bleu_score
 ) -> tuple[float, float]:
   """Mean of bootstrap samples, and half of the interval that holds 95 % of them.
 
@@ -234,8 +245,19 @@ def _paired_bootstrap(statistics, scores, score):
   """[R, Y, C] of Y systems, their [samples, Y] -> the columns of `Comparison`, [Y]."""
   whole = score(statistics.sum(axis=0))
   difference = jnp.abs(scores - scores[:, :1])  # [samples, Y]
-  exceed = (difference - difference.mean(axis=0) > jnp.abs(whole - whole[0])).sum(0)
-  return whole, *_interval(scores), (exceed + 1) / (len(scores) + 1)
+  p = _p_value(difference - difference.mean(axis=0), whole)
+  return whole, *_interval(scores), p
+
+
+def _p_value(drawn: Array, whole: Array) -> Array:
+  """[Y]: how often drawn statistics [N, Y] reach |whole - whole[0]|, see above.
+
+  Scores are single precision. What ties in exact arithmetic must not be told apart by
+  rounding, so what is less by a hundred-thousandth of the score counts as a tie.
+  """
+  rounding = 1e-5 * jnp.abs(whole).max()
+  reach = (drawn >= jnp.abs(whole - whole[0]) - rounding).sum(axis=0)
+  return (reach + 1) / (len(drawn) + 1)
 
 
 @functools.partial(jax.jit, static_argnames=('trials', 'score'))
@@ -251,17 +273,18 @@ def _paired_randomization(statistics, scores, key, trials, score):
   moved = moved.reshape(trials, *change.shape[1:])  # [trials, Y, C]
   total = statistics.sum(axis=0)
   one, other = total[0] + moved, total - moved
-  exceed = (jnp.abs(score(one) - score(other)) > jnp.abs(whole - whole[0])).sum(0)
-  return whole, *_interval(scores), (exceed + 1) / (trials + 1)
+  p = _p_value(jnp.abs(score(one) - score(other)), whole)
+  return whole, *_interval(scores), p
 
 
+@checked
 def compare(
   systems: Sequence[np.ndarray],
   *,
   test: str = 'bs',
-  samples: int = 1_000,
-  trials: int = 10_000,
-  seed: int = 0,
+  samples: Count = 1_000,
+  trials: Count = 10_000,
+  seed: Seed = 0,
   score: Score = bleu_score,
 ) -> list[Comparison]:
   """Compares systems with the first of them, on the same sentences.

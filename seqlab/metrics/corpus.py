@@ -7,7 +7,6 @@ of them is padding. How much room a line needs is known beforehand: none is cut.
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 import functools
-import gzip
 from importlib import metadata
 import os
 from pathlib import Path
@@ -18,10 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from seqlab.domains import Count, checked
+from seqlab.metrics import bootstrap
 from seqlab.metrics.bleu import MAX_ORDER, bleu_score, bleu_statistics, brevity_penalty
 from seqlab.metrics.characters import PieceBytes, Text, characters, detokenize
 from seqlab.metrics.chrf import CHARACTER_ORDER, chrf_statistics
 from seqlab.metrics.tokenizers import TOKENIZERS, Words, tokenize
+from seqlab.text.lines import read_lines as text_lines
 from seqlab.types import EOS, PAD, Array
 
 _POSITIONS = 1 << 16  # bytes of one side in a batch
@@ -261,31 +263,18 @@ def signature(
 
 
 def read_lines(path: str | Path) -> list[bytes]:
-  r"""Lines of a plain or gzipped file as sacreBLEU reads them.
+  """Lines of a plain or gzipped file in UTF-8, by the definition of `text.lines`.
 
-  They end at \n alone, and a byte-order mark stays. White space at their ends
-  stays too, and counts for nothing.
+  sacreBLEU reads them so too, but for a byte order mark at the start, which is no text
+  here and a part of the first word there.
 
   Raises:
-    ValueError: a line is not UTF-8; says which.
+    ValueError: the file is damaged, or not text in UTF-8; says which line.
   """
-  path = Path(path)
-  with gzip.open(path) if path.suffix == '.gz' else open(path, 'rb') as file:
-    content = file.read()
-  lines = content.split(b'\n')
-  if not lines[-1]:
-    lines.pop()
-  try:
-    content.decode('utf-8')
-  except UnicodeDecodeError as error:
-    number = content.count(b'\n', 0, error.start) + 1
-    raise ValueError(
-      f'line {number:,} of {path} is not UTF-8; convert it, as in '
-      f'`iconv -f latin1 -t utf-8`'
-    ) from None
-  return lines
+  return [line.encode('utf-8') for line in text_lines(path)]
 
 
+@checked
 def bleu(
   hypothesis: str | Path,
   references: Sequence[str | Path],
@@ -293,8 +282,8 @@ def bleu(
   tokenizer: str = '13a',
   lowercase: bool = False,
   confidence: bool = False,
-  samples: int = 1_000,
-  seed: int = 0,
+  samples: Count = 1_000,
+  seed: bootstrap.Seed = 0,
 ) -> dict[str, Any]:
   """BLEU of a file, computed on the device.
 
@@ -332,9 +321,7 @@ def bleu(
   result = score(rows.sum(axis=0))
   more = {}
   if confidence:
-    from seqlab.metrics.bootstrap import confidence_interval
-
-    mean, half = confidence_interval(rows, samples=samples, seed=seed)
+    mean, half = bootstrap.confidence_interval(rows, samples=samples, seed=seed)
     result |= {'mean': mean, 'ci': half}
     more = {'bs': samples, 'seed': seed}
   result['signature'] = signature(

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Mapping
 import functools
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from flax import linen as nn
 from flax import struct
 import jax
 import jax.numpy as jnp
 
+from seqlab import domains
+from seqlab.domains import Count, OneOf, Probability, Rate
 from seqlab.layers.alignment import Attention
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.embedding import Embedding
@@ -88,22 +90,25 @@ class Recurrent(nn.Module):
 
   source_size: int
   target_size: int
-  width: int = 512
-  layers: int = 1
-  cell: str = 'lstm'
+  width: Count = 512
+  layers: Count = 1
+  cell: Annotated[str, OneOf(CELLS)] = 'lstm'
   layer_norm: bool = False
   forget_bias: float = 1.0
   bidirectional: bool = True
-  context: str = 'start'
+  context: Literal['start', 'always'] = 'start'
   attention: Any = None
-  attention_heads: int = 1
-  attention_options: Any = None
-  placement: str = 'after'
+  attention_heads: Count = 1
+  attention_options: Mapping[str, Any] | None = None
+  placement: Literal['before', 'after'] = 'after'
   input_feeding: bool = True
-  tie: str = 'all'
-  dtype: str = 'auto'
+  tie: Literal['all', 'decoder', 'none'] = 'all'
+  dtype: Literal['auto', 'float32', 'bfloat16'] = 'auto'
 
-  hyper_names: ClassVar = ('dropout', 'scheduled_sampling')
+  hyper_names: ClassVar = {
+    'dropout': Rate | None,
+    'scheduled_sampling': Probability | None,
+  }
 
   def setup(self) -> None:
     """Makes embeddings, cells and attention."""
@@ -195,14 +200,7 @@ class Recurrent(nn.Module):
     return {'cross': weights[None]}  # [1, B, H, T, S]
 
   def _check(self) -> None:
-    for name, value, known in (
-      ('cell', self.cell, tuple(CELLS)),
-      ('context', self.context, ('start', 'always')),
-      ('placement', self.placement, ('before', 'after')),
-      ('tie', self.tie, ('all', 'decoder', 'none')),
-    ):
-      if value not in known:
-        raise ValueError(f'model.{name} is {value!r}; it may be one of {known}')
+    domains.check_fields(self, 'model.')
     if self.tie == 'all' and self.source_size != self.target_size:
       raise ValueError(
         f"model.tie='all' needs one vocabulary for both languages, and these have "

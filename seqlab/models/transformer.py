@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 import functools
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from flax import linen as nn
 from flax import struct
 import jax
 import jax.numpy as jnp
 
+from seqlab import domains
+from seqlab.domains import Count, OneOf, Range, Rate
 from seqlab.layers.attention import (
   KVCache,
   causal_mask,
@@ -98,34 +100,38 @@ class Transformer(nn.Module):
 
   source_size: int
   target_size: int
-  width: int = 512
-  mlp_width: int = 2048
-  heads: int = 8
-  layers: int = 6
-  decoder_layers: int | None = None
-  positions: str = 'sinusoidal'
-  max_positions: int = 1024
-  clip: int = 16
-  buckets: int = 32
-  max_distance: int = 128
-  window: int | None = None
+  width: Count = 512
+  mlp_width: Count = 2048
+  heads: Count = 8
+  layers: Count = 6
+  decoder_layers: Count | None = None
+  positions: Annotated[str, OneOf(POSITIONS)] = 'sinusoidal'
+  max_positions: Count = 1024
+  clip: Count = 16
+  buckets: Annotated[int, Range(2)] = 32
+  max_distance: Annotated[int, Range(2)] = 128
+  window: Annotated[int, Range(0)] | None = None
   causal: bool = True
-  normalization: str = 'layer'
-  decoder_normalization: str | None = None
-  norm: str = 'pre'
-  norm_momentum: float = 0.9
-  norm_warmup: int = 4000
-  norm_groups: int | None = None
+  normalization: Annotated[str, OneOf(NORMALIZATIONS)] = 'layer'
+  decoder_normalization: Annotated[str, OneOf(NORMALIZATIONS)] | None = None
+  norm: Literal['pre', 'post', 'deep'] = 'pre'
+  norm_momentum: Rate = 0.9
+  norm_warmup: Annotated[int, Range(0)] = 4000
+  norm_groups: Count | None = None
   batch_axis: str | None = None
-  initialization: str = 'glorot'
-  activation: str = 'relu'
-  tie: str = 'all'
+  initialization: Literal['glorot', 'depth'] = 'glorot'
+  activation: Annotated[str, OneOf(ACTIVATIONS)] = 'relu'
+  tie: Literal['all', 'decoder', 'none'] = 'all'
   remat: bool = False
-  unroll: int = 1
-  dtype: str = 'auto'
-  implementation: str = 'xla'
+  unroll: Count = 1
+  dtype: Literal['auto', 'float32', 'bfloat16'] = 'auto'
+  implementation: Literal['xla', 'cudnn'] = 'xla'
 
-  hyper_names: ClassVar = ('dropout', 'attention_dropout', 'activation_dropout')
+  hyper_names: ClassVar = {
+    'dropout': Rate | None,
+    'attention_dropout': Rate | None,
+    'activation_dropout': Rate | None,
+  }
 
   def setup(self) -> None:
     """Makes the embeddings and the stacks."""
@@ -256,30 +262,12 @@ class Transformer(nn.Module):
     return {kind: attention['weights'][0] for kind, attention in found.items()}
 
   def _check(self) -> None:
-    for name, value, known in (
-      ('positions', self.positions, POSITIONS),
-      ('normalization', self.normalization, NORMALIZATIONS),
-      (
-        'decoder_normalization',
-        self.decoder_normalization,
-        (None, *NORMALIZATIONS),
-      ),
-      ('norm', self.norm, ('pre', 'post', 'deep')),
-      ('initialization', self.initialization, ('glorot', 'depth')),
-      ('activation', self.activation, ACTIVATIONS),
-      ('tie', self.tie, ('all', 'decoder', 'none')),
-    ):
-      if value not in known:
-        raise ValueError(f'model.{name} is {value!r}; it may be one of {known}')
+    domains.check_fields(self, 'model.')
     if self.tie == 'all' and self.source_size != self.target_size:
       raise ValueError(
         f"model.tie='all' needs one vocabulary for both languages, and these have "
         f'{self.source_size} and {self.target_size} words: set vocabulary.shared=True '
         f"or model.tie='decoder'"
-      )
-    if self.window is not None and self.window < 0:
-      raise ValueError(
-        f'model.window is {self.window}; it may be None, or 0 and more positions'
       )
     if self.norm_groups is not None and self.width % self.norm_groups:
       raise ValueError(

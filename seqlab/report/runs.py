@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import glob
 import itertools
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from seqlab.config import flatten, suggest
+from seqlab.io.files import read_json_object
 from seqlab.metrics_file import read_metrics
 
 Row = dict[str, float]  # the metrics of one step; NaN where the run had no number
@@ -116,9 +116,9 @@ def read_run(path: str | Path) -> Run:
   metrics = path / 'metrics.jsonl'
   return Run(
     path=path,
-    config=_read(path / 'config.json'),
+    config=read_json_object(path / 'config.json'),
     overrides=_trial(path).get('overrides', {}),
-    rows=_rows(metrics) if metrics.is_file() else [],
+    rows=[*map(_numbers, read_metrics(metrics))] if metrics.is_file() else [],
   )
 
 
@@ -233,35 +233,11 @@ def _folders(folder: Path) -> Iterable[Path]:
 
 def _trial(path: Path) -> dict[str, Any]:
   file = path / 'trial.json'
-  return _read(file) if file.is_file() else {}
+  return read_json_object(file) if file.is_file() else {}
 
 
-def _read(path: Path) -> dict[str, Any]:
-  try:
-    found = json.loads(path.read_text('utf-8'))
-  except ValueError as error:
-    raise ValueError(f'{path} is no JSON: {error}') from None
-  if not isinstance(found, dict):
-    raise ValueError(f'{path} is damaged: it holds no JSON object')
-  return found
-
-
-def _rows(path: Path) -> list[Row]:
-  """The rows of `metrics.jsonl`; NaN where the run had no number.
-
-  Raises:
-    ValueError: a row is not one.
-  """
-  rows = read_metrics(path)
-  for i, row in enumerate(rows):
-    values = row.values() if isinstance(row, dict) else ['']
-    plain = all(x is None or isinstance(x, int | float) for x in values)
-    if not plain or type(row.get('step')) is not int:
-      raise ValueError(
-        f'{path} is damaged: its row {i + 1} needs a step and numbers, and is '
-        f'{json.dumps(row)[:80]}'
-      )
-  return [{k: math.nan if v is None else v for k, v in row.items()} for row in rows]
+def _numbers(row: dict[str, Any]) -> Row:
+  return {k: math.nan if v is None else v for k, v in row.items()}
 
 
 def _frozen(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """Word vectors by counting: rows of a PMI matrix, and its singular vectors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import functools
 from pathlib import Path
 
@@ -12,15 +12,14 @@ import numpy as np
 from scipy import sparse
 
 from seqlab.config import call, check_keys
+from seqlab.domains import Count, Signature
 from seqlab.embeddings import svd
-from seqlab.embeddings.cooccurrence import cached_cooccurrence
+from seqlab.embeddings.cooccurrence import cached_cooccurrence, cooccurrence
 from seqlab.embeddings.ppmi import pmi
 from seqlab.embeddings.vectors import SparseVectors, Vectors
-from seqlab.tasks.words import WordTask
+from seqlab.tasks.words import THIN, WordTask
 from seqlab.text.download import cache_dir
 from seqlab.types import Array, Batch, Sums, Variables
-
-_THIN = ('subsample', 'formula')  # of `counts`, for `keep_probability`
 
 
 class CountingTask(WordTask):
@@ -39,10 +38,15 @@ class CountingTask(WordTask):
       raise ValueError('corpus.heldout: all lines are counted; leave it out')
     self._counts = dict(config['counts'])
 
+  @classmethod
+  def signatures(cls, config: Mapping) -> dict[str, Sequence[Signature]]:
+    """Section -> what its options are for; see `train.checks`."""
+    return {**super().signatures(config), 'counts': (THIN, cooccurrence)}
+
   @functools.cached_property
   def counts(self) -> sparse.csr_array:
     """[V, V] weights of pairs, from the cache if they are there."""
-    options = {k: v for k, v in self._counts.items() if k not in _THIN}
+    options = {k: v for k, v in self._counts.items() if k not in THIN}
     if self._counts.get('subsample'):
       options['keep'] = self._keep(self._counts, 'counts')
     more = dict(store=self.store, V=self.words.size, cache=cache_dir())
@@ -64,6 +68,11 @@ class PMITask(CountingTask):
     """See `CountingTask`; `pmi` is for `embeddings.ppmi:pmi`."""
     super().__init__(config, vocabulary)
     self._pmi = dict(config['pmi'])
+
+  @classmethod
+  def signatures(cls, config: Mapping) -> dict[str, Sequence[Signature]]:
+    """Section -> what its options are for; see `train.checks`."""
+    return {**super().signatures(config), 'pmi': (pmi,), 'model': ({},)}
 
   @functools.cached_property
   def matrix(self) -> sparse.csr_array:
@@ -165,6 +174,12 @@ class SingularVectors(PMITask):
         'model.width, and steps with it'
       )
     self._check_room(2 * self._steps * self._block)  # a basis, and its images
+
+  @classmethod
+  def signatures(cls, config: Mapping) -> dict[str, Sequence[Signature]]:
+    """Section -> what its options are for; see `train.checks`."""
+    sizes = {'width': Count, 'block': Count}
+    return {**super().signatures(config), 'model': (sizes, svd.embed)}
 
   def constants(self, mesh: Mesh) -> svd.Operator:
     """The matrix, on the devices."""

@@ -1,6 +1,6 @@
 """GloVe: vectors whose products are the logarithms of counts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import functools
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from seqlab.config import call, check_keys
+from seqlab.domains import Count, Signature
 from seqlab.embeddings import glove
 from seqlab.embeddings.vectors import Vectors
 from seqlab.tasks.counting import CountingTask
@@ -36,6 +37,15 @@ class GlobalVectors(CountingTask):
     self._check_room(4 * self._width)  # two tables, and sums of squares of both
     check_keys(model, ('x_max', 'alpha', 'groups'), where='model.')
     self._model, self._batching = model, dict(config['batching'])
+
+  @classmethod
+  def signatures(cls, config: Mapping) -> dict[str, Sequence[Signature]]:
+    """Section -> what its options are for; see `train.checks`."""
+    return {
+      **super().signatures(config),
+      'batching': (glove.PairGroups,),
+      'model': ({'width': Count}, glove.update),
+    }
 
   @functools.cached_property
   def train(self) -> glove.PairGroups:

@@ -17,7 +17,9 @@ class Task(Protocol):
   place of gradient and optimiser. `constants` is what a method `constants(mesh)` of the
   task gave, arrays on the devices that every step reads; None if there is no such.
 
-  A class of tasks may have `outline(config)`, which gives a task good for its model,
+  A class of tasks may have `signatures(config)`, which gives for each section of the
+  experiment the functions and classes that its options are for, so that all options are
+  checked before anything starts; see `train.checks`. It may have `outline(config)`, which gives a task good for its model,
   `shapes` and `loss` without the data, or None where these are needed.
   """
 

@@ -5,7 +5,7 @@ same text, and ends as the same two tables, so that whatever looks at `WordPredi
 looks at it too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from seqlab.data.store import TokenStore
 from seqlab.data.windows import gather, sentences
+from seqlab.domains import Count, Signature
 from seqlab.embeddings.objectives import Negative
 from seqlab.tasks.word2vec import WordPrediction
 from seqlab.types import Array, Batch, Sums
@@ -51,6 +52,13 @@ class Gensim(WordPrediction):
       'min_alpha': rate * schedule.get('floor', 0.0),
       'sample': self._batching.get('subsample', 1e-3),
     }
+
+  @classmethod
+  def signatures(cls, config: Mapping) -> dict[str, Sequence[Signature]]:
+    """Section -> what its options are for; see `train.checks`."""
+    signatures = super().signatures(config)
+    counts = {'epochs': Count, 'workers': Count}
+    return {**signatures, 'model': (counts, *signatures['model'])}
 
   @property
   def tokens_per_step(self) -> float:

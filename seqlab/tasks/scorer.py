@@ -1,5 +1,6 @@
 """Forced decoding: how likely a model finds translations that are given."""
 
+import collections
 from collections.abc import Sequence
 
 import jax
@@ -8,13 +9,25 @@ import numpy as np
 
 from seqlab.data.pairs import reverse_words
 from seqlab.models.interface import Seq2Seq
-from seqlab.tasks.sentences import batches_of, encode_lines, padded
+from seqlab.tasks.sentences import (
+  Fitting,
+  TooLongError,
+  batches_of,
+  encode_fitting,
+  no_memory,
+  padded,
+)
 from seqlab.text.vocabulary import Vocabularies
 from seqlab.types import Array, Variables
 
 
 class Scorer:
-  """Log-probabilities of target pieces, in batches sorted by length."""
+  """Log-probabilities of target pieces, in batches sorted by length.
+
+  Attributes:
+    vocabularies: of both languages.
+    refused: number of a pair -> why it was not scored, of the last call.
+  """
 
   def __init__(
     self,
@@ -35,13 +48,14 @@ class Scorer:
       reverse_source: read sources from their end, as in training.
     """
     self.vocabularies = vocabularies
+    self.refused: dict[int, str] = {}
     self._tokens, self._reverse = tokens, reverse_source
 
     def score(variables: Variables, source: Array, target: Array) -> Array:
       logp = jax.nn.log_softmax(model.apply(variables, source, target))  # [B, T, V]
       return jnp.take_along_axis(logp, target[..., None], axis=-1)[..., 0]
 
-    self._variables, self._score = variables, jax.jit(score)
+    self._variables, self._score = variables, Fitting(score)
 
   def score(self, pairs: Sequence[tuple[str, str]]) -> list[np.ndarray]:
     """log p of each target piece, EOS the last, all that stand before it given.
@@ -50,21 +64,44 @@ class Scorer:
       pairs: source and target sentences.
 
     Returns:
-      For each pair, [T] float32, nats.
+      For each pair, [T] float32, nats; [0] for a pair that was refused.
     """
-    sides = [
-      encode_lines(vocabulary, [pair[i] for pair in pairs])
-      for i, vocabulary in enumerate(
-        (self.vocabularies.source, self.vocabularies.target)
-      )
-    ]
-    both = enumerate(zip(*sides, strict=True))
-    longest = {i: max(len(s), len(t)) for i, (s, t) in both}
-    found: dict[int, np.ndarray] = {}
-    for rows, shape in batches_of(longest, self._tokens):
+    both = (self.vocabularies.source, self.vocabularies.target)
+    sides, refused = [], {}
+    for side, vocabulary in enumerate(both):
+      lines = {i: pair[side] for i, pair in enumerate(pairs)}
+      ids, long = encode_fitting(vocabulary, lines)
+      sides.append(ids)
+      name = ('source', 'target')[side]
+      refused |= {i: f'has a {name} that {reason}' for i, reason in long.items()}
+    self.refused = refused
+    longest = {
+      i: max(len(side[i]) for side in sides)
+      for i in range(len(pairs))
+      if i not in refused
+    }
+    nothing = np.zeros(0, np.float32)
+    found: dict[int, np.ndarray] = dict.fromkeys(refused, nothing)
+    batches = collections.deque(batches_of(longest, self._tokens))
+    while batches:
+      rows, shape = batches.popleft()
       source, target = (padded(side, rows, shape) for side in sides)
       if self._reverse:
         source = reverse_words(source)
-      logp = np.asarray(self._score(self._variables, source, target))
-      found |= {i: logp[row, : len(sides[1][i])] for row, i in enumerate(rows)}
+      try:
+        logp = self._run(source, target)
+      except TooLongError as error:
+        if len(rows) > 1:  # too many together; each by itself may fit
+          batches.extend(([i], (1, shape[1])) for i in rows)
+        else:
+          refused[rows[0]] = f'is {longest[rows[0]]:,} pieces long; {error}'
+          found[rows[0]] = nothing
+      else:
+        found |= {i: logp[row, : len(sides[1][i])] for row, i in enumerate(rows)}
     return [found[i] for i in range(len(pairs))]
+
+  def _run(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    try:
+      return np.asarray(self._score(self._variables, source, target))
+    except jax.errors.JaxRuntimeError as error:
+      raise no_memory(error) from None

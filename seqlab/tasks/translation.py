@@ -1,6 +1,7 @@
 """Translation: a parallel corpus, a sequence-to-sequence model, cross-entropy."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+import dataclasses
 import functools
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,12 +15,32 @@ import numpy as np
 from seqlab.config import call, resolve
 from seqlab.data.pairs import PairBatches, packed_shape
 from seqlab.data.store import encode_corpus
+from seqlab.domains import Count, Probability, Rate, Signature, annotations_of
 from seqlab.layers.cross_entropy import cross_entropy
 from seqlab.models.interface import Packing
-from seqlab.text.corpora import open_corpus
+from seqlab.text.agreement import Agreement
+from seqlab.text.corpora import Text, open_corpus
 from seqlab.text.download import cache_dir
-from seqlab.text.vocabulary import Vocabularies, build_vocabularies
+from seqlab.text.inputs import Inputs
+from seqlab.text.vocabulary import (
+  Vocabularies,
+  build_vocabularies,
+  train_vocabulary,
+)
 from seqlab.types import PAD, Array, Batch, Hyper, Sums, Variables
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sampling:
+  """Options of the section `batching` that say how sentences are segmented.
+
+  Attributes:
+    sampling: strength of drawing segmentations at random; 0 takes the best ones.
+    segmentations: number of segmentations that epochs take turns with.
+  """
+
+  sampling: Probability = 0.0
+  segmentations: Count = 8
 
 
 class Translation:
@@ -47,15 +68,18 @@ class Translation:
       train_split: name of the training split.
 
     Raises:
-      ValueError: a section is missing, or what is in it does not fit.
+      ValueError: a section is missing, or what is in it does not fit; or the
+        vocabulary is not the one that the run was trained with.
     """
     for section in self.sections:
       if section not in config:
         raise ValueError(f'the experiment has no section {section!r}')
     self.corpus = call(open_corpus, config['corpus'], 'corpus')
     options = dict(config['vocabulary'])
+    self._inputs = Inputs(vocabulary.parent)
     if (vocabulary / 'vocabularies.json').exists():
       self.vocabularies = Vocabularies.load(vocabulary, options)
+      self._inputs.check_vocabularies(self.vocabularies)
     else:
       self.vocabularies = call(
         build_vocabularies, options, 'vocabulary', corpus=self.corpus
@@ -65,6 +89,20 @@ class Translation:
     self._batching = dict(config['batching'])
     self.reverse_source = self._batching.get('reverse_source', False)
     self._train_split = train_split
+
+  @classmethod
+  def signatures(cls, config: Mapping) -> dict[str, Sequence[Signature]]:
+    """Section -> what its options are for; see `train.checks`."""
+    corpus, model = config['corpus'], resolve(config['model_name'], 'model_name')
+    grammar = isinstance(corpus, Mapping) and corpus.get('name') == 'agreement'
+    hyper = getattr(model, 'hyper_names', ())
+    return {
+      'corpus': ({'files': Mapping}, open_corpus, Agreement if grammar else Text),
+      'vocabulary': (build_vocabularies, train_vocabulary),
+      'batching': (_Sampling, PairBatches),
+      'model': (model,),
+      'hyper': ({'label_smoothing': Rate | None}, annotations_of(hyper)),
+    }
 
   @staticmethod
   def _make_model(config: Mapping, vocabularies: Any) -> nn.Module:
@@ -101,8 +139,10 @@ class Translation:
   def train(self) -> PairBatches:
     """Batches of the training split."""
     options = dict(self._batching)
-    sampling = options.pop('sampling', 0.0)
-    segmentations = options.pop('segmentations', 8)
+    names = [field.name for field in dataclasses.fields(_Sampling)]
+    drawn = {name: options.pop(name) for name in names if name in options}
+    how = call(_Sampling, drawn, 'batching')
+    self.check_text()
     source, target = self.stores(self._train_split)
     return call(
       PairBatches,
@@ -111,10 +151,27 @@ class Translation:
       source=source,
       target=target,
       sampled=[
-        self.stores(self._train_split, sampling, seed)
-        for seed in range(segmentations if sampling else 0)
+        self.stores(self._train_split, how.sampling, seed)
+        for seed in range(how.segmentations if how.sampling else 0)
       ],
     )
+
+  def check_text(self, splits: Iterable[str] = (), folder: Path | None = None) -> None:
+    """Holds a run to the text that it began with; called where it trains.
+
+    What the run's folder does not say yet, as that of an older run, is noted there.
+
+    Args:
+      splits: on which the run is evaluated while it trains; the training split is
+        always among those that are compared.
+      folder: the run's folder; by default the one that holds the vocabulary. Members
+        of a population share a task and have folders of their own.
+
+    Raises:
+      ValueError: a split is not the one that the run began with.
+    """
+    inputs = Inputs(folder) if folder else self._inputs
+    inputs.check(self.corpus, [self._train_split, *splits], self.vocabularies)
 
   @property
   def hyper(self) -> tuple[str, ...]:

@@ -1,8 +1,10 @@
 """Sentences to sentences: a trained model, its vocabularies, and a search."""
 
+import collections
 from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +14,25 @@ from seqlab.config import call
 from seqlab.data.pairs import reverse_words
 from seqlab.decoding.beam import beam_search, greedy_search
 from seqlab.decoding.sampling import sample
+from seqlab.domains import Check, Count, Positive, Range, check
 from seqlab.models.interface import Seq2Seq
-from seqlab.tasks.sentences import batches_of, encode_lines, padded
+from seqlab.tasks.sentences import (
+  Fitting,
+  TooLongError,
+  batches_of,
+  encode_fitting,
+  no_memory,
+  padded,
+)
+from seqlab.text.lines import is_blank
 from seqlab.text.vocabulary import Vocabularies
 from seqlab.types import PAD, Array, Variables
+
+
+def _admit_length(length: tuple[float, float]) -> None:
+  a, b = length
+  if a < 0 or b < 0 or a + b < 1:
+    raise ValueError('two numbers from 0 whose sum is at least 1')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,22 +40,34 @@ class Search:
   """How outputs are found.
 
   Attributes:
-    beam: hypotheses kept per sentence, M; 1 is greedy search.
+    beam: hypotheses kept per sentence, M; 1 is greedy search, and the only number for
+      sampling, which draws one output per sentence.
     alpha: strength of the GNMT length penalty.
     length: (a, b): an output has at most a * |source| + b words, EOS among them.
     temperature: None to search; a number to sample.
-    top_k: sample among the k likeliest words; 0 for all.
+    top_k: sample among the k likeliest words; None for all.
     top_p: sample among the likeliest words that hold this much probability.
-    seed: of sampling.
+    seed: integer seed of sampling.
+
+  Raises:
+    ValueError: an option is outside its domain.
   """
 
-  beam: int = 5
-  alpha: float = 0.6
-  length: tuple[float, float] = (1.5, 10)
-  temperature: float | None = None
-  top_k: int = 0
-  top_p: float = 1.0
-  seed: int = 0
+  beam: Count = 5
+  alpha: Annotated[float, Range(0)] = 0.6
+  length: Annotated[tuple[float, float], Check(_admit_length)] = (1.5, 10)
+  temperature: Annotated[float, Positive] | None = None
+  top_k: Count | None = None
+  top_p: Annotated[float, Range(0, 1, exclude_low=True)] = 1.0
+  seed: Annotated[int, Range(0, 2**32 - 1)] = 0
+
+  def __post_init__(self):
+    check(type(self), vars(self))
+    if self.temperature is not None and self.beam != 1:
+      raise ValueError(
+        f'beam is {self.beam}; sampling, which temperature asks for, draws one output '
+        'per sentence: leave it out or set it to 1'
+      )
 
   def limit(self, source_length):
     """Longest output of a source of so many words; works on arrays too."""
@@ -85,7 +114,7 @@ def decode(
       jax.random.key(search.seed),
       ids=jnp.arange(B) if ids is None else ids,
       temperature=search.temperature,
-      top_k=search.top_k,
+      top_k=search.top_k or 0,
       top_p=search.top_p,
       **shared,
     )
@@ -103,6 +132,8 @@ class Translator:
     vocabularies: of both languages.
     search: how outputs are found.
     written: words of the best outputs so far, EOS among them.
+    refused: line number -> why it was not translated, of the last call. There is no
+      output for such a line, and all others have theirs: a line is never cut.
   """
 
   def __init__(
@@ -125,15 +156,14 @@ class Translator:
       tokens: source positions times beams in a batch, at most.
       reverse_source: read sources from their end, as in training.
     """
-    if search.temperature is not None and search.beam != 1:
-      raise ValueError('sampling draws one output a sentence: set beam=1')
     self.vocabularies, self.search = vocabularies, search
     self._variables, self._tokens, self._reverse = variables, tokens, reverse_source
     self.written = 0
-    self._decode = jax.jit(functools.partial(decode, model, search=search))
+    self.refused: dict[int, str] = {}
+    self._decode = Fitting(functools.partial(decode, model, search=search))
 
   def translate(self, lines: Sequence[str]) -> list[str]:
-    """The best translation of each line; an empty line gives an empty line."""
+    """The best translation of each line; a blank line gives an empty line."""
     return [best[0][0] for best in self.n_best(lines)]
 
   def best_ids(self, lines: Sequence[str]) -> list[np.ndarray]:
@@ -146,54 +176,92 @@ class Translator:
   ) -> list[list[tuple[str, float]]]:
     """Translations with their scores, best first, for each line in its place.
 
-    There are as many as the beam, or all there are if these are fewer; always one.
+    No text comes twice: of several segmentations of one text the best counts. So there
+    may be fewer than the beam has hypotheses; always one.
 
     Args:
-      lines: source sentences. An empty one gives an empty one, with score 0.
+      lines: source sentences. A blank one, or a refused one, gives an empty one, with
+        score 0.
       first: number of the first line in its stream, from which, with the seed, the
         random bits of sampling come.
     """
-    decode = self.vocabularies.target.decode
     return [
-      [('', 0.0)]
-      if out is None
-      else [
-        (text, float(score))
-        for text, score in zip(decode(out[0]), out[1], strict=True)
-        if np.isfinite(score)
-      ]
+      [('', 0.0)] if out is None else self._texts(*out)
       for out in self._outputs(lines, first)
     ]
+
+  def _texts(self, ids: np.ndarray, scores: np.ndarray) -> list[tuple[str, float]]:
+    found: dict[str, float] = {}
+    texts = self.vocabularies.target.decode(ids)
+    for text, score in zip(texts, scores.tolist(), strict=True):
+      if np.isfinite(score):
+        found.setdefault(text, score)  # the best comes first
+    if not found:
+      raise ArithmeticError(
+        'the model gives no output a finite score: its parameters are not finite'
+      )
+    return list(found.items())
 
   def _outputs(
     self, lines: Sequence[str], first: int
   ) -> list[tuple[np.ndarray, np.ndarray] | None]:
     """Ids [M, L] and scores [M], best first, for each line; None for an empty one."""
-    sentences = encode_lines(self.vocabularies.source, lines)
-    full = {i: len(ids) for i, ids in enumerate(sentences) if len(ids) > 1}
+    shown = {i: line for i, line in enumerate(lines) if not is_blank(line)}
+    sentences, self.refused = encode_fitting(self.vocabularies.source, shown)
+    # A line may have no piece at all, if a vocabulary knows none of its characters.
+    full = {i: len(ids) for i, ids in sentences.items() if len(ids) > 1}
     found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    pending = None
-    for rows, shape in batches_of(full, self._tokens // self.search.beam):
-      source = padded(sentences, rows, shape)
-      if self._reverse:
-        source = reverse_words(source)
-      ids = first + np.resize(rows, len(source))
-      outputs = self._decode(self._variables, source, ids=ids)
-      if pending:  # read while the devices work on this batch
-        found |= self._read(*pending)
-      pending = rows, outputs
-    if pending:
-      found |= self._read(*pending)
-    empty = set(range(len(lines))).difference(full)
+    batches = collections.deque(batches_of(full, self._tokens // self.search.beam))
+
+    def refuse(rows: list[int], width: int, error: TooLongError) -> None:
+      if len(rows) > 1:  # too many together; each by itself may fit
+        batches.extend(([i], (1, width)) for i in rows)
+      else:
+        self.refused[rows[0]] = f'is {full[rows[0]]:,} pieces long; {error}'
+
+    running = None
+    while batches or running:
+      started = None
+      if batches:
+        rows, shape = batches.popleft()
+        try:
+          started = rows, shape, self._start(sentences, rows, shape, first)
+        except TooLongError as error:
+          refuse(rows, shape[1], error)
+      if running:  # read while the devices work on the batch that was started
+        rows, shape, outputs = running
+        try:
+          found |= self._read(rows, outputs)
+        except TooLongError as error:
+          refuse(rows, shape[1], error)
+      running = started
+    empty = {i for i in range(len(lines)) if i not in full or i in self.refused}
     if found.keys() | empty != set(range(len(lines))) or found.keys() & empty:
       raise AssertionError(f'{len(found)} outputs for {len(full)} lines that need one')
     return [found.get(i) for i in range(len(lines))]
+
+  def _start(
+    self,
+    sentences: Mapping[int, np.ndarray],
+    rows: list[int],
+    shape: tuple[int, int],
+    first: int,
+  ) -> tuple[Array, Array]:
+    """Starts the search of a batch. Raises `TooLongError` if it does not fit."""
+    source = padded(sentences, rows, shape)
+    if self._reverse:
+      source = reverse_words(source)
+    ids = first + np.resize(rows, len(source))
+    return self._decode(self._variables, source, ids=ids)
 
   def _read(
     self, rows: list[int], outputs: tuple[Array, Array]
   ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Waits for a batch's outputs: line -> its hypotheses' ids and scores."""
-    tokens, scores = jax.device_get(outputs)
+    try:
+      tokens, scores = jax.device_get(outputs)
+    except jax.errors.JaxRuntimeError as error:
+      raise no_memory(error) from None
     self.written += np.count_nonzero(tokens[: len(rows), 0])
     each = zip(rows, tokens, scores, strict=False)
     return {row: (ids, values) for row, ids, values in each}
@@ -206,7 +274,7 @@ def search_of(options: Mapping, where: str = 'search') -> Search:
     ValueError: an option is unknown; `where` names the section.
   """
   options = dict(options)
-  if 'length' in options:
+  if isinstance(options.get('length'), Sequence):
     options['length'] = tuple(options['length'])
   if options.get('temperature') is not None:
     options.setdefault('beam', 1)  # sampling draws one output a sentence

@@ -1,8 +1,9 @@
 """word2vec: vectors learnt by foreseeing the words around a word."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import functools
 from pathlib import Path
+from typing import Literal
 
 from flax import linen as nn
 import jax
@@ -11,9 +12,10 @@ import numpy as np
 
 from seqlab.config import call
 from seqlab.data.windows import MAX_SENTENCE, WindowBatches, heldout_batch
+from seqlab.domains import Signature
 from seqlab.embeddings.vectors import Vectors
 from seqlab.embeddings.word2vec import OBJECTIVES, Word2Vec
-from seqlab.tasks.words import WordTask
+from seqlab.tasks.words import THIN, WordTask
 from seqlab.types import Array, Batch, Hyper, Sums, Variables
 
 
@@ -37,10 +39,6 @@ class WordPrediction(WordTask):
     super().__init__(config, vocabulary)
     model = dict(config['model'])
     self._use = model.pop('use', 'words')
-    if self._use not in ('words', 'contexts', 'both'):
-      raise ValueError(
-        f"model.use is {self._use!r}; it may be 'words', 'contexts' or 'both'"
-      )
     objective = dict(model.pop('objective', {'kind': 'negative'}))
     kind = objective.pop('kind', None)
     if kind not in OBJECTIVES:
@@ -57,6 +55,17 @@ class WordPrediction(WordTask):
     self.net = call(Word2Vec, model, 'model', **more)
     self._check_room(2 * self.net.width)
 
+  @classmethod
+  def signatures(cls, config: Mapping) -> dict[str, Sequence[Signature]]:
+    """Section -> what its options are for; see `train.checks`."""
+    del config
+    use = {'use': Literal['words', 'contexts', 'both'], 'objective': Mapping}
+    return {
+      **super().signatures({}),
+      'batching': (THIN, WindowBatches),
+      'model': (use, Word2Vec),
+    }
+
   @functools.cached_property
   def keep(self) -> np.ndarray:
     """[V] float32, how likely a place of each word is kept."""
@@ -65,8 +74,7 @@ class WordPrediction(WordTask):
   @functools.cached_property
   def train(self) -> WindowBatches:
     """Batches of the text."""
-    thin = ('subsample', 'formula')
-    options = {k: v for k, v in self._batching.items() if k not in thin}
+    options = {k: v for k, v in self._batching.items() if k not in THIN}
     more = dict(store=self.store, keep=self.keep, window=self.net.window)
     return call(WindowBatches, options, 'batching', heldout=self.heldout, **more)
 

@@ -1,21 +1,29 @@
 """What tasks that make word vectors share: a text, its words, and vectors at the end."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import functools
 from pathlib import Path
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
 
 from seqlab.config import call, check_keys
 from seqlab.data.text_store import TextStore, cached_words, encode_text
+from seqlab.domains import Range, Signature
 from seqlab.embeddings.vectors import Vectors
+from seqlab.io import files
 from seqlab.text.download import cache_dir
 from seqlab.text.plain import PlainText, open_text
 from seqlab.text.word2phrase import find_phrases
-from seqlab.text.words import WordCounts, keep_probability
+from seqlab.text.words import WordCounts, count_words, keep_probability
 from seqlab.text.workers import machine_memory
 from seqlab.types import Variables
+
+THIN = {  # options of a section, for `keep_probability`
+  'subsample': Annotated[float, Range(0)],
+  'formula': Literal['word2vec', 'levy'],
+}
 
 
 class WordTask:
@@ -56,8 +64,17 @@ class WordTask:
     else:
       self.words = self._count(dict(config['vocabulary']))
       vocabulary.mkdir(parents=True, exist_ok=True)
-      self._noted.write_text(f'{self.corpus.fingerprint}\n', 'utf-8')
+      files.write_text(self._noted, f'{self.corpus.fingerprint}\n')
       self.words.save(vocabulary)
+
+  @classmethod
+  def signatures(cls, config: Mapping) -> dict[str, Sequence[Signature]]:
+    """Section -> what its options are for; see `train.checks`."""
+    del config
+    return {
+      'corpus': ({'heldout': Annotated[int, Range(0)]}, open_text),
+      'vocabulary': ({'phrases': Mapping | None}, count_words),
+    }
 
   def _count(self, options: dict) -> WordCounts:
     phrases = options.pop('phrases', None)
@@ -81,6 +98,8 @@ class WordTask:
         f'{self.corpus.name} is not the text any more that this run began with: bring '
         f'that back, take another --workdir, or delete {self._noted} to go on all the same'
       )
+    if noted is None:  # of an older run, or deleted to go on
+      files.write_text(self._noted, f'{self.corpus.fingerprint}\n')
     return encode_text(self.corpus, self.words, cache_dir())
 
   def _keep(self, options: Mapping, where: str) -> np.ndarray:

@@ -9,6 +9,7 @@ prepositions govern cases; adverbs, possessors and experiencers change place.
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 import hashlib
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from seqlab.text import lexicon
@@ -137,6 +138,15 @@ class Agreement:
     for side in self.read(split):
       digest.update('\n'.join(side).encode() + b'\0')
     return digest.hexdigest()
+
+  def files(self, split: str) -> dict[str, str]:
+    """None: the text is made here."""
+    del split
+    return {}
+
+  def inputs(self) -> list[Path]:
+    """None: the text is made here."""
+    return []
 
   def pairs(self, split: str) -> list[Pair]:
     """What `read` reads, with what decides each form and what renders each word.

@@ -19,12 +19,13 @@ import re
 from typing import Protocol
 
 from seqlab.config import call, suggest
+from seqlab.domains import checked
 from seqlab.text.download import cache_dir, download
-from seqlab.text.lines import columns, read_bytes, read_lines
+from seqlab.text.lines import columns, is_blank, read_bytes, read_lines
 from seqlab.text.normalize import normalizer
 from seqlab.text.remote import fetch, is_remote
 
-_FORMAT = 1  # raise it when the same files are read differently
+_FORMAT = 2  # raise it when the same files are read differently
 
 
 class Corpus(Protocol):
@@ -54,7 +55,16 @@ class Corpus(Protocol):
     """sha256 of all that decides what `read` returns."""
     ...
 
+  def files(self, split: str) -> dict[str, str]:
+    """The files of a split, with the sha256 of their text; none if it has no files."""
+    ...
 
+  def inputs(self) -> list[Path]:
+    """Files on this machine that it may read, none of which may be replaced."""
+    ...
+
+
+@checked
 def open_corpus(
   name: str | None = None, *, source: str, target: str, **options
 ) -> Corpus:
@@ -104,6 +114,7 @@ class Recipe:
 
   languages: tuple[str, ...]  # in the columns' order where one file has two
   files: Mapping[str, Mapping[str, Sequence[str]]]  # split -> language -> names
+  tabbed: Sequence[str] = ()  # splits whose one file has both languages, in columns
   url: str = ''  # what to download for {file}; '' for files of the user's own
   member: str = ''  # what {file} is called in the archive at `url`, if it is one
   empty: str = 'error'
@@ -167,12 +178,34 @@ class Text:
   def fingerprint(self, split: str) -> str:
     """sha256 of a split's files, unpacked, and of the options. Raises as `read`."""
     if split not in self._digests:
-      files = dict.fromkeys(path for side in self._paths(split) for path in side)
-      hashes = [hashlib.sha256(read_bytes(path)).hexdigest() for path in files]
+      known = self.files(split)
+      paths = [str(path) for side in self._paths(split) for path in side]
+      if split in self._recipe.tabbed:  # one file, read once
+        paths = list(known)
+      hashes = [known[path] for path in paths]
       options = [self.source, self.target, self._empty, self._normalize]
       about = json.dumps([_FORMAT, split, *options, *hashes]).encode()
       self._digests[split] = hashlib.sha256(about).hexdigest()
     return self._digests[split]
+
+  def files(self, split: str) -> dict[str, str]:
+    """The files of a split, with the sha256 of their text. Raises as `read`."""
+    paths = dict.fromkeys(path for side in self._paths(split) for path in side)
+    return {str(p): hashlib.sha256(read_bytes(p)).hexdigest() for p in paths}
+
+  def inputs(self) -> list[Path]:
+    """Files on this machine that it may read, none of which may be replaced."""
+    names = {
+      file
+      for sides in self._recipe.files.values()
+      for files in sides.values()
+      for file in files
+    }
+    if not self._recipe.url:
+      return [Path(name).expanduser() for name in names if not is_remote(name)]
+    own = Path(os.environ.get('SEQLAB_DATA') or os.devnull, self.name)
+    folders = (own, cache_dir() / 'corpora' / self.name)
+    return [Path(f, n + end) for f in folders for n in names for end in ('', '.gz')]
 
   def _paths(self, split: str) -> list[list[Path]]:
     """Files of the source side and of the target side; the same if it has both."""
@@ -202,7 +235,7 @@ class Text:
     """For source and target: a name for messages, and the lines."""
     sides, both = self._paths(split), (self.source, self.target)
     names = ['+'.join(path.name for path in side) for side in sides]
-    if sides[0] == sides[1]:
+    if split in self._recipe.tabbed:
       both_sides = columns(names[0], read_lines(sides[0][0]))
       lines = [both_sides[self._recipe.languages.index(x)] for x in both]
       return [f'{name} ({x})' for name, x in zip(names, both, strict=True)], lines
@@ -225,14 +258,15 @@ class Text:
     for number, pair in enumerate(zip(*lines, strict=True), 1):
       if not self._recipe.belongs(split, number, pair[english]):
         continue
-      if pair[0].strip() and pair[1].strip():
+      blank = [is_blank(line) for line in pair]
+      if not any(blank):
         source.append(self._clean(pair[0]))
         target.append(self._clean(pair[1]))
       elif self._empty == 'skip':
         skipped += 1
       else:
         raise ValueError(
-          f'line {number:,} of {names[1 if pair[0].strip() else 0]} is empty; drop the '
+          f'line {number:,} of {names[0 if blank[0] else 1]} is empty; drop the '
           f"pair or set corpus.empty='skip' ({self._paths(split)[0][0].parent})"
         )
     if not source:
@@ -245,16 +279,21 @@ def _own(source: str, target: str, files: Mapping[str, str | Sequence[str]]) -> 
   """The recipe for files of the user's own."""
   if not hasattr(files, 'items'):
     raise ValueError("corpus.files should be {'train': (source, target), ...}")
-  sides = {}
+  sides, tabbed = {}, []
   for split, given in files.items():
-    paths = (given,) if isinstance(given, str | Path) else tuple(given)
+    single = isinstance(given, str | Path)
+    paths = (given,) if single else tuple(given) if isinstance(given, Sequence) else ()
+    if any(not isinstance(path, str | Path) for path in paths):
+      raise ValueError(f'corpus.files.{split} is {given!r}; give names of files')
     if len(paths) not in (1, 2):
       raise ValueError(
         f'corpus.files.{split} names {len(paths)} files; give (source, target), or '
         'one file with a tab between them'
       )
     sides[split] = {source: paths[:1], target: paths[-1:]}
-  return Recipe(languages=(source, target), files=sides)
+    if len(paths) == 1:
+      tabbed.append(split)
+  return Recipe(languages=(source, target), files=sides, tabbed=tabbed)
 
 
 def _find(recipe: Recipe, name: str, split: str, language: str, file: str) -> Path:
@@ -350,6 +389,7 @@ NAMED: dict[str, Recipe] = {
   'tatoeba': Recipe(
     languages=('en', 'de'),
     files=_each(('train', 'valid', 'test'), ('en', 'de'), 'deu-eng.tsv'),
+    tabbed=('train', 'valid', 'test'),
     url='https://www.manythings.org/anki/deu-eng.zip',
     member='deu.txt',
     belongs=_by_english,

@@ -9,6 +9,7 @@ import zipfile
 import pooch
 
 from seqlab.io.console import progress_bar
+from seqlab.io.files import sync, write_text
 from seqlab.text.lines import DAMAGE, read_bytes
 
 
@@ -43,10 +44,11 @@ def download(
       at = path.with_name(url.rpartition('/')[2])
       archive = download(url, at, archive_of=path.name)
       Path(output).write_bytes(_member(archive, member))
-      return
-    _get(url, output, label=f'downloading {path.name}')
-    if not archive_of:
-      Path(output).write_bytes(read_bytes(Path(output)))
+    else:
+      _get(url, output, label=f'downloading {path.name}')
+      if not archive_of:
+        Path(output).write_bytes(read_bytes(Path(output)))
+    sync(output)  # before pooch gives the file its name
 
   try:
     pooch.get_logger().setLevel('WARNING')
@@ -61,7 +63,7 @@ def download(
       f'or lay the text into {own}{changed}'
     ) from error
   if not known:
-    noted.write_text(pooch.file_hash(str(path)), 'utf-8')
+    write_text(noted, pooch.file_hash(str(path)))
   return path
 
 

@@ -8,6 +8,7 @@ import uuid
 from etils import epath
 import fsspec
 
+from seqlab.io.files import sync
 from seqlab.text.download import DownloadError, cache_dir
 
 # Prefix -> the driver's package, which is also what fsspec calls the file system.
@@ -60,7 +61,9 @@ def fetch(name: str) -> Path:
       raise FileNotFoundError(f'there is no file {name}; mend the path')
     path.parent.mkdir(parents=True, exist_ok=True)
     remote.copy(part)
+    sync(part)
     part.replace(path)
+    sync(path.parent)
   except FileNotFoundError:
     raise
   except Exception as error:  # each driver has its own kinds

@@ -1,22 +1,57 @@
 """Checkpoints on orbax: saved in the background, whole or not at all."""
 
-from collections.abc import Callable, Iterator, Mapping
+import asyncio
+from collections.abc import Callable, Iterator
 import contextlib
+import json
+import math
 from pathlib import Path
+import re
+import time
+from typing import Annotated, Any, Literal
 
 from etils import epath
 import jax
 import jax.numpy as jnp
+import numpy as np
 from orbax.checkpoint import v1 as ocp
+from orbax.checkpoint._src.metadata import checkpoint as step_metadata
+from orbax.checkpoint._src.path import atomicity
+from orbax.checkpoint.experimental.v1._src.saving import saving
+import tensorstore
 
+from seqlab.domains import Range, check_value, checked
+from seqlab.io import files
 from seqlab.text.remote import is_remote
-from seqlab.train import processes
-from seqlab.train.retry import GaveUp, may_pass, remedy, retry
+from seqlab.train import processes, seal
+from seqlab.train.plain import PlainFolder
+from seqlab.train.retry import GaveUp, lasting, may_pass, remedy, retry
 from seqlab.types import PyTree
 
 _policies = ocp.training.preservation_policies
-_COMMITTED = 'commit_success.txt'  # orbax's name for it
 _LATE = 300  # seconds that processes wait for each other after a save
+_PROOF = 2**20  # bytes of a state that are read back after a run's first save
+
+
+class _SealedPath(atomicity.AtomicRenameTemporaryPath):
+  """A checkpoint that is being written: gets a seal before it gets its name."""
+
+  async def finalize(self) -> None:
+    """Brings all to the disk, seals it and renames it. Runs in the background."""
+    await asyncio.to_thread(self._finalize)
+
+  def _finalize(self) -> None:
+    store, folder = self._checkpoint_metadata_store, Path(self._tmp_path)
+    if store:
+      store.wait_until_finished()
+      store.update(
+        file_path=step_metadata.step_metadata_file_path(self._tmp_path),
+        commit_timestamp_nsecs=time.time_ns(),
+      )
+      store.wait_until_finished()
+    seal.seal(folder, int(self._final_path.name))
+    folder.rename(self._final_path)
+    files.sync(folder.parent)
 
 
 class Checkpoints:
@@ -25,19 +60,21 @@ class Checkpoints:
   Several processes that train as one save and restore together, each its own part.
 
   Each holds two parts: 'state', a tree of arrays, and 'meta', which is JSON. The
-  newest ones and the best ones stay; the rest are deleted.
+  newest ones and the best ones stay; the rest are deleted. On a disk each has a seal
+  (see `train.seal`), and one that does not match its seal is never loaded.
   """
 
+  @checked
   def __init__(
     self,
     directory: Path | epath.Path,
     *,
-    keep_latest: int = 2,
+    keep_latest: Annotated[int, Range(1)] = 2,
     keep_best: str | None = None,
-    keep_best_n: int = 1,
-    best_mode: str = 'max',
+    keep_best_n: Annotated[int, Range(1)] = 1,
+    best_mode: Literal['max', 'min'] = 'max',
     read_only: bool = False,
-    retries: int = 0,
+    retries: Annotated[int, Range(0)] = 0,
     say: Callable[[str], None] = print,
   ):
     """Opens a folder of checkpoints.
@@ -55,39 +92,74 @@ class Checkpoints:
 
     Raises:
       FileNotFoundError: there is no folder, and it is to be read.
+      ValueError: an option is outside its domain.
+      OSError: the folder cannot be made or opened.
     """
-    if best_mode not in ('max', 'min'):
-      raise ValueError(f"best_is is {best_mode!r}; it may be 'max' or 'min'")
     remote = is_remote(directory)
-    self._directory = epath.Path(directory if remote else Path(directory).absolute())
+    self._directory = epath.Path(directory) if remote else Path(directory).absolute()
     if read_only and not self._directory.is_dir():
       raise FileNotFoundError(f'there are no checkpoints in {directory}; train first')
+    self._remote, self._read_only = remote, read_only
+    self._folder = None  # of a bucket there is nothing to keep open
+    if not remote:
+      if not read_only:
+        self._directory.mkdir(parents=True, exist_ok=True)
+      self._folder = PlainFolder(self._directory)
     policies = [_policies.LatestN(keep_latest)]
     if keep_best:
       policies.append(
         _policies.BestN(
-          get_metric_fn=lambda metrics: metrics[keep_best],
+          get_metric_fn=self._rank,
           reverse=best_mode == 'min',
           n=keep_best_n,
           keep_checkpoints_without_metrics=False,
         )
       )
     self._best, self._mode = keep_best, best_mode
-    self._retries, self._say, self._remote = retries, say, remote
-    self._what, self._failed = f'a checkpoint in {self._directory}', False
-    self._policy, self._read_only = _policies.AnyPreservationPolicy(policies), read_only
-    self._orbax = self._open()
+    self._retries, self._say = retries, say
+    self._what = f'a checkpoint in {self._directory}'
+    self._said = False  # what failed, so that it needs not be said once more
+    self._failed = False
+    self._policy = _policies.AnyPreservationPolicy(policies)
+    self._orbax: ocp.training.Checkpointer | None = None  # opened once it is needed
+    # Of the first save: its step, and a part of the state that is to be read back.
+    self._proof: tuple[int, int, PyTree, PyTree] | None = None
+    self._proven = False
 
-  def _open(self) -> ocp.training.Checkpointer:
+  @property
+  def _path(self) -> epath.Path:
+    """The folder, by the name that libraries are given."""
+    return epath.Path(self._folder.path) if self._folder else self._directory
+
+  def _context(self, *, partial: bool = False) -> ocp.Context:
     context = ocp.Context()
     # Replicas would each write a share, which needs slices that get compiled.
     context.array.saving.use_replica_parallel = False
-    context.pytree.loading.partial_load = self._read_only
+    context.pytree.loading.partial_load = partial or self._read_only
     if jax.process_count() > 1:  # for those that wait for one that could not write
       context.async_options.timeout_secs = _LATE
+    elif not self._remote:
+      # Where a folder cannot be made, as on a disk that is gone, Orbax's threads would
+      # wait for it, and the process for them, for ten minutes.
+      context.async_options.create_directories_asynchronously = False
+    return context
+
+  def _make_ready(self) -> None:
+    """Opens what saves, now: among several processes that compiles what they wait by."""
+    if self._orbax is None and not self._read_only:
+      self._orbax = self._open()
+
+  def _open(self) -> ocp.training.Checkpointer:
+    """Opens Orbax, which saves and deletes; it cannot do so beside damaged ones."""
+    damaged = processes.from_first(
+      [s for s in self.steps() if self._damage(s)] if processes.first() else []
+    )
+    for step in damaged:
+      self._say(f'the damaged checkpoint of step {step:,} is now broken-{step}')
+    self.set_aside(damaged)
     opened = ocp.training.Checkpointer(
-      self._directory,
-      context=context,
+      self._path,
+      context=self._context(),
       save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
       preservation_policy=self._policy,
       cleanup_tmp_directories=not self._read_only,
@@ -106,11 +178,12 @@ class Checkpoints:
 
   def steps(self) -> list[int]:
     """The steps that are saved whole, oldest first."""
-    if not self._directory.is_dir():
+    if not self._path.is_dir():
       return []
-    found = [p for p in self._directory.iterdir() if p.name.isdigit()]
+    # Orbax's names of steps, and not '007' or '²'.
+    found = [p for p in self._path.iterdir() if re.fullmatch('0|[1-9][0-9]*', p.name)]
     # In a bucket nothing can be renamed at once: orbax writes this file last.
-    whole = (p for p in found if not self._remote or (p / _COMMITTED).exists())
+    whole = (p for p in found if p.is_dir() and (not self._remote or _committed(p)))
     return sorted(int(p.name) for p in whole)
 
   def save(
@@ -134,49 +207,138 @@ class Checkpoints:
       wait: until all is written, and try again if it was not.
 
     Raises:
-      OSError: this or the save before it could not be written; names the last
-        good step.
+      OSError: this or the save before it could not be written, or the first one cannot
+        be read back; names the last good step.
+      FileNotFoundError: the folder was removed, renamed or replaced.
     """
 
     def save(i: int) -> None:
       if i:  # what is left of the last try would be in the way
-        self._reopen()
+        self._failed = True
+        self._end_orbax()
+        self._proof = None
         if step in self.steps():
           return
       self._begin(step, parts, metrics)
       if wait or i:
-        self._orbax.wait()
+        self._settle()
 
+    self._check_folder()
     with self._explained():
       if jax.process_count() > 1:
         save(0)
       else:
         retry(save, self._what, tries=self._retries, say=self._say)
 
+  def _check_folder(self) -> None:
+    if self._folder:
+      self._folder.check()
+
   def _begin(
     self, step: int, parts: dict[str, PyTree], metrics: dict[str, float] | None
   ) -> None:
+    self._settle()
+    self._make_ready()
+    if not self._proven:
+      count = len(jax.tree.leaves(parts['state']))
+      self._proof = (step, count, *_sample(parts['state']))
     ranked = metrics if metrics and self._best in metrics else None
-    if self._orbax.save_checkpointables_async(step, parts, metrics=ranked) is None:
+    if not self._start(step, parts, ranked):
       raise RuntimeError(f'step {step} was not saved: {self._directory} has later ones')
 
-  def _reopen(self) -> None:
-    with contextlib.suppress(Exception):  # says once more what went wrong
-      self._orbax.close()
-    self._orbax = self._open()
+  def _start(self, step: int, parts: dict[str, PyTree], metrics: Any) -> bool:
+    """Begins a save, as Orbax's `save_checkpointables_async` does.
+
+    That one has no place for a class of temporary paths, and each of its responses
+    keeps a thread and three open files until somebody asks for its result.
+    """
+    manager = self._orbax._manager
+    with self._context():
+      writer, args = saving.get_v0_checkpointer_and_args(dict(parts), metrics=metrics)
+      if self._folder:
+        writer._temporary_path_class = _SealedPath
+      with contextlib.suppress(Exception):  # done, and what failed was said
+        manager._checkpointer.close()
+      manager._checkpointer = writer
+      return manager.save(step, args=args, metrics=metrics)
+
+  def _settle(self) -> None:
+    """Waits for what is being written, and reads the first of it back."""
+    if self._orbax is None:
+      return
+    self._orbax.wait()
+    if self._proof:
+      proof, self._proof, self._proven = self._proof, None, True
+      self._prove(*proof)
+
+  def _prove(self, step: int, count: int, abstract: PyTree, expected: PyTree) -> None:
+    """Reads a small part of a checkpoint, as later starts will, and compares it.
+
+    Args:
+      step: the checkpoint's number.
+      count: how many arrays and numbers the state has.
+      abstract: part of the state, see `_sample`.
+      expected: what it was when it was saved.
+
+    Raises:
+      OSError: what was written cannot be read, or is not what was saved.
+    """
+    try:
+      self._count_entries(step, count)
+      if abstract:
+        found = self._load(step, {'state': abstract}, partial=True)['state']
+        same = jax.tree.map(
+          lambda a, b: np.asarray(a).tobytes() == b.tobytes(), found, expected
+        )
+        if not all(jax.tree.leaves(same)):
+          raise ValueError('it holds other numbers than were saved')
+    except Exception as error:  # Orbax and TensorStore raise many kinds
+      if may_pass(error) or lasting(error):
+        raise
+      raise OSError(
+        f'the checkpoint of step {step:,} in {self._directory} was written and cannot '
+        f'be read back ({self._reason(error)}): use another --workdir, on another disk '
+        'or with a simpler name'
+      ) from error
+
+  def _count_entries(self, step: int, count: int) -> None:
+    """Raises ValueError if a checkpoint's database holds less than the state."""
+    if self._remote or not processes.first():
+      return
+    base = {'driver': 'file', 'path': f'{self._path / str(step)}/state/'}
+    opened = tensorstore.KvStore.open({'driver': 'ocdbt', 'base': base}).result()
+    found = len(opened.list().result())
+    if found < count:
+      raise ValueError(f'it has {found} entries for {count} arrays')
+
+  def _end_orbax(self) -> None:
+    if self._orbax:
+      with contextlib.suppress(Exception):  # says once more what went wrong
+        self._orbax.close()
+    self._orbax = None
 
   def wait(self) -> None:
     """Waits for what is being written."""
     with self._explained():
-      self._orbax.wait()
+      self._settle()
 
   def close(self) -> None:
     """Waits for what is being written, and ends orbax's threads."""
-    if self._failed and jax.process_count() > 1:
+    if self._said and jax.process_count() > 1:
       return  # the others wait elsewhere, and it would wait for them
-    # What failed and was said would only be said once more.
-    with contextlib.suppress(Exception) if self._failed else self._explained():
-      self._orbax.close()
+    try:
+      # What failed and was said would only be said once more.
+      with contextlib.suppress(Exception) if self._said else self._explained():
+        self._settle()
+    except BaseException:
+      self._failed = True
+      raise
+    finally:
+      self._end_orbax()
+      # After a failure a thread of TensorStore may still be writing: it has to find
+      # this folder under the plain name, and none that is opened later.
+      if self._folder and not self._failed:
+        self._folder.close()
 
   @contextlib.contextmanager
   def _explained(self) -> Iterator[None]:
@@ -184,21 +346,30 @@ class Checkpoints:
     try:
       yield
     except Exception as error:  # what runs in the background comes as many kinds
-      reason = may_pass(error)
+      reason = lasting(error) or may_pass(error)
       if not reason:
+        self._failed = True
+        self._check_folder()  # its removal shows as a file that is not found
         raise
-      self._failed = True
+      self._failed = self._said = True
       text = str(error) if isinstance(error, GaveUp) else f'{reason} for {self._what}'
       raise OSError(
-        f'{text}; the last good one is of step {self.latest}. {remedy(reason)}'
+        f'{text}; the last good one is of step {self._latest_or_unknown()}. '
+        f'{remedy(reason)}'
       ) from error
+
+  def _latest_or_unknown(self) -> int | str | None:
+    try:
+      return self.latest
+    except OSError:  # say because no more files can be opened
+      return '(unknown)'
 
   def restore(
     self, abstract: dict[str, PyTree]
   ) -> tuple[int, dict[str, PyTree]] | None:
-    """Loads the newest checkpoint that can be read.
+    """Loads the newest checkpoint that is whole.
 
-    One that cannot be, say because the machine went down while it was copied, is
+    One that is damaged, say because the machine went down while it was copied, is
     reported, renamed to `broken-<step>` once an older one was read, and so is no
     longer in the way of new ones.
 
@@ -210,57 +381,155 @@ class Checkpoints:
       The step and the parts, or None if there is no checkpoint.
 
     Raises:
-      ValueError: checkpoints are there, and none can be read.
+      ValueError: checkpoints are there, and none can be read; or the newest that is
+        whole holds another state.
+      OSError: the storage is at fault, and not the checkpoint.
     """
     steps = processes.from_first(self.steps())
     for step in reversed(steps):
       found = self._try(step, abstract)
-      if processes.everywhere(found is not None):
+      if found is not None:
         self.set_aside([s for s in steps if s > step])
+        self._make_ready()
         return step, found
     if steps:
       raise ValueError(
         f'none of the checkpoints in {self._directory} can be read (steps '
         f'{", ".join(map(str, steps))}); if the model changed, use another workdir'
       )
+    self._make_ready()
     return None
 
   def _try(self, step: int, abstract: dict[str, PyTree]) -> dict[str, PyTree] | None:
+    """Loads a checkpoint; None, and a line that says so, if it is damaged.
+
+    Several processes do it together, and it is None in all of them or in none.
+
+    Raises:
+      ValueError: it is whole, and does not fit the state that is asked for.
+      OSError: the storage is at fault.
+    """
+    sealed, found, damage, error = False, None, '', None
     try:
-      return self.load(step, abstract)
-    except Exception as error:  # orbax and tensorstore raise many kinds
-      reason = str(error).strip().splitlines() or [type(error).__name__]
-      self._say(f'the checkpoint of step {step:,} cannot be read ({reason[0][:200]})')
+      sealed = self._check(step)
+      found = self._load(step, abstract)
+    except seal.DamagedError as caught:
+      damage = str(caught)
+    except Exception as caught:  # orbax and tensorstore raise many kinds
+      error = caught
+      storage = isinstance(error, OSError) or lasting(error) or may_pass(error)
+      if not sealed and not storage:
+        damage = self._reason(error)  # one without a seal may be damaged anywhere
+    here = f'damaged:{damage}' if damage else ''
+    if error and not damage:
+      here = f'error:{self._reason(error)}'
+    everywhere = [text for text in processes.from_all(here) if text]
+    for text in everywhere:
+      if text.startswith('error:'):
+        raise self._unloadable(step, text.removeprefix('error:'), error) from error
+    for text in everywhere[:1]:
+      reason = text.removeprefix('damaged:')[:200]
+      self._say(f'the checkpoint of step {step:,} cannot be read ({reason})')
+    return None if everywhere else found
+
+  def _unloadable(self, step: int, text: str, error: Exception | None) -> Exception:
+    """What to raise for a checkpoint that is whole and was not loaded."""
+    where = f'the checkpoint of step {step:,} in {self._directory}'
+    reason = error and (lasting(error) or may_pass(error))
+    if reason:
+      return OSError(f'{reason}: {where} cannot be read now ({text}). {remedy(reason)}')
+    if isinstance(error, OSError):
+      return OSError(f'{where} cannot be read now: {text}')
+    return ValueError(
+      f'{where} is whole and cannot be loaded ({text}); if the model or the optimizer '
+      'changed, use another workdir'
+    )
+
+  def _check(self, step: int) -> bool:
+    """Compares a checkpoint with its seal; the first process does, for all.
+
+    Returns:
+      Whether it has a seal.
+
+    Raises:
+      DamagedError: it is damaged.
+    """
+    if self._remote:
+      return False  # buckets compare digests themselves
+    state, error = '', None
+    if processes.first():
+      try:
+        state = 'sealed' if seal.check(Path(self._path / str(step))) else 'unsealed'
+      except seal.DamagedError as caught:
+        state = f'damaged:{caught}'
+      except OSError as caught:
+        state, error = f'error:{self._reason(caught)}', caught
+    state = processes.from_first(state)
+    if state.startswith('damaged:'):
+      raise seal.DamagedError(state.removeprefix('damaged:'))
+    if state.startswith('error:'):
+      raise error or OSError(state.removeprefix('error:'))
+    return state == 'sealed'
+
+  def _damage(self, step: int) -> str | None:
+    """What a quick look finds wrong with a checkpoint; None if nothing."""
+    if self._remote:
       return None
+    try:
+      seal.check(Path(self._path / str(step)), quick=True)
+    except seal.DamagedError as error:
+      return str(error)
+    return None
+
+  def _reason(self, error: Exception) -> str:
+    """The first line of an error, with the folder's own name."""
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return text.replace(str(self._path), str(self._directory))
 
   def set_aside(self, broken: list[int]) -> None:
     """Renames checkpoints to `broken-<step>`."""
     if not broken:
       return
-    self._orbax.close()
+    self._settle()
+    self._end_orbax()
     if processes.first():
       for step in broken:
-        target = self._directory / f'broken-{step}'
+        target = self._path / f'broken-{step}'
         target.rmtree(missing_ok=True)
-        (self._directory / str(step)).rename(target)
+        (self._path / str(step)).rename(target)
     processes.wait('broken checkpoints')
-    self._orbax = self._open()
 
   def load(self, step: int, abstract: dict[str, PyTree]) -> dict[str, PyTree]:
-    """Loads one checkpoint; see `restore`."""
-    # One by one: what fails leaves none of the others half-way.
-    return {
-      part: self._orbax.load_checkpointables(step, {part: tree})[part]
-      for part, tree in abstract.items()
-    }
+    """Loads one checkpoint; see `restore`.
+
+    Raises:
+      DamagedError: it is not what was saved.
+    """
+    try:
+      self._check(step)
+    except seal.DamagedError as error:
+      where = f'the checkpoint of step {step:,} in {self._directory}'
+      raise seal.DamagedError(f'{where} is damaged: {error}') from None
+    return self._load(step, abstract)
+
+  def _load(
+    self, step: int, abstract: dict[str, PyTree], *, partial: bool = False
+  ) -> dict[str, PyTree]:
+    path = self._path / str(step)
+    with self._context(partial=partial):
+      # One by one: what fails leaves none of the others half-way.
+      return {
+        part: ocp.load_checkpointables(path, {part: tree})[part]
+        for part, tree in abstract.items()
+      }
 
   def average(
-    self, n: int, abstract: PyTree, *, by: str = 'last'
+    self, n: Annotated[int, Range(1)], abstract: PyTree, *, by: str = 'last'
   ) -> tuple[list[int], PyTree]:
     """The mean of part of the state over the last or the best n checkpoints.
 
     Taken in float32, one at a time (Vaswani et al., "Attention Is All You Need",
-    2017, section 6.1). Those that cannot be read are reported and passed over.
+    2017, section 6.1). Those that are damaged are reported and passed over.
 
     Args:
       n: how many.
@@ -272,8 +541,10 @@ class Checkpoints:
 
     Raises:
       FileNotFoundError: there are no checkpoints.
-      ValueError: there are fewer than n.
+      ValueError: there are fewer than n, or one holds another state.
+      OSError: the storage is at fault.
     """
+    check_value('average', n, Annotated[int, Range(1)])
     total, used = None, []
     for step in self._ranked(by):
       if len(used) == n:
@@ -301,9 +572,70 @@ class Checkpoints:
       return steps[::-1]
     if self._best is None:
       raise ValueError('the experiment sets no keep_best, by which one could be best')
-    found: list[tuple[int, Mapping]] = [
-      (c.step, c.metrics) for c in self._orbax.checkpoints if c.metrics
-    ]
-    sign = -1 if self._mode == 'max' else 1
-    ranked = [(sign * m[self._best], -s) for s, m in found if self._best in m]
-    return [-step for _, step in sorted(ranked)]
+    ranked, sign = [], -1.0 if self._mode == 'min' else 1.0
+    for step in steps:
+      if damage := self._damage(step):
+        self._say(f'the checkpoint of step {step:,} cannot be read ({damage})')
+        continue
+      metrics = self._metrics(step)
+      if self._best in metrics:
+        ranked.append((sign * self._rank(metrics), step))
+    return [step for _, step in sorted(ranked, reverse=True)]
+
+  def _rank(self, metrics: Any) -> float:
+    """The value of the metric that chooses; the worst there is, if it is missing."""
+    value = metrics.get(self._best)
+    if not isinstance(value, int | float) or math.isnan(value):
+      return math.inf if self._mode == 'min' else -math.inf
+    return float(value)
+
+  def _metrics(self, step: int) -> dict[str, float]:
+    """What was measured at a checkpoint."""
+    file = self._path / str(step) / 'metrics' / 'metrics'
+    found = json.loads(file.read_text('utf-8')) if file.exists() else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _committed(path: epath.Path) -> bool:
+  return (path / seal.NAME).exists()
+
+
+def _sample(state: PyTree) -> tuple[PyTree, PyTree]:
+  """A small part of a state: the smallest arrays, up to `_PROOF` bytes, at least one.
+
+  Among several processes it is empty: to load arrays together would compile what puts
+  them together.
+
+  Returns:
+    Nested dicts of the shapes, and of the numbers.
+  """
+  if jax.process_count() > 1:
+    return {}, {}
+  leaves = jax.tree_util.tree_leaves_with_path(state)
+  # Parts of a state can be asked for by names only, not by places in lists.
+  named = [(_names(path), x) for path, x in leaves if _is_plain_array(x)]
+  named = sorted(((n, x) for n, x in named if n), key=lambda item: item[1].nbytes)
+  shapes, numbers, size = {}, {}, 0
+  for names, x in named:
+    size += x.nbytes
+    if shapes and size > _PROOF:
+      break
+    inner = [shapes, numbers]
+    for name in names[:-1]:
+      inner = [tree.setdefault(name, {}) for tree in inner]
+    inner[0][names[-1]] = jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+    inner[1][names[-1]] = np.array(x)
+  return shapes, numbers
+
+
+def _names(path: tuple) -> list[str] | None:
+  """Names of the keys to an array; None if not all have one."""
+  keys = (
+    [getattr(path[0], 'name', None) or getattr(path[0], 'key', None)] if path else []
+  )
+  keys += [getattr(key, 'key', None) for key in path[1:]]
+  return keys if keys and all(isinstance(key, str) for key in keys) else None
+
+
+def _is_plain_array(x: Any) -> bool:
+  return isinstance(x, jax.Array) and not jnp.issubdtype(x.dtype, jax.dtypes.extended)

@@ -7,6 +7,10 @@ As Marian's `--throw-on-divergence` with `--custom-fallbacks` (Junczys-Dowmunt e
 from collections.abc import Mapping
 import dataclasses
 import math
+from typing import Annotated
+
+from seqlab import domains
+from seqlab.domains import Positive, Range
 
 
 class DivergenceError(FloatingPointError):
@@ -33,26 +37,31 @@ class Fallback:
       leaves it at losses and gradients that are no numbers.
   """
 
-  factor: float = 0.5
-  times: int = 3
-  loss_above: float | None = None
+  factor: Annotated[float, Range(0, 1, exclude_low=True)] = 0.5
+  times: Annotated[int, Range(0)] = 3
+  loss_above: Annotated[float, Positive] | None = None
 
   def __post_init__(self):
-    if not 0 < self.factor <= 1:
-      raise ValueError(f'fallback.factor is {self.factor}; it may be above 0, up to 1')
-    if self.times < 0:
-      raise ValueError(f'fallback.times is {self.times}; it may be 0 or more')
+    domains.check_fields(self, 'fallback.')
 
   def check(self, step: int, seed: int, row: Mapping[str, float]) -> None:
     """Raises DivergenceError if the step's row says so."""
-    good = math.isfinite(row['loss']) and math.isfinite(row.get('grad_norm', 0.0))
-    good = good and not row['loss'] > (self.loss_above or math.inf)
-    if not good or not math.isfinite(row.get('update_norm', 0.0)):
+    before, after = [], []  # of the step that the state was good until, or not even
+    for key, name, wrong in (
+      ('loss', 'the loss', before),
+      ('grad_norm', 'the gradient norm', before),
+      ('update_norm', 'the norm of the update of the parameters', after),
+    ):
+      if not math.isfinite(row.get(key, 0.0)):
+        wrong.append(f'{name} is {row[key]}')
+    bound = math.inf if self.loss_above is None else self.loss_above
+    if math.isfinite(row['loss']) and row['loss'] > bound:
+      before.append(f'the loss is {row["loss"]}, above fallback.loss_above={bound:g}')
+    if before or after:
       raise DivergenceError(
-        f'the loss is {row["loss"]} and the gradient norm '
-        f'{row.get("grad_norm", "unknown")} at step {step:,} (batch {step - 1:,} of '
+        f'{" and ".join(before + after)} at step {step:,} (batch {step - 1:,} of '
         f'seed {seed})',
-        state=step if good else step - 1,
+        state=step - 1 if before else step,
       )
 
   def peak(self, peak: float, times: int) -> float:

@@ -5,14 +5,16 @@ import contextlib
 import dataclasses
 import fcntl
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from etils import epath
 
-from seqlab.config import flatten, with_defaults
+from seqlab.config import NEEDED, SECTIONS, check_names, flatten, with_defaults
+from seqlab.io import files
+from seqlab.text.inputs import Inputs
 from seqlab.text.remote import is_remote
+from seqlab.train import seal
 from seqlab.train.spool import Spool
 
 
@@ -31,12 +33,18 @@ class RunFolder:
   spool: Spool | None = None
 
   @classmethod
-  def open(cls, path: str | Path) -> 'RunFolder':
+  def open(cls, path: str | Path, *, trust: bool = False) -> 'RunFolder':
     """Opens the folder of a run that was begun before.
+
+    Args:
+      path: the folder, on a disk or in a bucket.
+      trust: whether `config.json` may name code that is no part of seqlab. Using such
+        a run executes that code, so the folder must come from somebody trusted.
 
     Raises:
       FileNotFoundError: it is no run's folder.
-      ValueError: its `config.json` cannot be read.
+      ValueError: its `config.json` cannot be read, is no experiment, or names code that
+        is no part of seqlab; or a file of its vocabulary is not what the run wrote.
     """
     name, (path, spool) = path, _here(path)
     file = path / 'config.json'
@@ -45,10 +53,12 @@ class RunFolder:
         f'{name} is no run: there is no config.json in it. Make one with '
         f'`seqlab train EXPERIMENT --workdir {name}`'
       )
-    try:
-      return cls(path, json.loads(file.read_text('utf-8')), spool)
-    except ValueError as error:
-      raise ValueError(f'{name}/config.json is no JSON: {error}') from None
+    with _called(name, path):
+      config = _read_config(file)
+      seal.check_digests(path / 'vocabulary')
+    if not trust:
+      check_names(config, f'{name}/config.json')
+    return cls(path, config, spool)
 
   @property
   def name(self) -> str:
@@ -91,12 +101,40 @@ class RunFolder:
     return self.path / 'train.log'
 
   def keep_config(self) -> None:
-    """Writes `config.json`, whole or not at all."""
+    """Writes `config.json`, whole or not at all; the vocabulary's digests before it."""
     self.samples.mkdir(exist_ok=True)
-    temporary = self.path / f'.config.json.{os.getpid()}'
+    seal.note_digests(self.vocabulary)
     text = json.dumps(self.config, indent=2, ensure_ascii=False)
-    temporary.write_text(f'{text}\n', 'utf-8')
-    temporary.replace(self.path / 'config.json')
+    files.write_text(self.path / 'config.json', f'{text}\n')
+
+  @contextlib.contextmanager
+  def explained(self) -> Iterator[None]:
+    """Makes an error about the form of the folder's files a ValueError that names it.
+
+    For what builds a task from the folder: a configuration of another version may lack
+    a section, or have a list where this one expects a number.
+
+    Raises:
+      ValueError: for KeyError, TypeError, AttributeError, IndexError and for ValueError
+        itself.
+    """
+    try:
+      yield
+    except UnicodeDecodeError as error:
+      raise ValueError(f'a file in {self.vocabulary} is damaged: {error}') from error
+    except ValueError as error:
+      if str(self.path) in str(error) or self.name in str(error):
+        raise
+      raise ValueError(f'{self.name}/config.json: {error}') from error
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+      raise ValueError(
+        f'{self.name}/config.json does not fit this version of seqlab '
+        f'({type(error).__name__}: {error}): use the version that made the run'
+      ) from error
+
+  def forget_inputs(self) -> None:
+    """Lets the run go on with the text and the vocabulary that are there now."""
+    Inputs(self.path).forget()
 
   def receive(self) -> None:
     """Of a folder in a bucket: brings here what is there."""
@@ -153,16 +191,43 @@ def open_folder(
     raise NotADirectoryError(f'--workdir {path} is a file; name a folder')
   # What JSON makes of the configuration is what will be compared next time.
   plain = json.loads(json.dumps(config))
-  if (path / 'config.json').is_file():
-    differences = _differences(RunFolder.open(path).config, plain)
-    if differences and not force:
+  if (path / 'config.json').is_file() and not force:
+    with _called(name, path, '; use another --workdir, or --force to write it anew'):
+      differences = _differences(files.read_json_object(path / 'config.json'), plain)
+    if differences:
       raise ValueError(
         f'{name} was made by a different experiment:\n  '
         + '\n  '.join(differences)
         + '\nuse another --workdir, or --force to go on in this one'
       )
+  with _called(name, path):
+    seal.check_digests(path / 'vocabulary')
   path.mkdir(parents=True, exist_ok=True)
   return RunFolder(path, plain, spool)
+
+
+@contextlib.contextmanager
+def _called(name: str | Path, path: Path, remedy: str = '') -> Iterator[None]:
+  """Names a folder in errors as the user does: one in a bucket lies elsewhere here."""
+  try:
+    yield
+  except ValueError as error:
+    text = str(error).replace(str(path), str(name))
+    raise ValueError(f'{text}{remedy}') from None
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+  """Reads a configuration; raises ValueError unless it has an experiment's form."""
+  config = files.read_json_object(file)
+  for key in NEEDED:
+    if key not in config:
+      raise ValueError(f'{file} is no configuration of a run: it has no {key!r}')
+  if not isinstance(config['task'], str):
+    raise ValueError(f'{file} is damaged: its task is {config["task"]!r}, and no name')
+  for key in ('hyper', 'schedule', *SECTIONS):
+    if not isinstance(config.get(key, {}), dict):
+      raise ValueError(f'{file} is damaged: its {key} is no section')
+  return config
 
 
 def _here(path: str | Path) -> tuple[Path, Spool | None]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 import contextlib
 import dataclasses
 import errno
+import math
 import os
 from pathlib import Path
 import time
@@ -13,16 +14,18 @@ import numpy as np
 
 from seqlab.config import call, resolve, steps_of, task_of, with_defaults
 from seqlab.data.loader import feed
+from seqlab.io import files
 from seqlab.text.remote import is_remote
 from seqlab.train import processes
 from seqlab.train.checkpoints import Checkpoints
+from seqlab.train.checks import check_experiment, check_metric
 from seqlab.train.device import peak_flops
 from seqlab.train.fallback import DivergenceError, Fallback
 from seqlab.train.folder import RunFolder, open_folder
 from seqlab.train.mesh import batch_sharding
 from seqlab.train.overview import overview
 from seqlab.train.program import CompileCounter, Program
-from seqlab.train.retry import GaveUp, may_pass, remedy, retry
+from seqlab.train.retry import GaveUp, lasting, may_pass, remedy, retry
 from seqlab.train.state import TrainState
 from seqlab.train.writer import NoWriter, Progress, Writer
 from seqlab.types import Batch, Sums
@@ -44,9 +47,25 @@ class History:
   minutes: float = 0.0
   fallbacks: int = 0
 
+  @classmethod
+  def of(cls, meta: Mapping) -> 'History':
+    """Reads what a checkpoint holds.
+
+    Raises:
+      ValueError: another version of the project wrote it.
+    """
+    try:
+      return cls(**meta)
+    except TypeError:
+      raise ValueError(
+        f'a checkpoint holds {sorted(meta)} besides its state, and this version of '
+        'seqlab does not know all of that: use the version that made the run'
+      ) from None
+
   def add(self, value: float, sign: float) -> None:
-    """Takes in one more value; `sign` is -1 where less is better."""
-    better = self.best is None or sign * value > sign * self.best
+    """Takes in one more value; `sign` is -1 where less is better. NaN is never better."""
+    none = self.best is None or math.isnan(self.best)
+    better = not math.isnan(value) and (none or sign * value > sign * self.best)
     self.best, self.bad = (value, 0) if better else (self.best, self.bad + 1)
 
 
@@ -84,19 +103,18 @@ def train(config: Mapping, workdir: str, *, force: bool = False) -> RunFolder:
         folder = open_folder(workdir, with_defaults(config), force=force)
         if processes.first():
           stack.enter_context(folder.lock())
+          if force:
+            folder.forget_inputs()
       return Run(folder).go()
   except OSError as error:
-    if error.errno != errno.ENOSPC or 'no space left for' in str(error):
+    full = error.errno == errno.ENOSPC and 'no space left for' not in str(error)
+    reason = 'no space left' if full else None
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.EFBIG):
+      reason = lasting(error)
+    if not reason:
       raise
-    raise OSError(
-      f'no space left for {error.filename or workdir}. {remedy("no space left")}'
-    ) from error
-
-
-def check_seed(seed: int) -> None:
-  """Raises ValueError if it is none of 32 bits."""
-  if not 0 <= seed < 2**32:
-    raise ValueError(f'seed is {seed}; it may be 0 to 2^32 - 1')
+    what = error.filename or workdir
+    raise OSError(f'{reason} for {what}. {remedy(reason)}') from error
 
 
 class Run:
@@ -105,8 +123,8 @@ class Run:
   def __init__(self, folder: RunFolder):
     """Makes all that the experiment names; `config.json` is kept if that went well."""
     config = folder.config
+    check_experiment(config)
     task = task_of(config)
-    check_seed(config['seed'])
     self.fallback = Fallback(factor=1.0, times=0)
     if config['fallback']:
       self.fallback = call(Fallback, config['fallback'], 'fallback')
@@ -115,11 +133,6 @@ class Run:
         f'several processes can save together on gs:// or on a disk that they share, '
         f'and not in {folder.name}'
       )
-    best = config['keep_best']
-    if config['patience'] is not None and not best:
-      raise ValueError('patience waits for a new best: set keep_best to a metric')
-    if best and best.split('/')[0] not in config['evals']:
-      raise ValueError(f'keep_best is {best!r}; evals has {list(config["evals"])}')
     with processes.first_goes_ahead('the data'):  # and makes what is kept of them
       if not processes.first():
         folder.receive()
@@ -140,6 +153,8 @@ class Run:
       )
       for name, spec in evals.items()
     }
+    check_metric(config['keep_best'], self.evaluators)
+    self._check_text(folder)
     self.every = {
       n: self._steps(e.get('every')) or self.steps for n, e in evals.items()
     }
@@ -147,6 +162,12 @@ class Run:
     self.save_every = self._steps(config['save_every']) or often
     self.sign = -1.0 if config['best_is'] == 'min' else 1.0
     self._take(folder)
+
+  def _check_text(self, folder: RunFolder) -> None:
+    """Raises ValueError if the run in this folder began with other text."""
+    if hasattr(self.task, 'check_text') and processes.first():
+      splits = [x['split'] for x in folder.config['evals'].values() if x.get('split')]
+      self.task.check_text(splits, folder.path)
 
   def _take(self, folder: RunFolder) -> None:
     """Makes what keeps the run in a folder, and says there what it is."""
@@ -185,7 +206,8 @@ class Run:
   def _try(self, state: TrainState, start: int) -> DivergenceError | None:
     """Trains to the end, or until it diverges: then says how."""
     writes = processes.first()
-    writer = Writer(self.folder, start_step=start) if writes else NoWriter()
+    say = self.progress.message
+    writer = Writer(self.folder, start_step=start, say=say) if writes else NoWriter()
     with contextlib.closing(writer) as self.writer:
       try:
         self._train(state, start)
@@ -220,6 +242,7 @@ class Run:
     metrics = self._evaluate(step, state, due)
     last |= self._out_of_patience()
     self._save(step, state, metrics, wait=last or told)
+    self._check_best(metrics, due)  # after saving, since it may end the run
     return last
 
   def saved_at(self, step: int) -> bool:
@@ -276,7 +299,7 @@ class Run:
       self.history = History()
       return self.program.start(self.config['seed']), 0
     step, saved = found
-    self.history = History(**saved['meta'])
+    self.history = History.of(saved['meta'])
     return self.program.spread(saved['state']), step
 
   def _fall_back(self, diverged: DivergenceError) -> tuple[TrainState, int]:
@@ -394,7 +417,7 @@ class Run:
       metrics |= values | {f'speed/{name}_seconds': time.monotonic() - started}
       self._patiently(lambda name=name: self._keep_samples(step, name), 'samples')
     self.writer.write(step, metrics)
-    self._remember(metrics, names)
+    self._remember(metrics)
     self.clock = time.monotonic()  # evaluation is no training time
     return metrics
 
@@ -403,15 +426,20 @@ class Run:
       return
     path = f'{self.folder.samples}/{name}-{step:08d}'
     if samples := self.evaluators[name].samples:
-      Path(f'{path}.txt').write_text('\n'.join(samples), 'utf-8')
+      files.write_text(f'{path}.txt', '\n'.join(samples))
     if arrays := getattr(self.evaluators[name], 'arrays', None):
-      np.savez_compressed(f'{path}.npz', **arrays)
+      with files.replacing(f'{path}.npz') as temporary, temporary.open('wb') as file:
+        np.savez_compressed(file, **arrays)
 
-  def _remember(self, metrics: Mapping[str, float], names: list[str]) -> None:
+  def _remember(self, metrics: Mapping[str, float]) -> None:
     best = self.config['keep_best']
     if best in metrics:
       self.history.add(metrics[best], self.sign)
-    elif best and best.split('/')[0] in names:
+
+  def _check_best(self, metrics: Mapping[str, float], names: list[str]) -> None:
+    """Raises ValueError if an evaluator did not measure what `keep_best` names."""
+    best = self.config['keep_best']
+    if best and best not in metrics and best.split('/')[0] in names:
       raise ValueError(f'keep_best is {best!r}, and there are {", ".join(metrics)}')
 
   def _save(

@@ -44,9 +44,11 @@ class Member(Run):
     """One more member, which shares what this one has made.
 
     Raises:
-      ValueError: the folder's vocabulary is another one.
+      ValueError: the folder's vocabulary is another one, or its run began with other
+        text.
     """
     _share_vocabulary(self.folder, folder)
+    self._check_text(folder)
     other = copy.copy(self)
     other._take(folder)
     other._join(ended)

@@ -5,24 +5,28 @@ them compiles nothing; optax does the rest.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from seqlab.domains import Count, OneOf, Probability, Range, Rate, checked
 from seqlab.types import Array, Hyper
 
 Schedule = Callable[[Array, Hyper], Array]  # step (from 0), hyper -> learning rate
+SCHEDULES = ('rsqrt', 'noam', 'cosine', 'linear', 'constant')
+OPTIMIZERS = ('adam', 'adamw', 'adafactor', 'sgd')
 
 
+@checked
 def make_schedule(
-  kind: str = 'rsqrt',
-  warmup: int = 0,
+  kind: Annotated[str, OneOf(SCHEDULES)] = 'rsqrt',
+  warmup: Annotated[int, Range(0)] = 0,
   *,
   steps: int,
-  width: int | None = None,
-  floor: float = 0.0,
+  width: Count | None = None,
+  floor: Probability = 0.0,
 ) -> Schedule:
   """The learning rate as a function of the step and of `hyper['peak']`.
 
@@ -39,10 +43,6 @@ def make_schedule(
     width: D, the model's width, for 'noam'.
     floor: as a share of the peak.
   """
-  if kind not in ('rsqrt', 'noam', 'cosine', 'linear', 'constant'):
-    raise ValueError(
-      f'schedule.kind is {kind!r}; it may be rsqrt, noam, cosine, linear or constant'
-    )
   if kind == 'noam' and (not width or not warmup):
     raise ValueError("schedule.kind='noam' needs schedule.warmup > 0 and model.width")
   start = max(warmup, 1)
@@ -100,15 +100,16 @@ def _scale_and_decay(schedule: Schedule) -> optax.GradientTransformationExtraArg
   return optax.GradientTransformationExtraArgs(init, update)
 
 
+@checked
 def make_optimizer(
   schedule: Schedule,
-  kind: str = 'adam',
+  kind: Annotated[str, OneOf(OPTIMIZERS)] = 'adam',
   *,
-  clip: float | None = None,
-  b1: float = 0.9,
-  b2: float = 0.98,
-  eps: float = 1e-9,
-  momentum: float = 0.9,
+  clip: Annotated[float, Range(0)] | None = None,
+  b1: Rate = 0.9,
+  b2: Rate = 0.98,
+  eps: Annotated[float, Range(0)] = 1e-9,
+  momentum: Rate = 0.9,
 ) -> optax.GradientTransformationExtraArgs:
   """An optax optimiser whose `update` takes `hyper=`.
 
@@ -116,7 +117,7 @@ def make_optimizer(
     schedule: from `make_schedule`.
     kind: 'adam' (or 'adamw', the same: decay is always decoupled), 'adafactor'
       (Shazeer and Stern 2018, https://arxiv.org/abs/1804.04235) or 'sgd'.
-    clip: largest global norm of the gradient; None for no clipping.
+    clip: largest global norm of the gradient; None or 0 for no clipping.
     b1: Adam's decay of the first moment.
     b2: Adam's decay of the second; the default is Vaswani et al.'s.
     eps: Adam's ε.
@@ -126,11 +127,7 @@ def make_optimizer(
     core = optax.scale_by_adam(b1=b1, b2=b2, eps=eps)
   elif kind == 'adafactor':
     core = optax.chain(optax.scale_by_factored_rms(), optax.clip_by_block_rms(1.0))
-  elif kind == 'sgd':
+  else:  # 'sgd'
     core = optax.trace(momentum, nesterov=True) if momentum else optax.identity()
-  else:
-    raise ValueError(
-      f'optimizer.kind is {kind!r}; it may be adam, adamw, adafactor or sgd'
-    )
   clipping = optax.clip_by_global_norm(clip) if clip else optax.identity()
   return optax.chain(clipping, core, _scale_and_decay(schedule))

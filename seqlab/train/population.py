@@ -17,9 +17,9 @@ import numpy as np
 from seqlab.config import call, flatten, resolve, with_defaults
 from seqlab.data.loader import feed
 from seqlab.train import processes
+from seqlab.train.checks import check_experiment
 from seqlab.train.device import peak_flops
 from seqlab.train.folder import open_folder
-from seqlab.train.loop import check_seed
 from seqlab.train.member import Member
 from seqlab.train.mesh import make_mesh
 from seqlab.train.program import CompileCounter
@@ -103,7 +103,6 @@ def check(configs: Sequence[Mapping]) -> None:
         f'members of a population differ in seed and hyper alone, and these in '
         f'{", ".join(differing)} too'
       )
-    check_seed(config['seed'])
   # What is refused -> whether it is asked for.
   refused = {
     "parallel='pmap'": first['parallel'] == 'pmap',
@@ -123,6 +122,8 @@ def check(configs: Sequence[Mapping]) -> None:
       f'a population lies over the devices by its members, each of them whole: set '
       f'mesh.fsdp=1 and mesh.tensor=1, or {_REMEDY}'
     )
+  for config in configs:
+    check_experiment(config)
 
 
 def _differing(one: Mapping, other: Mapping) -> list[str]:
@@ -154,6 +155,8 @@ def _open(
     try:
       folder = open_folder(workdir, config, force=force)
       stack.enter_context(folder.lock())
+      if force:
+        folder.forget_inputs()
       folders.append((i, folder))
     except Exception as error:  # whatever it is, the others go on
       end(i, error)

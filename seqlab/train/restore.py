@@ -1,5 +1,6 @@
 """Variables of a run's checkpoints, for whatever is done with them afterwards."""
 
+import contextlib
 import sys
 
 from flax import linen as nn
@@ -39,6 +40,6 @@ def restore(
     read_only=True,
     say=lambda text: print(text, file=sys.stderr),
   )
-  steps, mean = checkpoints.average(average, part, by=choose)
-  checkpoints.close()
+  with contextlib.closing(checkpoints):
+    steps, mean = checkpoints.average(average, part, by=choose)
   return {'params': mean[params], **mean['collections']}, steps

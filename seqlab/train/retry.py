@@ -18,12 +18,38 @@ _AWAY = (
 )
 # What tensorstore and the drivers of buckets say where there is no errno to go by.
 _FULL_TEXT = re.compile(
-  'no space left|quota exceeded|RESOURCE_EXHAUSTED(?!.*memory)', re.IGNORECASE
+  'no space left|quota exceeded|'
+  'RESOURCE_EXHAUSTED(?!.*(memory|too many open files|file too large))',
+  re.IGNORECASE | re.DOTALL,
 )
 _AWAY_TEXT = re.compile(
   'UNAVAILABLE|DEADLINE_EXCEEDED|timed ?out|could ?not connect|cannot connect|'
   'connection (refused|reset|closed|error)|name resolution|slow ?down',
   re.IGNORECASE,
+)
+# What stays wrong until somebody changes it: error numbers, texts, what it is called,
+# and what to do.
+_LASTING = (
+  (
+    (errno.EMFILE, errno.ENFILE),
+    re.compile('too many open files', re.IGNORECASE),
+    'too many open files',
+    'Raise the limit, say with `ulimit -n 65536`,',
+  ),
+  (
+    (errno.EFBIG,),
+    re.compile('file too large', re.IGNORECASE),
+    'a file would be larger than the system allows',
+    'Raise the limit (`ulimit -f`), or use another disk,',
+  ),
+  (
+    (errno.EACCES, errno.EPERM, errno.EROFS),
+    re.compile(
+      'permission denied|PERMISSION_DENIED|read-only file system', re.IGNORECASE
+    ),
+    'writing is not permitted',
+    'Allow this user to write there',
+  ),
 )
 _DRIVERS = ('gcsfs', 's3fs', 'aiohttp', 'botocore', 'aiobotocore', 'requests', 'google')
 _STATUS = re.compile(r'\b(429|5\d\d)\b')
@@ -38,6 +64,15 @@ def may_pass(error: BaseException) -> str | None:
     gone = isinstance(e, ConnectionError | TimeoutError) or _answers_later(e)
     if gone or _is(e, _AWAY, _AWAY_TEXT):
       return f'the storage does not answer ({str(e).strip()[:200] or type(e).__name__})'
+  return None
+
+
+def lasting(error: BaseException) -> str | None:
+  """The name of a fault that stays until somebody changes the system; else None."""
+  for e in _causes(error):
+    for numbers, text, reason, _ in _LASTING:
+      if _is(e, numbers, text):
+        return reason
   return None
 
 
@@ -64,9 +99,9 @@ class GaveUp(OSError):  # noqa: N818
 
 
 def remedy(reason: str) -> str:
-  """What to do about what `may_pass` says."""
-  full = reason == 'no space left'
-  first = 'Free some space' if full else 'Wait until it does'
+  """What to do about what `may_pass` or `lasting` says."""
+  first = 'Free some space' if reason == 'no space left' else 'Wait until it does'
+  first = next((todo for *_, name, todo in _LASTING if name == reason), first)
   return f'{first} and run the same command again: it goes on from the last checkpoint'
 
 

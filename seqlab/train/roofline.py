@@ -21,7 +21,8 @@ Assumed: matrix products at {UTILISATION:.0%} of the peak in bfloat16, whatever 
 reads and writes memory once, all else is fused; the optimiser reads and writes its state
 once. Collectives of one place in the program go as one, at full bandwidth of the links,
 as rings within a node and between nodes, {HOP * 1e6:.0f} us a hop within and {NETWORK_HOP * 1e6:.0f} us x log2(nodes) between
-them. 'step' is without any overlap of computing and sending, 'at best' with all of it."""
+them. 'step' is without any overlap of computing and sending, 'at best' with all of it.
+Memory is as XLA's CPU compiler lays arrays out: up to about twice what a GPU's needs."""
 
 
 @dataclasses.dataclass(frozen=True)

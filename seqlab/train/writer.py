@@ -1,6 +1,6 @@
 """What a run says: rows of metrics, TensorBoard events, a progress bar, a log."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import contextlib
 import datetime
 import json
@@ -16,16 +16,33 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from seqlab.io.console import console, has_bars
-from seqlab.metrics_file import read_metrics
+from seqlab.metrics_file import cut
+from seqlab.metrics_file import read_metrics as read_metrics
 from seqlab.train.folder import RunFolder
+
+_CHECK_SECONDS = 1.0  # between looks whether the file of rows is still in its place
 
 
 class Lines:
   """A file that lines are added to; those that a full disk refuses wait in memory."""
 
   def __init__(self, path: Path | str):
+    self._path = path
     self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     self._waiting = b''
+
+  def check(self) -> None:
+    """Raises FileNotFoundError if another file, or none, has the name by now."""
+    try:
+      same = os.path.samestat(os.stat(self._path), os.fstat(self._file))
+    except (FileNotFoundError, NotADirectoryError):
+      same = False
+    if not same:
+      raise FileNotFoundError(
+        f'{self._path} was removed, renamed or replaced while the run was writing it: '
+        'what would be written now would be lost. Put it back, or start the run again, '
+        'which continues from the last checkpoint that is left'
+      )
 
   def add(self, line: str) -> None:
     """Adds a line, which `write` brings to the file."""
@@ -53,11 +70,24 @@ class Writer:
   run which was killed and resumed has the rows of one that was not.
   """
 
-  def __init__(self, folder: RunFolder, *, start_step: int = 0):
-    """Opens the files; rows after `start_step` are dropped."""
+  def __init__(
+    self,
+    folder: RunFolder,
+    *,
+    start_step: int = 0,
+    say: Callable[[str], None] | None = None,
+  ):
+    """Opens the files; rows after `start_step` are dropped.
+
+    Args:
+      folder: the run's folder.
+      start_step: the step that the run resumes from.
+      say: called with a message for each damaged row; see `metrics_file.cut`.
+    """
     self._step, self._row = start_step, {}
+    self._checked = time.monotonic()
     self._waiting: list[Event] = []  # for a disk that is full
-    _cut(folder.metrics, start_step)
+    cut(folder.metrics, start_step, say)
     self._lines = Lines(folder.metrics)
     # Written by this thread: tensorboardX's `SummaryWriter` has one of its own, which
     # dies of a full disk and leaves the run waiting for it.
@@ -86,6 +116,10 @@ class Writer:
     summary = Summary(value=values)
     self._waiting.append(Event(step=self._step, wall_time=time.time(), summary=summary))
     self._row = {}
+    now = time.monotonic()
+    if now - self._checked >= _CHECK_SECONDS:
+      self._checked = now
+      self._lines.check()
     with contextlib.suppress(OSError):  # a full disk: `flush` tells, if it stays full
       self._write_out()
 
@@ -100,8 +134,10 @@ class Writer:
 
     Raises:
       OSError: the disk is full. Nothing is lost: it may be called again.
+      FileNotFoundError: the file, or the run's folder, was removed or replaced.
     """
     self._emit()
+    self._lines.check()
     self._write_out()
     self._lines.sync()
     self._events.flush()
@@ -125,16 +161,6 @@ class NoWriter:
 
   def close(self) -> None:
     """See `Writer`."""
-
-
-def _cut(path: Path, last: int) -> None:
-  """Drops rows after step `last`, and a last line that was not written whole."""
-  if not path.exists():
-    return
-  kept = [row for row in read_metrics(path) if row['step'] <= last]
-  temporary = path.with_suffix('.part')
-  temporary.write_text(''.join(json.dumps(row) + '\n' for row in kept), 'utf-8')
-  temporary.replace(path)
 
 
 class Progress:

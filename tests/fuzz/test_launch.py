@@ -1,6 +1,7 @@
 """Random names, URLs and options through all that launchers write and print."""
 
 import argparse
+from pathlib import Path
 import re
 import shlex
 import subprocess
@@ -12,7 +13,8 @@ import pytest
 
 from launch import kubernetes, slurm, tpu
 from launch.options import dns_name, port, run_name, whole
-from launch.trials import _names, experiment_name, file_and_argument, with_argument
+from launch.trials import _names, experiment_name, with_argument
+from seqlab.experiment import split_name
 from seqlab.io import secrets
 from seqlab.io.secrets import hide_url, hide_urls, keep_secret, scrub, url_secrets
 from seqlab.report.tables import table
@@ -222,9 +224,9 @@ def test_an_address_is_one_or_refused(host, number, process):
 def test_an_experiment_has_a_name_for_a_folder(folder, argument, more):
   folder = folder.replace('.py', '')
   experiment = f'{folder}/mine.py:{argument}'
-  assert file_and_argument(experiment) == (f'{folder}/mine.py', argument)
+  assert split_name(experiment) == (Path(f'{folder}/mine.py'), argument)
   joined = f'{argument},{more}' if argument else more
-  assert file_and_argument(with_argument(experiment, more))[1] == joined
+  assert split_name(with_argument(experiment, more))[1] == joined
   name = experiment_name(experiment)
   assert name not in ('', '.', '..')
   assert len(name.encode()) < 250

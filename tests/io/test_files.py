@@ -1,6 +1,7 @@
 """Durable files."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -39,3 +40,29 @@ def test_permissions_follow_the_umask(tmp_path):
   finally:
     os.umask(old)
   assert (tmp_path / 'a').stat().st_mode & 0o777 == 0o644
+
+
+def test_a_device_is_written_to_and_not_replaced(tmp_path):
+  pipe = tmp_path / 'pipe'
+  os.mkfifo(pipe)
+  reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+  files.write_text(pipe, 'text')
+  assert os.read(reader, 9) == b'text'
+  os.close(reader)
+  assert pipe.is_fifo()
+  files.write_text('/dev/null', 'text')
+  assert not Path('/dev/null').is_file()
+
+
+def test_a_link_stays_a_link(tmp_path):
+  (tmp_path / 'link').symlink_to(tmp_path / 'file')
+  files.write_text(tmp_path / 'link', 'text')
+  assert (tmp_path / 'link').is_symlink()
+  assert (tmp_path / 'file').read_text() == 'text'
+
+
+def test_an_output_is_checked_before_it_is_written(tmp_path):
+  files.check_output(tmp_path / 'new' / 'file')
+  assert (tmp_path / 'new').is_dir()
+  with pytest.raises(IsADirectoryError, match=r'--output .*new is a folder'):
+    files.check_output(tmp_path / 'new')

@@ -14,7 +14,6 @@ from launch.machine import share
 from launch.trials import (
   Trial,
   experiment_name,
-  file_and_argument,
   plan,
   read_state,
   run_trial,
@@ -23,6 +22,7 @@ from launch.trials import (
 )
 from launch.workers import Waiting
 from seqlab.config import with_defaults
+from seqlab.experiment import split_name
 from seqlab.tasks.translation import Translation
 from seqlab.train.folder import open_folder
 from seqlab.train.writer import Writer
@@ -158,14 +158,14 @@ def test_an_experiment_is_named_by_its_path(experiment, name):
   ],
 )
 def test_a_colon_in_a_folder_is_none_before_an_argument(experiment, parts):
-  assert file_and_argument(experiment) == parts
+  assert split_name(experiment) == (Path(parts[0]), parts[1])
 
 
 def test_a_file_that_exists_decides_where_its_argument_begins(tmp_path):
   file = tmp_path / 'a.py:b' / 'c.py'
   file.parent.mkdir()
   file.write_text('')
-  assert file_and_argument(f'{file}:d') == (str(file), 'd')
+  assert split_name(f'{file}:d') == (file, 'd')
   assert experiment_name(str(file)) == 'c'
 
 

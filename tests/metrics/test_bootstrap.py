@@ -145,7 +145,15 @@ def test_one_of_the_systems_is_worse_for_certain_and_one_is_not(systems):
 def test_a_system_beside_itself_differs_by_nothing(systems, test):
   statistics = systems[2][0]
   _, same = compare([statistics, statistics], test=test, samples=200, trials=200)
-  assert same.p_value == pytest.approx(1 / 201)  # as sacreBLEU has it: none exceeds 0
+  assert same.p_value == 1  # sacreBLEU has 1 / 201, since no draw exceeds 0
+
+
+def test_a_draw_that_ties_with_what_was_observed_counts():
+  """One sentence of two differs: a coin in two leaves the difference as it is."""
+  one = np.array([[4, 3, 2, 1, 4, 3, 2, 1, 4, 4], [4, 3, 2, 1, 4, 3, 2, 1, 4, 4]])
+  other = np.array([[2, 1, 0, 0, 4, 3, 2, 1, 4, 4], [4, 3, 2, 1, 4, 3, 2, 1, 4, 4]])
+  _, found = compare([one, other], test='ar', samples=10, trials=100)
+  assert found.p_value == 1
 
 
 def test_the_same_seed_draws_the_same_samples(systems):
@@ -161,10 +169,22 @@ def test_systems_of_other_numbers_of_sentences_are_refused(systems):
     compare([statistics, statistics[1:]])
 
 
-@pytest.mark.parametrize(('R', 'samples'), [(0, 10), (10, 0)])
-def test_samples_of_nothing_are_refused(R, samples):
-  with pytest.raises(ValueError, match='both must be 1 or more'):
+@pytest.mark.parametrize(
+  ('R', 'samples', 'message'),
+  [(0, 10, 'both must be 1 or more'), (10, 0, 'samples is 0; it must be at least 1')],
+)
+def test_samples_of_nothing_are_refused(R, samples, message):
+  with pytest.raises(ValueError, match=message):
     confidence_interval(np.zeros((R, 10)), samples=samples)
+
+
+@pytest.mark.parametrize(
+  'options', [{'samples': 0}, {'trials': 0}, {'trials': -1}, {'seed': -1}]
+)
+def test_numbers_of_draws_have_a_domain(systems, options):
+  ((name, value),) = options.items()
+  with pytest.raises(ValueError, match=f'{name} is {value}; it must be at least'):
+    compare(systems[2], test='ar', **options)
 
 
 def test_an_unknown_test_is_named(systems):

@@ -89,7 +89,59 @@ def test_a_file_that_is_not_utf8_is_refused_with_its_line(tmp_path):
 def test_lines_end_at_newlines_alone(tmp_path):
   path = tmp_path / 'lines.txt'
   path.write_bytes('\ufeffa\u2028b\r\n\x0c\nlast'.encode())
-  assert read_lines(path) == ['\ufeffa\u2028b\r'.encode(), b'\x0c', b'last']
+  assert read_lines(path) == ['a\u2028b'.encode(), b'\x0c', b'last']
+
+
+def test_a_file_that_was_cut_short_is_named(tmp_path, capsys):
+  path = tmp_path / 'cut.gz'
+  path.write_bytes(gzip.compress(b'one two three\n' * 99)[:-20])
+  assert main(['bleu', str(path), str(path)]) == 1
+  error = capsys.readouterr().err
+  assert 'cut.gz is damaged or cut short' in error
+  assert error.count('\n') == 1
+
+
+def test_a_packed_file_needs_no_ending(tmp_path):
+  path = tmp_path / 'packed'
+  path.write_bytes(gzip.compress(b'one\ntwo\n'))
+  assert read_lines(path) == [b'one', b'two']
+
+
+@pytest.mark.parametrize(
+  'tokenizer',
+  ['13a', *(pytest.param(name, marks=pytest.mark.slow) for name in ('none', 'char'))],
+)
+def test_pieces_of_bytes_score_as_the_line_they_write(tokenizer):
+  lines = ['the big cat, no. 1', 'the small dog']
+  vocabulary = train_vocabulary(lines * 20, size=300, byte_fallback=True)
+  place = {piece: i for i, piece in enumerate(vocabulary.pieces())}
+  rng = np.random.default_rng(0)
+  odd = [
+    b'\n',
+    b'\r',
+    b'\0',
+    '\u2028'.encode(),
+    b'\xc2\x85',
+    b'\xe2\x80',
+    b'\xff',
+    b'-\n',
+  ]
+  ids = []
+  for _ in range(64):
+    flat, _ = vocabulary.encode([lines[rng.integers(2)]])
+    spelt = [place[f'<0x{b:02X}>'] for b in odd[rng.integers(len(odd))]]
+    at = rng.integers(len(flat) + 1)
+    ids.append(np.array([*flat[:at], *spelt, *flat[at:]]))
+  texts = vocabulary.decode(ids)
+  assert all(len(text.splitlines()) == 1 for text in texts)
+  found = corpus_statistics(
+    Pieces(ids, piece_bytes(vocabulary.surfaces())),
+    [Lines([lines[0].encode()] * 64)],
+    tokenizer=tokenizer,
+  )
+  expected = BLEU(tokenize=tokenizer, force=True).corpus_score(texts, [[lines[0]] * 64])
+  integers = [*expected.counts, *expected.totals, expected.sys_len, expected.ref_len]
+  assert found.sum(axis=0).tolist() == integers
 
 
 def test_marks_that_outnumber_the_room_for_words_are_counted_all():

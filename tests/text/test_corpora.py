@@ -191,7 +191,21 @@ def test_normalisation_is_applied(two):
   assert corpus.read('train')[0] == ['"é"', 'two.']
 
 
+def test_one_file_for_both_sides_is_two_files(write):
+  path = write('a.txt', 'One.\nTwo.\n')
+  both = open_corpus(source='en', target='xx', files={'train': (path, path)})
+  assert both.read('train') == (['One.', 'Two.'], ['One.', 'Two.'])
+  tabbed = open_corpus(source='en', target='xx', files={'train': path})
+  assert tabbed.fingerprint('train') != both.fingerprint('train')
+
+
 # Errors in the text.
+
+
+@pytest.mark.parametrize('blank', ['\u3000', '\u200b', '\ufeff \u2060', '\x01'])
+def test_a_line_of_nothing_that_shows_is_empty(two, blank):
+  with pytest.raises(ValueError, match=r'line 2 of train\.de is empty'):
+    two(de=f'Eins.\n{blank}\n').read('train')
 
 
 def test_unequal_numbers_of_lines(two):
@@ -271,6 +285,25 @@ def test_missing_file_is_told_when_read_and_not_before(tmp_path):
 def test_three_files_for_a_split():
   with pytest.raises(ValueError, match=r'corpus\.files\.train names 3 files; give'):
     open_corpus(source='en', target='de', files={'train': ('a', 'b', 'c')})
+
+
+@pytest.mark.parametrize('given', [None, 5, ('a', None), {'en': 'a'}])
+def test_what_names_no_file(given):
+  with pytest.raises(ValueError, match=r'corpus\.files\.train (is|names)'):
+    open_corpus(source='en', target='de', files={'train': given})
+
+
+def test_a_language_has_a_name():
+  with pytest.raises(ValueError, match='source is 5; it must be a text'):
+    open_corpus(source=5, target='de', files={})
+
+
+def test_inputs_are_the_files_that_may_be_read(two, monkeypatch, tmp_path):
+  corpus = two()
+  assert {str(p) for p in corpus.inputs()} == set(corpus.files('train'))
+  monkeypatch.setenv('SEQLAB_DATA', str(tmp_path))
+  named = open_corpus('multi30k', source='en', target='de')
+  assert tmp_path / 'multi30k' / 'train.en.gz' in named.inputs()
 
 
 def test_files_without_a_split():

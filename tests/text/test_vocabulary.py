@@ -172,6 +172,120 @@ def test_loading_what_is_not_there(tmp_path):
     load_vocabulary(tmp_path, 'source')
 
 
+# Text that SentencePiece would lose.
+
+FINGERPRINT = '3ae8c3fae51c8fcdd232375f723bec8d4e5f5ba7ef6a8682c456dc2852e9021e'
+ODD = {
+  'mark of a space': 'pieces are ▁the ▁dog',
+  'mark of unknowns': 'bar ▅ chart Ω',
+  'names of special ids': 'an <s> and </s>, <unk> or <pad>',
+  'name of a byte': 'the byte <0x41>',
+  'tab': 'a\tb',
+  'controls': 'a\x01\x1b\x1f\x7fb',
+}
+
+
+@pytest.mark.parametrize('sampling', [0.0, 0.3])
+@pytest.mark.parametrize('fallback', [False, True])
+@pytest.mark.parametrize('kind', PIECES)
+@pytest.mark.parametrize('line', ODD.values(), ids=ODD)
+def test_odd_text_is_learnt_and_comes_back(line, kind, fallback, sampling):
+  size = 75 + 256 * fallback
+  lines = [line, *GERMAN]
+  vocabulary = train_vocabulary(lines, kind=kind, size=size, byte_fallback=fallback)
+  flat, _ = vocabulary.encode([line], sampling=sampling)
+  assert UNK not in flat
+  assert vocabulary.decode([flat]) == [line]
+
+
+@pytest.mark.parametrize('kind', PIECES)
+def test_the_mark_of_a_space_that_was_not_learnt_is_no_space(kind):
+  flat, _ = learn(GERMAN, kind).encode(['Männer▁hören'])
+  assert UNK in flat
+  fallback = learn(GERMAN, kind, byte_fallback=True, size=320)
+  for sampling in (0.0, 0.2):
+    flat, _ = fallback.encode(['Männer▁hören ▁'], sampling=sampling)
+    assert fallback.decode([flat]) == ['Männer▁hören ▁']
+
+
+def test_ordinary_text_gives_the_model_it_always_gave():
+  """Runs that exist read their ids by it."""
+  assert learn(GERMAN, 'bpe').fingerprint == FINGERPRINT
+
+
+def test_lines_of_more_than_a_mebibyte_are_learnt():
+  text = 'ab ' * (1 << 19)
+  vocabulary = train_vocabulary([f'{text}Ω', 'ab'], size=12)
+  assert UNK not in vocabulary.encode(['Ω'])[0]
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_nul_is_a_replacement_character(kind):
+  vocabulary = learn([*GERMAN, 'a\0b'], kind)
+  flat, _ = vocabulary.encode(['a\0b'])
+  assert UNK not in flat
+  assert vocabulary.decode([flat]) == ['a\ufffdb']
+
+
+@pytest.mark.parametrize('kind', PIECES)
+def test_outputs_are_one_line_whatever_was_learnt(kind):
+  line = 'a\rb\u2028c\x85d\x0ce'
+  vocabulary = learn([line, *GERMAN], kind)
+  flat, _ = vocabulary.encode([line])
+  assert UNK not in flat
+  assert vocabulary.decode([flat]) == ['a b c d e']
+  assert not set(b''.join(vocabulary.surfaces())) & set(b'\0\n\r\x0b\x0c\x1c\x1d\x1e')
+
+
+def test_no_piece_of_bytes_ends_a_line():
+  vocabulary = learn(GERMAN, 'bpe', byte_fallback=True, size=400)
+  place = {piece: i for i, piece in enumerate(vocabulary.pieces())}
+  ids = [place[f'<0x{byte:02X}>'] for byte in range(256)]
+  (text,) = vocabulary.decode([ids])
+  assert len(text.splitlines()) == 1
+  spelt = [[place[f'<0x{b:02X}>'] for b in c.encode()] for c in '\n\u2028\x85']
+  assert vocabulary.decode([[ids[65], *x, ids[66]] for x in spelt]) == ['A B'] * 3
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'size': 0}, 'size is 0; it must be at least 1'),
+    ({'min_count': 0}, 'min_count is 0; it must be at least 1'),
+    ({'character_coverage': 0}, 'character_coverage is 0; it must be more than 0'),
+    ({'character_coverage': 1.5}, r'character_coverage is 1\.5; .*at most 1'),
+    ({'byte_fallback': 'no'}, "byte_fallback is 'no'; it must be true or false"),
+  ],
+)
+def test_options_outside_their_domains(options, message):
+  with pytest.raises(ValueError, match=message):
+    train_vocabulary(GERMAN, **options)
+
+
+@pytest.mark.parametrize('content', [b'', b'[]', b'{"sha', b'\xff', b'{"kind": "x"}'])
+@pytest.mark.parametrize('name', ['vocabularies.json', 'shared.json'])
+def test_a_damaged_description_is_named(name, content, tmp_path):
+  build_vocabularies(Parallel(), size=140).save(tmp_path)
+  (tmp_path / name).write_bytes(content)
+  with pytest.raises(ValueError, match=rf'{name} is damaged: .*Bring'):
+    Vocabularies.load(tmp_path)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_damaged_pieces_are_named(kind, tmp_path):
+  learn(GERMAN, kind).save(tmp_path, 'v')
+  (path,) = [x for x in tmp_path.iterdir() if x.suffix != '.json']
+  for content in (b'\xff', *([b'', path.read_bytes()[:99]] * (kind != 'word'))):
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf'{path.name} is damaged: '):
+      load_vocabulary(tmp_path, 'v')
+
+
+def test_three_sizes_are_refused():
+  with pytest.raises(ValueError, match=r'vocabulary\.size has 3 numbers'):
+    build_vocabularies(Parallel(), size=(60, 60, 60), shared=False)
+
+
 # Unknown words and characters.
 
 

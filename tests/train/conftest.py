@@ -1,5 +1,7 @@
 """A task that is compiled in a moment, for tests of what trains it."""
 
+import os
+import shutil
 import sys
 from types import ModuleType
 
@@ -94,3 +96,34 @@ def left():
     return rows, found['state']['params']['x'].tolist(), found['meta']['fallbacks']
 
   return left
+
+
+@pytest.fixture
+def power(monkeypatch):
+  """A function: a folder, a copy -> the copy as it may be after a power cut now.
+
+  What was written since the last fsync of a file is lost, and the file is empty.
+  """
+  synced = {}  # device and inode -> size and time of change, when it was synced
+
+  def note(handle, sync=os.fsync):
+    sync(handle)
+    stat = os.fstat(handle)
+    synced[stat.st_dev, stat.st_ino] = stat.st_size, stat.st_mtime_ns
+
+  monkeypatch.setattr(os, 'fsync', note)
+
+  def cut(folder, copy):
+    shutil.copytree(folder, copy)
+    for file in [p for p in copy.rglob('*') if p.is_file()]:
+      stat = (folder / file.relative_to(copy)).stat()
+      if synced.get((stat.st_dev, stat.st_ino)) != (stat.st_size, stat.st_mtime_ns):
+        file.write_bytes(b'')
+    for path in copy.rglob('*'):
+      name = path.relative_to(copy)
+      if any(part.isdigit() for part in name.parts):  # in a checkpoint, or itself one
+        stat = (folder / name).parent.stat()  # a name reaches the disk with its folder
+        assert (stat.st_dev, stat.st_ino) in synced, path
+    return copy
+
+  return cut

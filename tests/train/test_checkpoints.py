@@ -1,14 +1,26 @@
 """Checkpoints: which stay, which are found, what happens to broken ones."""
 
+import contextlib
 import gc
+import json
+import os
+from pathlib import Path
+import re
+import resource
+import shutil
+import threading
+import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqlab.train import retry
+from seqlab.io import files
+from seqlab.train import checkpoints as module
+from seqlab.train import retry, seal
 from seqlab.train.checkpoints import Checkpoints
+from seqlab.train.seal import DamagedError
 
 ABSTRACT = {'state': {'x': jax.ShapeDtypeStruct((3,), jnp.float32)}, 'meta': None}
 
@@ -203,3 +215,424 @@ def test_a_disk_that_stays_full_is_said_with_how_often_it_was_tried(
     checkpoints.save(2, _parts(2.0), wait=True)
   assert checkpoints.steps() == [1]
   gc.collect()
+
+
+@pytest.mark.parametrize(
+  'options',
+  [
+    {'keep_latest': 0},
+    {'keep_latest': -1},
+    {'keep_latest': 1.5},
+    {'keep_best_n': 0},
+    {'retries': -1},
+    {'best_mode': 'least'},
+  ],
+)
+def test_options_have_domains(tmp_path, options):
+  with pytest.raises(ValueError, match=f'^{next(iter(options))} is .* must be'):
+    Checkpoints(tmp_path, **options)
+
+
+def test_checkpoints_without_the_metric_are_the_worst(tmp_path):
+  """A forced run may rank by another metric; and a metric may not be a number."""
+  checkpoints = Checkpoints(tmp_path, keep_best='loss', keep_latest=1)
+  checkpoints.save(1, _parts(1), {'loss': 1.0})
+  checkpoints.save(2, _parts(2), {'loss': 2.0})
+  checkpoints.close()
+  checkpoints = Checkpoints(tmp_path, keep_best='bleu', keep_latest=1)
+  for step, bleu in ((3, 5.0), (4, float('nan')), (5, 4.0)):
+    checkpoints.save(step, _parts(step), {'bleu': bleu})
+  checkpoints.close()
+  assert checkpoints.steps() == [3, 5]
+  reader = Checkpoints(tmp_path, keep_best='bleu', read_only=True)
+  assert reader.average(1, ABSTRACT['state'], by='best')[0] == [3]
+
+
+def _open_files():
+  return len(os.listdir('/proc/self/fd'))
+
+
+def test_saving_leaves_no_file_and_no_thread_open(tmp_path):
+  before = _open_files(), threading.active_count()
+  checkpoints = Checkpoints(tmp_path)
+  counts = []
+  for step in range(1, 49):
+    checkpoints.save(step, _parts(step), wait=True)
+    counts.append((_open_files(), threading.active_count()))
+  # The libraries' pools of threads reach their size within the first saves.
+  early, late = counts[8:28], counts[28:]
+  assert max(late)[0] <= max(early)[0] + 3
+  assert max(n for _, n in late) <= max(n for _, n in early) + 3
+  checkpoints.close()
+  gc.collect()
+  assert _open_files() <= before[0] + 2
+  assert threading.active_count() <= before[1] + 1
+
+
+def test_trial_after_trial_leaves_nothing_open(tmp_path):
+  """As in a worker of a sweep."""
+  counts = []
+  for trial in range(6):
+    _fill(tmp_path / str(trial), {1: 1.0, 2: 2.0, 3: 3.0}).close()
+    gc.collect()
+    counts.append((_open_files(), threading.active_count()))
+  assert counts[-1][0] <= counts[1][0]
+  assert counts[-1][1] <= counts[1][1]
+
+
+def test_too_many_open_files_are_not_taken_for_a_full_disk(tmp_path):
+  checkpoints = Checkpoints(tmp_path, retries=3, say=lambda text: None)
+  checkpoints.save(1, _parts(1.0), wait=True)
+  soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+  resource.setrlimit(
+    resource.RLIMIT_NOFILE, (max(map(int, os.listdir('/proc/self/fd'))), hard)
+  )
+  held = []
+  try:
+    with contextlib.suppress(OSError):
+      while True:
+        held.append(os.open('/dev/null', os.O_RDONLY))
+    with pytest.raises(
+      OSError, match=r'^too many open files for .*ulimit -n'
+    ) as caught:
+      checkpoints.save(2, _parts(2.0), wait=True)
+  finally:
+    for handle in held:
+      os.close(handle)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+  assert 'no space' not in str(caught.value)
+  checkpoints.close()
+  assert Checkpoints(tmp_path, read_only=True).restore(ABSTRACT)[0] == 1
+
+
+NAMES = [
+  'lr[0.1]',
+  '[!x]',
+  'a\\b',
+  '*',
+  '?',
+  '**',
+  '{a,b}',
+  'sp ace',
+  'new\nline',
+  '%5B',
+]
+NAMES += [
+  '~',
+  '日本',
+  'gs:',
+  'a' * 255,
+  'x/../y',
+  'bad\udcff',
+  '/'.join(['d' * 200] * 12),
+]
+
+
+@pytest.mark.parametrize('name', NAMES, ids=lambda name: ascii(name)[1:20])
+def test_a_folder_may_have_any_name(tmp_path, name):
+  (tmp_path / 'x').mkdir()
+  folder = tmp_path / name / 'checkpoints'
+  _fill(folder, {1: 5.0, 2: 4.0}, keep_latest=1).close()
+  checkpoints = Checkpoints(folder, keep_best='bleu')
+  step, parts = checkpoints.restore(ABSTRACT)
+  np.testing.assert_array_equal(parts['state']['x'], [step] * 3)
+  checkpoints.save(3, _parts(3), {'bleu': 3.0})
+  checkpoints.close()
+  assert checkpoints.steps() == [1, 2, 3]
+  reader = Checkpoints(folder, keep_best='bleu', read_only=True)
+  assert reader.average(1, ABSTRACT['state'], by='best')[0] == [1]
+  reader.close()
+  first = name.split('/')[0]
+  assert {p.name for p in tmp_path.iterdir()} <= {'x', 'y', first}
+
+
+def test_a_folder_is_called_by_its_name_in_messages(tmp_path):
+  folder, said = tmp_path / 'a[1]', []
+  _fill(folder, {1: None}).close()
+  _break(folder / '1')
+  with pytest.raises(
+    ValueError, match=re.escape(f'none of the checkpoints in {folder}')
+  ):
+    Checkpoints(folder, say=said.append).restore(ABSTRACT)
+  assert '/proc/self' not in said[0]
+
+
+def test_a_linked_folder_is_written_where_it_leads(tmp_path):
+  (tmp_path / 'real').mkdir()
+  (tmp_path / 'li[n]k').symlink_to(tmp_path / 'real')
+  _fill(tmp_path / 'li[n]k' / 'checkpoints', {1: None}).close()
+  assert Checkpoints(tmp_path / 'real' / 'checkpoints').restore(ABSTRACT)[0] == 1
+
+
+def test_a_relative_folder_stays_where_it_was(tmp_path, monkeypatch):
+  (tmp_path / 'elsewhere').mkdir()
+  monkeypatch.chdir(tmp_path)
+  checkpoints = Checkpoints(Path('run') / 'checkpoints')
+  checkpoints.save(1, _parts(1.0))
+  monkeypatch.chdir(tmp_path / 'elsewhere')
+  checkpoints.save(2, _parts(2.0))
+  checkpoints.close()
+  assert not list((tmp_path / 'elsewhere').iterdir())
+  assert Checkpoints(tmp_path / 'run' / 'checkpoints').steps() == [1, 2]
+
+
+def test_what_cannot_be_read_back_after_the_first_save_is_an_error(
+  tmp_path, monkeypatch
+):
+  finalize = module._SealedPath._finalize
+
+  def lose(self):
+    finalize(self)
+    shutil.rmtree(self._final_path / 'state' / 'd')
+
+  monkeypatch.setattr(module._SealedPath, '_finalize', lose)
+  checkpoints = Checkpoints(tmp_path)
+  with pytest.raises(OSError, match=r'of step 1 in .* cannot be read back'):
+    checkpoints.save(1, _parts(1.0), wait=True)
+  checkpoints.close()
+  checkpoints = Checkpoints(tmp_path / 'background')
+  checkpoints.save(1, _parts(1.0))
+  with pytest.raises(OSError, match=r'of step 1 in .* cannot be read back'):
+    checkpoints.close()
+
+
+@pytest.mark.parametrize('how', ['removed', 'replaced', 'renamed'])
+def test_a_folder_that_goes_away_is_not_made_again(tmp_path, how):
+  folder = tmp_path / 'run' / 'checkpoints'
+  checkpoints = Checkpoints(folder)
+  checkpoints.save(1, _parts(1.0), wait=True)
+  if how == 'renamed':
+    (tmp_path / 'run').rename(tmp_path / 'other')
+  else:
+    shutil.rmtree(tmp_path / 'run')
+  if how == 'replaced':
+    folder.mkdir(parents=True)
+  with pytest.raises(FileNotFoundError, match=r'was removed, renamed or replaced'):
+    checkpoints.save(2, _parts(2.0))
+  checkpoints.close()
+  assert not folder.exists() or not list(folder.iterdir())
+
+
+def _files(folder):
+  return sorted(p for p in folder.rglob('*') if p.is_file())
+
+
+def _spoil(content, how):
+  if how == 'flip':
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+  return {'empty': b'', 'zero': bytes(len(content)), 'long': content + b'x'}[how]
+
+
+@pytest.mark.parametrize(
+  'how',
+  [
+    *('flip', 'gone'),
+    *(pytest.param(how, marks=pytest.mark.slow) for how in ('empty', 'zero', 'long')),
+  ],
+)
+def test_damage_to_any_file_leads_to_the_checkpoint_before(tmp_path, how):
+  _fill(tmp_path / 'run', {1: 1.0, 2: 2.0}).close()
+  names = [p.relative_to(tmp_path / 'run') for p in _files(tmp_path / 'run' / '2')]
+  assert len(names) > 10
+  for number, name in enumerate(names):
+    folder, said = tmp_path / str(number), []
+    shutil.copytree(tmp_path / 'run', folder)
+    if how == 'gone':
+      (folder / name).unlink()
+    else:
+      (folder / name).write_bytes(_spoil((folder / name).read_bytes(), how))
+    reader = Checkpoints(folder, keep_best='bleu', read_only=True, say=said.append)
+    for by in ('last', 'best'):
+      used, state = reader.average(1, ABSTRACT['state'], by=by)
+      assert used == [1], name
+      np.testing.assert_array_equal(state['x'], [1, 1, 1])
+    with pytest.raises(DamagedError, match=r'of step 2 in .* is damaged: '):
+      reader.load(2, ABSTRACT)
+    reader.close()
+    checkpoints = Checkpoints(folder, keep_best='bleu', say=said.append)
+    step, parts = checkpoints.restore(ABSTRACT)
+    assert (step, parts['meta']) == (1, {'value': 1}), name
+    if number == 0:  # it is not in the way of the new one
+      checkpoints.save(2, _parts(2), {'bleu': 2.0})
+      checkpoints.close()
+      assert Checkpoints(folder).steps() == [1, 2]
+    checkpoints.close()
+    assert {text.partition(' (')[0] for text in said} == {
+      'the checkpoint of step 2 cannot be read'
+    }
+    shutil.rmtree(folder)
+
+
+def test_a_whole_checkpoint_of_another_state_is_not_set_aside(tmp_path):
+  _fill(tmp_path, {1: None, 2: None}).close()
+  here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  other = {'y': jax.ShapeDtypeStruct((3,), jnp.float32, sharding=here)}
+  with pytest.raises(ValueError, match=r'of step 2 .* is whole and cannot be loaded'):
+    Checkpoints(tmp_path).restore({'state': other, 'meta': None})
+  assert Checkpoints(tmp_path).steps() == [1, 2]
+
+
+def test_one_checkpoint_cannot_pass_for_another(tmp_path):
+  _fill(tmp_path, {1: None, 2: None}).close()
+  (tmp_path / '2').rename(tmp_path / '3')
+  said = []
+  assert Checkpoints(tmp_path, say=said.append).restore(ABSTRACT)[0] == 1
+  assert 'is that of step 2' in said[0]
+
+
+def _unseal(folder):
+  """Makes a checkpoint one of a version before there were seals."""
+  (folder / seal.NAME).write_text(f'Checkpoint commit was successful to {folder}')
+
+
+def test_checkpoints_of_earlier_versions_are_loaded(tmp_path):
+  _fill(tmp_path, {1: 1.0, 2: 2.0}).close()
+  _unseal(tmp_path / '1')
+  _unseal(tmp_path / '2')
+  said = []
+  checkpoints = Checkpoints(tmp_path, keep_best='bleu', keep_latest=1, say=said.append)
+  step, parts = checkpoints.restore(ABSTRACT)
+  assert (step, parts['meta'], said) == (2, {'value': 2}, [])
+  np.testing.assert_array_equal(parts['state']['x'], [2, 2, 2])
+  checkpoints.save(3, _parts(3), {'bleu': 1.5})
+  checkpoints.close()
+  assert checkpoints.steps() == [2, 3]
+
+
+@pytest.mark.parametrize(
+  'name', ['_CHECKPOINT_METADATA', 'metrics/metrics', 'state/_METADATA']
+)
+def test_an_earlier_version_s_empty_files_lead_to_the_one_before(tmp_path, name):
+  _fill(tmp_path, {1: 1.0, 2: 2.0}).close()
+  for step in '12':
+    _unseal(tmp_path / step)
+  (tmp_path / '2' / name).write_bytes(b'')
+  said = []
+  checkpoints = Checkpoints(tmp_path, keep_best='bleu', say=said.append)
+  assert checkpoints.restore(ABSTRACT)[0] == 1
+  assert 'the checkpoint of step 2 cannot be read' in said[0]
+  checkpoints.save(2, _parts(2), {'bleu': 2.0})
+  checkpoints.close()
+  assert (tmp_path / 'broken-2').is_dir()
+
+
+def test_an_older_damaged_one_is_not_in_the_way_of_saving(tmp_path):
+  _fill(tmp_path, {1: 9.0, 2: 2.0}).close()
+  (tmp_path / '1' / 'metrics' / 'metrics').write_bytes(b'')
+  said = []
+  checkpoints = Checkpoints(tmp_path, keep_best='bleu', say=said.append)
+  assert checkpoints.restore(ABSTRACT)[0] == 2
+  checkpoints.save(3, _parts(3), {'bleu': 2.0})
+  checkpoints.close()
+  assert said == ['the damaged checkpoint of step 1 is now broken-1']
+  assert checkpoints.steps() == [2, 3]
+
+
+@pytest.mark.parametrize('name', ['007', '²', '5', '1.orbax-checkpoint-tmp'])
+def test_what_is_no_checkpoint_is_left_alone(tmp_path, name):
+  _fill(tmp_path, {1: None}).close()
+  if name == '5':
+    (tmp_path / name).write_text('a file')
+  else:
+    (tmp_path / name).mkdir()
+  assert Checkpoints(tmp_path).restore(ABSTRACT)[0] == 1
+
+
+def test_a_power_cut_leaves_the_newest_checkpoint_whole(tmp_path, power):
+  checkpoints = _fill(tmp_path / 'run', {1: 1.0, 2: 2.0, 3: 3.0})
+  copy, said = power(tmp_path / 'run', tmp_path / 'copy'), []
+  after = Checkpoints(copy, keep_best='bleu', say=said.append)
+  step, parts = after.restore(ABSTRACT)
+  assert (step, parts['meta'], said) == (3, {'value': 3}, [])
+  np.testing.assert_array_equal(parts['state']['x'], [3, 3, 3])
+  checkpoints.close()
+
+
+def test_a_checkpoint_has_its_name_only_when_it_is_on_the_disk(
+  tmp_path, power, monkeypatch
+):
+  """A power cut at any change of a name finds checkpoints that are whole, or none."""
+  rename, copies = Path.rename, []
+
+  def watch(self, target):
+    copies.append(power(tmp_path / 'run', tmp_path / f'before-{len(copies)}'))
+    result = rename(self, target)
+    files.sync(Path(target).parent)
+    copies.append(power(tmp_path / 'run', tmp_path / f'after-{len(copies)}'))
+    return result
+
+  monkeypatch.setattr(Path, 'rename', watch)
+  _fill(tmp_path / 'run', {1: 1.0, 2: 2.0}).close()
+  monkeypatch.undo()
+  assert len(copies) == 4
+  said = []
+  for copy, expected in zip(copies, [None, 1, 1, 2], strict=True):
+    found = Checkpoints(copy, say=said.append).restore(ABSTRACT)
+    assert (found and found[0]) == expected
+  assert said == []
+
+
+def test_a_seal_lists_every_file(tmp_path):
+  _fill(tmp_path, {1: 1.0}).close()
+  listed = json.loads((tmp_path / '1' / seal.NAME).read_text())['files']
+  there = {p.relative_to(tmp_path / '1').as_posix() for p in _files(tmp_path / '1')}
+  assert set(listed) == there - {seal.NAME}
+
+
+def test_a_large_state_of_any_form_is_read_back_in_part(tmp_path, monkeypatch):
+  """The smallest arrays up to a megabyte: not all may fit a device twice."""
+  rows = jax.NamedSharding(jax.make_mesh((4,), ('rows',)), jax.P('rows'))
+  state = {
+    'large': jnp.zeros((1000, 500)),
+    'rows': jax.device_put(jnp.arange(32.0).reshape(8, 4), rows),
+    'inner': {'half': jnp.arange(6, dtype=jnp.bfloat16), 'nan': jnp.float32(jnp.nan)},
+    'places': [jnp.ones(2), (jnp.ones(3), None)],
+    'number': 7,
+  }
+  load, found = Checkpoints._load, []
+
+  def watch(self, step, abstract, **options):
+    loaded = load(self, step, abstract, **options)
+    found.append(loaded['state'])
+    return loaded
+
+  monkeypatch.setattr(Checkpoints, '_load', watch)
+  checkpoints = Checkpoints(tmp_path, keep_latest=3)
+  for step in (1, 2, 3):
+    checkpoints.save(step, {'state': state, 'meta': {'best': None}})
+  checkpoints.close()
+  assert len(found) == 1  # of the first save only
+  names = [
+    jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(found[0])
+  ]
+  assert names == ["['inner']['half']", "['inner']['nan']", "['rows']"]
+  assert found[0]['rows'].sharding == rows
+
+
+def test_other_numbers_than_were_saved_are_an_error(tmp_path, monkeypatch):
+  monkeypatch.setattr(
+    Checkpoints, '_load', lambda *_, **__: {'state': {'x': jnp.zeros(3)}}
+  )
+  checkpoints = Checkpoints(tmp_path)
+  with pytest.raises(OSError, match='holds other numbers than were saved'):
+    checkpoints.save(1, _parts(1.0), wait=True)
+  checkpoints.close()
+
+
+def test_a_save_that_cannot_make_its_folder_does_not_hold_up_the_end(tmp_path):
+  """Orbax's threads would wait ten minutes for a folder, and the process for them."""
+  before = threading.active_count()
+  checkpoints = Checkpoints(tmp_path / 'run', retries=0)
+  checkpoints.save(1, _parts(1.0), wait=True)
+  (tmp_path / 'run').rename(tmp_path / 'other')
+  shutil.rmtree(tmp_path / 'other')
+  with pytest.raises(FileNotFoundError):
+    checkpoints._begin(2, _parts(2.0), None)
+  with contextlib.suppress(OSError):
+    checkpoints.close()
+  deadline = time.monotonic() + 10
+  while threading.active_count() > before + 2 and time.monotonic() < deadline:
+    time.sleep(0.05)
+  names = [thread.name for thread in threading.enumerate()]
+  assert len(names) <= before + 2, names

@@ -42,6 +42,28 @@ def test_a_row_tells_from_which_state_on_it_is_wrong(row, state):
 
 
 @pytest.mark.parametrize(
+  ('row', 'said'),
+  [
+    (GOOD | {'loss': math.nan}, 'the loss is nan at'),
+    (GOOD | {'grad_norm': math.inf}, 'the gradient norm is inf at'),
+    (
+      GOOD | {'update_norm': math.inf},
+      'the norm of the update of the parameters is inf at',
+    ),
+    (GOOD | {'loss': 30.5}, 'the loss is 30.5, above fallback.loss_above=30 at'),
+    (
+      {'loss': math.nan, 'grad_norm': math.nan, 'update_norm': math.nan},
+      'the loss is nan and the gradient norm is nan and the norm of the update of the '
+      'parameters is nan at',
+    ),
+  ],
+)
+def test_only_what_is_wrong_is_named(row, said):
+  with pytest.raises(DivergenceError, match='^' + re.escape(said)):
+    Fallback(loss_above=30.0).check(7, 0, row)
+
+
+@pytest.mark.parametrize(
   ('section', 'message'),
   [
     ({'factor': 2.0}, r'fallback\.factor is 2\.0'),

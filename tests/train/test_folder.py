@@ -6,7 +6,14 @@ import pytest
 
 from seqlab.train.folder import RunFolder, open_folder
 
-CONFIG = {'steps': 5, 'hyper': {'peak': 0.1}, 'size': (1, 2)}
+CONFIG = {
+  'task': 'tasks.translation:Translation',
+  'seed': 0,
+  'steps': 5,
+  'hyper': {'peak': 0.1},
+  'schedule': {'kind': 'constant'},
+  'size': (1, 2),
+}
 
 
 def test_the_configuration_is_kept(tmp_path):
@@ -21,7 +28,7 @@ def test_the_same_experiment_may_come_again(tmp_path):
 
 def test_another_experiment_is_told_what_differs(tmp_path):
   open_folder(tmp_path, CONFIG).keep_config()
-  other = {'steps': 6, 'hyper': {'peak': 0.1, 'dropout': 0.3}, 'size': (1, 2)}
+  other = CONFIG | {'steps': 6, 'hyper': {'peak': 0.1, 'dropout': 0.3}}
   with pytest.raises(ValueError, match='made by a different experiment') as caught:
     open_folder(tmp_path, other)
   assert 'steps: 5 there, 6 now' in str(caught.value)
@@ -51,10 +58,71 @@ def test_what_is_no_run_is_said(tmp_path):
     RunFolder.open(tmp_path)
 
 
-def test_a_spoilt_configuration_is_said(tmp_path):
-  (tmp_path / 'config.json').write_text('{"steps": ', 'utf-8')
-  with pytest.raises(ValueError, match='is no JSON'):
+_WHOLE = json.dumps(CONFIG).encode()
+
+
+@pytest.mark.parametrize(
+  ('content', 'message'),
+  [
+    (b'{"steps": ', 'is no JSON'),
+    (b'', 'the file is empty'),
+    (b'\0' * 4096, 'is no JSON'),
+    (b'\xff\xfe\x00{', 'is no JSON'),
+    (b'[' * 100_000, 'is no JSON'),
+    (b'[1, 2]', 'a JSON list and not an object'),
+    (b'null', 'a JSON NoneType and not an object'),
+    (b'{"steps": 5}', "it has no 'task'"),
+    (_WHOLE.replace(b'"tasks.translation:Translation"', b'[3]'), r'its task is \[3\]'),
+    (_WHOLE.replace(b'{"peak": 0.1}', b'7'), 'its hyper is no section'),
+  ],
+)
+def test_a_spoilt_configuration_is_named(tmp_path, content, message):
+  (tmp_path / 'config.json').write_bytes(content)
+  with pytest.raises(ValueError, match=message) as caught:
     RunFolder.open(tmp_path)
+  assert str(caught.value).startswith(str(tmp_path / 'config.json'))
+
+
+def test_a_spoilt_configuration_is_replaced_if_told(tmp_path):
+  (tmp_path / 'config.json').write_bytes(b'')
+  with pytest.raises(ValueError, match=r'config\.json is damaged.*--force'):
+    open_folder(tmp_path, CONFIG)
+  open_folder(tmp_path, CONFIG, force=True).keep_config()
+  assert RunFolder.open(tmp_path).config == json.loads(json.dumps(CONFIG))
+
+
+@pytest.mark.parametrize('change', [lambda b: b[:-1], lambda b: b.replace(b'x', b'y')])
+def test_a_changed_vocabulary_is_named(tmp_path, change):
+  folder = open_folder(tmp_path, CONFIG)
+  folder.vocabulary.mkdir()
+  file = folder.vocabulary / 'words.tsv'
+  file.write_bytes(b'x\t3\n')
+  folder.keep_config()
+  RunFolder.open(tmp_path)
+  file.write_bytes(change(file.read_bytes()))
+  for again in (
+    lambda: RunFolder.open(tmp_path),
+    lambda: open_folder(tmp_path, CONFIG),
+  ):
+    with pytest.raises(ValueError, match=r'vocabulary/words\.tsv has') as caught:
+      again()
+    assert str(caught.value).startswith(str(tmp_path))
+  (folder.vocabulary / 'digests.json').unlink()
+  RunFolder.open(tmp_path)
+
+
+def test_what_another_version_wrote_is_said(tmp_path):
+  open_folder(tmp_path, CONFIG).keep_config()
+  folder = RunFolder.open(tmp_path)
+  with (
+    pytest.raises(
+      ValueError, match=r"config\.json does not fit .* \(KeyError: 'corpus'\)"
+    ),
+    folder.explained(),
+  ):
+    folder.config['corpus']
+  with pytest.raises(ValueError, match=r'config\.json: no section'), folder.explained():
+    raise ValueError('no section')
 
 
 def test_one_process_at_a_time(tmp_path):

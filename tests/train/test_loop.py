@@ -3,9 +3,12 @@
 import gc
 import io
 import json
+import math
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -16,6 +19,7 @@ import pytest
 from seqlab.cli import main
 from seqlab.evaluate import load
 from seqlab.train import retry
+from seqlab.train import writer as writer_module
 from seqlab.train.checkpoints import Checkpoints
 from seqlab.train.folder import open_folder
 from seqlab.train.loop import History, Run, train
@@ -208,13 +212,14 @@ def test_history_counts_evaluations_without_a_new_best():
   [
     ({'stesp': 5}, "unknown key stesp; did you mean 'steps'"),
     ({'keep_best': 'valid/bleau'}, "keep_best is 'valid/bleau'"),
-    ({'save_every': '10 parsecs'}, 'is no duration'),
+    ({'save_every': '10 parsecs'}, "save_every is '10 parsecs'; it must be 1 or more"),
+    ({'keep_best': 'valid/blue'}, "one of .*; did you mean 'valid/bleu'"),
     ({'task': 'tasks.translation:Translatoin'}, "did you mean 'Translation'"),
     ({'batching': {'tokens': 160, 'shape': 2}}, "did you mean 'shapes'"),
     ({'evals': {'valid': {'type': 'translation', 'splitt': 'x'}}}, r'evals\.valid'),
     ({'seed': -1}, 'seed is -1'),
     ({'patience': 2, 'keep_best': None}, 'set keep_best to a metric'),
-    ({'best_is': 'most'}, "may be 'max' or 'min'"),
+    ({'best_is': 'most'}, "it must be 'max' or 'min'"),
   ],
 )
 def test_what_is_wrong_with_an_experiment_is_said(tiny, tmp_path, changes, message):
@@ -334,3 +339,133 @@ def test_sigterm_while_it_evaluates_is_heard_after_it(tiny, tmp_path, monkeypatc
     train(tiny, tmp_path)
   assert Checkpoints(tmp_path / 'checkpoints').steps() == [4, 5]
   assert 'valid/bleu' in _rows(tmp_path)[3]
+
+
+def test_nan_is_never_the_best():
+  history = History()
+  for value in (math.nan, 1.0, math.nan, 2.0, math.nan):
+    history.add(value, 1.0)
+  assert (history.best, history.bad) == (2.0, 1)
+  history = History(best=math.nan, bad=3)
+  history.add(1.0, -1.0)
+  assert (history.best, history.bad) == (1.0, 0)
+
+
+def test_what_another_version_kept_in_a_checkpoint_is_said():
+  assert History.of({'best': 1.0, 'bad': 2}) == History(best=1.0, bad=2)
+  with pytest.raises(ValueError, match='does not know all of that'):
+    History.of({'best': 1.0, 'mood': 'bad'})
+
+
+@pytest.mark.parametrize('name', ['a[b]', 'c\\d'])
+def test_a_folder_of_any_name_is_trained_in_and_continued(
+  point, drawn, left, tmp_path, name
+):
+  train(point | {'steps': 8}, tmp_path / name)
+  train(point, tmp_path / name, force=True)
+  assert left(tmp_path / name) == left(drawn)
+  assert {p.name for p in tmp_path.iterdir()} == {name}
+
+
+@pytest.mark.parametrize('how', ['removed', 'replaced', 'renamed'])
+def test_a_folder_that_goes_away_ends_the_training(point, tmp_path, how, monkeypatch):
+  folder = tmp_path / 'run'
+  write = Writer.write
+
+  def spoil(self, step, row):
+    if step == 6:
+      folder.rename(tmp_path / 'other')
+      if how == 'replaced':
+        folder.mkdir()
+      if how == 'removed':
+        shutil.rmtree(tmp_path / 'other')
+    write(self, step, row)
+
+  monkeypatch.setattr(Writer, 'write', spoil)
+  with pytest.raises(FileNotFoundError, match=r'was removed, renamed or replaced'):
+    train(point, folder)
+  assert not folder.exists() or not list(folder.iterdir())
+
+
+def test_a_folder_that_goes_away_is_missed_before_the_next_checkpoint(
+  point, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(writer_module, '_CHECK_SECONDS', 0.0)
+  write, steps = Writer.write, []
+
+  def spoil(self, step, row):
+    if step == 6:
+      shutil.rmtree(tmp_path / 'run')
+    steps.append(step)
+    write(self, step, row)
+
+  monkeypatch.setattr(Writer, 'write', spoil)
+  with pytest.raises(FileNotFoundError, match=r'was removed, renamed or replaced'):
+    train(point | {'save_every': 100}, tmp_path / 'run')
+  assert steps[-1] <= 7
+
+
+def test_rows_after_a_damaged_one_stay_when_it_is_continued(
+  point, drawn, left, tmp_path, capsys
+):
+  train(point | {'steps': 8}, tmp_path / 'run')
+  metrics = tmp_path / 'run' / 'metrics.jsonl'
+  lines = metrics.read_bytes().splitlines(keepends=True)
+  metrics.write_bytes(b''.join([*lines[:2], b'\0' * 4096 + b'\n', *lines[3:]]))
+  train(point, tmp_path / 'run', force=True)
+  rows, x, _ = left(tmp_path / 'run')
+  whole, y, _ = left(drawn)
+  assert rows == [*whole[:2], *whole[3:]]
+  assert x == y
+  assert 'line 3 is damaged: 4,096 bytes of it are zero' in capsys.readouterr().out
+
+
+def test_after_a_power_cut_it_continues(point, drawn, left, tmp_path, power):
+  """All that a run writes whole is on the disk before a checkpoint needs it."""
+  copies, save = [], Checkpoints.save
+
+  def cut(self, *args, **options):
+    save(self, *args, **options)
+    self.wait()
+    copies.append(power(tmp_path / 'run', tmp_path / f'copy-{len(copies)}'))
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(Checkpoints, 'save', cut)
+    train(point, tmp_path / 'run')
+  assert len(copies) == 3
+  for copy in copies[:2]:
+    for name in ('config.json', 'vocabulary/digests.json', 'vocabulary/points'):
+      assert (copy / name).read_bytes() == (tmp_path / 'run' / name).read_bytes()
+    train(point, copy)
+    assert left(copy) == left(drawn)
+    assert not list(copy.glob('checkpoints/broken-*'))
+
+
+@pytest.mark.slow  # two runs of two processes
+def test_several_processes_train_in_a_folder_of_any_name(tiny, tmp_path):
+  config = tiny | {
+    'batching': tiny['batching'] | {'shapes': 1},
+    'mesh': {'data': -1},
+    'evals': {},
+    'keep_best': None,
+    'save_every': 3,
+  }
+  for steps in (6, 9):
+    file = tmp_path / 'experiment.py'
+    file.write_text(
+      'import ml_collections\n\n\ndef get_config(arg=None):\n'
+      f'  return ml_collections.ConfigDict({config | {"steps": steps}!r})\n',
+      'utf-8',
+    )
+    command = [sys.executable, '-m', 'launch.local', '--processes', '2', str(file)]
+    done = subprocess.run(
+      [*command, '--workdir', str(tmp_path / 'a[1]'), '--force'],
+      env=os.environ | {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'},
+      capture_output=True,
+      text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+  assert 'going on from the checkpoint of step 6' in done.stdout
+  rows = _rows(tmp_path / 'a[1]')
+  assert [row['compiles'] for row in rows] == [0] * 9
+  assert load(tmp_path / 'a[1]')[3] == [9]

@@ -80,7 +80,7 @@ def test_a_schedule_scales_with_its_peak(kind, update):
 
 def test_an_unknown_schedule_is_named():
   with pytest.raises(
-    ValueError, match=r"schedule.kind is 'exp'; it may be rsqrt, noam"
+    ValueError, match=r"kind is 'exp'; it must be one of 'rsqrt', 'noam'"
   ):
     make_schedule('exp', steps=10)
 
@@ -252,7 +252,5 @@ def test_the_schedule_moves_on_with_each_update():
 
 
 def test_an_unknown_optimizer_is_named():
-  with pytest.raises(
-    ValueError, match=r"optimizer.kind is 'adma'; it may be adam, adamw"
-  ):
+  with pytest.raises(ValueError, match=r"kind is 'adma'; .* did you mean 'adam'"):
     make_optimizer(constant, 'adma')

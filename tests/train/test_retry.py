@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from seqlab.train import retry as module
-from seqlab.train.retry import GaveUp, may_pass, retry
+from seqlab.train.retry import GaveUp, lasting, may_pass, remedy, retry
 
 FULL = OSError(errno.ENOSPC, 'No space left on device')
 
@@ -84,8 +84,40 @@ class _DriverError(Exception):
     (RuntimeError('RESOURCE_EXHAUSTED: Out of memory'), None),
     (OSError(errno.EACCES, 'connection refused to you'), None),
     (FileNotFoundError('no such bucket'), None),
+    (OSError(errno.EMFILE, 'Too many open files'), None),
+    (
+      ValueError('RESOURCE_EXHAUSTED: /x [OS error 24: EMFILE Too many open files]'),
+      None,
+    ),
+    (ValueError('RESOURCE_EXHAUSTED: [OS error 27: EFBIG File too large]'), None),
   ],
 )
 def test_what_may_pass_is_told_from_what_will_not(error, reason):
   found = may_pass(error)
   assert found is None if reason is None else reason in found
+
+
+@pytest.mark.parametrize(
+  ('error', 'reason', 'todo'),
+  [
+    (OSError(errno.EMFILE, 'Too many open files'), 'too many open files', 'ulimit -n'),
+    (OSError(errno.ENFILE, 'in system'), 'too many open files', 'ulimit -n'),
+    (
+      ValueError('RESOURCE_EXHAUSTED: /x\n[OS error 24: EMFILE Too many open files]'),
+      'too many open files',
+      'ulimit -n',
+    ),
+    (OSError(errno.EROFS, 'Read-only file system'), 'not permitted', 'Allow'),
+    (ValueError('PERMISSION_DENIED: /x'), 'not permitted', 'Allow'),
+    (OSError(errno.EFBIG, 'File too large'), 'larger', 'ulimit -f'),
+  ],
+)
+def test_what_stays_wrong_has_a_name_and_a_remedy(error, reason, todo):
+  found = lasting(error)
+  assert reason in found
+  assert todo in remedy(found)
+
+
+def test_what_passes_does_not_stay():
+  assert lasting(FULL) is None
+  assert lasting(ConnectionResetError('reset')) is None

@@ -72,13 +72,14 @@ def test_the_folder_on_disk_goes_with_what_it_stands_for(bucket):
 
 
 def test_a_folder_in_a_bucket_is_called_by_its_name(bucket):
-  folder = open_folder(RUN, {'steps': 5})
+  config = {'task': 'tasks.x:X', 'seed': 0, 'steps': 5, 'hyper': {}, 'schedule': {}}
+  folder = open_folder(RUN, config)
   assert folder.name == RUN
   folder.keep_config()
   folder.send()
-  assert RunFolder.open(RUN).config == {'steps': 5}
+  assert RunFolder.open(RUN).config == config
   with pytest.raises(ValueError, match=f'{RUN} was made by a different experiment'):
-    open_folder(RUN, {'steps': 6})
+    open_folder(RUN, config | {'steps': 6})
   with pytest.raises(FileNotFoundError, match='s3://bucket/none is no run'):
     RunFolder.open('s3://bucket/none')
 

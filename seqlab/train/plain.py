@@ -1,0 +1,84 @@
+"""Plain names for folders, which no library interprets.
+
+Orbax finds files by a glob pattern made of the whole path, so `[`, `*` and `?` in it
+match other folders; TensorStore reads `\\` as `/` and refuses `..`; etils takes /gs/x
+for a bucket. And TensorStore makes a folder anew that was removed. So a folder is opened
+once and is then called /proc/self/fd/N, which is that folder and never another one.
+"""
+
+import os
+from pathlib import Path
+import re
+import tempfile
+
+# A path that every library takes as it is. Shorter than what the system admits, since
+# names are added to it.
+_PLAIN = re.compile(r'/(?!(?:gs|s3|az|hf)(?:/|$))[A-Za-z0-9_./-]{0,2000}')
+_OPEN_FILES = '/proc/self/fd'
+
+
+class PlainFolder:
+  """A folder of this machine, kept open, under a name that nothing interprets.
+
+  Attributes:
+    path: the plain name. Without /proc it is the folder's own if that is plain, or
+      else a link to it.
+  """
+
+  def __init__(self, folder: Path):
+    """Opens the folder, whose path is absolute.
+
+    Raises:
+      OSError: it is not there, or is no folder.
+    """
+    self._folder, self._link = folder, None
+    self._handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    if os.path.isdir(f'{_OPEN_FILES}/{self._handle}'):
+      self.path = Path(_OPEN_FILES, str(self._handle))
+    elif is_plain(folder):
+      self.path = folder
+    else:
+      self.path = self._make_link()
+
+  def _make_link(self) -> Path:
+    """Makes a symbolic link: for systems without /proc."""
+    self._link = Path(tempfile.mkdtemp(prefix='seqlab-'))
+    link = self._link / 'folder'
+    if not is_plain(link):
+      raise ValueError(
+        f'{self._folder} has characters in its name that Orbax and TensorStore '
+        f'interpret, and so has the temporary folder {link}: set TMPDIR to a folder '
+        'whose path has only letters, digits and _ . / -'
+      )
+    link.symlink_to(self._folder)
+    return link
+
+  def check(self) -> None:
+    """Raises FileNotFoundError if another folder, or none, has the name by now."""
+    try:
+      same = os.path.samestat(os.stat(self._folder), os.fstat(self._handle))
+    except (FileNotFoundError, NotADirectoryError):
+      same = False
+    if not same:
+      raise FileNotFoundError(
+        f'{self._folder} was removed, renamed or replaced while the run was using it: '
+        'what would be written now would be lost. Put the folder back, or start the '
+        'run again'
+      )
+
+  def close(self) -> None:
+    """Closes the folder; `path` is then the folder's own name."""
+    self.path = self._folder
+    if self._handle is not None:
+      os.close(self._handle)
+    self._handle = None
+    if self._link:
+      (self._link / 'folder').unlink(missing_ok=True)
+      self._link.rmdir()
+      self._link = None
+
+
+def is_plain(path: str | os.PathLike) -> bool:
+  """Whether every library takes an absolute path as it is."""
+  name = os.fspath(path)
+  return bool(_PLAIN.fullmatch(name)) and '..' not in name.split('/')

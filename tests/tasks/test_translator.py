@@ -1,0 +1,109 @@
+"""From lines to lines."""
+
+import itertools
+
+from flax import linen as nn
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqlab.tasks.sentences import MAX_PIECES, TooLongError, encode_fitting
+from seqlab.tasks.translator import Search, Translator, search_of
+from seqlab.text.vocabulary import Vocabularies, train_vocabulary
+
+
+class Fixed(nn.Module):
+  """A model whose next word does not depend on anything; logits are given."""
+
+  logits: tuple[float, ...]
+
+  def encode(self, source):
+    return source
+
+  def start(self, memory, rows, max_len):
+    return jnp.zeros((rows, 1))
+
+  def step(self, memory, cache, token):
+    return cache, jnp.broadcast_to(
+      jnp.array(self.logits), (len(token), len(self.logits))
+    )
+
+
+@pytest.fixture(scope='module')
+def vocabularies():
+  vocabulary = train_vocabulary(['ab ab a b'] * 9, size=8)
+  return Vocabularies(vocabulary, vocabulary)
+
+
+def translator(vocabularies, logits, **options):
+  model = Fixed(tuple(logits))
+  return Translator(model, {}, vocabularies, Search(**options))
+
+
+def test_no_text_comes_twice_in_a_list(vocabularies):
+  logits = [0, -9, 0, 2, *np.linspace(0, 0.3, vocabularies.target.size - 4)]
+  search = dict(beam=16, length=(0, 4))
+  (found,) = translator(vocabularies, logits, **search).n_best(['ab'])
+  ids, scores = translator(vocabularies, logits, **search)._outputs(['ab'], 0)[0]
+  texts = vocabularies.target.decode(ids)
+  assert len(set(texts)) < len(texts) == 16  # or there would be nothing to merge
+  assert [text for text, _ in found] == list(dict.fromkeys(texts))
+  best = {
+    t: max(s for x, s in zip(texts, scores, strict=True) if x == t) for t in texts
+  }
+  assert dict(found) == pytest.approx(best)
+
+
+def test_parameters_that_are_not_finite_are_an_error(vocabularies):
+  logits = [np.nan] * vocabularies.target.size
+  with pytest.raises(ArithmeticError, match='parameters are not finite'):
+    translator(vocabularies, logits, beam=2).n_best(['ab'])
+
+
+def test_a_batch_that_is_too_large_is_cut_into_its_lines(vocabularies, monkeypatch):
+  logits = [0.0] * vocabularies.target.size
+  lines = ['ab', 'a b', '', 'b']
+  expected = translator(vocabularies, logits, beam=2).n_best(lines)
+  whole = translator(vocabularies, logits, beam=2)
+  compile_ = whole._decode._compile
+
+  def small(variables, source, **named):
+    many = len(source) > 1
+    return TooLongError('') if many else compile_(variables, source, **named)
+
+  monkeypatch.setattr(whole._decode, '_compile', small)
+  found = whole.n_best(lines)
+  assert whole.refused == {}
+  assert found == expected
+
+
+def test_lines_of_more_pieces_than_any_model_reads_are_left_out(vocabularies):
+  lines = {3: 'a ' * MAX_PIECES, 5: 'ab', 7: 'a' * (16 * MAX_PIECES + 1)}
+  found, refused = encode_fitting(vocabularies.source, lines)
+  assert [*found] == [5]
+  assert 'pieces long; at most 65,536 are read' in refused[3]
+  assert 'characters long' in refused[7]
+
+
+@pytest.mark.parametrize(
+  'options',
+  [
+    {'length': (0, 0)},
+    {'length': (-1, 5)},
+    {'length': 3},
+    {'beam': 2.5},
+    {'beam': True},
+  ],
+)
+def test_a_search_has_domains(options):
+  with pytest.raises(ValueError, match=f'{next(iter(options))} is .*; it must be'):
+    search_of(options)
+
+
+def test_the_order_of_lines_is_that_of_the_input(vocabularies):
+  logits = [0.0] * vocabularies.target.size
+  some = translator(vocabularies, logits, temperature=1.0, beam=1, seed=3)
+  lines = [' '.join(x) for n in (1, 2, 3) for x in itertools.product('ab', repeat=n)]
+  together = some.n_best(lines)
+  apart = [some.n_best([line], first=i)[0] for i, line in enumerate(lines)]
+  assert [x[0][0] for x in together] == [x[0][0] for x in apart]

@@ -1,0 +1,118 @@
+"""A run's folder from somebody else executes none of its owner's code."""
+
+import json
+from pathlib import Path
+import shutil
+import sys
+
+import pytest
+
+from seqlab.cli import main
+from seqlab.evaluate import load
+
+OWN = """
+from pathlib import Path
+
+from seqlab.tasks.translation import Translation
+
+Path({ran!r}).touch()
+
+
+class Mine(Translation):
+  pass
+
+
+def score(query, memory):
+  raise AssertionError('called')
+"""
+
+
+@pytest.fixture
+def strange(finished, tmp_path, monkeypatch):
+  """Changes a key of a run's config.json; returns the folder and a file of its code."""
+  ran = tmp_path / 'ran'
+  (tmp_path / 'somebodys_code.py').write_text(OWN.format(ran=str(ran)), 'utf-8')
+  monkeypatch.syspath_prepend(tmp_path)
+  folder = shutil.copytree(finished, tmp_path / 'run')
+
+  def change(key, value):
+    path = folder / 'config.json'
+    config = json.loads(path.read_text('utf-8'))
+    *sections, last = key.split('.')
+    section = config
+    for name in sections:
+      section = section[name]
+    section[last] = value
+    path.write_text(json.dumps(config), 'utf-8')
+    return folder, ran
+
+  yield change
+  sys.modules.pop('somebodys_code', None)
+
+
+VERBS = {
+  'translate': lambda run: ['translate', run],
+  'score': lambda run: ['score', run],
+  'evaluate': lambda run: ['evaluate', run, '--split', 'valid'],
+  'compare': lambda run: ['compare', run, run, '--split', 'valid'],
+  'neighbours': lambda run: ['neighbours', run, 'a'],
+  'analogy': lambda run: ['analogy', run, 'a', 'b', 'c'],
+  'vectors': lambda run: ['vectors', run, '--to', 'x.txt'],
+}
+
+
+@pytest.mark.parametrize('verb', VERBS)
+@pytest.mark.parametrize(
+  ('key', 'value'),
+  [
+    ('task', 'somebodys_code:Mine'),
+    ('model_name', 'somebodys_code:Mine'),
+    ('model.attention', 'somebodys_code:score'),
+  ],
+)
+def test_no_verb_runs_the_code_that_a_folder_names(strange, capsys, verb, key, value):
+  folder, ran = strange(key, value)
+  assert main(VERBS[verb](str(folder))) == 1
+  error = capsys.readouterr().err
+  assert f'config.json names {key} {value!r}' in error
+  assert '--trust' in error
+  assert not ran.exists()
+
+
+def test_a_member_of_an_ensemble_runs_none_either(strange, finished, capsys):
+  folder, ran = strange('task', 'somebodys_code:Mine')
+  arguments = [str(finished), '--split', 'valid', '--ensemble', str(folder)]
+  assert main(['evaluate', *arguments]) == 1
+  assert 'names task' in capsys.readouterr().err
+  assert not ran.exists()
+
+
+@pytest.mark.parametrize('name', ['cli:Path', 'setuptools:setup', 'config:resolve'])
+def test_seqlabs_own_modules_are_no_way_in(strange, name):
+  folder, _ = strange('task', name)
+  with pytest.raises(ValueError, match='names task'):
+    load(str(folder))
+
+
+def test_a_trusted_folder_is_used(strange):
+  folder, ran = strange('task', 'somebodys_code:Mine')
+  _, task, _, _ = load(str(folder), trust=True)
+  assert type(task).__name__ == 'Mine'
+  assert ran.exists()
+
+
+def test_the_command_takes_a_trusted_folder(strange, capsys):
+  folder, ran = strange('task', 'somebodys_code:Mine')
+  assert main(['evaluate', str(folder), '--split', 'valid', '--trust']) == 0
+  assert 'bleu' in capsys.readouterr().out
+  assert ran.exists()
+
+
+def test_resuming_with_the_experiment_itself_needs_no_trust(tiny, strange, tmp_path):
+  from seqlab.train.loop import train
+
+  strange('task', 'somebodys_code:Mine')
+  config = {**tiny, 'task': 'somebodys_code:Mine', 'evals': {}, 'keep_best': None}
+  train({**config, 'steps': 2}, tmp_path / 'own')
+  folder = train({**config, 'steps': 2}, tmp_path / 'own')
+  assert Path(folder.path, 'checkpoints', '2').is_dir()

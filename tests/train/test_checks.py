@@ -1,0 +1,122 @@
+"""Checks of a whole experiment."""
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from seqlab.experiment import load_experiment
+from seqlab.train.checks import check_experiment, check_metric
+
+FOLDER = Path(__file__).parents[2] / 'experiments'
+FILES = sorted(str(p.relative_to(FOLDER)) for p in FOLDER.rglob('*.py'))
+
+
+def changed(name, key, value):
+  config = copy.deepcopy(load_experiment(f'{FOLDER}/{name}'))
+  *sections, last = key.split('.')
+  section = config
+  for part in sections:
+    section = section.setdefault(part, {})
+  section[last] = value
+  return config
+
+
+@pytest.mark.parametrize('argument', ['', ':smoke'])
+@pytest.mark.parametrize('name', FILES)
+def test_the_experiments_of_the_tree_pass(name, argument):
+  check_experiment(load_experiment(f'{FOLDER}/{name}{argument}'))
+
+
+@pytest.mark.parametrize(
+  ('key', 'value'),
+  [
+    *(('optimizer.clip', x) for x in (-1.0, 'one', float('nan'))),
+    *(('optimizer.b1', x) for x in (1.0, -0.1)),
+    ('optimizer.kind', 'adm'),
+    ('optimizer.clp', 1.0),
+    *(('hyper.peak', x) for x in (-0.05, None, '1e-3', float('inf'))),
+    *(('hyper.dropout', x) for x in (1.0, 1.5, -0.1)),
+    *(('hyper.label_smoothing', x) for x in (1.0, 2.0)),
+    ('hyper.attention_dropout', 1.5),
+    ('hyper.weight_decay', -1.0),
+    ('hyper.droput', 0.1),
+    *(('schedule.warmup', x) for x in (-1, 2.5, None)),
+    ('schedule.floor', 1.5),
+    ('schedule.kind', 'wrong'),
+    *(('model.width', x) for x in (0, -8, '8', 8.0, True)),
+    ('model.positions', 'rotery'),
+    ('model.window', -1),
+    ('model.dtype', 'float17'),
+    ('model.unknown', 1),
+    *(('batching.tokens', x) for x in ('many', None)),
+    ('batching.sampling', 1.5),
+    ('batching.segmentations', 0),
+    ('evals.valid.every', 0),
+    ('evals.valid.every', 'soon'),
+    ('evals.valid.beam', 'wide'),
+    ('evals.valid.shapes', 0),
+    ('evals.valid.tokens', -1),
+    ('evals.valid.show', -1),
+    ('evals.valid.tokenizer', 'moses'),
+    ('evals.valid.bem', 2),
+    ('evals.valid.type', 'translatoin'),
+    ('evals.valid.type', None),
+    ('evals.valid', 'translation'),
+    ('evals', []),
+    ('fallback.factor', 0),
+    ('fallback.times', -1),
+    ('fallback.loss_above', 0),
+    ('mesh.data', 'all'),
+    ('mesh', 8),
+    ('model_name', 'models.transformer:Transformr'),
+    ('task', 'os:system'),
+    ('keep_best', 'vlid/bleu'),
+    ('seed', 2**32),
+    ('seed', 1.5),
+  ],
+)
+def test_a_wrong_value_is_refused_by_name(key, value):
+  with pytest.raises(ValueError, match=key.split('.')[-1]) as error:
+    check_experiment(changed('agreement/transformer.py', key, value))
+  assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ('name', 'key', 'value'),
+  [
+    ('enwiki/sgns.py', 'model.window', 0),
+    ('enwiki/sgns.py', 'model.use', 'word'),
+    ('enwiki/sgns.py', 'batching.subsample', -1e-3),
+    ('enwiki/sgns.py', 'corpus.heldout', -1),
+    ('enwiki/ppmi_svd.py', 'model.power', -1.0),
+    ('enwiki/ppmi_svd.py', 'model.block', 0),
+    ('enwiki/ppmi_svd.py', 'pmi.smoothing', 0.0),
+    ('enwiki/glove.py', 'model.x_max', 0.0),
+    ('enwiki/glove.py', 'batching.size', 0),
+    ('multi30k/recurrent.py', 'hyper.scheduled_sampling', 1.5),
+    ('multi30k/recurrent.py', 'model.cell', 'grru'),
+  ],
+)
+def test_options_of_other_tasks_are_checked_too(name, key, value):
+  with pytest.raises(ValueError, match=key):
+    check_experiment(changed(name, key, value))
+
+
+def test_a_section_that_the_task_needs_is_named():
+  config = load_experiment(f'{FOLDER}/agreement/transformer.py')
+  del config['batching']
+  with pytest.raises(ValueError, match="no section 'batching'"):
+    check_experiment(config)
+
+
+class _Evaluator:
+  metrics = ('bleu', 'bleu/1-10')
+
+
+def test_a_metric_that_no_evaluator_gives_is_refused():
+  check_metric('valid/bleu/1-10', {'valid': _Evaluator()})
+  check_metric('valid/anything', {'valid': object()})
+  check_metric(None, {})
+  with pytest.raises(ValueError, match="did you mean 'valid/bleu'"):
+    check_metric('valid/blue', {'valid': _Evaluator()})
