@@ -42,6 +42,7 @@ from seqlab.tasks.interface import Task
 from seqlab.tasks.translation import Translation
 from seqlab.tasks.translator import Search, Translator
 from seqlab.tasks.words import WordTask
+from seqlab.text.workers import end_with_parent
 from seqlab.train.checks import check_experiment
 from seqlab.train.device import peak_flops
 from seqlab.train.program import Program
@@ -125,7 +126,7 @@ def elsewhere(function: Callable, *args: Any) -> Any:
   tunables = os.environ.pop('GLIBC_TUNABLES', None)
   try:
     context = multiprocessing.get_context('spawn')
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+    with ProcessPoolExecutor(1, context, end_with_parent) as pool:
       return pool.submit(function, *args).result()
   finally:
     if tunables is not None:

@@ -6,13 +6,14 @@ hosts each gathers its rows of the same global batch.
 
 from collections.abc import Sequence
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from seqlab.data.buckets import bucket_bounds
 from seqlab.data.packing import pack
 from seqlab.data.store import TokenStore
+from seqlab.domains import Count, check
 from seqlab.types import PAD, Batch
 
 Stores = tuple[TokenStore, TokenStore]
@@ -37,11 +38,11 @@ class PairBatches:
     source: TokenStore,
     target: TokenStore,
     *,
-    kind: str = 'buckets',
-    tokens: int = _TOKENS,
-    shapes: int = 8,
-    max_length: int | None = 256,
-    rows_multiple: int = _ROWS_MULTIPLE,
+    kind: Literal['buckets', 'packed'] = 'buckets',
+    tokens: Count = _TOKENS,
+    shapes: Count = 8,
+    max_length: Count | None = 256,
+    rows_multiple: Count = _ROWS_MULTIPLE,
     shuffle: bool = True,
     reverse_source: bool = False,
     sampled: Sequence[Stores] = (),
@@ -68,10 +69,11 @@ class PairBatches:
     Raises:
       ValueError: the sides differ in number, or a batch cannot fit.
     """
+    options = dict(kind=kind, tokens=tokens, shapes=shapes, max_length=max_length)
+    options |= dict(rows_multiple=rows_multiple, shuffle=shuffle)
+    check(PairBatches, {**options, 'reverse_source': reverse_source}, 'batching.')
     if len(source) != len(target):
       raise ValueError(f'{len(source):,} source and {len(target):,} target sentences')
-    if kind not in ('buckets', 'packed'):
-      raise ValueError(f"batching.kind is {kind!r}; it may be 'buckets' or 'packed'")
     self.kind, self.shuffle, self.reverse_source = kind, shuffle, reverse_source
     self._variants = tuple(sampled) or ((source, target),)
     s, t = self._lengths = tuple(
@@ -87,7 +89,7 @@ class PairBatches:
         f'all {len(source):,} pairs are longer than batching.max_length={max_length}'
       )
     longest = max_length if kind == 'packed' else int(longer[self._kept].max())
-    self._fit(longest, tokens, rows_multiple)
+    _check_fit(longest, tokens, rows_multiple)
     if kind == 'packed':
       self._packed = self._pack(max_length)
       options = dict(max_length=max_length, rows_multiple=rows_multiple)
@@ -125,15 +127,6 @@ class PairBatches:
     self._plans = functools.cache(
       lambda seed: functools.lru_cache(4)(functools.partial(self._make_plan, seed))
     )
-
-  @staticmethod
-  def _fit(longest: int, tokens: int, rows_multiple: int) -> None:
-    if tokens < longest * rows_multiple:
-      raise ValueError(
-        f'a batch cannot fit: {rows_multiple} rows of {longest} positions are '
-        f'{longest * rows_multiple:,}, and batching.tokens is {tokens:,}. Raise '
-        f'batching.tokens, or lower batching.max_length or batching.rows_multiple'
-      )
 
   def _mean_words(self, side: int) -> float:
     kept = [stores[side].lengths[self._kept].sum() for stores in self._variants]
@@ -232,14 +225,30 @@ class PairBatches:
     return batch
 
 
+def _check_fit(longest: int, tokens: int, rows_multiple: int) -> None:
+  if tokens < longest * rows_multiple:
+    raise ValueError(
+      f'a batch cannot fit: {rows_multiple} rows of {longest} positions are '
+      f'{longest * rows_multiple:,}, and batching.tokens is {tokens:,}. Raise '
+      f'batching.tokens, or lower batching.max_length or batching.rows_multiple'
+    )
+
+
 def packed_shape(
-  tokens: int = _TOKENS,
+  tokens: Count = _TOKENS,
   *,
-  max_length: int,
-  rows_multiple: int = _ROWS_MULTIPLE,
+  max_length: Count,
+  rows_multiple: Count = _ROWS_MULTIPLE,
   **_: Any,
 ) -> tuple[int, int, int]:
-  """The (B, S, T) of packed batches, from the options of `PairBatches` alone."""
+  """The (B, S, T) of packed batches, from the options of `PairBatches` alone.
+
+  Raises:
+    ValueError: an option is out of its domain, or a batch cannot fit.
+  """
+  options = dict(tokens=tokens, max_length=max_length, rows_multiple=rows_multiple)
+  check(packed_shape, options, 'batching.')
+  _check_fit(max_length, tokens, rows_multiple)
   B = tokens // max_length // rows_multiple * rows_multiple
   return B, max_length, max_length
 

@@ -1,28 +1,28 @@
-"""Token ids of a corpus in flat, memory-mapped arrays.
+"""Token ids of a corpus in flat arrays, which the cache keeps.
 
 A corpus is encoded once. The folder's name is a hash of all that decides the
-ids, so what is stale is never read; it appears under its name only when whole.
+ids, so what is stale is never read; it appears under its name only when whole,
+and what was damaged since then is noticed when it is opened: see `io.cache`.
 """
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-import contextlib
-import errno
-import fcntl
+from collections.abc import Sequence
+import functools
 import hashlib
 import json
-import multiprocessing
 import os
 from pathlib import Path
-import shutil
-import tempfile
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 
+from seqlab.domains import Probability, Range
+from seqlab.io.cache import DamagedError, Entry, cached
 from seqlab.io.console import track
 from seqlab.text.vocabulary import Vocabularies, Vocabulary
+from seqlab.text.workers import in_order
 from seqlab.types import EOS, PAD
+
+Workers = Annotated[int, Range(0)] | None  # processes; None decides, 0 uses none
 
 _FORMAT = 2  # raise it when the files or the encoding change
 _CHUNK = 16_384  # lines that are encoded at once
@@ -42,7 +42,8 @@ class TokenStore:
   """Sentences as ids, each ending with EOS.
 
   Attributes:
-    ids: [tokens] uint16 or int32, all sentences in a row; may lie on disk.
+    ids: [tokens] uint16 or int32, all sentences in a row; large ones are mapped from
+      the disk.
     offsets: [R + 1] int64, where each sentence starts.
     lengths: [R] int32, EOS counted.
   """
@@ -83,15 +84,40 @@ class TokenStore:
     return np.where(inside, self.ids[at], PAD).astype(np.int32)
 
   @classmethod
-  def open(cls, directory: Path, name: str) -> 'TokenStore':
-    """Maps the files that `write` made; nothing is read yet."""
-    ids = np.load(directory / f'{name}.ids.npy', mmap_mode='r')
-    return cls(ids, np.load(directory / f'{name}.offsets.npy'))
+  def open(cls, entry: Entry, name: str, size: int) -> 'TokenStore':
+    """Reads, or maps, the files that `write` made.
+
+    Args:
+      entry: of the cache.
+      name: of the files.
+      size: number of ids that the vocabulary has.
+
+    Raises:
+      DamagedError: a file is not what was written, or has an id that is out of range.
+    """
+    ids, offsets = entry.array(f'{name}.ids.npy'), entry.array(f'{name}.offsets.npy')
+    if not (ids.dtype.kind in 'ui' and offsets.dtype == np.int64 and len(offsets)):
+      raise DamagedError(f'has {name} ids or offsets of another type')
+    if offsets[0] or offsets[-1] != len(ids) or (np.diff(offsets) < 0).any():
+      raise DamagedError(f'has {name} offsets that do not fit the ids')
+    if problem := _out_of_range(ids, size):
+      raise DamagedError(f'has a {name} {problem}')
+    return cls(ids, offsets)
 
   def write(self, directory: Path, name: str) -> None:
     """Saves `name.ids.npy` and `name.offsets.npy`."""
     save_array(directory / f'{name}.ids.npy', self.ids)
     save_array(directory / f'{name}.offsets.npy', self.offsets)
+
+
+def _out_of_range(ids: np.ndarray, size: int) -> str:
+  """What is wrong with ids that no vocabulary of so many has; else an empty text."""
+  for start in range(0, len(ids), 1 << 24):  # a part of a mapped array at a time
+    part = ids[start : start + (1 << 24)]
+    low, high = int(part.min()), int(part.max())
+    if low < 0 or high >= size:
+      return f'id {low if low < 0 else high:,}, and the vocabulary has {size:,}'
+  return ''
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
@@ -106,9 +132,9 @@ def encode(
   lines: Sequence[str],
   vocabulary: Vocabulary,
   *,
-  sampling: float = 0.0,
+  sampling: Probability = 0.0,
   seed: int = 0,
-  workers: int | None = None,
+  workers: Workers = None,
   label: str = '',
 ) -> TokenStore:
   """Encodes lines, in processes where there are many.
@@ -121,21 +147,20 @@ def encode(
       depend on the number of workers.
     workers: processes; None decides by the number of lines, 0 uses none.
     label: shown beside the progress bar of a large corpus.
+
+  Raises:
+    ValueError: the vocabulary gives an id that it does not have.
   """
   starts = range(0, len(lines), _CHUNK)
-  jobs = [
-    (lines[a : a + _CHUNK], vocabulary, sampling, _mix(seed, i))
-    for i, a in enumerate(starts)
-  ]
+  jobs = [(lines[a : a + _CHUNK], _mix(seed, i)) for i, a in enumerate(starts)]
   if workers is None:
     workers = (os.cpu_count() or 1) if len(lines) >= _MANY else 0
-  if workers:
-    context = multiprocessing.get_context('spawn')  # forks and threads do not mix
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-      done = pool.map(_encode_chunk, jobs)
-      parts = list(track(done, label, len(jobs)))
-  else:
-    parts = [_encode_chunk(job) for job in jobs]
+  function = functools.partial(_encode_chunk, vocabulary, sampling)
+  done = in_order(function, jobs, workers=workers)
+  parts = list(track(done, label, len(jobs), show=bool(workers)))
+  for flat, _ in parts:
+    if problem := _out_of_range(flat, vocabulary.size):
+      raise ValueError(f'the vocabulary gives the {problem} (encoding {label})')
   dtype = np.uint16 if vocabulary.size <= 2**16 else np.int32
   ids = np.concatenate([np.zeros(0, dtype), *(p[0].astype(dtype) for p in parts)])
   lengths = np.concatenate([np.zeros(0, np.int64), *(p[1] for p in parts)])
@@ -147,9 +172,11 @@ def _mix(seed: int, chunk: int) -> int:
   return int.from_bytes(hashlib.sha256(f'{seed}/{chunk}'.encode()).digest()[:4], 'big')
 
 
-def _encode_chunk(job: tuple) -> tuple[np.ndarray, np.ndarray]:
+def _encode_chunk(
+  vocabulary: Vocabulary, sampling: float, job: tuple[Sequence[str], int]
+) -> tuple[np.ndarray, np.ndarray]:
   """Ids with an EOS after each sentence, and the sentences' lengths."""
-  lines, vocabulary, sampling, seed = job
+  lines, seed = job
   options = {'sampling': sampling, 'seed': seed} if sampling else {}
   flat, offsets = vocabulary.encode(lines, **options)
   ends = offsets[1:]
@@ -162,8 +189,8 @@ def encode_corpus(
   vocabularies: Vocabularies,
   *,
   cache: Path,
-  workers: int | None = None,
-  sampling: float = 0.0,
+  workers: Workers = None,
+  sampling: Probability = 0.0,
   seed: int = 0,
 ) -> tuple[TokenStore, TokenStore]:
   """Both sides of one split as ids, from the cache if they are there.
@@ -193,91 +220,28 @@ def encode_corpus(
   }
   digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]
   folder = Path(cache) / 'tokens' / digest
-  if not folder.exists():
-    text = corpus.read(split)
-    sides = zip(text, (vocabularies.source, vocabularies.target), strict=True)
-    label = f'encoding {corpus.name} {split}'
-    stores = [
-      encode(lines, v, sampling=sampling, seed=seed, workers=workers, label=label)
-      for lines, v in sides
-    ]
-    _publish(folder, stores, {**about, 'skipped': corpus.skipped.get(split, 0)})
-  about = json.loads((folder / 'about.json').read_text('utf-8'))
-  corpus.skipped[split] = about.get('skipped', 0)
-  return TokenStore.open(folder, 'source'), TokenStore.open(folder, 'target')
+  label = f'encoding {corpus.name} {split}'
+  vocabulary = {'source': vocabularies.source, 'target': vocabularies.target}
+  size = 0
 
+  def build(part: Path) -> dict:
+    nonlocal size
+    stores = {
+      side: encode(lines, v, sampling=sampling, seed=seed, workers=workers, label=label)
+      for (side, v), lines in zip(vocabulary.items(), corpus.read(split), strict=True)
+    }
+    size = sum(s.ids.nbytes + s.offsets.nbytes for s in stores.values())
+    for side, store in stores.items():
+      store.write(part, side)
+    return {'skipped': corpus.skipped.get(split, 0)}
 
-def _publish(folder: Path, stores: Sequence[TokenStore], about: dict) -> None:
-  need = sum(s.ids.nbytes + s.offsets.nbytes for s in stores)
-  with publish(folder, 'the encoded corpus', need) as temporary:
-    for store, name in zip(stores, ('source', 'target'), strict=True):
-      store.write(temporary, name)
-    (temporary / 'about.json').write_text(json.dumps(about, indent=2), 'utf-8')
+  def read(entry: Entry) -> tuple[int, TokenStore, TokenStore]:
+    sides = (TokenStore.open(entry, side, v.size) for side, v in vocabulary.items())
+    return entry.about.get('skipped', 0), *sides
 
-
-@contextlib.contextmanager
-def publish(folder: Path, what: str, need: int) -> Iterator[Path]:
-  """Gives a folder to write to, and renames it: `folder` is there whole or not at all.
-
-  If another process was quicker, what that wrote stays: the name says all that
-  decides the content.
-
-  Args:
-    folder: where it shall be.
-    what: is written, for messages.
-    need: bytes that it takes, for messages.
-
-  Raises:
-    OSError: the disk is full; says where, and how much is needed.
-  """
-  try:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _part(folder.parent) as temporary:
-      yield temporary
-      temporary.rename(folder)
-  except OSError as error:
-    if error.errno == errno.ENOSPC:
-      raise OSError(
-        error.errno,
-        f'no space left for {what}: {need / 2**20:,.1f} MiB are needed; '
-        f'free some, or set SEQLAB_CACHE to a folder on another disk',
-        str(folder.parent),
-      ) from None
-    if not folder.exists():  # else another process was quicker, with the same ids
-      raise
-
-
-@contextlib.contextmanager
-def _part(parent: Path) -> Iterator[Path]:
-  """A folder for what is not whole yet, locked for as long as its owner lives.
-
-  What others left there that were killed is deleted first.
-  """
-  with contextlib.ExitStack() as stack:
-    with _locked(parent):  # nobody clears up before what is new has its lock
-      for left in parent.glob('.part-*'):
-        with (
-          contextlib.suppress(FileNotFoundError),  # its owner was done with it
-          _locked(left, wait=False) as dead,
-        ):
-          if dead:
-            shutil.rmtree(left, ignore_errors=True)
-      path = Path(tempfile.mkdtemp(prefix='.part-', dir=parent))
-      stack.callback(shutil.rmtree, path, ignore_errors=True)
-      stack.enter_context(_locked(path))
-    yield path
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, *, wait: bool = True) -> Iterator[bool]:
-  """Holds a folder's lock, and says whether it does: some file systems have none."""
-  handle = os.open(folder, os.O_RDONLY)
-  try:
-    fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    held = True
-  except OSError:  # somebody else holds it, or there are no locks here
-    held = False
-  try:
-    yield held
-  finally:
-    os.close(handle)
+  what = f'the encoded corpus {corpus.name} {split}'
+  skipped, source, target = cached(
+    folder, about, build, read, what=what, need=lambda: size
+  )
+  corpus.skipped[split] = skipped
+  return source, target

@@ -15,7 +15,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from seqlab.data.store import TokenStore, publish, save_array
+from seqlab.data.store import TokenStore, Workers, save_array
+from seqlab.io.cache import DamagedError, Entry, cached
 from seqlab.text.phrases import Phrases
 from seqlab.text.plain import PlainText
 from seqlab.text.words import TOKENIZER, WordCounts, count_words, tokenize_lines
@@ -31,7 +32,8 @@ class TextStore(TokenStore):
   """Lines of a text as ids of words; some rows may be empty.
 
   Attributes:
-    ids: [tokens] uint16 or int32, all rows one after the other, mapped from disk.
+    ids: [tokens] uint16 or int32, all rows one after the other; large ones are mapped
+      from the disk.
     offsets: [R + 1] int64, where each row starts.
     lengths: [R] int32.
     total: number of words of the text, unknown ones too.
@@ -42,11 +44,11 @@ class TextStore(TokenStore):
   fingerprint: str
 
   @classmethod
-  def open(cls, directory: Path, name: str = 'text') -> 'TextStore':
-    """Maps the files that `encode_text` made; nothing is read yet."""
-    store = super().open(directory, name)
-    store.total = json.loads((directory / 'about.json').read_text('utf-8'))['total']
-    store.fingerprint = directory.name  # of what it was made from
+  def open(cls, entry: Entry, name: str, size: int) -> 'TextStore':
+    """Reads, or maps, the files that `encode_text` made; see `TokenStore.open`."""
+    store = super().open(entry, name, size)
+    store.total = entry.about['total']
+    store.fingerprint = entry.folder.name  # of what it was made from
     return store
 
 
@@ -71,16 +73,28 @@ def cached_words(corpus: PlainText, cache: Path, **options) -> WordCounts:
     'options': dict(sorted(decides.items())),
   }
   folder = Path(cache) / 'words' / _digest(about)
-  if not folder.exists():
+  need = 0
+
+  def build(part: Path) -> dict:
+    nonlocal need
     words = count_words(corpus, **options)
-    with publish(folder, 'counted words', 32 * words.size) as temporary:
-      words.save(temporary)
-      (temporary / 'about.json').write_text(json.dumps(about, indent=2), 'utf-8')
-  return WordCounts.load(folder)
+    need = 32 * words.size
+    words.save(part)
+    return {}
+
+  def read(entry: Entry) -> WordCounts:
+    entry.verify()
+    try:
+      return WordCounts.load(entry.folder)
+    except ValueError as error:
+      raise DamagedError(f'has words that cannot be read ({error})') from None
+
+  what = f'the counted words of {corpus.name}'
+  return cached(folder, about, build, read, what=what, need=lambda: need)
 
 
 def encode_text(
-  corpus: PlainText, words: WordCounts, cache: Path, *, workers: int | None = None
+  corpus: PlainText, words: WordCounts, cache: Path, *, workers: Workers = None
 ) -> TextStore:
   """The rows of a text, from the cache if they are there.
 
@@ -102,16 +116,19 @@ def encode_text(
     'words': words.fingerprint,
   }
   folder = Path(cache) / 'tokens' / _digest(about)
-  if not folder.exists():
+  dtype = np.dtype(np.uint16 if words.size <= 2**16 else np.int32)
+
+  def build(part: Path) -> dict:
     chunks = corpus.chunks(f'encoding {corpus.name}')
     encode = functools.partial(_encode_chunk, words.ids, words.phrases)
-    dtype = np.dtype(np.uint16 if words.size <= 2**16 else np.int32)
-    need = int(words.counts.sum()) * dtype.itemsize  # if they are of this text
-    with publish(folder, 'the encoded corpus', need) as temporary:
-      total = _write(temporary, in_order(encode, chunks, workers=workers), dtype)
-      text = json.dumps({**about, 'total': total}, indent=2)
-      (temporary / 'about.json').write_text(text, 'utf-8')
-  return TextStore.open(folder)
+    return {'total': _write(part, in_order(encode, chunks, workers=workers), dtype)}
+
+  def read(entry: Entry) -> TextStore:
+    return TextStore.open(entry, 'text', words.size)
+
+  what = f'the encoded corpus {corpus.name}'
+  need = int(words.counts.sum()) * dtype.itemsize  # if they are of this text
+  return cached(folder, about, build, read, what=what, need=need)
 
 
 def _digest(about: dict) -> str:

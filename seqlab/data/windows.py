@@ -7,16 +7,29 @@ words is lost where lanes meet.
 
 from collections.abc import Iterator
 import functools
+import numbers
+from typing import Annotated
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from seqlab.data.store import TokenStore
+from seqlab.domains import Check, Count, check, check_value
 from seqlab.types import Batch
 
 NOWHERE = -1  # a place without a word, and the sentence of one outside of any
 MAX_SENTENCE = 10_000  # words, as of gensim
 _TOKENS = 1 << 22  # that are looked at together when batches are planned
+
+
+def _check_heldout(every: int) -> None:
+  if not isinstance(every, numbers.Integral) or every < 0 or every == 1:
+    raise ValueError(
+      '2 or more, since every so many-th sentence is held out, or 0 to hold out none'
+    )
+
+
+Heldout = Annotated[int, Check(_check_heldout)]  # of `corpus.heldout`
 
 
 class WindowBatches:
@@ -38,12 +51,12 @@ class WindowBatches:
     store: TokenStore,
     keep: np.ndarray,
     *,
-    lanes: int = 32,
-    length: int = 2048,
-    window: int = 5,
+    lanes: Count = 32,
+    length: Count = 2048,
+    window: Count = 5,
     holes: bool = False,
-    max_sentence: int = MAX_SENTENCE,
-    heldout: int = 0,
+    max_sentence: Count = MAX_SENTENCE,
+    heldout: Heldout = 0,
   ):
     """Plans an epoch; one pass over the store.
 
@@ -62,9 +75,9 @@ class WindowBatches:
     Raises:
       ValueError: a number is out of range, or there is nothing to train on.
     """
-    for name, value in (('lanes', lanes), ('length', length), ('window', window)):
-      if value < 1:
-        raise ValueError(f'batching.{name} is {value}; it must be at least 1')
+    options = dict(lanes=lanes, length=length, window=window, holes=holes)
+    check(WindowBatches, {**options, 'max_sentence': max_sentence}, 'batching.')
+    check(WindowBatches, {'heldout': heldout}, 'corpus.')
     if length < window:
       raise ValueError(
         f'batching.length is {length}, less than the window of {window} words'
@@ -75,6 +88,7 @@ class WindowBatches:
     self._holes = holes
     train, _ = sentences(store, heldout, longest=max_sentence)
     self._sentences = _cut(train, max(1, self._room // 2))
+    self._check_ids(store)
     self.words = int((self._sentences[:, 1] - self._sentences[:, 0]).sum())
     if not self.words:
       raise ValueError('there are no words to train on: every row of the text is empty')
@@ -86,6 +100,15 @@ class WindowBatches:
       'kept': self._expected / self.words,
       'steps_per_epoch': self.steps_per_epoch,
     }
+
+  def _check_ids(self, store: TokenStore) -> None:
+    for start in range(0, len(store.ids), _TOKENS):
+      part = store.ids[start : start + _TOKENS]
+      if part.min() < 0 or part.max() >= len(self._keep):
+        raise ValueError(
+          f'the text has an id that is none of the {len(self._keep):,} words; was it '
+          'encoded with other words?'
+        )
 
   def _plan(self) -> np.ndarray:
     """[batches + 1], the sentence with which each batch begins."""
@@ -230,11 +253,7 @@ def sentences(
   Raises:
     ValueError: `every` leaves nothing to learn from.
   """
-  if every < 0 or every == 1:
-    raise ValueError(
-      f'corpus.heldout is {every}; every so many-th sentence is held out: it may be 2 '
-      'or more, or 0 to hold out none'
-    )
+  check_value('corpus.heldout', every, Heldout)
   bounds = _cut(np.stack([store.offsets[:-1], store.offsets[1:]], 1), longest)
   if not every:
     return bounds, bounds[:0]

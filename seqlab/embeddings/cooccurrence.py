@@ -9,23 +9,26 @@ adding, nor on memory or threads.
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 import contextlib
-import errno
 import functools
 import hashlib
 import json
 import os
 from pathlib import Path
 import tempfile
-from typing import TypeVar
+from typing import Annotated, Literal, TypeVar
+import zipfile
 
 import numpy as np
 from scipy import sparse
 
-from seqlab.data.store import TokenStore, publish
+from seqlab.data.store import TokenStore, Workers
 from seqlab.data.text_store import TextStore
+from seqlab.domains import Count, Range, check
 from seqlab.embeddings.contexts import Contexts, Thinning, count_pairs, places
 from seqlab.embeddings.runs import MERGE_BYTES, Run, Slice, SpilledRun, merge, ranges
+from seqlab.io.cache import DamagedError, Entry, cached, staging
 from seqlab.io.console import track
+from seqlab.io.files import NO_SPACE
 from seqlab.text.workers import machine_memory
 
 _FORMAT = 1  # raise it when the same options count differently
@@ -40,14 +43,14 @@ def cooccurrence(
   store: TokenStore,
   V: int,
   *,
-  window: int = 5,
-  side: str = 'both',
-  weights: str = 'flat',
+  window: Count = 5,
+  side: Literal['both', 'left', 'right'] = 'both',
+  weights: Literal['flat', 'linear', 'harmonic'] = 'flat',
   keep: np.ndarray | None = None,
-  mode: str = 'dirty',
-  seed: int = 0,
-  memory: int = 2**30,
-  workers: int | None = None,
+  mode: Literal['dirty', 'clean'] = 'dirty',
+  seed: Annotated[int, Range(0)] = 0,
+  memory: Count = 2**30,
+  workers: Workers = None,
   device: bool = False,
 ) -> sparse.csr_array:
   """Sums the weights of all contexts of every word; none is beyond its row.
@@ -82,6 +85,8 @@ def cooccurrence(
       be exact; or the matrix is too large for this machine (says how much it takes).
     OSError: the disk is full; says where, and how much is needed at most.
   """
+  options = dict(seed=seed, memory=memory, workers=workers, device=device)
+  check(cooccurrence, options, 'counts.')
   contexts = Contexts(V, window, side, weights)
   contexts.check(len(store.ids))
   thinning = (
@@ -138,14 +143,27 @@ def cached_cooccurrence(
     about['keep'] = hashlib.sha256(np.asarray(keep, np.float32).data).hexdigest()
   digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
   folder = Path(cache) / 'cooccurrence' / digest
-  if not folder.exists():
+  need = 0
+
+  def build(part: Path) -> dict:
+    nonlocal need
     matrix = cooccurrence(store, V, **options)
     need = matrix.data.nbytes + matrix.indices.nbytes + matrix.indptr.nbytes
-    with publish(folder, 'the co-occurrences', need) as temporary:
-      # Zipped it would take a third of the room, and thirty times as long.
-      sparse.save_npz(temporary / 'counts.npz', matrix, compressed=False)
-      (temporary / 'about.json').write_text(json.dumps(about, indent=2), 'utf-8')
-  return sparse.load_npz(folder / 'counts.npz')
+    # Zipped it would take a third of the room, and thirty times as long.
+    sparse.save_npz(part / 'counts.npz', matrix, compressed=False)
+    return {}
+
+  def read(entry: Entry) -> sparse.csr_array:
+    entry.verify()
+    try:
+      matrix = sparse.load_npz(entry.folder / 'counts.npz')
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+      raise DamagedError(f'has counts that cannot be read ({error})') from None
+    if matrix.shape != (V, V):
+      raise DamagedError(f'has counts of the shape {matrix.shape}')
+    return matrix
+
+  return cached(folder, about, build, read, what='the counts', need=lambda: need)
 
 
 def _check_ids(ids: np.ndarray, V: int, start: int) -> None:
@@ -174,17 +192,20 @@ def _folder(need: int, *, spill: bool) -> Iterator[Path | None]:
   if not spill:
     yield None
     return
-  with tempfile.TemporaryDirectory(prefix='seqlab-') as folder:
+  what = 'counted pairs'
+  parent = Path(tempfile.gettempdir())
+  place = dict(prefix='seqlab-counts-', mode=0o700, variable='TMPDIR')
+  with staging(parent, what, **place) as folder:
     try:
-      yield Path(folder)
+      yield folder
     except OSError as error:
-      if error.errno != errno.ENOSPC:
+      if error.errno not in NO_SPACE:
         raise
       raise OSError(
         error.errno,
-        f'no space left for counted pairs: {need / 2**20:,.1f} MiB are needed at most; '
+        f'no space left for {what}: {need / 2**20:,.1f} MiB are needed at most; '
         'set TMPDIR to a folder on another disk, or allow more memory',
-        str(Path(folder).parent),
+        str(parent),
       ) from None
 
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 import contextlib
+import errno
 import json
 import os
 from pathlib import Path
 from typing import Any
 import uuid
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)  # the disk's, or this user's share of it
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import numpy as np
 
 from seqlab.config import call, check_keys
 from seqlab.data.text_store import TextStore, cached_words, encode_text
+from seqlab.data.windows import Heldout
 from seqlab.domains import Range, Signature
 from seqlab.embeddings.vectors import Vectors
 from seqlab.io import files
@@ -72,7 +73,7 @@ class WordTask:
     """Section -> what its options are for; see `train.checks`."""
     del config
     return {
-      'corpus': ({'heldout': Annotated[int, Range(0)]}, open_text),
+      'corpus': ({'heldout': Heldout}, open_text),
       'vocabulary': ({'phrases': Mapping | None}, count_words),
     }
 

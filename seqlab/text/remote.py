@@ -3,13 +3,19 @@
 import importlib.util
 import os
 from pathlib import Path
-import uuid
 
 from etils import epath
 import fsspec
 
-from seqlab.io.files import sync
-from seqlab.text.download import DownloadError, cache_dir
+from seqlab.io.cache import no_space, place, say, staging
+from seqlab.io.files import NO_SPACE, sync
+from seqlab.text.download import (
+  DownloadError,
+  cache_dir,
+  noted_beside,
+  read_digest,
+  sha256_of,
+)
 
 # Prefix -> the driver's package, which is also what fsspec calls the file system.
 _DRIVERS = {'gs': ('gcsfs', 'gcs'), 's3': ('s3fs', 's3')}
@@ -46,28 +52,39 @@ def remote_path(name: str | os.PathLike) -> epath.Path:
 def fetch(name: str) -> Path:
   """A file of a bucket in the cache, brought there the first time it is asked for.
 
+  A copy that is damaged is named on standard error and brought again.
+
   Raises:
     ValueError, RuntimeError: as `remote_path`.
     FileNotFoundError: there is no such file; a folder is none.
     DownloadError: it could not be brought here whole.
+    OSError: the cache cannot be written; says what to do.
   """
+  if '..' in name.split('/'):  # it would lead out of the cache
+    raise ValueError(f"{name}: a path in a bucket may not have '..' as a part")
   path = cache_dir() / 'buckets' / name.replace('://', '/')
+  noted = noted_beside(path.with_name(f'.{path.name}'))
   if path.is_file():
-    return path
+    digest = read_digest(noted)
+    if digest and sha256_of(path) == digest:
+      return path
+    problem = 'is damaged' if digest else 'has no digest'
+    say(f'{path} in the cache {problem}; it is brought from {name} again')
   remote = remote_path(name)
-  part = path.with_name(f'.{path.name}.{uuid.uuid4().hex}')
-  try:
-    if not remote.exists() or remote.is_dir():
-      raise FileNotFoundError(f'there is no file {name}; mend the path')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remote.copy(part)
-    sync(part)
-    part.replace(path)
-    sync(path.parent)
-  except FileNotFoundError:
-    raise
-  except Exception as error:  # each driver has its own kinds
-    raise DownloadError(f'{name} could not be brought to {path}: {error}') from error
-  finally:
-    part.unlink(missing_ok=True)
+  with staging(path.parent, f'the copy of {name}') as part:
+    output = part / path.name
+    try:
+      if not remote.exists() or remote.is_dir():
+        raise FileNotFoundError(f'there is no file {name}; mend the path')
+      remote.copy(output)
+      place(noted, sha256_of(output).encode(), f'the digest of {name}')
+      sync(output)
+      output.replace(path)
+      sync(path.parent)
+    except FileNotFoundError:
+      raise
+    except Exception as error:  # each driver has its own kinds
+      if isinstance(error, OSError) and error.errno in NO_SPACE:
+        raise no_space(error, path.parent, f'the copy of {name}', 0) from None
+      raise DownloadError(f'{name} could not be brought to {path}: {error}') from error
   return path

@@ -7,10 +7,12 @@ Compositionality", 2013, section 4, https://arxiv.org/abs/1310.4546; word2phrase
 from collections.abc import Sequence
 import functools
 from itertools import repeat
+from typing import Annotated
 import warnings
 
 import numpy as np
 
+from seqlab.domains import Count, Range
 from seqlab.text.phrases import Phrases
 from seqlab.text.plain import PlainText
 from seqlab.text.words import WordCounts, count_words, tokenize_lines
@@ -23,9 +25,9 @@ def find_phrases(
   corpus: PlainText,
   *,
   thresholds: Sequence[float] = (100.0,),
-  min_count: int = 5,
-  max_pairs: int = 100_000_000,
-  workers: int | None = None,
+  min_count: Annotated[int, Range(0)] = 5,
+  max_pairs: Count = 100_000_000,
+  workers: Annotated[int, Range(0)] | None = None,
 ) -> Phrases:
   """Finds neighbours a, b in a line that come together more often than by chance.
 

@@ -6,6 +6,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 import itertools
 import multiprocessing
 import os
+import threading
 from typing import Any, TypeVar
 
 _Job = TypeVar('_Job')
@@ -69,6 +70,22 @@ def in_order(
 def _start(function: Callable[[Any], Any]) -> None:
   global _function
   _function = function
+  end_with_parent()
+
+
+def end_with_parent() -> None:
+  """Ends this process once the one that started it is dead, even by SIGKILL.
+
+  A process of a pool waits for jobs on a pipe whose other end it holds itself, so it
+  would wait for ever.
+  """
+  parent = multiprocessing.parent_process()
+
+  def wait() -> None:
+    parent.join()
+    os._exit(1)
+
+  threading.Thread(target=wait, daemon=True).start()
 
 
 def _run(job: Any) -> Any:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from seqlab.data.pairs import PairBatches
+from seqlab.data.pairs import PairBatches, packed_shape
 from seqlab.data.store import TokenStore
 from seqlab.types import EOS, PAD
 
@@ -371,6 +371,42 @@ def test_a_corpus_of_long_sentences_only_is_refused(kind):
 
 def test_an_unknown_kind_is_refused():
   with pytest.raises(
-    ValueError, match=r"batching.kind is 'bucket'; it may be 'buckets'"
+    ValueError, match=r"batching.kind is 'bucket'; it must be 'buckets'"
   ):
     make('bucket')
+
+
+@pytest.mark.parametrize('kind', ['buckets', 'packed'])
+@pytest.mark.parametrize(
+  ('option', 'value', 'must'),
+  [
+    ('tokens', 0, 'at least 1'),
+    ('tokens', -4096, 'at least 1'),
+    ('tokens', 4096.5, 'a whole number'),
+    ('shapes', 0, 'at least 1'),
+    ('shapes', -1, 'at least 1'),
+    ('max_length', 0, 'at least 1'),
+    ('max_length', -1, 'at least 1'),
+    ('max_length', '256', 'a whole number'),
+    ('rows_multiple', 0, 'at least 1'),
+    ('rows_multiple', -8, 'at least 1'),
+    ('shuffle', 'no', 'true or false'),
+    ('reverse_source', 1, 'true or false'),
+  ],
+)
+def test_an_option_outside_its_domain_is_refused(kind, option, value, must):
+  with pytest.raises(ValueError, match=rf'batching\.{option} is .*; it must be {must}'):
+    make(kind, **{option: value})
+
+
+@pytest.mark.parametrize(
+  'options', [{'max_length': -1}, {'max_length': 0}, {'max_length': 9, 'tokens': 0}]
+)
+def test_a_packed_shape_is_held_to_the_same_domains(options):
+  with pytest.raises(ValueError, match=r'batching\.\w+ is .* at least 1'):
+    packed_shape(**options)
+
+
+def test_a_packed_shape_without_rows_is_refused():
+  with pytest.raises(ValueError, match=r'a batch cannot fit: 8 rows of 1024'):
+    packed_shape(4096, max_length=1024)

@@ -1,5 +1,6 @@
 import errno
 import hashlib
+import json
 import subprocess
 import sys
 
@@ -8,6 +9,8 @@ import pytest
 
 from seqlab.data import store as store_module
 from seqlab.data.store import TokenStore, encode, encode_corpus
+from seqlab.io import cache as cache_module
+from seqlab.io.cache import note
 from seqlab.text.vocabulary import Vocabularies, train_vocabulary
 from seqlab.types import EOS, PAD, UNK
 
@@ -129,14 +132,6 @@ def test_gather_cuts_nothing_off(words):
     encode(LINES, words).gather(np.array([0, 3]), 4)
 
 
-@pytest.mark.parametrize('lines', [LINES, []])
-def test_what_was_written_is_mapped_from_disk(words, tmp_path, lines):
-  encode(lines, words).write(tmp_path, 'side')
-  opened = TokenStore.open(tmp_path, 'side')
-  assert isinstance(opened.ids, np.memmap)
-  assert sentences(opened) == sentences(encode(lines, words))
-
-
 def test_numpy_reads_the_files_as_its_own(words, tmp_path):
   store = encode(LINES, words)
   store.write(tmp_path, 'side')
@@ -256,13 +251,101 @@ def test_a_full_disk_takes_what_fits_afterwards(words, small_disk):
 HALF = """
 import sys, time
 from pathlib import Path
-from seqlab.data.store import publish
+from seqlab.io.cache import publish
 
 with publish(Path(sys.argv[1]), 'half', 1) as folder:
   (folder / 'half').write_text('x')
   print('half', flush=True)
   time.sleep(60)
 """
+
+
+def test_a_vocabulary_that_gives_an_id_it_does_not_have_is_refused(words, tmp_path):
+  class Wrong:
+    size, fingerprint = 5, 'wrong'
+
+    def encode(self, lines):
+      return np.full(len(lines), 5), np.arange(len(lines) + 1)
+
+  both = Vocabularies(words, Wrong())
+  with pytest.raises(ValueError, match=r'gives the id 5, and the vocabulary has 5'):
+    encode_corpus(Corpus(LINES, LINES), 'train', both, cache=tmp_path)
+  assert list((tmp_path / 'tokens').iterdir()) == []
+
+
+def write_entry(folder, **arrays):
+  """Rewrites arrays of an entry as if these had been encoded, digests and all."""
+  about = json.loads((folder / 'about.json').read_text('utf-8'))
+  (folder / 'about.json').unlink()
+  for name, array in arrays.items():
+    np.save(folder / f'{name.replace("_", ".")}.npy', array)
+  note(folder, {k: v for k, v in about.items() if k not in ('files', 'sha256')})
+
+
+@pytest.mark.parametrize(
+  'arrays',
+  [
+    {'source_ids': np.full(17, 9, np.uint16)},
+    {'target_ids': np.full(17, -1, np.int32)},
+    {'target_offsets': np.array([0, 4, 5, 7, 12, 15, 18])},
+    {'target_offsets': np.array([0, 4, 5, 3, 12, 15, 17])},
+    {'target_offsets': np.array([1, 4, 5, 7, 12, 15, 17])},
+    {'source_ids': np.full(17, 0.5)},
+  ],
+)
+def test_ids_that_no_vocabulary_has_are_encoded_anew(words, tmp_path, capsys, arrays):
+  both, corpus = Vocabularies(words, words), Corpus(LINES, LINES)
+  encode_corpus(corpus, 'train', both, cache=tmp_path)
+  [folder] = (tmp_path / 'tokens').iterdir()
+  write_entry(folder, **arrays)
+  source, target = encode_corpus(corpus, 'train', both, cache=tmp_path)
+  assert sentences(source) == sentences(target) == sentences(encode(LINES, words))
+  assert 'it is built again' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('limit', [0, 1 << 26])
+@pytest.mark.parametrize('name', ['source.ids.npy', 'target.offsets.npy', 'about.json'])
+def test_a_damaged_entry_is_named_and_encoded_anew(
+  words, tmp_path, monkeypatch, capsys, name, limit
+):
+  monkeypatch.setattr(cache_module, '_IN_MEMORY', limit)
+  both, corpus = Vocabularies(words, words), Corpus(LINES, LINES)
+  encode_corpus(corpus, 'train', both, cache=tmp_path)
+  [folder] = (tmp_path / 'tokens').iterdir()
+  data = bytearray((folder / name).read_bytes())
+  data[-3] ^= 1
+  (folder / name).write_bytes(data)
+  source, target = encode_corpus(corpus, 'train', both, cache=tmp_path)
+  assert sentences(source) == sentences(target) == sentences(encode(LINES, words))
+  said = capsys.readouterr().err
+  assert f'the encoded corpus memory train in the cache: {folder} has a ' in said
+  encode_corpus(corpus, 'train', both, cache=tmp_path)
+  assert corpus.reads == 2
+  assert not capsys.readouterr().err
+
+
+def test_a_large_store_is_mapped_and_gives_the_same(words, tmp_path, monkeypatch):
+  monkeypatch.setattr(cache_module, '_IN_MEMORY', 0)
+  both = Vocabularies(words, words)
+  source, _ = encode_corpus(Corpus(LINES, LINES), 'train', both, cache=tmp_path)
+  assert isinstance(source.ids, np.memmap)
+  assert sentences(source) == sentences(encode(LINES, words))
+  rows = np.array([2, 0, -1])
+  np.testing.assert_array_equal(
+    source.gather(rows, 5), encode(LINES, words).gather(rows, 5)
+  )
+
+
+def test_a_store_of_earlier_versions_is_made_again(words, tmp_path, capsys):
+  both, corpus = Vocabularies(words, words), Corpus(LINES, LINES)
+  encode_corpus(corpus, 'train', both, cache=tmp_path)
+  [path] = (tmp_path / 'tokens').glob('*/about.json')
+  about = json.loads(path.read_text('utf-8'))
+  del about['files'], about['sha256']
+  path.write_text(json.dumps(about), 'utf-8')
+  encode_corpus(corpus, 'train', both, cache=tmp_path)
+  assert corpus.reads == 2
+  assert 'has no digests, as those of earlier versions' in capsys.readouterr().err
 
 
 def test_what_a_killed_process_left_is_deleted_by_the_next_one(words, tmp_path):

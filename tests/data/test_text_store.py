@@ -6,6 +6,7 @@ import pytest
 
 from seqlab.data import text_store
 from seqlab.data.text_store import cached_words, encode_text
+from seqlab.io import cache as cache_module
 from seqlab.text import plain
 from seqlab.text.phrases import Phrases
 from seqlab.text.plain import open_text
@@ -44,7 +45,8 @@ def test_the_number_of_all_words_is_kept(corpus, words, tmp_path):
   assert encode_text(corpus, words, tmp_path).total == 9  # from the cache
 
 
-def test_ids_are_mapped_from_disk(corpus, words, tmp_path):
+def test_large_ids_are_mapped_from_disk(corpus, words, tmp_path, monkeypatch):
+  monkeypatch.setattr(cache_module, '_IN_MEMORY', 0)
   store = encode_text(corpus, words, tmp_path)
   assert isinstance(store.ids, np.memmap)
   assert store.ids.dtype == np.uint16
@@ -146,3 +148,35 @@ def test_other_words_are_counted_anew(corpus, tmp_path):
   assert 'b_x' in joined
   changed = write(tmp_path / 'my.txt', ['c c'])
   assert cached_words(changed, tmp_path, min_count=2).words == ['c']
+
+
+@pytest.mark.parametrize(
+  ('kind', 'name'),
+  [
+    *[('tokens', name) for name in ('text.ids.npy', 'text.offsets.npy', 'about.json')],
+    *[('words', name) for name in ('words.tsv', 'words.phrases.tsv', 'about.json')],
+  ],
+)
+@pytest.mark.parametrize('damage', ['empty', 'cut', 'flipped', 'gone'])
+def test_a_damaged_entry_is_named_and_made_anew(
+  corpus, tmp_path, capsys, kind, name, damage
+):
+  options = {'min_count': 1, 'phrases': Phrases([{('b', 'a'): 1.0}])}
+
+  def make():
+    words = cached_words(corpus, tmp_path, **options)
+    store = encode_text(corpus, words, tmp_path)
+    return words.words, words.counts.tolist(), rows(store), store.total
+
+  right = make()
+  [path] = (tmp_path / kind).glob(f'*/{name}')
+  data = path.read_bytes()
+  if damage == 'gone':
+    path.unlink()
+  else:
+    flipped = data[:-3] + bytes([data[-3] ^ 1]) + data[-2:]
+    path.write_bytes({'empty': b'', 'cut': data[:-1], 'flipped': flipped}[damage])
+  assert make() == right
+  assert f'in the cache: {path.parent} has ' in capsys.readouterr().err
+  assert make() == right
+  assert not capsys.readouterr().err

@@ -154,3 +154,30 @@ def test_a_text_without_words_is_an_error():
 def test_a_lane_shorter_than_the_window_is_an_error():
   with pytest.raises(ValueError, match=r'batching\.length is 2, less than the window'):
     batches(length=2)
+
+
+@pytest.mark.parametrize(
+  ('option', 'value', 'name'),
+  [
+    ('lanes', 0, 'batching.lanes'),
+    ('lanes', -1, 'batching.lanes'),
+    ('lanes', 1.5, 'batching.lanes'),
+    ('length', 0, 'batching.length'),
+    ('window', 0, 'batching.window'),
+    ('window', True, 'batching.window'),
+    ('max_sentence', 0, 'batching.max_sentence'),
+    ('max_sentence', -10, 'batching.max_sentence'),
+    ('holes', 'yes', 'batching.holes'),
+    ('heldout', '200', 'corpus.heldout'),
+    ('heldout', -1, 'corpus.heldout'),
+    ('heldout', 1, 'corpus.heldout'),
+  ],
+)
+def test_an_option_outside_its_domain_is_refused(option, value, name):
+  with pytest.raises(ValueError, match=rf'{name} is .*; it must be '):
+    batches(**{option: value})
+
+
+def test_an_id_that_is_no_word_is_refused():
+  with pytest.raises(ValueError, match=r'has an id that is none of the 3 words'):
+    batches(keep=np.ones(3))

@@ -1,5 +1,9 @@
 from collections import defaultdict
+import contextlib
 from fractions import Fraction
+import os
+import subprocess
+import sys
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -86,20 +90,82 @@ def test_what_is_spilled_and_merged_is_the_same(small_pieces, side, weights, V):
   np.testing.assert_array_equal(found.toarray(), by_loops(rows, V, **options))
 
 
-def test_runs_lie_on_disk_only_where_memory_is_short(small_pieces, monkeypatch):
-  store, spilled = make_store(random_rows(0, rows=400)), []
-  make = module.tempfile.TemporaryDirectory
+def test_runs_lie_on_disk_only_where_memory_is_short(
+  small_pieces, monkeypatch, tmp_path
+):
+  monkeypatch.setattr(module.tempfile, 'tempdir', str(tmp_path))
+  store, seen, make = make_store(random_rows(0, rows=400)), [], module.staging
 
-  def watch(**options):
-    spilled.append(make(**options))
-    return spilled[-1]
+  @contextlib.contextmanager
+  def watch(*where, **options):
+    with make(*where, **options) as folder:
+      yield folder
+      seen.append((folder.stat().st_mode & 0o777, len(list(folder.iterdir()))))
 
-  monkeypatch.setattr(module.tempfile, 'TemporaryDirectory', watch)
+  monkeypatch.setattr(module, 'staging', watch)
   cooccurrence(store, 7)
-  assert not spilled
+  assert not seen
   cooccurrence(store, 7, memory=small_pieces)
-  [folder] = spilled
-  assert not module.Path(folder.name).exists()
+  [(mode, files)] = seen
+  assert mode == 0o700
+  assert files > 2
+  assert not list(tmp_path.iterdir())
+
+
+# Spills counted pairs, says so, and waits to be killed.
+SPILL = """
+import sys, time
+import numpy as np
+from seqlab.data.store import TokenStore
+from seqlab.embeddings import cooccurrence as module
+
+def wait(*_):
+  print('spilled', flush=True)
+  time.sleep(60)
+
+if sys.argv[1:] == ['wait']:
+  module.ranges = wait
+ids = np.arange(5_000, dtype=np.uint16) % 300
+store = TokenStore(ids, np.array([0, len(ids)]))
+module.cooccurrence(store, 300, memory=100_000, workers=1)
+"""
+
+
+def test_runs_of_a_killed_process_are_deleted_by_the_next_one(tmp_path):
+  environment = os.environ | {'TMPDIR': str(tmp_path)}
+  command = [sys.executable, '-c', SPILL]
+  options = dict(env=environment, stdout=subprocess.PIPE)
+  with subprocess.Popen([*command, 'wait'], **options) as process:
+    process.stdout.readline()
+    [folder] = tmp_path.iterdir()
+    assert len(list(folder.iterdir())) > 2
+    subprocess.run(command, env=environment, check=True)
+    assert list(tmp_path.iterdir()) == [folder]  # its owner lives
+    process.kill()
+  subprocess.run(command, env=environment, check=True)
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('damage', ['empty', 'cut', 'flipped'])
+def test_damaged_counts_are_named_and_made_anew(text, tmp_path, capsys, damage):
+  store, words = text
+  right = cached_cooccurrence(store, words.size, tmp_path)
+  [path] = (tmp_path / 'cooccurrence').glob('*/counts.npz')
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 1
+  part = {'empty': b'', 'cut': data[:-9], 'flipped': data}[damage]
+  path.write_bytes(part)
+  assert same(cached_cooccurrence(store, words.size, tmp_path), right)
+  assert f'{path.parent} has a counts.npz' in capsys.readouterr().err
+
+
+def test_counts_that_do_not_fit_on_the_disk_are_named(text, small_disk, fill):
+  store, words = text
+  filler = fill(small_disk)
+  with filler.open('r+b') as file:
+    file.truncate(filler.stat().st_size - 2**12)
+  with pytest.raises(OSError, match=r'no space left for .*; free some, or set SEQLAB'):
+    cached_cooccurrence(store, words.size, small_disk)
 
 
 @pytest.mark.parametrize('workers', [0, 1, 3])
@@ -224,6 +290,12 @@ def test_a_device_counts_the_same(side, weights):
       'enough for 2 places at a time: take a narrower window',
     ),
     ({'window': 60, 'weights': 'harmonic'}, 'not exact in 64 bits; take a narrower'),
+    ({'memory': 0}, 'counts.memory is 0; it must be at least 1'),
+    ({'memory': -1}, 'counts.memory is -1; it must be at least 1'),
+    ({'memory': '1GB'}, "counts.memory is '1GB'; it must be a whole number"),
+    ({'workers': -1}, 'counts.workers is -1; it must be at least 0'),
+    ({'seed': -1}, 'counts.seed is -1; it must be at least 0'),
+    ({'device': 'gpu'}, "counts.device is 'gpu'; it must be true or false"),
   ],
 )
 def test_unusable_options_are_errors(options, message):

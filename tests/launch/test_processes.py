@@ -124,10 +124,10 @@ def test_what_would_be_run_can_be_seen(capsys):
 WAITS = 'import time; print("up", flush=True); time.sleep(60)'
 
 
-def _end(programs, logs, monkeypatch) -> int:
+def _end(programs, logs, monkeypatch, patience=0.5) -> int:
   """Status of processes that run these programs, told by which number they are."""
-  monkeypatch.setattr(local, '_FAILED', 0.5)
-  monkeypatch.setattr(local, '_DONE', 0.5)
+  monkeypatch.setattr(local, '_FAILED', patience)
+  monkeypatch.setattr(local, '_DONE', patience)
   choose = 'import os; exec(os.environ["PROGRAM"])'
   settings = [{'PROGRAM': program} for program in programs]
   return Processes([sys.executable, '-c', choose], settings, logs).run()
@@ -183,7 +183,7 @@ def test_a_suspended_process_is_reported_while_the_others_wait(
     'subprocess.Popen([sys.executable, "-c", code, str(os.getpid())]); '
     'os.kill(os.getpid(), 19)'
   )
-  assert _end(['import time; time.sleep(2)', resumes], tmp_path, monkeypatch) == 0
+  assert _end(['pass', resumes], tmp_path, monkeypatch, patience=60.0) == 0
   error = capsys.readouterr().err
   assert re.fullmatch(
     r'launch\.local: process 1 is suspended, and the others wait for it: '

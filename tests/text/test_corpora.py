@@ -443,6 +443,76 @@ def test_spoilt_file_in_the_cache_is_downloaded_again(toy, cache):
   assert toy().read('train')[0] == ['One.']
 
 
+@pytest.mark.parametrize('damage', [b'', b'One', b'One.\n\0', b'Ome.\n'])
+def test_a_damaged_download_is_named_and_downloaded_again(
+  toy, cache, capsys, server, damage
+):
+  toy().read('train')
+  path = cache / 'corpora/toy/train.de'
+  path.write_bytes(damage)
+  assert toy().read('train')[1] == ['Eins.']
+  assert f'{path} in the cache is damaged' in capsys.readouterr().err
+  toy().read('train')
+  assert len(server.asked) == 3
+
+
+@pytest.mark.parametrize('digest', ['', '0' * 63, 'x' * 64, '\x00' * 64])
+def test_a_damaged_digest_of_a_download_is_named(toy, cache, capsys, server, digest):
+  toy().read('train')
+  noted = cache / 'corpora/toy/train.de.sha256'
+  whole = noted.read_text()
+  noted.write_text(digest)
+  assert toy().read('train')[1] == ['Eins.']
+  assert 'train.de in the cache has a damaged digest' in capsys.readouterr().err
+  assert noted.read_text() == whole
+
+
+def test_an_empty_download_without_a_digest_is_not_taken(toy, cache, capsys):
+  (cache / 'corpora/toy').mkdir(parents=True)
+  (cache / 'corpora/toy/train.de').write_bytes(b'')  # as after a power cut
+  assert toy().read('train')[1] == ['Eins.']
+  assert 'train.de in the cache is empty' in capsys.readouterr().err
+
+
+def test_a_download_is_readable_by_those_whom_the_umask_lets(toy, cache):
+  old = os.umask(0o022)
+  try:
+    toy().read('train')
+  finally:
+    os.umask(old)
+  for path in (cache / 'corpora/toy').iterdir():
+    assert path.stat().st_mode & 0o777 == 0o644, path
+
+
+def test_a_download_reaches_the_disk_before_its_name_does(toy, cache, monkeypatch):
+  names, synced = {}, []
+  fsync, replace = os.fsync, Path.replace
+
+  def watch(handle):
+    synced.append(os.readlink(f'/proc/self/fd/{handle}'))
+    return fsync(handle)
+
+  def rename(path, target):
+    names[Path(target).name] = str(path) in synced
+    return replace(path, target)
+
+  monkeypatch.setattr(os, 'fsync', watch)
+  monkeypatch.setattr(Path, 'replace', rename)
+  toy().read('train')
+  assert set(names) == {'train.en', 'train.de', 'train.de.sha256'}
+  assert all(names.values())
+
+
+def test_a_download_that_a_full_disk_stops_says_what_to_do(
+  server, toy, small_disk, monkeypatch
+):
+  monkeypatch.setenv('SEQLAB_CACHE', str(small_disk))
+  server.files['/train.en.gz'] = os.urandom(2**21)
+  with pytest.raises(OSError, match=r'no space left for the download train\.en; free'):
+    toy().read('train')
+  assert not left_in(small_disk)
+
+
 def test_download_that_breaks_off(server, toy, cache):
   body = server.files['/train.en.gz']
   server.files['/train.en.gz'] = (200, len(body), body[:-7])
@@ -590,6 +660,44 @@ def test_cache_is_where_the_user_says(cache, monkeypatch):
   assert cache_dir() == cache
   monkeypatch.delenv('SEQLAB_CACHE')
   assert cache_dir().name == 'seqlab'
+
+
+@pytest.mark.parametrize('name', ['my [cache]', 'a:b', 'x*?'])
+def test_the_name_of_the_cache_is_taken_as_it_is(monkeypatch, tmp_path, name):
+  monkeypatch.setenv('SEQLAB_CACHE', str(tmp_path / name))
+  assert cache_dir() == tmp_path / name
+
+
+def test_a_relative_cache_is_below_the_current_folder(monkeypatch, tmp_path):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setenv('SEQLAB_CACHE', 'mine')
+  assert cache_dir() == tmp_path / 'mine'
+
+
+def test_a_cache_may_be_below_the_home_folder(monkeypatch, tmp_path):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  monkeypatch.setenv('SEQLAB_CACHE', '~/mine')
+  assert cache_dir() == tmp_path / 'mine'
+
+
+def test_a_cache_in_a_bucket_is_refused(monkeypatch):
+  monkeypatch.setenv('SEQLAB_CACHE', 'gs://mine/cache')
+  with pytest.raises(
+    ValueError, match=r'SEQLAB_CACHE is gs://mine/cache; .* on a disk'
+  ):
+    cache_dir()
+
+
+def test_without_a_home_folder_the_cache_has_to_be_named(monkeypatch):
+  for name in ('SEQLAB_CACHE', 'HOME', 'XDG_CACHE_HOME'):
+    monkeypatch.delenv(name, raising=False)
+
+  def unknown(uid):  # as of a user of a container, who is in no list of users
+    raise KeyError(uid)
+
+  monkeypatch.setattr('pwd.getpwuid', unknown)
+  with pytest.raises(ValueError, match=r'there is no home folder: set SEQLAB_CACHE'):
+    cache_dir()
 
 
 def test_imports_no_jax():

@@ -4,6 +4,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from seqlab.config import call
 from seqlab.text import plain
 from seqlab.text.phrases import Phrases
 from seqlab.text.plain import open_text
@@ -111,3 +112,22 @@ def test_rare_pairs_are_forgotten_with_a_warning_when_there_are_too_many(corpus)
   with pytest.warns(UserWarning, match=r'more than 40 different pairs: .* short'):
     [found] = find_phrases(text, thresholds=[1.6], max_pairs=40, workers=0).passes
   assert ('new', 'york') in found
+
+
+@pytest.mark.parametrize(
+  ('option', 'value', 'must'),
+  [
+    ('thresholds', '100', 'a list'),
+    ('thresholds', ['a'], 'a list of which each is a number'),
+    ('min_count', -1, 'at least 0'),
+    ('max_pairs', 0, 'at least 1'),
+    ('max_pairs', -5, 'at least 1'),
+    ('workers', -1, 'at least 0'),
+  ],
+)
+def test_an_option_outside_its_domain_is_refused(tmp_path, option, value, must):
+  path = tmp_path / 'a.txt'
+  path.write_text('new york new york', 'utf-8')
+  text, options = open_text(path=path), {option: value}
+  with pytest.raises(ValueError, match=rf'phrases\.{option} is .*; it must be {must}'):
+    call(find_phrases, options, 'vocabulary.phrases', corpus=text)

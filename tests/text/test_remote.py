@@ -29,6 +29,39 @@ def test_a_file_is_brought_once(bucket):
   assert fetch('s3://bucket/a.txt') == path
 
 
+@pytest.mark.parametrize('damage', [b'', b'on', b'onf\n'])
+def test_a_damaged_copy_is_named_and_brought_again(bucket, capsys, damage):
+  (bucket.path / 'a.txt').write_text('one\n', 'utf-8')
+  path = fetch('s3://bucket/a.txt')
+  path.write_bytes(damage)
+  assert fetch('s3://bucket/a.txt').read_text('utf-8') == 'one\n'
+  assert f'{path} in the cache is damaged; it is brought' in capsys.readouterr().err
+
+
+def test_a_copy_of_earlier_versions_is_brought_again(bucket, capsys):
+  (bucket.path / 'a.txt').write_text('one\n', 'utf-8')
+  path = fetch('s3://bucket/a.txt')
+  path.with_name('.a.txt.sha256').unlink()
+  fetch('s3://bucket/a.txt')
+  assert 'has no digest; it is brought' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('name', ['s3://../../x', 's3://bucket/../../../../x'])
+def test_a_copy_stays_in_the_cache(name):
+  with pytest.raises(ValueError, match=r"may not have '\.\.' as a part"):
+    fetch(name)
+
+
+def test_a_copy_that_a_full_disk_stops_says_what_to_do(bucket, small_disk, monkeypatch):
+  monkeypatch.setenv('SEQLAB_CACHE', str(small_disk))
+  (bucket.path / 'a.txt').write_bytes(bytes(2**21))
+  with pytest.raises(
+    OSError, match=r'no space left for the copy of s3://bucket/a\.txt'
+  ):
+    fetch('s3://bucket/a.txt')
+  assert not [p for p in small_disk.rglob('*') if p.is_file()]
+
+
 @pytest.mark.parametrize('name', ['s3://bucket/none.txt', 's3://bucket/folder'])
 def test_what_is_no_file_is_said(bucket, name):
   (bucket.path / 'folder').mkdir()

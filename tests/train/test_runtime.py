@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from seqlab.train.runtime import prepare
+from seqlab.train.runtime import Programs, prepare
 
 CODE = """
 from pathlib import Path
@@ -38,3 +38,62 @@ def test_a_device_has_as_many_threads_as_asked(threads, tmp_path):
 def test_none_at_all_is_refused():
   with pytest.raises(ValueError, match='threads is 0; it must be 1 or more'):
     prepare(0)
+
+
+PROGRAM = """
+from seqlab.train.runtime import prepare
+prepare(1)
+import jax, jax.numpy as jnp
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+print(float(jax.jit(lambda x: jnp.sin(x @ x).sum())(jnp.arange(9.0).reshape(3, 3))))
+"""
+
+
+def compile_and_run(cache):
+  own = ('NPROC', 'JAX_COMPILATION_CACHE_DIR', 'JAX_COMPILATION_CACHE_MAX_SIZE')
+  environment = {k: v for k, v in os.environ.items() if k not in own}
+  return subprocess.run(
+    [sys.executable, '-W', 'error', '-c', PROGRAM],
+    env=environment | {'SEQLAB_CACHE': str(cache)},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+
+
+def test_a_damaged_program_is_named_and_compiled_again(tmp_path):
+  right = compile_and_run(tmp_path)
+  assert not right.stderr
+  [program] = (tmp_path / 'xla/1-threads').glob('jit__lambda*.program')
+  program.write_bytes(b'')
+  done = compile_and_run(tmp_path)
+  assert done.stdout == right.stdout
+  assert f'{program} in the cache is damaged; it is compiled' in done.stderr
+  assert len(program.read_bytes()) > 500  # kept again
+
+
+def test_a_cache_that_cannot_be_written_is_said_once(tmp_path):
+  path = tmp_path / 'file'
+  path.write_text('')
+  done = compile_and_run(path)
+  assert float(done.stdout)
+  assert done.stderr.count('compiled programs are not kept') == 1
+
+
+def test_programs_are_kept_whole(tmp_path):
+  programs = Programs(str(tmp_path / 'a [b]'))
+  assert programs.get('x') is None
+  programs.put('x', b'program')
+  assert programs.get('x') == b'program'
+
+
+@pytest.mark.parametrize('data', [b'', b'short', bytes(99)])
+def test_a_program_that_is_not_whole_is_none(tmp_path, capsys, data):
+  programs = Programs(str(tmp_path))
+  programs.put('x', b'program')
+  [path] = tmp_path.iterdir()
+  path.write_bytes(data)
+  assert programs.get('x') is None
+  assert f'{path} in the cache is damaged' in capsys.readouterr().err
+  programs.put('x', b'program')
+  assert programs.get('x') == b'program'
