@@ -13,7 +13,7 @@ _PARAMETER = re.compile(r'([?&]([\w.-]+)=)[^&\s\'")]+')  # of a URL without its 
 # The parts of a URL that leave no doubt where a password begins and ends.
 _BODY = re.compile(
   r'((?P<user>[^:/?#@]*)(?P<password>:[^/?#@]*)?@)?'
-  r'(?P<host>([\w.%-]*|\[[\da-fA-F:.%]*\])(:\d*)?)'
+  r'(?P<host>([\w.%-]*|\[[\da-fA-F:.%]*\])(:(\d*|PORT))?)'  # PORT: of an example
   r'(?P<path>/[^?#@]*)?'
   r'(\?(?P<query>[^?]*))?'
 )

@@ -28,6 +28,7 @@ def _nothing_known(monkeypatch):
     ('postgresql://me:pw', 'postgresql://***'),
     ('me:pw@host/db', '***'),
     ('searches.db', 'searches.db'),
+    ('postgresql://USER@HOST:PORT/DATABASE', 'postgresql://USER@HOST:PORT/DATABASE'),
   ],
 )  # fmt: skip
 def test_a_url_is_shown_without_its_secrets(url, shown):

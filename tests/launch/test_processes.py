@@ -155,11 +155,11 @@ def test_good_ends(programs, status, tmp_path, monkeypatch, capsys):
     # As JAX aborts process 0 when process 1 is silent.
     (['os.abort()', WAITS], 'process 1 on .* did not answer the others'),
     (
-      ['import time; time.sleep(1); os.abort()', 'os.kill(os.getpid(), 19)'],
+      ['import time; time.sleep(2); os.abort()', 'os.kill(os.getpid(), 19)'],
       r'process 1 on .* was suspended \(SIGSTOP\) and did not answer',
     ),
     (
-      ['import time; time.sleep(1); os._exit(3)', 'os.kill(os.getpid(), 19)'],
+      ['import time; time.sleep(2); os._exit(3)', 'os.kill(os.getpid(), 19)'],
       'process 0 on .* with status 3, while process 1 was suspended',
     ),
   ],
