@@ -7,10 +7,12 @@ Compositionality", 2013, section 4, https://arxiv.org/abs/1310.4546; word2phrase
 from collections.abc import Sequence
 import functools
 from itertools import repeat
+from typing import Annotated
 import warnings
 
 import numpy as np
 
+from seqlab.domains import Count, Range, check
 from seqlab.text.phrases import Phrases
 from seqlab.text.plain import PlainText
 from seqlab.text.words import WordCounts, count_words, tokenize_lines
@@ -23,9 +25,9 @@ def find_phrases(
   corpus: PlainText,
   *,
   thresholds: Sequence[float] = (100.0,),
-  min_count: int = 5,
-  max_pairs: int = 100_000_000,
-  workers: int | None = None,
+  min_count: Count = 5,
+  max_pairs: Count = 100_000_000,
+  workers: Annotated[int, Range(0)] | None = None,
 ) -> Phrases:
   """Finds neighbours a, b in a line that come together more often than by chance.
 
@@ -51,6 +53,8 @@ def find_phrases(
       f'vocabulary.phrases.thresholds is {thresholds!r}; it has a number for each pass, '
       'as (200.0, 100.0)'
     )
+  options = dict(thresholds=thresholds, min_count=min_count, max_pairs=max_pairs)
+  check(find_phrases, options | dict(workers=workers), 'vocabulary.phrases.')
   found = Phrases([])
   for threshold in thresholds:
     words = count_words(corpus, min_count=min_count, phrases=found, workers=workers)
