@@ -5,7 +5,7 @@ is the most frequent word.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import difflib
 import functools
 import hashlib
@@ -214,6 +214,32 @@ def spellings(word: str) -> tuple[str, ...]:
   composed = unicodedata.normalize('NFC', word)
   lower = unicodedata.normalize('NFC', word.lower())
   return tuple(dict.fromkeys((word, composed, lower)))
+
+
+def look_up(words: np.ndarray, ids: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
+  """Finds words among others, each in the first of its `spellings` that is there.
+
+  Args:
+    words: array of str, of any shape.
+    ids: word -> id.
+
+  Returns:
+    Ids, int32 of the same shape, -1 where there is none; and bool, of the same shape,
+    where it is the word in lower case that was found, and not the word as it is given.
+  """
+  words = np.asarray(words, object)
+  found: dict[str, tuple[int, bool]] = {}
+  for word in set(words.ravel()):
+    given, *others = spellings(word)
+    form = next((form for form in (given, *others) if form in ids), None)
+    lowered = form is not None and form not in (
+      given,
+      unicodedata.normalize('NFC', given),
+    )
+    found[word] = (-1 if form is None else ids[form], lowered)
+  rows = np.fromiter((found[w][0] for w in words.ravel()), np.int32, words.size)
+  lowered = np.fromiter((found[w][1] for w in words.ravel()), bool, words.size)
+  return rows.reshape(words.shape), lowered.reshape(words.shape)
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
