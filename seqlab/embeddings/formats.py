@@ -78,6 +78,7 @@ _CONFIG = f"""embeddings {{
 _SPARSE = ('data', 'indices', 'indptr', 'shape')  # of a CSR, in .npz
 # In .npz words are an array up to so many bytes, or bytes a letter; beyond, joined.
 _LARGE, _WIDE = 1 << 26, 64
+_BLANK = ' \t\r'  # holds nothing at the end of a line of text
 _SAMPLE = 100  # lines by which the dimensions of a file without a first line are found
 
 
@@ -302,11 +303,11 @@ def _row(path: Path, number: int, line: str, D: int) -> tuple[str, list[str]]:
   The last D fields are numbers, so that a word may have spaces in it. Spaces around a
   word are a second separator, unless it is nothing else.
   """
-  word, *parts = line.rstrip(' ').rsplit(' ', D)  # word2vec.c leaves one at the end
+  word, *parts = line.rstrip(_BLANK).rsplit(' ', D)  # word2vec.c leaves one at the end
   before = word.rpartition(' ')[2]
   if len(parts) == D and not (word.strip(' ') != before and is_number(before)):
     return word.strip(' ') or word, parts
-  fields = line.split()
+  fields = line.rstrip(_BLANK).split(' ')
   if '\t' in line:
     problem = "has tabs; convert it with `tr '\\t' ' '`"
   else:
@@ -356,7 +357,7 @@ def _read_text(path: Path, losses: Losses) -> Content:
     check_memory(path, V, D, 'by line 1')
     rows, count, number = Rows(losses, D, V), 0, 1
     for number, line, damaged in lines(file, path, D, start=2):
-      if line.strip(' '):
+      if line.strip(_BLANK):
         count += 1
         if count > V:
           losses.add('more', f'line {number:,}')
@@ -385,9 +386,9 @@ def _read_row(
 
 def _read_glove(path: Path, losses: Losses) -> Content:
   with opened(path, 'glove') as (file, _):
-    every = (row for row in lines(file, path) if row[1].strip(' '))
+    every = (row for row in lines(file, path) if row[1].strip(_BLANK))
     sample = list(itertools.islice(every, _SAMPLE))
-    fields = [line.split() for _, line, _ in sample]
+    fields = [line.rstrip(_BLANK).split(' ') for _, line, _ in sample]
     D = most_common(map(numbers_at_end, fields)) if fields else 0
     if not D:
       raise ValueError(
@@ -418,7 +419,7 @@ def _estimate(path: Path, file: Stream, sample: Sequence[tuple]) -> int:
   if isinstance(file, gzip.GzipFile):
     size *= 3  # numbers as text unpack to 2 to 3 times their size
   count = size * len(sample) // max(read, 1)
-  D = len(sample[0][1].split())
+  D = len(sample[0][1].split(' '))
   return min(count + count // 8, machine_memory() // (4 * D)) + len(sample)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import contextlib
 import gzip
 import io
+import math
 import os
 from pathlib import Path
 import stat
@@ -59,14 +60,14 @@ def opened(path: Path, format: str) -> Iterator[tuple[Stream, int | None]]:
         file = stack.enter_context(gzip.GzipFile(fileobj=packed))
         size = None if size is None else size * _DEFLATE
       head = file.peek(1)
-    except DAMAGE as error:
+      if not head:
+        raise ValueError(f'{path} is empty')
+      check_kind(path, head, format)
+      yield file, size
+    except DAMAGE as error:  # wherever the reader met it
       raise ValueError(
         f'{path} is damaged or cut short ({error}); get it anew'
-      ) from None
-    if not head:
-      raise ValueError(f'{path} is empty')
-    check_kind(path, head, format)
-    yield file, size
+      ) from error
 
 
 def check_kind(path: Path, head: bytes, format: str | None) -> None:
@@ -285,12 +286,11 @@ def numbers_at_end(parts: Sequence[str]) -> int:
 
 
 def is_number(text: str) -> bool:
-  """Whether a text is a number, NaN and infinity among them."""
+  """Whether a text is a number; 'nan' and 'inf' are words as well, and are none."""
   try:
-    float(text)
+    return math.isfinite(float(text))
   except ValueError:
     return False
-  return True
 
 
 def most_common(numbers: Iterable[int]) -> int:
