@@ -396,7 +396,7 @@ def _read_glove(path: Path, losses: Losses) -> Content:
         f'{_hint_of_binary("".join(line for _, line, _ in sample))}'
       )
     first = fields[0]
-    if len(first) == 2 and all(x.isdigit() for x in first) and len(fields) > 1:
+    if len(first) == 2 and all(x.isdecimal() for x in first) and len(fields) > 1:
       there = numbers_at_end(fields[1])
       if int(first[1][:15]) == there and there > 1:
         raise ValueError(
@@ -595,7 +595,10 @@ def _write_gensim(path: Path, words: list[str], matrix: np.ndarray) -> None:
 
 def _read_npz(path: Path, losses: Losses) -> Content:
   with open(path, 'rb') as file:
-    check_kind(path, file.read(4096), 'npz')
+    head = file.read(4096)
+  check_kind(path, head, 'npz')
+  if not head.startswith(b'PK'):  # else NumPy would advise to unpickle it
+    raise ValueError(f'{path} is no .npz, or is damaged or cut short at its start')
   try:
     with zipfile.ZipFile(path) as archive:
       size = sum(member.file_size for member in archive.infolist())
