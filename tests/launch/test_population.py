@@ -60,7 +60,7 @@ def test_members_finish_and_the_one_that_diverges_fails(swept):
 
 def test_a_failure_has_its_reason_and_its_traceback(swept):
   state, log = swept[0][2].state, swept[0][2].folder / 'trial.log'
-  assert state['reason'].startswith('FloatingPointError: the loss is ')
+  assert state['reason'].startswith('FloatingPointError: the norm of the update')
   first, _, trace = log.read_text('utf-8').partition('\n')
   assert first.startswith('in a population, whose process writes to ')
   assert trace.startswith('Traceback')
