@@ -17,6 +17,7 @@ from seqlab.io.files import read_json_object, write_text
 from seqlab.io.secrets import scrub
 from seqlab.report.runs import short_names
 from seqlab.text.workers import all_cores
+from seqlab.train.checks import check_experiment
 from seqlab.train.folder import open_folder
 
 # Characters and bytes of a folder's name; file systems admit 255 bytes.
@@ -249,7 +250,9 @@ def _configure(experiment: str, name: str, overrides: dict[str, Any]) -> dict[st
   """
   try:
     json.dumps(overrides)
-    return load_experiment(experiment, _options(overrides))
+    config = load_experiment(experiment, _options(overrides))
+    check_experiment(config)
+    return config
   except (TypeError, ValueError) as error:
     raise ValueError(f'trial {name} of {experiment}: {error}') from None
 

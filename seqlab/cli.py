@@ -12,6 +12,8 @@ import signal
 import sys
 from typing import NamedTuple
 
+from seqlab.io.secrets import scrub
+
 _REFUSALS = (ValueError, ArithmeticError, OSError, RuntimeError, MemoryError)
 
 # glibc gives large buffers back to the kernel at every free, and a step on a CPU then
@@ -61,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   except _REFUSALS as error:
     if os.environ.get('SEQLAB_TRACEBACK'):
       raise
-    reason = str(error) or type(error).__name__
+    reason = scrub(str(error)) or type(error).__name__
     print(f'seqlab {args.verb}: {reason}', file=sys.stderr)
     return 1
   except KeyboardInterrupt:

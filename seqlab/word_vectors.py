@@ -83,14 +83,33 @@ def _open(
   path: str, format: str | None, average: int, choose: str, trust: bool
 ) -> tuple[Vectors | SparseVectors, list[int]]:
   """Vectors, and of a run the steps they come from."""
+  folder = _check_source(path, format, average, choose, trust)
+  if folder is None:
+    return load_vectors(path, format), []
+  kind = resolve(folder.config['task'])
+  with folder.explained():
+    task = kind(folder.config, folder.vocabulary)
+  variables, steps = restore(folder, task, average=average, choose=choose)
+  return task.vectors(variables), steps
+
+
+def _check_source(
+  path: str, format: str | None, average: int, choose: str, trust: bool
+) -> RunFolder | None:
+  """Checks where vectors are to come from, and loads none; a run's folder, or None.
+
+  Raises:
+    ValueError, FileNotFoundError: as `open_vectors`.
+  """
   if not _is_run(path) and _names_file(path, format):
     if average != 1 or choose != 'last':
       option = f'--average {average}' if average != 1 else f'--choose {choose}'
       raise ValueError(f'{path} is a file, without checkpoints: leave out {option}')
-    return load_vectors(path, format), []
+    if not Path(path).exists():
+      load_vectors(path, format)  # which says so
+    return None
   folder = RunFolder.open(path, trust=trust)
-  kind = resolve(folder.config['task'])
-  if not issubclass(kind, WordTask):
+  if not issubclass(resolve(folder.config['task']), WordTask):
     raise ValueError(
       f'{path} is a run of {folder.config["task"]}, which has no vectors'
     )
@@ -98,10 +117,7 @@ def _open(
     raise ValueError(f'{path} is a run, not a file: leave out --from {format}')
   if not (folder.vocabulary / 'words.tsv').is_file():
     raise FileNotFoundError(f'{path} has no vocabulary yet; train first')
-  with folder.explained():
-    task = kind(folder.config, folder.vocabulary)
-  variables, steps = restore(folder, task, average=average, choose=choose)
-  return task.vectors(variables), steps
+  return folder
 
 
 @checked
@@ -143,6 +159,7 @@ def evaluate(
     FileNotFoundError: as they do.
   """
   path = str(path)
+  _check_source(path, format, average, choose, trust)
   opened = open_sets(sets)  # first, since vectors take longer to read
   vectors, steps = _open(path, format, average, choose, trust)
   if restrict == 'auto':

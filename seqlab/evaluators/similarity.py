@@ -242,7 +242,7 @@ class Evaluator:
     task: _WordTask,
     sharding: NamedSharding,
     *,
-    sets: Sequence[str],
+    sets: Sequence[str | Path | WordSet],
     restrict: Count | None = None,
     method: Literal['add', 'mul'] = 'add',
     show: Sequence[str] | None = None,

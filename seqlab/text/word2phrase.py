@@ -25,7 +25,7 @@ def find_phrases(
   corpus: PlainText,
   *,
   thresholds: Sequence[float] = (100.0,),
-  min_count: Annotated[int, Range(0)] = 5,
+  min_count: Count = 5,
   max_pairs: Count = 100_000_000,
   workers: Annotated[int, Range(0)] | None = None,
 ) -> Phrases:

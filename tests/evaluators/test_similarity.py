@@ -295,7 +295,7 @@ def test_a_set_that_nothing_is_known_of_yields_its_coverage_alone(vectors, tmp_p
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    (dict(sets='ws353'), "sets is 'ws353'; it should be a tuple"),
+    (dict(sets='ws353'), "sets is 'ws353'; it must be a list"),
     (dict(sets=()), 'sets is '),
     (dict(method='sum'), "method is 'sum'"),
     (dict(show=('w1.9',)), "'w1.9' is not among the 48 words"),
