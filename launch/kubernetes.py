@@ -22,13 +22,14 @@ import sys
 from typing import Any
 
 from launch.options import (
-  dns_name,
   fill,
   hand_over,
   launch,
   parser,
   positive,
+  run_name,
   train_command,
+  whole,
 )
 from seqlab.text.remote import is_remote
 
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   add('--namespace', default='default', help='(default)')
   about = 'seconds between the notice to stop and the end (120)'
   add('--grace', type=positive, default=120, help=about)
-  add('--restarts', type=positive, default=10, help='after failures (10)')
+  add('--restarts', type=whole(0), default=10, help='after failures (10)')
   return launch(options, jobset, _apply, argv)
 
 
@@ -66,7 +67,7 @@ def jobset(args: argparse.Namespace, rest: Sequence[str]) -> str:
   Raises:
     ValueError: the options do not fit together.
   """
-  name, folder = dns_name(args.name), PurePosixPath(args.workdir)
+  name, folder = _name(args), PurePosixPath(args.workdir)
   if not is_remote(args.workdir) and not any(
     folder.is_relative_to(path) for _, path in args.volume
   ):
@@ -98,6 +99,13 @@ def jobset(args: argparse.Namespace, rest: Sequence[str]) -> str:
   )
 
 
+def _name(args: argparse.Namespace) -> str:
+  """The JobSet's; the same folder of two volumes is the place of two runs."""
+  folder = PurePosixPath(args.workdir)
+  claims = [c for c, path in args.volume if folder.is_relative_to(path)]
+  return run_name(args, ':'.join([*claims, args.workdir]))
+
+
 def _variable(name: str, value: str) -> str:
   indent = ' ' * 20
   return f'{indent}- name: {name}\n{indent}  value: {_yaml(_literal(value))}'
@@ -123,7 +131,7 @@ def _volume(text: str) -> tuple[str, str]:
 
 def _apply(args: argparse.Namespace, text: str) -> None:
   print(hand_over(['kubectl', 'apply', '-f', '-'], text, _WHERE))
-  label = f'jobset.sigs.k8s.io/jobset-name={dns_name(args.name)}'
+  label = f'jobset.sigs.k8s.io/jobset-name={_name(args)}'
   print(f'kubectl logs -n {args.namespace} -l {label} --prefix -f shows what they say')
 
 

@@ -8,7 +8,9 @@ process 0 writes the run's folder, where logs/process-N.log keeps what each one 
 a run in a bucket, $SEQLAB_CACHE/logs/ on this machine).
 What follows that is not known here goes to `seqlab train`. SIGTERM makes all of them
 write a checkpoint at the same step; the exit status is then 75, as after
-`seqlab train`. If one dies the others are stopped. The same command goes on.
+`seqlab train`. SIGHUP, which comes when a terminal closes, does the same, unless nohup
+ignores it. If one dies, or this command does, the others are stopped. The same command
+resumes the run.
 """
 
 import argparse
@@ -24,7 +26,10 @@ import sys
 import threading
 import time
 
-from launch.machine import environment, how_it_ended, share
+from launch import leash
+from launch.machine import environment, how_it_ended, is_suspended, share
+from launch.options import Parser, port, positive
+from seqlab.io.secrets import hide_urls, scrub
 from seqlab.text.download import cache_dir
 from seqlab.text.remote import is_remote
 from seqlab.text.workers import all_cores
@@ -32,6 +37,8 @@ from seqlab.text.workers import all_cores
 # Seconds that the other processes have to end by themselves once one has ended: after
 # a failure, long enough to say who did not answer; else, for the last checkpoint.
 _FAILED, _DONE = 15.0, 120.0
+_SUSPENDED = 5.0  # seconds that a process may be suspended before that is reported
+_REFUSALS = (ValueError, OSError, RuntimeError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,18 +46,24 @@ def main(argv: Sequence[str] | None = None) -> int:
   args, rest = _parser().parse_known_args(argv)
   command = ['train', args.experiment, '--workdir', args.workdir, *rest]
   command = [sys.executable, '-m', 'seqlab.cli', *command]
-  settings = [
-    cluster_settings(i, args.processes, args.devices_per_process, args.port)
-    for i in range(args.processes)
-  ]
-  if args.dry_run:
-    for own in settings:
-      words = (f'{name}={value}' for name, value in own.items())
-      print(shlex.join(['env', *words, *command]))
-    return 0
-  logs = logs_of(args.workdir)
-  logs.mkdir(parents=True, exist_ok=True)
-  return Processes(command, settings, logs).run()
+  n = args.processes
+  try:
+    number = args.port or _free_port()
+    settings = [
+      cluster_settings(i, n, args.devices_per_process, number) for i in range(n)
+    ]
+    if args.dry_run:
+      for own in settings:
+        words = (f'{name}={value}' for name, value in own.items())
+        print(shlex.join(['env', *words, *map(hide_urls, command)]))
+      return 0
+    _check_port(number)
+    logs = logs_of(args.workdir)
+    logs.mkdir(parents=True, exist_ok=True)
+    return Processes(command, settings, logs).run()
+  except _REFUSALS as error:
+    print(f'launch.local: {scrub(str(error))}', file=sys.stderr)
+    return 1
 
 
 def logs_of(workdir: str) -> Path:
@@ -85,11 +98,15 @@ class Processes:
     self._running: dict[int, subprocess.Popen] = {}
     self._ended: dict[int, int] = {}  # process -> its status
     self._readers: list[threading.Thread] = []
+    self._suspended: dict[int, float] = {}  # process -> since when, as far as was seen
+    self._reported: set[int] = set()
     self._told = False
 
   def run(self) -> int:
     """Starts them, waits for them, and returns an exit status."""
-    terminate = signal.signal(signal.SIGTERM, lambda *_: self._tell())
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: self._tell())}
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which nohup sets
+      before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: self._tell())
     try:
       for i, own in enumerate(self._settings):
         self._start(i, own)
@@ -103,12 +120,13 @@ class Processes:
       return 130
     finally:
       self._kill()
-      signal.signal(signal.SIGTERM, terminate)
+      for number, handler in before.items():
+        signal.signal(number, handler)
 
   def _start(self, i: int, settings: dict[str, str]) -> None:
     """Starts process i, and a thread that keeps what it says."""
     process = subprocess.Popen(
-      self._command,
+      [sys.executable, leash.__file__, str(os.getpid()), *self._command],
       stdin=subprocess.DEVNULL,
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
@@ -126,13 +144,18 @@ class Processes:
 
   def _keep(self, i: int, process: subprocess.Popen) -> None:
     """Writes all that a process says to its log, and shows what process 0 says."""
-    with process.stdout, open(self._log(i), 'ab', buffering=0) as log:
+    with process.stdout, contextlib.ExitStack() as stack:
+      log = None
+      # Neither a full disk nor a closed terminal may stop the reading, for which the
+      # process would wait.
+      with contextlib.suppress(OSError):
+        log = stack.enter_context(open(self._log(i), 'ab', buffering=0))
       for line in process.stdout:
-        # A full disk shall not end a run that has other ways to say so.
         with contextlib.suppress(OSError):
-          log.write(line)
+          if log:
+            log.write(line)
         if i == 0:
-          with contextlib.suppress(BrokenPipeError):
+          with contextlib.suppress(OSError):
             sys.stdout.buffer.write(line)
             sys.stdout.buffer.flush()
 
@@ -149,7 +172,23 @@ class Processes:
           del self._running[i]
           failed = process.returncode not in (0, os.EX_TEMPFAIL)
           until = min(until, time.monotonic() + (_FAILED if failed else _DONE))
+      self._look_for_suspended()
       time.sleep(0.05)
+
+  def _look_for_suspended(self) -> None:
+    """Reports processes that were suspended, for which the others wait."""
+    now = time.monotonic()
+    for i, process in self._running.items():
+      if not is_suspended(process.pid):
+        self._suspended.pop(i, None)
+      elif now - self._suspended.setdefault(i, now) > _SUSPENDED:
+        if i not in self._reported:
+          print(
+            f'launch.local: process {i} is suspended, and the others wait for it: '
+            f'`kill -CONT {process.pid}` lets it continue',
+            file=sys.stderr,
+          )
+        self._reported.add(i)
 
   def _tell(self) -> None:
     """Passes SIGTERM on: those that train agree on a step to stop after."""
@@ -176,25 +215,32 @@ class Processes:
       return os.EX_TEMPFAIL
     if not failed and not self._running:
       return max(statuses)
-    if not failed:
-      (i, *_) = self._running
-      what = f'process {i} did not end after the others'
+    here = f'on {socket.gethostname()}'
+    # JAX aborts those that another process, which died or is silent, leaves without a
+    # partner. Those that live end soon after: who does not is the silent one.
+    aborted = all(status == -signal.SIGABRT for status in failed.values())
+    if self._running and aborted:
+      i = min(self._running, key=lambda i: i not in self._suspended)
+      what = f'process {i} {here} did not end after the others'
+      if i in self._suspended:
+        what = f'process {i} {here} was suspended (SIGSTOP) and did not answer'
+      elif failed:
+        what = f'process {i} {here} did not answer the others'
     else:
-      # JAX aborts those that another one's death leaves without a partner.
       i = min(failed, key=lambda i: (failed[i] == -signal.SIGABRT, failed[i] > 0))
-      what = (
-        f'process {i} on {socket.gethostname()} was ended {how_it_ended(failed[i])}'
-      )
+      what = f'process {i} {here} was ended {how_it_ended(failed[i])}'
+      if silent := sorted({*self._suspended} & {*self._running}):
+        what += f', while process {silent[0]} was suspended (SIGSTOP)'
     print(
       f'launch.local: {what}; no process runs any more. The last lines of '
-      f'{self._log(i)} may say why. The same command goes on from the last checkpoint',
+      f'{self._log(i)} may say why. The same command resumes from the last checkpoint',
       file=sys.stderr,
     )
     return 1
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
+  parser = Parser(
     prog='python -m launch.local',
     description='Trains one experiment in several processes on this machine.',
     epilog='What is not listed here goes to `seqlab train`, such as --config.seed=1.',
@@ -203,18 +249,24 @@ def _parser() -> argparse.ArgumentParser:
   add = parser.add_argument
   add('experiment', metavar='EXPERIMENT', help='a file, and maybe :arguments for it')
   add('--workdir', required=True, help='folder of the run')
-  add('--processes', type=_positive, required=True, help='how many')
+  add('--processes', type=positive, required=True, help='how many')
   about = 'accelerators that each has, or how many devices its CPU is taken for (1)'
-  add('--devices-per-process', type=_positive, default=1, help=about)
-  add('--port', type=int, default=_free_port(), help='of process 0 (a free one)')
+  add('--devices-per-process', type=positive, default=1, help=about)
+  add('--port', type=port, help='of process 0 (a free one)')
   add('--dry-run', action='store_true', help='print the commands, start nothing')
   return parser
 
 
-def _positive(text: str) -> int:
-  if not text.isdecimal() or not int(text):
-    raise argparse.ArgumentTypeError(f'{text!r} is no number; give 1 or more')
-  return int(text)
+def _check_port(number: int) -> None:
+  """Raises OSError if process 0 cannot listen at a port of this machine."""
+  try:
+    with socket.create_server(('127.0.0.1', number)):
+      pass
+  except OSError as error:
+    raise OSError(
+      f'port {number} of this machine cannot be used ({os.strerror(error.errno)}): leave --port '
+      f'out for a free one, or name another'
+    ) from None
 
 
 def _free_port() -> int:

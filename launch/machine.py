@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import os
+from pathlib import Path
 import signal
 import sys
 
@@ -18,6 +19,15 @@ def share(cores: Sequence[int], i: int, n: int) -> list[int]:
   """Neighbouring cores for the i-th of n; one that others have too if there are few."""
   count = len(cores)
   return list(cores[i * count // n : (i + 1) * count // n]) or [cores[i % count]]
+
+
+def is_suspended(process: int) -> bool:
+  """Returns whether a process was stopped by a signal, and so computes nothing."""
+  try:
+    text = Path(f'/proc/{process}/stat').read_text('utf-8', errors='replace')
+  except OSError:  # it has ended; or this is no Linux
+    return False
+  return text.rpartition(')')[2].split()[0] in ('T', 't')
 
 
 def how_it_ended(status: int) -> str:

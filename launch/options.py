@@ -2,23 +2,69 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+import hashlib
 from pathlib import Path
 import re
 import shutil
 import string
 import subprocess
 import sys
+from typing import NoReturn
 
 from launch.trials import experiment_name
+from seqlab.domains import Range, check_value
 from seqlab.experiment import load_experiment
+from seqlab.io.secrets import (
+  HIDDEN,
+  hide_url,
+  hide_urls,
+  is_secret_name,
+  keep_secret,
+  scrub,
+)
 
 _TEMPLATES = Path(__file__).parent / 'templates'
 _REFUSALS = (ValueError, OSError, RuntimeError)
+_LONGEST = 40  # of a name in a cloud: 63 with what Kubernetes adds for job and pod
+
+
+class Parser(argparse.ArgumentParser):
+  """A parser whose error messages do not show the passwords of URLs."""
+
+  def error(self, message: str) -> NoReturn:
+    """Ends with status 2 and the message."""
+    for word in sorted(sys.argv[1:], key=len, reverse=True):
+      option, equals, value = (
+        word.partition('=') if word[:2] == '--' else ('', '', word)
+      )
+      if '://' in value:
+        message = message.replace(word, f'{option}{equals}{hide_url(value)}')
+    super().error(scrub(message))
+
+
+def whole(low: int = 1, high: int | None = None) -> Callable[[str], int]:
+  """Returns a reader of options that are whole numbers in a range."""
+
+  def read(text: str) -> int:
+    value = int(text) if re.fullmatch('[+-]?[0-9]{1,18}', text) else text
+    try:
+      check_value('it', value, int)
+      if value not in (domain := Range(low, high)):
+        raise ValueError(f'it is {text}; it must be {domain}')
+    except ValueError as error:
+      raise argparse.ArgumentTypeError(str(error)) from None
+    return value
+
+  return read
+
+
+positive = whole()
+port = whole(1, 65_535)
 
 
 def parser(launcher: str, about: str) -> argparse.ArgumentParser:
   """The options that all of them have; `launcher` is the module's name."""
-  found = argparse.ArgumentParser(
+  found = Parser(
     prog=f'python -m launch.{launcher}',
     description=about,
     epilog='What is not listed here goes to `seqlab train`, such as --config.seed=1.',
@@ -49,19 +95,38 @@ def launch(
     The exit status.
   """
   args, rest = options.parse_known_args(argv)
+  args.named = bool(args.name)
   args.name = args.name or experiment_name(args.experiment)
+  prog = options.prog.removeprefix('python -m ')
+  keep_secret(*(value for name, value in args.env if is_secret_name(name)))
   try:
     # Says what is wrong with it here, and not on a hundred machines an hour later.
     load_experiment(args.experiment, [word for word in rest if word != '--force'])
     text = render(args, rest)
     if args.dry_run:
-      print(text, end='')
+      shown = render(*_without_secrets(args, rest))
+      print(shown, end='')
+      if shown != text:
+        print(f'{prog}: {HIDDEN} stands for a password or key', file=sys.stderr)
     else:
       send(args, text)
   except _REFUSALS as error:
-    print(f'{options.prog.removeprefix("python -m ")}: {error}', file=sys.stderr)
+    print(f'{prog}: {scrub(str(error))}', file=sys.stderr)
     return 1
   return 0
+
+
+def _without_secrets(
+  args: argparse.Namespace, rest: Sequence[str]
+) -> tuple[argparse.Namespace, list[str]]:
+  """The options with passwords and keys hidden, to be printed."""
+  env = [
+    (name, HIDDEN if is_secret_name(name) else hide_urls(value))
+    for name, value in args.env
+  ]
+  workdir = hide_urls(args.workdir)
+  shown = argparse.Namespace(**{**vars(args), 'env': env, 'workdir': workdir})
+  return shown, [*map(hide_urls, rest)]
 
 
 def train_command(
@@ -104,17 +169,35 @@ def need(command: str, where: str) -> None:
     raise FileNotFoundError(f'there is no command {command} here: run this {where}')
 
 
-def dns_name(text: str) -> str:
-  """What clouds take for a name: small letters, digits, dashes; 40 at most of them."""
-  name = re.sub('[^a-z0-9]+', '-', text.lower()).strip('-')[:40].strip('-')
-  return name if name[:1].isalpha() else f'run-{name}'.rstrip('-')
+def run_name(args: argparse.Namespace, place: str | None = None) -> str:
+  """Returns the name of a run in a cloud: --name, or one of its own for each workdir.
+
+  The same command has the same name, and so finds what it started before. Two runs of
+  one experiment in different folders have different names.
+
+  Args:
+    args: options of `parser`, completed by `launch`.
+    place: what tells the workdir from others; by default its path.
+  """
+  if args.named:
+    return dns_name(args.name)
+  return dns_name(args.name, (place or args.workdir).rstrip('/'))
 
 
-def positive(text: str) -> int:
-  """Reads an option that counts something."""
-  if not text.isdecimal() or not int(text):
-    raise argparse.ArgumentTypeError(f'{text!r} is no number; give 1 or more')
-  return int(text)
+def dns_name(text: str, salt: str = '') -> str:
+  """Returns a name that clouds admit (DNS-1123 and RFC 1035, 40 characters at most).
+
+  Args:
+    text: the name to be adapted. What is cut from the end is replaced by a digest, so
+      that names which begin alike stay different.
+    salt: if not empty, a digest of it is added in any case.
+  """
+  name = re.sub('[^a-z0-9]+', '-', text.lower()).strip('-')
+  name = name if name[:1].isalpha() else f'run-{name}'.rstrip('-')
+  if salt or len(name) > _LONGEST:
+    digest = hashlib.sha256(f'{text}\0{salt}'.encode()).hexdigest()[:8]
+    name = f'{name[: _LONGEST - 9].rstrip("-")}-{digest}'
+  return name
 
 
 def _setting(text: str) -> tuple[str, str]:

@@ -25,7 +25,15 @@ import re
 import shlex
 import sys
 
-from launch.options import fill, hand_over, launch, parser, positive, train_command
+from launch.options import (
+  fill,
+  hand_over,
+  launch,
+  parser,
+  positive,
+  run_name,
+  train_command,
+)
 from seqlab.text.remote import is_remote
 
 WHERE = "where Slurm's commands are, such as a login node of the cluster"
@@ -74,7 +82,26 @@ def resources(args: argparse.Namespace) -> dict[str, str | bool]:
     if not re.fullmatch('--[a-z][a-z0-9-]*(=.*)?', option):
       raise ValueError(f'--sbatch={option} should be written --sbatch=--name=value')
     found[name] = value if equals else True
+  for name, value in found.items():
+    if value is not True and (not value or re.search(r'[\r\n\0]', value)):
+      raise ValueError(f'--{name} is {value!r}; it must be a text of one line')
+  if args.mem is not None and not re.fullmatch('[0-9]+([KMGT]B?)?', args.mem, re.I):
+    raise ValueError(f'--mem is {args.mem!r}; it must be a size such as 64G')
   return found
+
+
+def check_path(folder: str | Path) -> str:
+  """Returns the path of a folder that Slurm can write its logs to.
+
+  Raises:
+    ValueError: Slurm interprets a character of it.
+  """
+  if re.search(r'[\\\r\n]', str(folder)):
+    raise ValueError(
+      f'{str(folder)!r} has a backslash or a line break, which Slurm interprets in the '
+      f'paths of its logs: use another folder'
+    )
+  return str(folder)
 
 
 def minutes(limit: str) -> int:
@@ -83,7 +110,7 @@ def minutes(limit: str) -> int:
   Raises:
     ValueError: it is none.
   """
-  if not re.fullmatch(r'(\d+-)?\d+(:\d+){0,2}', limit):
+  if not re.fullmatch(r'([0-9]+-)?[0-9]+(:[0-9]+){0,2}', limit):
     raise ValueError(
       f'--time {limit} is no time limit; write hours:minutes:seconds, or '
       f'days-hours:minutes:seconds'
@@ -92,7 +119,9 @@ def minutes(limit: str) -> int:
   parts = [int(part) for part in clock.split(':')]
   units = (3600, 60, 1) if dash or len(parts) == 3 else (60, 1)
   seconds = sum(n * unit for n, unit in zip(parts, units, strict=False))
-  return 24 * 60 * int(days or 0) + math.ceil(seconds / 60)
+  if not (total := 24 * 60 * int(days or 0) + math.ceil(seconds / 60)):
+    raise ValueError(f'--time {limit} is no time at all; it must be more than 0')
+  return total
 
 
 def script(args: argparse.Namespace, rest: Sequence[str]) -> str:
@@ -114,7 +143,7 @@ def script(args: argparse.Namespace, rest: Sequence[str]) -> str:
     settings['JAX_LOCAL_DEVICE_IDS'] = ','.join(map(str, range(gpus)))
   if args.cpus_per_task:
     settings['SRUN_CPUS_PER_TASK'] = str(args.cpus_per_task)  # srun wants to be told
-  logs = str(_logs(args)).replace('%', '%%')
+  logs = check_path(_logs(args)).replace('%', '%%')
   return fill(
     'slurm.sh',
     options='\n'.join(_directive(k, v) for k, v in _options(args, logs).items()),
@@ -150,7 +179,7 @@ def _directive(name: str, value: str | bool) -> str:
 def _logs(args: argparse.Namespace) -> Path:
   """On a disk, even if the run is in a bucket."""
   return Path(
-    f'{args.name}-logs' if is_remote(args.workdir) else f'{args.workdir}/logs'
+    f'{run_name(args)}-logs' if is_remote(args.workdir) else f'{args.workdir}/logs'
   )
 
 

@@ -27,8 +27,9 @@ from typing import Any, NamedTuple
 
 from launch.machine import environment
 from launch.options import need
-from launch.slurm import WHERE, add_resources, minutes, resources
-from launch.trials import Trial, leave, run_trial
+from launch.slurm import WHERE, add_resources, check_path, minutes, resources
+from launch.trials import Trial, leave, read_json, run_trial
+from seqlab.io.files import write_text
 
 # Of a job that has not ended for good.
 _ALIVE = {
@@ -158,7 +159,13 @@ def _read(options: str) -> argparse.Namespace:
   parser = argparse.ArgumentParser(prog='--slurm', allow_abbrev=False, add_help=False)
   parser.error = _refuse
   add_resources(parser)
-  return parser.parse_args(shlex.split(options))
+  try:
+    words = shlex.split(options)
+  except ValueError as error:  # a quotation mark without its partner
+    raise ValueError(f'--slurm: {error}') from None
+  args = parser.parse_args(words)
+  minutes(args.time), resources(args)
+  return args
 
 
 def _refuse(message: str) -> None:
@@ -169,7 +176,10 @@ def _submit(
   trials: Sequence[Trial], args: argparse.Namespace, workers: int | None, force: bool
 ) -> dict[str, Trial]:
   """Submits one array; returns the trial of each of its jobs."""
-  executor = _executor(trials[0].folder.absolute().parent.parent / 'slurm')
+  folder = trials[0].folder.absolute().parent.parent / 'slurm'
+  if '%' in check_path(folder):  # which submitit does not write as %%
+    raise ValueError(f'Slurm interprets the % in {folder}: use another --workdir')
+  executor = _executor(folder)
   name = f'seqlab-{trials[0].folder.parent.name}'
   executor.update_parameters(job_name=name, **_parameters(args, workers or len(trials)))
   calls = []
@@ -185,7 +195,7 @@ def _submit(
   jobs = {job.job_id: t for job, t in zip(submitted, trials, strict=True)}
   for job, trial in jobs.items():
     log = str(executor.folder / f'{job}_0_log.out')
-    (trial.folder / 'slurm.json').write_text(json.dumps({'job': job, 'log': log}))
+    write_text(trial.folder / 'slurm.json', json.dumps({'job': job, 'log': log}))
   number = submitted[0].job_id.partition('_')[0]
   print(f'job {number} of Slurm: {len(jobs)} trials', flush=True)
   return jobs
@@ -262,7 +272,7 @@ def _state(trial: Trial, number: str, job: Job) -> dict[str, Any]:
   state = trial.state
   if state.get('status') in over:
     return state
-  log = json.loads((trial.folder / 'slurm.json').read_text('utf-8'))['log']
+  log = _note(trial).get('log', 'its log')
   never = state.get('status') == 'waiting'
   see = f'. It never began: does the node see {trial.folder}?' if never else ''
   where = f' on {job.nodes}' if job.nodes else ''
@@ -275,8 +285,14 @@ def _state(trial: Trial, number: str, job: Job) -> dict[str, Any]:
 
 
 def _job_of(trial: Trial) -> str:
-  """The number of the job that it was last given; '' if it never had one."""
-  try:
-    return json.loads((trial.folder / 'slurm.json').read_text('utf-8'))['job']
-  except FileNotFoundError:
-    return ''
+  """The number of the job that it was last given; an empty string if it never had one."""
+  return str(_note(trial).get('job', ''))
+
+
+def _note(trial: Trial) -> dict[str, Any]:
+  """What slurm.json says of the trial's job; empty if it never had one.
+
+  Raises:
+    ValueError: the file is damaged.
+  """
+  return read_json(trial.folder / 'slurm.json')

@@ -21,14 +21,16 @@ import functools
 import math
 import os
 from pathlib import Path
+import re
 import shlex
-import shutil
 import signal
 import sys
+import tempfile
 import traceback
 from typing import TYPE_CHECKING, Any
 
 from launch import population, slurm_array, workers
+from launch.options import Parser, positive, whole
 from launch.trials import (
   Trial,
   experiment_name,
@@ -37,7 +39,10 @@ from launch.trials import (
   read_state,
   unfinished,
 )
-from seqlab.report.runs import Run, read_run
+from seqlab.io.files import write_bytes, write_text
+from seqlab.io.secrets import hide_url, hide_urls, scrub
+from seqlab.report.runs import read_run
+from seqlab.text.remote import is_remote
 from seqlab.text.workers import all_cores
 from seqlab.train.folder import RunFolder
 
@@ -71,34 +76,49 @@ def main(argv: Sequence[str] | None = None) -> int:
   terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
   try:
     return (sweep if args.trials is None else search)(args)
-  except _REFUSALS as error:
-    if os.environ.get('SEQLAB_TRACEBACK'):
-      raise
-    print(f'sweep: {error}', file=sys.stderr)
-    return 1
   except KeyboardInterrupt:
-    again = shlex.join(['python', '-m', 'launch.sweep', *argv])
+    again = shlex.join(['python', '-m', 'launch.sweep', *_shown(argv, args)])
     print(f'\nsweep: stopped. The same command goes on:\n  {again}', file=sys.stderr)
     return 130
+  except Exception as error:
+    if os.environ.get('SEQLAB_TRACEBACK') or not isinstance(error, _REFUSALS):
+      # Not left to Python: its traceback would show what an error's cause says.
+      print(scrub(traceback.format_exc()), end='', file=sys.stderr)
+    else:
+      print(f'sweep: {scrub(str(error))}', file=sys.stderr)
+    return 1
   finally:
     signal.signal(signal.SIGTERM, terminate)
 
 
+def _shown(argv: Sequence[str], args: argparse.Namespace) -> list[str]:
+  """The words of the command, without the secrets of --storage."""
+  if not args.storage:
+    return [*argv]
+  try:
+    from launch.storage import hidden
+  except ModuleNotFoundError:  # without Optuna there is no SQLAlchemy
+    hidden = hide_url
+  return [word.replace(args.storage, hidden(args.storage)) for word in argv]
+
+
 def sweep(args: argparse.Namespace) -> int:
   """Plans, runs what is left, reports."""
-  workdir = Path(args.workdir)
+  workdir = _folder_of(args)
   studies = [
     Study(experiment, workdir / experiment_name(experiment), plan(experiment, workdir))
     for experiment in args.experiments
   ]
   if len({study.folder for study in studies}) < len(studies):
     raise ValueError('an experiment is named twice, or two of one name; run them apart')
+  _check_reports(args, studies)
   trials = [trial for study in studies for trial in study.trials]
   with contextlib.ExitStack() as stack:
     for study in studies:
       study.folder.mkdir(parents=True, exist_ok=True)
       # One sweep at a time.
       stack.enter_context(RunFolder(study.folder, {}).lock())
+      _check_target(study.folder, args)
     left = unfinished(trials, force=args.force)
     if not args.report_only and left:
       print(
@@ -108,27 +128,93 @@ def sweep(args: argparse.Namespace) -> int:
     failed = [] if args.report_only else [t for t in trials if not t.finished]
     broken = [s.experiment for s in studies if not _report(s, args)]
   for trial in failed:
-    print(f'failed: {trial.folder}: {trial.state["reason"]}', file=sys.stderr)
-  print(f'{sum(t.finished for t in trials)} of {len(trials)} trials are finished')
+    state = trial.state
+    reason = state.get('reason') or f'its state is {state.get("status", "unknown")}'
+    print(f'failed: {trial.folder}: {reason}', file=sys.stderr)
+  finished = sum(trial.finished for trial in trials)
+  print(f'{finished} of {len(trials)} trials are finished')
+  if args.report_only and not finished:
+    raise ValueError(
+      f'there is nothing to report on in {workdir}: run the trials first, without '
+      f'--report-only'
+    )
   return int(bool(failed or broken))
+
+
+def _folder_of(args: argparse.Namespace) -> Path:
+  """The folder of the studies, which is on a disk."""
+  if is_remote(args.workdir):
+    raise ValueError(
+      f'--workdir {hide_url(args.workdir)} is in a bucket: the studies of a sweep need a '
+      f'folder on a disk'
+    )
+  return Path(args.workdir)
+
+
+def _check_reports(args: argparse.Namespace, studies: Sequence[Study]) -> None:
+  """Refuses to make reports of experiments that have none."""
+  wanted = '--report-only' if args.report_only else '--report-to'
+  asked = args.report_only or args.report_to
+  if asked and not any(hasattr(module_of(s.experiment), 'report') for s in studies):
+    names = ', '.join(study.experiment for study in studies)
+    raise ValueError(
+      f'{names} has no function report(runs, folder): leave {wanted} out, or add one'
+    )
+
+
+def _check_target(study: Path, args: argparse.Namespace) -> None:
+  """Raises OSError or ValueError, before trials run, if --report-to is no place."""
+  if not args.report_to:
+    return
+  folder = Path(args.report_to) / study.name
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+      pass
+  except OSError as error:
+    raise type(error)(
+      f'--report-to {args.report_to} cannot be written to '
+      f'({error.strerror or error}: {error.filename or folder}): use another folder'
+    ) from None
+  if folder.resolve() == study.resolve():
+    raise ValueError(
+      f'--report-to {args.report_to} is where the study itself lies: use another folder'
+    )
 
 
 def search(args: argparse.Namespace) -> int:
   """Searches with one experiment after another, and reports."""
   try:
     from launch.search import Search
+    from launch.storage import checked_url
   except ModuleNotFoundError as error:
     raise RuntimeError(
       f"a search needs {error.name}, which is not installed: pip install 'seqlab[launch]'"
     ) from None
-  workdir, options = Path(args.workdir), dict(trials=args.trials, seed=args.seed)
+  if args.storage:
+    checked_url(args.storage)
+  workdir, options = _folder_of(args), dict(trials=args.trials, seed=args.seed)
   options |= dict(url=args.storage, prunes=args.on == 'local', force=args.force)
+  names = [experiment_name(experiment) for experiment in args.experiments]
+  if len({*names}) < len(names):
+    raise ValueError('an experiment is named twice, or two of one name; run them apart')
   good = True
-  for experiment in args.experiments:
-    with Search(experiment, workdir, **options) as study:
+  with contextlib.ExitStack() as stack:
+    studies = [
+      stack.enter_context(Search(experiment, workdir, **options))
+      for experiment in args.experiments
+    ]
+    for study in studies:
+      _check_target(study.folder, args)
+    for experiment, study in zip(args.experiments, studies, strict=True):
       if not args.report_only:
         _search(study, args)
       good &= _report_search(experiment, study, args)
+    if args.report_only and not any(study.ended for study in studies):
+      raise ValueError(
+        f'there is nothing to report on in {workdir}: run trials first, without '
+        f'--report-only'
+      )
   return int(not good)
 
 
@@ -177,16 +263,21 @@ def _run(left: list[Trial], total: int, args: argparse.Namespace) -> None:
     nonlocal ended
     ended += 1
     if state['status'] == 'finished':
-      text = f'{state["seconds"]:.0f} s{_headline(read_run(trial.folder))}'
+      text = f'{state["seconds"]:.0f} s{_headline(trial.folder)}'
     else:
-      text = f'failed: {state["reason"].splitlines()[0]}'
+      reason = (state.get('reason') or state['status']).splitlines() or ['']
+      text = f'failed: {reason[0]}'
     print(f'[{ended}/{total}] {trial.name}: {text}', flush=True)
 
   _runner(args)(left, done)
 
 
-def _headline(run: Run) -> str:
+def _headline(folder: Path) -> str:
   """The best value of the metric by which the run kept its best, or its last loss."""
+  try:
+    run = read_run(folder)
+  except (OSError, ValueError) as error:  # the other trials go on
+    return f', and cannot be read: {error}'
   name = run.config.get('keep_best')
   if name and run.has(name):
     return f', {name} {run.best(name, run.config["best_is"]):.4g}'
@@ -227,19 +318,22 @@ def _publish(
   folder = Path(args.report_to) / study.name
   folder.mkdir(parents=True, exist_ok=True)
   for path in wrote:
-    shutil.copyfile(path, folder / path.name)
-  if not states:  # of a search whose trials ran on other machines
-    return
-  words = ['python', '-m', 'launch.sweep', experiment, '--workdir', args.workdir]
-  words += [] if args.trials is None else ['--trials', str(args.trials)]
-  command = shlex.join([*words, '--report-to', args.report_to])
-  devices = ' or '.join(sorted({state['device'] for state in states}))
-  with open(folder / 'table.md', 'a', encoding='utf-8') as file:
-    file.write(
-      f'\nMade by `{command}`: {len(states)} trials on {devices} each, '
+    if path.name != 'table.md':
+      write_bytes(folder / path.name, path.read_bytes())
+  table = ''.join(p.read_text('utf-8') for p in wrote if p.name == 'table.md')
+  if states:  # those of a search may have run on other machines
+    words = ['python', '-m', 'launch.sweep', experiment, '--workdir', args.workdir]
+    words += [] if args.trials is None else ['--trials', str(args.trials)]
+    command = hide_urls(shlex.join([*words, '--report-to', args.report_to]))
+    devices = ' or '.join(sorted({state['device'] for state in states}))
+    mark = '`' * (1 + max(map(len, re.findall('`+', command)), default=0))
+    table += (
+      f'\nMade by {mark}{command}{mark}: {len(states)} trials on {devices} each, '
       f'{max(state["date"] for state in states)}, '
       f'{math.fsum(state["seconds"] for state in states) / 60:.1f} minutes in all.\n'
     )
+  if table:
+    write_text(folder / 'table.md', table)
 
 
 def _written(folder: Path) -> dict[Path, int]:
@@ -252,7 +346,7 @@ def _written(folder: Path) -> dict[Path, int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
+  parser = Parser(
     prog='python -m launch.sweep', description='Runs all trials of experiments.'
   )
   parser.add_argument(
@@ -266,7 +360,7 @@ def _parser() -> argparse.ArgumentParser:
   )
   parser.add_argument(
     '--workers',
-    type=_positive,
+    type=positive,
     help='trials at a time: processes, by default one a core, so name a number where '
     'there is a GPU; members of a population; jobs of Slurm that run at once',
   )
@@ -278,15 +372,18 @@ def _parser() -> argparse.ArgumentParser:
     help='go on from the checkpoints of trials that another experiment made',
   )
   parser.add_argument(
-    '--trials', type=_positive, help='search: so many trials in all, by search(trial)'
+    '--trials', type=positive, help='search: so many trials in all, by search(trial)'
   )
   parser.add_argument(
     '--storage',
     metavar='URL',
     help='of the database that keeps a search; by default it is a file in its folder. '
-    'Better without a password, which others could read here: use ~/.pgpass',
+    'Better without a password, which others could read here: use ~/.pgpass or '
+    '$PGPASSWORD',
   )
-  parser.add_argument('--seed', type=int, help="of a search's sampler (0)")
+  parser.add_argument(
+    '--seed', type=whole(0, 2**32 - 1), help="of a search's sampler (0)"
+  )
   parser.add_argument(
     '--report-to', metavar='FOLDER', help='copy what the reports write to here'
   )
@@ -303,14 +400,10 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     for name in ('storage', 'seed'):
       if getattr(args, name) is not None:
         parser.error(f'--{name} is of a search: say with --trials how many it has')
+  if args.slurm and args.on != 'slurm':
+    parser.error('--slurm is of --on slurm')
   args.seed = args.seed or 0
   return args
-
-
-def _positive(text: str) -> int:
-  if not text.isdecimal() or not int(text):
-    raise argparse.ArgumentTypeError(f'{text} is no number of them; give 1 or more')
-  return int(text)
 
 
 if __name__ == '__main__':

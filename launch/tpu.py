@@ -17,8 +17,9 @@ from collections.abc import Sequence
 import shlex
 import subprocess
 import sys
+import tempfile
 
-from launch.options import dns_name, fill, launch, need, parser, train_command
+from launch.options import fill, launch, need, parser, run_name, train_command
 from seqlab.text.remote import is_remote
 
 _WHERE = 'where gcloud is, or take there what --dry-run prints'
@@ -59,7 +60,7 @@ def recipe(args: argparse.Namespace, rest: Sequence[str]) -> str:
       f'--workdir {args.workdir}: the machines of a pod share no disk; name a bucket, '
       f'such as gs://mine/{args.name}'
     )
-  name = dns_name(args.name)
+  name = run_name(args)
   where = f'--zone={shlex.quote(args.zone)}'
   if args.project:
     where += f' --project={shlex.quote(args.project)}'
@@ -73,26 +74,38 @@ def recipe(args: argparse.Namespace, rest: Sequence[str]) -> str:
     version=shlex.quote(args.version or next(kinds, 'tpu-ubuntu2204-base')),
     spot=' --spot' if args.spot else '',
     install=shlex.quote(_INSTALL),
+    environment=shlex.quote(_environment(args)),
     command=shlex.quote(_train(args, rest)),
     delete=shlex.quote(f'The machines cost money until: {delete}'),
   )
 
 
 def _train(args: argparse.Namespace, rest: Sequence[str]) -> str:
-  # Outside of Google's Kubernetes nothing in the environment says that this is a pod.
-  settings = {'SEQLAB_CLUSTER': 'gcetpu', **dict(args.env)}
-  words = [f'{k}={v}' for k, v in settings.items()]
   command = train_command('.venv/bin/python', args, rest)
   # What stops the machine stops `tee` as well, which has still to hear of the end.
-  log = f'(trap "" TERM; tee -a ../{dns_name(args.name)}.log)'
-  train = shlex.join(['env', *words, *command])
-  return f'set -o pipefail; cd seqlab; {train} 2>&1 | {log}'
+  log = f'(trap "" TERM; tee -a ../{run_name(args)}.log)'
+  train = shlex.join(command)
+  return (
+    f'set -o pipefail; chmod 600 environment; . ./environment; cd seqlab; '
+    f'{train} 2>&1 | {log}'
+  )
+
+
+def _environment(args: argparse.Namespace) -> str:
+  """A file for a shell, as the words of a command are seen by all on a machine."""
+  # Outside of Google's Kubernetes nothing in the environment says that this is a pod.
+  settings = {'SEQLAB_CLUSTER': 'gcetpu', **dict(args.env)}
+  return '\n'.join(f'export {k}={shlex.quote(v)}' for k, v in settings.items())
 
 
 def _run(args: argparse.Namespace, text: str) -> None:
   del args
   need('gcloud', _WHERE)
-  status = subprocess.run(['bash', '-c', text]).returncode
+  # A file for this user only: the words of a command are seen by all on a machine.
+  with tempfile.NamedTemporaryFile('w', encoding='utf-8', suffix='.sh') as script:
+    script.write(text)
+    script.flush()
+    status = subprocess.run(['bash', script.name]).returncode
   if status:
     raise RuntimeError(
       f'a command ended with status {status}; the same command goes on'

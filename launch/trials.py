@@ -5,19 +5,23 @@ import dataclasses
 import datetime
 import hashlib
 import json
-import os
 from pathlib import Path
 import re
+import sys
 import time
 import traceback
 from typing import Any
 
-from seqlab.experiment import load_experiment, load_module
+from seqlab.experiment import load_experiment, load_module, split_name
+from seqlab.io.files import read_json_object, write_text
+from seqlab.io.secrets import scrub
 from seqlab.report.runs import short_names
 from seqlab.text.workers import all_cores
+from seqlab.train.checks import check_experiment
 from seqlab.train.folder import open_folder
 
-_LONGEST = 100  # letters of a trial's name; file systems take 255 bytes
+# Characters and bytes of a folder's name; file systems admit 255 bytes.
+_LONGEST, _BYTES = 100, 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +92,7 @@ def plan(experiment: str, workdir: Path) -> list[Trial]:
 
 def module_of(experiment: str) -> Any:
   """The experiment's file as a module, whatever arguments follow the colon."""
-  return load_module(Path(experiment.partition(':')[0]))
+  return load_module(split_name(experiment)[0])
 
 
 def make_trial(experiment: str, folder: Path, overrides: Mapping[str, Any]) -> Trial:
@@ -111,17 +115,19 @@ def with_argument(experiment: str, argument: str | None) -> str:
   """'file.py:smoke' and 'model=rnn' -> 'file.py:smoke,model=rnn'."""
   if argument is None:
     return experiment
-  return f'{experiment}{"," if ":" in experiment else ":"}{argument}'
+  file, own = split_name(experiment)
+  return f'{file}:{own},{argument}' if own else f'{file}:{argument}'
 
 
 def experiment_name(experiment: str) -> str:
   """'experiments/multi30k/transformer.py:smoke' -> 'multi30k-transformer-smoke'."""
-  path, _, argument = experiment.partition(':')
+  path, argument = split_name(experiment)
   parts = Path(path).absolute().with_suffix('').parts
   below = parts[-1:]
   if 'experiments' in parts[:-1]:
     below = parts[len(parts) - parts[::-1].index('experiments') :]
-  return _safe('-'.join([*below, *([argument] if argument else [])]))
+  name = _safe('-'.join([*below, *([argument] if argument else [])]))
+  return _cut(name, experiment) if _is_long(name) else name or 'experiment'
 
 
 def unfinished(trials: list[Trial], *, force: bool = False) -> list[Trial]:
@@ -174,25 +180,25 @@ def run_trial(
   except Stopped as stopped:
     status, reason = 'stopped', str(stopped)
   except Exception as error:  # whatever it is, the other trials go on
-    traceback.print_exc()
-    status, reason = 'failed', f'{type(error).__name__}: {error}'
-  state = state or begin(folder, overrides)
+    print(scrub(traceback.format_exc()), end='', file=sys.stderr)
+    status, reason = 'failed', scrub(f'{type(error).__name__}: {error}')
+  state = state or dict(overrides=overrides, seconds=0.0)
   state |= dict(status=status, reason=reason)
   state['seconds'] += time.monotonic() - started
   write_state(folder, state)
   return state
 
 
-def begin(folder: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
+def begin(folder: Path, overrides: Mapping[str, Any], **details: Any) -> dict[str, Any]:
   """The state of a trial that begins here and now, on this process's devices."""
   import jax
 
-  folder.mkdir(parents=True, exist_ok=True)
   state = dict(overrides=overrides, status='running', reason=None)
   earlier = read_state(folder)
   state['seconds'] = earlier.get('seconds', 0.0)  # of this and all earlier tries
   state['date'] = datetime.date.today().isoformat()
   state['device'] = _device(jax.devices())
+  state |= details
   write_state(folder, state)
   return state
 
@@ -200,30 +206,53 @@ def begin(folder: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
 def leave(trial: Trial, **changes: Any) -> dict[str, Any]:
   """Writes `trial.json` for a trial that no process works on; returns its state."""
   state = dict(seconds=0.0) | trial.state | dict(overrides=trial.overrides) | changes
-  trial.folder.mkdir(parents=True, exist_ok=True)
   write_state(trial.folder, state)
   return state
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-  """What `trial.json` in a folder says; empty if there is none."""
+  """Returns what `trial.json` in a folder says; empty if there is none.
+
+  Raises:
+    ValueError: the file is damaged.
+  """
+  return read_json(folder / 'trial.json')
+
+
+def read_json(path: Path) -> dict[str, Any]:
+  """Reads a file that a trial's state is kept in; empty if there is none.
+
+  Raises:
+    ValueError: it is damaged; the message names it.
+  """
   try:
-    return json.loads((folder / 'trial.json').read_text('utf-8'))
+    return read_json_object(path)
   except FileNotFoundError:
     return {}
+  except ValueError as error:
+    raise ValueError(
+      f'{error}: delete it, and the trial runs again, from its newest checkpoint if it '
+      f'has one'
+    ) from None
 
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:
-  """Writes `trial.json`, whole or not at all."""
-  temporary = folder / f'.trial.json.{os.getpid()}'
-  temporary.write_text(json.dumps(state, indent=2, ensure_ascii=False), 'utf-8')
-  temporary.replace(folder / 'trial.json')
+  """Writes `trial.json`, whole or not at all; makes the folder if it is not there."""
+  folder.mkdir(parents=True, exist_ok=True)  # somebody may have removed it
+  write_text(folder / 'trial.json', json.dumps(state, indent=2, ensure_ascii=False))
 
 
 def _configure(experiment: str, name: str, overrides: dict[str, Any]) -> dict[str, Any]:
+  """Resolves and checks the experiment of a trial, whatever will run it.
+
+  Sweeps, searches, populations and job arrays have all their trials made here, before
+  the first of them starts.
+  """
   try:
     json.dumps(overrides)
-    return load_experiment(experiment, _options(overrides))
+    config = load_experiment(experiment, _options(overrides))
+    check_experiment(config)
+    return config
   except (TypeError, ValueError) as error:
     raise ValueError(f'trial {name} of {experiment}: {error}') from None
 
@@ -251,11 +280,21 @@ def _names(listed: list[dict[str, Any]]) -> list[str]:
     parts = (f'{short[key]}={overrides[key]}' for key in short if key in overrides)
     name = _safe(','.join(parts)) or 'base'
     # Some file systems take capitals for small letters.
-    if len(name) > _LONGEST or name.lower() in map(str.lower, names):
-      digest = hashlib.sha256(json.dumps(overrides, default=str).encode()).hexdigest()
-      name = f'{name[:_LONGEST]}-{digest[:8]}'
+    if _is_long(name) or name.lower() in map(str.lower, names):
+      name = _cut(name, json.dumps(overrides, default=str))
     names[name] = overrides
   return list(names)
+
+
+def _is_long(name: str) -> bool:
+  return len(name) > _LONGEST or len(name.encode()) > _BYTES
+
+
+def _cut(name: str, whole: str) -> str:
+  """The beginning of a name, and a digest of what it stands for."""
+  digest = hashlib.sha256(whole.encode()).hexdigest()
+  start = name[:_LONGEST].encode()[:_BYTES].decode(errors='ignore')
+  return f'{start}-{digest[:8]}'
 
 
 def _safe(text: str) -> str:

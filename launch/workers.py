@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import contextlib
 import gc
 import json
+import math
 import os
 from pathlib import Path
 import queue
@@ -13,13 +14,16 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
-from launch.machine import environment, how_it_ended, share
+from launch import leash
+from launch.machine import environment, how_it_ended, is_suspended, share
 from launch.trials import Trial, leave, run_trial
 from seqlab.text.workers import all_cores
 
 EVERY = 0.5  # seconds between two looks at what runs
+_SUSPENDED = 5.0  # seconds that a worker may be suspended before that is reported
 
 
 def run_many(
@@ -71,14 +75,15 @@ def run_from(
       if worker.begin(take, force=force):
         selector.register(worker.results, selectors.EVENT_READ, worker)
     while selector.get_map():
-      for key, _ in selector.select(EVERY if stop else None):
+      for key, _ in selector.select(EVERY):
         worker = key.data
         selector.unregister(key.fileobj)
         done(worker.trial, worker.end())
         if worker.begin(take, force=force):
           selector.register(worker.results, selectors.EVENT_READ, worker)
-      for key in list(selector.get_map().values()) if stop else ():
-        if stop(key.data.trial):
+      for key in list(selector.get_map().values()):
+        key.data.report_suspended()
+        if stop and stop(key.data.trial):
           key.data.stop()
 
 
@@ -132,6 +137,7 @@ class Worker:
     if not alone:
       self._environment.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
     self._process: subprocess.Popen | None = None
+    self._suspended: float | None = None  # since when; infinity once it was reported
 
   @property
   def results(self) -> Any:
@@ -176,6 +182,21 @@ class Worker:
     self._told = True
     self._process.terminate()
 
+  def report_suspended(self) -> None:
+    """Says so once if the process was suspended, as its trial then never ends."""
+    if not is_suspended(self._process.pid):
+      self._suspended = None
+      return
+    now = time.monotonic()
+    self._suspended = self._suspended or now
+    if self._suspended < now - _SUSPENDED:
+      self._suspended = math.inf
+      print(
+        f'the process of trial {self.trial.name} is suspended: '
+        f'`kill -CONT {self._process.pid}` lets it continue',
+        file=sys.stderr,
+      )
+
   def kill(self) -> None:
     """Ends the process and those it started; a run bears that at any moment."""
     if self._process:
@@ -189,7 +210,10 @@ class Worker:
 
   def _start(self) -> None:
     self._process = subprocess.Popen(
-      [sys.executable, '-m', 'launch.workers', json.dumps(self._cores)],
+      [
+        *(sys.executable, leash.__file__, str(os.getpid())),
+        *(sys.executable, '-m', 'launch.workers', json.dumps(self._cores)),
+      ],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       encoding='utf-8',

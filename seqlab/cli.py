@@ -12,6 +12,8 @@ import signal
 import sys
 from typing import NamedTuple
 
+from seqlab.io.secrets import scrub
+
 _REFUSALS = (ValueError, ArithmeticError, OSError, RuntimeError, MemoryError)
 
 # glibc gives large buffers back to the kernel at every free, and a step on a CPU then
@@ -61,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   except _REFUSALS as error:
     if os.environ.get('SEQLAB_TRACEBACK'):
       raise
-    reason = str(error) or type(error).__name__
+    reason = scrub(str(error)) or type(error).__name__
     print(f'seqlab {args.verb}: {reason}', file=sys.stderr)
     return 1
   except KeyboardInterrupt:
@@ -331,7 +333,7 @@ def _vectors_option(parser: _Parser) -> None:
 
 
 def _from_option(parser: argparse._ActionsContainer) -> None:
-  about = 'of a file: text, glove, binary, gensim, npz, projector (by its ending)'
+  about = 'of a file: text, glove, binary, npz, projector (by its ending); or gensim'
   parser.add_argument('--from', dest='source', metavar='FORMAT', help=about)
 
 
@@ -351,14 +353,15 @@ def _analogy_verb_options(parser: _Parser) -> None:
 
 def _analogy_options(parser: argparse._ActionsContainer) -> None:
   add = parser.add_argument
-  add('--restrict', type=int, help='answer among so many most frequent words')
+  about = 'answer among so many first words (evaluate: 30,000 of a run, all of a file)'
+  add('--restrict', type=int, help=about)
   add('--method', choices=('add', 'mul'), help='3CosAdd (the default) or 3CosMul')
 
 
 def _vectors_options(parser: _Parser) -> None:
   _vectors_option(parser)
   add = parser.add_argument
-  about = '.txt, .txt.gz or .bin (word2vec), .kv (gensim), .npz; a folder (projector)'
+  about = '.txt, .bin (word2vec; also .gz), .kv (gensim), .npz; a folder (projector)'
   add('--to', metavar='FILE', required=True, help=about)
   add('--format', help='if the name does not tell')
 

@@ -4,6 +4,7 @@ import ast
 from collections.abc import Iterable, Sequence
 import contextlib
 import importlib.util
+import os
 from pathlib import Path
 import re
 from typing import Any
@@ -55,11 +56,11 @@ def split_name(name: str) -> tuple[Path, str]:
   Returns:
     The path, and the arguments, which may be empty.
   """
-  if Path(name).is_file():
+  if os.path.isfile(name):  # False where a file system refuses the name
     return Path(name), ''
   places = [match.end() for match in re.finditer(r'\.py(?=:)', name)]
   for place in places:
-    if Path(name[:place]).is_file():
+    if os.path.isfile(name[:place]):
       return Path(name[:place]), name[place + 1 :]
   if places:
     return Path(name[: places[0]]), name[places[0] + 1 :]

@@ -9,21 +9,26 @@ import json
 import math
 from pathlib import Path
 import sys
+from typing import Literal
+
+import numpy as np
 
 from seqlab.config import resolve
-from seqlab.embeddings.formats import TENSORS, by_ending
+from seqlab.domains import Count, checked
+from seqlab.embeddings.formats import TENSORS, by_ending, check_target
 from seqlab.embeddings.vectors import Found, SparseVectors, Vectors, load_vectors
 from seqlab.evaluators.similarity import ENGLISH, evaluate_vectors, open_sets, table
 from seqlab.io import files
 from seqlab.io.console import print_table
 from seqlab.metrics.similarity import Estimate, Result
 from seqlab.tasks.words import WordTask
-from seqlab.text.normalize import nfc
 from seqlab.text.remote import is_remote
+from seqlab.text.words import spellings
+from seqlab.text.wordsets import Analogies
 from seqlab.train.folder import RunFolder
 from seqlab.train.restore import restore
 
-_RESTRICT = 30_000  # words among which analogies are answered, as word2vec's demos do
+_RESTRICT = 30_000  # most frequent words of a run, as in word2vec's demonstrations
 
 
 def is_of_words(path: str, format: str | None = None, *, trust: bool = False) -> bool:
@@ -48,12 +53,13 @@ def _names_file(path: str, format: str | None) -> bool:
   return not is_remote(path) and by_ending(Path(path)) is not None
 
 
+@checked
 def open_vectors(
-  path: str,
+  path: str | Path,
   format: str | None = None,
   *,
-  average: int = 1,
-  choose: str = 'last',
+  average: Count = 1,
+  choose: Literal['last', 'best'] = 'last',
   trust: bool = False,
 ) -> Vectors | SparseVectors:
   """The vectors of a run's checkpoints, or of a file.
@@ -70,21 +76,40 @@ def open_vectors(
     ValueError: the run is of something else, has too few checkpoints, or is given a
       format; or the file is damaged, or is asked for checkpoints.
   """
-  return _open(path, format, average, choose, trust)[0]
+  return _open(str(path), format, average, choose, trust)[0]
 
 
 def _open(
   path: str, format: str | None, average: int, choose: str, trust: bool
 ) -> tuple[Vectors | SparseVectors, list[int]]:
   """Vectors, and of a run the steps they come from."""
+  folder = _check_source(path, format, average, choose, trust)
+  if folder is None:
+    return load_vectors(path, format), []
+  kind = resolve(folder.config['task'])
+  with folder.explained():
+    task = kind(folder.config, folder.vocabulary)
+  variables, steps = restore(folder, task, average=average, choose=choose)
+  return task.vectors(variables), steps
+
+
+def _check_source(
+  path: str, format: str | None, average: int, choose: str, trust: bool
+) -> RunFolder | None:
+  """Checks where vectors are to come from, and loads none; a run's folder, or None.
+
+  Raises:
+    ValueError, FileNotFoundError: as `open_vectors`.
+  """
   if not _is_run(path) and _names_file(path, format):
     if average != 1 or choose != 'last':
       option = f'--average {average}' if average != 1 else f'--choose {choose}'
       raise ValueError(f'{path} is a file, without checkpoints: leave out {option}')
-    return load_vectors(path, format), []
+    if not Path(path).exists():
+      load_vectors(path, format)  # which says so
+    return None
   folder = RunFolder.open(path, trust=trust)
-  kind = resolve(folder.config['task'])
-  if not issubclass(kind, WordTask):
+  if not issubclass(resolve(folder.config['task']), WordTask):
     raise ValueError(
       f'{path} is a run of {folder.config["task"]}, which has no vectors'
     )
@@ -92,29 +117,33 @@ def _open(
     raise ValueError(f'{path} is a run, not a file: leave out --from {format}')
   if not (folder.vocabulary / 'words.tsv').is_file():
     raise FileNotFoundError(f'{path} has no vocabulary yet; train first')
-  with folder.explained():
-    task = kind(folder.config, folder.vocabulary)
-  variables, steps = restore(folder, task, average=average, choose=choose)
-  return task.vectors(variables), steps
+  return folder
 
 
+@checked
 def evaluate(
-  path: str,
+  path: str | Path,
   *,
-  sets: Sequence[str] = ENGLISH,
-  restrict: int | None = _RESTRICT,
-  method: str = 'add',
+  sets: Sequence[str | Path] = ENGLISH,
+  restrict: Count | Literal['auto'] | None = 'auto',
+  method: Literal['add', 'mul'] = 'add',
   format: str | None = None,
-  average: int = 1,
-  choose: str = 'last',
+  average: Count = 1,
+  choose: Literal['last', 'best'] = 'last',
   trust: bool = False,
 ) -> dict:
   """Scores vectors on sets of pairs and analogies, and prints a table.
 
+  The table says among which words analogies were answered, and how many pairs and
+  questions are known as the set spells them and in lower case.
+
   Args:
     path: see `open_vectors`.
     sets: see `evaluators.similarity:open_sets`.
-    restrict: analogies are asked and answered among so many most frequent words.
+    restrict: analogies are asked and answered among so many first words; None takes all.
+      'auto' takes the 30,000 most frequent words of a run. Of a file it takes all:
+      many files have the most frequent words first, but none says so, and some are in
+      alphabetical order.
     method: of analogies, 'add' or 'mul'.
     format: see `open_vectors`.
     average: see `open_vectors`.
@@ -129,10 +158,20 @@ def evaluate(
     ValueError: as `open_vectors` and `open_sets`; or the method is unknown.
     FileNotFoundError: as they do.
   """
+  path = str(path)
+  _check_source(path, format, average, choose, trust)
+  opened = open_sets(sets)  # first, since vectors take longer to read
   vectors, steps = _open(path, format, average, choose, trust)
-  scores = evaluate_vectors(vectors, open_sets(sets), restrict=restrict, method=method)
+  if restrict == 'auto':
+    restrict = _RESTRICT if _is_run(path) else None
+  if restrict is not None and restrict >= vectors.size:
+    restrict = None
+  scores = evaluate_vectors(vectors, opened, restrict=restrict, method=method)
   title = f'{path}: {vectors.size:,} words, {vectors.dimensions:,} dimensions'
-  print_table(table(scores, title))
+  analogies = any(isinstance(found, Analogies) for found in opened)
+  print_table(
+    table(scores, title, _among(path, vectors, restrict) if analogies else '')
+  )
   found = {score.set.name: _plain(score.result) for score in scores}
   for score in scores:
     parts = score.parts.items()
@@ -145,9 +184,20 @@ def evaluate(
     'scores': found,
   }
   if _is_run(path):
-    line = json.dumps(row, allow_nan=False)
-    files.append_line(Path(path) / 'evaluations.jsonl', line)
+    try:
+      line = json.dumps(row, allow_nan=False)
+      files.append_line(Path(path) / 'evaluations.jsonl', line)
+    except OSError as error:  # the scores are printed, and can be kept by hand
+      print(f'{path}: this evaluation is not recorded there: {error}', file=sys.stderr)
   return row
+
+
+def _among(path: str, vectors: Vectors | SparseVectors, restrict: int | None) -> str:
+  """Says among which words analogies were answered."""
+  if restrict is None:
+    return f'analogies among all {vectors.size:,} words'
+  kind = 'most frequent' if _is_run(path) else 'first'
+  return f'analogies among the {restrict:,} {kind} of {vectors.size:,} words'
 
 
 def _plain(result: Result) -> dict:
@@ -156,6 +206,8 @@ def _plain(result: Result) -> dict:
     'all': _defined(result.all),
     'covered': int(result.covered),
     'total': int(result.total),
+    'as_spelled': int(result.covered - result.lowered),
+    'in_lower_case': int(result.lowered),
   }
 
 
@@ -164,10 +216,11 @@ def _defined(x: Estimate) -> dict:
   return {k: None if math.isnan(v) else float(v) for k, v in x._asdict().items()}
 
 
+@checked
 def neighbours(
-  path: str,
+  path: str | Path,
   words: Sequence[str],
-  n: int = 10,
+  n: Count = 10,
   *,
   format: str | None = None,
   trust: bool = False,
@@ -175,47 +228,60 @@ def neighbours(
   """Prints the nearest words of each word, and their cosines.
 
   Raises:
-    ValueError: a word is unknown, also in form C and in lower case; or as
-      `open_vectors`.
+    ValueError: a word is unknown, also in form C and in lower case, or has a vector of
+      zeros; there is no other word; or as `open_vectors`.
   """
   vectors = open_vectors(path, format, trust=trust)
   words = [_spelling(vectors, word) for word in words]
+  if vectors.size < 2:
+    raise ValueError(f'{path} has one word only, which has no neighbours')
   found = [vectors.neighbours(word, n) for word in words]  # all are there, or none
   for word, near in zip(words, found, strict=True):
     print(word)
     _print(near)
 
 
+@checked
 def analogy(
-  path: str,
+  path: str | Path,
   words: Sequence[str],
-  n: int = 10,
+  n: Count = 10,
   *,
-  method: str = 'add',
-  restrict: int | None = None,
+  method: Literal['add', 'mul'] = 'add',
+  restrict: Count | None = None,
   format: str | None = None,
   trust: bool = False,
 ) -> None:
   """Prints the words that are to the third as the second is to the first.
 
   Raises:
-    ValueError: as `neighbours`.
+    ValueError: as `neighbours`; or there is no word besides the three.
   """
+  if len(words) != 3:
+    raise ValueError(f'an analogy has 3 words, and there are {len(words)}')
   vectors = open_vectors(path, format, trust=trust)
   a, b, c = (_spelling(vectors, word) for word in words)
   found = vectors.analogy(a, b, c, n, method=method, restrict=restrict)
+  if not found:
+    among = vectors.size if restrict is None else min(restrict, vectors.size)
+    raise ValueError(
+      f'{path}: among {among:,} words there are none besides these three'
+    )
   print(f'{a} is to {b} as {c} is to')
   _print(found)
 
 
 def _spelling(vectors: Vectors | SparseVectors, word: str) -> str:
-  """A word as it is known: as given, else in Unicode's form C, else in lower case.
+  """A word as it is known: in the first of its `spellings` that has a vector.
 
-  macOS gives letters and their accents apart, and most vocabularies have neither those
-  nor capitals. A word that is unknown in all forms is returned as it is.
+  Raises:
+    ValueError: there is none, or all its numbers are 0: it has no direction.
   """
-  forms = (word, nfc(word), nfc(word.lower()))
-  return next((form for form in forms if form in vectors), word)
+  form = next((form for form in spellings(word) if form in vectors), word)
+  row = vectors.matrix[[vectors.index(form)]]
+  if not np.any(row.data if isinstance(vectors, SparseVectors) else row):
+    raise ValueError(f'the vector of {form!r} is all 0: it is near to no word')
+  return form
 
 
 def _print(found: Found) -> None:
@@ -223,9 +289,10 @@ def _print(found: Found) -> None:
     print(f'  {score:7.4f}  {word}')
 
 
+@checked
 def save(
-  path: str,
-  to: str,
+  path: str | Path,
+  to: str | Path,
   format: str | None = None,
   *,
   source: str | None = None,
@@ -240,6 +307,7 @@ def save(
     source: the format of the file that is read; None goes by the name.
     trust: see `open_vectors`.
   """
+  check_target(to, format)
   vectors = open_vectors(path, source, trust=trust)
   vectors.save(to, format)
   size = f'{vectors.size:,} words, {vectors.dimensions:,} dimensions'

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+import shutil
 import unicodedata
 
 import numpy as np
@@ -263,7 +264,7 @@ def test_vectors_go_to_other_tools_and_back(run, tmp_path, capsys):
 @pytest.fixture
 def glove(tmp_path):
   path = tmp_path / 'g.txt'
-  path.write_text('king 1 0\nqueen 2 0.1\nriver 0 1\n')
+  path.write_text('king 1 0\nqueen 2 0.1\nriver 0 1\nsea 0.2 1\n')
   return str(path)
 
 
@@ -276,7 +277,7 @@ def test_files_of_glove_are_read_with_from(glove, tmp_path, pairs, capsys):
   assert cli.main(['analogy', glove, 'king', 'queen', 'river', *how]) == 0
   assert cli.main(['evaluate', glove, '--sets', pairs, *how]) == 0
   assert cli.main(['vectors', glove, '--to', f'{tmp_path}/v.txt', *how]) == 0
-  assert (tmp_path / 'v.txt').read_text().startswith('3 2\nking 1.0 0.0\n')
+  assert (tmp_path / 'v.txt').read_text().startswith('4 2\nking 1.0 0.0\n')
 
 
 def test_a_folder_of_the_projector_is_read(glove, tmp_path, pairs, capsys):
@@ -304,6 +305,99 @@ def test_what_is_not_there_is_named_as_it_was_meant(verb, argv, message, capsys)
   words = ['king'] if verb == 'neighbours' else []
   assert cli.main([verb, argv[0], *words, *argv[1:]]) == 1
   assert f'seqlab {verb}: {message}' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('n', ['0', '-1'])
+@pytest.mark.parametrize('verb', ['neighbours', 'analogy'])
+def test_no_neighbours_are_no_silent_success(glove, verb, n, capsys):
+  words = ['king'] if verb == 'neighbours' else ['king', 'queen', 'river']
+  assert cli.main([verb, glove, *words, '-n', n, '--from', 'glove']) == 1
+  assert f'n is {n}; it must be at least 1' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('option', ['--restrict=0', '--restrict=-5', '--average=0'])
+def test_options_outside_their_domain_are_refused(glove, pairs, option, capsys):
+  assert cli.main(['evaluate', glove, '--from=glove', '--sets', pairs, option]) == 1
+  assert 'it must be at least 1' in capsys.readouterr().err
+
+
+@pytest.fixture
+def alphabetical(tmp_path):
+  """Vectors whose order is not that of frequency, and a question about the last ones."""
+  words = [*(f'a{i:05}' for i in range(30_000)), 'king', 'man', 'queen', 'woman']
+  rows = ''.join(f'{word} {i % 7} {i % 11} 1\n' for i, word in enumerate(words))
+  (tmp_path / 'v.txt').write_text(f'{len(words)} 3\n{rows}')
+  (tmp_path / 'q.txt').write_text('man king woman queen\n')
+  return str(tmp_path / 'v.txt'), str(tmp_path / 'q.txt')
+
+
+@pytest.mark.parametrize(
+  ('options', 'known', 'note'),
+  [
+    ([], 1, 'analogies among all 30,004 words'),
+    (['--restrict', '30000'], 0, 'analogies among the 30,000 first of 30,004 words'),
+    (['--restrict', '99999'], 1, 'analogies among all 30,004 words'),
+  ],
+)
+def test_the_table_says_among_which_words(alphabetical, options, known, note, capsys):
+  file, questions = alphabetical
+  assert cli.main(['evaluate', file, '--sets', questions, *options]) == 0
+  out = capsys.readouterr().out
+  assert note in ' '.join(out.split())
+  (row,) = (x.split('│') for x in out.splitlines() if x.startswith('│ q '))
+  assert int(row[4]) == known
+
+
+def test_a_vector_of_zeros_has_no_neighbours(tmp_path, capsys):
+  path = tmp_path / 'v.txt'
+  path.write_text('3 2\nking 1 0\npad 0 0\nqueen 1 1\n')
+  assert cli.main(['neighbours', str(path), 'pad']) == 1
+  assert "the vector of 'pad' is all 0" in capsys.readouterr().err
+  assert cli.main(['analogy', str(path), 'king', 'queen', 'pad']) == 1
+  assert "the vector of 'pad' is all 0" in capsys.readouterr().err
+
+
+def test_where_there_is_no_other_word_it_is_said(tmp_path, capsys):
+  path = tmp_path / 'v.txt'
+  path.write_text('1 2\nking 1 0\n')
+  assert cli.main(['neighbours', str(path), 'king']) == 1
+  assert 'has one word only' in capsys.readouterr().err
+  path.write_text('3 2\nking 1 0\nqueen 1 1\nman 0 1\n')
+  assert cli.main(['analogy', str(path), 'man', 'king', 'queen']) == 1
+  assert 'there are none besides these three' in capsys.readouterr().err
+
+
+def test_a_target_that_cannot_be_written_is_refused_before_reading(tmp_path, capsys):
+  (tmp_path / 'file').write_text('mine')
+  target = str(tmp_path / 'file' / 'v.bin')
+  assert cli.main(['vectors', str(tmp_path / 'gone.txt'), '--to', target]) == 1
+  assert 'file is a file, and no folder' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('name', ['[a]', 'a:b', 'a,b', 'a b', '[bold]', 'a\nb'])
+def test_names_are_taken_and_shown_as_they_are(tmp_path, pairs, name, capsys):
+  source = tmp_path / f'{name}.txt'
+  source.write_text('3 2\nking 1 0\nqueen 2 0.1\nlake 0 1\n')
+  target = tmp_path / name / f'{name}.bin'
+  assert cli.main(['vectors', str(source), '--to', str(target)]) == 0
+  sets = tmp_path / name / f'{name}.tsv'
+  sets.write_text(Path(pairs).read_text())
+  capsys.readouterr()
+  assert cli.main(['evaluate', str(target), '--sets', str(sets)]) == 0
+  assert ''.join(name.split()) in ''.join(capsys.readouterr().out.split())
+  assert [p.name for p in (tmp_path / name).iterdir() if p != sets] == [target.name]
+
+
+def test_a_run_whose_file_of_evaluations_cannot_be_written_is_scored(
+  run, pairs, tmp_path, capsys
+):
+  folder = shutil.copytree(run, tmp_path / 'run')
+  (folder / 'evaluations.jsonl').unlink(missing_ok=True)
+  (folder / 'evaluations.jsonl').mkdir()
+  assert cli.main(['evaluate', str(folder), '--sets', pairs]) == 0
+  out, error = capsys.readouterr()
+  assert 'pairs' in out
+  assert 'this evaluation is not recorded there' in error
 
 
 def test_from_is_refused_for_runs(run, finished, capsys):

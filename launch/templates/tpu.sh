@@ -1,5 +1,6 @@
 #!/bin/bash
 set -euo pipefail
+umask 077
 code=$$(mktemp -d)
 finish() {
   rm -r "$$code"
@@ -12,9 +13,11 @@ gcloud compute tpus tpu-vm describe $name $where > /dev/null 2>&1 ||
   gcloud compute tpus tpu-vm create $name $where \
     --accelerator-type=$accelerator --version=$version$spot
 
-# This repository as it is committed, and what it needs.
+# This repository as it is committed, what it needs, and the settings of --env.
 git archive --format=tar.gz --output="$$code"/seqlab.tar.gz HEAD
-gcloud compute tpus tpu-vm scp "$$code"/seqlab.tar.gz $name: $where --worker=all
+printf '%s\n' $environment > "$$code"/environment
+gcloud compute tpus tpu-vm scp "$$code"/seqlab.tar.gz "$$code"/environment $name: \
+  $where --worker=all
 gcloud compute tpus tpu-vm ssh $name $where --worker=all --command=$install
 
 # The same command on all of them; each finds the others by itself.

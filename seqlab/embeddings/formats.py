@@ -8,8 +8,17 @@
                where one word is far longer than the rest, `utf8` and `ends` for `words`.
   'projector'  a folder for TensorBoard's embedding projector.
 
-By default the name tells which it is; `FORMATS` says how. Only 'gensim' is read by
-unpickling, which can run whatever the file says: open none that you do not trust.
+By default the name tells which it is; `FORMATS` says how. The first three may be gzipped
+whatever their name is. Only 'gensim' is read by unpickling, which can run whatever the
+file says. It is therefore never taken for granted by a name: it has to be asked for, for
+a file that you trust.
+
+Rows are the first of their word: where a word comes again, where there is none, and
+where a word is not UTF-8, a warning says how many rows are concerned, and shows one. In
+text a word may have spaces in it, since the last D fields of a line are its numbers; so
+lines beyond the number in line 1 are read as well, with a warning. Fewer lines are an
+error, and in 'binary', where a wrong first line cannot be told from other contents, so
+are more.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,21 +26,36 @@ import contextlib
 import gzip
 import importlib
 import itertools
-import mmap
 import os
 from pathlib import Path
-import pickle
 from types import ModuleType
-from typing import BinaryIO
+from typing import Any, BinaryIO
+import zipfile
 
 import numpy as np
 import scipy.sparse
 
 from seqlab.config import suggest
+from seqlab.embeddings.vector_files import (
+  LONGEST,
+  Content,
+  Losses,
+  Matrix,
+  Rows,
+  Stream,
+  check_kind,
+  check_memory,
+  first_not_finite,
+  is_number,
+  kept_once,
+  lines,
+  most_common,
+  numbers_at_end,
+  opened,
+)
+from seqlab.io.files import replacing
 from seqlab.text.lines import DAMAGE
-
-Matrix = np.ndarray | scipy.sparse.csr_array
-Content = tuple[list[str], Matrix]  # V words and [V, D] float32
+from seqlab.text.workers import machine_memory
 
 # Name's ending -> format; a folder, or a name without an ending, is a 'projector'.
 FORMATS = {
@@ -40,6 +64,7 @@ FORMATS = {
   '.vec': 'text',
   '.vec.gz': 'text',
   '.bin': 'binary',
+  '.bin.gz': 'binary',
   '.kv': 'gensim',
   '.npz': 'npz',
 }
@@ -50,28 +75,29 @@ _CONFIG = f"""embeddings {{
   metadata_path: "{METADATA}"
 }}
 """
-# What unpickling raises of something else, by the documentation of `pickle`.
-_NO_PICKLE = (
-  *(pickle.UnpicklingError, AttributeError, EOFError, ImportError, IndexError),
-  *(KeyError, OSError, TypeError, ValueError),
-)
 _SPARSE = ('data', 'indices', 'indptr', 'shape')  # of a CSR, in .npz
 # In .npz words are an array up to so many bytes, or bytes a letter; beyond, joined.
 _LARGE, _WIDE = 1 << 26, 64
-_LONGEST = 10_000  # bytes of a word; where there are more, no word begins there
+_BLANK = ' \t\r'  # holds nothing at the end of a line of text
+_SAMPLE = 100  # lines by which the dimensions of a file without a first line are found
 
 
 def read(path: str | Path, format: str | None = None) -> Content:
   """Reads words and their vectors.
 
+  Memory is about that of the matrix.
+
   Args:
     path: a file; of 'projector', a folder.
-    format: see above; None goes by the name.
+    format: see above; None goes by the name, which 'gensim' has to be given besides.
+
+  Warns:
+    UserWarning: rows were left out, or words changed; see above.
 
   Raises:
     FileNotFoundError: there is nothing at the path.
     ValueError: the content is not of that format, is cut short, has a number that is
-      not finite, or a word twice. Says where.
+      not finite, or needs more memory than there is. Says where.
     RuntimeError: it takes gensim, which is not installed.
   """
   path = Path(path).expanduser()
@@ -79,25 +105,37 @@ def read(path: str | Path, format: str | None = None) -> Content:
     raise FileNotFoundError(f'there are no vectors at {path} (seen from {Path.cwd()})')
   if format is None and path.is_dir():
     format = 'projector'
+  if format is None:
+    _check_name(path)
   format = _format(path, format, '--from')
   if path.is_dir() and format != 'projector':
     raise ValueError(f'{path} is a folder; {format!r} is read from a file: name one')
-  words, matrix = _READERS[format](path)
+  losses = Losses(path)
+  try:
+    words, matrix = _READERS[format](path, losses)
+  except MemoryError:
+    raise RuntimeError(f'{path} needs more memory than there is') from None
   _check(path, words, matrix)
+  words, matrix = kept_once(losses, words, matrix)
+  if not words or not matrix.shape[1]:
+    raise ValueError(
+      f'{path} has no vectors: {len(words):,} words of {matrix.shape[1]:,} numbers'
+    )
+  losses.warn()
   return words, matrix
 
 
 def write(
   path: str | Path, words: Sequence[str], matrix: Matrix, format: str | None = None
 ) -> None:
-  """Writes words and their vectors; a file is there whole or not at all, save gensim's.
+  """Writes words and their vectors; each file is there whole or not at all.
 
   Phrases: those formats that part a word from its numbers by a space take no word with
   a space in it, for neither word2vec nor gensim could read it. Both join the words of a
   phrase with '_'.
 
   Args:
-    path: a file; of 'projector', a folder.
+    path: a file; of 'projector', a folder. Its folder is made if it is not there.
     words: V of them, all different.
     matrix: [V, D]; sparse for 'npz' only.
     format: see above; None goes by the name.
@@ -105,13 +143,11 @@ def write(
   Raises:
     ValueError: the format is unknown, or cannot hold such words or a sparse matrix; or
       a folder lies where a file should, or the other way round.
+    PermissionError: the place cannot be written to.
     RuntimeError: it takes gensim, which is not installed.
   """
   path = Path(path).expanduser()
-  if format is None and not by_ending(path) and (path.is_dir() or not _ending(path)):
-    format = 'projector'
-  format = _format(path, format, '--format')
-  _check_place(path, format)
+  format = check_target(path, format)
   if scipy.sparse.issparse(matrix) and format != 'npz':
     raise ValueError(
       f'{path}: sparse vectors of {matrix.shape[1]:,} numbers a word go into .npz only'
@@ -123,8 +159,35 @@ def write(
         f'word {number:,} is {word!r}, which cannot be written as {format!r}: join '
         "phrases with '_', or write .npz"
       )
+    if not word.isprintable() and not _is_unicode(word):
+      raise ValueError(
+        f'word {number:,} is {word!r}, which has half of a surrogate pair and cannot be '
+        'written in UTF-8'
+      )
   path.parent.mkdir(parents=True, exist_ok=True)
   _WRITERS[format](path, list(words), matrix)
+
+
+def _is_unicode(word: str) -> bool:
+  return not any('\ud800' <= character <= '\udfff' for character in word)
+
+
+def check_target(path: str | Path, format: str | None = None) -> str:
+  """Returns the format in which `write` would write to a path, without writing.
+
+  Raises:
+    ValueError, PermissionError, RuntimeError: as `write`, as far as the place goes.
+  """
+  path = Path(path).expanduser()
+  if format is None and not by_ending(path) and (path.is_dir() or not _ending(path)):
+    format = 'projector'
+  format = _format(path, format, '--format')
+  if format in ('npz', 'gensim') and path.suffix.lower() == '.gz':
+    raise ValueError(f'{path}: {format!r} is not gzipped: leave out the ending .gz')
+  _check_place(path, format)
+  if format == 'gensim':
+    _gensim()
+  return format
 
 
 def by_ending(path: Path) -> str | None:
@@ -133,7 +196,20 @@ def by_ending(path: Path) -> str | None:
 
 
 def _ending(path: Path) -> str:
-  return ''.join(path.suffixes[-2:] if path.suffix == '.gz' else path.suffixes[-1:])
+  last = path.suffix.lower()
+  return ''.join(path.suffixes[-2:]).lower() if last == '.gz' else last
+
+
+def _check_name(path: Path) -> None:
+  """Raises ValueError for a file whose format cannot be taken from its name alone."""
+  if path.is_file() and by_ending(path) in (None, 'gensim'):
+    with open(path, 'rb') as file:
+      check_kind(path, file.read(4096), None)
+  if by_ending(path) == 'gensim':
+    raise ValueError(
+      f'{path}: what gensim saves is a pickle, and reading one can run any code; if you '
+      'trust this file, add --from gensim (in Python, format=)'
+    )
 
 
 def _format(path: Path, format: str | None, option: str) -> str:
@@ -153,7 +229,7 @@ def _format(path: Path, format: str | None, option: str) -> str:
 
 
 def _check_place(path: Path, format: str) -> None:
-  """Raises ValueError if a file is in the way, or a folder."""
+  """Raises ValueError if a file is in the way, or a folder; PermissionError if closed."""
   above = next((p for p in path.parents if p.exists()), path)
   if not above.is_dir():
     raise ValueError(f'{path}: {above} is a file, and no folder; name another place')
@@ -167,85 +243,85 @@ def _check_place(path: Path, format: str) -> None:
       f'{path} is a folder, and {format!r} makes a file: name another, or add --format '
       'projector to write into the folder'
     )
+  # Files are made under another name first, so it is the folder that must be open.
+  folder = path if format == 'projector' and path.exists() else above
+  if not os.access(folder, os.W_OK | os.X_OK):
+    raise PermissionError(
+      f'{path}: no file can be made in {folder}; name another place'
+    )
 
 
 def _check(path: Path, words: list[str], matrix: Matrix) -> None:
   if matrix.ndim != 2 or len(words) != matrix.shape[0]:
     raise ValueError(f'{path} has {len(words):,} words and a matrix {matrix.shape}')
-  numbers = matrix.data if scipy.sparse.issparse(matrix) else matrix
-  if not np.isfinite(numbers).all():
-    rows = matrix.tocsr() if scipy.sparse.issparse(matrix) else matrix
-    row = next(i for i in range(len(words)) if not np.isfinite(_row(rows, i)).all())
+  row = first_not_finite(matrix)
+  if row is not None:
     raise ValueError(f'{path}: word {row + 1:,}, {words[row]!r}, has NaN or infinity')
-  first: dict[str, int] = {}
-  for number, word in enumerate(words, 1):
-    if first.setdefault(word, number) != number:
-      raise ValueError(
-        f'{path} has {word!r} twice, as words {first[word]:,} and {number:,}; keep one'
-      )
-
-
-def _row(matrix: Matrix, i: int) -> np.ndarray:
-  if scipy.sparse.issparse(matrix):
-    return matrix.data[matrix.indptr[i] : matrix.indptr[i + 1]]
-  return matrix[i]
 
 
 @contextlib.contextmanager
 def _whole(path: Path) -> Iterator[BinaryIO]:
   """A file that takes its name when it is finished; gzipped if the name says so."""
-  part = path.with_name(f'.part-{os.getpid()}-{path.name}')
-  try:
-    with open(part, 'wb') as file:
-      if path.suffix == '.gz':
-        # No time stamp and no name, so that the same vectors give the same bytes.
-        with gzip.GzipFile('', 'wb', fileobj=file, mtime=0) as packed:
-          yield packed
-      else:
-        yield file
-    part.replace(path)
-  finally:
-    part.unlink(missing_ok=True)
+  with replacing(path) as part, open(part, 'wb') as file:
+    if path.suffix.lower() == '.gz':
+      # No time stamp and no name, so that the same vectors give the same bytes.
+      with gzip.GzipFile('', 'wb', fileobj=file, mtime=0) as packed:
+        yield packed
+    else:
+      yield file
 
 
 # Text.
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-  """Numbered lines of a file in UTF-8, plain or gzipped, without a byte order mark."""
-  number = 0
-  try:
-    with (gzip.open if _is_gzipped(path) else open)(path, 'rb') as file:
-      for number, line in enumerate(file, 1):
-        text = line.rstrip(b'\r\n').decode('utf-8')
-        yield number, text if number > 1 else text.removeprefix('\ufeff')
-  except UnicodeDecodeError as error:
-    raise ValueError(
-      f'line {number:,} of {path} is not UTF-8 at its byte {error.start:,} '
-      f'(0x{error.object[error.start]:02x}); is it a binary file (.bin)?'
-    ) from None
-  except DAMAGE as error:
-    raise ValueError(
-      f'{path} is damaged or cut short after line {number:,} ({error}); get it anew'
-    ) from error
-
-
-def _is_gzipped(path: Path) -> bool:
-  with open(path, 'rb') as file:
-    return file.read(2) == b'\x1f\x8b'
-
-
-def _header(path: Path, line: str) -> tuple[int, int]:
+def _header(path: Path, line: str, format: str) -> tuple[int, int]:
   """V and D."""
   parts = line.split()
   if len(parts) == 2 and all(part.isascii() and part.isdigit() for part in parts):
-    V, D = map(int, parts)
+    V, D = (int(part) if len(part) < 16 else 10**15 for part in parts)
     if V and D:
       return V, D
+    raise ValueError(
+      f'{path} has no vectors: by line 1 there are {V:,} of {D:,} numbers'
+    )
+  advice = ''
+  if numbers_at_end(parts) and len(parts) > 2:
+    advice = (
+      ". A file without such a line is read with format='glove' (--from glove)"
+      if format == 'text'
+      else '; it looks like text: add --from text, or --from glove without a first line'
+    )
   raise ValueError(
-    f"line 1 of {path} is {line[:60]!r}; it should be two numbers, 'words dimensions'. "
-    "A file without such a line is read with format='glove' (--from glove)"
+    f"line 1 of {path} is {line[:60]!r}; it should be two numbers, 'words dimensions'"
+    f'{advice}'
   )
+
+
+def _row(path: Path, number: int, line: str, D: int) -> tuple[str, list[str]]:
+  """A line's word, and its numbers as text.
+
+  The last D fields are numbers, so that a word may have spaces in it. Spaces around a
+  word are a second separator, unless it is nothing else.
+  """
+  word, *parts = line.rstrip(_BLANK).rsplit(' ', D)  # word2vec.c leaves one at the end
+  before = word.rpartition(' ')[2]
+  if len(parts) == D and not (word.strip(' ') != before and is_number(before)):
+    return word.strip(' ') or word, parts
+  fields = line.rstrip(_BLANK).split(' ')
+  if '\t' in line:
+    problem = "has tabs; convert it with `tr '\\t' ' '`"
+  else:
+    problem = (
+      f'has {len(fields) - 1:,} numbers, and should have {D:,}: a wrong first line, a '
+      'cut, or a word that ends in a number'
+    )
+  raise ValueError(f'line {number:,} of {path} {problem}{_hint_of_binary(line)}')
+
+
+def _hint_of_binary(line: str) -> str:
+  """What may be added where a line cannot be read."""
+  binary = any(character < ' ' and character != '\t' for character in line)
+  return '; is it a binary file (--from binary)?' if binary else ''
 
 
 def _numbers(path: Path, number: int, parts: list[str], out: np.ndarray) -> None:
@@ -253,56 +329,98 @@ def _numbers(path: Path, number: int, parts: list[str], out: np.ndarray) -> None
   if len(parts) != len(out):
     raise ValueError(
       f'line {number:,} of {path} has {len(parts):,} numbers, and should have '
-      f'{len(out):,}: a word with a space in it, a wrong first line, or a cut'
+      f'{len(out):,}'
     )
   try:
     with np.errstate(over='ignore'):  # it becomes infinity, which is refused below
-      out[:] = parts
+      # By way of float, since an array of str takes the longest one's room for each.
+      out[:] = list(map(float, parts))
   except ValueError as error:
-    raise ValueError(f'line {number:,} of {path}: {error}') from None
+    problem = f'line {number:,} of {path}: {str(error)[:200]}'
+    raise ValueError(f'{problem}{_hint_of_binary(" ".join(parts))}') from None
   if not np.isfinite(out).all():
     at = int(np.flatnonzero(~np.isfinite(out))[0])
-    raise ValueError(f'line {number:,} of {path}: its number {at + 1} is {parts[at]}')
-
-
-def _read_text(path: Path) -> Content:
-  lines = _lines(path)
-  V, D = _header(path, next(lines, (1, ''))[1])
-  size = path.stat().st_size * (1032 if _is_gzipped(path) else 1)  # deflate's limit
-  if size < V * (2 * D + 1):
     raise ValueError(
-      f'{path} was cut short: by line 1 there are {V:,} words of {D:,} numbers, which '
-      f'need more than its {path.stat().st_size:,} bytes'
+      f'line {number:,} of {path}: its number {at + 1} is {parts[at][:60]}'
     )
-  words, matrix = [], np.empty((V, D), np.float32)
-  for number, line in lines:
-    if len(words) == V:
-      if line:
+
+
+def _read_text(path: Path, losses: Losses) -> Content:
+  with opened(path, 'text') as (file, size):
+    line = next(lines(file, path), (1, '', False))[1]
+    V, D = _header(path, line, 'text')
+    if size is not None and size < V * (2 * D + 1):
+      raise ValueError(
+        f'{path} was cut short: by line 1 there are {V:,} words of {D:,} numbers, which '
+        f'need more than its {path.stat().st_size:,} bytes'
+      )
+    check_memory(path, V, D, 'by line 1')
+    rows, count, number = Rows(losses, D, V), 0, 1
+    for number, line, damaged in lines(file, path, D, start=2):
+      if line.strip(_BLANK):
+        count += 1
+        if count > V:
+          losses.add('more', f'line {number:,}')
+        _read_row(path, losses, rows, number, line, damaged)
+  if count < V:
+    raise ValueError(
+      f'{path} ends after line {number:,}, with {count:,} words; by line 1 there are '
+      f'{V:,}: it was cut short, or line 1 is wrong'
+    )
+  return rows.finish()
+
+
+def _read_row(
+  path: Path, losses: Losses, rows: Rows, number: int, line: str, damaged: bool
+) -> None:
+  """Takes a line of text as the next row."""
+  out, place = rows.next(), f'line {number:,}'
+  word, parts = _row(path, number, line, len(out))
+  _numbers(path, number, parts, out)
+  if damaged:
+    losses.add('bytes', f'{word!r}, {place}')
+  if ' ' in word:
+    losses.add('spaces', f'{word!r}, {place}')
+  rows.keep(word, place)
+
+
+def _read_glove(path: Path, losses: Losses) -> Content:
+  with opened(path, 'glove') as (file, _):
+    every = (row for row in lines(file, path) if row[1].strip(_BLANK))
+    sample = list(itertools.islice(every, _SAMPLE))
+    fields = [line.rstrip(_BLANK).split(' ') for _, line, _ in sample]
+    D = most_common(map(numbers_at_end, fields)) if fields else 0
+    if not D:
+      raise ValueError(
+        f'{path} has no vectors: a line should be a word and its numbers'
+        f'{_hint_of_binary("".join(line for _, line, _ in sample))}'
+      )
+    first = fields[0]
+    if len(first) == 2 and all(x.isdecimal() for x in first) and len(fields) > 1:
+      there = numbers_at_end(fields[1])
+      if int(first[1][:15]) == there and there > 1:
         raise ValueError(
-          f'line {number:,} of {path} is one too many: by line 1 there are {V:,} words'
+          f"{path} has word2vec's first line, {sample[0][1]!r}: read it as 'text' "
+          '(--from text)'
         )
-      continue
-    word, *parts = line.rstrip(' ').split(' ')  # word2vec.c leaves one at the end
-    _numbers(path, number, parts, matrix[len(words)])
-    words.append(word)
-  if len(words) < V:
-    raise ValueError(
-      f'{path} ends after line {len(words) + 1:,}, with {len(words):,} words; by line 1 '
-      f'there are {V:,}: it was cut short'
-    )
-  return words, matrix
+    rows = Rows(losses, D, _estimate(path, file, sample))
+    for number, line, damaged in itertools.chain(sample, every):
+      _read_row(path, losses, rows, number, line, damaged)
+  return rows.finish()
 
 
-def _read_glove(path: Path) -> Content:
-  words, rows = [], []
-  for number, line in _lines(path):
-    word, *parts = line.rstrip(' ').split(' ')  # word2vec.c leaves one at the end
-    rows.append(np.empty(len(rows[0]) if rows else len(parts), np.float32))
-    _numbers(path, number, parts, rows[-1])
-    words.append(word)
-  if not rows or not len(rows[0]):
-    raise ValueError(f'{path} has no vectors: a line should be a word and its numbers')
-  return words, np.stack(rows)
+def _estimate(path: Path, file: Stream, sample: Sequence[tuple]) -> int:
+  """About how many lines a file has, going by its first ones.
+
+  Room that is not used costs no memory; a matrix that has to grow may, for a while.
+  """
+  read = sum(len(line.encode('utf-8', 'replace')) + 1 for _, line, _ in sample)
+  size = path.stat().st_size if path.is_file() else 0
+  if isinstance(file, gzip.GzipFile):
+    size *= 3  # numbers as text unpack to 2 to 3 times their size
+  count = size * len(sample) // max(read, 1)
+  D = len(sample[0][1].split(' '))
+  return min(count + count // 8, machine_memory() // (4 * D)) + len(sample)
 
 
 def _write_text(
@@ -327,59 +445,99 @@ def _shortest(row: np.ndarray, between: str) -> str:
 # Binary.
 
 
-def _read_binary(path: Path) -> Content:
-  size = path.stat().st_size
-  if not size:
-    raise ValueError(f'{path} is empty')
-  with (
-    open(path, 'rb') as file,
-    mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-  ):
-    end = data.find(b'\n', 0, 100)
-    line = data[: end if end >= 0 else 60]
-    V, D = _header(path, line.decode('ascii', 'backslashreplace'))
-    if (most := (size - end - 1) // (4 * D + 2)) < V:
+def _read_binary(path: Path, losses: Losses) -> Content:
+  with opened(path, 'binary') as (file, size):
+    line = file.readline(100)
+    text = line.removesuffix(b'\n').removesuffix(b'\r')
+    V, D = _header(path, text.decode('ascii', 'backslashreplace')[:60], 'binary')
+    at = len(line)
+    if size is not None and (most := (size - at) // (4 * D + 1)) < V:
       raise ValueError(
         f'{path} was cut short: by line 1 there are {V:,} words of {D:,} numbers, and '
-        f'{size:,} bytes hold {most:,} at most'
+        f'{path.stat().st_size:,} bytes hold {most:,} at most'
       )
-    words, matrix, at = [], np.empty((V, D), np.float32), end + 1
-    for row in matrix:
-      word, at = _binary_word(path, data, at, len(words))
-      if at + 4 * D > size:
-        raise ValueError(
-          f'{path} ends at byte {size:,}, within word {len(words) + 1:,} of {V:,}, '
-          f'{word!r}: it was cut short'
-        )
-      row[:] = np.frombuffer(data[at : at + 4 * D], '<f4')
-      words.append(word)
-      at += 4 * D
-    if data[at:].strip(b'\n'):
+    check_memory(path, V, D, 'by line 1')
+    _check_not_text(path, file.peek(1), D)
+    rows = Rows(losses, D, V)
+    try:
+      for index in range(V):
+        at = _read_binary_row(path, file, losses, rows, at, index, V)
+      rest = file.read(1 << 16)
+    except DAMAGE as error:
       raise ValueError(
-        f'{path} has {size - at:,} bytes after the last of {V:,} words, from byte '
-        f'{at:,} on: line 1 counts too few words or dimensions'
-      )
-  return words, matrix
+        f'{path} is damaged or cut short after byte {at:,} of what is unpacked '
+        f'({error}); get it anew'
+      ) from None
+  if rest.strip(b'\r\n'):
+    count = f'{len(rest):,}' if len(rest) < 1 << 16 else f'more than {1 << 16:,}'
+    raise ValueError(
+      f'{path} has {count} bytes after the last of {V:,} words, from byte {at:,} on: '
+      'line 1 counts too few words or dimensions'
+    )
+  return rows.finish()
 
 
-def _binary_word(path: Path, data: mmap.mmap, at: int, index: int) -> tuple[str, int]:
-  """The word at a byte, and where its numbers begin."""
-  while data[at : at + 1] == b'\n':  # word2vec.c ends a vector with it, gensim does not
-    at += 1
-  end = data.find(b' ', at, at + _LONGEST)
-  where = f'word {index + 1:,} of {path}, at byte {at:,},'
-  if end < 0:
+def _check_not_text(path: Path, ahead: bytes, D: int) -> None:
+  """Raises ValueError if what follows line 1 is a row of text."""
+  line, end, _ = ahead.partition(b'\n')
+  fields = line.split()
+  if end and len(fields) > D and numbers_at_end(fields) >= D:
+    raise ValueError(f'line 2 of {path} is text, and not binary: add --from text')
+
+
+def _read_binary_row(
+  path: Path,
+  file: Stream,
+  losses: Losses,
+  rows: Rows,
+  at: int,
+  index: int,
+  V: int,
+) -> int:
+  """Takes the word at byte `at` and its numbers as the next row; returns its end."""
+  raw = _until_space(file)
+  # word2vec.c ends a vector with \n, gensim does not.
+  data = raw.lstrip(b'\n')
+  where = f'word {index + 1:,} of {path}, at byte {at + len(raw) - len(data):,},'
+  if not data.endswith(b' '):
     raise ValueError(
       f'{where} has no end: either the file was cut short, or line 1 is wrong about '
       'the dimensions'
     )
   try:
-    return data[at:end].decode('utf-8'), end + 1
+    word = data[:-1].decode('utf-8')
   except UnicodeDecodeError:
+    if min(data) < 32:  # no word, even if it is cut
+      raise ValueError(
+        f'{where} is not UTF-8: {data[:40]!r}; line 1 is wrong about the dimensions, or '
+        'the file is damaged'
+      ) from None
+    word = data[:-1].decode('utf-8', 'backslashreplace')
+    losses.add('bytes', f'{word[:200]!r}, word {index + 1:,}')
+  out = rows.next()
+  count = file.readinto(memoryview(out).cast('B'))
+  end = at + len(raw) + count
+  if count < out.nbytes:
     raise ValueError(
-      f'{where} is not UTF-8: {data[at:end][:40]!r}; line 1 is wrong about the '
-      'dimensions, or the words are in another encoding'
-    ) from None
+      f'{path} ends at byte {end:,}, within word {index + 1:,} of {V:,}, '
+      f'{word[:200]!r}: it was cut short'
+    )
+  rows.keep(word, f'word {index + 1:,}')
+  return end
+
+
+def _until_space(file: Stream) -> bytes:
+  """Bytes up to the first space, with it; fewer at the file's end or beyond `LONGEST`."""
+  parts, length = [], 0
+  while length <= LONGEST:
+    ahead = file.peek(1)
+    found = ahead.find(b' ') + 1
+    part = file.read(found or len(ahead))
+    parts.append(part)
+    length += len(part)
+    if found or not ahead:
+      break
+  return b''.join(parts)
 
 
 def _write_binary(path: Path, words: list[str], matrix: np.ndarray) -> None:
@@ -402,47 +560,98 @@ def _gensim() -> ModuleType:
     ) from None
 
 
-def _read_gensim(path: Path) -> Content:
+def _read_gensim(path: Path, losses: Losses) -> Content:
   models = _gensim()
   try:
     found = models.KeyedVectors.load(str(path))
-  except _NO_PICKLE as error:
+    found = getattr(found, 'wv', found)  # of a whole model, its vectors
+    keyed = isinstance(found, models.KeyedVectors)
+    words = list(found.index_to_key) if keyed else []
+    matrix = np.asarray(found.vectors) if keyed else np.zeros((0, 0))
+  except Exception as error:  # a damaged pickle may raise anything
     raise ValueError(
       f'{path} is not what gensim saved, or is cut short, or a file beside it is '
-      f'missing: {error}'
+      f'missing: {type(error).__name__}: {str(error)[:200]}'
     ) from error
-  found = getattr(found, 'wv', found)  # of a whole model, its vectors
-  if not isinstance(found, models.KeyedVectors):
+  if not keyed:
     raise ValueError(f'{path} holds a {type(found).__name__}, not KeyedVectors')
-  return list(found.index_to_key), np.asarray(found.vectors, np.float32)
+  # gensim 4 reads a file in which a word comes twice into a list that ends in None.
+  words = ['' if word is None else word for word in words]
+  if not all(isinstance(word, str) for word in words):
+    raise ValueError(f'{path} has words that are not text')
+  return words, _float32(path, matrix, 'vectors')
 
 
 def _write_gensim(path: Path, words: list[str], matrix: np.ndarray) -> None:
   vectors = _gensim().KeyedVectors(matrix.shape[1])
+  vectors.lifecycle_events = None  # the temporary name, the time and this machine
   vectors.add_vectors(words, np.asarray(matrix, np.float32))
-  vectors.save(str(path))
+  with replacing(path) as part:
+    vectors.save(str(part), separately=[])  # one file, which is whole or not there
 
 
 # NumPy.
 
 
-def _read_npz(path: Path) -> Content:
+def _read_npz(path: Path, losses: Losses) -> Content:
+  with open(path, 'rb') as file:
+    head = file.read(4096)
+  check_kind(path, head, 'npz')
+  if not head.startswith(b'PK'):  # else NumPy would advise to unpickle it
+    raise ValueError(f'{path} is no .npz, or is damaged or cut short at its start')
   try:
-    with open(path, 'rb') as file, np.load(file) as arrays:
-      found = {name: arrays[name] for name in arrays.files}
-  except (OSError, ValueError, EOFError, *DAMAGE) as error:
+    with zipfile.ZipFile(path) as archive:
+      size = sum(member.file_size for member in archive.infolist())
+  except (OSError, ValueError, RuntimeError, *DAMAGE) as error:
     raise ValueError(
       f'{path} is no .npz, or is damaged or cut short: {error}'
     ) from error
+  if size > machine_memory():
+    raise ValueError(
+      f'{path} unpacks to {size / 2**30:,.1f} GiB; this machine has '
+      f'{machine_memory() / 2**30:,.1f} GiB of memory'
+    )
+  try:
+    with open(path, 'rb') as file, np.load(file) as arrays:
+      names = [
+        x for x in arrays.files if x in ('words', 'utf8', 'ends', 'matrix', *_SPARSE)
+      ]
+      others = [name for name in arrays.files if name not in names]
+      found = {name: _npz_array(arrays, name) for name in names}
+  except MemoryError:
+    raise
+  except Exception as error:  # NumPy and zipfile raise many kinds for damaged content
+    raise ValueError(
+      f'{path} is no .npz, or is damaged or cut short: {str(error)[:200]}'
+    ) from error
   named = 'words' in found or {'utf8', 'ends'} <= set(found)
   if named and 'matrix' in found:
-    return _npz_words(path, found), _npz_numbers(path, found, 'matrix')
+    return _npz_words(path, found), _float32(path, found['matrix'], 'matrix')
   if named and set(_SPARSE) <= set(found):
     return _npz_words(path, found), _npz_sparse(path, found)
   raise ValueError(
-    f'{path} has {", ".join(found) or "nothing"}; of vectors there should be words and '
-    'matrix, or words, data, indices, indptr and shape'
+    f'{path} has {", ".join([*found, *others]) or "nothing"}; of vectors there should be '
+    'words and matrix, or words, data, indices, indptr and shape'
   )
+
+
+def _npz_array(arrays: Any, name: str) -> np.ndarray:
+  """An array of an .npz, whose header claims no more than its file has."""
+  with arrays.zip.open(f'{name}.npy') as member:
+    version = np.lib.format.read_magic(member)
+    if version == (1, 0):
+      shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+    else:
+      shape, _, dtype = np.lib.format.read_array_header_2_0(member)
+  if dtype.hasobject:
+    raise ValueError(
+      f'{name} holds Python objects, which would have to be unpickled: save words as '
+      'np.array(words, str)'
+    )
+  size = arrays.zip.getinfo(f'{name}.npy').file_size
+  if any(n < 0 for n in shape) or np.prod(shape, dtype=object) * dtype.itemsize > size:
+    raise ValueError(f'{name} is {dtype} of shape {shape}, and has {size:,} bytes')
+  return arrays[name]
 
 
 def _npz_words(path: Path, found: dict[str, np.ndarray]) -> list[str]:
@@ -453,7 +662,10 @@ def _npz_words(path: Path, found: dict[str, np.ndarray]) -> list[str]:
     raise ValueError(
       f'{path}: words is {_described(words)}; it should be text (str), a row of it'
     )
-  return words.tolist()
+  try:
+    return words.tolist()
+  except ValueError as error:
+    raise ValueError(f'{path}: words are not Unicode: {error}') from None
 
 
 def _npz_joined(path: Path, utf8: np.ndarray, ends: np.ndarray) -> list[str]:
@@ -472,12 +684,11 @@ def _npz_joined(path: Path, utf8: np.ndarray, ends: np.ndarray) -> list[str]:
     raise ValueError(f'{path}: words in utf8 are not UTF-8: {error}') from None
 
 
-def _npz_numbers(path: Path, found: dict[str, np.ndarray], name: str) -> np.ndarray:
-  array = found[name]
+def _float32(path: Path, array: np.ndarray, name: str) -> np.ndarray:
   if array.dtype.kind not in 'fiub':
     raise ValueError(f'{path}: {name} is {_described(array)}; it should be numbers')
   with np.errstate(over='ignore'):  # it becomes infinity, which is refused later
-    return array.astype(np.float32)
+    return array.astype(np.float32, copy=False)
 
 
 def _npz_sparse(path: Path, found: dict[str, np.ndarray]) -> scipy.sparse.csr_array:
@@ -487,7 +698,7 @@ def _npz_sparse(path: Path, found: dict[str, np.ndarray]) -> scipy.sparse.csr_ar
       raise ValueError(
         f'{path}: {name} is {_described(array)}; it should be a row of integers'
       )
-  data, indptr = _npz_numbers(path, found, 'data'), found['indptr']
+  data, indptr = _float32(path, found['data'], 'data'), found['indptr']
   try:
     if (indptr[1:] < indptr[:-1]).any():  # which scipy asks only if the last is not 0
       raise ValueError('indptr must be a non-decreasing sequence')
@@ -531,32 +742,45 @@ def _npz_names(words: list[str]) -> dict[str, np.ndarray]:
 # TensorBoard's embedding projector.
 
 
-def _read_projector(path: Path) -> Content:
+def _read_projector(path: Path, losses: Losses) -> Content:
   for name in (TENSORS, METADATA):
     if not (path / name).is_file():
       raise FileNotFoundError(f'{path} has no {name}: it is no folder of the projector')
-  words = [line for _, line in _lines(path / METADATA)]
-  for number, word in enumerate(words, 1):
-    if '\t' in word:
-      raise ValueError(
-        f'line {number:,} of {path / METADATA} has a tab: keep the column of words '
-        'alone, without a heading'
-      )
-  matrix = None
-  for number, line in _lines(path / TENSORS):
-    parts = line.split('\t')
-    if matrix is None:
-      matrix = np.empty((len(words), len(parts)), np.float32)
-    if number > len(words):
-      break
-    _numbers(path / TENSORS, number, parts, matrix[number - 1])
-  if matrix is None or number != len(words):
+  words = []
+  with opened(path / METADATA, 'projector') as (file, _):
+    for number, word, damaged in lines(file, path / METADATA):
+      if '\t' in word:
+        raise ValueError(
+          f'line {number:,} of {path / METADATA} has a tab: keep the column of words '
+          'alone, without a heading'
+        )
+      words.append(word)
+      if damaged:
+        losses.add('bytes', f'{word!r}, line {number:,}')
+  rows: Rows | None = None
+  number = 0  # of the last line that is not blank
+  with opened(path / TENSORS, 'projector') as (file, _):
+    for at, line, _ in lines(file, path / TENSORS):
+      if not line.strip():
+        continue
+      if at != number + 1:
+        raise ValueError(f'line {number + 1:,} of {path / TENSORS} is blank')
+      number, parts = at, line.split('\t')
+      if rows is None:
+        check_memory(path, len(words), len(parts), 'by its files')
+        rows = Rows(losses, len(parts), len(words))
+      if number > len(words):
+        break
+      _numbers(path / TENSORS, number, parts, rows.next())
+      rows.keep(words[number - 1], f'line {number:,}')
+  while len(words) > number and not words[-1]:
+    words.pop()  # empty lines at the end
+  if rows is None or number != len(words):
     raise ValueError(
       f'{path / METADATA} has {len(words):,} words, and {path / TENSORS} '
-      f'{"more" if matrix is not None and number > len(words) else "fewer"} vectors: '
-      'one of them was cut short'
+      f'{"more" if number > len(words) else "fewer"} vectors: one of them was cut short'
     )
-  return words, matrix
+  return rows.finish()
 
 
 def _write_projector(path: Path, words: list[str], matrix: np.ndarray) -> None:
@@ -565,16 +789,18 @@ def _write_projector(path: Path, words: list[str], matrix: np.ndarray) -> None:
   A metadata.tsv of one column has no heading.
   """
   path.mkdir(exist_ok=True)
+  # Without words there are no vectors, so a write that is cut leaves no mixture of two.
+  (path / METADATA).unlink(missing_ok=True)
   with _whole(path / TENSORS) as file:
     for row in matrix:
       file.write(f'{_shortest(row, chr(9))}\n'.encode())
-  with _whole(path / METADATA) as file:
-    file.write(''.join(f'{word}\n' for word in words).encode())
   with _whole(path / CONFIG) as file:
     file.write(_CONFIG.encode())
+  with _whole(path / METADATA) as file:
+    file.write(''.join(f'{word}\n' for word in words).encode())
 
 
-_READERS: dict[str, Callable[[Path], Content]] = {
+_READERS: dict[str, Callable[[Path, Losses], Content]] = {
   'text': _read_text,
   'glove': _read_glove,
   'binary': _read_binary,

@@ -30,6 +30,7 @@ import numpy as np
 import scipy.sparse
 
 from seqlab.embeddings import formats
+from seqlab.embeddings.vector_files import first_not_finite
 from seqlab.text.words import nearest
 from seqlab.types import Array
 
@@ -37,6 +38,7 @@ METHODS = ('add', 'mul')
 EPSILON = 1e-3  # of 3CosMul in its paper; gensim takes 1e-6, hyperwords 1e-2
 BLOCK = 1 << 22  # cosines and scores that are held at once, 16 MiB of them
 _BATCH = 128  # questions that are answered at once
+_ALIGNMENT = 64  # bytes; what XLA asks of an array that it takes without a copy
 _DENSE = 64  # rows of a sparse matrix that are written out at once
 
 Found = list[tuple[str, float]]  # words and their scores, the best first
@@ -53,6 +55,8 @@ class _Table(abc.ABC):
   shifted: bool  # whether cosines may be negative, and are shifted for 3CosMul
 
   def __init__(self, words: Sequence[str], matrix: Any):
+    if matrix.ndim == 2 and not matrix.shape[1]:
+      raise ValueError('vectors of 0 numbers have no direction: give them 1 or more')
     self.words, self.matrix = list(words), matrix
     if matrix.ndim != 2 or len(self.words) != matrix.shape[0]:
       raise ValueError(
@@ -118,6 +122,7 @@ class _Table(abc.ABC):
     Raises:
       ValueError: as `index`.
     """
+    n = min(n, self.size)  # room is made for n
     found = self.nearest(np.array([self.index(word)]), n, restrict=restrict)
     return self._found(*found)
 
@@ -141,7 +146,7 @@ class _Table(abc.ABC):
     """
     question = np.array([[self.index(word) for word in (a, b, c)]])
     how = dict(method=method, restrict=restrict, epsilon=epsilon)
-    rows, scores = self.answers(question, n, **how)
+    rows, scores = self.answers(question, min(n, self.size), **how)
     if method == 'add':
       scores = scores / self._length(question[0])
     return self._found(rows, scores)
@@ -237,6 +242,8 @@ class _Table(abc.ABC):
     asked, at = np.unique(questions, return_inverse=True)  # [U], [Q, K]
     B = min(_BATCH, Q)
     W = min(limit, max(1, block // (len(asked) + 2 * B)))
+    if not scipy.sparse.issparse(self.matrix):  # whose rows are copied for a product
+      W = min(W, max(1, block // self.dimensions))
     at, hidden = (
       jnp.asarray(np.pad(x.reshape(Q, K), ((0, -Q % B), (0, 0))), np.int32).reshape(
         -1, B, K
@@ -294,15 +301,22 @@ class Vectors(_Table):
         is not finite.
     """
     super().__init__(words, np.asarray(matrix, np.float32))
-    if not np.isfinite(self.matrix).all():
-      bad = int(np.flatnonzero(~np.isfinite(self.matrix).all(axis=1))[0])
+    bad = first_not_finite(self.matrix)
+    if bad is not None:
       raise ValueError(f'the vector of {self.words[bad]!r} has NaN or infinity')
 
   @functools.cached_property
   def _unit(self) -> Array:
     """[V, D] of length 1, on the device; 0 stays 0."""
     square = np.einsum('vd,vd->v', self.matrix, self.matrix, dtype=np.float64)
-    return jnp.asarray(self.matrix * _inverse(square)[:, None])
+    inverse = _inverse(square)[:, None]
+    # Aligned so that a device which is this machine takes the array as it is.
+    room = np.empty(4 * self.matrix.size + _ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % _ALIGNMENT
+    unit = room[start : start + 4 * self.matrix.size].view(np.float32)
+    unit = unit.reshape(self.matrix.shape)
+    np.multiply(self.matrix, inverse, out=unit)
+    return jax.device_put(unit, may_alias=True)  # nothing else refers to it
 
   def cosines(self, pairs: np.ndarray) -> np.ndarray:
     """Cosines of pairs of rows, [P, 2] -> [P] float32; 0 where a vector is all 0."""

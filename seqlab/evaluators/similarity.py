@@ -3,20 +3,22 @@
 from collections.abc import Iterator, Sequence
 import math
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Annotated, Literal, NamedTuple, Protocol
 
 from jax.sharding import NamedSharding
 import numpy as np
 from rich.table import Table
 
+from seqlab.domains import Count, Range, check
 from seqlab.embeddings.vectors import METHODS, SparseVectors, Vectors
+from seqlab.io.console import verbatim
 from seqlab.metrics.similarity import (
   Estimate,
   Result,
   analogies_result,
   pairs_result,
 )
-from seqlab.text.words import WordCounts
+from seqlab.text.words import WordCounts, look_up
 from seqlab.text.wordsets import Analogies, Pairs, WordSet, open_wordset
 from seqlab.types import Variables
 
@@ -34,7 +36,8 @@ class Score(NamedTuple):
     result: Spearman's correlation, or accuracy.
     parts: of a set of analogies, the same for its parts: 'semantic', 'syntactic'.
     arrays: what it is made of. `rows` [P, 2] or [Q, 4], words as rows of the vectors,
-      -1 for unknown ones. Of pairs, `similarity` [P], NaN for unknown ones, and
+      -1 for unknown ones; `lowered`, of the same shape, which words are known in lower
+      case only. Of pairs, `similarity` [P], NaN for unknown ones, and
       `scores` [P] of people. Of analogies, `answers` [Q], -1 for unknown ones.
   """
 
@@ -71,12 +74,16 @@ def evaluate_vectors(
   vectors: Vectors | SparseVectors,
   sets: Sequence[str | Path | WordSet] = ENGLISH,
   *,
-  restrict: int | None = None,
-  method: str = 'add',
-  samples: int = 1_000,
-  seed: int = 0,
+  restrict: Count | None = None,
+  method: Literal['add', 'mul'] = 'add',
+  samples: Count = 1_000,
+  seed: Annotated[int, Range(0)] = 0,
 ) -> list[Score]:
   """Scores vectors on pairs and analogies.
+
+  A word of a set is looked up as the set spells it, else in lower case; the score says
+  how many pairs or questions take the latter. So vectors with capitals are scored by
+  "Athens", and those without by "athens".
 
   Args:
     vectors: of either kind; the most frequent word first, if `restrict` is to mean
@@ -96,6 +103,8 @@ def evaluate_vectors(
     ValueError: a set or the method is unknown, or as `open_wordset`.
     FileNotFoundError: a set's file is not there.
   """
+  options = dict(restrict=restrict, method=method, samples=samples, seed=seed)
+  check(evaluate_vectors, options)
   scores = []
   for given in sets:
     found = given if isinstance(given, WordSet) else open_wordset(given)
@@ -109,37 +118,53 @@ def evaluate_vectors(
 def _score_pairs(
   vectors: Vectors | SparseVectors, pairs: Pairs, samples: int, seed: int
 ) -> Score:
-  rows = vectors.rows(pairs.words)  # [P, 2]
+  rows, lowered = look_up(pairs.words, vectors.ids)  # [P, 2]
   known = (rows >= 0).all(axis=1)
   similarity = np.where(known, vectors.cosines(np.maximum(rows, 0)), np.nan)
   result = pairs_result(similarity, pairs.scores, known, samples=samples, seed=seed)
-  arrays = {'rows': rows, 'similarity': similarity, 'scores': pairs.scores}
-  return Score(pairs, result, {}, arrays)
+  result = result._replace(lowered=int(lowered[known].any(axis=1).sum()))
+  arrays = {'rows': rows, 'lowered': lowered, 'similarity': similarity}
+  return Score(pairs, result, {}, arrays | {'scores': pairs.scores})
 
 
 def _score_analogies(
   vectors: Vectors | SparseVectors, questions: Analogies, restrict: int | None, method
 ) -> Score:
-  rows = vectors.rows(questions.words)  # [Q, 4]
+  rows, lowered = look_up(questions.words, vectors.ids)  # [Q, 4]
   limit = vectors.size if restrict is None else restrict
   known = ((rows >= 0) & (rows < limit)).all(axis=1)
   answers = np.full(len(rows), -1, np.int32)
   found, _ = vectors.answers(rows[known, :3], method=method, restrict=restrict)
   answers[known] = found[:, 0]
-  right = answers == rows[:, 3]
-  parts = {
-    part: analogies_result(right[mask], known[mask])
-    for part, mask in questions.parts.items()
-  }
-  arrays = {'rows': rows, 'answers': answers}
-  return Score(questions, analogies_result(right, known), parts, arrays)
+  right, lower = answers == rows[:, 3], lowered.any(axis=1) & known
+
+  def result(mask: np.ndarray) -> Result:
+    count = int(lower[mask].sum())
+    return analogies_result(right[mask], known[mask])._replace(lowered=count)
+
+  parts = {part: result(mask) for part, mask in questions.parts.items()}
+  arrays = {'rows': rows, 'lowered': lowered, 'answers': answers}
+  return Score(questions, result(np.ones(len(rows), bool)), parts, arrays)
 
 
-def table(scores: Sequence[Score], title: str | None = None) -> Table:
-  """A table for the terminal: by both conventions, with 95 % intervals and coverage."""
-  found = Table(title=title, caption='Spearman or accuracy, 95 % bootstrap interval')
+def table(scores: Sequence[Score], title: str | None = None, note: str = '') -> Table:
+  """A table for the terminal: by both conventions, with 95 % intervals and coverage.
+
+  Args:
+    scores: of `evaluate_vectors`.
+    title: above the table.
+    note: below it, such as the words among which analogies were answered.
+  """
+  caption = 'Spearman or accuracy, 95 % bootstrap interval'
+  found = Table(
+    title=None if title is None else verbatim(title),
+    caption=verbatim(f'{caption}; {note}' if note else caption),
+  )
   found.add_column('set')
-  for column in ('unknown left out', 'unknown as 0 or wrong', 'known', 'of'):
+  for column in (
+    *('unknown left out', 'unknown as 0 or wrong', 'known', 'of'),
+    *('as spelled', 'in lower case'),
+  ):
     found.add_column(column, justify='right')
   for score in scores:
     percent = isinstance(score.set, Analogies)
@@ -147,20 +172,24 @@ def table(scores: Sequence[Score], title: str | None = None) -> Table:
     lines |= {f'  {part}': result for part, result in score.parts.items()}
     for name, result in lines.items():
       shown = (_shown(x, percent) for x in (result.known, result.all))
-      found.add_row(name, *shown, f'{result.covered:,}', f'{result.total:,}')
+      by_spelling = result.covered - result.lowered, result.lowered
+      counts = (f'{n:,}' for n in (result.covered, result.total, *by_spelling))
+      found.add_row(verbatim(name), *shown, *counts)
   return found
 
 
 def _shown(x: Estimate, percent: bool) -> str:
   if math.isnan(x.value):
     return '-'
+  if math.isnan(x.low):
+    return f'{x.value:.3f}'
   if percent:
     return f'{x.value:.1%} [{100 * x.low:.1f}, {100 * x.high:.1f}]'
   return f'{x.value:.3f} [{x.low:.3f}, {x.high:.3f}]'
 
 
 def density(
-  vectors: Vectors | SparseVectors, *, words: int = 500, n: int = 10
+  vectors: Vectors | SparseVectors, *, words: Count = 500, n: Count = 10
 ) -> dict[str, np.ndarray]:
   """How near the nearest words are, by frequency.
 
@@ -176,8 +205,10 @@ def density(
     nearest.
 
   Raises:
-    ValueError: there is one word only, which has no neighbours.
+    ValueError: there is one word only, which has no neighbours; or an option is out of
+      range.
   """
+  check(density, dict(words=words, n=n))
   if vectors.size < 2:
     raise ValueError(
       f'density is of words and their neighbours, and there is {vectors.size} word: '
@@ -211,12 +242,12 @@ class Evaluator:
     task: _WordTask,
     sharding: NamedSharding,
     *,
-    sets: Sequence[str],
-    restrict: int | None = None,
-    method: str = 'add',
+    sets: Sequence[str | Path | WordSet],
+    restrict: Count | None = None,
+    method: Literal['add', 'mul'] = 'add',
     show: Sequence[str] | None = None,
-    neighbours: int = 8,
-    density: int = 0,
+    neighbours: Count = 8,
+    density: Annotated[int, Range(0)] = 0,
   ):
     """Reads the sets.
 
@@ -241,6 +272,8 @@ class Evaluator:
       raise ValueError(f"sets is {sets!r}; it should be a tuple, such as ('ws353',)")
     if method not in METHODS:
       raise ValueError(f"method is {method!r}; it may be 'add' or 'mul'")
+    options = dict(restrict=restrict, neighbours=neighbours, density=density)
+    check(type(self), options, 'evals.similarity.')
     self._task, self._sets = task, open_sets(sets)
     self._how = dict(restrict=restrict, method=method)
     if show is None:
@@ -256,8 +289,9 @@ class Evaluator:
 
   def _coverage(self, found: WordSet, restrict: int | None) -> str:
     analogies = isinstance(found, Analogies)
-    known = set(self._task.words.words[: restrict if analogies else None])
-    covered = sum(all(word in known for word in row) for row in found.words)
+    rows, _ = look_up(found.words, self._task.words.ids)
+    limit = restrict if analogies and restrict else self._task.words.size
+    covered = int(((rows >= 0) & (rows < limit)).all(axis=1).sum())
     of = f'{covered:,} of {len(found.words):,} {found.unit}'
     among = f' among {restrict:,} words' if analogies and restrict else ''
     return f'{found.name}: {of}{among}'

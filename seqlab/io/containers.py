@@ -63,7 +63,7 @@ def name_of_container(data: bytes) -> str | None:
       return name
   if data[:3] == b'BZh' and data[3:4].isdigit() and data[4:10] in _BZIP2:
     return 'bzip2'
-  if data[257:262] == b'ustar':
+  if data[257:263] == b'ustar\0' or data[257:265] == b'ustar  \0':
     return 'tar'
   if data[:1] == b'\x80' and 2 <= data[1:2].rjust(1, b'\0')[0] <= 5:
     return 'pickle'

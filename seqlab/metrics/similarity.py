@@ -5,10 +5,12 @@ its pair or question out, which flatters a small vocabulary, or count the pair a
 similarity 0 and the question as wrong. Both are given, with the coverage.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from scipy import stats
+
+from seqlab.domains import Count, Range, check
 
 _CELLS = 1 << 22  # counts of drawn pairs that are held at once, 32 MiB of them
 
@@ -34,13 +36,16 @@ class Result(NamedTuple):
     known: of what the vocabulary covers, the rest left out.
     all: of the whole set, unknown pairs of similarity 0, unknown questions wrong.
     covered: number of pairs or questions whose words are all known.
-    total: number of them.
+    total: number of pairs or questions.
+    lowered: of the covered ones, the number of those with a word that is known in lower
+      case only, and not as the set spells it.
   """
 
   known: Estimate
   all: Estimate
   covered: int
   total: int
+  lowered: int = 0
 
   @property
   def coverage(self) -> float:
@@ -69,7 +74,11 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def spearman_interval(
-  x: np.ndarray, y: np.ndarray, *, samples: int = 1_000, seed: int = 0
+  x: np.ndarray,
+  y: np.ndarray,
+  *,
+  samples: Count = 1_000,
+  seed: Annotated[int, Range(0)] = 0,
 ) -> Estimate:
   """Spearman's correlation with the percentile bootstrap's 95 % interval over pairs.
 
@@ -84,11 +93,13 @@ def spearman_interval(
     samples: that are drawn.
     seed: of the draw.
 
+  Returns:
+    The bounds are NaN if no sample has a correlation, as may happen with few pairs.
+
   Raises:
-    ValueError: as `spearman`; or there are no samples.
+    ValueError: as `spearman`; or an option is out of range.
   """
-  if samples < 1:
-    raise ValueError(f'samples is {samples}; it must be 1 or more')
+  check(spearman_interval, dict(samples=samples, seed=seed))
   value, P = spearman(x, y), len(x)
   if np.isnan(value):
     return Estimate(value, value, value)
@@ -101,7 +112,10 @@ def spearman_interval(
     counts = np.bincount(drawn.ravel(), minlength=n * P).reshape(n, P)
     found.append(_weighted(counts, *orders))
   rho = np.concatenate(found)
-  low, high = np.quantile(rho[~np.isnan(rho)], [0.025, 0.975]).tolist()
+  defined = rho[~np.isnan(rho)]
+  if not len(defined):
+    return Estimate(value, float('nan'), float('nan'))
+  low, high = np.quantile(defined, [0.025, 0.975]).tolist()
   return Estimate(value, low, high)
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter
 import numpy as np
 
 from seqlab.report.tables import mean_and_deviation
@@ -257,8 +259,24 @@ def figure(
     axes = Figure(figsize=size).add_subplot()
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     yield axes, files
+    _as_it_is(axes.figure)
     for file, metadata in zip(files, ({'Software': None}, {'Date': None}), strict=True):
       axes.figure.savefig(file, metadata=metadata)
+
+
+def _as_it_is(drawn: Figure) -> None:
+  """Keeps matplotlib from reading $ in names as TeX; powers of ten on axes stay so."""
+  axes = [axis for axes in drawn.axes for axis in (axes.xaxis, axes.yaxis)]
+  powers = {
+    text
+    for axis in axes
+    if isinstance(axis.get_major_formatter(), LogFormatter)
+    for tick in (*axis.majorTicks, *axis.minorTicks)
+    for text in (tick.label1, tick.label2)
+  }
+  for text in drawn.findobj(Text):
+    if text not in powers:
+      text.set_parse_math(False)
 
 
 def _mean_curve(

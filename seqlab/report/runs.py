@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 import dataclasses
 import functools
+import glob
 import itertools
 import math
 from pathlib import Path
@@ -81,7 +82,9 @@ class Run:
     Raises:
       FileNotFoundError: it kept nothing.
     """
-    files = sorted((self.path / 'samples').glob(f'{evaluator}-*.npz'))
+    # The name of an evaluator is no pattern.
+    pattern = f'{glob.escape(evaluator)}-{"[0-9]" * 8}*.npz'
+    files = sorted((self.path / 'samples').glob(pattern))
     if not files:
       raise FileNotFoundError(f'{self.path}/samples has no {evaluator}-*.npz')
     with np.load(files[-1]) as found:
@@ -103,9 +106,11 @@ def read_run(path: str | Path) -> Run:
 
   Raises:
     FileNotFoundError: the folder is no run's.
-    ValueError: its `config.json` or `trial.json` cannot be read.
+    ValueError: one of its files is damaged.
   """
   path = Path(path)
+  if not path.exists():
+    raise FileNotFoundError(f'there is no folder {path}')
   if not (path / 'config.json').is_file():
     raise FileNotFoundError(f'{path} is no run: there is no config.json in it')
   metrics = path / 'metrics.jsonl'
@@ -123,11 +128,14 @@ def read_runs(folder: str | Path, *, unfinished: bool = False) -> list[Run]:
   Runs that are not finished are left out, unless `unfinished`; see `left_out`.
 
   Raises:
-    FileNotFoundError: there is none.
+    FileNotFoundError: there is no finished run.
+    ValueError: a file of a run is damaged.
   """
   folder = Path(folder)
   runs = [read_run(path) for path in _folders(folder)]
   left = {run.path: why for run in runs if not unfinished and (why := _why_left(run))}
+  if not folder.exists():
+    raise FileNotFoundError(f'there is no folder {folder}')
   if len(left) == len(runs):
     whys = '\n  '.join(f'{path}: {why}' for path, why in left.items())
     what = f'only\n  {whys}' if left else 'no folder with a config.json'

@@ -17,6 +17,7 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.ticker import LogLocator, MaxNLocator
 import numpy as np
 
+from seqlab.io.files import write_text
 from seqlab.report.figures import bars, figure
 from seqlab.report.runs import short_names
 from seqlab.report.tables import Column, table
@@ -58,7 +59,7 @@ def write(
     notes.append(f'There is no figure of importance: {how}.')
   path = folder / 'table.md'
   text = trials_table(trials, metric, best_is=best_is)
-  path.write_text('\n'.join([text, *notes]).rstrip('\n') + '\n', 'utf-8')
+  write_text(path, '\n'.join([text, *notes]).rstrip('\n') + '\n')
   return [*wrote, path]
 
 
@@ -270,7 +271,8 @@ def _notes(trials: 'Trials') -> list[str]:
   """Why trials failed, a line each."""
   failed = {n: t for n, t in trials.items() if t.state.name == 'FAIL'}
   reasons = ((n, t.user_attrs.get('reason', 'it died')) for n, t in failed.items())
-  return [f'{n:04d} failed: {reason.splitlines()[0]}\n' for n, reason in reasons]
+  first = ((n, ''.join(reason.splitlines()[:1])) for n, reason in reasons)
+  return [f'{n:04d} failed: {reason or "it gave no reason"}\n' for n, reason in first]
 
 
 def _text(value: Any) -> str:

@@ -144,6 +144,11 @@ def _text(value: Any) -> str:
   return '-' if value is None else str(value)
 
 
+def _one_line(text: str) -> str:
+  """A row of a table is a line, whatever is in a name."""
+  return ' '.join(text.split())
+
+
 def _is_sample(cell: Cell) -> bool:
   return not isinstance(cell, str | float | int)
 
@@ -192,11 +197,11 @@ def _digits(means: Iterable[float]) -> int:
 
 
 def _escape_markdown(text: str) -> str:
-  return text.replace('|', r'\|')
+  return _one_line(text).replace('|', r'\|')
 
 
 def _escape_latex(text: str) -> str:
-  return ''.join(_SPECIAL.get(c, c) for c in text)
+  return ''.join(_SPECIAL.get(c, c) for c in _one_line(text))
 
 
 def _markdown(lines: list[tuple[str, ...]], right: list[bool]) -> str:

@@ -1,6 +1,6 @@
 """Translation: a parallel corpus, a sequence-to-sequence model, cross-entropy."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
 import functools
 from pathlib import Path
@@ -194,9 +194,16 @@ class Translation:
     skipped = self.corpus.skipped.get(self._train_split, 0)
     return {**self.train.report, **({'skipped': skipped} if skipped else {})}
 
-  @functools.lru_cache  # noqa: B019  # a task lives as long as its run
-  def stores(self, split: str, sampling: float = 0.0, seed: int = 0) -> tuple:
-    """Token stores of one split: source, target."""
+  @functools.cached_property
+  def stores(self) -> Callable[..., tuple]:
+    """A function of split, sampling and seed: the token stores of source and target.
+
+    It remembers what it made, in this object: a cache of the class would keep the stores
+    and their open files after the run, trial after trial of a sweep.
+    """
+    return functools.lru_cache(self._make_stores)
+
+  def _make_stores(self, split: str, sampling: float = 0.0, seed: int = 0) -> tuple:
     return encode_corpus(
       self.corpus,
       split,

@@ -11,6 +11,11 @@ import itertools
 import json
 from pathlib import Path
 
+from seqlab.io.files import write_text
+from seqlab.text.lines import read_lines
+
+_MOST_PASSES = 1_000  # a larger number in a file is damage
+
 
 class Phrases:
   """Which neighbours are joined.
@@ -46,7 +51,7 @@ class Phrases:
       for number, pairs in enumerate(self.passes, 1)
       for (first, second), score in sorted(pairs.items(), key=lambda p: (-p[1], p[0]))
     ]
-    Path(directory, f'{name}.tsv').write_text(''.join(rows), 'utf-8')
+    write_text(Path(directory, f'{name}.tsv'), ''.join(rows))
 
   @classmethod
   def load(cls, directory: Path, name: str) -> 'Phrases':
@@ -57,10 +62,12 @@ class Phrases:
     """
     path = Path(directory, f'{name}.tsv')
     passes: list[dict[tuple[str, str], float]] = []
-    for number, line in enumerate(path.read_text('utf-8').splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
       try:
         which, first, second, score = line.split('\t')
-        while len(passes) < int(which):
+        if not 1 <= int(which) <= _MOST_PASSES:
+          raise ValueError
+        while len(passes) < int(which):  # a pass may have joined nothing
           passes.append({})
         passes[int(which) - 1][first, second] = float(score)
       except ValueError:

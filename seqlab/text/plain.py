@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from seqlab.config import suggest
 from seqlab.io.console import progress_bar
+from seqlab.io.containers import advice, name_of_container
 from seqlab.text.lines import DAMAGE
 from seqlab.text.remote import fetch, is_remote
 
@@ -63,6 +64,9 @@ def open_text(
       f'{unknown if name else "corpus has no name"} (known: {", ".join(NAMED)}; '
       "for your own text, set corpus.path='my/text.txt.gz', or a folder)"
     )
+  given = [path] if isinstance(path, str | Path) else path
+  if given is not None and (not given or '' in given):
+    raise ValueError(f'corpus.path is {path!r}; name a file or a folder of text')
   if part is None:
     return PlainText(name, path)
   if path is not None:
@@ -107,11 +111,15 @@ class PlainText:
 
     Raises:
       FileNotFoundError: one is missing.
-      ValueError: a folder has no text files.
+      ValueError: a folder has no text files; or a text would be read twice: a file is
+        given twice, directly, by its folder or by a link, or is there both plain and
+        gzipped.
     """
     if not self._given:
       return tuple(_find(self._named, file) for file in self._files)
-    return tuple(file for path in self._given for file in _files(path))
+    paths = tuple(file for path in self._given for file in _files(path))
+    _check_once(paths)
+    return paths
 
   @functools.cached_property
   def fingerprint(self) -> str:
@@ -160,7 +168,7 @@ def _progress(label: str, paths: Sequence[Path]) -> Iterator[Callable[[int], Non
 
 def _chunks(path: Path, advance: Callable[[int], None]) -> Iterator[str]:
   """A file's text by whole lines, without its byte order mark."""
-  number, rest, place = 0, b'', 0
+  number, rest, place, first = 0, b'', 0, True
   with path.open('rb') as packed, _unpack(packed) as file:
     while True:
       try:
@@ -169,6 +177,9 @@ def _chunks(path: Path, advance: Callable[[int], None]) -> Iterator[str]:
         raise ValueError(
           f'{path} is damaged or cut short after line {number:,} ({error}); get it anew'
         ) from error
+      if first:
+        _check_text(block, path)
+      first = False
       advance(packed.tell() - place)
       place, data = packed.tell(), rest + block
       cut = _cut(data, path, number) if block else len(data)
@@ -202,6 +213,13 @@ def _cut(data: bytes, path: Path, number: int) -> int:
   return cut
 
 
+def _check_text(data: bytes, path: Path) -> None:
+  """Raises ValueError if a file begins as another kind of file than text does."""
+  name = name_of_container(data)
+  if name:
+    raise ValueError(f'{path} is {name}, and not text in UTF-8: {advice(name)}')
+
+
 def _decode(data: bytes, path: Path, number: int) -> str:
   try:
     return data.decode('utf-8')
@@ -209,7 +227,8 @@ def _decode(data: bytes, path: Path, number: int) -> str:
     line = number + data.count(b'\n', 0, error.start) + 1
     raise ValueError(
       f'line {line:,} of {path.name} is not UTF-8 (byte 0x{data[error.start]:02x}); '
-      f'convert the file, as in `iconv -f latin1 -t utf-8` ({path.parent})'
+      'convert the file from its encoding with `iconv -f ENCODING -t UTF-8` '
+      f'({path.parent})'
     ) from None
 
 
@@ -241,8 +260,7 @@ def _files(path: Path | str) -> list[Path]:
       f'corpus.path: there is no file or folder {path}; mend the path (paths start '
       f'from {Path.cwd()})'
     )
-  inside = sorted(p for p in path.rglob('*') if p.is_file())
-  seen = [p for p in inside if not any(x[0] == '.' for x in p.relative_to(path).parts)]
+  seen = sorted(_visible(path))
   texts = [p for p in seen if _is_text(p.name.lower())]
   if not texts:
     others = ', '.join(p.name for p in seen[:3]) or 'nothing'
@@ -251,6 +269,57 @@ def _files(path: Path | str) -> list[Path]:
       'or list the files in corpus.path'
     )
   return texts
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+  """Files at any depth, without hidden ones and those in hidden folders.
+
+  Raises:
+    OSError: a folder cannot be listed, or a link leads nowhere: its text would be lost.
+  """
+
+  def refuse(error: OSError) -> None:
+    raise error
+
+  for root, folders, names in os.walk(folder, onerror=refuse):
+    folders[:] = [name for name in folders if not name.startswith('.')]
+    for name in names:
+      path = Path(root, name)
+      if name.startswith('.'):
+        continue
+      if not path.exists():
+        raise FileNotFoundError(f'corpus.path: {path} is a link to nothing; remove it')
+      if path.is_file():
+        yield path
+
+
+def _check_once(paths: Sequence[Path]) -> None:
+  """Raises ValueError if two paths are the same text, as far as their names tell."""
+  files: dict[object, Path] = {}
+  texts: dict[Path, Path] = {}
+  for path in paths:
+    stat = path.stat()
+    other = files.setdefault((stat.st_dev, stat.st_ino), path)
+    if other is not path:
+      raise ValueError(
+        f'corpus.path: {other} and {path} are one file, whose text would count twice; '
+        'name it once'
+      )
+    other = texts.setdefault(path.with_name(_stem(path.name)), path)
+    if other is not path:
+      raise ValueError(
+        f'corpus.path: {other} and {path} seem to be one text, plain and gzipped, which '
+        'would count twice; remove or rename one, or list the files to read in '
+        'corpus.path'
+      )
+
+
+def _stem(name: str) -> str:
+  """A text file's name without .gz and .txt."""
+  for ending in ('.gz', '.txt'):
+    if name.lower().endswith(ending):
+      name = name[: -len(ending)]
+  return name
 
 
 def _is_text(name: str) -> bool:

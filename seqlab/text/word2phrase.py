@@ -12,7 +12,7 @@ import warnings
 
 import numpy as np
 
-from seqlab.domains import Count, Range
+from seqlab.domains import Count, Range, check
 from seqlab.text.phrases import Phrases
 from seqlab.text.plain import PlainText
 from seqlab.text.words import WordCounts, count_words, tokenize_lines
@@ -25,7 +25,7 @@ def find_phrases(
   corpus: PlainText,
   *,
   thresholds: Sequence[float] = (100.0,),
-  min_count: Annotated[int, Range(0)] = 5,
+  min_count: Count = 5,
   max_pairs: Count = 100_000_000,
   workers: Annotated[int, Range(0)] | None = None,
 ) -> Phrases:
@@ -53,6 +53,8 @@ def find_phrases(
       f'vocabulary.phrases.thresholds is {thresholds!r}; it has a number for each pass, '
       'as (200.0, 100.0)'
     )
+  options = dict(thresholds=thresholds, min_count=min_count, max_pairs=max_pairs)
+  check(find_phrases, options | dict(workers=workers), 'vocabulary.phrases.')
   found = Phrases([])
   for threshold in thresholds:
     words = count_words(corpus, min_count=min_count, phrases=found, workers=workers)

@@ -5,54 +5,102 @@ is the most frequent word.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import difflib
 import functools
 import hashlib
 import json
 from pathlib import Path
 import re
+from typing import Annotated, Literal
 import unicodedata
 import warnings
 
 import numpy as np
 
+from seqlab.domains import Count, Range, check
+from seqlab.io.files import write_text
+from seqlab.text.lines import read_lines
 from seqlab.text.phrases import Phrases
 from seqlab.text.plain import PlainText
 from seqlab.text.workers import in_order
 
-TOKENIZER = 1  # raise it when `tokenize` gives other words
+TOKENIZER = 2  # raise it when `tokenize` gives other words
 
-_LETTERS = r'[^\W\d_¹²³¼½¾]+'
-_WORD = re.compile(_LETTERS)
-_WORD_OR_END = re.compile(rf'{_LETTERS}|\n')
-# Accents without a letter of their own, as of stress in Russian, and soft hyphens.
-_MARKS = re.compile('[\u0300-\u036f\u00ad]+')
+_LETTER = r'[^\W\d_¹²³¼½¾]'
+# Dropped: accents without a letter of their own, as of stress in Russian; soft hyphens;
+# and variation selectors, which choose between shapes of one character.
+_DROPPED = re.compile('[\u0300-\u036f\u00ad\ufe00-\ufe0f\U000e0100-\U000e01ef]+')
+_ASCII_WORD = re.compile('[a-z]+')
+_ASCII_WORD_OR_END = re.compile('[a-z]+|\n')
+_BREAK = re.compile('[\t\n]')  # between the columns and lines of a file of words
 _ALL = '<all>'  # what the row of the total is called in a file of words
 
 
 def tokenize(text: str) -> list[str]:
-  """The words of a text: runs of letters of any script, in lower case.
+  """The words of a text: runs of letters of any script with their marks, in lower case.
 
-  Much as gensim's `utils.tokenize(lower=True)`. Digits, underscores, hyphens and
-  apostrophes are between words: "Don't re-use 3D" is don, t, re, use, d; other signs
-  that Unicode counts among numbers, as ⅓ and Ⅷ, are letters. Text is brought to
-  Unicode's form C first; accents that are left alone then (as of stress: за́мок) are
-  dropped, and so are soft hyphens. Letters keep their accents otherwise: é is no e, ё
-  no е, й no и. Scripts that write no spaces are not divided, and vowel signs as in
-  Devanagari end a word.
+  A word begins with a letter. A mark (Unicode's categories Mn, Mc and Me: vowel signs
+  of Indic scripts, Arabic vowels, Hebrew points, signs of Thai) belongs to the letter
+  before it, and a mark without a letter is left out. Between letters and marks of
+  scripts from Hebrew on, the zero-width joiner and non-joiner belong to the word
+  (Persian, Malayalam, Sinhala); elsewhere they divide words, as does the zero-width
+  space, which Khmer and Thai put between words.
+
+  For scripts without such marks the words are much those of gensim's
+  `utils.tokenize(lower=True)`. Digits, underscores, hyphens and apostrophes are between
+  words: "Don't re-use 3D" is don, t, re, use, d; other signs that Unicode counts among
+  numbers, as ⅓ and Ⅷ, are letters. Text is brought to Unicode's form C first; accents
+  of U+0300 to U+036F that are left alone then (as of stress: за́мок) are dropped, and so
+  are soft hyphens and variation selectors. Letters keep their accents otherwise: é is
+  not e, ё not е, й not и. Scripts that write no spaces are not divided; Tibetan is, at
+  each syllable's end.
   """
-  return _WORD.findall(_tidy(text))
+  if text.isascii():
+    return _ASCII_WORD.findall(text.lower())
+  return _patterns()[0].findall(_tidy(text))
 
 
 def tokenize_lines(text: str) -> list[str]:
   r"""Words of a text as `tokenize` gives them, and a '\n' for each one in it."""
-  return _WORD_OR_END.findall(_tidy(text))
+  if text.isascii():
+    return _ASCII_WORD_OR_END.findall(text.lower())
+  return _patterns()[1].findall(_tidy(text))
 
 
 def _tidy(text: str) -> str:
-  text = text.lower()  # first: some small letters are two characters
-  return text if text.isascii() else _MARKS.sub('', unicodedata.normalize('NFC', text))
+  # Lower case first: some small letters are two characters.
+  text = unicodedata.normalize('NFC', text.lower())
+  text, dropped = _DROPPED.subn('', text)
+  # What is dropped may have stood between characters that compose.
+  return unicodedata.normalize('NFC', text) if dropped else text
+
+
+@functools.cache
+def _patterns() -> tuple[re.Pattern, re.Pattern]:
+  """A word; and a word or the end of a line. The marks are listed once per process."""
+  marks = f'[{_marks()}]'
+  more = (
+    rf'(?:{marks}+|(?<=[\u0590-\U0010ffff])[\u200c\u200d]+(?={_LETTER}|{marks}))'
+    rf'{_LETTER}*+'
+  )
+  # Most words end before a character below U+0483, where no mark is left. Asking for
+  # that first, and going back on nothing (++), costs a twentieth more time than a
+  # pattern of letters alone.
+  word = rf'{_LETTER}++(?:(?=[\u0483-\U000e01ef])(?:{more})*+)?+'
+  return re.compile(word), re.compile(rf'{word}|\n')
+
+
+def _marks() -> str:
+  """The marks of Unicode, save those that are dropped, as ranges of a pattern."""
+  marks = [
+    code
+    for code in range(0x483, 0x20000)  # beyond, there are variation selectors only
+    if unicodedata.category(chr(code))[0] == 'M' and not _DROPPED.match(chr(code))
+  ]
+  first = [c for c, before in zip(marks, [-2, *marks], strict=False) if c - before > 1]
+  last = [c for c, after in zip(marks, [*marks[1:], -2], strict=True) if after - c != 1]
+  return ''.join(f'{chr(a)}-{chr(b)}' for a, b in zip(first, last, strict=True))
 
 
 class WordCounts:
@@ -120,13 +168,16 @@ class WordCounts:
 
   def save(self, directory: Path, name: str = 'words') -> None:
     """Writes `name.tsv`: a word, a tab, its count; the first line has the total."""
+    for word in self.words:
+      if not word or _BREAK.search(word):
+        raise ValueError(
+          f'the word {word!r} cannot be saved: it is empty, or has a tab or a line end'
+        )
     rows = zip((_ALL, *self.words), (self.total, *self.counts.tolist()), strict=True)
     text = ''.join(f'{word}\t{count}\n' for word, count in rows)
     if self.phrases:  # first: a file of words says that all is there
       self.phrases.save(directory, f'{name}.phrases')
-    unfinished = Path(directory, f'.{name}.tsv')
-    unfinished.write_text(text, 'utf-8')
-    unfinished.replace(unfinished.with_name(f'{name}.tsv'))
+    write_text(Path(directory, f'{name}.tsv'), text)
 
   @classmethod
   def load(cls, directory: Path, name: str = 'words') -> 'WordCounts':
@@ -137,18 +188,58 @@ class WordCounts:
       ValueError: a line is not a word, a tab, its count.
     """
     path = Path(directory, f'{name}.tsv')
-    rows = [line.split('\t') for line in path.read_text('utf-8').splitlines()]
+    rows = [line.split('\t') for line in read_lines(path)]
     for number, row in enumerate(rows, 1):
-      if len(row) != 2 or not row[1].isdecimal():
+      if len(row) != 2 or not row[0] or not row[1].isdecimal():
         raise ValueError(f'line {number:,} of {path} is not a word, a tab, its count')
     if not rows or rows[0][0] != _ALL:
       raise ValueError(
         f'line 1 of {path} is not {_ALL}, a tab, the number of all words'
       )
     words, counts = [row[0] for row in rows[1:]], [int(row[1]) for row in rows[1:]]
+    if len(set(words)) < len(words):
+      twice, _ = Counter(words).most_common(1)[0]
+      raise ValueError(f'{path} has the word {twice!r} twice: the file is damaged')
     has = Path(directory, f'{name}.phrases.tsv').is_file()
     phrases = Phrases.load(directory, f'{name}.phrases') if has else None
     return cls(words, counts, int(rows[0][1]), phrases)
+
+
+def spellings(word: str) -> tuple[str, ...]:
+  """The spellings in which a word is looked up among others, the first one first.
+
+  As given; else in Unicode's form C, since macOS gives letters and their accents apart,
+  and most vocabularies do not; else in lower case, as `tokenize` makes it.
+  """
+  composed = unicodedata.normalize('NFC', word)
+  lower = unicodedata.normalize('NFC', word.lower())
+  return tuple(dict.fromkeys((word, composed, lower)))
+
+
+def look_up(words: np.ndarray, ids: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
+  """Finds words among others, each in the first of its `spellings` that is there.
+
+  Args:
+    words: array of str, of any shape.
+    ids: word -> id.
+
+  Returns:
+    Ids, int32 of the same shape, -1 where there is none; and bool, of the same shape,
+    where it is the word in lower case that was found, and not the word as it is given.
+  """
+  words = np.asarray(words, object)
+  found: dict[str, tuple[int, bool]] = {}
+  for word in set(words.ravel()):
+    given, *others = spellings(word)
+    form = next((form for form in (given, *others) if form in ids), None)
+    lowered = form is not None and form not in (
+      given,
+      unicodedata.normalize('NFC', given),
+    )
+    found[word] = (-1 if form is None else ids[form], lowered)
+  rows = np.fromiter((found[w][0] for w in words.ravel()), np.int32, words.size)
+  lowered = np.fromiter((found[w][1] for w in words.ravel()), bool, words.size)
+  return rows.reshape(words.shape), lowered.reshape(words.shape)
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
@@ -165,11 +256,11 @@ def nearest(word: str, words: Iterable[str]) -> str:
 def count_words(
   corpus: PlainText,
   *,
-  min_count: int = 5,
-  max_size: int | None = None,
+  min_count: Count = 5,
+  max_size: Count | None = None,
   phrases: Phrases | None = None,
-  max_types: int = 20_000_000,
-  workers: int | None = None,
+  max_types: Count = 20_000_000,
+  workers: Annotated[int, Range(0)] | None = None,
 ) -> WordCounts:
   """Counts the words of a corpus, in one pass over it.
 
@@ -191,9 +282,8 @@ def count_words(
     ValueError: the corpus is empty, or none of its words comes often enough; an option
       is out of range; or as `PlainText.chunks`.
   """
-  for name, value in (('max_size', max_size), ('max_types', max_types)):
-    if value is not None and value < 1:
-      raise ValueError(f'vocabulary.{name} is {value}; it must be 1 or more')
+  options = dict(min_count=min_count, max_size=max_size, max_types=max_types)
+  check(count_words, options | dict(workers=workers), 'vocabulary.')
   met: Counter[str] = Counter()
   total = level = forgotten = 0
   chunks = corpus.chunks(f'counting words of {corpus.name}')
@@ -228,7 +318,10 @@ def _count(phrases: Phrases | None, chunk: str) -> Counter[str]:
 
 
 def keep_probability(
-  counts: np.ndarray, total: int, threshold: float, formula: str = 'word2vec'
+  counts: np.ndarray,
+  total: int,
+  threshold: Annotated[float, Range(0)],
+  formula: Literal['word2vec', 'levy'] = 'word2vec',
 ) -> np.ndarray:
   """How likely each place of a word is kept when frequent words are thinned out.
 

@@ -1,7 +1,7 @@
 """Word pairs rated by people, and analogy questions: what word vectors are judged by.
 
-The named sets are looked for in $SEQLAB_DATA/embedding-eval/. Words are brought to lower
-case and to Unicode's form C, as `text.words:tokenize` does with a corpus's.
+The named sets are looked for in $SEQLAB_DATA/embedding-eval/. Words are spelled as the
+set spells them; who looks them up goes by `text.words:spellings`.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import functools
 import math
 import os
 from pathlib import Path
-import unicodedata
+import re
 
 import numpy as np
 
@@ -40,6 +40,14 @@ ANALOGIES: dict[str, str] = {
   # Mikolov, Yih and Zweig 2013, https://aclanthology.org/N13-1090; syntactic only.
   'msr': 'msr.txt',
 }
+# What columns are called in the first line of a file of pairs: 'word1', '# Word (b)'.
+_WORD_COLUMN = re.compile(
+  r'#?\s*(words?|terms?|tokens?|nouns?|items?|w|слово)[\s_.:-]*[(\[]?[\dab]?[)\]]?',
+  re.I,
+)
+_SCORE_COLUMN = re.compile(
+  r'.*(score|sim|human|mean|rating|related|judg|average|gold|оценка).*', re.I
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,8 +112,9 @@ def open_wordset(name: str | Path) -> WordSet:
 
   A file is plain or gzipped, in UTF-8. A line is either a pair and its score (word,
   word, number), or four words. Between them are tabs, else commas, else spaces. The
-  first line of a file of pairs may name its columns. Lines that begin with '# ' and
-  empty ones are skipped; ': capitals' begins a section of analogies.
+  first line of a file of pairs may name its columns, as in 'word1 word2 score'; another
+  first line whose score is not a number is refused, since it may be a pair. Lines that
+  begin with '# ' and empty ones are skipped; ': capitals' begins a section of analogies.
 
   Args:
     name: one of `PAIRS` or `ANALOGIES`, or a path; then the set is called by the
@@ -122,7 +131,7 @@ def open_wordset(name: str | Path) -> WordSet:
     return _read(str(name), _find(str(name), folder, known[str(name)]))
   path = Path(name).expanduser()
   if path.is_file():
-    return _read(path.name.split('.')[0], path)
+    return _read(path.name.split('.')[0] or path.name, path)
   raise ValueError(
     f'unknown word set {str(name)!r}{suggest(str(name), known)} (known: '
     f'{", ".join(known)}; or the path of a file of your own, seen from {Path.cwd()})'
@@ -162,16 +171,20 @@ def _rows(path: Path) -> Iterator[tuple[int, str, list[str]]]:
   """The line's number, its section, and its columns."""
   section = ''
   for number, line in enumerate(read_lines(path), 1):
-    line = unicodedata.normalize('NFC', line.lower()).strip()
+    line = line.strip()
     if line.startswith(':'):
-      section = line[1:].strip()
+      section = line[1:].strip().lower()
     elif line and not line.startswith('# '):
       mark = next((mark for mark in '\t,' if mark in line), None)
       yield number, section, [column.strip() for column in line.split(mark)]
 
 
 def _is_heading(row: list[str]) -> bool:
-  return len(row) == 3 and _number(row[2]) is None
+  """Whether the first line names its columns, beyond doubt."""
+  if len(row) != 3 or _number(row[2]) is not None or row[2][:1].isdigit():
+    return False
+  words = all(map(_WORD_COLUMN.fullmatch, row[:2]))
+  return words or _SCORE_COLUMN.fullmatch(row[2]) is not None
 
 
 def _pair(
@@ -179,8 +192,9 @@ def _pair(
 ) -> tuple[tuple[str, str], float]:
   score = _number(row[2]) if len(row) == 3 else None
   if score is None or not all(row):
+    advice = "; if it names the columns, put '# ' before it" if number == 1 else ''
     raise ValueError(
-      f'line {number:,} of {path} is {row}; it should be two words and a number'
+      f'line {number:,} of {path} is {row}; it should be two words and a number{advice}'
     )
   return (row[0], row[1]), score
 

@@ -26,6 +26,7 @@ class Member(Run):
 
   Attributes:
     over: whether it takes no more steps.
+    place: its index on the population's axis.
     writer: of its rows, once it has begun.
   """
 
@@ -55,6 +56,7 @@ class Member(Run):
 
   def _join(self, ended: Ended) -> None:
     self._ended, self.over, self.writer, self._closed = ended, False, None, False
+    self.place = 0
     self.progress.name = self.folder.path.name
 
   @contextlib.contextmanager

@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 import jax
+import numpy as np
 
 from seqlab.config import call, flatten, resolve, with_defaults
 from seqlab.data.loader import feed
@@ -35,12 +36,16 @@ def train_population(
   *,
   ended: Callable[[int, Exception | None], None] = lambda i, error: None,
   force: bool = False,
+  places: Sequence[int] | None = None,
+  width: int | None = None,
 ) -> list[Exception | None]:
   """Trains experiments that differ in seed and hyperparameters, all at once.
 
-  Each leaves in its folder what `train` leaves there, and goes on from its newest
-  checkpoint. Those whose checkpoints are of one step go on together; where a kill left
-  them at different steps, those behind do first, by themselves.
+  Each leaves in its folder what `train` leaves there, and resumes from its newest
+  checkpoint. Where a kill left them at different steps, those ahead are frozen until
+  the others come to their step. The program has one place per member from the first
+  start to the last, whoever is over meanwhile, since a narrower one rounds differently:
+  a population that was killed and resumed has the bits of one that was not.
 
   A member that diverges, that has seen no new best for too long, or whose folder cannot
   be used is over: its state is frozen, and the others do not notice.
@@ -50,6 +55,9 @@ def train_population(
     workdirs: a folder for each.
     ended: called once for each that is over, with its number and what went wrong.
     force: go on in folders that different experiments made.
+    places: place of each in the program, if these are the rest of a larger population;
+      by default 0, 1, 2, ...
+    width: number of places; by default one per experiment.
 
   Returns:
     What went wrong with each, such as FloatingPointError where it diverged, or None.
@@ -60,6 +68,10 @@ def train_population(
   """
   configs = [with_defaults(config) for config in configs]
   check(configs)
+  places = [*range(len(configs))] if places is None else [*places]
+  width = len(configs) if width is None else width
+  if len({*places}) < len(configs) or not {*places} <= {*range(width)}:
+    raise ValueError(f'places {places} are not those of a population of {width}')
   errors: dict[int, Exception | None] = {}
 
   def end(i: int, error: Exception | None) -> None:
@@ -69,16 +81,16 @@ def train_population(
   with contextlib.ExitStack() as stack:
     stack.enter_context(processes.EndsAtOnce())
     members = _open(configs, workdirs, end, stack, force)
-    begun: dict[int, list[tuple[Member, TrainState]]] = {}
-    for member in members:
+    begun: list[tuple[Member, TrainState, int]] = []
+    for i, member in members.items():
       with member.apart():
         if found := member.begin():
-          state, step = found
-          begun.setdefault(step, []).append((member, state))
-    with processes.Notice() as notice:
-      for step in sorted(begun):
-        members, states = zip(*begun.pop(step), strict=True)
-        Population(members, step).go(states, notice)
+          member.place = places[i]
+          begun.append((member, *found))
+    if begun:
+      with processes.Notice() as notice:
+        members, states, starts = zip(*begun, strict=True)
+        Population(members, starts, width).go(states, notice)
   return [errors[i] for i in range(len(configs))]
 
 
@@ -135,9 +147,9 @@ def _open(
   end: Callable[[int, Exception | None], None],
   stack: contextlib.ExitStack,
   force: bool,
-) -> list[Member]:
+) -> dict[int, Member]:
   """Members in their folders, which stay locked; without those that failed there."""
-  members: list[Member] = []
+  members: dict[int, Member] = {}
   folders = []
   for i, (config, workdir) in enumerate(zip(configs, workdirs, strict=True)):
     try:
@@ -145,21 +157,24 @@ def _open(
       stack.enter_context(folder.lock())
       if force:
         folder.forget_inputs()
-      folders.append((folder, functools.partial(end, i)))
+      folders.append((i, folder))
     except Exception as error:  # whatever it is, the others go on
       end(i, error)
-  for folder, ended in folders:
+  first: Member | None = None
+  for i, folder in folders:
+    ended = functools.partial(end, i)
     try:
-      more = members[0].beside(folder, ended) if members else Member(folder, ended)
+      more = first.beside(folder, ended) if first else Member(folder, ended)
     except Exception as error:
-      if not members:  # what is wrong here is wrong with all
+      if first is None:  # what is wrong here is wrong with all
         raise
       ended(error)
     else:
+      first = first or more
       stack.callback(more.close)
-      members.append(more)
-  if members:
-    _check_shapes(members[0].task.shapes(), configs)
+      members[i] = more
+  if first:
+    _check_shapes(first.task.shapes(), configs)
   return members
 
 
@@ -172,12 +187,23 @@ def _check_shapes(shapes: Sequence[Batch], configs: Sequence[Mapping]) -> None:
 
 
 class Population:
-  """Members that stand at one step, on their way to the end."""
+  """Members on their way to the end, each from the step that it has come to."""
 
-  def __init__(self, members: Sequence[Member], start: int):
-    """`start` is the step they stand at."""
-    self._members, self._start = members, start
-    self._stacked = Stacked(members[0].program, [m.config['hyper'] for m in members])
+  def __init__(self, members: Sequence[Member], starts: Sequence[int], width: int):
+    """Makes the program.
+
+    Args:
+      members: those that take steps, with their places.
+      starts: the step that each has come to.
+      width: number of places. Those of no member hold a copy of the first, frozen.
+    """
+    self._members, self._width = members, width
+    self._starts = dict(zip(members, starts, strict=True))
+    by_place = {member.place: member for member in members}
+    # [N] the member whose state, batch and hyperparameters a place has.
+    self._holders = [by_place.get(place, members[0]) for place in range(width)]
+    hypers = [member.config['hyper'] for member in self._holders]
+    self._stacked = Stacked(members[0].program, hypers)
 
   def go(self, states: Sequence[TrainState], notice: processes.Notice) -> None:
     """Takes steps until all are over.
@@ -186,12 +212,15 @@ class Population:
       Stopped: SIGTERM came.
     """
     first, put = self._members[0], self._stacked.put
-    state = put(stack(states))  # [M, ...]
+    start = min(self._starts.values())
+    states = dict(zip(self._members, states, strict=True))
+    state = put(stack([states[member] for member in self._holders]))  # [M, ...]
+    del states
     self._compile(state)
     self._restart_clocks()
-    pending, alive = None, self._alive()
-    batches = feed(self._batches, self._start, first.steps)
-    for k, batch in zip(range(self._start, first.steps), batches, strict=True):
+    pending, alive = None, self._alive(start)
+    batches = feed(self._batches, start, first.steps)
+    for k, batch in zip(range(start, first.steps), batches, strict=True):
       state, sums = self._stacked.step(state, put(batch), alive)
       if pending:  # written while the devices work on this step
         self._write(*pending)
@@ -207,20 +236,28 @@ class Population:
           f'stopped at step {k + 1:,} of {first.steps:,}, as SIGTERM asked; the same '
           f'command goes on from there'
         )
-      alive = self._alive()
+      alive = self._alive(k + 1)
 
-  def _alive(self) -> jax.Array:
-    return self._stacked.alive([not member.over for member in self._members])
+  def _alive(self, k: int) -> jax.Array:
+    """The places that take step k + 1."""
+    alive = np.zeros(self._width, bool)
+    for member in self._members:
+      alive[member.place] = not member.over and self._starts[member] <= k
+    return self._stacked.alive(alive)
+
+  def _at(self, step: int) -> list[Member]:
+    """The members that took this step."""
+    return [m for m in self._members if not m.over and self._starts[m] < step]
 
   def _batches(self, k: int) -> Batch:
     """Batch k of each member's seed, [N, B, ...]."""
-    task, seeds = self._members[0].task, [m.config['seed'] for m in self._members]
+    task, seeds = self._members[0].task, [m.config['seed'] for m in self._holders]
     built = {seed: task.batch('train', k, seed=seed) for seed in dict.fromkeys(seeds)}
     return stack([built[seed] for seed in seeds])
 
   def _compile(self, state: PyTree) -> None:
     """Compiles steps and evaluators, then starts counting."""
-    first, N, started = self._members[0], len(self._members), time.monotonic()
+    first, N, started = self._members[0], self._width, time.monotonic()
     first.progress.message(f'compiling for {N} members')
     for batch in first.task.shapes():
       self._stacked.compile(state, self._stacked.put(stack([batch] * N)))
@@ -243,18 +280,20 @@ class Population:
   def _write(self, step: int, sums: Sums, batch: Batch) -> None:
     """Waits for a step's sums, and writes a row for each member."""
     sums = jax.device_get(sums)
-    for i, member in enumerate(self._members):
-      if not member.over:
-        with member.apart():
-          own, rows = jax.tree.map(lambda x, i=i: x[i], (sums, batch))
-          member.take_row(step, own, rows)
+    now = time.monotonic()
+    for member in self._members:
+      if step <= self._starts[member]:  # it waits for the others
+        member.clock = now
+    for member in self._at(step):
+      with member.apart():
+        own, rows = jax.tree.map(lambda x, i=member.place: x[i], (sums, batch))
+        member.take_row(step, own, rows)
 
   def _look(self, step: int, state: PyTree, *, last: bool, told: bool) -> None:
     """Has each member evaluated and saved."""
-    for i, member in enumerate(self._members):
-      if not member.over:
-        with member.apart():
-          own = self._stacked.member(state, i)
-          if member.look(step, own, last=last, told=told):
-            member.finish()
+    for member in self._at(step):
+      with member.apart():
+        own = self._stacked.member(state, member.place)
+        if member.look(step, own, last=last, told=told):
+          member.finish()
     self._restart_clocks()

@@ -32,11 +32,19 @@ def wait(what: str, seconds: float = _SOON) -> None:
   """Waits until every process is here.
 
   Raises:
-    RuntimeError: some did not come in time; JAX's text names them.
+    RuntimeError: some did not come in time; the text names them.
   """
   if jax.process_count() > 1:
     client = distributed.global_state.client
-    client.wait_at_barrier(_name(what), int(1_000 * seconds))
+    try:
+      client.wait_at_barrier(_name(what), int(1_000 * seconds))
+    except RuntimeError as error:
+      if not (names := _late(error)):
+        raise
+      late = ', '.join(f'process {i}' for i in names)
+      raise RuntimeError(
+        f'{late} did not come to the barrier {what!r} within {seconds:,.0f} s'
+      ) from error
 
 
 @contextlib.contextmanager
@@ -59,7 +67,14 @@ def from_first(value: Any) -> Any:
   if first():
     client.key_value_set(name, json.dumps(value))
     return value
-  return json.loads(client.blocking_key_value_get(name, 1_000 * _SOON))
+  try:
+    return json.loads(client.blocking_key_value_get(name, 1_000 * _SOON))
+  except RuntimeError as error:
+    if 'DEADLINE_EXCEEDED' not in str(error):
+      raise
+    raise RuntimeError(
+      f'the connection to process 0 gave no value within {_SOON:,} s'
+    ) from error
 
 
 def from_all(value: str) -> list[str]:
@@ -82,10 +97,15 @@ def missing(seconds: float = 5.0) -> list[int]:
   client = distributed.global_state.client
   try:
     client.wait_at_barrier('seqlab/roll call', int(1_000 * seconds))
-  except RuntimeError as error:  # has a number a line
-    names = str(error).partition('timed out task names:')[2].partition('RPC:')[0]
-    return [int(name) for name in names.split() if name.isdecimal()]
+  except RuntimeError as error:
+    return _late(error)
   return []
+
+
+def _late(error: RuntimeError) -> list[int]:
+  """The processes that JAX's error of a barrier names, one number per line."""
+  names = str(error).partition('timed out task names:')[2].partition('RPC:')[0]
+  return [int(name) for name in names.split() if name.isdecimal()]
 
 
 def _name(what: str) -> str:

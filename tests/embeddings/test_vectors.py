@@ -219,6 +219,22 @@ def test_words_and_rows_have_to_agree(words, shape, message):
     Vectors(words, np.ones(shape))
 
 
+def test_vectors_of_no_numbers_are_refused():
+  with pytest.raises(ValueError, match='vectors of 0 numbers have no direction'):
+    Vectors(['a', 'b'], np.ones((2, 0)))
+
+
+def test_more_neighbours_than_words_are_all_of_them(ours):
+  assert len(ours.neighbours('w0', 1 << 40)) == V - 1
+  assert len(ours.analogy('w0', 'w1', 'w2', 1 << 40)) == V - 3
+
+
+def test_a_matrix_is_normalised_as_it_is_written_down(ours, matrix):
+  length = np.sqrt((matrix.astype(np.float64) ** 2).sum(axis=1))
+  expected = matrix * (1 / length).astype(np.float32)[:, None]
+  np.testing.assert_array_equal(np.asarray(ours._unit), expected)
+
+
 def test_questions_that_cannot_be_answered_are_refused(ours):
   with pytest.raises(ValueError, match="method is 'near'; it may be 'add' or 'mul'"):
     ours.answers(np.zeros((1, 3)), method='near')

@@ -1,5 +1,6 @@
 """Scores of vectors, beside gensim's."""
 
+import io
 import os
 
 from gensim.models import KeyedVectors
@@ -17,6 +18,7 @@ from seqlab.evaluators.similarity import (
   evaluate_vectors,
   table,
 )
+from seqlab.io.console import print_table
 from seqlab.text.words import WordCounts
 from seqlab.text.wordsets import Analogies, Pairs, open_wordset
 from seqlab.train.mesh import batch_sharding, make_mesh
@@ -155,13 +157,74 @@ def test_a_set_of_unknown_words_is_shown_as_such():
   with console.capture() as capture:
     console.print(table(evaluate_vectors(vectors, [nothing])))
   line = next(x for x in capture.get().split('\n') if 'nothing' in x)
-  assert [cell.strip() for cell in line.split('│')[1:-1]] == [
-    'nothing',
-    '-',
-    '-',
-    '0',
-    '2',
-  ]
+  cells = [cell.strip() for cell in line.split('│')[1:-1]]
+  assert cells == ['nothing', '-', '-', '0', '2', '0', '0']
+
+
+@pytest.fixture
+def cased():
+  """'Rome' is there in both spellings, 'Italy' as it is, and 'Paris' in lower case."""
+  words = ['Rome', 'rome', 'Italy', 'paris', 'France']
+  return Vectors(words, np.random.default_rng(0).normal(size=(5, 4)))
+
+
+def test_words_are_looked_up_as_given_and_then_in_lower_case(cased):
+  pairs = Pairs(
+    'p', (('Rome', 'Italy'), ('PARIS', 'rome'), ('x', 'Paris')), np.arange(3.0)
+  )
+  questions = Analogies('q', (('Rome', 'Italy', 'Paris', 'France'),), ('',))
+  one, other = evaluate_vectors(cased, [pairs, questions])
+  assert one.arrays['rows'].tolist() == [[0, 2], [3, 1], [-1, 3]]
+  assert one.arrays['lowered'].tolist() == [[False] * 2, [True, False], [False, True]]
+  assert one.arrays['similarity'][0] == pytest.approx(cased.similarity('Rome', 'Italy'))
+  assert (one.result.covered, one.result.lowered) == (2, 1)
+  assert (other.result.covered, other.result.lowered) == (1, 1)
+
+
+def test_the_table_says_how_many_are_known_in_which_spelling(cased):
+  pairs = Pairs(
+    'p', (('Rome', 'Italy'), ('PARIS', 'rome'), ('x', 'Paris')), np.arange(3.0)
+  )
+  found = table(evaluate_vectors(cased, [pairs]), 'a[/b]', 'a [note]')
+  out = io.StringIO()
+  print_table(found, out)
+  rows = [line.split('│') for line in out.getvalue().splitlines()]
+  (cells,) = (
+    [x.strip() for x in row[1:-1]] for row in rows if row[0] == '' and len(row) > 2
+  )
+  assert cells[3:] == ['2', '3', '1', '1']
+  assert 'as spelled' in out.getvalue()
+  assert 'in lower case' in out.getvalue()
+  assert 'a[/b]' in out.getvalue()
+  assert 'a [note]' in out.getvalue()
+
+
+def test_one_known_pair_has_no_correlation(cased):
+  pairs = Pairs('p', (('Rome', 'Italy'), ('x', 'y')), np.array([1.0, 2.0]))
+  (score,) = evaluate_vectors(cased, [pairs])
+  assert np.isnan(score.result.known.value)
+  assert score.result.covered == 1
+  out = io.StringIO()
+  print_table(table([score]), out)
+  assert 'nan' not in out.getvalue()
+
+
+@pytest.mark.parametrize(
+  ('name', 'value'),
+  [
+    *(('restrict', 0), ('restrict', -1), ('restrict', 1.5), ('method', 'sum')),
+    *(('samples', 0), ('seed', -1)),
+  ],
+)
+def test_options_outside_their_domain_are_refused(cased, name, value):
+  with pytest.raises(ValueError, match=rf'^{name} is {value!r}; it must be'):
+    evaluate_vectors(cased, [], **{name: value})
+
+
+@pytest.mark.parametrize(('name', 'value'), [('words', 0), ('n', 0), ('n', -1)])
+def test_options_of_density_outside_their_domain_are_refused(cased, name, value):
+  with pytest.raises(ValueError, match=rf'^{name} is {value}; it must be at least 1'):
+    density(cased, **{name: value})
 
 
 class Task:
@@ -232,11 +295,14 @@ def test_a_set_that_nothing_is_known_of_yields_its_coverage_alone(vectors, tmp_p
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    (dict(sets='ws353'), "sets is 'ws353'; it should be a tuple"),
+    (dict(sets='ws353'), "sets is 'ws353'; it must be a list"),
     (dict(sets=()), 'sets is '),
     (dict(method='sum'), "method is 'sum'"),
     (dict(show=('w1.9',)), "'w1.9' is not among the 48 words"),
     (dict(sets=('ws535',)), "did you mean 'ws353'"),
+    (dict(restrict=0), r'restrict is 0'),
+    (dict(neighbours=0), r'neighbours is 0'),
+    (dict(density=-1), r'density is -1'),
   ],
 )
 def test_options_that_cannot_be_are_refused_before_training(

@@ -60,7 +60,7 @@ def test_members_finish_and_the_one_that_diverges_fails(swept):
 
 def test_a_failure_has_its_reason_and_its_traceback(swept):
   state, log = swept[0][2].state, swept[0][2].folder / 'trial.log'
-  assert state['reason'].startswith('FloatingPointError: the loss is ')
+  assert state['reason'].startswith('FloatingPointError: the norm of the update')
   first, _, trace = log.read_text('utf-8').partition('\n')
   assert first.startswith('in a population, whose process writes to ')
   assert trace.startswith('Traceback')
@@ -104,13 +104,44 @@ def test_groups_share_a_program():
   assert grouped([a[0], *b, *c, a[1], *d]) == [[*a, *d], b, c]
 
 
-def test_workers_bound_a_population(monkeypatch):
-  sizes = []
-  monkeypatch.setattr(population, '_run', lambda group, *_: sizes.append(len(group)))
-  trials = _trials(*({'seed': seed} for seed in range(8)))
-  population.run_many(trials, lambda *_: None, workers=3)
-  population.run_many(trials, lambda *_: None)
-  assert sizes == [3, 3, 2, 8]
+@pytest.fixture
+def ran(monkeypatch):
+  """What runs as one population: the trials' seeds, their places, and its width."""
+  ran = []
+
+  def run(group, seats, *_):
+    assert group == [*seats.trials]
+    seeds = [trial.overrides['seed'] for trial in group]
+    ran.append((seeds, [*seats.places], seats.width))
+
+  monkeypatch.setattr(population, '_run', run)
+  return ran
+
+
+def _eight(folder):
+  return [
+    Trial('a.py', str(i), folder / str(i), {'seed': i}, {'hyper': {}}) for i in range(8)
+  ]
+
+
+def test_workers_bound_a_population(ran, tmp_path):
+  population.run_many(_eight(tmp_path / 'a'), lambda *_: None, workers=3)
+  population.run_many(_eight(tmp_path / 'b'), lambda *_: None)
+  assert [len(seeds) for seeds, _, _ in ran] == [3, 3, 2, 8]
+
+
+def test_trials_of_an_interrupted_sweep_keep_their_places(ran, tmp_path):
+  trials = _eight(tmp_path)
+  population.run_many(trials[:5], lambda *_: None, workers=3)
+  for trial in trials[:3]:  # the second population wrote no checkpoint
+    (trial.folder / 'checkpoints').mkdir()
+  ran.clear()
+  population.run_many([trials[2], *trials[3:]], lambda *_: None, workers=4)
+  # The first two are finished.
+  assert ran == [([2], [2], 3), ([3, 4, 5, 6], [0, 1, 2, 3], 4), ([7], [0], 1)]
+  ran.clear()
+  population.run_many(trials[2:4], lambda *_: None, workers=2)  # less memory
+  assert ran == [([2, 3], [0, 1], 2)]
 
 
 def test_a_process_that_dies_fails_its_trials(tmp_path, monkeypatch):

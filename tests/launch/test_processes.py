@@ -1,9 +1,11 @@
 """Several real processes, over loopback: one run, whatever happens to them."""
 
+import contextlib
 import os
 from pathlib import Path
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -122,10 +124,10 @@ def test_what_would_be_run_can_be_seen(capsys):
 WAITS = 'import time; print("up", flush=True); time.sleep(60)'
 
 
-def _end(programs, logs, monkeypatch) -> int:
+def _end(programs, logs, monkeypatch, patience=0.5) -> int:
   """Status of processes that run these programs, told by which number they are."""
-  monkeypatch.setattr(local, '_FAILED', 0.5)
-  monkeypatch.setattr(local, '_DONE', 0.5)
+  monkeypatch.setattr(local, '_FAILED', patience)
+  monkeypatch.setattr(local, '_DONE', patience)
   choose = 'import os; exec(os.environ["PROGRAM"])'
   settings = [{'PROGRAM': program} for program in programs]
   return Processes([sys.executable, '-c', choose], settings, logs).run()
@@ -149,7 +151,17 @@ def test_good_ends(programs, status, tmp_path, monkeypatch, capsys):
   [
     (['os.abort()', 'os.kill(os.getpid(), 9)', WAITS], 'process 1 on .* by SIGKILL'),
     ([WAITS, 'raise SystemExit(3)'], 'process 1 on .* with status 3'),
-    (['pass', WAITS], 'process 1 did not end after the others'),
+    (['pass', WAITS], 'process 1 on .* did not end after the others'),
+    # As JAX aborts process 0 when process 1 is silent.
+    (['os.abort()', WAITS], 'process 1 on .* did not answer the others'),
+    (
+      ['import time; time.sleep(2); os.abort()', 'os.kill(os.getpid(), 19)'],
+      r'process 1 on .* was suspended \(SIGSTOP\) and did not answer',
+    ),
+    (
+      ['import time; time.sleep(2); os._exit(3)', 'os.kill(os.getpid(), 19)'],
+      'process 0 on .* with status 3, while process 1 was suspended',
+    ),
   ],
 )
 def test_bad_ends_are_named(programs, said, tmp_path, monkeypatch, capsys):
@@ -157,8 +169,132 @@ def test_bad_ends_are_named(programs, said, tmp_path, monkeypatch, capsys):
   assert _end(programs, tmp_path, monkeypatch) == 1
   (line,) = capsys.readouterr().err.splitlines()
   assert re.search(said, line)
-  assert 'process-1.log may say why' in line
+  assert f'process-{re.search(said[8:9], said)[0]}.log may say why' in line
   assert set(psutil.Process().children()) <= set(before), 'one is still running'
+
+
+def test_a_suspended_process_is_reported_while_the_others_wait(
+  tmp_path, monkeypatch, capsys
+):
+  monkeypatch.setattr(local, '_SUSPENDED', 0.2)
+  resumes = (
+    'import signal, subprocess, sys; code = '
+    '"import os, sys, time; time.sleep(1.5); os.kill(int(sys.argv[1]), 18)"; '
+    'subprocess.Popen([sys.executable, "-c", code, str(os.getpid())]); '
+    'os.kill(os.getpid(), 19)'
+  )
+  assert _end(['pass', resumes], tmp_path, monkeypatch, patience=60.0) == 0
+  error = capsys.readouterr().err
+  assert re.fullmatch(
+    r'launch\.local: process 1 is suspended, and the others wait for it: '
+    r'`kill -CONT \d+` lets it continue\n',
+    error,
+  )
+
+
+LAUNCHES = """
+import os, pathlib, sys
+from launch.local import Processes
+program = 'import os, time; print(os.getpid(), flush=True); time.sleep(60)'
+if len(sys.argv) > 2:
+  program = 'import signal; signal.signal(15, lambda *_: os._exit(75)); ' + program
+settings = [dict(os.environ)] * 2
+command = [sys.executable, '-c', 'import os; ' + program]
+sys.exit(Processes(command, settings, pathlib.Path(sys.argv[1])).run())
+"""
+
+
+@pytest.fixture
+def launched(tmp_path):
+  """launched(words): a launcher in a session of its own, and its two processes."""
+  started = []
+
+  def launch(*words, nohup=False):
+    command = [sys.executable, '-c', LAUNCHES, str(tmp_path), *words]
+    command = ['nohup', *command] if nohup else command
+    launcher = subprocess.Popen(
+      command,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.DEVNULL,
+      start_new_session=True,
+      text=True,
+    )
+    started.append(launcher)
+    logs = [tmp_path / f'process-{i}.log' for i in range(2)]
+    while not all(log.is_file() and log.read_text().strip() for log in logs):
+      assert launcher.poll() is None
+      time.sleep(0.01)
+    found = [psutil.Process(int(log.read_text())) for log in logs]
+    started.extend(found)
+    return launcher, found
+
+  yield launch
+  for process in started:
+    with contextlib.suppress(psutil.NoSuchProcess):
+      process.kill()
+  started[0].wait()
+  started[0].stdout.close()
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='needs PR_SET_PDEATHSIG')
+def test_no_process_outlives_a_launcher_that_was_killed(launched):
+  launcher, processes = launched()
+  launcher.kill()
+  assert not psutil.wait_procs(processes, timeout=5)[1]
+
+
+def test_a_closed_terminal_asks_the_processes_to_save(launched):
+  launcher, processes = launched('saves')
+  launcher.send_signal(signal.SIGHUP)
+  assert launcher.wait(timeout=10) == 75
+  assert not psutil.wait_procs(processes, timeout=5)[1]
+
+
+def test_nohup_keeps_a_closed_terminal_from_ending_anything(launched):
+  launcher, processes = launched('saves', nohup=True)
+  launcher.stdout.close()  # the terminal is gone
+  launcher.send_signal(signal.SIGHUP)
+  time.sleep(0.5)
+  assert launcher.poll() is None
+  assert all(process.is_running() for process in processes)
+
+
+@pytest.mark.parametrize(
+  'option',
+  [
+    *('--processes=0', '--processes=-1', '--processes=two', '--processes=1.5'),
+    *('--devices-per-process=0', '--devices-per-process=-1', '--port=0'),
+    *('--port=65536', '--port=-1', '--port=abc', '--port='),
+  ],
+)
+def test_options_outside_their_domain_are_refused(option, capsys):
+  with pytest.raises(SystemExit):
+    main(['mine.py', '--workdir', 'runs', '--processes', '2', option])
+  name = option.partition('=')[0]
+  assert re.search(rf'error: argument {name}: it is .*; it must be', _err(capsys))
+
+
+def _err(capsys):
+  return capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_one_line(capsys, tmp_path):
+  command = ['mine.py', '--workdir', str(tmp_path / 'run'), '--processes', '2']
+  with socket.create_server(('127.0.0.1', 0)) as other:
+    port = other.getsockname()[1]
+    assert main([*command, '--port', str(port)]) == 1
+  line = f'launch.local: port {port} of this machine cannot be used (Address already'
+  assert _err(capsys).startswith(line)
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_workdir_that_is_a_file_is_one_line(capsys, tmp_path):
+  (tmp_path / 'file').write_text('')
+  command = ['mine.py', '--workdir', str(tmp_path / 'file'), '--processes', '2']
+  assert main(command) == 1
+  (line,) = _err(capsys).splitlines()
+  assert line.startswith('launch.local: ')
+  assert str(tmp_path / 'file') in line
 
 
 def test_sigterm_is_passed_on(tmp_path, monkeypatch):

@@ -402,6 +402,104 @@ def test_a_storage_that_is_none_is_one_line(experiment, tmp_path, url, message, 
   assert 'secret' not in error
 
 
+SECRET = 's3cr3t-value'
+ODD_URLS = [
+  f'postgresql://me:{SECRET}@127.0.0.1:1/db',
+  f'postgresql://me:a/{SECRET}@127.0.0.1:1/db',
+  f'postgresql://me:{SECRET}/b@127.0.0.1:1/db',
+  f'postgresql://me:{SECRET}%2Fb@127.0.0.1:1/db',
+  f'postgresql://me:a@{SECRET}@127.0.0.1:1/db',
+  f'postgresql://me:a@b:{SECRET}@127.0.0.1:1/db',
+  f'postgresql://me:a?{SECRET}@127.0.0.1:1/db',
+  f'postgresql://me:a#{SECRET}@127.0.0.1:1/db',
+  f'postgresql://127.0.0.1:1/db?password={SECRET}',
+  f'postgresql://127.0.0.1:1/db?password=a@{SECRET}',
+  f'postgresql://127.0.0.1:1/db?sslpassword={SECRET}&user=me',
+  f'postgresql://me/x:{SECRET}@127.0.0.1:1/db',
+  f'postgresql://me:{SECRET}@127.0.0.1:99999/db',
+  f'postgresql://me:{SECRET}@127.0.0.1:port/db',
+  f'postgresql://me:{SECRET}',
+  f'postgresql:me:{SECRET}@127.0.0.1/db',
+  f'me:{SECRET}@127.0.0.1/db',
+  f'moon://me:{SECRET}@127.0.0.1/db',
+  f'mysql+pymysql://me:{SECRET}@127.0.0.1/db',
+  f'sqlite:///nowhere/x.db?key={SECRET}',
+]
+
+
+@pytest.mark.parametrize('url', ODD_URLS)
+@pytest.mark.parametrize('trace', ['', '1'])
+def test_no_error_shows_a_password(
+  experiment, tmp_path, capsys, monkeypatch, url, trace
+):
+  monkeypatch.setenv('SEQLAB_TRACEBACK', trace)
+  argv = [experiment(), '--trials', '2', '--workdir', str(tmp_path / 'runs')]
+  assert main([*argv, f'--storage={url}']) == 1
+  said = capsys.readouterr()
+  assert SECRET not in said.out + said.err
+  assert trace or len(said.err.splitlines()) == 1, said.err
+
+
+@pytest.mark.parametrize('url', ODD_URLS)
+def test_a_mistake_in_other_options_does_not_show_the_password(
+  experiment, capsys, monkeypatch, url
+):
+  argv = [experiment(), '--trials', '2', '--workdir', 'x', f'--sturage={url}', url]
+  monkeypatch.setattr(sys, 'argv', ['sweep', *argv])
+  with pytest.raises(SystemExit):
+    main()
+  said = capsys.readouterr().err
+  assert 'unrecognized arguments' in said
+  assert SECRET not in said
+
+
+@pytest.mark.parametrize('url', ODD_URLS)
+@pytest.mark.parametrize('form', ['--storage={}', '--storage {}'])
+def test_the_command_of_an_interruption_has_no_password(
+  experiment, tmp_path, monkeypatch, capsys, url, form
+):
+  def interrupt(_):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr('launch.sweep.search', interrupt)
+  argv = [experiment(), '--trials', '2', '--workdir', str(tmp_path / 'my runs')]
+  assert main([*argv, *form.format(url).split(' ', 1)]) == 130
+  error = capsys.readouterr().err
+  assert '***' in error
+  assert f"--workdir '{tmp_path}/my runs'" in error
+  assert SECRET not in error
+
+
+def test_what_a_driver_says_has_no_password(experiment, tmp_path, monkeypatch, capsys):
+  from sqlalchemy.exc import OperationalError
+
+  def refuse(*_, **__):
+    cause = OperationalError('SELECT', {}, Exception(f'no {SECRET} for me'))
+    raise optuna.exceptions.StorageInternalError('no') from cause
+
+  monkeypatch.setattr(storage, 'RDBStorage', refuse)
+  argv = [experiment(), '--trials', '2', '--workdir', str(tmp_path)]
+  assert main([*argv, '--storage', f'postgresql://me:{SECRET}@h/db']) == 1
+  assert 'cannot be reached: no *** for me.' in capsys.readouterr().err
+
+
+def test_a_report_on_a_search_without_trials_is_refused(experiment, tmp_path, capsys):
+  argv = [experiment(), '--trials', '2', '--workdir', str(tmp_path), '--report-only']
+  assert main(argv) == 1
+  assert 'there is nothing to report on' in capsys.readouterr().err
+
+
+def test_all_experiments_of_a_search_are_checked_before_one_starts(
+  experiment, tmp_path, capsys, monkeypatch
+):
+  monkeypatch.setattr('launch.sweep._search', lambda *_: pytest.fail('it started'))
+  bad = tmp_path / 'bad.py'
+  bad.write_text(TEXT, 'utf-8')  # has no search
+  argv = [experiment(), str(bad), '--trials', '2', '--workdir', str(tmp_path)]
+  assert main(argv) == 1
+  assert 'bad.py has no function search(trial)' in capsys.readouterr().err
+
+
 def test_options_of_a_search_need_trials(capsys):
   with pytest.raises(SystemExit):
     main(['mine.py', '--workdir', 'runs', '--storage', 'sqlite:///x.db'])

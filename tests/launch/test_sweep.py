@@ -1,5 +1,6 @@
 """`python -m launch.sweep`: trials in workers, what fails, what goes on, reports."""
 
+import argparse
 import json
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import time
 import psutil
 import pytest
 
-from launch.sweep import main
+from launch.sweep import RUNNERS, _publish, main
 from launch.trials import plan
 from seqlab.report.runs import read_run, read_runs
 
@@ -188,7 +189,13 @@ def test_an_interrupted_sweep_stops_its_workers_and_goes_on(
   ('argv', 'message'),
   [
     (['--on', 'moon'], "invalid choice: 'moon' (choose from "),
-    (['--workers', '0'], '0 is no number of them; give 1 or more'),
+    (['--workers', '0'], '--workers: it is 0; it must be at least 1'),
+    (['--trials', '0'], '--trials: it is 0; it must be at least 1'),
+    (['--trials', '-1'], '--trials: it is -1; it must be at least 1'),
+    (['--trials', '2.5'], "--trials: it is '2.5'; it must be a whole number"),
+    (['--trials', '٣'], "--trials: it is '٣'; it must be a whole number"),
+    (['--trials', '2', '--seed', '-1'], '--seed: it is -1; it must be at least 0'),
+    (['--slurm', '--time 4'], '--slurm is of --on slurm'),
   ],
 )
 def test_an_option_that_is_not_known_is_refused(argv, message, capsys):
@@ -201,6 +208,110 @@ def test_an_experiment_named_twice_is_refused(tiny, tmp_path, capsys):
   experiment = _write(tmp_path / 'mine.py', tiny)
   assert main([experiment, experiment, '--workdir', str(tmp_path / 'runs')]) == 1
   assert 'an experiment is named twice' in capsys.readouterr().err
+
+
+PLANNED = """
+import ml_collections
+
+
+def get_config(arg=None):
+  return ml_collections.ConfigDict(dict(seed=0, steps=1))
+
+
+def sweep(add):
+  {sweep}
+"""
+REPORT = """
+
+def report(runs, folder):
+  (folder / 'table.md').write_text('x')
+"""
+
+
+@pytest.fixture
+def refused(tmp_path, capsys, monkeypatch):
+  """refused(argv): the line that a sweep is refused with before any trial starts."""
+  started = []
+  monkeypatch.setitem(RUNNERS, 'local', lambda *_, **__: started.append(1))
+
+  def run(*argv, sweep='add(seed=1)', more=REPORT):
+    file = tmp_path / 'mine.py'
+    file.write_text(PLANNED.format(sweep=sweep) + more, 'utf-8')
+    assert main([str(file), '--workdir', str(tmp_path / 'runs'), *argv]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert not started
+    return line
+
+  return run
+
+
+def test_a_sweep_without_trials_is_refused(refused):
+  assert 'adds no trial' in refused(sweep='pass')
+
+
+@pytest.mark.parametrize('target', ['/proc/nowhere', 'file'])
+def test_a_report_that_could_not_be_written_is_refused(refused, tmp_path, target):
+  (tmp_path / 'file').write_text('')
+  target = target if target[0] == '/' else str(tmp_path / target)
+  assert f'--report-to {target} cannot be written to' in refused('--report-to', target)
+
+
+def test_a_report_does_not_overwrite_itself(refused, tmp_path):
+  line = refused('--report-to', str(tmp_path / 'runs'))
+  assert 'is where the study itself lies' in line
+
+
+@pytest.mark.parametrize('option', [['--report-only'], ['--report-to', 'docs']])
+def test_an_experiment_without_a_report_is_not_reported_on(refused, option):
+  line = refused(*option, more='')
+  assert f'has no function report(runs, folder): leave {option[0]} out' in line
+
+
+def test_a_report_on_nothing_is_refused(refused):
+  assert 'there is nothing to report on' in refused('--report-only')
+
+
+@pytest.mark.parametrize('text', ['', '{', '[]', '\x00\x00'])
+def test_a_damaged_state_is_named(refused, tmp_path, text):
+  folder = tmp_path / 'runs' / 'mine' / 'seed=1'
+  folder.mkdir(parents=True)
+  (folder / 'trial.json').write_text(text)
+  line = refused()
+  assert line.startswith(f'sweep: {folder}/trial.json is damaged')
+  assert 'delete it, and the trial runs again' in line
+
+
+def test_a_sweep_in_a_bucket_is_refused(refused):
+  line = refused('--workdir', 'gs://key:secret@mine/runs')
+  assert 'gs://key:***@mine/runs is in a bucket' in line
+
+
+def test_a_report_is_published_whole_each_time(tmp_path):
+  args = argparse.Namespace(report_to=str(tmp_path / 'a`b'), workdir='w', trials=None)
+  table = tmp_path / 'table.md'
+  table.write_text('numbers\n')
+  state = dict(device='1 CPU core', date='2026-01-01', seconds=60.0)
+  for _ in range(2):
+    _publish('mine.py', tmp_path, [table], [state], args)
+  text = (tmp_path / 'a`b' / tmp_path.name / 'table.md').read_text('utf-8')
+  assert text.count('numbers') == text.count('Made by') == 1
+  assert 'Made by ``python -m launch.sweep mine.py' in text
+
+
+def test_a_trial_whose_folder_is_gone_does_not_end_the_sweep(
+  tmp_path, capsys, monkeypatch
+):
+  def run(trials, done, **_):
+    for trial in trials:
+      done(trial, dict(status='finished', seconds=1.0, reason=None))
+
+  monkeypatch.setitem(RUNNERS, 'local', run)
+  file = tmp_path / 'mine.py'
+  file.write_text(PLANNED.format(sweep='add(seed=1), add(seed=2)'), 'utf-8')
+  assert main([str(file), '--workdir', str(tmp_path / 'runs')]) == 1
+  said = capsys.readouterr()
+  assert '[2/2] seed=2: 1 s, and cannot be read: ' in said.out
+  assert f'failed: {tmp_path}/runs/mine/seed=1: its state is unknown' in said.err
 
 
 def test_a_missing_experiment_is_one_line_on_stderr(capsys):

@@ -7,7 +7,7 @@ import shutil
 import pytest
 import yaml
 
-from launch import kubernetes, tpu
+from launch import kubernetes, slurm, tpu
 from launch.options import dns_name
 
 ODD = 'a "b" \'c\' $(HOME) $d $$e\n# f: {g}'
@@ -195,6 +195,7 @@ GCLOUD = """
 printf '%s\\0' "$@" >> {log}; printf '\\036' >> {log}
 [ "$4" != describe ] || exit 1
 for word; do case "$word" in
+  */environment) cp "$word" {home} ;;
   --command=*) HOME={home} PATH={home}:$PATH bash -c "cd; ${{word#--command=}}" ;;
 esac; done
 """
@@ -261,10 +262,80 @@ def test_the_status_of_what_fails_on_a_pod_is_told(
 
 
 def test_names_are_what_clouds_take():
-  names = ['Multi30k-transformer,size=a/b', '30k', '...', 'x' * 100]
+  names = ['Multi30k-transformer,size=a/b', '30k', '...']
   assert [dns_name(name) for name in names] == [
-    *('multi30k-transformer-size-a-b', 'run-30k', 'run', 'x' * 40)
+    *('multi30k-transformer-size-a-b', 'run-30k', 'run')
   ]
+  long = [dns_name('x' * 100), dns_name('x' * 101)]
+  assert [len(name) for name in long] == [40, 40]
+  assert long[0] != long[1]
+
+
+def _jobset_name(jobset, *options, **workdir):
+  return jobset(*options, **workdir)['metadata']['name']
+
+
+def test_two_runs_of_one_experiment_have_two_names(jobset):
+  names = [_jobset_name(jobset, workdir=f'gs://mine/{i}') for i in 'ab']
+  assert names[0] != names[1]
+  assert all(re.fullmatch('mine-[0-9a-f]{8}', name) for name in names)
+  again = [_jobset_name(jobset, workdir=f'gs://mine/{i}') for i in ('a', 'a/')]
+  assert again == [names[0]] * 2  # as it must be found when it is resumed
+  claims = [
+    _jobset_name(jobset, '--volume', f'{claim}:/runs', workdir='/runs/a')
+    for claim in 'ab'
+  ]
+  assert claims[0] != claims[1]
+  assert _jobset_name(jobset, '--name', 'mine') == 'mine'
+
+
+def test_two_pods_of_one_experiment_have_two_names(experiment, capsys):
+  names = set()
+  for run in 'ab':
+    command = [experiment, '--workdir', f'gs://mine/{run}', '--zone', 'a']
+    assert tpu.main([*command, '--accelerator', 'v4-8', '--dry-run']) == 0
+    names |= {*re.findall(r'tpu-vm create (\S+)', capsys.readouterr().out)}
+  assert len(names) == 2
+
+
+SECRET = 's3cr3t-value'
+
+
+@pytest.mark.parametrize('launcher', ['slurm', 'kubernetes', 'tpu'])
+def test_secrets_are_not_printed(launcher, experiment, capsys):
+  options = {
+    'slurm': [slurm.main],
+    'kubernetes': [kubernetes.main, '--image', 'a'],
+    'tpu': [tpu.main, '--zone', 'a', '--accelerator', 'v4-8'],
+  }
+  main, *more = options[launcher]
+  command = [experiment, '--workdir', f'gs://key:{SECRET}@mine/run', *more, '--dry-run']
+  command += [f'--env=WANDB_API_KEY={SECRET}', f'--env=P=http://me:{SECRET}@proxy:80']
+  assert main([*command, f'--config.text=https://h/x?token={SECRET}']) == 0
+  said = capsys.readouterr()
+  assert SECRET not in said.out + said.err
+  assert said.out.count('***') >= 4
+  assert said.err == f'launch.{launcher}: *** stands for a password or key\n'
+
+
+def test_what_kubectl_says_has_no_secret(experiment, tmp_path, monkeypatch, capsys):
+  body = 'cat >&2; exit 1'  # says what it was given
+  _programs(tmp_path / 'bin', monkeypatch, kubectl=body)
+  command = [experiment, '--workdir', 'gs://mine/run', '--image', 'seqlab:1']
+  assert kubernetes.main([*command, f'--env=MY_TOKEN={SECRET}']) == 1
+  error = capsys.readouterr().err
+  assert 'MY_TOKEN' in error
+  assert SECRET not in error
+
+
+def test_the_words_of_gcloud_hold_no_setting(experiment, tmp_path, monkeypatch, capfd):
+  options = [f'--env=MY_TOKEN={SECRET}', f'--env=TEXT={SECRET}']
+  status, told, home = _recipe(experiment, tmp_path, monkeypatch, *options)
+  assert status == 0
+  assert not any(SECRET in word for words in told for word in words)
+  assert (home / 'environment').stat().st_mode & 0o777 == 0o600
+  assert (tmp_path / 'trained').read_text().split('\0')[1] == SECRET
+  assert SECRET not in ''.join(capfd.readouterr())
 
 
 def test_the_recipe_says_what_would_be_run(experiment, capsys):

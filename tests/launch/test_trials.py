@@ -1,10 +1,12 @@
 """Planning a sweep: names, what is refused, and what is left to run."""
 
+import gc
 import os
 from pathlib import Path
 import signal
 import subprocess
 import sys
+import weakref
 
 import pytest
 
@@ -13,12 +15,15 @@ from launch.trials import (
   Trial,
   experiment_name,
   plan,
+  read_state,
   run_trial,
   unfinished,
   write_state,
 )
 from launch.workers import Waiting
 from seqlab.config import with_defaults
+from seqlab.experiment import split_name
+from seqlab.tasks.translation import Translation
 from seqlab.train.folder import open_folder
 from seqlab.train.writer import Writer
 
@@ -142,6 +147,43 @@ def test_an_experiment_is_named_by_its_path(experiment, name):
   assert experiment_name(experiment) == name
 
 
+@pytest.mark.parametrize(
+  ('experiment', 'parts'),
+  [
+    ('a.py', ('a.py', '')),
+    ('a.py:b', ('a.py', 'b')),
+    ('a:b/c.py:d:e', ('a:b/c.py', 'd:e')),
+    ('a.py:b/c.py', ('a.py', 'b/c.py')),
+    ('a', ('a', '')),
+  ],
+)
+def test_a_colon_in_a_folder_is_none_before_an_argument(experiment, parts):
+  assert split_name(experiment) == (Path(parts[0]), parts[1])
+
+
+def test_a_file_that_exists_decides_where_its_argument_begins(tmp_path):
+  file = tmp_path / 'a.py:b' / 'c.py'
+  file.parent.mkdir()
+  file.write_text('')
+  assert split_name(f'{file}:d') == (file, 'd')
+  assert experiment_name(str(file)) == 'c'
+
+
+def test_names_fit_a_file_system(planned):
+  long = '木' * 150  # 450 bytes
+  (trial,) = planned(f'add(name="{long}")')
+  assert len(trial.name.encode()) < 255
+  names = [experiment_name(f'mine.py:{long}{i}') for i in range(2)]
+  assert names[0] != names[1]
+  assert max(len(name.encode()) for name in names) < 255
+  assert experiment_name('_.py') == 'experiment'
+
+
+def test_a_removed_folder_is_made_again_for_the_state(tmp_path):
+  write_state(tmp_path / 'gone' / 'trial', {'status': 'failed'})
+  assert read_state(tmp_path / 'gone' / 'trial') == {'status': 'failed'}
+
+
 def _finish(trial):
   open_folder(trial.folder, with_defaults(trial.config)).keep_config()
   write_state(trial.folder, {'status': 'finished', 'overrides': trial.overrides})
@@ -182,6 +224,16 @@ def test_a_trial_that_sigterm_stopped_is_left(tiny, tmp_path, monkeypatch):
   assert (state['status'], trial.state['status']) == ('stopped', 'stopped')
   assert 'stopped at step 2 of 12' in state['reason']
   assert unfinished([trial]) == [trial]
+
+
+def test_a_task_and_its_open_files_end_with_their_run(tiny, tmp_path):
+  """Else the trials of a worker add up to more files than a process may open."""
+  task = Translation(tiny, tmp_path / 'vocabulary')
+  assert task.stores('valid') is task.stores('valid')
+  ended = weakref.ref(task)
+  del task
+  gc.collect()
+  assert ended() is None
 
 
 def _trials(*overrides):

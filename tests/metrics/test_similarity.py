@@ -134,3 +134,13 @@ def test_unknown_questions_are_left_out_or_wrong():
   found = analogies_result(np.array(right), np.array(known))
   assert (found.known.value, found.all.value) == (2 / 3, 2 / 4)
   assert (found.covered, found.total) == (3, 4)
+
+
+def test_samples_without_a_correlation_leave_the_interval_open():
+  """Of two pairs, half of the samples draw one of them twice."""
+  found = [
+    spearman_interval([1, 2], [1, 2], samples=1, seed=seed) for seed in range(20)
+  ]
+  assert {x.value for x in found} == {1}
+  assert any(np.isnan(x.low) for x in found)
+  assert any(x.low == 1 for x in found)

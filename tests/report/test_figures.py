@@ -1,3 +1,5 @@
+import re
+
 import matplotlib
 import numpy as np
 from PIL import Image
@@ -92,3 +94,20 @@ def test_a_heatmap_spans_its_limits(tmp_path):
 def test_a_heatmap_needs_a_label_for_each_row_and_column(tmp_path):
   with pytest.raises(ValueError, match=r'\(1, 2\); there are 1 labels for rows and 1'):
     heatmap(tmp_path / 'a', [[1.0, 2.0]], ['x'], ['y'], label='weight')
+
+
+@pytest.mark.parametrize('text', [r'$\frac$', '$x$', '$', '100 $ or \\$'])
+def test_names_are_no_formulas(tmp_path, text):
+  data = {text: {text: [1.0], 'b': [2.0]}, 'c': {text: [1.0], 'b': [2.0]}}
+  how = dict(xlabel=text, title=text, reference={text: 1.5})
+  _, svg = bars(tmp_path / 'a', data, text, **how)
+  lines(tmp_path / 'b', {text: SERIES['LSTM']}, text, text, title=text)
+  heatmap(tmp_path / 'c', np.eye(2), [text, 'b'], [text, 'b'], label=text)
+  shown = re.findall(r'<!-- (.*?) -->', svg.read_text('utf-8'))
+  assert shown.count(text) >= 4  # category, axes and title
+
+
+def test_powers_of_ten_stay_formulas(tmp_path):
+  x = [10**i for i in range(12)]
+  _, svg = lines(tmp_path / 'a', {'a': [(x, x)]}, 'x', 'y', xlog=True)
+  assert '$\\mathdefault{10^{' in svg.read_text('utf-8')

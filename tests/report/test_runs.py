@@ -77,8 +77,11 @@ def test_what_is_left_out_has_a_reason(make_run, tmp_path):
 
 @pytest.mark.parametrize('read', [read_run, read_runs])
 def test_a_folder_without_runs_is_named(tmp_path, read):
-  with pytest.raises(FileNotFoundError, match=r'nowhere.*config\.json'):
+  with pytest.raises(FileNotFoundError, match=r'there is no .*nowhere'):
     read(tmp_path / 'nowhere')
+  (tmp_path / 'empty').mkdir()
+  with pytest.raises(FileNotFoundError, match=r'empty.*config\.json'):
+    read(tmp_path / 'empty')
 
 
 def test_runs_are_grouped_over_seeds_by_what_differs(make_run, tmp_path):
@@ -144,3 +147,29 @@ def test_minutes_add_up(tmp_path):
   text = ''.join(f'{json.dumps(row)}\n' for row in rows)
   (tmp_path / 'metrics.jsonl').write_text(text, 'utf-8')
   assert read_run(tmp_path).minutes == (0.5, 1.5)
+
+
+@pytest.mark.parametrize('name', ['config.json', 'trial.json'])
+@pytest.mark.parametrize('text', ['', '[1]', '{', '"text"'])
+def test_a_damaged_file_is_named(make_run, name, text):
+  folder = make_run('a', [1.0], status='finished')
+  (folder / name).write_text(text, 'utf-8')
+  with pytest.raises(ValueError, match=rf'{name} is (no JSON|damaged)'):
+    read_run(folder)
+
+
+@pytest.mark.parametrize('row', ['{"loss": 1}', '{"step": 1, "loss": "x"}'])
+def test_a_row_without_a_step_or_numbers_is_left_out_by_name(make_run, row, capsys):
+  folder = make_run('a', [1.0])
+  with open(folder / 'metrics.jsonl', 'a', encoding='utf-8') as file:
+    file.write(f'{row}\n')
+  assert read_run(folder).final('valid/bleu') == 1.0
+  assert f'{folder}/metrics.jsonl, line 2 is damaged' in capsys.readouterr().err
+
+
+def test_the_name_of_an_evaluator_is_no_pattern(make_run):
+  run = read_run(make_run('a', [1.0]))
+  (run.path / 'samples').mkdir()
+  for name, value in (('x[1]', 1), ('x', 2), ('x-y', 3), ('*', 4)):
+    np.savez(run.path / 'samples' / f'{name}-00000010.npz', a=np.array(value))
+  assert [int(run.arrays(name)['a']) for name in ('x[1]', 'x', '*')] == [1, 2, 4]

@@ -145,3 +145,10 @@ def test_the_verb_prints_a_table_and_says_what_it_leaves_out(
   assert capsys.readouterr().out == (
     'peak,valid/bleu mean,valid/bleu sd,n\n0.1,4.0,1.4142135623730951,2\n0.2,2.0,,1\n'
   )
+
+
+def test_a_name_of_several_lines_is_one_cell():
+  lines = table([['a|b\nc', 1.0]], ['x\r\ny', 'z']).splitlines()
+  assert lines[0].split('|')[1].strip() == 'x y'
+  assert r'| a\|b c |' in lines[2]
+  assert len(lines) == 3

@@ -49,6 +49,28 @@ def test_saved_phrases_are_the_same_when_loaded(tmp_path):
   assert loaded.fingerprint == twice.fingerprint != NEW_YORK.fingerprint
 
 
+def test_words_of_phrases_may_have_any_character_of_a_line(tmp_path):
+  phrases = Phrases([{}, {('a\u2028', '\x85'): 1.0}])
+  phrases.save(tmp_path, 'p')
+  assert Phrases.load(tmp_path, 'p').passes == phrases.passes
+
+
+@pytest.mark.parametrize('number', ['0', '-1', '999999999999'])
+def test_a_pass_that_cannot_be_is_an_error(tmp_path, number):
+  (tmp_path / 'mine.tsv').write_text(f'{number}\ta\tb\t2.0\n', 'utf-8')
+  with pytest.raises(ValueError, match=r'line 1 of .*mine\.tsv is not pass, first'):
+    Phrases.load(tmp_path, 'mine')
+
+
+@pytest.mark.parametrize(
+  ('name', 'value'), [('min_count', 0), ('max_pairs', 0), ('thresholds', ('x',))]
+)
+def test_options_outside_their_domain_are_refused(tmp_path, name, value):
+  (tmp_path / 'a.txt').write_text('a b')
+  with pytest.raises(ValueError, match=rf'vocabulary\.phrases\.{name} is'):
+    find_phrases(open_text(path=tmp_path / 'a.txt'), **{name: value})
+
+
 def test_a_wrong_line_is_an_error(tmp_path):
   (tmp_path / 'mine.tsv').write_text('1\ta\tb\t2.0\n1\ta b\t2.0\n', 'utf-8')
   with pytest.raises(ValueError, match=r'line 2 of .*mine\.tsv is not pass, first'):

@@ -1,8 +1,11 @@
+import bz2
 import gzip
 import hashlib
 import json
+import lzma
 import os
 from pathlib import Path
+import re
 
 import pytest
 
@@ -112,6 +115,89 @@ def test_several_paths_are_one_corpus(text, tmp_path):
   corpus = open_text(path=[other, text])
   assert list(corpus.lines()) == ['more', *LINES]
   assert corpus.paths == (other, text)
+
+
+@pytest.mark.parametrize(
+  ('one', 'other'),
+  [('a.txt', 'a.txt.gz'), ('a.TXT', 'a.txt.GZ'), ('b/a.gz', 'b/a.txt')],
+)
+def test_a_text_that_is_there_plain_and_gzipped_is_refused(tmp_path, one, other):
+  for name in (one, other, 'b.txt'):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(gzip.compress(b'x') if name.lower().endswith('gz') else b'x')
+  message = rf'{re.escape(one)} and .*{re.escape(other)} seem to be one text'
+  with pytest.raises(ValueError, match=message):
+    list(open_text(path=tmp_path).lines())
+
+
+def test_files_of_one_name_in_two_folders_are_two_texts(tmp_path):
+  for folder, ending in (('a', ''), ('b', '.gz')):
+    (tmp_path / folder).mkdir()
+    data = folder.encode()
+    file = tmp_path / folder / f'x.txt{ending}'
+    file.write_bytes(gzip.compress(data) if ending else data)
+  assert list(open_text(path=tmp_path).lines()) == ['a', 'b']
+
+
+def test_a_file_that_is_given_twice_is_refused(text, tmp_path):
+  with pytest.raises(ValueError, match='are one file, whose text would count twice'):
+    list(open_text(path=[text, text.parent]).lines())
+  folder = tmp_path / 'linked'
+  folder.mkdir()
+  (folder / 'b.txt').write_text('x')
+  (folder / 'c.txt').symlink_to('b.txt')
+  with pytest.raises(ValueError, match=r'b\.txt and .*c\.txt are one file'):
+    list(open_text(path=folder).lines())
+
+
+def test_a_link_to_nothing_is_no_silent_loss(tmp_path):
+  (tmp_path / 'a.txt').write_text('x')
+  (tmp_path / 'b.txt').symlink_to('gone.txt')
+  with pytest.raises(FileNotFoundError, match=r'b\.txt is a link to nothing'):
+    list(open_text(path=tmp_path).lines())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='the superuser may read all folders')
+def test_a_folder_that_cannot_be_listed_is_no_silent_loss(tmp_path):
+  (tmp_path / 'a.txt').write_text('x')
+  (tmp_path / 'closed').mkdir(mode=0)
+  with pytest.raises(PermissionError, match='closed'):
+    list(open_text(path=tmp_path).lines())
+
+
+@pytest.mark.parametrize('name', ['[a]', 'a*', 'a,b', 'a:b', 'a b', 'a\nb', '[!a]'])
+def test_a_folder_is_taken_by_its_name_whatever_that_is(tmp_path, name):
+  folder = tmp_path / name
+  folder.mkdir()
+  (tmp_path / 'a').mkdir()
+  (tmp_path / 'a' / 'x.txt').write_text('wrong')
+  (folder / f'{name}.txt').write_text('right')
+  assert list(open_text(path=folder).lines()) == ['right']
+
+
+@pytest.mark.parametrize('path', ['', [], ['a.txt', '']])
+def test_no_path_is_not_the_current_folder(path):
+  with pytest.raises(ValueError, match=r'corpus\.path is .*; name a file or a folder'):
+    open_text(path=path)
+
+
+@pytest.mark.parametrize(
+  ('data', 'name'),
+  [
+    (lzma.compress(b'text'), 'xz'),
+    (bz2.compress(b'text'), 'bzip2'),
+    (gzip.compress(bz2.compress(b'text'), mtime=0), 'bzip2'),
+    ('текст и ещё\n'.encode('utf-16'), 'UTF-16'),
+    ('plain text\n'.encode('utf-16-le'), 'UTF-16LE'),
+    (b'PK\x03\x04', 'zip'),
+  ],
+)
+def test_what_is_packed_or_in_a_wide_encoding_is_named(tmp_path, data, name):
+  (tmp_path / 'a.txt').write_bytes(data)
+  with pytest.raises(ValueError, match=rf'a\.txt is {name}, and not text') as error:
+    list(open_text(path=tmp_path / 'a.txt').lines())
+  assert 'latin1' not in str(error.value)
 
 
 def test_a_folder_without_text_says_what_it_has(tmp_path):

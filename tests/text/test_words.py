@@ -7,7 +7,14 @@ import pytest
 from seqlab.text import plain
 from seqlab.text.phrases import Phrases
 from seqlab.text.plain import open_text
-from seqlab.text.words import WordCounts, count_words, keep_probability, tokenize
+from seqlab.text.words import (
+  WordCounts,
+  count_words,
+  keep_probability,
+  spellings,
+  tokenize,
+  tokenize_lines,
+)
 
 TEXT = 'The cat saw the dog.\nA dog, a cat; the END\n\nеё Ёлка ёлка\n'
 
@@ -43,6 +50,43 @@ def large(tmp_path, monkeypatch):
 )
 def test_words_are_runs_of_letters(text, words):
   assert tokenize(text) == words.split()
+
+
+@pytest.mark.parametrize(
+  ('text', 'words'),
+  [
+    ('हिन्दी के शब्द', 'हिन्दी के शब्द'),  # Devanagari: vowel signs and viramas
+    ('বাংলা ভাষা', 'বাংলা ভাষা'),
+    ('தமிழ் மொழி', 'தமிழ் மொழி'),
+    ('ക്\u200dഷ അവന്\u200d', 'ക്\u200dഷ അവന്'),  # joiners inside, not at the end
+    ('ಕರ್\u200dನಾಟಕ', 'ಕರ್\u200dನಾಟಕ'),
+    ('قُرْآنٌ كَرِيمٌ، مُحَمَّد', 'قُرْآنٌ كَرِيمٌ مُحَمَّد'),  # Arabic with vowels
+    ('می\u200cخواهم بروم', 'می\u200cخواهم بروم'),  # Persian: a non-joiner
+    ('שָׁלוֹם בֵּית־סֵפֶר', 'שָׁלוֹם בֵּית סֵפֶר'),  # pointed Hebrew; a hyphen
+    ('ก้าวหน้า ที่นี่', 'ก้าวหน้า ที่นี่'),
+    ('ភាសា\u200bខ្មែរ', 'ភាសា ខ្មែរ'),  # a zero-width space divides
+    ('မြန်မာ ဘာသာ', 'မြန်မာ ဘာသာ'),
+    ('བོད་ཡིག', 'བོད ཡིག'),  # Tibetan: syllables
+    ('ᄒᆞᆫ글', 'ᄒᆞᆫ글'),  # old Hangul stays in jamo
+    ('が゙く', 'が゙く'),
+    ('𑀓𑀺 𑀓', '𑀓𑀺 𑀓'),  # Brahmi, beyond the first 65,536 characters
+    ('ि हि ३ि', 'हि'),  # a mark without a letter is no word
+    ('auf\u200clage', 'auf lage'),  # as ever in Latin
+    ('葛\U000e0100城 ℹ\ufe0f ❤\ufe0f', '葛城 ℹ'),
+    ('ᄀ\u0301ᅡ', '가'),  # what composes when an accent is dropped
+  ],
+)
+def test_marks_belong_to_their_letters(text, words):
+  for form in ('NFC', 'NFD'):
+    assert tokenize(unicodedata.normalize(form, text)) == [
+      unicodedata.normalize('NFC', word) for word in words.split()
+    ]
+
+
+def test_ascii_text_has_the_words_it_has_beside_other_letters():
+  text = ''.join(map(chr, range(128))) * 2
+  assert tokenize(f'{text} é') == [*tokenize(text), 'é']
+  assert tokenize_lines(f'{text}\né') == [*tokenize_lines(text), '\n', 'é']
 
 
 def test_a_letter_in_two_characters_is_the_same_as_in_one():
@@ -145,12 +189,45 @@ def test_the_file_can_be_read_by_anyone(corpus, tmp_path):
     ('<all>\t3\nthe\t3\ncat\n', 'line 3 of .*words.tsv is not a word, a tab'),
     ('the\t3\n', 'line 1 of .*words.tsv is not <all>'),
     ('', 'line 1 of .*words.tsv is not <all>'),
+    ('<all>\t3\n\t3\n', 'line 2 of .*words.tsv is not a word, a tab'),
+    ('<all>\t3\na\t2\na\t1\n', "words.tsv has the word 'a' twice"),
   ],
 )
 def test_a_wrong_file_of_words_is_an_error(tmp_path, text, message):
   (tmp_path / 'words.tsv').write_text(text, 'utf-8')
   with pytest.raises(ValueError, match=message):
     WordCounts.load(tmp_path)
+
+
+def test_words_are_lines_whatever_characters_are_in_them(tmp_path):
+  words = WordCounts(['a\u2028b', 'c\x85', '\x0c'], [3, 2, 1], 6)
+  words.save(tmp_path)
+  assert WordCounts.load(tmp_path).words == words.words
+
+
+@pytest.mark.parametrize('word', ['', 'a\tb', 'a\nb'])
+def test_a_word_that_would_not_be_read_again_is_not_saved(tmp_path, word):
+  with pytest.raises(ValueError, match='cannot be saved'):
+    WordCounts([word], [1], 1).save(tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+  ('name', 'value'),
+  [
+    *(('min_count', 0), ('min_count', 2.5), ('max_size', 0), ('max_types', -1)),
+    *(('workers', -1), ('max_size', '9')),
+  ],
+)
+def test_options_outside_their_domain_are_refused(corpus, name, value):
+  with pytest.raises(ValueError, match=rf'^vocabulary\.{name} is {value!r}; it must'):
+    count_words(corpus, **{name: value})
+
+
+def test_spellings_go_from_the_given_one_to_lower_case():
+  apart = unicodedata.normalize('NFD', 'Ёж')
+  assert spellings(apart) == (apart, 'Ёж', 'ёж')
+  assert spellings('cat') == ('cat',)
 
 
 def test_the_fingerprint_follows_counts_and_phrases():

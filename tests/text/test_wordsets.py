@@ -46,13 +46,13 @@ def test_named_pairs_are_all_there(name, size, first, score):
   found = open_wordset(name)
   assert (found.name, found.pairs[0], found.scores[0]) == (name, first, score)
   assert found.words.shape == (size, 2) == (len(found.scores), 2)
-  assert all(w == w.lower().strip() != '' for pair in found.pairs for w in pair)
+  assert all(w == w.strip() != '' for pair in found.pairs for w in pair)
 
 
 @needs_data
 def test_google_has_five_semantic_sections_and_nine_syntactic_ones():
   found = open_wordset('google')
-  assert found.questions[0] == ('athens', 'greece', 'baghdad', 'iraq')
+  assert found.questions[0] == ('Athens', 'Greece', 'Baghdad', 'Iraq')
   assert len(set(found.sections)) == 14
   counts = {name: int(mask.sum()) for name, mask in found.parts.items()}
   assert counts == {'semantic': 8869, 'syntactic': 10675}
@@ -73,10 +73,10 @@ def test_every_name_has_one_kind():
 @pytest.mark.parametrize(
   'text',
   [
-    'Cat\tDog\t7.5\nа\tб\t-1\n',
+    'cat\tdog\t7.5\nа\tб\t-1\n',
     'cat dog 7.5\r\nа  б -1\r\n',
     'word1,word2,sim\ncat, dog,7.5\n\nа,б,-1',
-    '# found in a drawer\ncat\tDOG\t7.5\nа\tб\t-1',
+    '# found in a drawer\ncat\tdog\t7.5\nа\tб\t-1',
   ],
 )
 def test_pairs_of_ones_own_may_be_parted_by_tabs_commas_or_spaces(write, text):
@@ -87,18 +87,45 @@ def test_pairs_of_ones_own_may_be_parted_by_tabs_commas_or_spaces(write, text):
 
 
 def test_words_of_pairs_may_have_spaces_between_tabs(write):
-  assert open_wordset(write('New York\tcity\t3')).pairs == (('new york', 'city'),)
+  assert open_wordset(write('New York\tcity\t3')).pairs == (('New York', 'city'),)
 
 
-def test_letters_are_composed_as_those_of_a_corpus_are(write):
-  assert open_wordset(write('мои\u0306 тё 1')).pairs == (('мой', 'тё'),)
+def test_words_stay_as_they_are_spelled(write):
+  found = open_wordset(write('Мои\u0306 ÉTÉ 1\n'))
+  assert found.pairs == (('Мои\u0306', 'ÉTÉ'),)
+
+
+@pytest.mark.parametrize(
+  'heading',
+  [
+    'word1,word2,sim',
+    'Word 1\tWord 2\tHuman (mean)',
+    '#word_1\tword_2\trating',
+    'first second SimLex999',
+    'left\tright\tscore',
+    'Wort1,Wort2,Mean',
+    'w1 w2 y',
+  ],
+)
+def test_a_heading_is_no_pair(write, heading):
+  found = open_wordset(write(f'{heading}\ncat,dog,7\n'.replace(',', '\t')))
+  assert found.pairs == (('cat', 'dog'),)
+
+
+@pytest.mark.parametrize(
+  'score', ['x', '7,5', '7.5x', 'N/A', 'nan', '', '?', '7..5', 'O.5']
+)
+def test_a_first_pair_with_a_bad_score_does_not_vanish(write, score):
+  message = r"line 1 of .* two words and a number; .* put '# ' before it"
+  with pytest.raises(ValueError, match=message):
+    open_wordset(write(f'tiger\tcat\t{score}\ncat\tdog\t7\n'))
 
 
 def test_questions_of_ones_own_have_their_sections(write):
   path = write(': Capitals\nRome Italy Paris France\n: gram1\na b c d\n', 'q.txt.gz')
   found = open_wordset(str(path))
   assert isinstance(found, Analogies)
-  assert found.questions == (('rome', 'italy', 'paris', 'france'), tuple('abcd'))
+  assert found.questions == (('Rome', 'Italy', 'Paris', 'France'), tuple('abcd'))
   assert found.sections == ('capitals', 'gram1')
   assert found.parts['semantic'].tolist() == [True, False]
 

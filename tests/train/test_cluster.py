@@ -1,8 +1,10 @@
 """Which environments name a cluster."""
 
+import socket
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from seqlab.train.cluster import cluster, cluster_options
@@ -44,6 +46,78 @@ def test_a_process_without_a_number_is_told(value):
   environ = LAUNCHED | ({} if value is None else {'JAX_PROCESS_ID': value})
   with pytest.raises(ValueError, match='JAX_PROCESS_ID is'):
     cluster_options(environ)
+
+
+@pytest.mark.parametrize(
+  'address',
+  [
+    *('', 'host', 'host:', 'host:0', 'host:99999', 'host:abc', 'host:-1', 'host:٣٣'),
+    *(':1234', 'a b:1234', '::1:1234', '[::1:1234', 'http://host:1234', 'host:1 2'),
+  ],
+)
+@pytest.mark.parametrize('name', ['COORDINATOR', 'COORDINATOR_BIND'])
+def test_an_address_without_a_host_or_a_port_is_refused(address, name):
+  name = f'JAX_{name}_ADDRESS'
+  environ = LAUNCHED | {'JAX_PROCESS_ID': '0'} | {name: address}
+  with pytest.raises(ValueError, match=f'{name} is .*: it needs a'):
+    cluster_options(environ)
+
+
+@pytest.mark.parametrize('address', ['host:1', 'a-b.c_d:65535', '[fd00::1]:8476'])
+def test_addresses_that_are_admitted(address):
+  environ = {'JAX_COORDINATOR_ADDRESS': address, 'JAX_NUM_PROCESSES': '1'}
+  assert cluster_options(environ | {'JAX_PROCESS_ID': '0'})['process_id'] == 0
+
+
+@pytest.mark.parametrize(
+  ('setting', 'message'),
+  [
+    ({'JAX_PROCESS_ID': '4'}, 'the processes are numbered from 0'),
+    ({'JAX_NUM_PROCESSES': '0'}, 'the processes are numbered from 0'),
+    ({'JAX_LOCAL_DEVICE_IDS': 'a'}, "is 'a'; it should be like 0,1,2"),
+  ],
+)
+def test_numbers_that_do_not_fit_are_refused(setting, message):
+  with pytest.raises(ValueError, match=message):
+    cluster_options(LAUNCHED | {'JAX_PROCESS_ID': '0'} | setting)
+
+
+def _join(address, monkeypatch):
+  monkeypatch.setattr(jax.distributed, 'initialize', lambda **_: pytest.fail('joins'))
+  environ = {'JAX_COORDINATOR_ADDRESS': address, 'JAX_NUM_PROCESSES': '2'}
+  with cluster(environ | {'JAX_PROCESS_ID': '0'}):
+    pass
+
+
+@pytest.mark.parametrize('host', ['127.0.0.1', '0.0.0.0'])
+def test_a_port_that_is_taken_is_refused_before_jax_takes_it(host, monkeypatch):
+  with (
+    socket.create_server((host, 0)) as other,
+    pytest.raises(OSError, match=r'process 0 cannot listen at port \d+ \(Address alr'),
+  ):
+    _join(f'127.0.0.1:{other.getsockname()[1]}', monkeypatch)
+
+
+def test_a_host_that_nobody_knows_is_named(monkeypatch):
+  monkeypatch.setattr('seqlab.train.cluster._NAMED', 0.0)
+  monkeypatch.setattr('seqlab.train.cluster.time.sleep', lambda _: None)
+  with pytest.raises(OSError, match=r'does not know the host nowhere\.invalid: '):
+    _join('nowhere.invalid:1234', monkeypatch)
+
+
+def test_others_that_do_not_come_are_one_line(monkeypatch):
+  def late(**_):
+    raise RuntimeError('DEADLINE_EXCEEDED: too late\nand more')
+
+  monkeypatch.setattr(jax.distributed, 'initialize', late)
+  environ = {'JAX_COORDINATOR_ADDRESS': '127.0.0.1:1', 'JAX_NUM_PROCESSES': '2'}
+  with (
+    pytest.raises(
+      RuntimeError, match=r'join the others within 300 s: D.* too late\. L'
+    ),
+    cluster(environ | {'JAX_PROCESS_ID': '1'}),
+  ):
+    pass
 
 
 def test_without_a_cluster_nothing_is_done():

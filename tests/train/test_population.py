@@ -237,17 +237,50 @@ def test_a_population_that_was_stopped_goes_on(stopped, tiny, tmp_path, populati
   _go_on(tiny, folder, population)
 
 
-@pytest.mark.slow  # compiles for populations of one
-def test_members_that_stand_at_different_steps_go_on(
-  stopped, tiny, tmp_path, population
+@pytest.fixture(scope='module')
+def whole(tiny, tmp_path_factory):
+  """A folder with the same two members, which nothing interrupted."""
+  folder = tmp_path_factory.mktemp('whole')
+  assert train_population(_two(tiny), [folder / '0', folder / '1']) == [None, None]
+  return folder
+
+
+def _assert_same_bits(folder, expected):
+  for i in '01':
+    assert _rows(folder / i) == _rows(expected / i)
+    for a, b in zip(_params(folder / i), _params(expected / i), strict=True):
+      np.testing.assert_array_equal(a, b)
+
+
+def test_members_that_a_kill_left_at_different_steps_keep_their_bits(
+  stopped, whole, tiny, tmp_path
 ):
-  """As a kill may leave them, while they were being saved."""
+  """As if it came while they were being saved."""
   folder = shutil.copytree(stopped[0], tmp_path / 'copy')
   shutil.rmtree(folder / '0' / 'checkpoints' / '6')
-  _go_on(tiny, folder, population)
+  assert train_population(_two(tiny), [folder / '0', folder / '1']) == [None, None]
+  _assert_same_bits(folder, whole)
   for i, step in (('0', 4), ('1', 6)):
     log = (folder / i / 'train.log').read_text('utf-8')
     assert f'going on from the checkpoint of step {step} of 8' in log
+
+
+@pytest.mark.slow
+def test_the_rest_of_a_population_keeps_its_bits(stopped, whole, tiny, tmp_path):
+  """As a sweep resumes it when the others are finished."""
+  folder = shutil.copytree(stopped[0], tmp_path / 'copy')
+  shutil.rmtree(folder / '0')
+  shutil.copytree(whole / '0', folder / '0')
+  config = _two(tiny)[1]
+  assert train_population([config], [folder / '1'], places=[1], width=2) == [None]
+  _assert_same_bits(folder, whole)
+
+
+@pytest.mark.parametrize(('places', 'width'), [([0, 0], 2), ([0, 2], 2), ([0, 1], 1)])
+def test_places_that_are_not_those_of_a_population(tiny, tmp_path, places, width):
+  folders = [tmp_path / '0', tmp_path / '1']
+  with pytest.raises(ValueError, match='are not those of a population of'):
+    train_population(_two(tiny), folders, places=places, width=width)
 
 
 def test_what_is_finished_is_left_alone(population, tiny, tmp_path):

@@ -1,0 +1,28 @@
+"""Starts a command that the kernel kills when the process that started it is gone.
+
+  python leash.py PARENT COMMAND ...
+
+PARENT is the process id of the one that starts it. On systems other than Linux the
+command is started as it is.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+  """Becomes the command; the kernel's promise holds across the call of exec."""
+  parent, *command = sys.argv[1:]
+  if sys.platform == 'linux':
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != int(parent):  # it died before the kernel was asked
+      sys.exit(1)
+  os.execvp(command[0], command)
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,301 @@
+"""What readers of files of word vectors share: opening, counting, and saying what is lost.
+
+A file's name says little, and its first line may claim anything. So files are opened by
+their content, memory grows with what is read, and each row that is not kept is counted
+in a warning.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+import gzip
+import io
+import math
+import os
+from pathlib import Path
+import stat
+import warnings
+
+import numpy as np
+import scipy.sparse
+
+from seqlab.io.containers import advice, name_of_container
+from seqlab.text.lines import DAMAGE
+from seqlab.text.workers import machine_memory
+
+Matrix = np.ndarray | scipy.sparse.csr_array
+Stream = io.BufferedReader | gzip.GzipFile  # both can look ahead, by `peek`
+Content = tuple[list[str], Matrix]  # V words and [V, D] float32
+
+LONGEST = 10_000  # bytes of a word; where there are more, no word begins there
+_LINE = 1 << 26  # bytes of a line; where there are more, it is no line of numbers
+_NUMBER = 64  # bytes of a number in a line whose dimensions are known
+_BUFFER = 1 << 18
+_DEFLATE = 1032  # the most bytes that one byte of gzip unpacks to
+_FASTTEXT = (793_712_314).to_bytes(4, 'little')  # how a model of fastText begins
+
+
+@contextlib.contextmanager
+def opened(path: Path, format: str) -> Iterator[tuple[Stream, int | None]]:
+  """Opens a file of vectors, unpacked if it is gzipped, whatever its name.
+
+  Args:
+    path: the file.
+    format: what it is read as, for messages.
+
+  Yields:
+    The file, and the largest number of bytes it can have; None if that is not known, as
+    of a pipe.
+
+  Raises:
+    ValueError: its first bytes are those of another kind of file; or it is empty or
+      damaged.
+  """
+  with contextlib.ExitStack() as stack:
+    packed = stack.enter_context(open(path, 'rb', _BUFFER))
+    about = os.fstat(packed.fileno())
+    size = about.st_size if stat.S_ISREG(about.st_mode) else None
+    file: Stream = packed
+    try:
+      if packed.peek(2)[:2] == b'\x1f\x8b':
+        file = stack.enter_context(gzip.GzipFile(fileobj=packed))
+        size = None if size is None else size * _DEFLATE
+      head = file.peek(1)
+      if not head:
+        raise ValueError(f'{path} is empty')
+      check_kind(path, head, format)
+      yield file, size
+    except DAMAGE as error:  # wherever the reader met it
+      raise ValueError(
+        f'{path} is damaged or cut short ({error}); get it anew'
+      ) from error
+
+
+def check_kind(path: Path, head: bytes, format: str | None) -> None:
+  """Raises ValueError if a file's first bytes show that it is of another kind.
+
+  Args:
+    path: for the message.
+    head: the first bytes, unpacked.
+    format: what it is read as; None if that is not known yet.
+  """
+  if head.startswith(_FASTTEXT):
+    raise ValueError(
+      f'{path} is a model of fastText, whose format is not read here; use the .vec file '
+      'that fastText writes or offers beside it, or make one with gensim: '
+      'gensim.models.fasttext.load_facebook_vectors(FILE).save_word2vec_format(NEW)'
+    )
+  name = name_of_container(head)
+  if name is None or (name == 'gzip' and format is None):
+    return
+  if name == 'zip' and format == 'npz':
+    return
+  if name == 'zip' and b'.npy' in head[:200]:
+    raise ValueError(f"{path} is a zip file of NumPy's arrays: add --from npz")
+  if name == 'pickle':
+    raise ValueError(
+      f'{path} is a pickle, as gensim saves KeyedVectors. Reading one can run any code; '
+      'if you trust this file, add --from gensim'
+    )
+  raise ValueError(f'{path} is {name}, and no file of vectors: {advice(name)}')
+
+
+def lines(
+  file: Stream, path: Path, dimensions: int | None = None, start: int = 1
+) -> Iterator[tuple[int, str, bool]]:
+  r"""Yields numbered lines without their ends, and whether bytes had to be replaced.
+
+  A line ends at \n alone. Bytes that are not UTF-8 become \xNN, which is different for
+  different bytes, so that words stay different too. A byte order mark at the start is
+  left out.
+
+  Args:
+    file: what is read.
+    path: for messages.
+    dimensions: numbers in a line, which bound its length; None if not known.
+    start: number of the first line.
+
+  Raises:
+    ValueError: the file is damaged, or a line too long.
+  """
+  most = _LINE if dimensions is None else _NUMBER * dimensions + LONGEST
+  number = start - 1
+  while True:
+    try:
+      line = file.readline(most + 1)
+    except DAMAGE as error:
+      raise ValueError(
+        f'{path} is damaged or cut short after line {number:,} ({error}); get it anew'
+      ) from error
+    if not line:
+      return
+    number += 1
+    if len(line) > most:
+      raise ValueError(
+        f'line {number:,} of {path} has more than {most:,} bytes, too many for a word '
+        'and its numbers: line 1 is wrong about the dimensions, or the file is damaged'
+      )
+    line = line.rstrip(b'\r\n')
+    if number == 1:
+      line = line.removeprefix(b'\xef\xbb\xbf')
+    try:
+      yield number, line.decode('utf-8'), False
+    except UnicodeDecodeError:
+      yield number, line.decode('utf-8', 'backslashreplace'), True
+
+
+def check_memory(path: Path, words: float, dimensions: float, source: str) -> None:
+  """Raises ValueError if a matrix is larger than this machine's memory.
+
+  Args:
+    path: for the message.
+    words: V.
+    dimensions: D.
+    source: what claims these numbers, as 'by line 1'.
+  """
+  need, has = 4 * words * dimensions, machine_memory()
+  if need > has:
+    raise ValueError(
+      f'{path}: {source} there are {words:,} words of {dimensions:,} numbers, which '
+      f'take {need / 2**30:,.1f} GiB; this machine has {has / 2**30:,.1f} GiB of memory'
+    )
+
+
+class Losses:
+  """Rows that are not kept, or not as they are, of one file; said in warnings at its end.
+
+  Attributes:
+    path: of the file.
+  """
+
+  def __init__(self, path: Path):
+    self.path = path
+    self._counts: dict[str, int] = {}
+    self._first: dict[str, str] = {}
+
+  def add(self, kind: str, place: str) -> None:
+    """Counts a row of a kind of loss; `place` shows the first one."""
+    self._counts[kind] = self._counts.get(kind, 0) + 1
+    self._first.setdefault(kind, place)
+
+  def warn(self) -> None:
+    """Warns once for each kind of loss."""
+    for kind, count in self._counts.items():
+      text = f'{self.path}: {_KINDS[kind].format(n=count, first=self._first[kind])}'
+      warnings.warn(text, stacklevel=2)
+    self._counts, self._first = {}, {}
+
+
+_KINDS = {
+  'duplicate': '{n:,} rows left out, whose words came before; the first row of a word is '
+  'kept (first left out: {first})',
+  'empty': '{n:,} rows left out, which have no word (first: {first})',
+  'bytes': '{n:,} words are not UTF-8: cut within a letter, as word2vec.c does to long '
+  r'words, or in another encoding; such bytes are written \xNN (first: {first})',
+  'spaces': '{n:,} words have spaces in them (first: {first})',
+  'more': '{n:,} rows more than line 1 says; all are read (first: {first})',
+}
+
+
+class Rows:
+  """Words and vectors as they are read: one matrix, which grows only if it has to.
+
+  A word that is empty, or was there before, is left out and counted.
+  """
+
+  def __init__(self, losses: Losses, dimensions: int, capacity: int):
+    """Makes room.
+
+    Args:
+      losses: counts what is left out.
+      dimensions: D, 1 or more.
+      capacity: number of rows to make room for. Memory is used by those that are filled
+        only.
+    """
+    self.words: list[str] = []
+    self._known: set[str] = set()
+    self._losses = losses
+    self._matrix = np.empty((max(1, capacity), dimensions), '<f4')
+
+  def next(self) -> np.ndarray:
+    """Returns the row [D] to fill, which counts after `keep`."""
+    used = len(self.words)
+    if used == len(self._matrix):
+      rows = used + used // 8 + 1_000
+      check_memory(self._losses.path, rows, self._matrix.shape[1], 'by what is read')
+      # In place where the allocator can. No one but this class refers to the matrix.
+      self._matrix.resize((rows, self._matrix.shape[1]), refcheck=False)
+    return self._matrix[used]
+
+  def keep(self, word: str, place: str) -> None:
+    """Takes the row that was filled last as that of a word, which `place` shows."""
+    if not word:
+      self._losses.add('empty', place)
+    elif word in self._known:
+      self._losses.add('duplicate', f'{word!r}, {place}')
+    else:
+      self._known.add(word)
+      self.words.append(word)
+
+  def finish(self) -> Content:
+    """Returns the words and their matrix [V, D]."""
+    self._known = set()
+    shape = len(self.words), self._matrix.shape[1]
+    self._matrix.resize(shape, refcheck=False)
+    return self.words, self._matrix.astype(np.float32, copy=False)
+
+
+def kept_once(losses: Losses, words: Sequence[str], matrix: Matrix) -> Content:
+  """Leaves out the rows of words that are empty or came before, and counts them."""
+  known: set[str] = set()
+  keep = []
+  for number, word in enumerate(words, 1):
+    if not word:
+      losses.add('empty', f'word {number:,}')
+    elif word in known:
+      losses.add('duplicate', f'{word!r}, word {number:,}')
+    else:
+      known.add(word)
+      keep.append(number - 1)
+  if len(keep) == len(words):
+    return list(words), matrix
+  return [words[i] for i in keep], matrix[keep]
+
+
+def first_not_finite(matrix: Matrix) -> int | None:
+  """Returns the first row that has NaN or infinity, without a mask of the whole."""
+  if scipy.sparse.issparse(matrix):
+    bad = np.flatnonzero(~np.isfinite(matrix.data))
+    return (
+      int(np.searchsorted(matrix.indptr, bad[0], 'right')) - 1 if len(bad) else None
+    )
+  for start in range(0, len(matrix), 4096):
+    finite = np.isfinite(matrix[start : start + 4096])
+    if not finite.all():
+      return start + int(np.flatnonzero(~finite.all(axis=1))[0])
+  return None
+
+
+def numbers_at_end(parts: Sequence[str]) -> int:
+  """Returns how many of a line's last fields are numbers, the first field left out."""
+  count = 0
+  for part in reversed(parts[1:]):
+    if not is_number(part):
+      break
+    count += 1
+  return count
+
+
+def is_number(text: str) -> bool:
+  """Whether a text is a number; 'nan' and 'inf' are words as well, and are none."""
+  try:
+    return math.isfinite(float(text))
+  except ValueError:
+    return False
+
+
+def most_common(numbers: Iterable[int]) -> int:
+  """Returns the number that comes most often; of several the largest."""
+  counts: dict[int, int] = {}
+  for number in numbers:
+    counts[number] = counts.get(number, 0) + 1
+  return max(counts, key=lambda number: (counts[number], number))
