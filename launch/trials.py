@@ -12,12 +12,12 @@ import time
 import traceback
 from typing import Any
 
+from seqlab.config import check_names
 from seqlab.experiment import load_experiment, load_module, split_name
 from seqlab.io.files import read_json_object, write_text
 from seqlab.io.secrets import scrub
 from seqlab.report.runs import short_names
 from seqlab.text.workers import all_cores
-from seqlab.train.checks import check_experiment
 from seqlab.train.folder import open_folder
 
 # Characters and bytes of a folder's name; file systems admit 255 bytes.
@@ -251,10 +251,27 @@ def _configure(experiment: str, name: str, overrides: dict[str, Any]) -> dict[st
   try:
     json.dumps(overrides)
     config = load_experiment(experiment, _options(overrides))
-    check_experiment(config)
+    if _is_of_seqlab(config):
+      # JAX is imported here, and not where a sweep is only listed.
+      from seqlab.train.checks import check_experiment
+
+      check_experiment(config)
     return config
   except (TypeError, ValueError) as error:
     raise ValueError(f'trial {name} of {experiment}: {error}') from None
+
+
+def _is_of_seqlab(config: Mapping[str, Any]) -> bool:
+  """Whether an experiment names seqlab's own task and pieces only.
+
+  A check imports what is named. Code of the user's own is imported by the trials alone,
+  each in its process, so that what goes wrong there ends one trial and no sweep.
+  """
+  try:
+    check_names(config, 'the experiment')
+  except ValueError:
+    return False
+  return 'task' in config  # else the trial itself says what is missing
 
 
 def _options(overrides: Mapping[str, Any]) -> list[str]:

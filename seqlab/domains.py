@@ -9,11 +9,11 @@ that a file, a command line, a sweep and a call from Python are all held to it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import contextlib
 import dataclasses
 import difflib
 import functools
 import inspect
-import math
 import numbers
 import types
 import typing
@@ -52,6 +52,8 @@ class Range:
       parts.append(f'{"less than" if self.exclude_high else "at most"} {self.high:,}')
     return ' and '.join(parts)
 
+
+_LARGEST = 3.4028234663852886e38  # of float32
 
 Positive = Range(0, exclude_low=True)  # 0 excluded
 Count = Annotated[int, Range(1)]  # how many of something there must be
@@ -196,9 +198,11 @@ def _problem(value: Any, annotation: Any) -> str:
     problem = _problem(value, args[0])
     if not problem:
       return _outside(value, annotation, args[1:])
-    # A check of its own says more than the type that it expects.
+    # A check of its own says more than the type that it expects, if it can tell.
     checks = [domain for domain in args[1:] if isinstance(domain, Check)]
-    return _outside(value, annotation, checks) or problem
+    with contextlib.suppress(TypeError):
+      return _outside(value, annotation, checks) or problem
+    return problem
   if origin in (Union, types.UnionType):
     problems = [_problem(value, kind) for kind in args]
     if not all(problems):
@@ -233,7 +237,8 @@ def _wrong_type(value: Any, kind: Any, args: tuple) -> str:
     fits = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     return '' if fits else 'a whole number'
   if kind is float:
-    return '' if _is_number(value) and math.isfinite(value) else 'a number'
+    # Devices compute in float32, in which a larger number is infinite.
+    return '' if _is_number(value) and abs(value) <= _LARGEST else 'a number'
   if kind is str:
     return '' if isinstance(value, str) else 'a text'
   if kind in (list, tuple, Sequence):

@@ -158,6 +158,8 @@ def _unspelled(
   try:
     annotation = annotation_of(config.to_dict(), key)
   except ValueError as error:
+    if str(error).startswith('task'):  # it cannot be asked which options there are
+      raise ValueError(_no_key(path, key, last, section)) from None
     raise ValueError(f'{path}: {error}') from None
   value = _literal(text)
   try:

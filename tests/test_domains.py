@@ -65,6 +65,8 @@ def test_what_is_in_the_domain_is_admitted(option):
     (dict(clip=0), 'x.clip is 0; it must be more than 0 or None'),
     (dict(clip='10m'), "x.clip is '10m'; it must be a number or None"),
     (dict(clip=float('nan')), 'x.clip is nan; it must be a number or None'),
+    (dict(clip=1e40), 'x.clip is 1e\\+40; it must be a number or None'),
+    (dict(clip=10**400), 'it must be a number or None'),
     (dict(kind='c'), "x.kind is 'c'; it must be 'a' or 'b'"),
     (dict(on=1), 'x.on is 1; it must be true or false'),
     (dict(name=3), 'x.name is 3; it must be a text'),

@@ -140,6 +140,9 @@ class Text:
   ):
     if source == target:
       raise ValueError(f'corpus.source and corpus.target are both {source!r}')
+    if not source.strip() or not target.strip():
+      side = 'target' if source.strip() else 'source'
+      raise ValueError(f"corpus.{side} is empty; it must be a language code, as 'en'")
     for language in (source, target):
       if language not in recipe.languages:
         has = ', '.join(recipe.languages)

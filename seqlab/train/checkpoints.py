@@ -559,6 +559,8 @@ class Checkpoints:
         f'{n} checkpoints were asked for, and {len(used)} can be read (steps {used}): '
         f'lower --average, or train with a larger {"keep_best_n" if by == "best" else "keep_latest"}'
       )
+    if used != self._ranked(by)[:n]:  # some could not be read
+      self._say(f'used instead: the checkpoints of steps {used}')
     return used, jax.tree.map(lambda x, a: (x / n).astype(a.dtype), total, abstract)
 
   def _ranked(self, by: str) -> list[int]:

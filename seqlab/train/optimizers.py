@@ -23,7 +23,7 @@ from seqlab.pieces import Specification, find, make, parameters
 from seqlab.types import Array, Hyper, PyTree
 
 Schedule = Callable[[Array, Hyper], Array]  # step (from 0), hyper -> learning rate
-Warmup = Annotated[int, Range(0)]
+Warmup = Annotated[int, Range(0, 2**31 - 1)]  # as steps, counted in int32
 
 
 def make_schedule(
@@ -200,7 +200,9 @@ class Group:
   frozen: bool = False
 
 
-def _check_pattern(text: str) -> None:
+def _check_pattern(text: Any) -> None:
+  if not isinstance(text, str):
+    raise ValueError('a text')
   try:
     re.compile(text)
   except re.error as error:

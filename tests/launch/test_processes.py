@@ -246,7 +246,7 @@ def test_no_process_outlives_a_launcher_that_was_killed(launched):
 def test_a_closed_terminal_asks_the_processes_to_save(launched):
   launcher, processes = launched('saves')
   launcher.send_signal(signal.SIGHUP)
-  assert launcher.wait(timeout=10) == 75
+  assert launcher.wait(timeout=60) == 75
   assert not psutil.wait_procs(processes, timeout=5)[1]
 
 

@@ -38,7 +38,7 @@ import numpy as np
 def get_config(arg=None):
   c = ml_collections.ConfigDict()
   c.seed, c.steps = 0, 5
-  c.task, c.name = 'tasks.translation:Translation', None
+  c.task, c.name = 'of_the_users_own:Task', None
   c.hyper, c.schedule = dict(peak=1e-3), dict(kind='constant', warmup='2 epochs')
   c.model = dict(width=8, cell='gru', tie=False)
   c.embedding = dict(width=8)
@@ -271,3 +271,21 @@ def test_planning_needs_no_jax():
 @pytest.mark.parametrize('path', SWEEPS, ids=lambda p: str(p.relative_to(EXPERIMENTS)))
 def test_the_sweep_of_every_experiment_can_be_planned(path, tmp_path):
   assert plan(str(path), tmp_path)
+
+
+def test_an_option_of_the_last_trial_is_checked_before_the_first_starts(tmp_path):
+  file = tmp_path / 'mine.py'
+  source = (EXPERIMENTS / 'agreement' / 'transformer.py').read_text('utf-8')
+  adds = "\n\ndef sweep(add):\n  add(seed=1)\n  add(**{'hyper.dropout': 1.5})\n"
+  file.write_text(source + adds, 'utf-8')
+  with pytest.raises(ValueError, match=r'trial .* hyper\.dropout is 1\.5; it must be'):
+    plan(str(file), tmp_path / 'runs')
+
+
+def test_options_that_the_file_leaves_out_can_be_swept(tmp_path):
+  file = tmp_path / 'mine.py'
+  source = (EXPERIMENTS / 'agreement' / 'transformer.py').read_text('utf-8')
+  adds = "\n\ndef sweep(add):\n  for kind in ('layer', 'rms'):\n    add(**{'model.normalization': kind})\n"
+  file.write_text(source + adds, 'utf-8')
+  trials = plan(str(file), tmp_path / 'runs')
+  assert [t.config['model']['normalization'] for t in trials] == ['layer', 'rms']

@@ -748,3 +748,10 @@ def test_kftt_counts_what_it_skips(real_data):
   assert len(corpus.read('train')[0]) == 440_286
   assert corpus.skipped == {'train': 2}
   assert len(corpus.read('test')[0]) == 1_160
+
+
+@pytest.mark.parametrize('side', ['source', 'target'])
+def test_an_empty_language_is_refused(side):
+  languages = {'source': 'en', 'target': 'de', side: ''}
+  with pytest.raises(ValueError, match=rf'corpus\.{side} is empty; it must be a lang'):
+    open_corpus(**languages, files={'train': ('a.txt', 'b.txt')})

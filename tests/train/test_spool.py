@@ -72,7 +72,13 @@ def test_the_folder_on_disk_goes_with_what_it_stands_for(bucket):
 
 
 def test_a_folder_in_a_bucket_is_called_by_its_name(bucket):
-  config = {'task': 'tasks.x:X', 'seed': 0, 'steps': 5, 'hyper': {}, 'schedule': {}}
+  config = {
+    'task': 'tasks.glove:GlobalVectors',
+    'seed': 0,
+    'steps': 5,
+    'hyper': {},
+    'schedule': {},
+  }
   folder = open_folder(RUN, config)
   assert folder.name == RUN
   folder.keep_config()

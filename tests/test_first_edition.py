@@ -1,0 +1,72 @@
+"""Runs that the first edition made, at commit 4f4a78a, are used and resumed."""
+
+import io
+import json
+from pathlib import Path
+import shutil
+import tarfile
+
+import numpy as np
+import pytest
+
+from seqlab import cli
+from seqlab.evaluate import score, translate
+from seqlab.experiment import load_experiment
+from seqlab.metrics_file import read_metrics
+from seqlab.train.loop import train
+
+ARCHIVE = Path(__file__).parent / 'fixtures' / 'first_edition.tar.gz'
+TRANSLATORS = ('transformer', 'recurrent')
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+  """The folder of the experiment, its data and its three runs, as current folder."""
+  with tarfile.open(ARCHIVE) as archive:
+    archive.extractall(tmp_path, filter='data')
+  monkeypatch.chdir(tmp_path)
+  return tmp_path
+
+
+def _lines(path):
+  return Path(path).read_text('utf-8').splitlines()
+
+
+@pytest.mark.parametrize('run', TRANSLATORS)
+def test_a_run_translates_as_it_did(runs, run):
+  source, out = '\n'.join(_lines('data/test.en')[:3]), io.StringIO()
+  translate(run, io.BytesIO(source.encode()), out, options={'beam': 2})
+  assert out.getvalue() == Path(run, 'expected.txt').read_text('utf-8')
+
+
+@pytest.mark.parametrize('run', TRANSLATORS)
+def test_a_run_scores_as_it_did(runs, run):
+  pairs = zip(_lines('data/test.en')[:3], _lines('data/test.ru')[:3], strict=True)
+  lines = '\n'.join(map('\t'.join, pairs))
+  out = io.StringIO()
+  score(run, io.BytesIO(lines.encode()), out)
+  found = [float(line.split('\t')[0]) for line in out.getvalue().splitlines()]
+  expected = [float(line.split('\t')[0]) for line in _lines(f'{run}/scores.txt')]
+  np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+def test_a_run_of_word_vectors_has_the_neighbours_that_it_had(runs, capsys):
+  assert cli.main(['neighbours', 'words', 'the', '-n', '4']) == 0
+  assert capsys.readouterr().out == Path('words/expected.txt').read_text('utf-8')
+
+
+@pytest.mark.parametrize('run', [*TRANSLATORS, 'words'])
+def test_a_run_resumes_as_it_would_have(runs, run):
+  before = [row['loss'] for row in read_metrics(Path(run, 'metrics.jsonl'))]
+  shutil.rmtree(f'{run}/checkpoints/8')  # as if it had been stopped after step 4
+  train(load_experiment(f'experiment.py:model={run}'), run)
+  after = [row['loss'] for row in read_metrics(Path(run, 'metrics.jsonl'))]
+  assert after[:4] == before[:4]
+  np.testing.assert_allclose(after, before, rtol=1e-4)
+
+
+def test_a_run_of_the_first_edition_keeps_its_configuration(runs):
+  config = json.loads(Path('transformer/config.json').read_text('utf-8'))
+  assert config['evals']['valid']['type'] == 'translation'
+  train(load_experiment('experiment.py'), 'transformer')  # finished: nothing to do
+  assert json.loads(Path('transformer/config.json').read_text('utf-8')) == config

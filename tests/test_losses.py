@@ -1,0 +1,34 @@
+"""The first losses of every experiment's `:smoke`, as recorded at commit 4f4a78a.
+
+A change of structure keeps them; a change that is meant to alter them records them
+anew and says so. Made on a CPU with AVX-512, eight pretended devices.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seqlab.experiment import load_experiment
+from seqlab.metrics_file import read_metrics
+from seqlab.train.loop import train
+
+ROOT = Path(__file__).parents[1]
+LOSSES = json.loads((ROOT / 'tests' / 'losses.json').read_text('utf-8'))
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize('name', LOSSES)
+def test_the_first_losses_are_those_recorded(name, tmp_path):
+  try:
+    train(load_experiment(f'{ROOT}/experiments/{name}:smoke'), tmp_path)
+  except (FileNotFoundError, OSError) as error:
+    if 'SEQLAB_DATA' not in str(error) and 'download' not in str(error):
+      raise
+    pytest.skip(f'needs real data: {error}')
+  rows = read_metrics(tmp_path / 'metrics.jsonl')
+  losses = [row['loss'] for row in rows if 'loss' in row][:20]
+  # Other processors round otherwise, which grows from step to step.
+  np.testing.assert_allclose(losses, LOSSES[name], rtol=2e-3)
