@@ -211,7 +211,8 @@ def launched(tmp_path):
 
   def launch(*words, nohup=False):
     command = [sys.executable, '-c', LAUNCHES, str(tmp_path), *words]
-    command = ['nohup', *command] if nohup else command
+    # Tests that run under nohup themselves hand down that SIGHUP is ignored.
+    command = [*(['nohup'] if nohup else ['env', '--default-signal=HUP']), *command]
     launcher = subprocess.Popen(
       command,
       stdout=subprocess.PIPE,
