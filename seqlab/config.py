@@ -195,7 +195,7 @@ class Settings:
   seed: Seed
   steps: Duration
   parallel: Literal['jit', 'pmap'] = 'jit'
-  threads: Count | None = None
+  threads: Annotated[int, Range(1, 4_096)] | None = None
   accumulate: Count = 1
   ema: Rate = 0.0
   minutes: Annotated[float, Positive] | None = None

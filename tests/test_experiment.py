@@ -201,7 +201,7 @@ def test_the_last_override_of_a_key_counts(file):
     ('minutes=0', r'minutes is 0; it must be more than 0 or None'),
     ('minutes=1e999', r'minutes is inf; it must be a number or None'),
     ('threads=abc', r"threads is 'abc'; it must be a whole number or None"),
-    ('threads=0', r'threads is 0; it must be at least 1 or None'),
+    ('threads=0', r'threads is 0; it must be at least 1 and at most 4,096 or None'),
     ('patience=three', r"patience is 'three'; it must be a whole number or None"),
     ('patience=-1', r'patience is -1; it must be at least 1 or None'),
     ('keep_latest=0', r'keep_latest is 0; it must be at least 1'),
