@@ -247,6 +247,15 @@ def test_cut_archives_are_refused(tmp_path, ending):
       how(path)
 
 
+def test_nobody_is_advised_to_unpickle_a_damaged_archive(tmp_path):
+  path = tmp_path / 'v.npz'
+  write(path, WORDS, MATRIX)
+  path.write_bytes(b'X' + path.read_bytes()[1:])
+  with pytest.raises(ValueError, match='cut short at its start') as error:
+    read(path)
+  assert 'pickle' not in str(error.value)
+
+
 def test_archives_of_something_else_are_refused(tmp_path):
   np.savez(tmp_path / 'v.npz', x=MATRIX)
   with pytest.raises(ValueError, match='has x; of vectors there should be words and'):
@@ -687,3 +696,14 @@ def test_names_are_taken_as_they_are(tmp_path, name):
   write(tmp_path / 'a.txt', ['other'], MATRIX[:1])
   write(tmp_path / name, WORDS, MATRIX)
   same(read(tmp_path / name))
+
+
+def test_damage_anywhere_in_gzip_is_a_refusal(tmp_path):
+  write(tmp_path / 'v.bin.gz', WORDS, MATRIX)
+  data = (tmp_path / 'v.bin.gz').read_bytes()
+  for size in range(2, len(data)):
+    (tmp_path / 'v.bin.gz').write_bytes(data[:size])
+    with pytest.raises(
+      ValueError, match=r'v\.bin\.gz .*(damaged|cut short|is gzip|empty)'
+    ):
+      read(tmp_path / 'v.bin.gz')
