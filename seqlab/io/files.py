@@ -113,6 +113,14 @@ def read_json_object(path: str | os.PathLike) -> dict[str, Any]:
   return found
 
 
+def is_still(path: str | os.PathLike, handle: int) -> bool:
+  """Whether a path still names the file or folder that was opened as `handle`."""
+  try:
+    return os.path.samestat(os.stat(path), os.fstat(handle))
+  except (FileNotFoundError, NotADirectoryError):
+    return False
+
+
 def sync(path: str | os.PathLike) -> None:
   """Returns once a file's data, or a folder's list of names, is on the disk."""
   handle = os.open(path, os.O_RDONLY)

@@ -546,7 +546,8 @@ class Checkpoints:
     """
     check_value('average', n, Annotated[int, Range(1)])
     total, used = None, []
-    for step in self._ranked(by):
+    ranked = self._ranked(by)
+    for step in ranked:
       if len(used) == n:
         break
       found = self._try(step, {'state': abstract})
@@ -559,7 +560,7 @@ class Checkpoints:
         f'{n} checkpoints were asked for, and {len(used)} can be read (steps {used}): '
         f'lower --average, or train with a larger {"keep_best_n" if by == "best" else "keep_latest"}'
       )
-    if used != self._ranked(by)[:n]:  # some could not be read
+    if used != ranked[:n]:  # some could not be read
       self._say(f'used instead: the checkpoints of steps {used}')
     return used, jax.tree.map(lambda x, a: (x / n).astype(a.dtype), total, abstract)
 

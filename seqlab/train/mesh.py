@@ -135,14 +135,14 @@ def state_shardings(create: Callable[..., PyTree], mesh: Mesh, *args) -> PyTree:
   specs = nn.get_partition_spec(abstract)
   is_spec = lambda x: isinstance(x, PartitionSpec)  # noqa: E731
   of_params = {
-    _keys(path): spec
+    path_keys(path): spec
     for path, spec in jax.tree_util.tree_flatten_with_path(
       getattr(specs, 'params', None), is_leaf=is_spec
     )[0]
   }
 
   def like_parameter(path: tuple, spec: PartitionSpec) -> PartitionSpec:
-    keys = _keys(path)
+    keys = path_keys(path)
     ends = (keys[i:] for i in range(len(keys)))
     found = next((end for end in ends if end in of_params), None)
     return spec if found is None else of_params[found]
@@ -167,7 +167,8 @@ def state_shardings(create: Callable[..., PyTree], mesh: Mesh, *args) -> PyTree:
   return jax.tree.map(fit, nn.unbox(abstract), shardings)
 
 
-def _keys(path: tuple) -> tuple[str, ...]:
+def path_keys(path: tuple) -> tuple[str, ...]:
+  """Returns the names on the path of a leaf, as `jax.tree_util` gives paths."""
   return tuple(str(getattr(key, 'key', getattr(key, 'name', key))) for key in path)
 
 

@@ -20,6 +20,7 @@ from seqlab import domains
 from seqlab.config import call, check_keys
 from seqlab.domains import Check, Count, Positive, Probability, Range, Rate
 from seqlab.pieces import Specification, find, make, parameters
+from seqlab.train.mesh import path_keys
 from seqlab.types import Array, Hyper, PyTree
 
 Schedule = Callable[[Array, Hyper], Array]  # step (from 0), hyper -> learning rate
@@ -243,13 +244,8 @@ def _scale_and_decay(
 
 
 def _group_of(path: tuple, groups: Sequence[Group]) -> Group | None:
-  name = path_name(path)
+  name = '/'.join(path_keys(path))
   return next((group for group in groups if re.search(group.match, name)), None)
-
-
-def path_name(path: tuple) -> str:
-  """Returns a parameter's path as 'encoder/self_attention/query/kernel'."""
-  return '/'.join(str(getattr(key, 'key', getattr(key, 'name', key))) for key in path)
 
 
 def _by_group(groups: Sequence[Group]) -> optax.GradientTransformation:

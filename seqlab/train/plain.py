@@ -11,6 +11,8 @@ from pathlib import Path
 import re
 import tempfile
 
+from seqlab.io.files import is_still
+
 # A path that every library takes as it is. Shorter than what the system admits, since
 # names are added to it.
 _PLAIN = re.compile(r'/(?!(?:gs|s3|az|hf)(?:/|$))[A-Za-z0-9_./-]{0,2000}')
@@ -55,11 +57,7 @@ class PlainFolder:
 
   def check(self) -> None:
     """Raises FileNotFoundError if another folder, or none, has the name by now."""
-    try:
-      same = os.path.samestat(os.stat(self._folder), os.fstat(self._handle))
-    except (FileNotFoundError, NotADirectoryError):
-      same = False
-    if not same:
+    if not is_still(self._folder, self._handle):
       raise FileNotFoundError(
         f'{self._folder} was removed, renamed or replaced while the run was using it: '
         'what would be written now would be lost. Put the folder back, or start the '

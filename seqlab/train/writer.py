@@ -16,6 +16,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from seqlab.io.console import console, has_bars
+from seqlab.io.files import is_still
 from seqlab.metrics_file import cut
 from seqlab.metrics_file import read_metrics as read_metrics
 from seqlab.train.folder import RunFolder
@@ -33,11 +34,7 @@ class Lines:
 
   def check(self) -> None:
     """Raises FileNotFoundError if another file, or none, has the name by now."""
-    try:
-      same = os.path.samestat(os.stat(self._path), os.fstat(self._file))
-    except (FileNotFoundError, NotADirectoryError):
-      same = False
-    if not same:
+    if not is_still(self._path, self._file):
       raise FileNotFoundError(
         f'{self._path} was removed, renamed or replaced while the run was writing it: '
         'what would be written now would be lost. Put it back, or start the run again, '
