@@ -1,0 +1,55 @@
+"""A user's own folder: files on the Python path, and every verb of the command.
+
+Nothing in these tests reaches into the project's tests: a user has the installed
+package only.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from launch import sweep
+from seqlab import cli
+
+
+class Outside:
+  """The working folder of a user.
+
+  Attributes:
+    folder: path of the folder, which is the working directory and on the Python path.
+  """
+
+  def __init__(self, folder: Path, capsys: pytest.CaptureFixture):
+    """`capsys` captures what the verbs print."""
+    self.folder, self._capsys = folder, capsys
+
+  def write(self, name: str, text: str) -> Path:
+    """Writes a file below the folder, and returns its path."""
+    path = self.folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, 'utf-8')
+    return path
+
+  def seqlab(self, *argv: str, status: int = 0) -> str:
+    """Runs `seqlab ...`; returns what it printed, errors too."""
+    return self._run(cli.main, argv, status)
+
+  def sweep(self, *argv: str, status: int = 0) -> str:
+    """Runs `python -m launch.sweep ...`; returns what it printed, errors too."""
+    return self._run(sweep.main, argv, status)
+
+  def _run(self, main, argv: tuple[str, ...], status: int) -> str:
+    self._capsys.readouterr()
+    returned = main([str(word) for word in argv])
+    printed = self._capsys.readouterr()
+    assert returned == status, printed.err + printed.out
+    return printed.out + printed.err
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch, capsys) -> Outside:
+  """A fresh folder of a user."""
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.syspath_prepend(str(tmp_path))
+  monkeypatch.setenv('PYTHONPATH', str(tmp_path), prepend=':')
+  return Outside(tmp_path, capsys)
