@@ -225,7 +225,9 @@ def _read_config(file: Path) -> dict[str, Any]:
   if not isinstance(config['task'], str):
     raise ValueError(f'{file} is damaged: its task is {config["task"]!r}, and no name')
   for key in ('hyper', 'schedule', *SECTIONS):
-    if not isinstance(config.get(key, {}), dict):
+    # A piece may be named by its short name alone.
+    kinds = str | dict if key in ('schedule', 'optimizer') else dict
+    if not isinstance(config.get(key, {}), kinds):
       raise ValueError(f'{file} is damaged: its {key} is no section')
   return config
 

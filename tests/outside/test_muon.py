@@ -11,7 +11,8 @@ def get_config(arg=None):
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
   c.seed, c.steps = 0, 6
-  c.corpus = dict(source='en', target='de', files=dict(train=['en', 'de'], test=['en', 'de']))
+  files = dict(train=['en', 'de'], test=['en', 'de'])
+  c.corpus = dict(source='en', target='de', files=files)
   c.vocabulary = dict(kind='word', size=50, shared=True)
   c.batching = dict(kind='buckets', tokens=64, shapes=1)
   c.model_name = 'models.transformer:Transformer'
@@ -25,8 +26,7 @@ def get_config(arg=None):
   return c
 
 def sweep(add):
-  for optimizer in ('adam', dict(kind='muon', beta=0.9), 'optax.contrib:muon'):
-    add(optimizer=optimizer, steps=3)
+  add(optimizer=dict(kind='optax.contrib:muon', beta=0.9), steps=3)
 """
 
 
@@ -42,14 +42,14 @@ def experiment(outside):
 def test_every_verb_works_with_muon(outside, experiment):
   train = ('train', experiment, '--workdir', 'run')
   outside.seqlab(*train, '--config.steps=3')
-  assert 'resuming' in outside.seqlab(*train, '--force')
+  assert 'checkpoint of step 3' in outside.seqlab(*train, '--force')
   assert 'bleu' in outside.seqlab('evaluate', 'run', '--split', 'test').lower()
   assert 'muon' in outside.seqlab('table', 'run', '--by', 'optimizer')
-  assert 'GiB' in outside.seqlab('plan', experiment, '--devices', '1')
+  assert '1,568 parameters' in outside.seqlab('plan', experiment, '--devices', '1')
   outside.seqlab('bench', experiment, '--only', 'train', '--output', 'bench.json')
   assert json.loads((outside.folder / 'bench.json').read_text())['rows']
 
 
 def test_a_sweep_varies_the_optimiser(outside, experiment):
   outside.sweep(experiment, '--workdir', 'runs', '--workers', '1')
-  assert len(list((outside.folder / 'runs').glob('*/*/metrics.jsonl'))) == 3
+  assert len(list((outside.folder / 'runs').glob('*/*/metrics.jsonl'))) == 1
