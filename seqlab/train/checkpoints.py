@@ -151,8 +151,8 @@ class Checkpoints:
 
   def _open(self) -> ocp.training.Checkpointer:
     """Opens Orbax, which saves and deletes; it cannot do so beside damaged ones."""
-    damaged = processes.from_first(
-      [s for s in self.steps() if self._damage(s)] if processes.first() else []
+    damaged = processes.broadcast_from_primary(
+      [s for s in self.steps() if self._damage(s)] if processes.is_primary() else []
     )
     for step in damaged:
       self._say(f'the damaged checkpoint of step {step:,} is now broken-{step}')
@@ -303,7 +303,7 @@ class Checkpoints:
 
   def _count_entries(self, step: int, count: int) -> None:
     """Raises ValueError if a checkpoint's database holds less than the state."""
-    if self._remote or not processes.first():
+    if self._remote or not processes.is_primary():
       return
     base = {'driver': 'file', 'path': f'{self._path / str(step)}/state/'}
     opened = tensorstore.KvStore.open({'driver': 'ocdbt', 'base': base}).result()
@@ -385,7 +385,7 @@ class Checkpoints:
         whole holds another state.
       OSError: the storage is at fault, and not the checkpoint.
     """
-    steps = processes.from_first(self.steps())
+    steps = processes.broadcast_from_primary(self.steps())
     for step in reversed(steps):
       found = self._try(step, abstract)
       if found is not None:
@@ -423,7 +423,7 @@ class Checkpoints:
     here = f'damaged:{damage}' if damage else ''
     if error and not damage:
       here = f'error:{self._reason(error)}'
-    everywhere = [text for text in processes.from_all(here) if text]
+    everywhere = [text for text in processes.gather_from_all(here) if text]
     for text in everywhere:
       if text.startswith('error:'):
         raise self._unloadable(step, text.removeprefix('error:'), error) from error
@@ -457,14 +457,14 @@ class Checkpoints:
     if self._remote:
       return False  # buckets compare digests themselves
     state, error = '', None
-    if processes.first():
+    if processes.is_primary():
       try:
         state = 'sealed' if seal.check(Path(self._path / str(step))) else 'unsealed'
       except seal.DamagedError as caught:
         state = f'damaged:{caught}'
       except OSError as caught:
         state, error = f'error:{self._reason(caught)}', caught
-    state = processes.from_first(state)
+    state = processes.broadcast_from_primary(state)
     if state.startswith('damaged:'):
       raise seal.DamagedError(state.removeprefix('damaged:'))
     if state.startswith('error:'):
@@ -492,12 +492,12 @@ class Checkpoints:
       return
     self._settle()
     self._end_orbax()
-    if processes.first():
+    if processes.is_primary():
       for step in broken:
         target = self._path / f'broken-{step}'
         target.rmtree(missing_ok=True)
         (self._path / str(step)).rename(target)
-    processes.wait('broken checkpoints')
+    processes.barrier('broken checkpoints')
 
   def load(self, step: int, abstract: dict[str, PyTree]) -> dict[str, PyTree]:
     """Loads one checkpoint; see `restore`.

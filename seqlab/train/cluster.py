@@ -192,7 +192,7 @@ def _join(options: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
       f'whether all were started, and whether process 0 can be reached at '
       f'{environ.get("JAX_COORDINATOR_ADDRESS", "its host")}'
     ) from error
-  hosts = processes.from_all(socket.gethostname())
+  hosts = processes.gather_from_all(socket.gethostname())
   i = jax.process_index()
   print(f'process {i} of {len(hosts)} on {hosts[i]}, pid {os.getpid()}', flush=True)
   return hosts
@@ -206,7 +206,7 @@ def _end(error: BaseException, hosts: list[str]) -> NoReturn:
     print(scrub(traceback.format_exc()), end='', file=sys.stderr)
   i, text = jax.process_index(), scrub(str(error)) or type(error).__name__
   if _LOST.search(text):
-    gone = processes.missing()
+    gone = processes.missing_processes()
     named = ', '.join(f'process {p} on {hosts[p]}' for p in gone)
     text = f'{named} did not answer: {text}' if gone else text
   where = f'process {i} of {len(hosts)} on {hosts[i]}'

@@ -93,17 +93,17 @@ def train(config: Mapping, workdir: str, *, force: bool = False) -> RunFolder:
   """
   try:
     with contextlib.ExitStack() as stack:
-      stack.enter_context(processes.EndsAtOnce())
-      with processes.first_goes_ahead('the folder'):
+      stack.enter_context(processes.StopImmediately())
+      with processes.primary_first('the folder'):
         # There already where it is not the first process that comes, and shared.
-        shared = is_remote(workdir) or processes.first() or Path(workdir).is_dir()
+        shared = is_remote(workdir) or processes.is_primary() or Path(workdir).is_dir()
         if not shared:
           raise FileNotFoundError(
             f'process {jax.process_index()} does not see {workdir}, which process 0 '
             f'made: let --workdir be on a disk that all processes share'
           )
         folder = open_folder(workdir, with_defaults(config), force=force)
-        if processes.first():
+        if processes.is_primary():
           stack.enter_context(folder.lock())
           if force:
             folder.forget_inputs()
@@ -140,12 +140,12 @@ class Run:
         f'several processes can save together on gs:// or on a disk that they share, '
         f'and not in {folder.name}'
       )
-    with processes.first_goes_ahead('the data'):  # and makes what is kept of them
-      if not processes.first():
+    with processes.primary_first('the data'):  # and makes what is kept of them
+      if not processes.is_primary():
         folder.receive()
       self.task = task(config, folder.vocabulary)
       self.steps = self._steps(config['steps'])
-      if processes.first():
+      if processes.is_primary():
         folder.send()
     self.program = Program(config, self.task, self.steps)
     self.program.check(self.task.shapes())
@@ -166,7 +166,7 @@ class Run:
 
   def _check_text(self, folder: RunFolder) -> None:
     """Raises ValueError if the run in this folder began with other text."""
-    if hasattr(self.task, 'check_text') and processes.first():
+    if hasattr(self.task, 'check_text') and processes.is_primary():
       splits = [x['split'] for x in folder.config['evals'].values() if x.get('split')]
       self.task.check_text(splits, folder.path)
 
@@ -182,10 +182,10 @@ class Run:
       retries=self.config['retries'],
       say=lambda text: self.progress.message(text),
     )
-    if processes.first():
+    if processes.is_primary():
       folder.keep_config()
       folder.send()
-    log = folder.log if processes.first() else os.devnull
+    log = folder.log if processes.is_primary() else os.devnull
     self.progress = Progress(log, total=self.steps)
 
   def go(self) -> RunFolder:
@@ -199,14 +199,14 @@ class Run:
         return self.folder
       self._compile(state)
       self.progress.start(start)
-      with processes.Notice() as self.notice:
+      with processes.StopSignal() as self.signal:
         while diverged := self._try(state, start):
           state, start = self._fall_back(diverged)
     return self.folder
 
   def _try(self, state: TrainState, start: int) -> DivergenceError | None:
     """Trains to the end, or until it diverges: then says how."""
-    writes = processes.first()
+    writes = processes.is_primary()
     say = self.progress.message
     writer = Writer(self.folder, start_step=start, say=say) if writes else NoWriter()
     with contextlib.closing(writer) as self.writer:
@@ -234,7 +234,7 @@ class Run:
         if told:
           raise processes.Stopped(
             f'stopped at step {k + 1:,} of {self.steps:,}, as SIGTERM asked; the '
-            f'same command goes on from there'
+            f'same command resumes it'
           )
 
   def look(self, step: int, state: TrainState, *, last: bool, told: bool) -> bool:
@@ -255,11 +255,11 @@ class Run:
 
     Clocks differ: it is process 0's that counts, and it tells the others.
     """
-    if processes.first() and self._out_of_time():
-      self.notice.give()
-    if not self.notice.reached():
+    if processes.is_primary() and self._out_of_time():
+      self.signal.request()
+    if not self.signal.requested():
       return False, False
-    return True, processes.from_first(self._out_of_time())
+    return True, processes.broadcast_from_primary(self._out_of_time())
 
   def _out_of_time(self) -> bool:
     minutes = self.config['minutes']
@@ -289,7 +289,7 @@ class Run:
       say(f'buckets have no locks: let no other run train in {self.folder.name}')
     state, step = self._restore()
     if step:
-      say(f'going on from the checkpoint of step {step:,} of {self.steps:,}')
+      say(f'resuming from the checkpoint of step {step:,} of {self.steps:,}')
     self._set_rate()
     return state, step
 
@@ -310,7 +310,7 @@ class Run:
       FloatingPointError: that was done as often as the experiment wants it.
     """
     self.checkpoints.wait()
-    steps = processes.from_first(self.checkpoints.steps())
+    steps = processes.broadcast_from_primary(self.checkpoints.steps())
     times, minutes = self.history.fallbacks, self.history.minutes
     if times >= self.fallback.times:
       raise FloatingPointError(f'{diverged}. {self._advice(steps)}')
@@ -364,9 +364,11 @@ class Run:
     for evaluator in self.evaluators.values():
       evaluator.compile(variables)
     peak_flops(self.program.mesh.size)
-    processes.wait('all is compiled')  # so that the first step is not said to be slow
+    processes.barrier(
+      'all is compiled'
+    )  # so that the first step is not said to be slow
     self.progress.message(f'compiled in {time.monotonic() - started:.0f} s')
-    if processes.first():
+    if processes.is_primary():
       self.progress.message(overview(self.program, compiled))
     self.compiles = CompileCounter()
 
@@ -412,7 +414,9 @@ class Run:
       started = time.monotonic()
       found = {k: float(v) for k, v in self.evaluators[name].run(variables)}
       # All shall draw the same conclusions, to the last bit.
-      values = {f'{name}/{k}': v for k, v in processes.from_first(found).items()}
+      values = {
+        f'{name}/{k}': v for k, v in processes.broadcast_from_primary(found).items()
+      }
       text = ', '.join(f'{k} {v:.4g}' for k, v in values.items())
       self.progress.message(f'step {step:,}: {text}')
       metrics |= values | {f'speed/{name}_seconds': time.monotonic() - started}
@@ -423,7 +427,7 @@ class Run:
     return metrics
 
   def _keep_samples(self, step: int, name: str) -> None:
-    if not processes.first():
+    if not processes.is_primary():
       return
     path = f'{self.folder.samples}/{name}-{step:08d}'
     if samples := self.evaluators[name].samples:
@@ -467,7 +471,7 @@ class Run:
       ) from error
 
   def _send(self) -> None:
-    if processes.first():
+    if processes.is_primary():
       self.folder.send()
 
   def _send_the_rest(self, kind: type | None, *_) -> None:

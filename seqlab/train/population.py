@@ -79,7 +79,7 @@ def train_population(
     ended(i, error)
 
   with contextlib.ExitStack() as stack:
-    stack.enter_context(processes.EndsAtOnce())
+    stack.enter_context(processes.StopImmediately())
     members = _open(configs, workdirs, end, stack, force)
     begun: list[tuple[Member, TrainState, int]] = []
     for i, member in members.items():
@@ -88,9 +88,9 @@ def train_population(
           member.place = places[i]
           begun.append((member, *found))
     if begun:
-      with processes.Notice() as notice:
+      with processes.StopSignal() as signal:
         members, states, starts = zip(*begun, strict=True)
-        Population(members, starts, width).go(states, notice)
+        Population(members, starts, width).go(states, signal)
   return [errors[i] for i in range(len(configs))]
 
 
@@ -205,7 +205,7 @@ class Population:
     hypers = [member.config['hyper'] for member in self._holders]
     self._stacked = Stacked(members[0].program, hypers)
 
-  def go(self, states: Sequence[TrainState], notice: processes.Notice) -> None:
+  def go(self, states: Sequence[TrainState], signal: processes.StopSignal) -> None:
     """Takes steps until all are over.
 
     Raises:
@@ -225,7 +225,7 @@ class Population:
       if pending:  # written while the devices work on this step
         self._write(*pending)
       pending = k + 1, sums, batch
-      last, told = k + 1 == first.steps, notice.reached()
+      last, told = k + 1 == first.steps, signal.requested()
       if last or told or first.saved_at(k + 1):
         pending = self._write(*pending)
         self._look(k + 1, state, last=last, told=told)
@@ -234,7 +234,7 @@ class Population:
       if told:
         raise processes.Stopped(
           f'stopped at step {k + 1:,} of {first.steps:,}, as SIGTERM asked; the same '
-          f'command goes on from there'
+          f'command resumes it'
         )
       alive = self._alive(k + 1)
 

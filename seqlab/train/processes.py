@@ -1,7 +1,7 @@
-"""What several processes that train as one must agree on.
+"""Agreement among several processes that train as one, and requests to stop.
 
-All of them run the same program, and each must call what is here at the same places.
-Alone, a process waits for nobody and agrees with itself.
+All processes run the same program, and each must call the functions of this module in
+the same order. A single process waits for nobody and agrees with itself.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,54 +17,60 @@ import jax
 from jax._src import distributed  # the key-value store has no public name
 from jax.experimental import multihost_utils
 
-# Seconds. Who waits for a process that died is ended by its missing heartbeats, long
-# before; these bounds are for one that lives and does not come.
+# Seconds. Missing heartbeats end the processes that wait for one that died, long before
+# these bounds are reached: they are for a process that lives and does not arrive.
 _SOON, _LATE = 1_800, 6 * 3_600
-_number = itertools.count()  # of what was agreed on: names are used once
+# JAX's coordination service accepts a name once: each barrier and value has its number.
+_number = itertools.count()
 
 
-def first() -> bool:
-  """Whether this is process 0, the one that writes."""
+def is_primary() -> bool:
+  """Returns whether this is process 0, which writes the run's folder."""
   return jax.process_index() == 0
 
 
-def wait(what: str, seconds: float = _SOON) -> None:
-  """Waits until every process is here.
+def barrier(name: str, seconds: float = _SOON) -> None:
+  """Waits until every process has arrived.
+
+  Args:
+    name: what the processes wait for, for messages.
+    seconds: the longest time to wait.
 
   Raises:
-    RuntimeError: some did not come in time; the text names them.
+    RuntimeError: some processes did not arrive in time; the text names them.
   """
-  if jax.process_count() > 1:
-    client = distributed.global_state.client
-    try:
-      client.wait_at_barrier(_name(what), int(1_000 * seconds))
-    except RuntimeError as error:
-      if not (names := _late(error)):
-        raise
-      late = ', '.join(f'process {i}' for i in names)
-      raise RuntimeError(
-        f'{late} did not come to the barrier {what!r} within {seconds:,.0f} s'
-      ) from error
+  if jax.process_count() == 1:
+    return
+  client = distributed.global_state.client
+  try:
+    client.wait_at_barrier(_unique(name), int(1_000 * seconds))
+  except RuntimeError as error:
+    if not (indices := _named_in(error)):
+      raise
+    late = ', '.join(f'process {i}' for i in indices)
+    raise RuntimeError(
+      f'{late} did not come to the barrier {name!r} within {seconds:,.0f} s'
+    ) from error
 
 
 @contextlib.contextmanager
-def first_goes_ahead(what: str) -> Iterator[None]:
-  """Runs the block in process 0, and then in the others: they find what it made."""
-  if not first():
-    wait(what, _LATE)
+def primary_first(name: str) -> Iterator[None]:
+  """Runs the block in process 0, and then in the others, which find what it made."""
+  if not is_primary():
+    barrier(name, _LATE)
   try:
     yield
-  finally:  # the others shall not wait in vain; what is wrong here is wrong there
-    if first():
-      wait(what, _LATE)
+  finally:  # also after an error, which the other processes will meet as well
+    if is_primary():
+      barrier(name, _LATE)
 
 
-def from_first(value: Any) -> Any:
-  """The value that process 0 has, anything that JSON can hold, in every process."""
+def broadcast_from_primary(value: Any) -> Any:
+  """Returns the value of process 0 in every process; anything that JSON can hold."""
   if jax.process_count() == 1:
     return value
-  client, name = distributed.global_state.client, _name('value')
-  if first():
+  client, name = distributed.global_state.client, _unique('value')
+  if is_primary():
     client.key_value_set(name, json.dumps(value))
     return value
   try:
@@ -77,118 +83,125 @@ def from_first(value: Any) -> Any:
     ) from error
 
 
-def from_all(value: str) -> list[str]:
-  """The value that each process has, in every process."""
+def gather_from_all(value: str) -> list[str]:
+  """Returns the values of all processes, ordered by process, in every process."""
   if jax.process_count() == 1:
     return [value]
-  client, name = distributed.global_state.client, _name('values')
+  client, name = distributed.global_state.client, _unique('values')
   client.key_value_set(f'{name}/{jax.process_index():08d}', value)
-  wait('values')
-  return [found for _, found in sorted(client.key_value_dir_get(f'{name}/'))]
+  barrier('values')
+  return [text for _, text in sorted(client.key_value_dir_get(f'{name}/'))]
 
 
-def everywhere(here: bool) -> bool:
-  """Whether it is true in every process."""
-  return set(from_all(str(here))) == {'True'}
+def missing_processes(seconds: float = 5.0) -> list[int]:
+  """Returns the processes that do not call this within some seconds.
 
-
-def missing(seconds: float = 5.0) -> list[int]:
-  """The processes that do not call this too, within some seconds; to be called once."""
+  To be called once in the life of a process.
+  """
   client = distributed.global_state.client
   try:
     client.wait_at_barrier('seqlab/roll call', int(1_000 * seconds))
   except RuntimeError as error:
-    return _late(error)
+    return _named_in(error)
   return []
 
 
-def _late(error: RuntimeError) -> list[int]:
+def _named_in(error: RuntimeError) -> list[int]:
   """The processes that JAX's error of a barrier names, one number per line."""
   names = str(error).partition('timed out task names:')[2].partition('RPC:')[0]
   return [int(name) for name in names.split() if name.isdecimal()]
 
 
-def _name(what: str) -> str:
-  return f'seqlab/{next(_number)}/{what}'
+def _unique(name: str) -> str:
+  return f'seqlab/{next(_number)}/{name}'
 
 
 class Stopped(BaseException):
-  """The run was told to stop; what there was to save is saved, and it can go on.
+  """The run was asked to stop; its state is saved, and the same command resumes it.
 
-  No `Exception`: what tries this and that, such as older checkpoints, shall not take
-  it for a failure.
+  This is no `Exception`, so that code which tries alternatives, such as older
+  checkpoints, does not mistake it for a failure.
   """
 
 
-class EndsAtOnce:
-  """Raises `Stopped` when SIGTERM comes: for as long as there is nothing to save.
+class StopImmediately:
+  """Raises `Stopped` when SIGTERM arrives, for as long as there is nothing to save.
 
-  A context manager. Inside of it a `Notice` takes over. Where JAX listens for SIGTERM
-  itself, which it does among several processes, they stop after their first step.
+  A context manager; a `StopSignal` inside of it takes over. Among several processes JAX
+  itself listens for SIGTERM, and they stop after their first step.
   """
 
-  told = False
+  def __init__(self):
+    self.requested = False
 
-  def __enter__(self) -> 'EndsAtOnce':
-    self._before = _listen(self)
+  def __enter__(self) -> 'StopImmediately':
+    self._previous = _handle_sigterm(self)
     return self
 
   def __exit__(self, *_) -> None:
-    if self._before is not None:
-      signal.signal(signal.SIGTERM, self._before)
+    if self._previous is not None:
+      signal.signal(signal.SIGTERM, self._previous)
 
   def __call__(self, *_) -> None:
-    """Hears SIGTERM."""
-    self.told = True  # should the exception get lost, say in a finaliser
+    """Handles SIGTERM."""
+    # Python drops an exception that a finaliser raises; a `StopSignal` then asks this.
+    self.requested = True
     raise Stopped(
-      'stopped, as SIGTERM asked, with nothing to save; the same command goes on'
+      'stopped, as SIGTERM asked, with nothing to save; the same command continues'
     )
 
 
-def _listen(handler: Callable[..., None]) -> Any:
-  """Has SIGTERM heard by it; the handler before, None if others have to listen."""
+def _handle_sigterm(handler: Callable[..., None]) -> Any:
+  """Sets the handler of SIGTERM.
+
+  Returns:
+    The previous handler; None where this process cannot set one, since JAX has its own
+    or this is not the main thread.
+  """
   main = threading.current_thread() is threading.main_thread()
-  if not main or jax.distributed.is_initialized():  # then JAX listens itself
+  if not main or jax.distributed.is_initialized():
     return None
   return signal.signal(signal.SIGTERM, handler)
 
 
-class Notice:
-  """Hears whether the run is to stop: by SIGTERM to any of its processes.
+class StopSignal:
+  """Knows whether the run should stop, as SIGTERM to any of its processes requests.
 
-  Schedulers send that some time before they end a process. Among several processes
-  JAX's preemption service spreads the word and finds a step that all have yet to
-  reach. A context manager: outside of it SIGTERM does what it did before.
+  Schedulers send SIGTERM some time before they end a process. Among several processes
+  JAX's preemption service informs all, and finds a step that none has reached yet. A
+  context manager; outside of it SIGTERM has the handler that it had before.
   """
 
-  def __enter__(self) -> 'Notice':
-    self._told, self._steps = False, 0
-    self._before = _listen(lambda *_: self._hear())
-    if getattr(self._before, 'told', False):
-      self._told = True
+  def __init__(self):
+    self._requested, self._steps = False, 0
+
+  def __enter__(self) -> 'StopSignal':
+    self._previous = _handle_sigterm(lambda *_: self._receive())
+    if getattr(self._previous, 'requested', False):
+      self._requested = True
     return self
 
   def __exit__(self, *_) -> None:
-    if self._before is not None:
-      signal.signal(signal.SIGTERM, self._before)
+    if self._previous is not None:
+      signal.signal(signal.SIGTERM, self._previous)
 
-  def _hear(self) -> None:
-    self._told = True
+  def _receive(self) -> None:
+    self._requested = True
 
-  def give(self) -> None:
-    """Tells all processes to stop."""
-    if not self._told and jax.distributed.is_initialized():
+  def request(self) -> None:
+    """Asks all processes to stop."""
+    if not self._requested and jax.distributed.is_initialized():
       os.kill(os.getpid(), signal.SIGTERM)
-    self._told = True
+    self._requested = True
 
-  def reached(self) -> bool:
-    """Whether to stop after this step; true in all processes, at the same step.
+  def requested(self) -> bool:
+    """Returns whether to stop after this step: the same in all processes.
 
-    To be asked once after each step.
+    To be called once after each step.
     """
     if not jax.distributed.is_initialized():
-      return self._told
-    # Counted from here on: a run that goes on from step 500 may be told to stop before
-    # it asks for the first time, and JAX then waits for step 1.
+      return self._requested
+    # Steps are counted from here: a run that resumes at step 500 may be asked to stop
+    # before its first call, and JAX then waits for step 1.
     self._steps += 1
     return multihost_utils.reached_preemption_sync_point(self._steps)

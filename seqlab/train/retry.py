@@ -134,7 +134,7 @@ def retry(
       if not may_pass(caught):
         raise
       error = caught
-    reasons = processes.from_all(may_pass(error) or '' if error else '')
+    reasons = processes.gather_from_all(may_pass(error) or '' if error else '')
     reason = next(filter(None, reasons), None)
     if not reason:
       return

@@ -352,7 +352,7 @@ def test_killed_and_relaunched_equals_uninterrupted(victim, tiny, tmp_path):
   seen = read_metrics(folder / 'metrics.jsonl')[-1]['step']
   assert 10 <= stopped < 60
   assert seen - stopped <= 2 * 5  # one that was being written is lost too
-  assert f'going on from the checkpoint of step {stopped}' in _run(config, folder)
+  assert f'resuming from the checkpoint of step {stopped}' in _run(config, folder)
   assert _rows(folder) == _rows(tmp_path / 'whole')
 
 
@@ -381,7 +381,7 @@ def test_sigterm_to_any_stops_all_at_the_same_step(tiny, tmp_path):
   # Long before it takes its first step.
   assert _stop(config, folder, 'data: ', 'launcher') == stopped + 1
   more = f'--config.steps={stopped + 3}'
-  assert 'going on from the checkpoint' in _run(config, folder, 2, more, '--force')
+  assert 'resuming from the checkpoint' in _run(config, folder, 2, more, '--force')
   assert [row['step'] for row in _rows(folder)] == list(range(1, stopped + 4))
 
 

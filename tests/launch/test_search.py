@@ -681,7 +681,7 @@ def test_a_killed_sweep_is_taken_up_from_its_checkpoint(
   assert main([*argv, '--storage', server.url]) == 0
   assert '[1/1] 0000: ' in capsys.readouterr().out
   log = (checkpoints.parent / 'train.log').read_text('utf-8')
-  assert 'going on from the checkpoint' in log
+  assert 'resuming from the checkpoint' in log
 
 
 @pytest.mark.slow  # a database server

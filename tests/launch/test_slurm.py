@@ -343,7 +343,7 @@ def _job(trial):
 def _resumed(log):
   """The steps that a run went on from, which are those that it had stopped at."""
   text = Path(log).read_text()
-  went_on = re.findall('going on from the checkpoint of step ([0-9,]+)', text)
+  went_on = re.findall('resuming from the checkpoint of step ([0-9,]+)', text)
   assert went_on == re.findall('stopped at step ([0-9,]+)', text), 'it lost steps'
   return [int(step.replace(',', '')) for step in went_on]
 

@@ -181,7 +181,7 @@ def test_an_interrupted_sweep_stops_its_workers_and_goes_on(
   assert trial.state['status'] == 'running'
 
   assert main(command) == 0
-  assert 'going on from the checkpoint' in (trial.folder / 'train.log').read_text()
+  assert 'resuming from the checkpoint' in (trial.folder / 'train.log').read_text()
   assert [row['step'] for row in read_run(trial.folder).rows] == list(range(1, 151))
 
 

@@ -105,7 +105,7 @@ def _same(server, rows):
 
 def test_a_run_on_gs_goes_on_on_another_machine(run, server, drawn, left):
   run('seqlab.cli', 'train', steps=8)
-  assert 'going on from the checkpoint of step 8' in run('seqlab.cli', 'train')
+  assert 'resuming from the checkpoint of step 8' in run('seqlab.cli', 'train')
   names = _names(server)
   assert {'config.json', 'train.log', 'vocabulary/points'} <= set(names)
   saved = {name.split('/')[1] for name in names if name.startswith('checkpoints/')}
@@ -117,5 +117,5 @@ def test_a_run_on_gs_goes_on_on_another_machine(run, server, drawn, left):
 def test_two_processes_save_and_restore_on_gs_together(run, server, drawn, left):
   launch = ('launch.local', '--processes', '2')
   run(*launch, steps=8)
-  assert 'going on from the checkpoint of step 8' in run(*launch)
+  assert 'resuming from the checkpoint of step 8' in run(*launch)
   _same(server, left(drawn)[0])

@@ -125,7 +125,7 @@ def test_sigterm_before_the_first_step_ends_it_with_nothing_to_save(
   status, said = _stop(config, tmp_path / 'run', after)
   assert status == 75
   assert said.endswith(
-    'stopped, as SIGTERM asked, with nothing to save; the same command goes on\n'
+    'stopped, as SIGTERM asked, with nothing to save; the same command continues\n'
   )
   assert not Checkpoints(tmp_path / 'run' / 'checkpoints').steps()
 

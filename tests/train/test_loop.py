@@ -319,7 +319,7 @@ def test_sigterm_while_it_compiles_ends_it_with_nothing_to_save(
 ):
   told = lambda *_: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
   monkeypatch.setattr(Program, 'compile', told)
-  with pytest.raises(Stopped, match='with nothing to save; the same command goes on'):
+  with pytest.raises(Stopped, match='with nothing to save; the same command continues'):
     train(point, tmp_path)
   assert Checkpoints(tmp_path / 'checkpoints').latest is None
   with open_folder(tmp_path, point).lock():  # nobody holds it any more
@@ -472,7 +472,7 @@ def test_several_processes_train_in_a_folder_of_any_name(tiny, tmp_path):
       text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-  assert 'going on from the checkpoint of step 6' in done.stdout
+  assert 'resuming from the checkpoint of step 6' in done.stdout
   rows = _rows(tmp_path / 'a[1]')
   assert [row['compiles'] for row in rows] == [0] * 9
   assert load(tmp_path / 'a[1]')[3] == [9]

@@ -262,7 +262,7 @@ def test_members_that_a_kill_left_at_different_steps_keep_their_bits(
   _assert_same_bits(folder, whole)
   for i, step in (('0', 4), ('1', 6)):
     log = (folder / i / 'train.log').read_text('utf-8')
-    assert f'going on from the checkpoint of step {step} of 8' in log
+    assert f'resuming from the checkpoint of step {step} of 8' in log
 
 
 @pytest.mark.slow

@@ -6,16 +6,16 @@ import signal
 
 import pytest
 
-from seqlab.train.processes import EndsAtOnce, Notice, Stopped
+from seqlab.train.processes import StopImmediately, Stopped, StopSignal
 
 
 def _terminate():
   os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_with_nothing_to_save_it_ends_at_once():
+def test_with_nothing_to_save_it_stops_immediately():
   before = signal.getsignal(signal.SIGTERM)
-  with pytest.raises(Stopped, match='nothing to save'), EndsAtOnce():
+  with pytest.raises(Stopped, match='nothing to save'), StopImmediately():
     _terminate()
   assert signal.getsignal(signal.SIGTERM) is before
 
@@ -23,25 +23,25 @@ def test_with_nothing_to_save_it_ends_at_once():
 def test_what_takes_exceptions_for_failures_does_not_take_it():
   with (
     pytest.raises(Stopped),
-    EndsAtOnce(),
+    StopImmediately(),
     contextlib.suppress(Exception),
   ):
     _terminate()
 
 
-def test_inside_of_a_notice_it_is_kept_for_the_end_of_a_step():
-  with EndsAtOnce():
-    with Notice() as notice:
-      assert not notice.reached()
+def test_inside_of_a_stop_signal_it_is_kept_for_the_end_of_a_step():
+  with StopImmediately():
+    with StopSignal() as stop:
+      assert not stop.requested()
       _terminate()
-      assert notice.reached()
+      assert stop.requested()
     with pytest.raises(Stopped):
       _terminate()
 
 
-def test_what_got_lost_is_heard_by_the_notice():
-  with EndsAtOnce():
+def test_an_exception_that_got_lost_reaches_the_stop_signal():
+  with StopImmediately():
     with pytest.raises(Stopped):  # as Python does with what a finaliser raises
       _terminate()
-    with Notice() as notice:
-      assert notice.reached()
+    with StopSignal() as stop:
+      assert stop.requested()

@@ -117,7 +117,7 @@ def test_another_machine_goes_on_with_it(bucket, point, drawn, left):
   shutil.copytree(drawn, there)
   shutil.rmtree(there / 'checkpoints' / '12')
   train(point, RUN)
-  assert 'going on from the checkpoint of step 8' in (there / 'train.log').read_text()
+  assert 'resuming from the checkpoint of step 8' in (there / 'train.log').read_text()
   assert left(there) == left(drawn)
 
 
