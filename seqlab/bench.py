@@ -29,7 +29,7 @@ from sacrebleu.significance import PairedTest
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 from sacrebleu.tokenizers.tokenizer_re import TokenizerRegexp
 
-from seqlab.config import resolve, steps_of, with_defaults
+from seqlab.config import steps_of, task_of, with_defaults
 from seqlab.data.loader import feed
 from seqlab.experiment import load_experiment
 from seqlab.io.console import print_table
@@ -38,7 +38,7 @@ from seqlab.layers.cross_entropy import cross_entropy
 from seqlab.metrics.bootstrap import compare
 from seqlab.metrics.corpus import Lines, corpus_statistics
 from seqlab.models.recurrent import Recurrent
-from seqlab.tasks.interface import Task
+from seqlab.tasks.interface import Task, tokens_per_step
 from seqlab.tasks.translation import Translation
 from seqlab.tasks.translator import Search, Translator
 from seqlab.tasks.words import WordTask
@@ -72,7 +72,7 @@ def bench(experiment: str, *, output: str, only: str | None = None) -> list[Row]
   check_experiment(config)
   rows: list[Row] = []
   with tempfile.TemporaryDirectory() as folder:
-    task = resolve(config['task'])(config, Path(folder) / 'vocabulary')
+    task = task_of(config).from_config(config, Path(folder) / 'vocabulary')
     if isinstance(task, WordTask):
       from seqlab.bench_words import parts as parts_of_words
 
@@ -137,8 +137,8 @@ def all_steps(config: dict, task: Task) -> int:
   """How many steps the experiment has, whatever it counts them in."""
   return steps_of(
     config['steps'],
-    steps_per_epoch=task.steps_per_epoch,
-    tokens_per_step=task.tokens_per_step,
+    steps_per_epoch=(batches := task.batches('train')).steps_per_epoch,
+    tokens_per_step=tokens_per_step(task, batches),
   )
 
 
@@ -149,19 +149,20 @@ def row(name: str, value: float, unit: str, note: str = '') -> Row:
 
 def _feed(config: dict, task: Translation) -> list[Row]:
   """Batches a second with the model left out."""
-  steps = min(max(200, task.steps_per_epoch), 2_000)
-  task.batch('train', 0, seed=0)  # the plan of the first epoch
+  batches = task.batches('train')
+  steps = min(max(200, batches.steps_per_epoch), 2_000)
+  batches.batch(0, seed=0)  # the plan of the first epoch
   rates = []
   for _ in range(3):
     started, words = time.perf_counter(), 0
-    for batch in feed(lambda k: task.batch('train', k, seed=0), 0, steps):
+    for batch in feed(lambda k: batches.batch(k, seed=0), 0, steps):
       words += np.count_nonzero(batch['target'])
     seconds = time.perf_counter() - started
     rates.append((steps / seconds, words / seconds))
-  batches, words = max(rates)
+  speed, words = max(rates)
   note = f'{steps} batches, shuffled, {config["batching"]["tokens"]} tokens each'
   return [
-    row('feed', batches, 'batches/s', note),
+    row('feed', speed, 'batches/s', note),
     row('feed', words, 'target tokens/s', note),
   ]
 
@@ -170,9 +171,9 @@ def _train(config: dict, task: Translation) -> list[Row]:
   """Target tokens a second and share of the peak, over an epoch's shapes."""
   program = Program(config, task, steps=1_000)
   state = program.start(0)
-  batches: dict[tuple, list[Any]] = {}
-  for k in range(task.steps_per_epoch):
-    batch = task.batch('train', k, seed=0)
+  data, batches = task.batches('train'), {}
+  for k in range(data.steps_per_epoch):
+    batch = data.batch(k, seed=0)
     batches.setdefault(batch['source'].shape + batch['target'].shape, []).append(batch)
   words = flops = seconds = 0.0
   started = time.perf_counter()
@@ -224,7 +225,7 @@ def _decode(config: dict, task: Translation) -> list[Row]:
 
 def _recurrent(task: Translation, D: int = 256) -> list[Row]:
   """Training of an LSTM encoder-decoder, beside the same one in PyTorch."""
-  V, batch = task.vocabularies.target.size, task.batch('train', 0, seed=0)
+  V, batch = task.vocabularies.target.size, task.batches('train').batch(0, seed=0)
   batch = {side: batch[side] for side in ('source', 'target')}
   words = np.count_nonzero(batch['target'])
   model = Recurrent(V, V, width=D, bidirectional=False, dtype='float32')

@@ -19,7 +19,7 @@ _TRIES = 3
 
 def parts(config: dict, task: Translation) -> dict[str, Callable[[], list[Row]]]:
   """What can be measured; nothing where seeds have batches of different shapes."""
-  if len(task.shapes()) > 1:
+  if len(task.batches('train').shapes) > 1:
     return {}
   return {'population': lambda: _population(config, task)}
 
@@ -52,14 +52,15 @@ def _population(config: dict, task: Translation) -> list[Row]:
 
 def _apart(task: Translation, program: Program, steps: int) -> Callable[[], float]:
   """Seconds of N runs, one after another."""
-  program.compile(program.start(0), task.shapes()[0])
+  data = task.batches('train')
+  program.compile(program.start(0), task.batches('train').shapes[0])
 
   def run() -> float:
     seconds = 0.0
     for seed in range(N):
       state = program.start(seed)
       started = time.perf_counter()
-      for batch in feed(lambda k, s=seed: task.batch('train', k, seed=s), 0, steps):
+      for batch in feed(lambda k, s=seed: data.batch(k, seed=s), 0, steps):
         state, _ = program.step(state, program.put(batch))
       jax.block_until_ready(state)
       seconds += time.perf_counter() - started
@@ -72,11 +73,12 @@ def _together(
   config: dict, task: Translation, program: Program, steps: int
 ) -> Callable[[], float]:
   """Seconds of a population of the same runs."""
+  data = task.batches('train')
   stacked = Stacked(program, [config['hyper']] * N)
   alive = stacked.alive([True] * N)
 
   def batches(k: int) -> dict[str, np.ndarray]:
-    return stack([task.batch('train', k, seed=seed) for seed in range(N)])
+    return stack([data.batch(k, seed=seed) for seed in range(N)])
 
   def begin() -> jax.Array:
     states = [jax.device_get(program.start(seed)) for seed in range(N)]

@@ -122,11 +122,9 @@ def _traffic(task: WordPrediction, speed: float) -> list[Row]:
 
 def _quality(config: dict, task: WordPrediction) -> list[Row]:
   """What vectors of whole trainings score, beside gensim's of the same text."""
-  epochs = max(1, round(all_steps(config, task) / task.steps_per_epoch))
+  epochs = max(1, round(all_steps(config, task) / task.train.steps_per_epoch))
   heldout = task.evaluation(100_000)
-  loss = jax.jit(
-    lambda params: task.loss({'params': params}, heldout, None, {})[1][0]['loss']
-  )
+  loss = jax.jit(lambda params: task.loss({'params': params}, heldout, None, {})[:2])
   scores: dict[str, dict[str, list[float]]] = {}
   rows = peer.rows_of(task.store, sentences(task.store, task.heldout)[0])
   for seed in range(_SEEDS):
@@ -161,7 +159,7 @@ def _trained(config: dict, task: WordPrediction, seed: int) -> dict[str, np.ndar
   steps = all_steps(config, task)
   program = Program(config, task, steps)
   state = program.start(seed)
-  for batch in feed(lambda k: task.batch('train', k, seed=seed), 0, steps):
+  for batch in feed(lambda k: task.train.batch(k, seed=seed), 0, steps):
     state, _ = program.step(state, program.put(batch))
   return jax.device_get(state.params)
 
@@ -175,16 +173,16 @@ def _first(store: TokenStore, words: int) -> TokenStore:
 def _ours(config: dict, task: WordPrediction, store: TokenStore) -> Speed:
   """An epoch: batches made by threads, put on the devices, gone through."""
   with tempfile.TemporaryDirectory() as folder:
-    small = type(task)(config, Path(folder))
+    small = type(task).from_config(config, Path(folder))
   small.__dict__['store'] = store  # in place of the whole text
-  program = Program(config, small, steps := small.steps_per_epoch)
+  program = Program(config, small, steps := small.train.steps_per_epoch)
   state = program.start(0)
-  program.compile(state, small.shapes()[0])
+  program.compile(state, small.train.shapes[0])
 
   def epoch() -> int:
     nonlocal state
     words = 0
-    batches = feed(lambda k: small.batch('train', k, seed=0), 0, steps)
+    batches = feed(lambda k: small.train.batch(k, seed=0), 0, steps)
     for batch in batches:
       words += small.tokens(batch)
       state, _ = program.step(state, program.put(batch))

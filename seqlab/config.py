@@ -213,7 +213,7 @@ DEFAULTS = {
   for field in dataclasses.fields(Settings)
   if field.default is not dataclasses.MISSING
 }
-NEEDED = ('task', 'seed', 'steps', 'hyper', 'schedule')
+NEEDED = ('task', 'seed', 'steps')
 # Names that a run's folder may use without being trusted: seqlab's own pieces. A
 # prefix would not do, since a name leads to anything that its module imports
 # ('seqlab.cli:Path'), which is then called with arguments from the folder.
@@ -277,16 +277,18 @@ def _leaves(value: Any, key: str = '') -> Iterator[tuple[str, Any]]:
     yield key, value
 
 
-# Those that may be left out. `fallback` says what to do where training diverges:
+# Sections that may be left out. `fallback` says what to do where training diverges:
 # {'factor': 0.5, 'times': 3} goes back to the last good checkpoint with half the rate,
 # and if need be with half of that, three times in all; with `loss_above` a loss beyond
 # that counts too. Left out, the run ends there.
-SECTIONS = ('optimizer', 'mesh', 'evals', 'fallback')
+SECTIONS = ('hyper', 'schedule', 'optimizer', 'mesh', 'evals', 'fallback')
+_CONSTANT = {'kind': 'constant'}  # the schedule of an experiment that names none
 
 
 def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
   """The experiment with all that it leaves to be chosen here."""
-  return {**DEFAULTS, **{section: {} for section in SECTIONS}, **config}
+  sections = {section: {} for section in SECTIONS}
+  return {**DEFAULTS, **sections, 'schedule': _CONSTANT, **config}
 
 
 def check_keys(

@@ -19,7 +19,7 @@ from rich.table import Table
 import sacrebleu
 from sacrebleu.metrics.bleu import BLEUScore
 
-from seqlab.config import resolve
+from seqlab.config import task_of
 from seqlab.domains import Count, checked
 from seqlab.io.console import console, print_table
 from seqlab.io.files import append_line, check_output, replacing, write_text
@@ -72,7 +72,7 @@ def _open(run: Run, trust: bool) -> tuple[RunFolder, Translation]:
   if not (folder.vocabulary / 'vocabularies.json').is_file():
     raise FileNotFoundError(f'{run} has no vocabulary yet; train first')
   with folder.explained():
-    return folder, resolve(folder.config['task'])(folder.config, folder.vocabulary)
+    return folder, task_of(folder.config).restore(folder.config, folder.vocabulary)
 
 
 @checked

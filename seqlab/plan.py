@@ -117,11 +117,10 @@ def pretend(devices: int) -> None:
 def _task(config: Mapping, folder: Path) -> Task:
   """The experiment's task, without its data where these are not needed."""
   kind = task_of(config)
-  outline = getattr(kind, 'outline', lambda _: None)
-  if task := outline(config):
+  if task := kind.from_shapes(config):
     return task
   try:
-    return kind(config, folder)
+    return kind.from_config(config, folder)
   except OSError as error:
     raise OSError(
       f"{error}. The shapes of this experiment's batches depend on its data; with "
@@ -140,7 +139,7 @@ def compiled(config: Mapping, task: Task, devices: int) -> Planned:
     width = 2
   steps = config['steps'] if isinstance(config['steps'], int) else 100_000
   program = Program(config, task, steps)
-  shapes = task.shapes()
+  shapes = task.batches('train').shapes
   program.check(shapes)
   batch = max(shapes, key=_cells)
   started = time.monotonic()

@@ -88,7 +88,7 @@ def _open(
     return load_vectors(path, format), []
   kind = resolve(folder.config['task'])
   with folder.explained():
-    task = kind(folder.config, folder.vocabulary)
+    task = kind.restore(folder.config, folder.vocabulary)
   variables, steps = restore(folder, task, average=average, choose=choose)
   return task.vectors(variables), steps
 

@@ -9,7 +9,7 @@ import pytest
 
 from seqlab.chips import CHIPS, chip_of
 from seqlab.cli import main
-from seqlab.config import resolve
+from seqlab.config import task_of
 from seqlab.experiment import load_experiment
 from seqlab.plan import compiled, describe, plan
 from seqlab.train.collectives import Collective
@@ -33,7 +33,7 @@ def planned():
     key = devices, *mesh.items()
     if key not in done:
       config = load_experiment(BIG, SMALL) | {'mesh': mesh}
-      done[key] = compiled(config, resolve(config['task']).outline(config), devices)
+      done[key] = compiled(config, task_of(config).from_shapes(config), devices)
     return done[key]
 
   return make

@@ -73,11 +73,11 @@ def _rows(folder):
 def _tables(config, folder, mesh):
   """The tables after two steps on a mesh."""
   config = config | {'mesh': mesh}
-  task = WordPrediction(config, folder / 'vocabulary')
+  task = WordPrediction.from_config(config, folder / 'vocabulary')
   program = Program(config, task, steps=8)
   state = program.start(0)
   for k in range(2):
-    state, _ = program.step(state, program.put(task.batch('train', k, seed=0)))
+    state, _ = program.step(state, program.put(task.batches('train').batch(k, seed=0)))
   return state.params
 
 
@@ -122,7 +122,7 @@ def test_devices_share_the_work(experiment, tmp_path, mesh):
 
 def test_rows_of_a_table_are_shared_out(experiment, tmp_path):
   config = experiment | {'mesh': {'data': 4, 'tensor': 2}}
-  task = WordPrediction(config, tmp_path / 'vocabulary')
+  task = WordPrediction.from_config(config, tmp_path / 'vocabulary')
   words = Program(config, task, steps=8).start(0).params['words']
   assert words.shape == (10, 8)
   assert {shard.data.shape for shard in words.addressable_shards} == {(5, 8)}
@@ -130,9 +130,11 @@ def test_rows_of_a_table_are_shared_out(experiment, tmp_path):
 
 @pytest.mark.parametrize('mesh', [{'data': 8}, {'data': 4, 'tensor': 2}], ids=str)
 def test_devices_exchange_updates_and_no_tables(experiment, tmp_path, mesh):
-  task = WordPrediction(experiment | {'mesh': mesh}, tmp_path / 'vocabulary')
+  task = WordPrediction.from_config(
+    experiment | {'mesh': mesh}, tmp_path / 'vocabulary'
+  )
   program = Program(experiment | {'mesh': mesh}, task, steps=8)
-  program.compile(program.start(0), task.shapes()[0])
+  program.compile(program.start(0), task.batches('train').shapes[0])
   (compiled,) = program._compiled.values()
   lines = compiled.as_text().splitlines()
   sums = [x.split('all-reduce(')[0] for x in lines if ' all-reduce(' in x]

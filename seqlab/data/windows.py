@@ -43,6 +43,7 @@ class WindowBatches:
   Attributes:
     steps_per_epoch: batches in which every word is met once.
     words: of the store that are trained on, before frequent ones are thinned out.
+    tokens_per_step: mean number of words of the text per batch.
     report: counts of the data.
   """
 
@@ -94,6 +95,7 @@ class WindowBatches:
       raise ValueError('there are no words to train on: every row of the text is empty')
     self._batches = self._plan()
     self.steps_per_epoch = len(self._batches) - 1
+    self.tokens_per_step = self.words / self.steps_per_epoch
     self.report = {
       'words': self.words,
       'sentences': len(self._sentences),
@@ -144,6 +146,14 @@ class WindowBatches:
     if last - first == sizes.sum():  # nothing between them is left out
       return self._ids[first:last], sizes
     return gather(self._ids, sentences)
+
+  @property
+  def shapes(self) -> tuple[Batch, ...]:
+    """The one shape, as an empty batch."""
+    wide = self.length + 2 * self.window
+    empty = np.full((self.lanes, wide), NOWHERE, np.int32)
+    count = np.zeros(self.lanes, np.int32)
+    return ({'words': empty, 'sentence': empty, 'count': count},)
 
   def batch(self, k: int, *, seed: int, rows: tuple[int, int] = (0, 1)) -> Batch:
     """Batch number k, a pure function of (seed, k).

@@ -25,7 +25,7 @@ class Evaluator:
     everywhere = NamedSharding(sharding.mesh, PartitionSpec())
     self._batch = jax.device_put(batch, everywhere)
     self._loss = jax.jit(
-      lambda variables, batch: task.loss(variables, batch, None, {})[1][0]['loss'],
+      lambda variables, batch: task.loss(variables, batch, None, {})[:2],
       out_shardings=everywhere,
     )
 

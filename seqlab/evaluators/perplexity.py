@@ -30,7 +30,7 @@ class Evaluator:
     """Puts the split on the devices; `tokens` bounds the positions in a batch."""
 
     def sums(variables, batch):
-      _, (sums, _) = task.loss(variables, batch, None, {})
+      sums = task.loss(variables, batch, None, {}).sums
       return {name: sums[name] for name in ('nll', 'accuracy')}
 
     self._resident = Resident(task, split, sharding, sums, tokens=tokens, shapes=shapes)

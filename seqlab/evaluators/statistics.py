@@ -37,7 +37,7 @@ class Evaluator:
     def sums(variables, batch):
       found = {'running': None, 'batch': rng}
       return {
-        name: task.loss(variables, batch, key, {})[1][0]['nll']
+        name: task.loss(variables, batch, key, {}).sums['nll']
         for name, key in found.items()
       }
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 import functools
 from pathlib import Path
+from typing import Any
 
 from flax import linen as nn
 import jax
@@ -17,6 +18,7 @@ from seqlab.embeddings import svd
 from seqlab.embeddings.cooccurrence import cached_cooccurrence, cooccurrence
 from seqlab.embeddings.ppmi import pmi
 from seqlab.embeddings.vectors import SparseVectors, Vectors
+from seqlab.tasks.interface import CustomUpdate
 from seqlab.tasks.words import THIN, WordTask
 from seqlab.text.download import cache_dir
 from seqlab.types import Array, Batch, Sums, Variables
@@ -55,14 +57,35 @@ class CountingTask(WordTask):
     return cached_cooccurrence(**more, **options)
 
 
-class PMITask(CountingTask):
+class Nothing:
+  """Batches of nothing; see `tasks.interface.Batches`.
+
+  Attributes:
+    steps_per_epoch: 1.
+    shapes: one batch, of nothing.
+    tokens_per_step: number of words of the text, since a step reads all of it.
+  """
+
+  steps_per_epoch = 1
+  shapes: tuple[Batch, ...] = ({},)
+
+  def __init__(self, words: int):
+    """`words` is the number of words of the text."""
+    self.tokens_per_step = float(words)
+
+  def batch(self, k: int, *, seed: int, rows: tuple[int, int] = (0, 1)) -> Batch:
+    """Returns nothing."""
+    del k, seed, rows
+    return {}
+
+
+class PMITask(CountingTask, CustomUpdate):
   """A text and the pointwise mutual information of its words.
 
   A step looks at all of the matrix, which stays on the devices; there are no batches.
   """
 
   sections = ('corpus', 'vocabulary', 'counts', 'pmi', 'model')
-  steps_per_epoch = 1
 
   def __init__(self, config: Mapping, vocabulary: Path):
     """See `CountingTask`; `pmi` is for `embeddings.ppmi:pmi`."""
@@ -80,27 +103,16 @@ class PMITask(CountingTask):
     return call(pmi, self._pmi, 'pmi', counts=self.counts)
 
   @property
-  def tokens_per_step(self) -> float:
-    """Words of the text: each step looks at all that was counted."""
-    return float(self.store.total)
-
-  @property
   def report(self) -> dict[str, float]:
     """Counts of the data."""
     V, pairs = self.words.size, self.matrix.nnz
     text = {'vocabulary': V, 'words': self.store.total}
     return {**text, 'pairs': self.counts.nnz, 'pmi': pairs, 'density': pairs / V**2}
 
-  def batch(
-    self, split: str, k: int, *, seed: int, rows: tuple[int, int] = (0, 1)
-  ) -> Batch:
-    """Nothing: what was counted stays on the devices."""
-    del split, k, seed, rows
-    return {}
-
-  def shapes(self) -> tuple[Batch, ...]:
-    """One batch, of nothing."""
-    return ({},)
+  def batches(self, split: str, **options: Any) -> Nothing:
+    """Returns batches of nothing: what was counted stays on the devices."""
+    del split, options
+    return Nothing(self.store.total)
 
   def tokens(self, batch: Batch) -> int:
     """Words of the text."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 import functools
 from pathlib import Path
+from typing import Any
 
 from flax import linen as nn
 import jax
@@ -13,10 +14,43 @@ from seqlab.domains import Count, Signature
 from seqlab.embeddings import glove
 from seqlab.embeddings.vectors import Vectors
 from seqlab.tasks.counting import CountingTask
+from seqlab.tasks.interface import CustomUpdate
 from seqlab.types import Array, Batch, Sums, Variables
 
 
-class GlobalVectors(CountingTask):
+class PairBatches:
+  """Batches of the pairs that were counted; see `tasks.interface.Batches`.
+
+  Attributes:
+    steps_per_epoch: number of batches in which each pair occurs once.
+    shapes: the one shape, as an empty batch.
+    report: counts of the pairs.
+    tokens_per_step: mean number of pairs per batch.
+  """
+
+  def __init__(self, groups: glove.PairGroups):
+    """`groups` holds all pairs."""
+    self._groups, self.steps_per_epoch = groups, groups.batches
+    self.tokens_per_step = groups.pairs / groups.batches
+    self.report = {
+      'pairs': groups.pairs,
+      'padding_waste': 1 - groups.pairs / groups.counts.size,
+      'steps_per_epoch': groups.batches,
+    }
+
+  @property
+  def shapes(self) -> tuple[Batch, ...]:
+    """The one shape, as an empty batch."""
+    return ({k: np.zeros_like(x) for k, x in self.batch(0, seed=0).items()},)
+
+  def batch(self, k: int, *, seed: int, rows: tuple[int, int] = (0, 1)) -> Batch:
+    """Returns batch k, or the i-th of n shares of its groups."""
+    (i, n), size = rows, self._groups.size
+    part = slice(size * i // n, size * (i + 1) // n)
+    return {name: x[part] for name, x in self._groups.batch(k, seed=seed).items()}
+
+
+class GlobalVectors(CountingTask, CustomUpdate):
   """Counts pairs, and learns from a few at a time.
 
   Attributes:
@@ -53,37 +87,15 @@ class GlobalVectors(CountingTask):
     return call(glove.PairGroups, self._batching, 'batching', counts=self.counts)
 
   @property
-  def steps_per_epoch(self) -> int:
-    """Batches in which each pair is met once."""
-    return self.train.batches
-
-  @property
-  def tokens_per_step(self) -> float:
-    """Pairs in a batch, on average."""
-    return self.train.pairs / self.steps_per_epoch
-
-  @property
   def report(self) -> dict[str, float]:
-    """Counts of the data."""
-    text = {'vocabulary': self.words.size, 'words': self.store.total}
-    places = self.train.counts.size
-    filled = {'pairs': self.train.pairs, 'padding_waste': 1 - self.train.pairs / places}
-    return {**text, **filled, 'steps_per_epoch': self.steps_per_epoch}
+    """Counts of the text."""
+    return {'vocabulary': self.words.size, 'words': self.store.total}
 
-  def batch(
-    self, split: str, k: int, *, seed: int, rows: tuple[int, int] = (0, 1)
-  ) -> Batch:
-    """Batch k of the pairs; `rows` = (i, n) is the i-th of n shares of the groups."""
-    if split != 'train':
-      raise ValueError(f"batches are made of 'train', not of {split!r}")
-    i, n = rows
-    size = self.train.size
-    part = slice(size * i // n, size * (i + 1) // n)
-    return {k: x[part] for k, x in self.train.batch(k, seed=seed).items()}
-
-  def shapes(self) -> tuple[Batch, ...]:
-    """The one shape, empty."""
-    return ({k: np.zeros_like(x) for k, x in self.train.batch(0, seed=0).items()},)
+  def batches(self, split: str, **options: Any) -> 'PairBatches':
+    """Returns the batches of the pairs."""
+    if split != 'train' or options:
+      raise ValueError(f"batches are made of 'train' only, not of {split!r}")
+    return PairBatches(self.train)
 
   def tokens(self, batch: Batch) -> int:
     """Pairs in a batch."""

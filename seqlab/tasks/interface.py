@@ -1,68 +1,338 @@
-"""What training needs of a task. A task knows no devices, steps or checkpoints."""
+"""What the rest of the tree needs of a task: batches, variables, a loss.
 
-from typing import Protocol
+A task owns its run: training, evaluation and every other verb ask the task for what they
+need, and none of them tests which task it has. What only some tasks can do is an ability,
+a protocol of its own (`Translates`, `HasVectors`, ...); `has` and `needs` are the two ways
+to ask for one.
 
-from seqlab.types import Array, Batch, Hyper, Sums, Variables
+A task knows no devices, steps or checkpoints.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import functools
+import math
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from seqlab.domains import Signature
+from seqlab.types import Array, Batch, Hyper, PyTree, Sums, Variables
+
+T = TypeVar('T')
 
 
-class Task(Protocol):
-  """Data, a model and a loss.
+class Loss(NamedTuple):
+  """The loss of a batch, not yet divided by anything.
 
-  A task may have a way of its own to learn from a batch, for one where a gradient of
-  all parameters would be a waste: a method
+  Attributes:
+    value: [] float32, summed over the batch.
+    weight: [] what `value` and its gradient are divided by, once and globally, whatever
+      the number of devices and micro-batches. Usually the number of target tokens.
+    sums: further metrics to report: name -> (sum, weight).
+    collections: Linen collections besides 'params' that changed; the others are kept.
+  """
 
-    update(params, batch, rng, rate, constants) -> (params, sums)
+  value: Array
+  weight: Array | float
+  sums: Sums = {}  # noqa: RUF012  # never changed
+  collections: Variables = {}  # noqa: RUF012  # never changed
 
-  with `rate` the schedule's learning rate and `sums` as those of `loss`. It takes the
-  place of gradient and optimiser. `constants` is what a method `constants(mesh)` of the
-  task gave, arrays on the devices that every step reads; None if there is no such.
+  def totals(self) -> Sums:
+    """Returns all sums, among them 'loss' with `value` and `weight`, as float32."""
+    sums = {'loss': (self.value, self.weight), **self.sums}
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), sums)
 
-  A class of tasks may have `signatures(config)`, which gives for each section of the
-  experiment the functions and classes that its options are for, so that all options are
-  checked before anything starts; see `train.checks`. It may have `outline(config)`, which gives a task good for its model,
-  `shapes` and `loss` without the data, or None where these are needed.
+
+class Batches(Protocol):
+  """The batches of one split, as pure functions of a seed and a number.
+
+  Attributes:
+    steps_per_epoch: number of batches in which every example occurs once.
+    shapes: one empty batch of every shape, with all rows of all hosts.
+
+  An object may also have
+    rows: a function of k that returns the line number of every row of batch k, [B], and
+      -1 where a row holds no line. Only for batches that are not shuffled.
+    report: counts of the data, name -> number, for the log.
+    tokens_per_step: mean number of tokens per batch, as `Task.tokens` counts them.
   """
 
   steps_per_epoch: int
-  tokens_per_step: float  # words in an update, as `tokens` counts, on average
-  sections: tuple[str, ...]  # of the experiment, that it reads
-  hyper: tuple[str, ...]  # traced hyperparameters that it reads
-  report: dict[str, float]  # of the data: pairs, too_long, padding_waste, ...
+  shapes: Sequence[Batch]
 
-  def shapes(self) -> tuple[Batch, ...]:
-    """One empty training batch of every shape there is, to compile ahead."""
+  def batch(self, k: int, *, seed: int, rows: tuple[int, int] = (0, 1)) -> Batch:
+    """Returns batch number k, counted from 0 over all epochs.
+
+    Args:
+      k: number of the batch.
+      seed: integer seed of the order.
+      rows: (i, n) asks for the i-th of n equal shares of the rows.
+    """
     ...
 
-  def batch(
-    self, split: str, k: int, *, seed: int, rows: tuple[int, int] = (0, 1)
-  ) -> Batch:
-    """Batch number k, a pure function of (seed, k).
 
-    `rows` = (i, n) asks for the i-th of n equal shares of the rows.
+@dataclasses.dataclass(frozen=True)
+class EmptyBatches:
+  """Batches of which only the shapes are known, to plan with.
+
+  Attributes:
+    shapes: one empty batch of every shape.
+    steps_per_epoch: 1, since the size of the data is not known.
+  """
+
+  shapes: Sequence[Batch]
+  steps_per_epoch: int = 1
+
+  def batch(self, k: int, *, seed: int, rows: tuple[int, int] = (0, 1)) -> Batch:
+    """Returns a share of an empty batch of the first shape."""
+    del k, seed
+    i, n = rows
+    return {
+      name: x[len(x) * i // n : len(x) * (i + 1) // n]
+      for name, x in self.shapes[0].items()
+    }
+
+
+class Task(Protocol):
+  """Data, variables and a loss. A class that inherits from it has its defaults.
+
+  Attributes:
+    sections: sections of the experiment that the task reads besides those that every
+      experiment may have.
+    hyper: names of the traced hyperparameters that the task reads, besides the learning
+      rate and the weight decay.
+  """
+
+  sections: tuple[str, ...] = ()
+  hyper: tuple[str, ...] = ()
+
+  @classmethod
+  def from_config(cls, config: Mapping[str, Any], folder: Path) -> 'Task':
+    """Makes the task of an experiment; by default without arguments.
+
+    Args:
+      config: a resolved experiment.
+      folder: the folder `vocabulary` of the run. What is learnt from the data before
+        training, such as a vocabulary, is loaded from there, or made and saved there.
+
+    Raises:
+      ValueError: an option does not fit, or the folder belongs to other options.
+    """
+    del config, folder
+    return cls()
+
+  @classmethod
+  def from_shapes(cls, config: Mapping[str, Any]) -> 'Task | None':
+    """Makes a task with shapes but without data, for `seqlab plan`.
+
+    Returns:
+      The task; None, as by default, where the shapes cannot be known without the data.
+    """
+    del config
+    return None
+
+  @classmethod
+  def restore(cls, config: Mapping[str, Any], folder: Path) -> 'Task':
+    """Makes the task of a run that exists already; by default as `from_config` does.
+
+    It must not need the training data, which may not be on this machine.
+
+    Args:
+      config: the configuration of the run.
+      folder: the folder `vocabulary` of the run.
+    """
+    return cls.from_config(config, folder)
+
+  def batches(self, split: str, **options: Any) -> Batches:
+    """Returns the batches of a split.
+
+    Args:
+      split: name of the split; training asks for 'train'.
+      **options: evaluation passes shuffle=False and rows_multiple=, the number of
+        devices that share a batch, and may pass tokens= and shapes=. Every example must
+        then occur exactly once per epoch. A task may ignore those that mean nothing
+        for it.
+
+    Raises:
+      ValueError: there is no such split.
     """
     ...
 
   def init(self, rng: Array) -> Variables:
-    """Fresh variables, with logical axes on every parameter."""
+    """Returns fresh variables. Parameters may be boxed with their logical axes."""
     ...
 
   def loss(
     self, variables: Variables, batch: Batch, rng: Array | None, hyper: Hyper
-  ) -> tuple[Array, tuple[Sums, Variables]]:
-    """The batch's loss, summed over its words, not divided.
+  ) -> Loss:
+    """Returns the loss of a batch.
 
-    `rng` is of dropout and its like. None means evaluation: nothing is dropped,
-    running statistics are used, and no collection changes.
-
-    Also returns sums to report, of which 'loss' carries the weight that the
-    gradient is divided by, and the collections besides 'params', as they are now.
+    Args:
+      variables: of `init`, without boxes.
+      batch: of `batches`.
+      rng: random key of dropout and the like. None means evaluation: nothing is
+        dropped, running statistics are used, and no collection changes.
+      hyper: name -> scalar, traced.
     """
     ...
 
   def tokens(self, batch: Batch) -> int:
-    """Words in a batch, by which speed is told."""
-    ...
+    """Returns the number of tokens in a batch, for speeds; by default its rows."""
+    return len(next(iter(batch.values())))
 
   def flops(self, batch: Batch) -> float:
-    """Floating-point operations of one update that the model itself needs."""
+    """Returns the floating-point operations of an update that the model needs.
+
+    By default 6 per parameter and token: 2 forwards, 4 backwards.
+    """
+    return 6.0 * self._num_parameters * self.tokens(batch)
+
+  @functools.cached_property
+  def _num_parameters(self) -> int:
+    params = jax.eval_shape(lambda: self.init(jax.random.key(0)))['params']
+    return sum(math.prod(x.shape) for x in jax.tree.leaves(params))
+
+  @property
+  def report(self) -> dict[str, float]:
+    """Counts of the data besides those of the batches, for the log; by default none."""
+    return {}
+
+
+_VERBS: dict[type, str] = {}  # ability -> what a task without it cannot do
+
+
+def _ability(verb: str) -> Callable[[type[T]], type[T]]:
+  """Marks a protocol as an ability, with the verb that messages use."""
+
+  def mark(protocol: type[T]) -> type[T]:
+    _VERBS[protocol] = verb
+    return protocol
+
+  return mark
+
+
+@_ability('translate')
+class Translates(Protocol):
+  """A task that maps sentences to sentences: `translate`, `score`, `compare`, BLEU.
+
+  Attributes:
+    corpus: parallel text.
+    vocabularies: of both sides.
+    model: a `models.interface.Seq2Seq`.
+    reverse_source: whether sources are read from their end.
+  """
+
+  corpus: Any
+  vocabularies: Any
+  model: Any
+  reverse_source: bool
+
+  def stores(self, split: str) -> tuple:
+    """Returns the token stores of the source and of the target side of a split."""
     ...
+
+
+@_ability('give word vectors')
+class HasVectors(Protocol):
+  """A task that ends with a vector per word: `neighbours`, `analogy`, `vectors`."""
+
+  def vectors(self, variables: Variables) -> Any:
+    """Returns `embeddings.vectors.Vectors`, or `SparseVectors`."""
+    ...
+
+
+@_ability('update its parameters itself')
+class CustomUpdate(Protocol):
+  """A task with an update of its own in place of gradient and optimiser.
+
+  It is for a task where a gradient of all parameters would be a waste.
+  """
+
+  def update(
+    self, params: PyTree, batch: Batch, rng: Array, rate: Array, constants: PyTree
+  ) -> tuple[PyTree, Sums]:
+    """Returns the parameters after an update, and sums as `Loss.totals` has them.
+
+    Args:
+      params: the parameters.
+      batch: of `batches`.
+      rng: random key of the step.
+      rate: [] the schedule's learning rate.
+      constants: what `constants` returned.
+    """
+    ...
+
+  def constants(self, mesh: Any) -> PyTree:
+    """Returns arrays on the devices that every step reads; by default None."""
+    del mesh
+    return None
+
+
+@_ability('be fitted without a gradient')
+class Estimator(Protocol):
+  """What has no gradient: `train` calls `fit` in place of the training loop."""
+
+  def fit(self, folder: Any, say: Callable[[str], None]) -> None:
+    """Fits, and leaves the result in the run's folder. It resumes by itself.
+
+    Args:
+      folder: the `RunFolder`.
+      say: logs a line.
+    """
+    ...
+
+
+@_ability('say which options its sections have')
+class ChecksOptions(Protocol):
+  """A task whose options are all checked before anything starts."""
+
+  @classmethod
+  def signatures(cls, config: Mapping[str, Any]) -> dict[str, Sequence[Signature]]:
+    """Returns section -> functions, classes or annotations that take its options."""
+    ...
+
+
+def has(task: Any, ability: type) -> bool:
+  """Returns whether a task, or a class of tasks, has an ability."""
+  return not _missing(task, ability)
+
+
+def needs(task: T, ability: type) -> T:
+  """Returns the task, or the class of tasks, if it has an ability.
+
+  Raises:
+    ValueError: it has not; names the method that it lacks.
+  """
+  if missing := _missing(task, ability):
+    name = (task if isinstance(task, type) else type(task)).__name__
+    verb = _VERBS.get(ability, f'be used as {ability.__name__}')
+    raise ValueError(
+      f'the task {name} cannot {verb}: it has no method `{missing[0]}` '
+      f'({ability.__module__}:{ability.__name__})'
+    )
+  return task
+
+
+def _missing(task: Any, ability: type) -> list[str]:
+  """Methods of an ability that a task lacks; attributes may be set in `__init__`."""
+  methods = [
+    name
+    for name, member in vars(ability).items()
+    if not name.startswith('_')
+    and (callable(member) or isinstance(member, classmethod))
+  ]
+  return [name for name in methods if not callable(getattr(task, name, None))]
+
+
+def tokens_per_step(task: Task, batches: Batches) -> float:
+  """Returns the mean number of tokens per batch; if unknown, that of the first one."""
+  known = getattr(batches, 'tokens_per_step', None)
+  return float(task.tokens(batches.batch(0, seed=0)) if known is None else known)
+
+
+def data_report(task: Task, batches: Batches) -> dict[str, float]:
+  """Returns the counts of the data that a task and its batches report."""
+  return {**getattr(task, 'report', {}), **getattr(batches, 'report', {})}

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 class Gensim(WordPrediction):
   """gensim's skip-gram or CBOW with negative sampling. Its one step is all of it."""
 
-  steps_per_epoch = 1
-
   def __init__(self, config: Mapping, vocabulary: Path):
     """See `WordPrediction`; what is peculiar to how that trains is not read.
 
@@ -61,40 +59,25 @@ class Gensim(WordPrediction):
     return {**signatures, 'model': (counts, *signatures['model'])}
 
   @property
-  def tokens_per_step(self) -> float:
-    """Words of the text, in all epochs."""
-    return float(self.store.total * self._epochs)
-
-  @property
   def report(self) -> dict[str, float]:
     """Counts of the data."""
     return {'vocabulary': self.words.size, 'words': self.store.total}
 
-  def batch(
-    self, split: str, k: int, *, seed: int, rows: tuple[int, int] = (0, 1)
-  ) -> Batch:
-    """Both tables, after gensim has trained, and rows of zeros below."""
-    del split, k
-    if rows != (0, 1):
-      raise ValueError('gensim trains in one process')
+  def batches(self, split: str, **options: Any) -> 'Trained':
+    """Returns the tables of gensim's net as batches."""
+    del split, options
+    return Trained(self)
+
+  def tables(self, seed: int, rows: int) -> Batch:
+    """Returns both tables, after gensim has trained, and rows of zeros below."""
     kept = rows_of(self.store, sentences(self.store, self.heldout)[0])
     how = (self.net.width, self._workers, {**self._options, 'seed': seed})
-    return trained(self._rows, *kept, *how, epochs=self._epochs)
-
-  @property
-  def _rows(self) -> int:
-    """Of a table in a batch: as many as any usual number of devices can share."""
-    return -(-self.words.size // 1024) * 1024
-
-  def shapes(self) -> tuple[Batch, ...]:
-    """The one shape, empty."""
-    empty = np.zeros((self._rows, self.net.width), np.float32)
-    return ({'words': empty, 'contexts': empty},)
+    return trained(rows, *kept, *how, epochs=self._epochs)
 
   def tokens(self, batch: Batch) -> int:
-    """Words of the text, in all epochs."""
+    """Returns the number of words of the text, in all epochs."""
     del batch
-    return int(self.tokens_per_step)
+    return self.store.total * self._epochs
 
   def flops(self, batch: Batch) -> float:
     """None on the devices."""
@@ -108,6 +91,33 @@ class Gensim(WordPrediction):
     del rng, rate, constants
     params = {name: table[: self.words.size] for name, table in batch.items()}
     return params, {'loss': (jnp.zeros(()), jnp.ones(()))}
+
+
+class Trained:
+  """Batches of trained tables; see `tasks.interface.Batches`.
+
+  Attributes:
+    steps_per_epoch: 1.
+    shapes: the one shape, as an empty batch.
+  """
+
+  steps_per_epoch = 1
+
+  def __init__(self, task: Gensim):
+    """`task` trains when a batch is asked for."""
+    self._task = task
+    # As many rows as any usual number of devices can share.
+    self._rows = -(-task.words.size // 1024) * 1024
+    empty = np.zeros((self._rows, task.net.width), np.float32)
+    self.shapes = ({'words': empty, 'contexts': empty},)
+    self.tokens_per_step = float(task.tokens({}))
+
+  def batch(self, k: int, *, seed: int, rows: tuple[int, int] = (0, 1)) -> Batch:
+    """Returns both tables, after gensim has trained."""
+    del k
+    if rows != (0, 1):
+      raise ValueError('gensim trains in one process')
+    return self._task.tables(seed, self._rows)
 
 
 def options_of(task: WordPrediction) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 import functools
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from flax import linen as nn
 import jax
@@ -15,11 +15,12 @@ from seqlab.data.windows import MAX_SENTENCE, WindowBatches, heldout_batch
 from seqlab.domains import Signature
 from seqlab.embeddings.vectors import Vectors
 from seqlab.embeddings.word2vec import OBJECTIVES, Word2Vec
+from seqlab.tasks.interface import CustomUpdate, Loss
 from seqlab.tasks.words import THIN, WordTask
 from seqlab.types import Array, Batch, Hyper, Sums, Variables
 
 
-class WordPrediction(WordTask):
+class WordPrediction(WordTask, CustomUpdate):
   """Skip-gram and CBOW, by any objective.
 
   Attributes:
@@ -79,33 +80,15 @@ class WordPrediction(WordTask):
     return call(WindowBatches, options, 'batching', heldout=self.heldout, **more)
 
   @property
-  def steps_per_epoch(self) -> int:
-    """Batches in which each word is met once."""
-    return self.train.steps_per_epoch
-
-  @property
-  def tokens_per_step(self) -> float:
-    """Words of the text in a batch, on average."""
-    return self.train.words / self.steps_per_epoch
-
-  @property
   def report(self) -> dict[str, float]:
-    """Counts of the data."""
-    return {'vocabulary': self.words.size, **self.train.report}
+    """Number of words in the vocabulary."""
+    return {'vocabulary': self.words.size}
 
-  def batch(
-    self, split: str, k: int, *, seed: int, rows: tuple[int, int] = (0, 1)
-  ) -> Batch:
-    """Batch k of the text; `rows` = (i, n) is the i-th of n shares of the lanes."""
-    if split != 'train':
-      raise ValueError(f"batches are made of 'train', not of {split!r}")
-    return self.train.batch(k, seed=seed, rows=rows)
-
-  def shapes(self) -> tuple[Batch, ...]:
-    """The one shape, empty."""
-    B, wide = self.train.lanes, self.train.length + 2 * self.train.window
-    empty = np.full((B, wide), -1, np.int32)
-    return ({'words': empty, 'sentence': empty, 'count': np.zeros(B, np.int32)},)
+  def batches(self, split: str, **options: Any) -> WindowBatches:
+    """Returns the batches of the text."""
+    if split != 'train' or options:
+      raise ValueError(f"batches are made of 'train' only, not of {split!r}")
+    return self.train
 
   def tokens(self, batch: Batch) -> int:
     """Words of the text that a batch stands for."""
@@ -127,8 +110,8 @@ class WordPrediction(WordTask):
 
   def loss(
     self, variables: Variables, batch: Batch, rng: Array | None, hyper: Hyper
-  ) -> tuple[Array, tuple[Sums, Variables]]:
-    """The summed loss of a batch from one state of the tables; see `tasks.interface`."""
+  ) -> Loss:
+    """Returns the summed loss of a batch from one state of the tables."""
     del hyper
     rng = jax.random.key(0) if rng is None else rng
     blocks = self.net.blocks(batch, rng)
@@ -139,8 +122,7 @@ class WordPrediction(WordTask):
 
     zeros = (jnp.zeros(()), jnp.zeros(()))
     (loss, pairs), _ = jax.lax.scan(add, zeros, blocks)
-    others = {k: v for k, v in variables.items() if k != 'params'}
-    return loss, ({'loss': (loss, pairs)}, others)
+    return Loss(loss, pairs)
 
   def evaluation(self, most: int) -> Batch:
     """What is held out, at most so many words of it, as one batch."""

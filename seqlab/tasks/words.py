@@ -14,6 +14,7 @@ from seqlab.data.windows import Heldout
 from seqlab.domains import Range, Signature
 from seqlab.embeddings.vectors import Vectors
 from seqlab.io import files
+from seqlab.tasks.interface import Task
 from seqlab.text.download import cache_dir
 from seqlab.text.plain import PlainText, open_text
 from seqlab.text.word2phrase import find_phrases
@@ -27,7 +28,7 @@ THIN = {  # options of a section, for `keep_probability`
 }
 
 
-class WordTask:
+class WordTask(Task):
   """A text and its words.
 
   Attributes:
@@ -67,6 +68,11 @@ class WordTask:
       vocabulary.mkdir(parents=True, exist_ok=True)
       files.write_text(self._noted, f'{self.corpus.fingerprint}\n')
       self.words.save(vocabulary)
+
+  @classmethod
+  def from_config(cls, config: Mapping, folder: Path) -> 'WordTask':
+    """Opens the text; counts its words, or loads them from `folder`."""
+    return cls(config, folder)
 
   @classmethod
   def signatures(cls, config: Mapping) -> dict[str, Sequence[Signature]]:

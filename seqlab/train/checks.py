@@ -8,6 +8,7 @@ from seqlab.config import Duration, check_keys, suggest, task_of, with_defaults
 from seqlab.domains import Range, Signature
 from seqlab.evaluators import EVALUATORS
 from seqlab.pieces import find, names, parameters, required
+from seqlab.tasks.interface import ChecksOptions, has
 from seqlab.train.fallback import Fallback
 from seqlab.train.mesh import make_mesh
 from seqlab.train.optimizers import (
@@ -50,7 +51,7 @@ def check_experiment(config: Mapping[str, Any]) -> None:
   config = {**config, **{n: _as_section(config[n]) for n in ('schedule', 'optimizer')}}
   for name, signatures in _signatures(config).items():
     # A task of the user's own need not say which hyperparameters it reads.
-    closed = name != 'hyper' or hasattr(task, 'signatures')
+    closed = name != 'hyper' or has(task, ChecksOptions)
     check_section(name, config[name], signatures, closed=closed)
   if config['hyper'].get('peak') is None:
     raise ValueError('hyper.peak is not set; it is the highest learning rate')
@@ -101,7 +102,7 @@ def _signatures(config: Mapping[str, Any]) -> dict[str, Sequence[Signature]]:
   optimizer, _ = find(with_kind(config['optimizer'], 'adam'), OPTIMIZERS, 'optimizer')
   sections['schedule'] = ({'kind': str}, schedule)
   sections['optimizer'] = (COMMON, optimizer)
-  if hasattr(task, 'signatures'):
+  if has(task, ChecksOptions):
     own = dict(task.signatures(config))
     sections |= own | {'hyper': (_HYPER, *own.get('hyper', ()))}
   return sections

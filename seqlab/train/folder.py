@@ -224,7 +224,7 @@ def _read_config(file: Path) -> dict[str, Any]:
       raise ValueError(f'{file} is no configuration of a run: it has no {key!r}')
   if not isinstance(config['task'], str):
     raise ValueError(f'{file} is damaged: its task is {config["task"]!r}, and no name')
-  for key in ('hyper', 'schedule', *SECTIONS):
+  for key in SECTIONS:
     # A piece may be named by its short name alone.
     kinds = str | dict if key in ('schedule', 'optimizer') else dict
     if not isinstance(config.get(key, {}), kinds):

@@ -17,6 +17,7 @@ from seqlab.config import call, steps_of, task_of, with_defaults
 from seqlab.data.loader import feed
 from seqlab.io import files
 from seqlab.pieces import taken
+from seqlab.tasks.interface import data_report, tokens_per_step
 from seqlab.text.remote import is_remote
 from seqlab.train import processes
 from seqlab.train.checkpoints import Checkpoints
@@ -143,12 +144,13 @@ class Run:
     with processes.primary_first('the data'):  # and makes what is kept of them
       if not processes.is_primary():
         folder.receive()
-      self.task = task(config, folder.vocabulary)
+      self.task = task.from_config(config, folder.vocabulary)
+      self.data = self.task.batches('train')
       self.steps = self._steps(config['steps'])
       if processes.is_primary():
         folder.send()
     self.program = Program(config, self.task, self.steps)
-    self.program.check(self.task.shapes())
+    self.program.check(self.data.shapes)
     evals, rows = config['evals'], batch_sharding(self.program.mesh)
     self.evaluators = {
       name: _evaluator(name, spec, task=self.task, sharding=rows)
@@ -279,7 +281,7 @@ class Run:
     say(f'{self.folder.name}: {n:,} parameters, {mesh.size} x {kind}{among}')
     report = (
       f'{k} {v:,.4g}' if isinstance(v, float) else f'{k} {v:,}'
-      for k, v in self.task.report.items()
+      for k, v in data_report(self.task, self.data).items()
     )
     say(f'data: {", ".join(report)}')
     for name, evaluator in self.evaluators.items():
@@ -354,7 +356,7 @@ class Run:
 
   def _compile(self, state: TrainState) -> None:
     """Compiles steps and evaluators for every shape, then starts counting."""
-    shapes = self.task.shapes()
+    shapes = self.data.shapes
     started = time.monotonic()
     compiled = []
     for i, batch in enumerate(shapes):
@@ -374,13 +376,13 @@ class Run:
 
   def _batch(self, k: int) -> Batch:
     seed, share = self.config['seed'], self.program.share
-    return self.task.batch('train', k, seed=seed, rows=share)
+    return self.data.batch(k, seed=seed, rows=share)
 
   def _steps(self, duration: int | str | None) -> int | None:
     return steps_of(
       duration,
-      steps_per_epoch=self.task.steps_per_epoch,
-      tokens_per_step=self.task.tokens_per_step,
+      steps_per_epoch=self.data.steps_per_epoch,
+      tokens_per_step=tokens_per_step(self.task, self.data),
     )
 
   def _write(self, step: int, sums: Sums, batch: Batch) -> None:
@@ -391,7 +393,7 @@ class Run:
     self.history.minutes += seconds / 60
     shares = self.program.share[1]  # alike in number of words, nearly
     words = self.task.tokens(batch) * shares
-    row['epoch'] = step / self.task.steps_per_epoch
+    row['epoch'] = step / self.data.steps_per_epoch
     row['compiles'] = self.compiles.count
     row['speed/seconds'] = seconds
     row['speed/tokens_per_s'] = words / seconds

@@ -16,6 +16,7 @@ import numpy as np
 
 from seqlab.config import call, flatten, resolve, with_defaults
 from seqlab.data.loader import feed
+from seqlab.tasks.interface import CustomUpdate, has
 from seqlab.train import processes
 from seqlab.train.checks import check_experiment
 from seqlab.train.device import peak_flops
@@ -108,8 +109,8 @@ def check(configs: Sequence[Mapping]) -> None:
     "parallel='pmap'": first['parallel'] == 'pmap',
     'minutes, which its members would share': first['minutes'] is not None,
     'fallback, after which a member would be steps behind': bool(first['fallback']),
-    f'{first["task"]}, which has an update of its own': hasattr(
-      resolve(first['task']), 'update'
+    f'{first["task"]}, which has an update of its own': has(
+      resolve(first['task']), CustomUpdate
     ),
     'several processes': jax.process_count() > 1,
   }
@@ -174,7 +175,7 @@ def _open(
       stack.callback(more.close)
       members[i] = more
   if first:
-    _check_shapes(first.task.shapes(), configs)
+    _check_shapes(first.data.shapes, configs)
   return members
 
 
@@ -251,15 +252,15 @@ class Population:
 
   def _batches(self, k: int) -> Batch:
     """Batch k of each member's seed, [N, B, ...]."""
-    task, seeds = self._members[0].task, [m.config['seed'] for m in self._holders]
-    built = {seed: task.batch('train', k, seed=seed) for seed in dict.fromkeys(seeds)}
+    data, seeds = self._members[0].data, [m.config['seed'] for m in self._holders]
+    built = {seed: data.batch(k, seed=seed) for seed in dict.fromkeys(seeds)}
     return stack([built[seed] for seed in seeds])
 
   def _compile(self, state: PyTree) -> None:
     """Compiles steps and evaluators, then starts counting."""
     first, N, started = self._members[0], self._width, time.monotonic()
     first.progress.message(f'compiling for {N} members')
-    for batch in first.task.shapes():
+    for batch in first.data.shapes:
       self._stacked.compile(state, self._stacked.put(stack([batch] * N)))
     variables = self._stacked.member(state, 0).averaged
     for evaluator in first.evaluators.values():

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from seqlab.config import call, check_keys
-from seqlab.tasks.interface import Task
+from seqlab.tasks.interface import CustomUpdate, Task, has
 from seqlab.train.mesh import (
   RULES,
   batch_sharding,
@@ -91,7 +91,7 @@ class Program:
     self._averages = keeps_average(config)
     axes = logical_axes(task.init)
     tx = make_optimizer(config.get('optimizer', {}), schedule, axes)
-    if hasattr(task, 'update'):
+    if has(task, CustomUpdate):
       self._check_own(config)
       tx = optax.identity()
       train_step = make_own_step(task, schedule)
@@ -138,9 +138,8 @@ class Program:
     self._rows, self._everywhere = batch_sharding(self.mesh), replicated(self.mesh)
     hyper = {k: np.float32(v) for k, v in config['hyper'].items() if v is not None}
     self._constants = ()
-    if hasattr(task, 'update'):
-      given = getattr(task, 'constants', None)
-      self._constants = (given(self.mesh) if given else None,)
+    if has(task, CustomUpdate):
+      self._constants = (task.constants(self.mesh),)
     self._compiled: dict[tuple, Callable] = {}
     self._local = [d for d in self.mesh.devices.flat if d in jax.local_devices()]
     if self.parallel == 'jit':

@@ -58,10 +58,11 @@ def make_train_step(
   def gradients(state: TrainState, batch: Batch, rng, hyper: Hyper):
     def loss(params: PyTree):
       variables = {'params': params, **state.collections}
-      return task.loss(variables, batch, rng, hyper)
+      found = task.loss(variables, batch, rng, hyper)
+      return found.value, found
 
-    grads, (sums, collections) = jax.grad(loss, has_aux=True)(state.params)
-    return grads, sums, collections
+    grads, found = jax.grad(loss, has_aux=True)(state.params)
+    return grads, found.totals(), {**state.collections, **found.collections}
 
   def over_parts(state: TrainState, batch: Batch, rng, hyper: Hyper):
     if accumulate == 1:

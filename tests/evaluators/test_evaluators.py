@@ -15,7 +15,7 @@ ROWS = batch_sharding(make_mesh(data=1, devices=1))
 
 
 def _task(config, folder, **changes):
-  task = Translation(config | changes, folder / 'vocabulary')
+  task = Translation.from_config(config | changes, folder / 'vocabulary')
   return task, nn.unbox(jax.jit(task.init)(jax.random.key(0)))
 
 

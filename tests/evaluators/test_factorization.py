@@ -44,7 +44,7 @@ def make_task(text, tmp_path, *, heldout=0, negatives=3, **model):
   }
   objective = {'kind': 'negative', 'negatives': negatives, 'pool': 16}
   config['model'].setdefault('objective', objective)
-  return WordPrediction(config, tmp_path / 'words')
+  return WordPrediction.from_config(config, tmp_path / 'words')
 
 
 @pytest.fixture
@@ -135,7 +135,10 @@ def test_training_goes_to_the_optimum(task):
   """With as many dimensions as words, and time, nothing hinders it."""
   tables = task.net.init(jax.random.key(0))
   update = jax.jit(task.net.update)
-  batches = [task.batch('train', k, seed=0) for k in range(task.steps_per_epoch)]
+  batches = [
+    task.batches('train').batch(k, seed=0)
+    for k in range(task.batches('train').steps_per_epoch)
+  ]
   assert len(batches) > 1
   for k in range(400):
     rate = jnp.float32(0.05 * (1 - k / 400))

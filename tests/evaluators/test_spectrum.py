@@ -32,7 +32,7 @@ def make(task):
 
 
 def test_the_values_are_those_of_the_matrix(config, tmp_path):
-  task = SingularVectors(config, tmp_path / 'words')
+  task = SingularVectors.from_config(config, tmp_path / 'words')
   state = jax.tree.map(
     lambda x: getattr(x, 'value', x),
     task.init(jax.random.key(0)),
@@ -54,6 +54,6 @@ def test_the_values_are_those_of_the_matrix(config, tmp_path):
 
 
 def test_a_task_without_singular_values_is_refused(config, tmp_path):
-  task = Explicit(config, tmp_path / 'words')
+  task = Explicit.from_config(config, tmp_path / 'words')
   with pytest.raises(ValueError, match='Explicit has no singular values'):
     make(task)

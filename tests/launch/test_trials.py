@@ -228,7 +228,7 @@ def test_a_trial_that_sigterm_stopped_is_left(tiny, tmp_path, monkeypatch):
 
 def test_a_task_and_its_open_files_end_with_their_run(tiny, tmp_path):
   """Else the trials of a worker add up to more files than a process may open."""
-  task = Translation(tiny, tmp_path / 'vocabulary')
+  task = Translation.from_config(tiny, tmp_path / 'vocabulary')
   assert task.stores('valid') is task.stores('valid')
   ended = weakref.ref(task)
   del task

@@ -426,9 +426,9 @@ def test_every_parameter_has_logical_axes(options):
 
 def test_the_loss_without_random_bits_is_evaluation(tiny, tmp_path):
   model = tiny['model'] | {'normalization': 'batch'}
-  task = Translation(tiny | {'model': model}, tmp_path)
+  task = Translation.from_config(tiny | {'model': model}, tmp_path)
   variables = nn.unbox(jax.jit(task.init)(jax.random.key(0)))
-  batch = task.batch('train', 0, seed=0)
+  batch = task.batches('train').batch(0, seed=0)
   hyper = {'dropout': 0.5, 'label_smoothing': 0.1}
   loss = jax.jit(task.loss)
   first, (_, after) = loss(variables, batch, None, hyper)

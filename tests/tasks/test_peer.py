@@ -50,12 +50,12 @@ def config(text, **changes) -> dict:
 
 
 def make(text, tmp_path, **changes) -> Gensim:
-  return Gensim(config(text, **changes), tmp_path / 'words')
+  return Gensim.from_config(config(text, **changes), tmp_path / 'words')
 
 
 def test_tables_are_those_of_gensim_alone(text, tmp_path):
   task = make(text, tmp_path)
-  made = task.batch('train', 0, seed=3)
+  made = task.batches('train').batch(0, seed=3)
   lines = text.read_text('utf-8').splitlines()
   rows = [[str(task.words.ids[w]) for w in x.split()] for x in lines]
   rows = [row for i, row in enumerate(rows) if (i + 1) % 5]  # the rest is held out
@@ -77,7 +77,9 @@ def test_it_trains_evaluates_and_gives_vectors(text, tmp_path):
 
 def test_the_seed_decides(text, tmp_path):
   task = make(text, tmp_path)
-  one, same, other = (task.batch('train', 0, seed=s)['words'] for s in (1, 1, 2))
+  one, same, other = (
+    task.batches('train').batch(0, seed=s)['words'] for s in (1, 1, 2)
+  )
   np.testing.assert_array_equal(one, same)
   assert not np.array_equal(one, other)
 
@@ -107,4 +109,4 @@ def test_what_gensim_does_not_do_is_named(text, tmp_path, changes, message):
 def test_without_gensim_it_is_asked_for(text, tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, 'gensim.models', None)
   with pytest.raises(RuntimeError, match=r"pip install 'gensim>=4.4'"):
-    make(text, tmp_path).batch('train', 0, seed=0)
+    make(text, tmp_path).batches('train').batch(0, seed=0)

@@ -19,7 +19,7 @@ PAIRS = [
 
 @pytest.fixture(scope='module')
 def task(tiny, tmp_path_factory):
-  return Translation(tiny, tmp_path_factory.mktemp('scorer') / 'vocabulary')
+  return Translation.from_config(tiny, tmp_path_factory.mktemp('scorer') / 'vocabulary')
 
 
 @pytest.fixture(scope='module')

@@ -10,23 +10,28 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from seqlab.tasks.interface import Loss, Task
 
-class Point:
+
+class Point(Task):
   """Draws a point to where each batch says; too high a rate throws it far away."""
 
-  steps_per_epoch, tokens_per_step = 10, 4.0
-  sections, hyper, report = ('model',), (), {'points': 40}
+  steps_per_epoch, sections, report = 10, ('model',), {'points': 40}
 
-  def __init__(self, config, vocabulary):
-    del config
-    vocabulary.mkdir(exist_ok=True)
-    (vocabulary / 'points').write_text('40', 'utf-8')
+  @classmethod
+  def from_config(cls, config, folder):
+    folder.mkdir(exist_ok=True)
+    (folder / 'points').write_text('40', 'utf-8')
+    return cls()
 
+  @property
   def shapes(self):
-    return (self.batch('train', 0, seed=0),)
+    return (self.batch(0, seed=0),)
 
-  def batch(self, split, k, *, seed, rows=(0, 1)):
-    del split
+  def batches(self, split, **options):
+    return self
+
+  def batch(self, k, *, seed, rows=(0, 1)):
     drawn = np.random.default_rng((seed, k)).normal(size=(4, 3)).astype(np.float32)
     i, n = rows
     return {'drawn': drawn[4 // n * i : 4 // n * (i + 1)]}  # [B, 3]
@@ -37,11 +42,7 @@ class Point:
   def loss(self, variables, batch, rng, hyper):
     del rng, hyper
     distance = jnp.sum(jnp.square(variables['params']['x'] - batch['drawn']), axis=-1)
-    total, weight = jnp.sum(distance), jnp.float32(len(distance))  # [B] -> []
-    return total, ({'loss': (total, weight)}, {})
-
-  def tokens(self, batch):
-    return len(batch['drawn'])
+    return Loss(jnp.sum(distance), len(distance))  # [B] -> []
 
   def flops(self, batch):
     return 9.0 * self.tokens(batch)

@@ -32,9 +32,9 @@ def step(tiny, tmp_path_factory):
         'vocabulary': tiny['vocabulary'] | {'size': 16},  # divides by the devices
         'model': {'width': WIDTH, 'mlp_width': MLP, 'heads': HEADS, 'layers': LAYERS},
       }
-      task = Translation(config, folder)
+      task = Translation.from_config(config, folder)
       program = Program(config, task, steps=10)
-      (batch,) = task.shapes()
+      (batch,) = task.batches('train').shapes
       compiled = program.lower(batch).compile()
       found = collectives(Module(compiled.as_text()))
       done[key] = found, program, batch['target'].size // (8 // mesh.get('tensor', 1))

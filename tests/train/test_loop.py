@@ -228,8 +228,8 @@ def test_what_is_wrong_with_an_experiment_is_said(tiny, tmp_path, changes, messa
 
 
 def test_a_missing_key_is_named(tiny, tmp_path):
-  config = {k: v for k, v in tiny.items() if k != 'schedule'}
-  with pytest.raises(ValueError, match='sets no schedule'):
+  config = {k: v for k, v in tiny.items() if k != 'steps'}
+  with pytest.raises(ValueError, match='sets no steps'):
     train(config, tmp_path)
 
 

@@ -15,10 +15,10 @@ def rows(tiny, tmp_path):
   def make(mesh, **more):
     vocabulary = tiny['vocabulary'] | {'size': 16}
     config = tiny | {'mesh': mesh, 'vocabulary': vocabulary} | more
-    task = Translation(config, tmp_path / 'vocabulary')
+    task = Translation.from_config(config, tmp_path / 'vocabulary')
     program = Program(config, task, steps=10)
     state = program.start(0)
-    compiled = [program.compile(state, task.shapes()[0])]
+    compiled = [program.compile(state, task.batches('train').shapes[0])]
     lines = overview(program, compiled).splitlines()[1:]
     return dict(line.strip().split('  ', 1) for line in lines), program, state
 

@@ -75,7 +75,9 @@ def population(tiny, tmp_path_factory):
 def alone(tiny, tmp_path_factory):
   """(seed, hyper) -> losses and last parameters of steps without a population."""
   config = _config(tiny, 0, {})
-  task = Translation(config, tmp_path_factory.mktemp('alone') / 'vocabulary')
+  task = Translation.from_config(
+    config, tmp_path_factory.mktemp('alone') / 'vocabulary'
+  )
   program = Program(config, task, steps=8)
   hypers, found = program.hyper, []
   for seed, hyper in enumerate(HYPERS):
@@ -85,7 +87,7 @@ def alone(tiny, tmp_path_factory):
     program.hyper = hypers | new
     state, losses = program.start(seed), []
     for k in range(8):
-      batch = program.put(task.batch('train', k, seed=seed))
+      batch = program.put(task.batches('train').batch(k, seed=seed))
       state, sums = program.step(state, batch)
       losses.append(program.fetch(sums)['loss'])
     found.append((losses, jax.device_get(jax.tree.leaves(state.params))))
@@ -143,7 +145,9 @@ def test_a_folder_that_cannot_be_used_fails_alone(population):
 def stacked(tiny, tmp_path_factory):
   """A program of 9 members on 8 devices, its task, and a way to begin."""
   config = _config(tiny, 0, {}, **ALL)
-  task = Translation(config, tmp_path_factory.mktemp('stacked') / 'vocabulary')
+  task = Translation.from_config(
+    config, tmp_path_factory.mktemp('stacked') / 'vocabulary'
+  )
   program = Program(config, task, steps=8)
   stacked = Stacked(program, [config['hyper'] | h for h in (*HYPERS, DIVERGES)])
 
@@ -159,7 +163,7 @@ def _pile(trees):
 
 
 def _batches(task, k):
-  return _pile([task.batch('train', k, seed=seed) for seed in range(9)])
+  return _pile([task.batches('train').batch(k, seed=seed) for seed in range(9)])
 
 
 def test_members_over_all_devices_equal_those_alone(stacked, alone):

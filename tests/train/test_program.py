@@ -20,11 +20,11 @@ def losses(tiny, tmp_path_factory):
   def run(**changes):
     if (key := repr(changes)) not in done:
       config = tiny | {'batching': batching} | changes
-      task = Translation(config, vocabulary)
+      task = Translation.from_config(config, vocabulary)
       program = Program(config, task, steps=10)
       state, found = program.start(0), []
       for k in range(3):
-        batch = task.batch('train', k, seed=0)
+        batch = task.batches('train').batch(k, seed=0)
         state, sums = program.step(state, program.put(batch))
         found.append(program.fetch(sums)['loss'])
       done[key] = found, jax.device_get(program.gather(state).params)
@@ -77,19 +77,21 @@ def test_packed_rows_train_as_sentences_do_alone(tiny, tmp_path):
   sums = {}
   for kind, more in (('buckets', {}), ('packed', {'max_length': 20})):
     batching = {'kind': kind, 'tokens': 160, 'shapes': 1} | more
-    task = Translation(config | {'batching': batching}, tmp_path / 'vocabulary')
+    task = Translation.from_config(
+      config | {'batching': batching}, tmp_path / 'vocabulary'
+    )
     variables = nn.unbox(jax.jit(task.init)(jax.random.key(0)))
 
     @jax.jit
     def gradients(variables, batch, task=task):
       def loss(variables):
-        return task.loss(variables, batch, jax.random.key(0), {})[0]
+        return task.loss(variables, batch, jax.random.key(0), {}).value
 
       return jax.value_and_grad(loss)(variables)
 
     parts = [
-      gradients(variables, task.batch('train', k, seed=0))
-      for k in range(task.steps_per_epoch)
+      gradients(variables, task.batches('train').batch(k, seed=0))
+      for k in range(task.batches('train').steps_per_epoch)
     ]
     sums[kind] = jax.tree.map(lambda *x: np.sum(x, axis=0), *parts)
   jax.tree.map(
@@ -100,11 +102,11 @@ def test_packed_rows_train_as_sentences_do_alone(tiny, tmp_path):
 
 
 def test_hyperparameters_are_data(tiny, tmp_path):
-  task = Translation(tiny, tmp_path / 'vocabulary')
+  task = Translation.from_config(tiny, tmp_path / 'vocabulary')
   program = Program(tiny, task, steps=10)
-  batch = program.put(task.batch('train', 0, seed=0))
+  batch = program.put(task.batches('train').batch(0, seed=0))
   state = program.start(0)
-  program.compile(state, task.batch('train', 0, seed=0))
+  program.compile(state, task.batches('train').batch(0, seed=0))
   state, _ = program.step(state, batch)
   compiles = CompileCounter()
   for name, value in (('peak', 0.5), ('dropout', 0.7), ('label_smoothing', 0.0)):
@@ -117,11 +119,11 @@ def test_hyperparameters_are_data(tiny, tmp_path):
 
 def test_the_moving_average_lags_behind(tiny, tmp_path):
   config = tiny | {'ema': 0.5}
-  task = Translation(config, tmp_path / 'vocabulary')
+  task = Translation.from_config(config, tmp_path / 'vocabulary')
   program = Program(config, task, steps=10)
   first = program.start(0)
   before = jax.device_get(first.params)
-  state, _ = program.step(first, program.put(task.batch('train', 0, seed=0)))
+  state, _ = program.step(first, program.put(task.batches('train').batch(0, seed=0)))
   jax.tree.map(
     lambda old, new, mean: np.testing.assert_allclose(mean, (old + new) / 2, atol=1e-6),
     before,
@@ -133,7 +135,7 @@ def test_the_moving_average_lags_behind(tiny, tmp_path):
 def test_fsdp_and_tensor_axes_shard_the_parameters(tiny, tmp_path):
   config = tiny | {'mesh': {'data': 1, 'fsdp': 2, 'tensor': 4}}
   config['model'] = config['model'] | {'heads': 4}
-  task = Translation(config, tmp_path / 'vocabulary')
+  task = Translation.from_config(config, tmp_path / 'vocabulary')
   state = Program(config, task, steps=10).start(0)
   query = state.params['encoder']['self_attention']['query']['kernel']
   assert query.shape == (1, 16, 4, 4)  # [layers, D, H, K]
@@ -152,14 +154,14 @@ def test_fsdp_and_tensor_axes_shard_the_parameters(tiny, tmp_path):
 )
 def test_what_is_wrong_is_said(tiny, tmp_path, changes, message):
   config = tiny | changes
-  task = Translation(config, tmp_path / 'vocabulary')
+  task = Translation.from_config(config, tmp_path / 'vocabulary')
   with pytest.raises(ValueError, match=message):
     Program(config, task, steps=10)
 
 
 def test_rows_must_be_shared_out_evenly(tiny, tmp_path):
   config = tiny | {'accumulate': 3}
-  task = Translation(config, tmp_path / 'vocabulary')
+  task = Translation.from_config(config, tmp_path / 'vocabulary')
   program = Program(config, task, steps=10)
   with pytest.raises(ValueError, match=r'set batching\.rows_multiple=3'):
-    program.check(task.shapes())
+    program.check(task.batches('train').shapes)

@@ -1,0 +1,66 @@
+"""What a task has by default, and which abilities it is said to have."""
+
+import numpy as np
+import pytest
+
+from seqlab.tasks.interface import (
+  CustomUpdate,
+  EmptyBatches,
+  Estimator,
+  HasVectors,
+  Loss,
+  Task,
+  Translates,
+  data_report,
+  has,
+  needs,
+  tokens_per_step,
+)
+from seqlab.tasks.translation import Translation
+from seqlab.tasks.word2vec import WordPrediction
+
+
+class Line(Task):
+  def init(self, rng):
+    return {'params': {'slope': np.zeros(3), 'bias': np.zeros(())}}
+
+
+@pytest.mark.parametrize(
+  ('task', 'ability', 'expected'),
+  [
+    (Translation, Translates, True),
+    (Translation, HasVectors, False),
+    (Translation, CustomUpdate, False),
+    (Translation, Estimator, False),
+    (WordPrediction, HasVectors, True),
+    (WordPrediction, CustomUpdate, True),
+    (WordPrediction, Translates, False),
+    (Line(), Translates, False),
+  ],
+)
+def test_a_task_has_the_abilities_whose_methods_it_has(task, ability, expected):
+  assert has(task, ability) == expected
+
+
+def test_a_missing_ability_is_named():
+  assert needs(WordPrediction, HasVectors) is WordPrediction
+  with pytest.raises(ValueError, match=r'task Line cannot translate: .* `stores`'):
+    needs(Line(), Translates)
+
+
+def test_defaults_count_rows_and_parameters(tmp_path):
+  task = Line.from_config({}, tmp_path)
+  batch = {'x': np.zeros((8, 3)), 'y': np.zeros(8)}
+  assert (task.tokens(batch), task.flops(batch)) == (8, 6 * 4 * 8)
+  batches = EmptyBatches((batch,))
+  assert (tokens_per_step(task, batches), data_report(task, batches)) == (8, {})
+  assert len(batches.batch(0, seed=0, rows=(1, 4))['x']) == 2
+  assert Line.from_shapes({}) is None
+
+
+def test_totals_of_a_loss_hold_its_value():
+  totals = Loss(2.0, 4, {'hits': (1, 4)}).totals()
+  assert {k: (float(s), float(w)) for k, (s, w) in totals.items()} == {
+    'loss': (2.0, 4.0),
+    'hits': (1.0, 4.0),
+  }
