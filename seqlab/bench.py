@@ -45,7 +45,7 @@ from seqlab.tasks.words import WordTask
 from seqlab.text.workers import end_with_parent
 from seqlab.train.checks import check_experiment
 from seqlab.train.device import peak_flops
-from seqlab.train.program import Program
+from seqlab.train.engines import make_engine
 from seqlab.types import BOS, PAD
 
 Row = dict[str, Any]  # what was measured: name, value, unit, note
@@ -169,8 +169,8 @@ def _feed(config: dict, task: Translation) -> list[Row]:
 
 def _train(config: dict, task: Translation) -> list[Row]:
   """Target tokens a second and share of the peak, over an epoch's shapes."""
-  program = Program(config, task, steps=1_000)
-  state = program.start(0)
+  engine = make_engine(config, task, steps=1_000)
+  state = engine.init(0)
   data, batches = task.batches('train'), {}
   for k in range(data.steps_per_epoch):
     batch = data.batch(k, seed=0)
@@ -178,13 +178,13 @@ def _train(config: dict, task: Translation) -> list[Row]:
   words = flops = seconds = 0.0
   started = time.perf_counter()
   for same in batches.values():
-    program.compile(state, same[0])
+    engine.compile(same[0])
   compiling = time.perf_counter() - started
   for same in batches.values():
-    placed, best = program.put(same[0]), float('inf')
+    placed, best = engine.put(same[0]), float('inf')
     for _ in range(4):
       started = time.perf_counter()
-      state, sums = program.step(state, placed)
+      state, sums = engine.step(state, placed)
       jax.block_until_ready(sums)
       best = min(best, time.perf_counter() - started)
     words += sum(np.count_nonzero(batch['target']) for batch in same)
@@ -196,7 +196,7 @@ def _train(config: dict, task: Translation) -> list[Row]:
     row('train', flops / seconds / 1e9, 'model GFLOP/s', '6 per weight and token'),
     row('compile', compiling, 's', f'{len(batches)} shapes; cached ones cost less'),
   ]
-  if peak := peak_flops(program.mesh.size):
+  if peak := peak_flops(engine.definition.mesh.size):
     share = 100 * flops / seconds / peak
     rows.append(row('train', share, '% of peak', f'peak {peak / 1e9:,.0f} GFLOP/s'))
   return rows
@@ -206,7 +206,7 @@ def _decode(config: dict, task: Translation) -> list[Row]:
   """Sentences and tokens a second. Weights are fresh, so outputs run to the limit."""
   split = next(iter(config['evals'].values()))['split']
   lines = task.corpus.read(split)[0][:512]
-  variables = Program(config, task, steps=1).start(0)
+  variables = make_engine(config, task, steps=1).definition.init(0)
   rows = []
   for beam in (1, 5):
     search = Search(beam=beam)

@@ -4,13 +4,14 @@ from collections.abc import Callable
 import time
 
 import jax
-import numpy as np
 
 from seqlab.bench import Row, all_steps, row
 from seqlab.data.loader import feed
 from seqlab.tasks.translation import Translation
-from seqlab.train.program import Program
-from seqlab.train.stacked import Stacked, stack
+from seqlab.train.definition import Definition
+from seqlab.train.engine_population import PopulationEngine
+from seqlab.train.engines import make_engine
+from seqlab.types import Batch
 
 N = 8  # members
 _STEPS = 20  # that are measured, at most
@@ -32,11 +33,8 @@ def _population(config: dict, task: Translation) -> list[Row]:
   """
   total = all_steps(config, task)
   steps = min(total, _STEPS)
-  program = Program(config, task, total)
-  apart, together = (
-    _apart(task, program, steps),
-    _together(config, task, program, steps),
-  )
+  apart = _apart(config, task, total, steps)
+  together = _together(config, task, total, steps)
   apart()  # starts what is started once
   together()
   seconds = [(apart(), together()) for _ in range(_TRIES)]  # in turns, for fairness
@@ -50,18 +48,21 @@ def _population(config: dict, task: Translation) -> list[Row]:
   ]
 
 
-def _apart(task: Translation, program: Program, steps: int) -> Callable[[], float]:
+def _apart(
+  config: dict, task: Translation, total: int, steps: int
+) -> Callable[[], float]:
   """Seconds of N runs, one after another."""
   data = task.batches('train')
-  program.compile(program.start(0), task.batches('train').shapes[0])
+  engine = make_engine(config, task, total)
+  engine.compile(data.shapes[0])
 
   def run() -> float:
     seconds = 0.0
     for seed in range(N):
-      state = program.start(seed)
+      state = engine.init(seed)
       started = time.perf_counter()
       for batch in feed(lambda k, s=seed: data.batch(k, seed=s), 0, steps):
-        state, _ = program.step(state, program.put(batch))
+        state, _ = engine.step(state, engine.put(batch))
       jax.block_until_ready(state)
       seconds += time.perf_counter() - started
     return seconds
@@ -70,27 +71,22 @@ def _apart(task: Translation, program: Program, steps: int) -> Callable[[], floa
 
 
 def _together(
-  config: dict, task: Translation, program: Program, steps: int
+  config: dict, task: Translation, total: int, steps: int
 ) -> Callable[[], float]:
   """Seconds of a population of the same runs."""
   data = task.batches('train')
-  stacked = Stacked(program, [config['hyper']] * N)
-  alive = stacked.alive([True] * N)
+  definition = Definition(config, task, total)
+  engine = PopulationEngine(definition, [config['hyper']] * N)
+  engine.compile(data.shapes[0])
 
-  def batches(k: int) -> dict[str, np.ndarray]:
-    return stack([data.batch(k, seed=seed) for seed in range(N)])
-
-  def begin() -> jax.Array:
-    states = [jax.device_get(program.start(seed)) for seed in range(N)]
-    return stacked.put(stack(states))
-
-  stacked.compile(begin(), stacked.put(batches(0)))
+  def batches(k: int) -> list[Batch]:
+    return [data.batch(k, seed=seed) for seed in range(N)]
 
   def run() -> float:
-    state = begin()
+    state = engine.init(*range(N))
     started = time.perf_counter()
     for batch in feed(batches, 0, steps):
-      state, _ = stacked.step(state, stacked.put(batch), alive)
+      state, _ = engine.step(state, engine.put(*batch))
     jax.block_until_ready(state)
     return time.perf_counter() - started
 

@@ -35,8 +35,8 @@ from seqlab.tasks import peer
 from seqlab.tasks.counting import CountingTask, PMITask
 from seqlab.tasks.word2vec import WordPrediction
 from seqlab.tasks.words import WordTask
+from seqlab.train.engines import make_engine
 from seqlab.train.mesh import make_mesh
-from seqlab.train.program import Program
 
 _WORDS = 3_000_000  # of the text, that are trained on
 _SEEDS = 3
@@ -157,10 +157,10 @@ def _quality(config: dict, task: WordPrediction) -> list[Row]:
 def _trained(config: dict, task: WordPrediction, seed: int) -> dict[str, np.ndarray]:
   """Tables after the experiment's steps."""
   steps = all_steps(config, task)
-  program = Program(config, task, steps)
-  state = program.start(seed)
+  engine = make_engine(config, task, steps)
+  state = engine.init(seed)
   for batch in feed(lambda k: task.train.batch(k, seed=seed), 0, steps):
-    state, _ = program.step(state, program.put(batch))
+    state, _ = engine.step(state, engine.put(batch))
   return jax.device_get(state.params)
 
 
@@ -175,9 +175,9 @@ def _ours(config: dict, task: WordPrediction, store: TokenStore) -> Speed:
   with tempfile.TemporaryDirectory() as folder:
     small = type(task).from_config(config, Path(folder))
   small.__dict__['store'] = store  # in place of the whole text
-  program = Program(config, small, steps := small.train.steps_per_epoch)
-  state = program.start(0)
-  program.compile(state, small.train.shapes[0])
+  engine = make_engine(config, small, steps := small.train.steps_per_epoch)
+  state = engine.init(0)
+  engine.compile(small.train.shapes[0])
 
   def epoch() -> int:
     nonlocal state
@@ -185,7 +185,7 @@ def _ours(config: dict, task: WordPrediction, store: TokenStore) -> Speed:
     batches = feed(lambda k: small.train.batch(k, seed=0), 0, steps)
     for batch in batches:
       words += small.tokens(batch)
-      state, _ = program.step(state, program.put(batch))
+      state, _ = engine.step(state, engine.put(batch))
     jax.block_until_ready(state)
     return words
 

@@ -21,6 +21,7 @@ from seqlab.io.console import console
 from seqlab.tasks.interface import Task
 from seqlab.train.checks import check_experiment
 from seqlab.train.collectives import Collective, collectives, summary
+from seqlab.train.engines import make_engine
 from seqlab.train.hlo import Module
 from seqlab.train.overview import (
   amount,
@@ -30,7 +31,6 @@ from seqlab.train.overview import (
   sharding,
   temporary_bytes,
 )
-from seqlab.train.program import Program
 from seqlab.train.roofline import ASSUMPTIONS, estimate
 from seqlab.types import Batch
 
@@ -138,20 +138,20 @@ def compiled(config: Mapping, task: Task, devices: int) -> Planned:
     task.model = task.model.clone(dtype='bfloat16')  # as 'auto' is on all the chips
     width = 2
   steps = config['steps'] if isinstance(config['steps'], int) else 100_000
-  program = Program(config, task, steps)
+  engine = make_engine(config, task, steps)
   shapes = task.batches('train').shapes
-  program.check(shapes)
+  engine.definition.check(shapes)
   batch = max(shapes, key=_cells)
   started = time.monotonic()
-  step = program.lower(batch).compile()
+  step = engine.compile(batch)
   seconds = time.monotonic() - started
   module = Module(step.as_text())
-  state = program.abstract
+  state = engine.definition.abstract
   return Planned(
-    mesh=dict(program.mesh.shape),
+    mesh=dict(engine.definition.mesh.shape),
     batch={name: x.shape for name, x in batch.items()},
     parameters=count(state.params),
-    cut=sharding(program),
+    cut=sharding(state.params, engine.definition.mesh),
     flops=module.flops,
     # Operands and results of products, and the state read and written once.
     moved=width * module.product_elements + 2 * shard_bytes(state),

@@ -11,8 +11,8 @@ import pytest
 from seqlab import cli
 from seqlab.tasks.word2vec import WordPrediction
 from seqlab.train.checkpoints import Checkpoints
+from seqlab.train.engines import make_engine
 from seqlab.train.loop import train
-from seqlab.train.program import Program
 from seqlab.word_vectors import open_vectors
 
 TOPICS = (
@@ -74,10 +74,10 @@ def _tables(config, folder, mesh):
   """The tables after two steps on a mesh."""
   config = config | {'mesh': mesh}
   task = WordPrediction.from_config(config, folder / 'vocabulary')
-  program = Program(config, task, steps=8)
-  state = program.start(0)
+  engine = make_engine(config, task, steps=8)
+  state = engine.init(0)
   for k in range(2):
-    state, _ = program.step(state, program.put(task.batches('train').batch(k, seed=0)))
+    state, _ = engine.step(state, engine.put(task.batches('train').batch(k, seed=0)))
   return state.params
 
 
@@ -123,7 +123,7 @@ def test_devices_share_the_work(experiment, tmp_path, mesh):
 def test_rows_of_a_table_are_shared_out(experiment, tmp_path):
   config = experiment | {'mesh': {'data': 4, 'tensor': 2}}
   task = WordPrediction.from_config(config, tmp_path / 'vocabulary')
-  words = Program(config, task, steps=8).start(0).params['words']
+  words = make_engine(config, task, steps=8).init(0).params['words']
   assert words.shape == (10, 8)
   assert {shard.data.shape for shard in words.addressable_shards} == {(5, 8)}
 
@@ -133,9 +133,8 @@ def test_devices_exchange_updates_and_no_tables(experiment, tmp_path, mesh):
   task = WordPrediction.from_config(
     experiment | {'mesh': mesh}, tmp_path / 'vocabulary'
   )
-  program = Program(experiment | {'mesh': mesh}, task, steps=8)
-  program.compile(program.start(0), task.batches('train').shapes[0])
-  (compiled,) = program._compiled.values()
+  engine = make_engine(experiment | {'mesh': mesh}, task, steps=8)
+  compiled = engine.compile(task.batches('train').shapes[0])
   lines = compiled.as_text().splitlines()
   sums = [x.split('all-reduce(')[0] for x in lines if ' all-reduce(' in x]
   assert sums

@@ -22,12 +22,13 @@ from seqlab.text.remote import is_remote
 from seqlab.train import processes
 from seqlab.train.checkpoints import Checkpoints
 from seqlab.train.checks import check_experiment, check_metric, evaluator_of
+from seqlab.train.compile_counter import CompileCounter
 from seqlab.train.device import peak_flops
+from seqlab.train.engines import make_engine
 from seqlab.train.fallback import DivergenceError, Fallback
 from seqlab.train.folder import RunFolder, open_folder
 from seqlab.train.mesh import batch_sharding
 from seqlab.train.overview import overview
-from seqlab.train.program import CompileCounter, Program
 from seqlab.train.retry import GaveUp, lasting, may_pass, remedy, retry
 from seqlab.train.state import TrainState
 from seqlab.train.writer import NoWriter, Progress, Writer
@@ -149,9 +150,9 @@ class Run:
       self.steps = self._steps(config['steps'])
       if processes.is_primary():
         folder.send()
-    self.program = Program(config, self.task, self.steps)
-    self.program.check(self.data.shapes)
-    evals, rows = config['evals'], batch_sharding(self.program.mesh)
+    self.engine = make_engine(config, self.task, self.steps)
+    self.engine.definition.check(self.data.shapes)
+    evals, rows = config['evals'], batch_sharding(self.engine.definition.mesh)
     self.evaluators = {
       name: _evaluator(name, spec, task=self.task, sharding=rows)
       for name, spec in evals.items()
@@ -223,14 +224,14 @@ class Run:
     pending, self.clock = None, time.monotonic()
     batches = feed(self._batch, start, self.steps)
     for k, batch in zip(range(start, self.steps), batches, strict=True):
-      state, sums = self.program.step(state, self.program.put(batch))
+      state, sums = self.engine.step(state, self.engine.put(batch))
       if pending:  # written while the devices work on this step
-        self._write(*pending)
+        self._fetch(*pending)
       pending = k + 1, sums, batch
       told, over = self._told()
       last = k + 1 == self.steps or over
       if last or told or self.saved_at(k + 1):
-        pending = self._write(*pending)
+        pending = self._fetch(*pending)
         if self.look(k + 1, state, last=last, told=told):
           return
         if told:
@@ -273,8 +274,8 @@ class Run:
 
   def _begin(self) -> tuple[TrainState, int]:
     """The newest checkpoint's state, or a fresh one; and its step."""
-    n = sum(x.size for x in jax.tree.leaves(self.program.abstract.params))
-    mesh, say = self.program.mesh, self.progress.message
+    n = sum(x.size for x in jax.tree.leaves(self.engine.definition.abstract.params))
+    mesh, say = self.engine.definition.mesh, self.progress.message
     kind = mesh.devices.flat[0].device_kind
     many = jax.process_count()
     among = f' in {many} processes' if many > 1 else ''
@@ -297,13 +298,15 @@ class Run:
 
   def _restore(self) -> tuple[TrainState, int]:
     """The newest checkpoint's state and step, and its history; or a fresh start."""
-    found = self.checkpoints.restore({'state': self.program.abstract, 'meta': None})
+    found = self.checkpoints.restore(
+      {'state': self.engine.definition.abstract, 'meta': None}
+    )
     if found is None:
       self.history = History()
-      return self.program.start(self.config['seed']), 0
+      return self.engine.init(self.config['seed']), 0
     step, saved = found
     self.history = History.of(saved['meta'])
-    return self.program.spread(saved['state']), step
+    return self.engine.join(saved['state']), step
 
   def _fall_back(self, diverged: DivergenceError) -> tuple[TrainState, int]:
     """Goes back to the last good checkpoint, with a smaller rate.
@@ -347,12 +350,7 @@ class Run:
     """Makes the learning rate what it is after so many times falling back."""
     if not self.history.fallbacks:
       return
-    peak, now = np.float32(self._peak()), self.program.hyper['peak']
-    if isinstance(now, jax.Array):  # on all devices, those of other processes too
-      peak = jax.make_array_from_callback(
-        (), now.sharding, lambda _, x=peak: np.array(x)
-      )
-    self.program.hyper = {**self.program.hyper, 'peak': peak}
+    self.engine.set_hyper(self.config['hyper'] | {'peak': self._peak()})
 
   def _compile(self, state: TrainState) -> None:
     """Compiles steps and evaluators for every shape, then starts counting."""
@@ -361,21 +359,21 @@ class Run:
     compiled = []
     for i, batch in enumerate(shapes):
       self.progress.message(f'compiling shape {i + 1} of {len(shapes)}')
-      compiled.append(self.program.compile(state, batch))
-    variables = self.program.gather(state).averaged
+      compiled.append(self.engine.compile(batch))
+    variables = self.engine.member(state).averaged
     for evaluator in self.evaluators.values():
       evaluator.compile(variables)
-    peak_flops(self.program.mesh.size)
+    peak_flops(self.engine.definition.mesh.size)
     processes.barrier(
       'all is compiled'
     )  # so that the first step is not said to be slow
     self.progress.message(f'compiled in {time.monotonic() - started:.0f} s')
     if processes.is_primary():
-      self.progress.message(overview(self.program, compiled))
+      self.progress.message(overview(self.engine, compiled))
     self.compiles = CompileCounter()
 
   def _batch(self, k: int) -> Batch:
-    seed, share = self.config['seed'], self.program.share
+    seed, share = self.config['seed'], self.engine.definition.rows_share
     return self.data.batch(k, seed=seed, rows=share)
 
   def _steps(self, duration: int | str | None) -> int | None:
@@ -385,19 +383,21 @@ class Run:
       tokens_per_step=tokens_per_step(self.task, self.data),
     )
 
-  def _write(self, step: int, sums: Sums, batch: Batch) -> None:
+  def _fetch(self, step: int, sums: Sums, batch: Batch) -> None:
     """Waits for a step's sums and writes its row."""
-    row = self.program.fetch(sums)
+    self._write(step, self.engine.fetch(sums)[0], batch)
+
+  def _write(self, step: int, row: dict[str, float], batch: Batch) -> None:
     now = time.monotonic()
     seconds, self.clock = now - self.clock, now
     self.history.minutes += seconds / 60
-    shares = self.program.share[1]  # alike in number of words, nearly
+    shares = self.engine.definition.rows_share[1]  # alike in number of words, nearly
     words = self.task.tokens(batch) * shares
     row['epoch'] = step / self.data.steps_per_epoch
     row['compiles'] = self.compiles.count
     row['speed/seconds'] = seconds
     row['speed/tokens_per_s'] = words / seconds
-    if peak := peak_flops(self.program.mesh.size):
+    if peak := peak_flops(self.engine.definition.mesh.size):
       flops = self.task.flops(batch) * shares
       row['speed/flops_utilisation'] = flops / seconds / peak
     self.writer.write(step, row)
@@ -411,7 +411,7 @@ class Run:
     metrics: dict[str, float] = {}
     if not names:
       return metrics
-    variables = self.program.gather(state).averaged
+    variables = self.engine.member(state).averaged
     for name in names:
       started = time.monotonic()
       found = {k: float(v) for k, v in self.evaluators[name].run(variables)}
@@ -455,7 +455,7 @@ class Run:
     self._patiently(self.writer.flush, 'metrics.jsonl')
     self._patiently(self._send, 'files')  # a checkpoint has its rows there before it
     meta = dataclasses.asdict(self.history)
-    parts = {'state': self.program.gather(state), 'meta': meta}
+    parts = {'state': self.engine.member(state), 'meta': meta}
     wait = wait or self.folder.by_way_of_disk
     self.checkpoints.save(step, parts, metrics, wait=wait)
     if self.folder.by_way_of_disk:

@@ -12,7 +12,7 @@ from seqlab.train.folder import RunFolder
 from seqlab.train.loop import Run
 from seqlab.train.state import TrainState
 from seqlab.train.writer import Writer
-from seqlab.types import Batch, Sums
+from seqlab.types import Batch
 
 Ended = Callable[[Exception | None], None]
 
@@ -75,7 +75,7 @@ class Member(Run):
     self.writer = Writer(self.folder, start_step=step)
     return jax.device_get(state), step
 
-  def take_row(self, step: int, sums: Sums, batch: Batch) -> None:
+  def take_row(self, step: int, row: dict[str, float], batch: Batch) -> None:
     """Writes the row of a step.
 
     Raises:
@@ -83,7 +83,7 @@ class Member(Run):
     """
     diverged = None
     try:
-      self._write(step, sums, batch)
+      self._write(step, row, batch)
     except DivergenceError as error:
       diverged = error.with_traceback(None)
     if diverged:

@@ -12,19 +12,18 @@ import time
 from typing import Any
 
 import jax
-import numpy as np
 
 from seqlab.config import call, flatten, resolve, with_defaults
 from seqlab.data.loader import feed
 from seqlab.tasks.interface import CustomUpdate, has
 from seqlab.train import processes
 from seqlab.train.checks import check_experiment
+from seqlab.train.compile_counter import CompileCounter
 from seqlab.train.device import peak_flops
+from seqlab.train.engine_population import PopulationEngine
 from seqlab.train.folder import open_folder
 from seqlab.train.member import Member
 from seqlab.train.mesh import make_mesh
-from seqlab.train.program import CompileCounter
-from seqlab.train.stacked import Stacked, stack
 from seqlab.train.state import TrainState
 from seqlab.types import Batch, PyTree, Sums
 
@@ -200,11 +199,12 @@ class Population:
     """
     self._members, self._width = members, width
     self._starts = dict(zip(members, starts, strict=True))
-    by_place = {member.place: member for member in members}
-    # [N] the member whose state, batch and hyperparameters a place has.
-    self._holders = [by_place.get(place, members[0]) for place in range(width)]
-    hypers = [member.config['hyper'] for member in self._holders]
-    self._stacked = Stacked(members[0].program, hypers)
+    self._engine = PopulationEngine(
+      members[0].engine.definition,
+      [member.config['hyper'] for member in members],
+      [member.place for member in members],
+      width,
+    )
 
   def go(self, states: Sequence[TrainState], signal: processes.StopSignal) -> None:
     """Takes steps until all are over.
@@ -212,17 +212,16 @@ class Population:
     Raises:
       Stopped: SIGTERM came.
     """
-    first, put = self._members[0], self._stacked.put
+    first = self._members[0]
     start = min(self._starts.values())
-    states = dict(zip(self._members, states, strict=True))
-    state = put(stack([states[member] for member in self._holders]))  # [M, ...]
+    state = self._engine.join(*states)
     del states
     self._compile(state)
     self._restart_clocks()
     pending, alive = None, self._alive(start)
     batches = feed(self._batches, start, first.steps)
     for k, batch in zip(range(start, first.steps), batches, strict=True):
-      state, sums = self._stacked.step(state, put(batch), alive)
+      state, sums = self._engine.step(state, self._engine.put(*batch), alive)
       if pending:  # written while the devices work on this step
         self._write(*pending)
       pending = k + 1, sums, batch
@@ -239,33 +238,30 @@ class Population:
         )
       alive = self._alive(k + 1)
 
-  def _alive(self, k: int) -> jax.Array:
-    """The places that take step k + 1."""
-    alive = np.zeros(self._width, bool)
-    for member in self._members:
-      alive[member.place] = not member.over and self._starts[member] <= k
-    return self._stacked.alive(alive)
+  def _alive(self, k: int) -> list[bool]:
+    """The members that take step k + 1."""
+    return [not m.over and self._starts[m] <= k for m in self._members]
 
   def _at(self, step: int) -> list[Member]:
     """The members that took this step."""
     return [m for m in self._members if not m.over and self._starts[m] < step]
 
-  def _batches(self, k: int) -> Batch:
-    """Batch k of each member's seed, [N, B, ...]."""
-    data, seeds = self._members[0].data, [m.config['seed'] for m in self._holders]
+  def _batches(self, k: int) -> list[Batch]:
+    """Batch k of each member's seed."""
+    data, seeds = self._members[0].data, [m.config['seed'] for m in self._members]
     built = {seed: data.batch(k, seed=seed) for seed in dict.fromkeys(seeds)}
-    return stack([built[seed] for seed in seeds])
+    return [built[seed] for seed in seeds]
 
   def _compile(self, state: PyTree) -> None:
     """Compiles steps and evaluators, then starts counting."""
     first, N, started = self._members[0], self._width, time.monotonic()
     first.progress.message(f'compiling for {N} members')
     for batch in first.data.shapes:
-      self._stacked.compile(state, self._stacked.put(stack([batch] * N)))
-    variables = self._stacked.member(state, 0).averaged
+      self._engine.compile(batch)
+    variables = self._engine.member(state, 0).averaged
     for evaluator in first.evaluators.values():
       evaluator.compile(variables)
-    peak_flops(first.program.mesh.size)
+    peak_flops(first.engine.definition.mesh.size)
     compiles, seconds = CompileCounter(), time.monotonic() - started
     for member in self._members:
       member.compiles = compiles
@@ -278,23 +274,27 @@ class Population:
     for member in self._members:
       member.clock = now
 
-  def _write(self, step: int, sums: Sums, batch: Batch) -> None:
+  def _write(self, step: int, sums: Sums, batches: Sequence[Batch]) -> None:
     """Waits for a step's sums, and writes a row for each member."""
-    sums = jax.device_get(sums)
+    rows = self._engine.fetch(sums)
     now = time.monotonic()
     for member in self._members:
       if step <= self._starts[member]:  # it waits for the others
         member.clock = now
-    for member in self._at(step):
-      with member.apart():
-        own, rows = jax.tree.map(lambda x, i=member.place: x[i], (sums, batch))
-        member.take_row(step, own, rows)
+    at = self._at(step)
+    for member, row, batch in zip(self._members, rows, batches, strict=True):
+      if member in at:
+        with member.apart():
+          member.take_row(step, row, batch)
 
   def _look(self, step: int, state: PyTree, *, last: bool, told: bool) -> None:
     """Has each member evaluated and saved."""
-    for member in self._at(step):
+    at = self._at(step)
+    for i, member in enumerate(self._members):
+      if member not in at:
+        continue
       with member.apart():
-        own = self._stacked.member(state, member.place)
+        own = self._engine.member(state, i)
         if member.look(step, own, last=last, told=told):
           member.finish()
     self._restart_clocks()

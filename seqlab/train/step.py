@@ -1,6 +1,7 @@
 """One update, as a pure function. Nothing here knows what is trained."""
 
 from collections.abc import Callable
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -9,111 +10,92 @@ import optax
 from seqlab.tasks.interface import Task
 from seqlab.train.optimizers import Schedule, evaluated
 from seqlab.train.state import TrainState
-from seqlab.types import Batch, Hyper, PyTree, Sums
+from seqlab.types import Array, Batch, Hyper, PyTree, Sums, Variables
 
-TrainStep = Callable[[TrainState, Batch, Hyper], tuple[TrainState, Sums]]
+TrainStep = Callable[..., tuple[TrainState, Sums]]
 
 
-def make_own_step(
-  task: Task, schedule: Schedule
-) -> Callable[..., tuple[TrainState, Sums]]:
-  """Builds the update of a task that has its own; see `Task`.
+def step_rng(state: TrainState) -> Array:
+  """Returns the random key of the update that a state is about to get.
 
-  It takes, after a step's usual arguments, what the task's `constants` gave.
+  It depends on seed and step alone, so that a resumed run draws what it would have
+  drawn without the interruption.
+  """
+  return jax.random.fold_in(jax.random.key(state.seed), state.step)
+
+
+@dataclasses.dataclass(frozen=True)
+class CustomStep:
+  """The update of a task that has a method `update` of its own; see `Task`.
+
+  Attributes:
+    task: gives `update`.
+    schedule: the learning rate.
   """
 
-  def train_step(
-    state: TrainState, batch: Batch, hyper: Hyper, constants: PyTree
+  task: Task
+  schedule: Schedule
+
+  def __call__(
+    self, state: TrainState, batch: Batch, hyper: Hyper, constants: PyTree
   ) -> tuple[TrainState, Sums]:
-    rng = jax.random.fold_in(jax.random.key(state.seed), state.step)
-    rate = schedule(state.step, hyper)
-    params, sums = task.update(state.params, batch, rng, rate, constants)
+    """Computes one update; `constants` is what the task's `constants` returned."""
+    learning_rate = self.schedule(state.step, hyper)
+    params, sums = self.task.update(
+      state.params, batch, step_rng(state), learning_rate, constants
+    )
     return state.replace(step=state.step + 1, params=params), sums
 
-  return train_step
 
+@dataclasses.dataclass(frozen=True)
+class GradientStep:
+  """The update of a task that has a loss, by the gradient of all parameters.
 
-def make_train_step(
-  task: Task,
-  tx: optax.GradientTransformationExtraArgs,
-  *,
-  accumulate: int = 1,
-  ema: float = 0.0,
-  axis_name: str | None = None,
-) -> TrainStep:
-  """Builds the update; jit it with shardings, or pmap it with an axis name.
+  The gradient is that of the global batch's summed loss. It is divided once by the
+  loss's global weight, whatever the devices and micro-batches: a mean of means would
+  weight a token by the number of tokens that share its device.
 
-  The gradient is that of the global batch's summed loss, divided once by the
-  global number of target words, whatever the devices and micro-batches.
-
-  Args:
+  Attributes:
     task: gives `loss`.
     tx: an optimiser whose `update` takes `hyper=`.
-    accumulate: micro-batches a batch is cut into, one after another; must
-      divide the rows of every batch (of every device's part, under pmap).
+    accumulate: micro-batches that a batch is cut into, one after another; must divide
+      the rows of every batch (of every device's part, under pmap).
     ema: decay of the moving average of the parameters; 0 keeps none.
-    axis_name: the pmapped axis, where there is one.
+    axis_name: the axis of devices that gradients are summed over, where the step is
+      mapped over devices; None where arrays are global.
   """
 
-  def gradients(state: TrainState, batch: Batch, rng, hyper: Hyper):
-    def loss(params: PyTree):
-      variables = {'params': params, **state.collections}
-      found = task.loss(variables, batch, rng, hyper)
-      return found.value, found
+  task: Task
+  tx: optax.GradientTransformationExtraArgs
+  accumulate: int = 1
+  ema: float = 0.0
+  axis_name: str | None = None
 
-    grads, found = jax.grad(loss, has_aux=True)(state.params)
-    return grads, found.totals(), {**state.collections, **found.collections}
-
-  def over_parts(state: TrainState, batch: Batch, rng, hyper: Hyper):
-    if accumulate == 1:
-      return gradients(state, batch, rng, hyper)
-    # Part i takes rows i, i + n, ...: each device keeps a share of every part.
-    parts = jax.tree.map(
-      lambda x: jnp.moveaxis(x.reshape(-1, accumulate, *x.shape[1:]), 1, 0), batch
-    )
-
-    def body(carry, part):
-      total, collections = carry
-      batch, i = part
-      now = state.replace(collections=collections)
-      grads, sums, collections = gradients(
-        now, batch, jax.random.fold_in(rng, i), hyper
-      )
-      return (jax.tree.map(jnp.add, total, (grads, sums)), collections), None
-
-    first = jax.tree.map(lambda x: x[0], parts)
-    shapes = jax.eval_shape(lambda: gradients(state, first, rng, hyper)[:2])
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    (total, collections), _ = jax.lax.scan(
-      body, (zeros, state.collections), (parts, jnp.arange(accumulate))
-    )
-    return *total, collections
-
-  def train_step(
-    state: TrainState, batch: Batch, hyper: Hyper
+  def __call__(
+    self, state: TrainState, batch: Batch, hyper: Hyper
   ) -> tuple[TrainState, Sums]:
-    rng = jax.random.fold_in(jax.random.key(state.seed), state.step)
-    if axis_name:
-      rng = jax.random.fold_in(rng, jax.lax.axis_index(axis_name))
-    grads, sums, collections = over_parts(state, batch, rng, hyper)
-    if axis_name:
-      grads, sums = jax.lax.psum((grads, sums), axis_name)
-      collections = jax.lax.pmean(collections, axis_name)
+    """Computes one update; compile it with shardings, or map it over `axis_name`."""
+    rng = step_rng(state)
+    if self.axis_name:  # else all devices would drop the same units of their rows
+      rng = jax.random.fold_in(rng, jax.lax.axis_index(self.axis_name))
+    grads, sums, collections = self._accumulated(state, batch, rng, hyper)
+    if self.axis_name:
+      grads, sums = jax.lax.psum((grads, sums), self.axis_name)
+      collections = jax.lax.pmean(collections, self.axis_name)
 
-    words = jnp.maximum(sums['loss'][1], 1.0)
-    grads = jax.tree.map(lambda g: g / words, grads)
-    updates, opt_state = tx.update(grads, state.opt_state, state.params, hyper=hyper)
+    # 1 is for a batch without a single token, whose gradient is 0.
+    weight = jnp.maximum(sums['loss'][1], 1.0)
+    grads = jax.tree.map(lambda g: g / weight, grads)
+    updates, opt_state = self.tx.update(
+      grads, state.opt_state, state.params, hyper=hyper
+    )
     params = optax.apply_updates(state.params, updates)
-    # What the optimiser evaluates with, if that is not what it trains.
-    final = evaluated(opt_state, params)
-    average = state.ema if final is None else final
-    if ema:
-      latest = params if final is None else final
-      average = optax.incremental_update(latest, state.ema, 1 - ema)
+    average = self._averaged(state, params, opt_state)
     one = jnp.ones(())
     sums |= {
       'grad_norm': (optax.tree.norm(grads), one),
-      'update_norm': (optax.tree.norm(updates), one),  # finite, so are the parameters
+      # Parameters are finite if this is: a run that diverges is found by one number.
+      'update_norm': (optax.tree.norm(updates), one),
     }
     state = state.replace(
       step=state.step + 1,
@@ -124,4 +106,53 @@ def make_train_step(
     )
     return state, sums
 
-  return train_step
+  def _gradients(
+    self, state: TrainState, batch: Batch, rng: Array, hyper: Hyper
+  ) -> tuple[PyTree, Sums, Variables]:
+    """The gradient of the summed loss, the sums to report, and new collections."""
+
+    def loss(params: PyTree):
+      variables = {'params': params, **state.collections}
+      result = self.task.loss(variables, batch, rng, hyper)
+      return result.value, result
+
+    grads, result = jax.grad(loss, has_aux=True)(state.params)
+    return grads, result.totals(), {**state.collections, **result.collections}
+
+  def _accumulated(
+    self, state: TrainState, batch: Batch, rng: Array, hyper: Hyper
+  ) -> tuple[PyTree, Sums, Variables]:
+    """The same, summed over micro-batches, of which memory holds one at a time."""
+    n = self.accumulate
+    if n == 1:
+      return self._gradients(state, batch, rng, hyper)
+    # Part i takes rows i, i + n, ...: every device has a share of each part, where
+    # parts of consecutive rows would lie on one device and idle the others.
+    parts = jax.tree.map(
+      lambda x: jnp.moveaxis(x.reshape(-1, n, *x.shape[1:]), 1, 0), batch
+    )
+
+    def body(carry, part):
+      total, collections = carry
+      batch, i = part
+      now = state.replace(collections=collections)
+      *new, collections = self._gradients(now, batch, jax.random.fold_in(rng, i), hyper)
+      return (jax.tree.map(jnp.add, total, tuple(new)), collections), None
+
+    first = jax.tree.map(lambda x: x[0], parts)
+    shapes = jax.eval_shape(lambda: self._gradients(state, first, rng, hyper)[:2])
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    (total, collections), _ = jax.lax.scan(
+      body, (zeros, state.collections), (parts, jnp.arange(n))
+    )
+    return *total, collections
+
+  def _averaged(
+    self, state: TrainState, params: PyTree, opt_state: PyTree
+  ) -> PyTree | None:
+    """The parameters to evaluate with; None if they are those that are trained."""
+    final = evaluated(opt_state, params)
+    if self.ema:
+      latest = params if final is None else final
+      return optax.incremental_update(latest, state.ema, 1 - self.ema)
+    return state.ema if final is None else final

@@ -21,8 +21,8 @@ from seqlab.evaluators.similarity import (
 from seqlab.io.console import print_table
 from seqlab.text.words import WordCounts
 from seqlab.text.wordsets import Analogies, Pairs, open_wordset
+from seqlab.train.compile_counter import CompileCounter
 from seqlab.train.mesh import batch_sharding, make_mesh
-from seqlab.train.program import CompileCounter
 
 ROWS = batch_sharding(make_mesh(data=1, devices=1))
 KINDS, FORMS = 12, 4

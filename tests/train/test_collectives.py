@@ -10,8 +10,8 @@ import pytest
 
 from seqlab.tasks.translation import Translation
 from seqlab.train.collectives import collectives
+from seqlab.train.engines import make_engine
 from seqlab.train.hlo import Module
-from seqlab.train.program import Program
 
 LAYERS, WIDTH, MLP, HEADS = 2, 32, 64, 4
 # A step sums a few numbers besides gradients: words, loss, padding, norms over shards.
@@ -33,11 +33,15 @@ def step(tiny, tmp_path_factory):
         'model': {'width': WIDTH, 'mlp_width': MLP, 'heads': HEADS, 'layers': LAYERS},
       }
       task = Translation.from_config(config, folder)
-      program = Program(config, task, steps=10)
+      engine = make_engine(config, task, steps=10)
       (batch,) = task.batches('train').shapes
-      compiled = program.lower(batch).compile()
+      compiled = engine.compile(batch)
       found = collectives(Module(compiled.as_text()))
-      done[key] = found, program, batch['target'].size // (8 // mesh.get('tensor', 1))
+      done[key] = (
+        found,
+        engine.definition,
+        batch['target'].size // (8 // mesh.get('tensor', 1)),
+      )
     return done[key]
 
   return run

@@ -21,10 +21,10 @@ from seqlab.evaluate import load
 from seqlab.train import retry
 from seqlab.train import writer as writer_module
 from seqlab.train.checkpoints import Checkpoints
+from seqlab.train.engine_jit import JitEngine
 from seqlab.train.folder import open_folder
 from seqlab.train.loop import History, Run, train
 from seqlab.train.processes import Stopped
-from seqlab.train.program import Program
 from seqlab.train.writer import Progress, Writer, read_metrics
 
 
@@ -318,7 +318,7 @@ def test_sigterm_while_it_compiles_ends_it_with_nothing_to_save(
   point, tmp_path, monkeypatch
 ):
   told = lambda *_: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
-  monkeypatch.setattr(Program, 'compile', told)
+  monkeypatch.setattr(JitEngine, 'compile', told)
   with pytest.raises(Stopped, match='with nothing to save; the same command continues'):
     train(point, tmp_path)
   assert Checkpoints(tmp_path / 'checkpoints').latest is None

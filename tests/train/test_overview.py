@@ -4,29 +4,28 @@ import jax
 import pytest
 
 from seqlab.tasks.translation import Translation
+from seqlab.train.engines import make_engine
 from seqlab.train.overview import amount, overview
-from seqlab.train.program import Program
 
 
 @pytest.fixture
 def rows(tiny, tmp_path):
-  """(mesh, more) -> name -> text, and the program."""
+  """(mesh, more) -> name -> text, and a fresh state."""
 
   def make(mesh, **more):
     vocabulary = tiny['vocabulary'] | {'size': 16}
     config = tiny | {'mesh': mesh, 'vocabulary': vocabulary} | more
     task = Translation.from_config(config, tmp_path / 'vocabulary')
-    program = Program(config, task, steps=10)
-    state = program.start(0)
-    compiled = [program.compile(state, task.batches('train').shapes[0])]
-    lines = overview(program, compiled).splitlines()[1:]
-    return dict(line.strip().split('  ', 1) for line in lines), program, state
+    engine = make_engine(config, task, steps=10)
+    compiled = [engine.compile(task.batches('train').shapes[0])]
+    lines = overview(engine, compiled).splitlines()[1:]
+    return dict(line.strip().split('  ', 1) for line in lines), engine.init(0)
 
   return make
 
 
 def test_it_tells_of_parameters_memory_sharding_and_collectives(rows):
-  found, _, state = rows({'data': 2, 'fsdp': 4})
+  found, state = rows({'data': 2, 'fsdp': 4})
   found = {name: text.strip() for name, text in found.items()}
   device = jax.devices()[0]
 
@@ -37,19 +36,19 @@ def test_it_tells_of_parameters_memory_sharding_and_collectives(rows):
   size = sum(x.size for x in jax.tree.leaves(state.params))
   assert found['parameters'].startswith(f'{size:,} in ')
   assert found['devices'] == '8: data=2, fsdp=4, tensor=1'
-  assert found['parameters, a device'] == held(state.params)
-  assert found['optimiser, a device'] == held(state.opt_state)
+  assert found['parameters per device'] == held(state.params)
+  assert found['optimiser per device'] == held(state.opt_state)
   assert 'fsdp cuts' in found['sharding']
-  assert 'reduce-scatter over fsdp' in found['collectives, a step']
-  assert 'all-reduce over data' in found['collectives, a step']
-  assert not found['activations, a device'].startswith('0 ')
+  assert 'reduce-scatter over fsdp' in found['collectives per step']
+  assert 'all-reduce over data' in found['collectives per step']
+  assert not found['activations per device'].startswith('0 ')
 
 
 @pytest.mark.slow
 def test_pmap_has_all_parameters_everywhere(rows):
-  found, _, _ = rows({'data': 8}, parallel='pmap')
+  found, _ = rows({'data': 8}, parallel='pmap')
   assert 'pmap' in found['sharding']
-  assert 'all-reduce' in found['collectives, a step']
+  assert 'all-reduce' in found['collectives per step']
 
 
 @pytest.mark.parametrize(

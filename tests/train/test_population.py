@@ -16,11 +16,12 @@ from seqlab.evaluate import load
 from seqlab.experiment import load_experiment
 from seqlab.tasks.translation import Translation
 from seqlab.train.checkpoints import Checkpoints
+from seqlab.train.definition import Definition
+from seqlab.train.engine_population import PopulationEngine
+from seqlab.train.engines import make_engine
 from seqlab.train.loop import train
 from seqlab.train.population import train_population
 from seqlab.train.processes import Stopped
-from seqlab.train.program import Program
-from seqlab.train.stacked import Stacked
 from seqlab.train.writer import Writer, read_metrics
 
 # What differs from `tiny` in each member besides its seed; another one diverges.
@@ -78,18 +79,14 @@ def alone(tiny, tmp_path_factory):
   task = Translation.from_config(
     config, tmp_path_factory.mktemp('alone') / 'vocabulary'
   )
-  program = Program(config, task, steps=8)
-  hypers, found = program.hyper, []
+  engine, found = make_engine(config, task, steps=8), []
   for seed, hyper in enumerate(HYPERS):
-    new = {
-      k: jax.device_put(np.float32(v), hypers[k].sharding) for k, v in hyper.items()
-    }
-    program.hyper = hypers | new
-    state, losses = program.start(seed), []
+    engine.set_hyper(config['hyper'] | hyper)
+    state, losses = engine.init(seed), []
     for k in range(8):
-      batch = program.put(task.batches('train').batch(k, seed=seed))
-      state, sums = program.step(state, batch)
-      losses.append(program.fetch(sums)['loss'])
+      batch = engine.put(task.batches('train').batch(k, seed=seed))
+      state, sums = engine.step(state, batch)
+      losses.append(engine.fetch(sums)[0]['loss'])
     found.append((losses, jax.device_get(jax.tree.leaves(state.params))))
   return found
 
@@ -143,63 +140,52 @@ def test_a_folder_that_cannot_be_used_fails_alone(population):
 
 @pytest.fixture(scope='module')
 def stacked(tiny, tmp_path_factory):
-  """A program of 9 members on 8 devices, its task, and a way to begin."""
+  """An engine of 9 members on 8 devices, its task, and its compiled step."""
   config = _config(tiny, 0, {}, **ALL)
   task = Translation.from_config(
     config, tmp_path_factory.mktemp('stacked') / 'vocabulary'
   )
-  program = Program(config, task, steps=8)
-  stacked = Stacked(program, [config['hyper'] | h for h in (*HYPERS, DIVERGES)])
-
-  def begin():
-    return stacked.put(_pile([jax.device_get(program.start(i)) for i in range(9)]))
-
-  stacked.compile(begin(), stacked.put(_batches(task, 0)))
-  return stacked, task, begin
-
-
-def _pile(trees):
-  return jax.tree.map(lambda *xs: np.stack(xs), *trees)
+  hypers = [config['hyper'] | h for h in (*HYPERS, DIVERGES)]
+  engine = PopulationEngine(Definition(config, task, steps=8), hypers)
+  return engine, task, engine.compile(task.batches('train').batch(0, seed=0))
 
 
 def _batches(task, k):
-  return _pile([task.batches('train').batch(k, seed=seed) for seed in range(9)])
+  return [task.batches('train').batch(k, seed=seed) for seed in range(9)]
 
 
 def test_members_over_all_devices_equal_those_alone(stacked, alone):
   """2 on each device: what makes them 16 is dropped."""
-  stacked, task, begin = stacked
-  state, losses = begin(), []
+  engine, task, _ = stacked
+  state, losses = engine.init(*range(9)), []
   for k in range(8):
-    batch = stacked.put(_batches(task, k))
-    state, sums = stacked.step(state, batch, stacked.alive([True] * 9))
-    losses.append(sums['loss'][0] / sums['loss'][1])
+    state, sums = engine.step(state, engine.put(*_batches(task, k)))
+    losses.append([row['loss'] for row in engine.fetch(sums)])
   assert len(state.step.sharding.device_set) == 8
   for i, (expected, params) in enumerate(alone):
     np.testing.assert_allclose([loss[i] for loss in losses], expected, rtol=1e-4)
-    own = jax.tree.leaves(stacked.member(state, i).params)
+    own = jax.tree.leaves(engine.member(state, i).params)
     for a, b in zip(own, params, strict=True):
       np.testing.assert_allclose(a, b, atol=2e-3)
 
 
 def test_devices_tell_each_other_nothing(stacked):
-  (compiled,) = stacked[0]._compiled.values()
-  text = compiled.as_text()
+  text = stacked[2].as_text()
   assert 'fusion' in text
   for name in ('all-reduce', 'all-gather', 'all-to-all', 'collective-', 'reduce-scat'):
     assert name not in text
 
 
 def test_what_is_over_is_frozen(stacked):
-  program, task, begin = stacked
-  before = jax.device_get(begin())
-  alive = program.alive([i != 3 for i in range(9)])
-  state, _ = program.step(begin(), program.put(_batches(task, 0)), alive)
+  engine, task, _ = stacked
+  before = jax.device_get(engine.init(*range(9)))
+  active = [i != 3 for i in range(9)]
+  state, _ = engine.step(engine.init(*range(9)), engine.put(*_batches(task, 0)), active)
   for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(state), strict=True):
     np.testing.assert_array_equal(old[3], np.asarray(new)[3])
   # The places from 9 on are there for equal shares.
   assert np.asarray(state.step).tolist() == [1, 1, 1, 0, *[1] * 5, *[0] * 7]
-  assert int(program.member(state, 2).step) == 1
+  assert int(engine.member(state, 2).step) == 1
 
 
 @pytest.fixture(scope='module')

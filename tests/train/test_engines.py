@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from seqlab.tasks.translation import Translation
-from seqlab.train.program import CompileCounter, Program
+from seqlab.train.compile_counter import CompileCounter
+from seqlab.train.engines import make_engine
 
 
 @pytest.fixture(scope='module')
@@ -21,13 +22,13 @@ def losses(tiny, tmp_path_factory):
     if (key := repr(changes)) not in done:
       config = tiny | {'batching': batching} | changes
       task = Translation.from_config(config, vocabulary)
-      program = Program(config, task, steps=10)
-      state, found = program.start(0), []
+      engine = make_engine(config, task, steps=10)
+      state, found = engine.init(0), []
       for k in range(3):
         batch = task.batches('train').batch(k, seed=0)
-        state, sums = program.step(state, program.put(batch))
-        found.append(program.fetch(sums)['loss'])
-      done[key] = found, jax.device_get(program.gather(state).params)
+        state, sums = engine.step(state, engine.put(batch))
+        found.append(engine.fetch(sums)[0]['loss'])
+      done[key] = found, jax.device_get(engine.member(state).params)
     return done[key]
 
   return run
@@ -103,27 +104,25 @@ def test_packed_rows_train_as_sentences_do_alone(tiny, tmp_path):
 
 def test_hyperparameters_are_data(tiny, tmp_path):
   task = Translation.from_config(tiny, tmp_path / 'vocabulary')
-  program = Program(tiny, task, steps=10)
-  batch = program.put(task.batches('train').batch(0, seed=0))
-  state = program.start(0)
-  program.compile(state, task.batches('train').batch(0, seed=0))
-  state, _ = program.step(state, batch)
+  engine = make_engine(tiny, task, steps=10)
+  batch = engine.put(task.batches('train').batch(0, seed=0))
+  state = engine.init(0)
+  engine.compile(task.batches('train').batch(0, seed=0))
+  state, _ = engine.step(state, batch)
   compiles = CompileCounter()
   for name, value in (('peak', 0.5), ('dropout', 0.7), ('label_smoothing', 0.0)):
-    program.hyper = program.hyper | {
-      name: jax.device_put(np.float32(value), program.hyper[name].sharding)
-    }
-    state, _ = program.step(state, batch)
+    engine.set_hyper(tiny['hyper'] | {name: value})
+    state, _ = engine.step(state, batch)
   assert compiles.count == 0
 
 
 def test_the_moving_average_lags_behind(tiny, tmp_path):
   config = tiny | {'ema': 0.5}
   task = Translation.from_config(config, tmp_path / 'vocabulary')
-  program = Program(config, task, steps=10)
-  first = program.start(0)
+  engine = make_engine(config, task, steps=10)
+  first = engine.init(0)
   before = jax.device_get(first.params)
-  state, _ = program.step(first, program.put(task.batches('train').batch(0, seed=0)))
+  state, _ = engine.step(first, engine.put(task.batches('train').batch(0, seed=0)))
   jax.tree.map(
     lambda old, new, mean: np.testing.assert_allclose(mean, (old + new) / 2, atol=1e-6),
     before,
@@ -136,7 +135,7 @@ def test_fsdp_and_tensor_axes_shard_the_parameters(tiny, tmp_path):
   config = tiny | {'mesh': {'data': 1, 'fsdp': 2, 'tensor': 4}}
   config['model'] = config['model'] | {'heads': 4}
   task = Translation.from_config(config, tmp_path / 'vocabulary')
-  state = Program(config, task, steps=10).start(0)
+  state = make_engine(config, task, steps=10).init(0)
   query = state.params['encoder']['self_attention']['query']['kernel']
   assert query.shape == (1, 16, 4, 4)  # [layers, D, H, K]
   assert query.addressable_shards[0].data.shape == (1, 8, 1, 4)
@@ -156,12 +155,12 @@ def test_what_is_wrong_is_said(tiny, tmp_path, changes, message):
   config = tiny | changes
   task = Translation.from_config(config, tmp_path / 'vocabulary')
   with pytest.raises(ValueError, match=message):
-    Program(config, task, steps=10)
+    make_engine(config, task, steps=10)
 
 
 def test_rows_must_be_shared_out_evenly(tiny, tmp_path):
   config = tiny | {'accumulate': 3}
   task = Translation.from_config(config, tmp_path / 'vocabulary')
-  program = Program(config, task, steps=10)
+  engine = make_engine(config, task, steps=10)
   with pytest.raises(ValueError, match=r'set batching\.rows_multiple=3'):
-    program.check(task.batches('train').shapes)
+    engine.definition.check(task.batches('train').shapes)

@@ -1,0 +1,144 @@
+"""What an engine compiles: how the state of a training is created and updated."""
+
+from collections.abc import Iterable, Mapping
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from seqlab.config import call, check_keys
+from seqlab.tasks.interface import CustomUpdate, Task, has
+from seqlab.train.mesh import (
+  logical_axes,
+  make_mesh,
+  rows_divisor,
+  rows_share,
+  state_shardings,
+)
+from seqlab.train.optimizers import keeps_average, make_optimizer, make_schedule
+from seqlab.train.state import TrainState
+from seqlab.train.step import CustomStep, GradientStep
+from seqlab.types import Array, Batch, Hyper, PyTree, Sums
+
+
+class Definition:
+  """How the state of one experiment is created and updated on one mesh; not compiled.
+
+  Attributes:
+    mesh: all devices that the experiment uses.
+    rows_share: (i, n): this process builds the i-th of n equal shares of each batch.
+    hyper: name -> value of the traced hyperparameters.
+    constants: arrays that every step reads, as arguments: none, or one tree of them.
+    shardings: of a member's state outside of the steps.
+    abstract: its shapes, dtypes and shardings, for restoring it.
+  """
+
+  def __init__(
+    self, config: Mapping, task: Task, steps: int, *, axis_name: str | None = None
+  ):
+    """Builds schedule, optimiser and update of an experiment.
+
+    Args:
+      config: a resolved experiment.
+      task: made from it.
+      steps: updates of the whole run, for schedules that end with it.
+      axis_name: the mapped axis that gradients are summed over, where a step runs once
+        per device; None where the arrays are global.
+
+    Raises:
+      ValueError: an option is wrong, or the mesh does not fit the devices.
+    """
+    self.mesh = call(make_mesh, config.get('mesh', {}), 'mesh')
+    self.rows_share = rows_share(self.mesh, jax.process_index())
+    self._accumulate = config.get('accumulate', 1)
+    self._task, self._averages = task, keeps_average(config)
+    self.hyper = _checked_hyper(config, task)
+    self._schedule = make_schedule(
+      config['schedule'], steps=steps, width=config.get('model', {}).get('width')
+    )
+    if has(task, CustomUpdate):
+      _check_custom_update_options(config)
+      self._tx = optax.identity()
+      self._take_step = CustomStep(task, self._schedule)
+      self.constants = (task.constants(self.mesh),)
+    else:
+      axes = logical_axes(task.init)
+      self._tx = make_optimizer(config.get('optimizer', {}), self._schedule, axes)
+      self._take_step = GradientStep(
+        task, self._tx, self._accumulate, config.get('ema', 0.0), axis_name
+      )
+      self.constants = ()
+    seed = jax.ShapeDtypeStruct((), jnp.uint32)
+    self.shardings = state_shardings(self._create, self.mesh, seed)
+    self.abstract = jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+      nn.unbox(jax.eval_shape(self._create, seed)),
+      self.shardings,
+    )
+    self._init = jax.jit(
+      lambda seed: nn.unbox(self._create(seed)), out_shardings=self.shardings
+    )
+
+  def _create(self, seed: Array) -> TrainState:
+    """A fresh state, whose parameters are boxed with their logical axes."""
+    variables = dict(self._task.init(jax.random.key(seed)))
+    params = variables.pop('params')
+    return TrainState(
+      step=jnp.zeros((), jnp.int32),
+      seed=jnp.asarray(seed, jnp.uint32),
+      params=params,
+      collections=variables,
+      # Transforms that are masked or partitioned by path fail on boxes.
+      opt_state=self._tx.init(nn.unbox(params)),
+      # A copy, since a buffer that is donated may not appear twice in the state.
+      ema=jax.tree.map(jnp.copy, params) if self._averages else None,
+    )
+
+  def init(self, seed: int) -> TrainState:
+    """Returns a fresh state, sharded as checkpoints are restored."""
+    return self._init(np.uint32(seed))
+
+  def update(
+    self, state: TrainState, batch: Batch, hyper: Hyper, *constants: PyTree
+  ) -> tuple[TrainState, Sums]:
+    """Computes one update of one member; a pure function, to be compiled."""
+    after, sums = self._take_step(state, batch, hyper, *constants)
+    learning_rate = self._schedule(state.step, hyper)
+    return after, {**sums, 'learning_rate': (learning_rate, jnp.ones(()))}
+
+  def check(self, shapes: Iterable[Batch]) -> None:
+    """Raises ValueError if a batch cannot be divided evenly among the devices."""
+    need = rows_divisor(self.mesh) * self._accumulate
+    for batch in filter(None, shapes):
+      name, first = next(iter(batch.items()))
+      if len(first) % need:
+        raise ValueError(
+          f'a batch whose {name} has the shape {first.shape} cannot be cut into {need} '
+          f'equal parts ({rows_divisor(self.mesh)} devices x {self._accumulate} '
+          f'micro-batches): set batching.{"lanes" if "count" in batch else "rows_multiple"}'
+          f'={need} or a multiple'
+        )
+
+
+def _checked_hyper(config: Mapping, task: Task) -> dict[str, float | None]:
+  known = ('peak', 'weight_decay', *task.hyper)
+  check_keys(config['hyper'], known, needed=('peak',), where='hyper.')
+  return dict(config['hyper'])
+
+
+def _check_custom_update_options(config: Mapping) -> None:
+  """Raises ValueError for what a task with an update of its own would not use."""
+  unused = {
+    'optimizer': config.get('optimizer'),
+    'accumulate': config.get('accumulate', 1) != 1,
+    'ema': config.get('ema'),
+    'parallel': config.get('parallel', 'jit') != 'jit',
+    'hyper.weight_decay': config['hyper'].get('weight_decay'),
+  }
+  for key, value in unused.items():
+    if value:
+      raise ValueError(
+        f'{config["task"]} updates its parameters itself: leave {key} out'
+      )

@@ -1,0 +1,109 @@
+"""The interface of engines, and what all of them use."""
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import jax
+import numpy as np
+
+from seqlab.train.definition import Definition
+from seqlab.train.state import TrainState
+from seqlab.types import Batch, Hyper, PyTree, Sums
+
+
+class Engine(Protocol):
+  """The compiled programs that take the steps of one run, or of several at once.
+
+  A member is one run. `JitEngine` and `PmapEngine` have one member, `PopulationEngine`
+  has several. Arguments with a star are one per member, in the members' order.
+
+  Attributes:
+    name: for messages.
+    definition: what is compiled, and where a member's state lies outside the steps.
+  """
+
+  name: str
+  definition: Definition
+
+  def init(self, *seeds: int) -> PyTree:
+    """Returns fresh states in the form that `step` takes."""
+    ...
+
+  def join(self, *states: TrainState) -> PyTree:
+    """Converts members' states, as checkpoints have them, to the form of `step`."""
+    ...
+
+  def member(self, state: PyTree, i: int = 0) -> TrainState:
+    """Returns one member's state from that of a step, to save or to evaluate it."""
+    ...
+
+  def set_hyper(self, *hypers: Hyper) -> None:
+    """Sets the traced hyperparameters, which compiles nothing; None leaves one out."""
+    ...
+
+  def put(self, *batches: Batch) -> PyTree:
+    """Puts this process's share of the rows of each batch on the devices."""
+    ...
+
+  def compile(self, batch: Batch) -> jax.stages.Compiled:
+    """Compiles the step ahead for a shape of batches; nothing is put on the devices.
+
+    Args:
+      batch: one member's batch of this shape, with the rows of all processes.
+    """
+    ...
+
+  def step(
+    self, state: PyTree, batch: PyTree, active: Iterable[bool] | None = None
+  ) -> tuple[PyTree, Sums]:
+    """Takes one step.
+
+    Args:
+      state: from `init`, `join` or the step before; its memory is reused.
+      batch: from `put`.
+      active: the members that take the step, the others stay as they are; all if None.
+        An engine of one member has no use for it.
+    """
+    ...
+
+  def fetch(self, sums: Sums) -> list[dict[str, float]]:
+    """Waits for a step's sums; divides them by their weights, for each member."""
+    ...
+
+
+def as_arrays(hyper: Hyper) -> dict[str, np.ndarray]:
+  """Converts hyperparameters to what a step is given: float32, without those unset."""
+  return {k: np.float32(v) for k, v in hyper.items() if v is not None}
+
+
+class CompiledSteps:
+  """One compiled step per shape of batches; what was not declared is compiled late.
+
+  A compiled step is chosen by shape, since JAX would otherwise compile an undeclared
+  shape in the middle of a run, unnoticed but for the time it takes.
+  """
+
+  def __init__(self, step: Callable):
+    """`step` is what `jax.jit` or `jax.pmap` returned."""
+    self._step = step
+    self._compiled: dict[tuple, jax.stages.Compiled] = {}
+
+  def compile(self, state: PyTree, batch: PyTree, *rest: PyTree) -> jax.stages.Compiled:
+    """Compiles for arguments of these shapes, dtypes and shardings."""
+    compiled = self._step.lower(state, batch, *rest).compile()
+    self._compiled[_shapes(batch)] = compiled
+    return compiled
+
+  def __call__(self, state: PyTree, batch: PyTree, *rest: PyTree):
+    """Runs the step that was compiled for this batch."""
+    step = self._compiled.get(_shapes(batch), self._step)
+    return step(state, batch, *rest)
+
+
+def _shapes(batch: PyTree) -> tuple:
+  return tuple((name, x.shape) for name, x in sorted(batch.items()))
+
+
+def rows_of(sums: Sums) -> dict[str, float]:
+  """Divides the sums of one member, on the host, by their weights."""
+  return {k: float(s) / max(float(w), 1e-9) for k, (s, w) in sums.items()}

@@ -1,0 +1,110 @@
+"""The engine of a single run: global arrays, sharded over a mesh of devices."""
+
+from collections.abc import Iterable, Iterator, Mapping
+import contextlib
+
+from flax import linen as nn
+import jax
+import numpy as np
+
+from seqlab.tasks.interface import Task
+from seqlab.train.definition import Definition
+from seqlab.train.engine import CompiledSteps, as_arrays, rows_of
+from seqlab.train.mesh import RULES, batch_sharding, replicated
+from seqlab.train.state import TrainState
+from seqlab.types import Batch, Hyper, PyTree, Sums
+
+
+class JitEngine:
+  """Steps of one run by `jax.jit`: the compiler inserts the communication.
+
+  See `Engine`. The state of a step is the run's state as checkpoints have it, and
+  losses do not depend on the number of devices.
+  """
+
+  name = 'jit'
+
+  def __init__(self, config: Mapping, task: Task, steps: int):
+    """Defines the step; see `Definition` for the arguments."""
+    self.definition = Definition(config, task, steps)
+    mesh, shardings = self.definition.mesh, self.definition.shardings
+    self._rows, self._everywhere = batch_sharding(mesh), replicated(mesh)
+    constants = jax.tree.map(lambda x: x.sharding, self.definition.constants)
+    self._steps = CompiledSteps(
+      jax.jit(
+        self._trace,
+        in_shardings=(shardings, self._rows, self._everywhere, *constants),
+        out_shardings=(shardings, self._everywhere),
+        donate_argnums=0,
+      )
+    )
+    self.set_hyper(self.definition.hyper)
+
+  def _trace(self, state: TrainState, batch: Batch, hyper: Hyper, *constants: PyTree):
+    with self._named_axes():
+      return self.definition.update(state, batch, hyper, *constants)
+
+  @contextlib.contextmanager
+  def _named_axes(self) -> Iterator[None]:
+    """Lets models constrain where activations lie, by the names of their axes."""
+    mesh = jax.sharding.use_abstract_mesh(self.definition.mesh.abstract_mesh)
+    with mesh, nn.logical_axis_rules(RULES):
+      yield
+
+  def init(self, seed: int) -> TrainState:
+    """See `Engine`."""
+    return self.definition.init(seed)
+
+  def join(self, state: TrainState) -> TrainState:
+    """See `Engine`."""
+    return state
+
+  def member(self, state: TrainState, i: int = 0) -> TrainState:
+    """See `Engine`."""
+    del i
+    return state
+
+  def set_hyper(self, hyper: Hyper) -> None:
+    """See `Engine`."""
+    # `device_put` to devices of other processes would compile a check that all agree.
+    self._hyper = {
+      name: jax.make_array_from_callback(
+        (), self._everywhere, lambda _, x=x: np.array(x)
+      )
+      for name, x in as_arrays(hyper).items()
+    }
+
+  def put(self, batch: Batch) -> PyTree:
+    """See `Engine`."""
+    shares = self.definition.rows_share[1]
+    return {
+      name: jax.make_array_from_process_local_data(
+        self._rows, x, (shares * len(x), *x.shape[1:])
+      )
+      for name, x in batch.items()
+    }
+
+  def compile(self, batch: Batch) -> jax.stages.Compiled:
+    """See `Engine`."""
+    rows = jax.tree.map(lambda x: _abstract(x, self._rows), batch)
+    rest = jax.tree.map(
+      lambda x: _abstract(x, x.sharding), (self._hyper, *self.definition.constants)
+    )
+    return self._steps.compile(self.definition.abstract, rows, *rest)
+
+  def step(
+    self, state: TrainState, batch: PyTree, active: Iterable[bool] | None = None
+  ) -> tuple[TrainState, Sums]:
+    """See `Engine`."""
+    del active
+    return self._steps(state, batch, self._hyper, *self.definition.constants)
+
+  def fetch(self, sums: Sums) -> list[dict[str, float]]:
+    """See `Engine`."""
+    return [rows_of(jax.device_get(sums))]
+
+
+def _abstract(
+  x: np.ndarray | jax.Array, sharding: jax.sharding.Sharding
+) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)

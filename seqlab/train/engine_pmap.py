@@ -1,0 +1,93 @@
+"""The engine of a single run whose devices each hold the whole state."""
+
+from collections.abc import Iterable, Mapping
+
+import jax
+import numpy as np
+
+from seqlab.tasks.interface import Task
+from seqlab.train.definition import Definition
+from seqlab.train.engine import CompiledSteps, as_arrays, rows_of
+from seqlab.train.state import TrainState
+from seqlab.types import Batch, Hyper, PyTree, Sums
+
+_AXIS = 'data'
+
+
+class PmapEngine:
+  """Steps of one run by `jax.pmap`: gradients are summed by the name of an axis.
+
+  See `Engine`. Every array of a step has an axis of devices in front. Each device drops
+  units of its own, so with dropout the losses depend on the number of devices, as they
+  do not under `JitEngine`.
+  """
+
+  name = 'pmap'
+
+  def __init__(self, config: Mapping, task: Task, steps: int):
+    """Defines the step; see `Definition` for the arguments.
+
+    Raises:
+      ValueError: the experiment shards its state, or there are several processes.
+    """
+    self.definition = Definition(config, task, steps, axis_name=_AXIS)
+    mesh = self.definition.mesh
+    if mesh.shape['data'] != mesh.size:
+      raise ValueError("parallel='pmap' replicates: set mesh.fsdp=1 and mesh.tensor=1")
+    if jax.process_count() > 1:
+      raise ValueError("parallel='pmap' is for one process: set parallel='jit'")
+    self._devices = [*mesh.devices.flat]
+    self._steps = CompiledSteps(
+      jax.pmap(
+        self.definition.update,
+        axis_name=_AXIS,
+        in_axes=(0, 0, None),
+        donate_argnums=0,
+        devices=self._devices,
+      )
+    )
+    self.set_hyper(self.definition.hyper)
+
+  def init(self, seed: int) -> PyTree:
+    """See `Engine`."""
+    return self.join(self.definition.init(seed))
+
+  def join(self, state: TrainState) -> PyTree:
+    """See `Engine`."""
+    n = len(self._devices)
+    copies = jax.tree.map(lambda x: np.broadcast_to(x, (n, *x.shape)), state)
+    return jax.pmap(lambda x: x, devices=self._devices)(copies)
+
+  def member(self, state: PyTree, i: int = 0) -> TrainState:
+    """See `Engine`."""
+    del i
+    first = jax.tree.map(lambda x: x[0], state)  # all devices hold the same
+    return jax.device_put(first, self.definition.shardings)
+
+  def set_hyper(self, hyper: Hyper) -> None:
+    """See `Engine`."""
+    self._hyper = as_arrays(hyper)
+
+  def put(self, batch: Batch) -> PyTree:
+    """See `Engine`; the call of the step moves the rows."""
+    n = len(self._devices)
+    return {name: x.reshape(n, -1, *x.shape[1:]) for name, x in batch.items()}
+
+  def compile(self, batch: Batch) -> jax.stages.Compiled:
+    """See `Engine`."""
+    n = len(self._devices)
+    state = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct((n, *x.shape), x.dtype), self.definition.abstract
+    )
+    return self._steps.compile(state, self.put(batch), self._hyper)
+
+  def step(
+    self, state: PyTree, batch: PyTree, active: Iterable[bool] | None = None
+  ) -> tuple[PyTree, Sums]:
+    """See `Engine`."""
+    del active
+    return self._steps(state, batch, self._hyper)
+
+  def fetch(self, sums: Sums) -> list[dict[str, float]]:
+    """See `Engine`."""
+    return [rows_of(jax.tree.map(lambda x: x[0], jax.device_get(sums)))]

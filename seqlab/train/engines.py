@@ -1,0 +1,27 @@
+"""The engines that an experiment can choose by `parallel`."""
+
+from collections.abc import Mapping
+
+from seqlab.tasks.interface import Task
+from seqlab.train.engine import Engine
+from seqlab.train.engine_jit import JitEngine
+from seqlab.train.engine_pmap import PmapEngine
+
+ENGINES = {'jit': JitEngine, 'pmap': PmapEngine}
+
+
+def make_engine(config: Mapping, task: Task, steps: int) -> Engine:
+  """Returns the engine of a single run.
+
+  Args:
+    config: a resolved experiment; its key `parallel` names the engine, 'jit' by default.
+    task: made from it.
+    steps: updates of the whole run.
+
+  Raises:
+    ValueError: there is no such engine, or the experiment is wrong.
+  """
+  name = config.get('parallel', 'jit')
+  if name not in ENGINES:
+    raise ValueError(f"parallel is {name!r}; it may be 'jit' or 'pmap'")
+  return ENGINES[name](config, task, steps)
