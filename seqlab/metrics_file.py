@@ -1,7 +1,7 @@
 """`metrics.jsonl`: one JSON object per step of a run, with null for NaN and infinity.
 
-A line may be damaged, by a power cut that left zeros, or by an editor. It is left out,
-with a message that gives its number, and all other rows are read.
+A power cut may leave zeros in a line, and an editor may damage it in other ways. A
+damaged line is left out, with a message that gives its number; all other rows are read.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,19 +15,19 @@ from typing import Any, BinaryIO, NamedTuple
 from seqlab.io import files
 
 Rows = list[dict[str, Any]]
-_LONGEST = 2**24  # bytes; a longer line is no row, and is not read into memory
+_LONGEST = 2**24  # bytes; a longer line is not a row, and is not read into memory
 
 
 class Line(NamedTuple):
   """A line of the file.
 
   Attributes:
-    number: from 1.
-    row: the row; None if the line is damaged, empty, or not written whole yet.
-    text: the row's bytes, without a line end.
-    end: where the next line begins, in bytes.
-    damage: what is wrong with the line; empty if nothing is.
-    whole: whether the line has an end.
+    number: line number, from 1.
+    row: the row; None if the line is damaged, empty, or not completely written yet.
+    text: the row's bytes, without the line end.
+    end: byte offset of the next line.
+    damage: description of the damage; empty if the line is not damaged.
+    whole: whether the line has a line end.
   """
 
   number: int
@@ -39,12 +39,12 @@ class Line(NamedTuple):
 
 
 def read_metrics(path: Path, say: Callable[[str], None] | None = None) -> Rows:
-  """Reads all rows; a last line that was cut off is left out.
+  """Reads all rows, except a last line that is not completely written.
 
   Args:
     path: the file.
     say: called with a message for each damaged line, which is left out; by default the
-      message goes to standard error.
+      message is printed to standard error.
 
   Raises:
     FileNotFoundError: there is no such file.
@@ -53,15 +53,15 @@ def read_metrics(path: Path, say: Callable[[str], None] | None = None) -> Rows:
 
 
 class NewRows:
-  """Reads the rows that were added since it last looked, while a run writes them."""
+  """Reads the rows that were added since the previous call, while a run writes them."""
 
   def __init__(self, path: Path, say: Callable[[str], None] | None = None):
-    """Reads nothing yet; the file need not be there. `say`: see `read_metrics`."""
+    """Reads nothing yet; the file need not exist. `say`: see `read_metrics`."""
     self._path, self._say = path, say or _warn
     self._file, self._read, self._number = None, 0, 0
 
   def read(self) -> Rows:
-    """The rows that are new; all of them anew once a run that went back cut the file.
+    """Returns the new rows, or all rows after `cut` has replaced the file.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -69,12 +69,12 @@ class NewRows:
     rows = []
     with open(self._path, 'rb') as file:
       stat = os.fstat(file.fileno())
-      # Who cuts it puts another in its place.
+      # `cut` replaces the file by another one.
       if stat.st_ino != self._file or stat.st_size < self._read:
         self._file, self._read, self._number = stat.st_ino, 0, 0
       file.seek(self._read)
       for line in _lines(file, self._number, self._read):
-        if not line.whole and line.row is None:  # the rest may still be written
+        if not line.whole and line.row is None:  # a run may still be writing the rest
           break
         self._read, self._number = line.end, line.number
         if line.damage:
@@ -85,18 +85,18 @@ class NewRows:
 
 
 def cut(path: Path, last: int, say: Callable[[str], None] | None = None) -> None:
-  """Drops the rows after a step, and a last line that was not written whole.
+  """Drops the rows after a step, and a last line that is not completely written.
 
-  If other lines are damaged they are left out with a message, and the file as it was
-  is kept beside it, as `metrics.jsonl.damaged-1` or with a higher number.
+  If other lines are damaged, they are left out with a message, and the original file is
+  kept in the same folder as `metrics.jsonl.damaged-1` or with a higher number.
 
   Args:
-    path: the file; need not exist.
+    path: the file; it need not exist.
     last: the step of the last row to keep.
     say: see `read_metrics`.
 
   Raises:
-    OSError: the file cannot be written. The old one is as it was.
+    OSError: the file cannot be written. The old file is unchanged.
   """
   if not path.exists():
     return
@@ -112,7 +112,8 @@ def cut(path: Path, last: int, say: Callable[[str], None] | None = None) -> None
           dropped.append(line)
           continue
         target.write(line.text + b'\n')
-        # Rows come in the order of their steps: these were not of a later step.
+        # Rows are in the order of their steps, so the step of a dropped row before this
+        # one must be wrong.
         damaged += [
           f'{path}, line {x.number:,}: its step is {x.row["step"]:,}, and that of line '
           f'{line.number:,} is {line.row["step"]:,}; it is damaged and left out'
@@ -121,11 +122,11 @@ def cut(path: Path, last: int, say: Callable[[str], None] | None = None) -> None
         dropped = []
     kept = _keep(path) if damaged else path
   for message in damaged:
-    (say or _warn)(f'{message} (the file as it was: {kept.name})')
+    (say or _warn)(f'{message} (original file: {kept.name})')
 
 
 def _keep(path: Path) -> Path:
-  """Gives the file as it is a second name, and returns that."""
+  """Gives the file a second name, and returns that name."""
   number = 1
   while (kept := path.with_name(f'{path.name}.damaged-{number}')).exists():
     number += 1
@@ -137,7 +138,7 @@ def _keep(path: Path) -> Path:
 
 
 def _lines(file: BinaryIO, number: int = 0, end: int = 0) -> Iterator[Line]:
-  """The lines of a file from where it stands; long ones are not held in memory."""
+  """Yields the lines from the file's position; long ones are not held in memory."""
   while piece := file.readline(_LONGEST):
     number, size, whole = number + 1, len(piece), piece.endswith(b'\n')
     text = piece
@@ -154,7 +155,7 @@ def _lines(file: BinaryIO, number: int = 0, end: int = 0) -> Iterator[Line]:
 
 
 def _line(number: int, text: bytes, end: int, whole: bool) -> Line:
-  # Zeros in place of rows are what a power cut leaves: a row may begin after them.
+  # A power cut leaves zeros in place of rows; a row may begin after them.
   content = text.strip(b'\0 \t\r\n')
   zeros = text.count(b'\0')
   damage = f'{zeros:,} bytes of it are zero' if zeros else ''
@@ -162,7 +163,7 @@ def _line(number: int, text: bytes, end: int, whole: bool) -> Line:
     return Line(number, None, b'', end, damage, whole)
   row = _row(content)
   if row is None:
-    return Line(number, None, content, end, damage or 'it is no row', whole)
+    return Line(number, None, content, end, damage or 'it is not a row', whole)
   return Line(number, row, content, end, damage, whole)
 
 
@@ -178,7 +179,7 @@ def _row(text: bytes) -> dict[str, Any] | None:
 
 
 def _message(path: Path, line: Line) -> str:
-  result = 'it is left out' if line.row is None else 'what follows them is kept'
+  result = 'it is left out' if line.row is None else 'the row after them is kept'
   return f'{path}, line {line.number:,} is damaged: {line.damage}; {result}'
 
 

@@ -1,4 +1,4 @@
-"""Eight pretended CPU devices, caches of the session's own, and one small run."""
+"""Eight pretended CPU devices, caches for each session, and one small run."""
 
 import contextlib
 import fcntl
@@ -9,11 +9,11 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
-# Where there is a GPU the tests still run on the CPU, unless told otherwise.
+# On a machine with a GPU the tests still run on the CPU, unless JAX_PLATFORMS is set.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
-# Most tests compile for longer than they run: older emitters, which compile faster, and
-# no cutting up of a program for threads, of which each worker has one anyway.
+# Most tests take longer to compile than to run. The older emitters compile faster, and
+# dividing a program for several threads is useless, because each worker has one.
 os.environ['XLA_FLAGS'] = ' '.join(
   [
     *([os.environ['XLA_FLAGS']] if 'XLA_FLAGS' in os.environ else []),
@@ -24,8 +24,8 @@ os.environ['XLA_FLAGS'] = ' '.join(
 
 import jax
 
-# Tracing makes cyclic garbage by the million and little of it; looking for it as often
-# as Python does by itself takes a tenth of the tests' time.
+# Tracing creates millions of objects but little cyclic garbage. With Python's default
+# thresholds, collecting it takes a tenth of the tests' time.
 gc.freeze()
 gc.set_threshold(200_000, 50, 100)
 
@@ -39,10 +39,10 @@ import pytest  # noqa: E402
 
 @pytest.fixture(autouse=True, scope='session')
 def _session_cache(tmp_path_factory):
-  """Nothing is read from the user's cache, and nothing is left in it."""
+  """Replaces the user's cache, so that tests neither read nor write it."""
   cache = tmp_path_factory.mktemp('cache')
-  # What one test compiled, the next need not; a new folder for every session, since
-  # a session that was killed may leave half an entry.
+  # Tests share compiled programs. Every session has a new folder, because a session
+  # that is killed may leave an incomplete entry.
   jax.config.update('jax_compilation_cache_dir', str(cache / 'xla'))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
   with pytest.MonkeyPatch.context() as patch:
@@ -56,13 +56,13 @@ def _write(path, lines):
 
 def _once(tmp_path_factory, name, make):
   """Makes a folder once for all workers of the session, and returns it."""
-  everyone = tmp_path_factory.getbasetemp()
+  shared = tmp_path_factory.getbasetemp()
   if 'PYTEST_XDIST_WORKER' in os.environ:
-    everyone = everyone.parent
-  folder = everyone / name
-  with open(everyone / f'{name}.lock', 'w') as lock:
+    shared = shared.parent
+  folder = shared / name
+  with open(shared / f'{name}.lock', 'w') as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
-    if not (done := everyone / f'{name}.done').exists():
+    if not (done := shared / f'{name}.done').exists():
       shutil.rmtree(folder, ignore_errors=True)
       make(folder)
       done.touch()
@@ -83,9 +83,9 @@ def _write_corpus(folder):
 
 @pytest.fixture(scope='session')
 def corpus_files(tmp_path_factory):
-  """Three splits of two text files each; the target is the source reversed.
+  """Returns three splits of two text files; the target is the source reversed.
 
-  All workers have them under one path, which is part of the run that they share.
+  All workers use the same path, because it is part of the run that they share.
   """
   folder = _once(tmp_path_factory, 'corpus', _write_corpus)
   splits = ('train', 'valid', 'test')
@@ -94,7 +94,7 @@ def corpus_files(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def tiny(corpus_files):
-  """The smallest experiment that is whole, on one device: words to put in reverse."""
+  """The smallest complete experiment, on one device: reversing a sequence of words."""
   return {
     'task': 'tasks.translation:Translation',
     'seed': 0,
@@ -117,7 +117,7 @@ def tiny(corpus_files):
 
 @pytest.fixture(scope='session')
 def finished(tiny, tmp_path_factory):
-  """The folder of a run of `tiny` that nothing disturbed; not to be changed."""
+  """The folder of an uninterrupted run of `tiny`; tests must not change it."""
   from seqlab.train.loop import train
 
   return _once(tmp_path_factory, 'finished', lambda folder: train(tiny, folder))
@@ -125,23 +125,23 @@ def finished(tiny, tmp_path_factory):
 
 @pytest.fixture
 def small_disk(tmp_path):
-  """A disk of a megabyte."""
+  """A disk of one megabyte."""
   folder = tmp_path / 'disk'
   folder.mkdir()
   if not shutil.which('mount'):
-    pytest.skip('there is no mount command to make a small disk with')
+    pytest.skip('the command mount is not installed')
   command = ['mount', '-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', str(folder)]
   mounted = subprocess.run(command, capture_output=True, text=True)
   if mounted.returncode:
     pytest.skip(f'a small disk cannot be mounted here: {mounted.stderr.strip()}')
   yield folder
-  # Lazily: mapped files are still open.
+  # Lazily, because memory-mapped files are still open.
   subprocess.run(['umount', '--lazy', str(folder)], check=True)
 
 
 @pytest.fixture
 def fill():
-  """A function that leaves no room on a disk, and returns the file that does."""
+  """A function that fills a disk with one file and returns the file's path."""
 
   def fill(disk):
     filler = disk / 'filler'
@@ -155,9 +155,9 @@ def fill():
 
 @pytest.fixture
 def bucket(tmp_path, monkeypatch):
-  """A folder that stands for s3://bucket by the interface that the real one has.
+  """A local folder that imitates s3://bucket with the interface of the real driver.
 
-  Its `path`, and its `driver`, whose next `refusals` writes find it out of reach.
+  It has a `path`, and a `driver` whose next `refusals` writes fail.
   """
   from etils.epath.backend import _FileSystemSpecBackend
   from fsspec.implementations.local import LocalFileSystem
@@ -180,7 +180,7 @@ def bucket(tmp_path, monkeypatch):
       return super()._open(path, mode, **options)
 
   monkeypatch.setitem(sys.modules['fsspec.registry']._registry, 's3', Buckets)
-  # etils asks fsspec once for each kind of bucket.
+  # etils asks fsspec only once for each kind of bucket.
   _FileSystemSpecBackend._get_filesystem.cache_clear()
   (tmp_path / 'bucket').mkdir()
   yield SimpleNamespace(path=tmp_path / 'bucket', driver=Buckets)

@@ -1,4 +1,4 @@
-"""Downloads that are whole or not there at all."""
+"""Downloads into the cache, which are either complete or absent."""
 
 import contextlib
 import hashlib
@@ -18,10 +18,12 @@ from seqlab.text.lines import DAMAGE, read_bytes
 
 
 def cache_dir() -> Path:
-  """Folder of what can be made or downloaded again: $SEQLAB_CACHE, or the user's.
+  """Returns the cache's folder: $SEQLAB_CACHE, or else the user's cache folder.
+
+  Everything in it can be made or downloaded again.
 
   Raises:
-    ValueError: there is no such folder, or it is not one on a disk.
+    ValueError: the user has no home folder, or the folder is not on a disk.
   """
   name = os.environ.get('SEQLAB_CACHE')
   if name and '://' in name:
@@ -30,7 +32,7 @@ def cache_dir() -> Path:
     )
   try:
     path = Path(name).expanduser() if name else pooch.os_cache('seqlab')
-  except RuntimeError:  # a container's user may have no home
+  except RuntimeError:  # the user of a container may have no home folder
     raise ValueError(
       'the cache has no place, since there is no home folder: set SEQLAB_CACHE to a '
       'folder, or HOME'
@@ -44,7 +46,7 @@ def cache_dir() -> Path:
 
 
 class DownloadError(OSError):
-  """A file could not be brought here whole, and nothing of it is left."""
+  """A file could not be downloaded or copied completely; no part of it is kept."""
 
 
 def download(
@@ -55,21 +57,21 @@ def download(
   member: str = '',
   archive_of: str = '',
 ) -> Path:
-  """Brings a text into the cache, plain: whole, or not at all.
+  """Downloads a text into the cache and unpacks it, completely or not at all.
 
-  A text that is there and damaged is named on standard error and downloaded again.
+  A damaged text in the cache is reported on standard error and downloaded again.
 
   Args:
-    url: of the text, plain or gzipped, or of an archive.
-    path: where the text shall be.
-    sha256: digest of the plain text; None takes that of the first download, which is
-      noted beside it.
-    member: name of the text in the archive at `url`, if that is one.
-    archive_of: name of the text for whose sake an archive is downloaded, as it is.
+    url: address of the text, plain or gzipped, or of an archive.
+    path: path of the plain text in the cache.
+    sha256: digest of the plain text; None uses that of the first download, which is
+      stored in a file of the same folder.
+    member: name of the text in the archive at `url`; empty if `url` is not an archive.
+    archive_of: name of the text whose archive is downloaded; an archive is not unpacked.
 
   Raises:
-    DownloadError: it could not be downloaded, or is not the text that was expected.
-    OSError: the cache cannot be written; says what to do.
+    DownloadError: it could not be downloaded, or is not the expected text.
+    OSError: the cache cannot be written; the message says what to do.
   """
   noted = noted_beside(path)
   known = sha256 or read_digest(noted)
@@ -89,11 +91,11 @@ def download(
         _get(url, str(output), label=f'downloading {path.name}')
         if not archive_of:
           output.write_bytes(read_bytes(output))
-      found = sha256_of(output)
-      if known and found != known:
-        raise ValueError(f'its SHA256 is {found}, and {known} was expected')
+      digest = sha256_of(output)
+      if known and digest != known:
+        raise ValueError(f'its SHA256 is {digest}, and {known} was expected')
       if not known:
-        place(noted, found.encode(), f'the digest of {path.name}')
+        place(noted, digest.encode(), f'the digest of {path.name}')
       sync(output)
       output.replace(path)
       sync(path.parent)
@@ -102,17 +104,17 @@ def download(
     except (OSError, ValueError, KeyError, *DAMAGE) as error:
       if isinstance(error, OSError) and error.errno in NO_SPACE:
         raise no_space(error, path.parent, f'the download {path.name}', 0) from None
-      own = f'$SEQLAB_DATA/{path.parent.name}/{archive_of or path.name}'
+      place_of_own = f'$SEQLAB_DATA/{path.parent.name}/{archive_of or path.name}'
       changed = f'; if it changed on purpose, delete {noted}' if noted.is_file() else ''
       raise DownloadError(
         f'{url} could not be downloaded as {path}: {str(error).rstrip(".")}. Try '
-        f'again, or lay the text into {own}{changed}'
+        f'again, or put the text into {place_of_own}{changed}'
       ) from error
   return path
 
 
 def _problem(path: Path, known: str | None, noted: Path) -> str:
-  """What is wrong with a file of the cache; its digest is noted if none is known."""
+  """Describes the damage of a file in the cache; stores its digest if none is known."""
   if known:
     return '' if sha256_of(path) == known else 'is damaged'
   if noted.is_file():
@@ -125,12 +127,12 @@ def _problem(path: Path, known: str | None, noted: Path) -> str:
 
 
 def noted_beside(path: Path) -> Path:
-  """The file that has the digest of another."""
+  """Returns the path of the file that holds the digest of another file."""
   return path.with_name(f'{path.name}.sha256')
 
 
 def read_digest(path: Path) -> str | None:
-  """The digest in a file, or None if there is none, or it is damaged."""
+  """Returns the digest in a file; None if the file is missing or damaged."""
   try:
     text = path.read_text('utf-8').strip()
   except (FileNotFoundError, UnicodeDecodeError):
@@ -139,13 +141,13 @@ def read_digest(path: Path) -> str | None:
 
 
 def sha256_of(path: Path) -> str:
-  """The digest of a file."""
+  """Returns the sha256 of a file, in hexadecimal."""
   with path.open('rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def _get(url: str, output: str, label: str) -> None:
-  """Downloads with a progress bar of rich, which pooch calls as if it were tqdm."""
+  """Downloads with a progress bar of rich, wrapped in the interface of tqdm for pooch."""
   with progress_bar() as progress:
     task = progress.add_task(label, total=None)
     bar = SimpleNamespace(
@@ -154,7 +156,7 @@ def _get(url: str, output: str, label: str) -> None:
       reset=lambda: progress.reset(task),
       close=lambda: None,
     )
-    agent = {'User-Agent': 'seqlab'}  # manythings.org refuses that of requests
+    agent = {'User-Agent': 'seqlab'}  # manythings.org refuses the default of requests
     pooch.HTTPDownloader(bar, chunk_size=1 << 16, headers=agent)(url, output, None)
 
 

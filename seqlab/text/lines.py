@@ -1,24 +1,25 @@
-r"""Lines, blanks and words: the one definition that every reader of text follows.
+r"""Lines, blank lines and words: one definition for all readers of text.
 
-Training, vocabularies, `translate`, `score`, `evaluate` and `bleu` all read by it.
+Training, vocabularies, `translate`, `score`, `evaluate` and `bleu` use this definition.
 
-Text is UTF-8. A byte order mark (U+FEFF) at the start of an input, be it a file or
-standard input, is not text and is removed; anywhere else it is a character.
+Text is UTF-8. A byte order mark (U+FEFF) at the start of a file or of standard input is
+not text and is removed; anywhere else it is a character.
 
-Line: ends at \n, and at nothing else: not at U+2028, U+0085, a form feed or a lone \r.
-A \r right before the \n, or before the end of the input, belongs to the end and is
-removed. What follows the last \n is a line unless it is empty.
+Line: a line ends only at \n, not at U+2028, U+0085, a form feed or a single \r. A \r
+immediately before the \n, or before the end of the input, belongs to the line end and
+is removed. The text after the last \n is a line unless it is empty.
 
-Blank: a line of nothing that shows: white space of any kind, U+00A0 and U+3000 among
-it, control characters, and characters that Unicode calls default ignorable, such as
-U+200B. A corpus treats it as empty, and its translation is an empty line.
+Blank line: a line without visible characters. It has only white space of any kind
+(including U+00A0 and U+3000), control characters, and characters that Unicode calls
+default ignorable, such as U+200B. A corpus treats it as empty, and its translation is
+an empty line.
 
-Word: a maximal run of characters that are not white space, as `str.split` finds them.
-How much white space is between words, and at the ends of a line, means nothing: no
+Word: a maximal run of characters that are not white space, as in `str.split`. The
+amount of white space between words and at the ends of a line has no effect: no
 vocabulary keeps it, and BLEU does not count it.
 
-Writing: what a program writes on a line of its own holds no character at which any
-tool ends a line; see `one_line`.
+Writing: a text that a program writes as one line has no character at which any tool
+ends a line; see `one_line`.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,7 +35,7 @@ from seqlab.io.containers import advice, name_of_container
 
 DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile)
 
-_HEAD = 8192  # bytes by which a file is recognised
+_HEAD = 8192  # number of first bytes by which a file is recognised
 
 # Unicode's property Default_Ignorable_Code_Point, and control characters.
 _INVISIBLE = frozenset(
@@ -48,53 +49,56 @@ _INVISIBLE = frozenset(
   )
   for code in range(first, last + 1)
 )
-# Where `str.splitlines`, and with it many a tool, ends a line; all are white space. NUL
-# ends a text in C.
+# Characters at which `str.splitlines`, like many tools, ends a line; all are white
+# space. NUL ends a string in C.
 _BREAKS = {ord(c): ' ' for c in '\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029'}
 _UNPRINTED = str.maketrans({**_BREAKS, 0: '\ufffd'})
 _REPLACED_BYTES = {c: b' ' for c in _BREAKS if c < 0x80} | {0: '\ufffd'.encode()}
 
 
 def is_blank(line: str) -> bool:
-  """Whether nothing of a line shows; see this module's definition of a blank line."""
+  """Returns whether a line is blank by the definition of this module."""
   return all(c.isspace() or c in _INVISIBLE for c in line)
 
 
 def words(line: str) -> list[str]:
-  """Returns the words of a line; see this module's definition of a word."""
+  """Returns the words of a line by the definition of this module."""
   return line.split()
 
 
 def one_line(text: str) -> str:
-  """Returns a text as it can be written on one line: breaks as spaces, NUL as U+FFFD.
+  """Returns a text for one line: line breaks become spaces and NUL becomes U+FFFD.
 
-  BLEU and chrF of the two are the same, since both are white space to them.
+  BLEU and chrF do not change, because both treat line breaks as white space.
   """
   return text.translate(_UNPRINTED)
 
 
 def one_line_byte(byte: int) -> bytes:
-  """Returns what a lone byte of a text in UTF-8 is after `one_line`."""
+  """Returns the bytes into which `one_line` turns a single byte of a text in UTF-8."""
   return _REPLACED_BYTES.get(byte) or bytes([byte])
 
 
 def read_bytes(path: Path) -> bytes:
-  """Returns a file's bytes, unpacked; no text in UTF-8 begins as gzip does."""
+  """Returns a file's bytes, unpacked if it is gzipped.
+
+  No text in UTF-8 begins with the first bytes of gzip.
+  """
   data = path.read_bytes()
   try:
     return gzip.decompress(data) if data.startswith(b'\x1f\x8b') else data
   except DAMAGE as error:
     raise ValueError(
-      f'{path} is damaged or cut short ({error}); get it anew'
+      f'{path} is damaged or truncated ({error}); get a new copy of it'
     ) from error
 
 
 def read_lines(path: str | Path) -> list[str]:
-  """Returns the lines of a text in UTF-8, plain or gzipped; see this module's head.
+  """Returns the lines of a text in UTF-8, plain or gzipped.
 
   Raises:
-    ValueError: the file is damaged, packed in another way, or not UTF-8. Says what it
-      is, as far as that is known, and which line.
+    ValueError: the file is damaged, packed in another way, or not UTF-8. The message
+      names the line, and the kind of the file if it is known.
   """
   path = Path(path)
   data = read_bytes(path)
@@ -112,16 +116,16 @@ def read_lines(path: str | Path) -> list[str]:
 
 
 def _name(data: bytes) -> tuple[str, str] | None:
-  """What precedes and follows a file's name in a message that says what it is."""
+  """Returns the text before and after a file's name in a message about its kind."""
   name = name_of_container(data[:_HEAD])
-  return name and ('', f' is {name}, and not text in UTF-8: {advice(name)}')
+  return name and ('', f' is {name}, not text in UTF-8: {advice(name)}')
 
 
 def _is_binary(data: bytes) -> bool:
-  """Whether UTF-8 may be something else: a quarter of its bytes are controls.
+  """Returns whether more than a quarter of the first bytes are control characters.
 
-  Of UTF-16 without a byte order mark at least so many are, where it is UTF-8 at all,
-  and of an archive. Text may have a NUL.
+  This holds for archives and for UTF-16 without a byte order mark, even where their
+  bytes are valid UTF-8. Text may contain single NULs.
   """
   sample = data[:_HEAD]
   return 4 * sum(c < 32 and c not in b'\t\n\r\f' for c in sample) > len(sample)
@@ -136,7 +140,7 @@ def _at(error: UnicodeDecodeError, data: bytes) -> tuple[str, str]:
 
 
 def _advice(data: bytes) -> str:
-  """Advises iconv for what may be text of one byte per character, and for that only."""
+  """Recommends iconv, but only for data that may be text with one byte per character."""
   sample = data[:65_536]
   if sample.count(b'\0') or sum(c < 32 and c not in b'\t\n\r\f' for c in sample) > 3:
     return '; it does not look like text'
@@ -148,7 +152,7 @@ class BadLine:
   """A line of a stream that cannot be read.
 
   Attributes:
-    reason: what is wrong with it, as a predicate: 'is not UTF-8 at its byte 3'.
+    reason: the problem, as a predicate: 'is not UTF-8 at its byte 3'.
   """
 
   reason: str
@@ -160,15 +164,17 @@ def stream_lines(
   before: Callable[[], object] = lambda: None,
   name: str = 'the input',
 ) -> Iterator[str | BadLine]:
-  """Yields the lines of a stream as they come; one that is not UTF-8 as `BadLine`.
+  """Yields each line of a stream as soon as it is complete.
+
+  A line that is not UTF-8 is yielded as a `BadLine`.
 
   Args:
     stream: standard input, or another binary stream.
-    before: called before each line is waited for.
-    name: what messages call the stream.
+    before: function that is called before waiting for each line.
+    name: name of the stream in messages.
 
   Raises:
-    ValueError: the stream is packed or in another encoding, by its first bytes.
+    ValueError: by its first bytes, the stream is packed or in another encoding.
   """
   before()
   for number, line in enumerate(iter(stream.readline, b'')):
@@ -184,7 +190,7 @@ def stream_lines(
         if _is_binary(line):
           _refuse_container(line, name)
         text = text.removeprefix('\ufeff')
-      if text:  # else the input is nothing but the mark
+      if text:  # otherwise the input consists of the byte order mark only
         yield text.removesuffix('\n').removesuffix('\r')
     before()
 
@@ -195,7 +201,7 @@ def _refuse_container(data: bytes, name: str) -> None:
 
 
 def columns(name: str, lines: list[str]) -> tuple[list[str], list[str]]:
-  """Returns the first two columns; a blank line is a pair of empty sides."""
+  """Returns the first two columns; a blank line has an empty source and target."""
   first, second = [], []
   for number, line in enumerate(lines, 1):
     left, tab, rest = line.partition('\t')

@@ -1,7 +1,7 @@
-"""Unicode, case and punctuation, as steps that a corpus names.
+"""Normalisation of Unicode, case and punctuation, as steps that a corpus names.
 
-Nothing is changed unless an experiment asks for it: references are scored as they
-are, so `corpus.normalize` changes what BLEU is counted on.
+Nothing is changed unless an experiment asks for it. References are normalised, too, so
+`corpus.normalize` changes the text on which BLEU is computed.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,22 +21,22 @@ _PUNCTUATION = str.maketrans(
 
 
 def nfc(line: str) -> str:
-  """One code point for each letter with its accent: e + ´ -> é. Looks the same."""
+  """Composes each letter with its accent: e + ´ -> é. The text looks the same."""
   return unicodedata.normalize('NFC', line)
 
 
 def nfkc(line: str) -> str:
-  """As NFC, and compatible signs become plain ones: ﬁ -> fi, ¾ -> 3⁄4, ™ -> TM."""
+  """Applies NFC and replaces compatibility characters: ﬁ -> fi, ¾ -> 3⁄4, ™ -> TM."""
   return unicodedata.normalize('NFKC', line)
 
 
 def lower(line: str) -> str:
-  """Lower case, letter by letter, the same for every language."""
+  """Returns the text in lower case, by rules that do not depend on the language."""
   return line.lower()
 
 
 def punctuation(line: str) -> str:
-  """Typographic quotes, dashes, dots and spaces become those of a keyboard."""
+  """Replaces typographic quotes, dashes, dots and spaces by those of a keyboard."""
   return line.translate(_PUNCTUATION)
 
 
@@ -44,13 +44,13 @@ _STEPS = {'nfc': nfc, 'nfkc': nfkc, 'lower': lower, 'punctuation': punctuation}
 
 
 def normalizer(names: str | Sequence[str] = 'none') -> Callable[[str], str]:
-  """The steps as one function, applied in the order given.
+  """Returns one function that applies the steps in the given order.
 
   Args:
     names: 'none', 'nfc', 'nfkc', 'lower' or 'punctuation', or several of them.
 
   Raises:
-    ValueError: a name is none of these.
+    ValueError: a name is unknown.
   """
   steps = []
   for name in (names,) if isinstance(names, str) else names:

@@ -1,4 +1,4 @@
-"""Phrases: neighbours that come together so often that they count as one word.
+"""Phrases: neighbouring words that occur together so often that they form one word.
 
 Mikolov et al., "Distributed Representations of Words and Phrases and their
 Compositionality", 2013, section 4, https://arxiv.org/abs/1310.4546; word2phrase.c.
@@ -14,15 +14,15 @@ from pathlib import Path
 from seqlab.io.files import write_text
 from seqlab.text.lines import read_lines
 
-_MOST_PASSES = 1_000  # a larger number in a file is damage
+_MAX_PASSES = 1_000  # a larger number in a file means that the file is damaged
 
 
 class Phrases:
-  """Which neighbours are joined.
+  """Pairs of neighbouring words that are joined into phrases.
 
   Attributes:
     passes: for each pass over a text, (first, second) -> score. The first pass joins
-      new and york to new_york; a second one may join new_york and city.
+      new and york to new_york; the second may join new_york and city.
   """
 
   def __init__(self, passes: Sequence[dict[tuple[str, str], float]]):
@@ -30,22 +30,22 @@ class Phrases:
 
   @functools.cached_property
   def fingerprint(self) -> str:
-    """sha256 of the pairs of each pass."""
-    about = json.dumps([sorted(pairs) for pairs in self.passes])
-    return hashlib.sha256(about.encode()).hexdigest()
+    """Returns the sha256 of the pairs of all passes."""
+    pairs = json.dumps([sorted(pairs) for pairs in self.passes])
+    return hashlib.sha256(pairs.encode()).hexdigest()
 
   def join(self, tokens: list[str]) -> list[str]:
-    r"""Words with '_' between those that are joined.
+    r"""Returns the tokens, with the words of each phrase joined by '_'.
 
-    From left to right, and a word is in one phrase of a pass only. '\n' may stand
-    among the words, and nothing is joined across it.
+    Words are joined from left to right, and a word is part of at most one phrase per
+    pass. '\n' may be among the tokens; nothing is joined across it.
     """
     for pairs in self.passes:
       tokens = _join(tokens, pairs)
     return tokens
 
   def save(self, directory: Path, name: str) -> None:
-    """Writes `name.tsv`: pass, first, second, score."""
+    """Writes `name.tsv` with the columns pass, first, second, score."""
     rows = [
       f'{number}\t{first}\t{second}\t{score!r}\n'
       for number, pairs in enumerate(self.passes, 1)
@@ -55,24 +55,24 @@ class Phrases:
 
   @classmethod
   def load(cls, directory: Path, name: str) -> 'Phrases':
-    """Reads what `save` wrote.
+    """Reads a file that `save` wrote.
 
     Raises:
-      ValueError: a line is none of a pass, two words and a score.
+      ValueError: a line does not consist of a pass, two words and a score.
     """
     path = Path(directory, f'{name}.tsv')
     passes: list[dict[tuple[str, str], float]] = []
-    for number, line in enumerate(read_lines(path), 1):
+    for row, line in enumerate(read_lines(path), 1):
       try:
-        which, first, second, score = line.split('\t')
-        if not 1 <= int(which) <= _MOST_PASSES:
+        number, first, second, score = line.split('\t')
+        if not 1 <= int(number) <= _MAX_PASSES:
           raise ValueError
-        while len(passes) < int(which):  # a pass may have joined nothing
+        while len(passes) < int(number):  # a pass may have joined nothing
           passes.append({})
-        passes[int(which) - 1][first, second] = float(score)
+        passes[int(number) - 1][first, second] = float(score)
       except ValueError:
         raise ValueError(
-          f'line {number:,} of {path} is not pass, first, second, score with tabs '
+          f'line {row:,} of {path} is not pass, first, second, score with tabs '
           'between them'
         ) from None
     return cls(passes)
@@ -80,9 +80,9 @@ class Phrases:
 
 def _join(tokens: list[str], pairs: dict[tuple[str, str], float]) -> list[str]:
   neighbours = enumerate(itertools.pairwise(tokens))
-  found = [i for i, pair in neighbours if pair in pairs]
+  starts = [i for i, pair in neighbours if pair in pairs]
   joined, end = [], 0  # tokens before `end` are done
-  for i in found:
+  for i in starts:
     if i >= end:
       joined += tokens[end:i]
       joined.append(f'{tokens[i]}_{tokens[i + 1]}')

@@ -1,7 +1,7 @@
-"""Corpora of plain text, one paragraph or sentence a line: named ones, and your own.
+"""Corpora of plain text with one paragraph or sentence per line, named or your own.
 
-They are read as streams, so a corpus may be larger than memory. The named ones are
-looked for in $SEQLAB_DATA/<corpus>/, plain or gzipped, and taken as they are there.
+They are read as streams, so a corpus may be larger than memory. Named corpora are read
+from $SEQLAB_DATA/<corpus>/, plain or gzipped, and never downloaded.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,14 +21,14 @@ from seqlab.text.lines import DAMAGE
 from seqlab.text.remote import fetch, is_remote
 
 _FORMAT = 1  # raise it when the same files are read differently
-_CHUNK = 1 << 22  # bytes of text that are read at once
+_CHUNK = 1 << 22  # bytes of text per read
 
 NAMED: dict[str, tuple[str, ...]] = {
   # 15,044 articles of the English Wikipedia of December 2018, CC BY-SA 3.0: plain
-  # paragraphs; each article opens with its title.
+  # paragraphs; each article begins with its title.
   'enwiki2018': tuple(f'enwiki.{i:02}.txt' for i in range(11)),
   # 87 Russian texts, https://github.com/JoannaBy/RussianNovels; many are broken into
-  # lines of some 70 characters, so a line is less than a sentence.
+  # lines of about 70 characters, so a line is less than a sentence.
   'russian-novels': tuple(f'ru.{i:02}.txt' for i in range(3)),
 }
 
@@ -39,24 +39,23 @@ def open_text(
   path: str | Path | Sequence[str | Path] | None = None,
   part: int | Sequence[int] | None = None,
 ) -> 'PlainText':
-  """Opens a corpus by its name, or one in files of your own.
+  """Opens a named corpus, or one in files of your own.
 
-  Nothing is read, or looked for, before it is needed: a run is evaluated on a machine
-  that lacks the corpus.
+  No file is opened or checked before it is needed, because a run can be evaluated on a
+  machine without its corpus.
 
   Args:
-    name: one of `NAMED`; with `path`, what messages call the corpus.
-    path: a text file, plain or gzipped; or a folder, of which all .txt and .gz files
-      are read, whatever the endings' case, but no .tar.gz; at any depth, sorted by
-      their paths, hidden ones left out; or several of these. A file may be in a
-      bucket (gs://, s3://), from where it is brought into the cache once. Your own
-      only.
-    part: of a named corpus, the number of its only file to be read, or the numbers of
-      several, in the order in which they are read; None reads all.
+    name: one of `NAMED`; with `path`, the name of the corpus in messages.
+    path: path of your own text: a file, plain or gzipped; or a folder, whose .txt and
+      .gz files (in upper or lower case, but not .tar.gz) are read at any depth, sorted
+      by their paths and without hidden ones; or a sequence of these. A file may be in a
+      bucket (gs://, s3://); it is copied to the cache once.
+    part: number of the only file of a named corpus to be read, or the numbers of
+      several files in the order in which they are read; None reads all.
 
   Raises:
-    ValueError: there is neither a path nor a known name; or no such part, or a part
-      is named twice.
+    ValueError: there is neither a path nor a known name, a part does not exist, or a
+      part is named twice.
   """
   if path is None and name not in NAMED:
     unknown = f'unknown corpus {name!r}{suggest(str(name), NAMED)}'
@@ -84,11 +83,11 @@ def open_text(
 class PlainText:
   """A corpus in text files; see `open_text`.
 
-  A line ends at \\n alone. One of more than 4 MiB, as where a whole corpus is one
-  line, is broken at a space, and its parts count as lines.
+  A line ends only at \\n. A line of more than 4 MiB, as in a corpus that is a single
+  line, is divided at a space, and its parts count as lines.
 
   Attributes:
-    name: of the corpus, for messages.
+    name: name of the corpus, for messages.
   """
 
   def __init__(
@@ -107,13 +106,13 @@ class PlainText:
 
   @functools.cached_property
   def paths(self) -> tuple[Path, ...]:
-    """The files, in the order in which they are read.
+    """Returns the paths of the files, in the order in which they are read.
 
     Raises:
-      FileNotFoundError: one is missing.
-      ValueError: a folder has no text files; or a text would be read twice: a file is
-        given twice, directly, by its folder or by a link, or is there both plain and
-        gzipped.
+      FileNotFoundError: a file is missing.
+      ValueError: a folder has no text files; or a text would be read twice, because a
+        file is given twice (directly, by its folder or by a link), or exists both plain
+        and gzipped.
     """
     if not self._given:
       return tuple(_find(self._named, file) for file in self._files)
@@ -123,26 +122,26 @@ class PlainText:
 
   @functools.cached_property
   def fingerprint(self) -> str:
-    """sha256 of the files as they lie on disk. Raises as `paths`."""
+    """Returns the sha256 of the files' bytes, without unpacking. Raises as `paths`."""
     hashes = [_sha256(path) for path in self.paths]
     return hashlib.sha256(json.dumps([_FORMAT, *hashes]).encode()).hexdigest()
 
   def lines(self) -> Iterator[str]:
-    r"""The lines, without their \n or \r\n. Raises as `chunks`."""
+    r"""Yields the lines, without their \n or \r\n. Raises as `chunks`."""
     for chunk in self.chunks():
       for line in chunk.split('\n')[:-1]:
         yield line.removesuffix('\r')
 
   def chunks(self, label: str = '') -> Iterator[str]:
-    r"""Text of whole lines, about 4 MiB at a time; each line ends with \n.
+    r"""Yields chunks of whole lines of about 4 MiB; each line ends with \n.
 
     Args:
-      label: shown beside a progress bar; with none there is no bar.
+      label: label of a progress bar; an empty one shows no bar.
 
     Raises:
       FileNotFoundError: a file is missing.
-      ValueError: a file is cut short or is not UTF-8 (says where), or there is no
-        text at all.
+      ValueError: a file is truncated or is not UTF-8 (the message says where), or the
+        corpus has no text.
     """
     empty = True
     with _progress(label, self.paths) as advance:
@@ -157,7 +156,7 @@ class PlainText:
 
 @contextlib.contextmanager
 def _progress(label: str, paths: Sequence[Path]) -> Iterator[Callable[[int], None]]:
-  """Gives a function that takes the number of bytes read, packed."""
+  """Yields a function that takes the number of bytes read, before unpacking."""
   if not label:
     yield lambda count: None
     return
@@ -167,21 +166,22 @@ def _progress(label: str, paths: Sequence[Path]) -> Iterator[Callable[[int], Non
 
 
 def _chunks(path: Path, advance: Callable[[int], None]) -> Iterator[str]:
-  """A file's text by whole lines, without its byte order mark."""
-  number, rest, place, first = 0, b'', 0, True
+  """Yields a file's text in chunks of whole lines, without its byte order mark."""
+  number, rest, position, first = 0, b'', 0, True
   with path.open('rb') as packed, _unpack(packed) as file:
     while True:
       try:
         block = file.read(_CHUNK)
       except DAMAGE as error:
         raise ValueError(
-          f'{path} is damaged or cut short after line {number:,} ({error}); get it anew'
+          f'{path} is damaged or truncated after line {number:,} ({error}); get a new '
+          'copy of it'
         ) from error
       if first:
         _check_text(block, path)
       first = False
-      advance(packed.tell() - place)
-      place, data = packed.tell(), rest + block
+      advance(packed.tell() - position)
+      position, data = packed.tell(), rest + block
       cut = _cut(data, path, number) if block else len(data)
       part, rest = data[:cut], data[cut:]
       if part:
@@ -194,30 +194,33 @@ def _chunks(path: Path, advance: Callable[[int], None]) -> Iterator[str]:
 
 
 def _unpack(file: BinaryIO) -> BinaryIO:
-  """The file, or what is gzipped in it; no text in UTF-8 begins as gzip does."""
+  """Returns the file, unpacked if it is gzipped.
+
+  No text in UTF-8 begins with the first bytes of gzip.
+  """
   packed = file.peek(2)[:2] == b'\x1f\x8b'
   return gzip.GzipFile(fileobj=file) if packed else contextlib.nullcontext(file)
 
 
 def _cut(data: bytes, path: Path, number: int) -> int:
-  """Where the last whole line ends; 0 if more has to be read."""
+  """Returns the end of the last whole line; 0 if more bytes have to be read."""
   cut = data.rfind(b'\n') + 1
   if cut or len(data) < _CHUNK:
     return cut
   cut = data.rfind(b' ') + 1
   if not cut:
     raise ValueError(
-      f'line {number + 1:,} of {path} has {len(data):,} bytes and more without a '
-      'space; is it text, with spaces between words?'
+      f'line {number + 1:,} of {path} has at least {len(data):,} bytes without a '
+      'space; give text with spaces between words'
     )
   return cut
 
 
 def _check_text(data: bytes, path: Path) -> None:
-  """Raises ValueError if a file begins as another kind of file than text does."""
+  """Raises ValueError if the first bytes are those of a file that is not text."""
   name = name_of_container(data)
   if name:
-    raise ValueError(f'{path} is {name}, and not text in UTF-8: {advice(name)}')
+    raise ValueError(f'{path} is {name}, not text in UTF-8: {advice(name)}')
 
 
 def _decode(data: bytes, path: Path, number: int) -> str:
@@ -233,11 +236,11 @@ def _decode(data: bytes, path: Path, number: int) -> str:
 
 
 def _find(name: str, file: str) -> Path:
-  """A file of a named corpus."""
+  """Returns the path of a file of a named corpus."""
   folder = os.environ.get('SEQLAB_DATA')
   if not folder:
     raise FileNotFoundError(
-      f'corpus {name} is not downloaded; set SEQLAB_DATA to the folder that holds '
+      f'corpus {name} cannot be downloaded; set SEQLAB_DATA to the folder that holds '
       f'{name}/{file}.gz, or corpus.path to a text of your own'
     )
   for path in (Path(folder, name, file), Path(folder, name, f'{file}.gz')):
@@ -250,20 +253,20 @@ def _find(name: str, file: str) -> Path:
 
 
 def _files(path: Path | str) -> list[Path]:
-  """A file itself; of a folder its text files, sorted."""
+  """Returns the path of a file, or the sorted paths of a folder's text files."""
   if is_remote(path):
     return [fetch(path)]
   if path.is_file():
     return [path]
   if not path.is_dir():
     raise FileNotFoundError(
-      f'corpus.path: there is no file or folder {path}; mend the path (paths start '
-      f'from {Path.cwd()})'
+      f'corpus.path: there is no file or folder {path}; correct the path (relative '
+      f'paths start from {Path.cwd()})'
     )
-  seen = sorted(_visible(path))
-  texts = [p for p in seen if _is_text(p.name.lower())]
+  files = sorted(_visible(path))
+  texts = [p for p in files if _is_text(p.name.lower())]
   if not texts:
-    others = ', '.join(p.name for p in seen[:3]) or 'nothing'
+    others = ', '.join(p.name for p in files[:3]) or 'nothing'
     raise ValueError(
       f'folder {path} has no .txt or .gz files (it has: {others}); rename them, '
       'or list the files in corpus.path'
@@ -272,10 +275,11 @@ def _files(path: Path | str) -> list[Path]:
 
 
 def _visible(folder: Path) -> Iterator[Path]:
-  """Files at any depth, without hidden ones and those in hidden folders.
+  """Yields files at any depth, without hidden ones and those in hidden folders.
 
   Raises:
-    OSError: a folder cannot be listed, or a link leads nowhere: its text would be lost.
+    OSError: a folder cannot be listed, or a link is broken; without an error its text
+      would be left out silently.
   """
 
   def refuse(error: OSError) -> None:
@@ -288,13 +292,13 @@ def _visible(folder: Path) -> Iterator[Path]:
       if name.startswith('.'):
         continue
       if not path.exists():
-        raise FileNotFoundError(f'corpus.path: {path} is a link to nothing; remove it')
+        raise FileNotFoundError(f'corpus.path: {path} is a broken link; remove it')
       if path.is_file():
         yield path
 
 
 def _check_once(paths: Sequence[Path]) -> None:
-  """Raises ValueError if two paths are the same text, as far as their names tell."""
+  """Raises ValueError if two paths are one file, or one text by their names."""
   files: dict[object, Path] = {}
   texts: dict[Path, Path] = {}
   for path in paths:
@@ -315,7 +319,7 @@ def _check_once(paths: Sequence[Path]) -> None:
 
 
 def _stem(name: str) -> str:
-  """A text file's name without .gz and .txt."""
+  """Returns a text file's name without .gz and .txt."""
   for ending in ('.gz', '.txt'):
     if name.lower().endswith(ending):
       name = name[: -len(ending)]

@@ -1,7 +1,7 @@
-"""Segmentations drawn at random, the same in every process.
+"""Random segmentations of lines into pieces, the same in every process.
 
-SentencePiece draws too, but since 0.2.3 from a generator that no seed reaches from
-one process to the next, and a batch has to be a function of (seed, k).
+SentencePiece can sample, too. Since version 0.2.3, however, its generator cannot be
+seeded the same in every process, and a batch has to be a function of (seed, k).
 """
 
 import bisect
@@ -17,10 +17,10 @@ _Random = Callable[[], float]  # uniform in [0, 1)
 
 
 class Sampler:
-  """Draws the pieces of lines, word by word."""
+  """Samples the pieces of lines, word by word."""
 
   def __init__(self, processor: sentencepiece.SentencePieceProcessor, kind: str):
-    """`kind` is 'bpe' or 'unigram', whichever the model is."""
+    """`kind` is the kind of the model: 'bpe' or 'unigram'."""
     self._processor, self._one = processor, self._merge if kind == 'bpe' else self._walk
     ids = range(processor.vocab_size())
     plain = [i for i in ids if not _special(processor, i)]
@@ -28,18 +28,19 @@ class Sampler:
     self._scores = {processor.id_to_piece(i): processor.get_score(i) for i in plain}
     self._bytes = [i for i in ids if processor.is_byte(i)]
     self._longest = max(map(len, self._ids))
-    self._least = min(self._scores.values()) - 10  # what an unknown character costs
+    # The score of an unknown character, as in SentencePiece.
+    self._unknown_score = min(self._scores.values()) - 10
 
   def draw(self, line: str, strength: float, random: _Random) -> list[int]:
-    """Ids of one line.
+    """Samples the ids of one line.
 
     Args:
-      line: text.
-      strength: for BPE, the probability that a merge is passed over (Provilkov et
-        al. 2020, https://arxiv.org/abs/1910.13267); for the unigram model the
-        exponent α of a segmentation's probability (Kudo 2018,
+      line: the text.
+      strength: for BPE, the probability that a merge is skipped (Provilkov et al.
+        2020, https://arxiv.org/abs/1910.13267); for the unigram model, the exponent
+        α of a segmentation's probability (Kudo 2018,
         https://arxiv.org/abs/1804.10959).
-      random: gives uniform numbers in [0, 1).
+      random: function that returns uniform numbers in [0, 1).
     """
     head, *words = self._processor.normalize(line).split(_SPACE)
     words = [_SPACE + word for word in words]
@@ -54,12 +55,12 @@ class Sampler:
         ids.append(self._ids[piece])
       elif self._bytes:
         ids += [self._bytes[byte] for byte in piece.encode()]
-      elif ids[-1:] != [unknown]:  # unknown neighbours are one
+      elif ids[-1:] != [unknown]:  # neighbouring unknown characters have one id
         ids.append(unknown)
     return ids
 
   def _merge(self, word: str, dropout: float, random: _Random) -> list[str]:
-    """Merges the best-scored neighbours, again and again, passing some over."""
+    """Repeatedly merges the neighbours with the best score, skipping some at random."""
     piece, after = list(word), list(range(1, len(word) + 1))
     before = list(range(-1, len(word) - 1))
     agenda: list[tuple[float, int, int, str]] = []
@@ -86,23 +87,23 @@ class Sampler:
 
   def _walk(self, word: str, alpha: float, random: _Random) -> list[str]:
     """Filters forwards and samples backwards: p(pieces) ~ exp(α · Σ score)."""
-    total = [0.0]  # log of the summed weights of what precedes each place
-    ways: list[list[tuple[int, float]]] = [[]]
+    total = [0.0]  # log of the summed weights of all segmentations up to each position
+    edges: list[list[tuple[int, float]]] = [[]]  # (start, log weight) per end
     for end in range(1, len(word) + 1):
       starts = range(max(0, end - self._longest), end)
-      found = [
+      incoming = [
         (a, alpha * self._scores[word[a:end]] + total[a])
         for a in starts
         if word[a:end] in self._scores
-      ] or [(end - 1, alpha * self._least + total[end - 1])]
-      most = max(x for _, x in found)
-      total.append(most + math.log(sum(math.exp(x - most) for _, x in found)))
-      ways.append(found)
+      ] or [(end - 1, alpha * self._unknown_score + total[end - 1])]
+      highest = max(x for _, x in incoming)
+      total.append(highest + math.log(sum(math.exp(x - highest) for _, x in incoming)))
+      edges.append(incoming)
     pieces, end = [], len(word)
     while end:
-      shares = itertools.accumulate(math.exp(x - total[end]) for _, x in ways[end])
-      chosen = bisect.bisect(list(shares), random(), hi=len(ways[end]) - 1)
-      start, _ = ways[end][chosen]
+      shares = itertools.accumulate(math.exp(x - total[end]) for _, x in edges[end])
+      chosen = bisect.bisect(list(shares), random(), hi=len(edges[end]) - 1)
+      start, _ = edges[end][chosen]
       pieces.append(word[start:end])
       end = start
     return pieces[::-1]

@@ -1,4 +1,4 @@
-"""Words of a plain text: where they begin and end, and how often each comes.
+"""Words of a plain text: how they are separated, and how often each occurs.
 
 An embedding's vocabulary has no special ids, unlike those of `text.vocabulary`: id 0
 is the most frequent word.
@@ -28,17 +28,18 @@ from seqlab.text.workers import in_order
 TOKENIZER = 2  # raise it when `tokenize` gives other words
 
 _LETTER = r'[^\W\d_¹²³¼½¾]'
-# Dropped: accents without a letter of their own, as of stress in Russian; soft hyphens;
-# and variation selectors, which choose between shapes of one character.
+# Dropped: combining accents that do not compose with their letter, such as stress marks
+# in Russian; soft hyphens; and variation selectors, which choose between shapes of one
+# character.
 _DROPPED = re.compile('[\u0300-\u036f\u00ad\ufe00-\ufe0f\U000e0100-\U000e01ef]+')
 _ASCII_WORD = re.compile('[a-z]+')
 _ASCII_WORD_OR_END = re.compile('[a-z]+|\n')
 _BREAK = re.compile('[\t\n]')  # between the columns and lines of a file of words
-_ALL = '<all>'  # what the row of the total is called in a file of words
+_ALL = '<all>'  # name of the row of the total in a file of words
 
 
 def tokenize(text: str) -> list[str]:
-  """The words of a text: runs of letters of any script with their marks, in lower case.
+  """Returns the words of a text: runs of letters and their marks, in lower case.
 
   A word begins with a letter. A mark (Unicode's categories Mn, Mc and Me: vowel signs
   of Indic scripts, Arabic vowels, Hebrew points, signs of Thai) belongs to the letter
@@ -47,14 +48,14 @@ def tokenize(text: str) -> list[str]:
   (Persian, Malayalam, Sinhala); elsewhere they divide words, as does the zero-width
   space, which Khmer and Thai put between words.
 
-  For scripts without such marks the words are much those of gensim's
-  `utils.tokenize(lower=True)`. Digits, underscores, hyphens and apostrophes are between
-  words: "Don't re-use 3D" is don, t, re, use, d; other signs that Unicode counts among
-  numbers, as ⅓ and Ⅷ, are letters. Text is brought to Unicode's form C first; accents
-  of U+0300 to U+036F that are left alone then (as of stress: за́мок) are dropped, and so
-  are soft hyphens and variation selectors. Letters keep their accents otherwise: é is
-  not e, ё not е, й not и. Scripts that write no spaces are not divided; Tibetan is, at
-  each syllable's end.
+  For scripts without such marks the words are nearly those of gensim's
+  `utils.tokenize(lower=True)`. Digits, underscores, hyphens and apostrophes divide
+  words: "Don't re-use 3D" is don, t, re, use, d. Other characters that Unicode counts
+  among numbers, such as ⅓ and Ⅷ, are letters. Text is first normalised to Unicode's
+  form C. Accents of U+0300 to U+036F that remain (such as stress: за́мок) are dropped,
+  and so are soft hyphens and variation selectors. Otherwise letters keep their accents:
+  é is different from e, ё from е, й from и. Scripts without spaces are not divided;
+  Tibetan is divided at the end of each syllable.
   """
   if text.isascii():
     return _ASCII_WORD.findall(text.lower())
@@ -62,7 +63,7 @@ def tokenize(text: str) -> list[str]:
 
 
 def tokenize_lines(text: str) -> list[str]:
-  r"""Words of a text as `tokenize` gives them, and a '\n' for each one in it."""
+  r"""Returns the words of a text as `tokenize` does, with a '\n' for each line end."""
   if text.isascii():
     return _ASCII_WORD_OR_END.findall(text.lower())
   return _patterns()[1].findall(_tidy(text))
@@ -72,30 +73,30 @@ def _tidy(text: str) -> str:
   # Lower case first: some small letters are two characters.
   text = unicodedata.normalize('NFC', text.lower())
   text, dropped = _DROPPED.subn('', text)
-  # What is dropped may have stood between characters that compose.
+  # A dropped character may have separated characters that compose.
   return unicodedata.normalize('NFC', text) if dropped else text
 
 
 @functools.cache
 def _patterns() -> tuple[re.Pattern, re.Pattern]:
-  """A word; and a word or the end of a line. The marks are listed once per process."""
+  """Returns the patterns of a word, and of a word or a line end; built once."""
   marks = f'[{_marks()}]'
-  more = (
+  continuation = (
     rf'(?:{marks}+|(?<=[\u0590-\U0010ffff])[\u200c\u200d]+(?={_LETTER}|{marks}))'
     rf'{_LETTER}*+'
   )
-  # Most words end before a character below U+0483, where no mark is left. Asking for
-  # that first, and going back on nothing (++), costs a twentieth more time than a
-  # pattern of letters alone.
-  word = rf'{_LETTER}++(?:(?=[\u0483-\U000e01ef])(?:{more})*+)?+'
+  # Most words end before a character below U+0483, where no mark remains. With this test
+  # first, and without backtracking (++), the pattern takes 5 % more time than one of
+  # letters only.
+  word = rf'{_LETTER}++(?:(?=[\u0483-\U000e01ef])(?:{continuation})*+)?+'
   return re.compile(word), re.compile(rf'{word}|\n')
 
 
 def _marks() -> str:
-  """The marks of Unicode, save those that are dropped, as ranges of a pattern."""
+  """Returns Unicode's marks, except the dropped ones, as ranges of a pattern."""
   marks = [
     code
-    for code in range(0x483, 0x20000)  # beyond, there are variation selectors only
+    for code in range(0x483, 0x20000)  # beyond are only variation selectors
     if unicodedata.category(chr(code))[0] == 'M' and not _DROPPED.match(chr(code))
   ]
   first = [c for c, before in zip(marks, [-2, *marks], strict=False) if c - before > 1]
@@ -104,12 +105,12 @@ def _marks() -> str:
 
 
 class WordCounts:
-  """Words of a vocabulary, the most frequent first; equally frequent, alphabetically.
+  """Words of a vocabulary by decreasing frequency, and alphabetically if it is equal.
 
   Attributes:
     words: [V] str.
-    counts: [V] int64, how often each comes in its corpus.
-    total: number of words of the corpus, those that are not in the vocabulary too.
+    counts: [V] int64, number of occurrences of each word in the corpus.
+    total: number of words of the corpus, including those not in the vocabulary.
     phrases: joins words to phrases before they are looked up, or None.
   """
 
@@ -137,10 +138,10 @@ class WordCounts:
 
   @functools.cached_property
   def fingerprint(self) -> str:
-    """sha256 of all that decides what a text is encoded to, and of the counts."""
+    """Returns the sha256 of everything that determines the encoding, and of the counts."""
     phrases = self.phrases.fingerprint if self.phrases else None
-    about = [TOKENIZER, self.words, self.counts.tolist(), self.total, phrases]
-    return hashlib.sha256(json.dumps(about).encode()).hexdigest()
+    content = [TOKENIZER, self.words, self.counts.tolist(), self.total, phrases]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
   def __len__(self) -> int:
     return self.size
@@ -149,10 +150,10 @@ class WordCounts:
     return word in self.ids
 
   def index(self, word: str) -> int:
-    """Id of a word.
+    """Returns the id of a word.
 
     Raises:
-      ValueError: it is not among the words; offers those of the nearest spelling.
+      ValueError: it is not among the words; the message names the nearest spellings.
     """
     if word in self.ids:
       return self.ids[word]
@@ -161,13 +162,12 @@ class WordCounts:
     )
 
   def encode(self, tokens: Iterable[str]) -> np.ndarray:
-    """Ids of words and phrases, int32; those that are not known are left out."""
-    known = (self.ids.get(token, -1) for token in tokens)
-    ids = np.fromiter(known, np.int32)
+    """Returns the ids of words and phrases, int32, without unknown ones."""
+    ids = np.fromiter((self.ids.get(token, -1) for token in tokens), np.int32)
     return ids[ids >= 0]
 
   def save(self, directory: Path, name: str = 'words') -> None:
-    """Writes `name.tsv`: a word, a tab, its count; the first line has the total."""
+    """Writes `name.tsv`: word, tab, count per line; the first line has the total."""
     for word in self.words:
       if not word or _BREAK.search(word):
         raise ValueError(
@@ -175,17 +175,17 @@ class WordCounts:
         )
     rows = zip((_ALL, *self.words), (self.total, *self.counts.tolist()), strict=True)
     text = ''.join(f'{word}\t{count}\n' for word, count in rows)
-    if self.phrases:  # first: a file of words says that all is there
+    if self.phrases:  # first, because a file of words means that the set is complete
       self.phrases.save(directory, f'{name}.phrases')
     write_text(Path(directory, f'{name}.tsv'), text)
 
   @classmethod
   def load(cls, directory: Path, name: str = 'words') -> 'WordCounts':
-    """Reads what `save` wrote.
+    """Reads a file that `save` wrote.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: a line is not a word, a tab, its count.
+      ValueError: a line is not a word, a tab and its count.
     """
     path = Path(directory, f'{name}.tsv')
     rows = [line.split('\t') for line in read_lines(path)]
@@ -198,18 +198,18 @@ class WordCounts:
       )
     words, counts = [row[0] for row in rows[1:]], [int(row[1]) for row in rows[1:]]
     if len(set(words)) < len(words):
-      twice, _ = Counter(words).most_common(1)[0]
-      raise ValueError(f'{path} has the word {twice!r} twice: the file is damaged')
-    has = Path(directory, f'{name}.phrases.tsv').is_file()
-    phrases = Phrases.load(directory, f'{name}.phrases') if has else None
+      repeated, _ = Counter(words).most_common(1)[0]
+      raise ValueError(f'{path} has the word {repeated!r} twice: the file is damaged')
+    has_phrases = Path(directory, f'{name}.phrases.tsv').is_file()
+    phrases = Phrases.load(directory, f'{name}.phrases') if has_phrases else None
     return cls(words, counts, int(rows[0][1]), phrases)
 
 
 def spellings(word: str) -> tuple[str, ...]:
-  """The spellings in which a word is looked up among others, the first one first.
+  """Returns the spellings in which a word is looked up, in this order.
 
-  As given; else in Unicode's form C, since macOS gives letters and their accents apart,
-  and most vocabularies do not; else in lower case, as `tokenize` makes it.
+  They are the word as given; in Unicode's form C, because macOS decomposes letters and
+  accents while most vocabularies compose them; and in lower case, as `tokenize` does.
   """
   composed = unicodedata.normalize('NFC', word)
   lower = unicodedata.normalize('NFC', word.lower())
@@ -217,18 +217,18 @@ def spellings(word: str) -> tuple[str, ...]:
 
 
 def look_up(words: np.ndarray, ids: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
-  """Finds words among others, each in the first of its `spellings` that is there.
+  """Looks up words, each in the first of its `spellings` that has an id.
 
   Args:
     words: array of str, of any shape.
     ids: word -> id.
 
   Returns:
-    Ids, int32 of the same shape, -1 where there is none; and bool, of the same shape,
-    where it is the word in lower case that was found, and not the word as it is given.
+    Ids, int32 of the same shape, -1 for unknown words; and bool of the same shape, True
+    if only the lower-case spelling has an id.
   """
   words = np.asarray(words, object)
-  found: dict[str, tuple[int, bool]] = {}
+  results: dict[str, tuple[int, bool]] = {}
   for word in set(words.ravel()):
     given, *others = spellings(word)
     form = next((form for form in (given, *others) if form in ids), None)
@@ -236,21 +236,21 @@ def look_up(words: np.ndarray, ids: Mapping[str, int]) -> tuple[np.ndarray, np.n
       given,
       unicodedata.normalize('NFC', given),
     )
-    found[word] = (-1 if form is None else ids[form], lowered)
-  rows = np.fromiter((found[w][0] for w in words.ravel()), np.int32, words.size)
-  lowered = np.fromiter((found[w][1] for w in words.ravel()), bool, words.size)
+    results[word] = (-1 if form is None else ids[form], lowered)
+  rows = np.fromiter((results[w][0] for w in words.ravel()), np.int32, words.size)
+  lowered = np.fromiter((results[w][1] for w in words.ravel()), bool, words.size)
   return rows.reshape(words.shape), lowered.reshape(words.shape)
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-  """'; did you mean x, y or z?' of the nearest spellings, else an empty string."""
-  small = word.lower()
-  able = [w for w in words if abs(len(w) - len(small)) <= 2]
-  close = difflib.get_close_matches(small, able, n=3, cutoff=0.7)
+  """Returns '; did you mean x, y or z?' with the nearest spellings, or ''."""
+  lower = word.lower()
+  candidates = [w for w in words if abs(len(w) - len(lower)) <= 2]
+  close = difflib.get_close_matches(lower, candidates, n=3, cutoff=0.7)
   if not close:
     return ''
-  *most, last = map(repr, close)
-  return f'; did you mean {", ".join(most)}{" or " if most else ""}{last}?'
+  *others, last = map(repr, close)
+  return f'; did you mean {", ".join(others)}{" or " if others else ""}{last}?'
 
 
 def count_words(
@@ -262,50 +262,52 @@ def count_words(
   max_types: Count = 20_000_000,
   workers: Annotated[int, Range(0)] | None = None,
 ) -> WordCounts:
-  """Counts the words of a corpus, in one pass over it.
+  """Counts the words of a corpus in one pass.
 
-  Counts are exact, unless more than `max_types` different words are met. Then the
-  rarest so far are forgotten: those met once; at the next time those met up to twice;
-  and so on, as in word2vec.c (`ReduceVocab`), with a warning that says how many were
-  forgotten and how far counts may be short.
+  Counts are exact unless the corpus has more than `max_types` different words. Then the
+  rarest words so far are dropped: the first time those counted once, the next time those
+  counted at most twice, and so on, as in word2vec.c (`ReduceVocab`). A warning says how
+  many were dropped and by how much counts may be too small.
 
   Args:
     corpus: the text.
-    min_count: words that come less often are left out.
-    max_size: keeps only so many words, the most frequent; None keeps all.
-    phrases: joins words to phrases, which are counted then.
-    max_types: bounds the memory, at about 150 bytes each.
-    workers: processes; None decides by the length, 0 uses none. The result does not
-      depend on it.
+    min_count: minimum count of a word in the vocabulary.
+    max_size: maximum number of words, the most frequent ones; None keeps all.
+    phrases: joins words to phrases, which are then counted.
+    max_types: bound of the memory, which is about 150 bytes per word.
+    workers: number of processes; None decides by the length of the text, 0 uses none.
+      The result does not depend on it.
 
   Raises:
-    ValueError: the corpus is empty, or none of its words comes often enough; an option
-      is out of range; or as `PlainText.chunks`.
+    ValueError: the corpus is empty, no word is frequent enough, or an option is out of
+      range; or as in `PlainText.chunks`.
   """
   options = dict(min_count=min_count, max_size=max_size, max_types=max_types)
   check(count_words, options | dict(workers=workers), 'vocabulary.')
-  met: Counter[str] = Counter()
-  total = level = forgotten = 0
+  occurrences: Counter[str] = Counter()
+  total = level = dropped = 0
   chunks = corpus.chunks(f'counting words of {corpus.name}')
   for part in in_order(functools.partial(_count, phrases), chunks, workers=workers):
     total += part.total()
-    met.update(part)
-    while len(met) > max_types:
-      level, before = level + 1, len(met)
-      met = Counter({word: n for word, n in met.items() if n > level})
-      forgotten += before - len(met)
-  if forgotten:
+    occurrences.update(part)
+    while len(occurrences) > max_types:
+      level, before = level + 1, len(occurrences)
+      occurrences = Counter({word: n for word, n in occurrences.items() if n > level})
+      dropped += before - len(occurrences)
+  if dropped:
     warnings.warn(
-      f'{corpus.name} has more than {max_types:,} different words: {forgotten:,} rare '
-      f'ones were forgotten on the way, so counts may be up to {level * (level + 1) // 2}'
-      ' short; raise max_types for exact ones (150 bytes each)',
+      f'{corpus.name} has more than {max_types:,} different words: {dropped:,} rare '
+      f'ones were dropped, so counts may be too small by up to '
+      f'{level * (level + 1) // 2}; raise max_types for exact counts (150 bytes per '
+      'word)',
       stacklevel=2,
     )
-  rows = sorted((-n, word) for word, n in met.items() if n >= min_count)[:max_size]
+  frequent = ((-n, word) for word, n in occurrences.items() if n >= min_count)
+  rows = sorted(frequent)[:max_size]
   if not rows:
     raise ValueError(
-      f'no word of {corpus.name} comes {min_count} times or more, of {total:,} words in '
-      'all; lower min_count, or give more text'
+      f'no word of {corpus.name} occurs {min_count} times or more, of {total:,} words '
+      'in all; lower min_count, or give more text'
     )
   return WordCounts([word for _, word in rows], [-n for n, _ in rows], total, phrases)
 
@@ -323,22 +325,22 @@ def keep_probability(
   threshold: Annotated[float, Range(0)],
   formula: Literal['word2vec', 'levy'] = 'word2vec',
 ) -> np.ndarray:
-  """How likely each place of a word is kept when frequent words are thinned out.
+  """Returns the probability of keeping an occurrence of each word when subsampling.
 
-  With f = counts / total and t the threshold:
-  'levy', 1 - p with p = 1 - √(t / f) (Mikolov et al. 2013, section 2.3,
-  https://arxiv.org/abs/1310.4546; hyperwords, Levy et al. 2015, section 3.1,
-  https://aclanthology.org/Q15-1016): √(t / f).
-  'word2vec', as word2vec.c and gensim have it: √(t / f) + t / f.
+  With f = counts / total and t the threshold it is
+  'levy': √(t / f), which is 1 - p with p = 1 - √(t / f) (Mikolov et al. 2013, section
+  2.3, https://arxiv.org/abs/1310.4546; hyperwords, Levy et al. 2015, section 3.1,
+  https://aclanthology.org/Q15-1016);
+  'word2vec': √(t / f) + t / f, as in word2vec.c and gensim.
 
   Args:
-    counts: [V].
-    total: number of words; word2vec.c takes the sum of `counts`.
+    counts: [V] number of occurrences of each word.
+    total: number of words; word2vec.c uses the sum of `counts`.
     threshold: t, usually 1e-3 to 1e-5; 0 keeps all.
-    formula: one of the two.
+    formula: 'word2vec' or 'levy'.
 
   Returns:
-    [V] float32, 1 at most.
+    [V] float32, at most 1.
 
   Raises:
     ValueError: the formula is unknown, or the threshold negative.
@@ -346,7 +348,7 @@ def keep_probability(
   if formula not in ('word2vec', 'levy') or threshold < 0:
     raise ValueError(
       f"subsampling by {formula!r} at {threshold}: the formula may be 'word2vec' or "
-      "'levy', the threshold 0 or more"
+      "'levy', and the threshold must be at least 0"
     )
   if not threshold:
     return np.ones(len(counts), np.float32)

@@ -1,7 +1,7 @@
-"""Word pairs rated by people, and analogy questions: what word vectors are judged by.
+"""Word pairs with human ratings, and analogy questions, to evaluate word vectors.
 
-The named sets are looked for in $SEQLAB_DATA/embedding-eval/. Words are spelled as the
-set spells them; who looks them up goes by `text.words:spellings`.
+The named sets are read from $SEQLAB_DATA/embedding-eval/. Words keep the spelling of
+their set; `text.words:look_up` tries several spellings.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ PAIRS: dict[str, str] = {
   'ws353': 'EN-WS-353-ALL.txt',
   'ws353-sim': 'EN-WS-353-SIM.txt',
   'ws353-rel': 'EN-WS-353-REL.txt',
-  # Bruni et al. 2014, https://doi.org/10.1613/jair.4135; the words as they stand.
+  # Bruni et al. 2014, https://doi.org/10.1613/jair.4135; the inflected words.
   'men': 'EN-MEN-natural-3k.txt',
   # Hill et al. 2015, https://aclanthology.org/J15-4004: similarity, not relatedness.
   'simlex': 'EN-SIMLEX-999.txt',
@@ -40,7 +40,7 @@ ANALOGIES: dict[str, str] = {
   # Mikolov, Yih and Zweig 2013, https://aclanthology.org/N13-1090; syntactic only.
   'msr': 'msr.txt',
 }
-# What columns are called in the first line of a file of pairs: 'word1', '# Word (b)'.
+# Names of columns in the first line of a file of pairs: 'word1', '# Word (b)'.
 _WORD_COLUMN = re.compile(
   r'#?\s*(words?|terms?|tokens?|nouns?|items?|w|слово)[\s_.:-]*[(\[]?[\dab]?[)\]]?',
   re.I,
@@ -52,12 +52,12 @@ _SCORE_COLUMN = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-  """Pairs of words and how alike people find them.
+  """Pairs of words with human ratings of their similarity.
 
   Attributes:
-    name: of the set.
-    pairs: P pairs of words; one may come twice.
-    scores: [P] float64, on the set's own scale.
+    name: name of the set.
+    pairs: P pairs of words; a pair may occur twice.
+    scores: [P] float64 ratings, on the scale of the set.
   """
 
   name: str
@@ -67,7 +67,7 @@ class Pairs:
 
   @functools.cached_property
   def words(self) -> np.ndarray:
-    """[P, 2] str."""
+    """Returns the words as an array, [P, 2] str."""
     return np.array(self.pairs, object)
 
 
@@ -76,9 +76,9 @@ class Analogies:
   """Questions: a is to b as c is to d.
 
   Attributes:
-    name: of the set.
-    questions: Q times (a, b, c, d).
-    sections: for each question the name of its section; '' where there are none.
+    name: name of the set.
+    questions: Q tuples (a, b, c, d).
+    sections: name of the section of each question; '' in a set without sections.
   """
 
   name: str
@@ -88,15 +88,15 @@ class Analogies:
 
   @functools.cached_property
   def words(self) -> np.ndarray:
-    """[Q, 4] str."""
+    """Returns the words as an array, [Q, 4] str."""
     return np.array(self.questions, object)
 
   @functools.cached_property
   def parts(self) -> dict[str, np.ndarray]:
-    """'semantic' and 'syntactic' -> [Q] bool; empty if a set has not both.
+    """Returns 'semantic' and 'syntactic' -> [Q] bool; empty if one of them is missing.
 
     Sections whose name begins with 'gram' are syntactic. In Google's set the five
-    others come first, and word2vec's compute-accuracy.c counts on that.
+    others come first; word2vec's compute-accuracy.c relies on this order.
     """
     syntactic = np.array([section.startswith('gram') for section in self.sections])
     if syntactic.all() or not syntactic.any():
@@ -111,19 +111,20 @@ def open_wordset(name: str | Path) -> WordSet:
   """Reads a set by its name, or one in a file of your own.
 
   A file is plain or gzipped, in UTF-8. A line is either a pair and its score (word,
-  word, number), or four words. Between them are tabs, else commas, else spaces. The
-  first line of a file of pairs may name its columns, as in 'word1 word2 score'; another
-  first line whose score is not a number is refused, since it may be a pair. Lines that
-  begin with '# ' and empty ones are skipped; ': capitals' begins a section of analogies.
+  word, number), or four words. They are separated by tabs; in a line without tabs, by
+  commas; and in a line without both, by spaces. The first line of a file of pairs may
+  name its columns, as in 'word1 word2 score'; any other first line whose score is not a
+  number is refused, because it may be a pair. Lines that begin with '# ' and empty lines
+  are skipped; ': capitals' begins a section of analogies.
 
   Args:
-    name: one of `PAIRS` or `ANALOGIES`, or a path; then the set is called by the
+    name: one of `PAIRS` or `ANALOGIES`, or a path; the name of a set in a file is the
       file's name up to the first dot.
 
   Raises:
-    ValueError: there is no set of that name; or a line is not as it should be (says
-      which).
-    FileNotFoundError: its file is not there.
+    ValueError: there is no set of that name, or a line has the wrong form (the message
+      says which line).
+    FileNotFoundError: the file does not exist.
   """
   known = {**PAIRS, **ANALOGIES}
   if str(name) in known:
@@ -134,20 +135,20 @@ def open_wordset(name: str | Path) -> WordSet:
     return _read(path.name.split('.')[0] or path.name, path)
   raise ValueError(
     f'unknown word set {str(name)!r}{suggest(str(name), known)} (known: '
-    f'{", ".join(known)}; or the path of a file of your own, seen from {Path.cwd()})'
+    f'{", ".join(known)}; or the path of a file, relative to {Path.cwd()})'
   )
 
 
 def _find(name: str, folder: str, file: str) -> Path:
   data = os.environ.get('SEQLAB_DATA')
-  at = Path('embedding-eval', folder, file)
-  path = Path(data or os.devnull, at)
+  relative = Path('embedding-eval', folder, file)
+  path = Path(data or os.devnull, relative)
   if path.is_file():
     return path
-  where = f'there is no file {path}' if data else 'SEQLAB_DATA is not set'
+  problem = f'there is no file {path}' if data else 'SEQLAB_DATA is not set'
   raise FileNotFoundError(
-    f'word set {name}: {where}; get it from its authors, and lay it into '
-    f'$SEQLAB_DATA/{at}'
+    f'word set {name}: {problem}; get it from its authors and put it into '
+    f'$SEQLAB_DATA/{relative}'
   )
 
 
@@ -168,19 +169,19 @@ def _read(name: str, path: Path) -> WordSet:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, str, list[str]]]:
-  """The line's number, its section, and its columns."""
+  """Yields the number, section and columns of each line."""
   section = ''
   for number, line in enumerate(read_lines(path), 1):
     line = line.strip()
     if line.startswith(':'):
       section = line[1:].strip().lower()
     elif line and not line.startswith('# '):
-      mark = next((mark for mark in '\t,' if mark in line), None)
-      yield number, section, [column.strip() for column in line.split(mark)]
+      separator = next((mark for mark in '\t,' if mark in line), None)
+      yield number, section, [column.strip() for column in line.split(separator)]
 
 
 def _is_heading(row: list[str]) -> bool:
-  """Whether the first line names its columns, beyond doubt."""
+  """Returns whether the first line certainly names its columns."""
   if len(row) != 3 or _number(row[2]) is not None or row[2][:1].isdigit():
     return False
   words = all(map(_WORD_COLUMN.fullmatch, row[:2]))

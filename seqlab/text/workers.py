@@ -1,4 +1,4 @@
-"""Work shared by processes: results in the jobs' order, a few jobs at a time."""
+"""A pool of processes that returns results in the order of the jobs."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,20 +12,20 @@ from typing import Any, TypeVar
 _Job = TypeVar('_Job')
 _Result = TypeVar('_Result')
 
-_FEW = 4  # jobs that are not worth the start of processes
-_AHEAD = 2  # jobs a process that wait for it, or whose results wait for their turn
-_function: Callable[[Any], Any]  # of a process, sent to it once
+_FEW = 4  # for so few jobs, starting processes takes longer than the jobs
+_AHEAD = 2  # jobs per process that are queued, or whose results are not yielded yet
+_function: Callable[[Any], Any]  # the function of a worker process, sent to it once
 
 
 def all_cores() -> list[int]:
-  """Numbers of the cores that this process may use."""
+  """Returns the numbers of the cores that this process may use."""
   if hasattr(os, 'sched_getaffinity'):
     return sorted(os.sched_getaffinity(0))
   return list(range(os.cpu_count() or 1))
 
 
 def machine_memory() -> int:
-  """Bytes of memory that this machine has."""
+  """Returns the memory of this machine in bytes."""
   return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
 
 
@@ -35,15 +35,15 @@ def in_order(
   *,
   workers: int | None = None,
 ) -> Iterator[_Result]:
-  """function(job) of every job, whatever the number of processes.
+  """Yields function(job) for every job; the result does not depend on `workers`.
 
-  Unlike Executor.map it takes jobs from a stream only as they are worked on, so
-  neither jobs nor results pile up in memory.
+  Unlike Executor.map it takes jobs from a stream only as they are worked on, so neither
+  jobs nor results accumulate in memory.
 
   Args:
-    function: goes to each process once, with all that it holds; picklable.
-    jobs: picklable; a stream may be longer than memory.
-    workers: processes; None decides by the number of jobs, 0 uses none.
+    function: a picklable function; it is sent to each process once.
+    jobs: picklable jobs; a stream of them may be larger than memory.
+    workers: number of processes; None decides by the number of jobs, 0 uses none.
   """
   jobs = iter(jobs)
   if workers is None:
@@ -74,10 +74,10 @@ def _start(function: Callable[[Any], Any]) -> None:
 
 
 def end_with_parent() -> None:
-  """Ends this process once the one that started it is dead, even by SIGKILL.
+  """Ends this process after its parent has died, even by SIGKILL.
 
-  A process of a pool waits for jobs on a pipe whose other end it holds itself, so it
-  would wait for ever.
+  A process of a pool waits for jobs on a pipe whose other end it also holds, so without
+  this it would wait forever.
   """
   parent = multiprocessing.parent_process()
 

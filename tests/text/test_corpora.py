@@ -265,7 +265,7 @@ def test_gzip_cut_short(write, tmp_path):
   )
   (tmp_path / 'p.tsv.gz').write_bytes((tmp_path / 'p.tsv.gz').read_bytes()[:-9])
   with pytest.raises(
-    ValueError, match=r'p\.tsv\.gz is damaged or cut short.*get it anew'
+    ValueError, match=r'p\.tsv\.gz is damaged or truncated.*get a new copy'
   ):
     corpus.read('t')
 
@@ -533,7 +533,7 @@ def test_download_of_gzip_that_is_cut_short(server, toy, cache):
 def test_download_of_what_is_not_there(server, toy, cache):
   del server.files['/train.en.gz']
   with pytest.raises(
-    DownloadError, match=r'/train\.en\.gz could not .*404.*Try again, or lay'
+    DownloadError, match=r'/train\.en\.gz could not .*404.*Try again, or put'
   ):
     toy().read('train')
   assert not left_in(cache)

@@ -1,4 +1,4 @@
-"""One definition of line, blank and word."""
+"""The definition of lines, blank lines and words."""
 
 import bz2
 import gzip
@@ -55,16 +55,16 @@ def test_files_and_streams_have_the_same_lines(data, lines, tmp_path):
   'line',
   ['', ' \t', '\u00a0', '\u3000\u2003', '\u200b', '\ufeff\u2060', '\r\x0b', '\0', '­'],
 )
-def test_what_does_not_show_is_blank(line):
+def test_a_line_without_visible_characters_is_blank(line):
   assert is_blank(line)
 
 
 @pytest.mark.parametrize('line', ['a', ' .', '\u0301', '▁', '⠿', '\u200ba', '\ufffd'])
-def test_what_shows_is_not_blank(line):
+def test_a_line_with_a_visible_character_is_not_blank(line):
   assert not is_blank(line)
 
 
-def test_words_stand_between_white_space():
+def test_words_are_separated_by_white_space():
   assert words(' a\u00a0b\u3000 c\u200bd ') == ['a', 'b', 'c\u200bd']
 
 
@@ -75,7 +75,7 @@ def test_one_line_has_no_break_for_any_tool():
 
 
 @pytest.mark.parametrize('name', ['xz', 'bzip2', 'zip'])
-def test_a_packed_file_is_called_what_it_is(name, tmp_path):
+def test_the_format_of_a_packed_file_is_named(name, tmp_path):
   (tmp_path / 'text').write_bytes(packed(name, b'a\n' * 99))
   with pytest.raises(ValueError, match=rf'text is {name}, .*unpack') as error:
     read_lines(tmp_path / 'text')
@@ -83,7 +83,7 @@ def test_a_packed_file_is_called_what_it_is(name, tmp_path):
 
 
 @pytest.mark.parametrize('encoding', ['utf-16', 'utf-16-le', 'utf-16-be', 'utf-32'])
-def test_a_wide_encoding_is_called_what_it_is(encoding, tmp_path):
+def test_a_wide_encoding_is_named(encoding, tmp_path):
   (tmp_path / 'text').write_bytes('the dog\nthe cat\n'.encode(encoding))
   name = encoding[:6].upper()
   with pytest.raises(ValueError, match=rf'is {name}.*iconv -f {name}'):
@@ -95,7 +95,7 @@ def test_gzip_needs_no_ending(tmp_path):
   assert read_lines(tmp_path / 'text') == ['a', 'b']
 
 
-def test_latin1_is_guessed_for_text_alone(tmp_path):
+def test_latin1_is_suggested_only_for_text(tmp_path):
   (tmp_path / 'text').write_bytes('schön\nist\n'.encode('latin-1'))
   with pytest.raises(ValueError, match=r'line 1 of text .*\(0xf6\).*iconv -f latin1'):
     read_lines(tmp_path / 'text')
@@ -112,10 +112,10 @@ def test_text_that_only_begins_like_another_file_is_text(tmp_path):
 
 
 def test_a_bad_line_of_a_stream_does_not_stop_it():
-  found = list(stream_lines(io.BytesIO(BOM + b'a\nb\xff\nc')))
-  assert [found[0], found[2]] == ['a', 'c']
-  assert isinstance(found[1], BadLine)
-  assert 'is not UTF-8 at its byte 1 (0xff)' in found[1].reason
+  first, bad, last = stream_lines(io.BytesIO(BOM + b'a\nb\xff\nc'))
+  assert (first, last) == ('a', 'c')
+  assert isinstance(bad, BadLine)
+  assert 'is not UTF-8 at its byte 1 (0xff)' in bad.reason
 
 
 @pytest.mark.parametrize('name', ['xz', 'gzip', 'bzip2'])

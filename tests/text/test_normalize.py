@@ -21,7 +21,7 @@ def test_step(step, before, after):
 
 
 @pytest.mark.parametrize('step', [nfc, nfkc, lower, punctuation])
-def test_twice_is_as_once(step):
+def test_steps_are_idempotent(step):
   text = '„Éﬁ¾™“ – l’eau … e\u0301 Ж'
   assert step(step(text)) == step(text)
 

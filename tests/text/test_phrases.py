@@ -20,7 +20,7 @@ def join(phrases, text):
 @pytest.mark.parametrize(
   ('text', 'joined'),
   [
-    ('in new york city', 'in new_york city'),  # a word is in one phrase only
+    ('in new york city', 'in new_york city'),  # a word is in at most one phrase
     ('york city new york', 'york_city new_york'),
     ('new new york york city', 'new new_york york_city'),
     ('new', 'new'),
@@ -56,7 +56,7 @@ def test_words_of_phrases_may_have_any_character_of_a_line(tmp_path):
 
 
 @pytest.mark.parametrize('number', ['0', '-1', '999999999999'])
-def test_a_pass_that_cannot_be_is_an_error(tmp_path, number):
+def test_an_impossible_pass_is_an_error(tmp_path, number):
   (tmp_path / 'mine.tsv').write_text(f'{number}\ta\tb\t2.0\n', 'utf-8')
   with pytest.raises(ValueError, match=r'line 1 of .*mine\.tsv is not pass, first'):
     Phrases.load(tmp_path, 'mine')
@@ -70,7 +70,7 @@ def test_a_wrong_line_is_an_error(tmp_path):
 
 @pytest.fixture
 def corpus(tmp_path, monkeypatch):
-  """Random words, among which 'new york' comes far too often; some 10 chunks."""
+  """About 10 chunks of random words, in which 'new york' is more frequent than chance."""
   monkeypatch.setattr(plain, '_CHUNK', 1 << 11)
   random = np.random.default_rng(0)
   vocabulary = [*'abcdefghij', 'new york', 'new york city', 'new', *3 * ['city']]
@@ -91,15 +91,15 @@ def test_scores_are_those_of_the_formula(corpus):
     (a, b): (n - 5) / (words[a] * words[b]) * words.total()
     for (a, b), n in pairs.items()
   }
-  [found] = find_phrases(text, thresholds=[0.0], workers=0).passes
+  [scores] = find_phrases(text, thresholds=[0.0], workers=0).passes
   positive = {pair: score for pair, score in expected.items() if score > 0}
-  assert found == pytest.approx(positive)
+  assert scores == pytest.approx(positive)
   [few] = find_phrases(text, thresholds=[1.6], workers=0).passes
   assert set(few) == {pair for pair, score in expected.items() if score > 1.6}
   assert set(few) == {('new', 'york'), ('york', 'city')}
 
 
-def test_each_pass_joins_what_the_last_one_left(corpus):
+def test_each_pass_joins_the_text_of_the_previous_one(corpus):
   text, _ = corpus
   first, second = find_phrases(text, thresholds=[4.0, 1.6], workers=0).passes
   assert set(first) == {('new', 'york')}
@@ -109,9 +109,9 @@ def test_each_pass_joins_what_the_last_one_left(corpus):
 def test_rare_words_are_in_no_phrase(tmp_path):
   path = tmp_path / 'my.txt'
   path.write_text('rare bird\n' * 4 + 'a b c\n' * 9, 'utf-8')
-  [found] = find_phrases(open_text(path=path), thresholds=[0.0], workers=0).passes
-  assert ('a', 'b') in found
-  assert ('rare', 'bird') not in found
+  [pairs] = find_phrases(open_text(path=path), thresholds=[0.0], workers=0).passes
+  assert ('a', 'b') in pairs
+  assert ('rare', 'bird') not in pairs
 
 
 def test_workers_change_nothing(corpus):
@@ -120,11 +120,11 @@ def test_workers_change_nothing(corpus):
   assert find_phrases(text, thresholds=[1.6], workers=2).passes == alone.passes
 
 
-def test_rare_pairs_are_forgotten_with_a_warning_when_there_are_too_many(corpus):
+def test_rare_pairs_are_dropped_with_a_warning_if_there_are_too_many(corpus):
   text, _ = corpus
-  with pytest.warns(UserWarning, match=r'more than 40 different pairs: .* short'):
-    [found] = find_phrases(text, thresholds=[1.6], max_pairs=40, workers=0).passes
-  assert ('new', 'york') in found
+  with pytest.warns(UserWarning, match=r'more than 40 different pairs: .* too small'):
+    [pairs] = find_phrases(text, thresholds=[1.6], max_pairs=40, workers=0).passes
+  assert ('new', 'york') in pairs
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_lines_do_not_end_where_only_python_ends_them(tmp_path):
   assert list(open_text(path=path).lines()) == ['a\u2028b\x0cc']
 
 
-def test_a_byte_order_mark_is_no_text(tmp_path):
+def test_a_byte_order_mark_is_not_part_of_the_text(tmp_path):
   path = tmp_path / 'my.txt'
   path.write_bytes(b'\xef\xbb\xbfone')
   assert list(open_text(path=path).lines()) == ['one']
@@ -63,7 +63,7 @@ def test_lines_are_whole_wherever_blocks_end(text, monkeypatch, size):
     assert len(chunks) > 1
 
 
-def test_a_corpus_in_one_line_is_broken_at_spaces(tmp_path, monkeypatch):
+def test_a_corpus_in_one_line_is_divided_at_spaces(tmp_path, monkeypatch):
   monkeypatch.setattr(plain, '_CHUNK', 8)
   path = tmp_path / 'my.txt'
   path.write_text('aaa bbb ccc ddd eee\nfff', 'utf-8')
@@ -72,7 +72,7 @@ def test_a_corpus_in_one_line_is_broken_at_spaces(tmp_path, monkeypatch):
   assert len(lines) > 2
 
 
-def test_a_line_without_spaces_is_no_text(tmp_path, monkeypatch):
+def test_a_long_line_without_spaces_is_refused(tmp_path, monkeypatch):
   monkeypatch.setattr(plain, '_CHUNK', 8)
   path = tmp_path / 'my.txt'
   path.write_text('a\nbbbbbbbbbbbbbbbbbbbbbbbbb\n', 'utf-8')
@@ -90,7 +90,7 @@ def test_a_folder_is_its_files_in_order(tmp_path):
   assert list(corpus.lines()) == ['a/10.txt', 'a/2.txt', 'b.txt', 'c.txt.gz']
 
 
-def test_a_folder_leaves_out_no_text_for_its_ending(tmp_path):
+def test_all_texts_of_a_folder_are_read_whatever_the_case_of_their_endings(tmp_path):
   for name in ('a.txt', 'c.TXT', 'wiki.tar.gz', '.e.TXT', '.f.gz', 'g.gz.part'):
     (tmp_path / name).write_text(name, 'utf-8')
   for name in ('b.en.gz', 'd.gz', 'e.Txt.GZ'):
@@ -100,7 +100,7 @@ def test_a_folder_leaves_out_no_text_for_its_ending(tmp_path):
 
 
 def test_the_fingerprint_of_a_folder_is_that_of_its_files_in_order(tmp_path):
-  """Caches go by it: it stays what it was."""
+  """Caches are found by it, so it must not change."""
   packed = gzip.compress(b'two\n', mtime=0)
   for name, data in {'b.txt': b'one\n', 'a.txt.gz': packed, 'r.md': b''}.items():
     (tmp_path / name).write_bytes(data)
@@ -121,7 +121,7 @@ def test_several_paths_are_one_corpus(text, tmp_path):
   ('one', 'other'),
   [('a.txt', 'a.txt.gz'), ('a.TXT', 'a.txt.GZ'), ('b/a.gz', 'b/a.txt')],
 )
-def test_a_text_that_is_there_plain_and_gzipped_is_refused(tmp_path, one, other):
+def test_a_text_that_exists_plain_and_gzipped_is_refused(tmp_path, one, other):
   for name in (one, other, 'b.txt'):
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
@@ -151,15 +151,15 @@ def test_a_file_that_is_given_twice_is_refused(text, tmp_path):
     list(open_text(path=folder).lines())
 
 
-def test_a_link_to_nothing_is_no_silent_loss(tmp_path):
+def test_a_broken_link_is_refused(tmp_path):
   (tmp_path / 'a.txt').write_text('x')
   (tmp_path / 'b.txt').symlink_to('gone.txt')
-  with pytest.raises(FileNotFoundError, match=r'b\.txt is a link to nothing'):
+  with pytest.raises(FileNotFoundError, match=r'b\.txt is a broken link'):
     list(open_text(path=tmp_path).lines())
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason='the superuser may read all folders')
-def test_a_folder_that_cannot_be_listed_is_no_silent_loss(tmp_path):
+def test_a_folder_that_cannot_be_listed_is_refused(tmp_path):
   (tmp_path / 'a.txt').write_text('x')
   (tmp_path / 'closed').mkdir(mode=0)
   with pytest.raises(PermissionError, match='closed'):
@@ -167,7 +167,7 @@ def test_a_folder_that_cannot_be_listed_is_no_silent_loss(tmp_path):
 
 
 @pytest.mark.parametrize('name', ['[a]', 'a*', 'a,b', 'a:b', 'a b', 'a\nb', '[!a]'])
-def test_a_folder_is_taken_by_its_name_whatever_that_is(tmp_path, name):
+def test_a_folder_may_have_any_name(tmp_path, name):
   folder = tmp_path / name
   folder.mkdir()
   (tmp_path / 'a').mkdir()
@@ -177,7 +177,7 @@ def test_a_folder_is_taken_by_its_name_whatever_that_is(tmp_path, name):
 
 
 @pytest.mark.parametrize('path', ['', [], ['a.txt', '']])
-def test_no_path_is_not_the_current_folder(path):
+def test_an_empty_path_is_refused(path):
   with pytest.raises(ValueError, match=r'corpus\.path is .*; name a file or a folder'):
     open_text(path=path)
 
@@ -193,14 +193,14 @@ def test_no_path_is_not_the_current_folder(path):
     (b'PK\x03\x04', 'zip'),
   ],
 )
-def test_what_is_packed_or_in_a_wide_encoding_is_named(tmp_path, data, name):
+def test_a_packed_file_or_a_wide_encoding_is_named(tmp_path, data, name):
   (tmp_path / 'a.txt').write_bytes(data)
-  with pytest.raises(ValueError, match=rf'a\.txt is {name}, and not text') as error:
+  with pytest.raises(ValueError, match=rf'a\.txt is {name}, not text') as error:
     list(open_text(path=tmp_path / 'a.txt').lines())
   assert 'latin1' not in str(error.value)
 
 
-def test_a_folder_without_text_says_what_it_has(tmp_path):
+def test_the_message_about_a_folder_without_text_names_its_files(tmp_path):
   (tmp_path / 'notes.md').write_text('x', 'utf-8')
   with pytest.raises(ValueError, match=r'no \.txt or \.gz files .*notes\.md'):
     list(open_text(path=tmp_path).lines())
@@ -219,13 +219,13 @@ def test_an_empty_corpus_is_an_error_that_names_its_files(tmp_path, content):
     list(open_text(path=path).lines())
 
 
-def test_a_file_that_was_cut_short_is_named_with_the_line(tmp_path, monkeypatch):
+def test_a_truncated_file_is_named_with_the_line(tmp_path, monkeypatch):
   monkeypatch.setattr(plain, '_CHUNK', 1 << 10)
   path = tmp_path / 'my.txt.gz'
   text = ''.join(f'{n * 7919 % 1_000_003} words\n' for n in range(10_000))
   whole = gzip.compress(text.encode())
   path.write_bytes(whole[: len(whole) // 2])
-  with pytest.raises(ValueError, match=r'my\.txt\.gz is .*cut short after line \d,\d'):
+  with pytest.raises(ValueError, match=r'my\.txt\.gz is .*truncated after line \d,\d'):
     list(open_text(path=path).lines())
 
 
@@ -256,22 +256,20 @@ def test_an_unknown_name_is_an_error(name, message):
     open_text(name)
 
 
-def test_a_named_corpus_lies_in_the_data_folder(tmp_path, monkeypatch):
+def test_a_named_corpus_is_read_from_the_data_folder(tmp_path, monkeypatch):
   monkeypatch.setenv('SEQLAB_DATA', str(tmp_path))
   folder = tmp_path / 'russian-novels'
   folder.mkdir()
   for file in NAMED['russian-novels'][:2]:
     (folder / f'{file}.gz').write_bytes(gzip.compress(file.encode()))
-  corpus = open_text('russian-novels')  # which is looked for no sooner than needed
+  corpus = open_text('russian-novels')  # does not yet look for the files
   with pytest.raises(FileNotFoundError, match=r'has no ru\.02\.txt or ru\.02\.txt\.gz'):
     list(corpus.lines())
   (folder / 'ru.02.txt').write_text('plain', 'utf-8')
   assert list(corpus.lines()) == ['ru.00.txt', 'ru.01.txt', 'plain']
 
 
-def test_parts_of_a_named_corpus_are_read_in_the_order_that_is_asked_for(
-  tmp_path, monkeypatch
-):
+def test_parts_of_a_named_corpus_are_read_in_the_given_order(tmp_path, monkeypatch):
   monkeypatch.setenv('SEQLAB_DATA', str(tmp_path))
   (tmp_path / 'russian-novels').mkdir()
   for file in NAMED['russian-novels'][::2]:
@@ -283,7 +281,7 @@ def test_parts_of_a_named_corpus_are_read_in_the_order_that_is_asked_for(
 
 
 @pytest.mark.parametrize('part', [3, -1, (0, 3), (1, 1), ()])
-def test_parts_that_are_not_there_are_an_error(part):
+def test_unknown_parts_are_an_error(part):
   with pytest.raises(ValueError, match='russian-novels has the parts 0 to 2: name one'):
     open_text('russian-novels', part=part)
 
@@ -293,7 +291,7 @@ def test_your_own_text_has_no_parts(text):
     open_text(path=text, part=0)
 
 
-def test_without_a_data_folder_it_says_what_to_set(monkeypatch):
+def test_without_a_data_folder_the_message_says_what_to_set(monkeypatch):
   monkeypatch.delenv('SEQLAB_DATA', raising=False)
   with pytest.raises(FileNotFoundError, match='set SEQLAB_DATA'):
     list(open_text('enwiki2018').lines())
@@ -303,6 +301,6 @@ def test_without_a_data_folder_it_says_what_to_set(monkeypatch):
   ('name', 'first'),
   [('enwiki2018', 'Anarchism'), ('russian-novels', 'Посвящается Любови')],
 )
-def test_real_corpora_begin_as_they_should(name, first):
+def test_real_corpora_have_the_expected_first_lines(name, first):
   data(name)
   assert next(open_text(name).lines()).startswith(first)

@@ -1,4 +1,4 @@
-"""Files in buckets, brought to the cache; a local folder stands for the bucket."""
+"""Copying files of buckets to the cache; a local folder imitates the bucket."""
 
 import importlib.util
 
@@ -16,12 +16,12 @@ def _own_cache(tmp_path, monkeypatch):
   monkeypatch.setenv('SEQLAB_CACHE', str(tmp_path / 'cache'))
 
 
-def test_what_is_in_a_bucket_is_told_by_its_name(tmp_path):
+def test_paths_in_buckets_are_recognised_by_their_names(tmp_path):
   assert is_remote('gs://bucket/run')
   assert not is_remote(tmp_path)
 
 
-def test_a_file_is_brought_once(bucket):
+def test_a_file_is_copied_once(bucket):
   (bucket.path / 'a.txt').write_text('one\n', 'utf-8')
   path = fetch('s3://bucket/a.txt')
   assert path.read_text('utf-8') == 'one\n'
@@ -30,20 +30,20 @@ def test_a_file_is_brought_once(bucket):
 
 
 @pytest.mark.parametrize('damage', [b'', b'on', b'onf\n'])
-def test_a_damaged_copy_is_named_and_brought_again(bucket, capsys, damage):
+def test_a_damaged_copy_is_named_and_copied_again(bucket, capsys, damage):
   (bucket.path / 'a.txt').write_text('one\n', 'utf-8')
   path = fetch('s3://bucket/a.txt')
   path.write_bytes(damage)
   assert fetch('s3://bucket/a.txt').read_text('utf-8') == 'one\n'
-  assert f'{path} in the cache is damaged; it is brought' in capsys.readouterr().err
+  assert f'{path} in the cache is damaged; it is copied' in capsys.readouterr().err
 
 
-def test_a_copy_of_earlier_versions_is_brought_again(bucket, capsys):
+def test_a_copy_without_a_digest_is_copied_again(bucket, capsys):
   (bucket.path / 'a.txt').write_text('one\n', 'utf-8')
   path = fetch('s3://bucket/a.txt')
   path.with_name('.a.txt.sha256').unlink()
   fetch('s3://bucket/a.txt')
-  assert 'has no digest; it is brought' in capsys.readouterr().err
+  assert 'has no digest; it is copied' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('name', ['s3://../../x', 's3://bucket/../../../../x'])
@@ -63,20 +63,20 @@ def test_a_copy_that_a_full_disk_stops_says_what_to_do(bucket, small_disk, monke
 
 
 @pytest.mark.parametrize('name', ['s3://bucket/none.txt', 's3://bucket/folder'])
-def test_what_is_no_file_is_said(bucket, name):
+def test_a_missing_file_or_a_folder_is_named(bucket, name):
   (bucket.path / 'folder').mkdir()
   with pytest.raises(FileNotFoundError, match=f'there is no file {name}'):
     fetch(name)
 
 
-def test_a_file_that_cannot_be_brought_leaves_nothing(bucket, monkeypatch, tmp_path):
+def test_a_file_that_cannot_be_copied_leaves_nothing(bucket, monkeypatch, tmp_path):
   (bucket.path / 'a.txt').write_text('one\n', 'utf-8')
 
   def refuse(self, path, mode='rb', **options):
     raise ConnectionResetError('connection reset by peer')
 
   monkeypatch.setattr(bucket.driver, '_open', refuse)
-  with pytest.raises(DownloadError, match=r'could not be brought .* reset by peer'):
+  with pytest.raises(DownloadError, match=r'could not be copied .* reset by peer'):
     fetch('s3://bucket/a.txt')
   assert not [p for p in (tmp_path / 'cache').rglob('*') if p.is_file()]
 
@@ -90,7 +90,7 @@ def test_a_missing_driver_is_named(monkeypatch):
 
 
 @pytest.mark.parametrize('name', ['ftp://x/run', 'gs://', 's3:///'])
-def test_what_is_no_bucket_is_said(name):
+def test_a_path_in_no_known_bucket_is_refused(name):
   with pytest.raises(ValueError, match='should be written gs://bucket/path'):
     remote_path(name)
 

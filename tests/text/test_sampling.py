@@ -1,4 +1,4 @@
-"""Pieces drawn at random: a function of the seed, and spread as the model says."""
+"""Sampled segmentations: a function of the seed, with the model's distribution."""
 
 from collections import Counter
 import math
@@ -31,12 +31,12 @@ def test_without_dropout_bpe_is_sentencepiece_itself():
     assert _draw(vocabulary, line, 0.0) == flat.tolist()
 
 
-def test_every_piece_dropped_leaves_characters():
+def test_dropping_every_merge_leaves_characters():
   vocabulary = train_vocabulary(LINES, kind='bpe', size=45)
   assert len(_draw(vocabulary, 'words end', 1.0)) == len('▁words▁end')
 
 
-def test_whatever_is_drawn_spells_the_line(vocabulary):
+def test_every_sample_spells_the_line(vocabulary):
   for seed in range(50):
     assert vocabulary.decode([_draw(vocabulary, LINES[0], 0.4, seed)]) == [LINES[0]]
 
@@ -53,12 +53,13 @@ def test_byte_fallback_spells_unknown_characters():
   assert vocabulary.decode([_draw(vocabulary, 'Ж', 0.3)]) == ['Ж']
 
 
-def test_unigram_segmentations_come_as_often_as_their_probability():
+def test_unigram_segmentations_have_the_frequencies_of_their_probabilities():
   vocabulary = train_vocabulary(LINES, kind='unigram', size=34)
   processor, alpha, n = vocabulary._processor, 0.5, 4_000
-  ways = processor.nbest_encode_as_ids('wording', nbest_size=500)
+  candidates = processor.nbest_encode_as_ids('wording', nbest_size=500)
   weights = {
-    tuple(w): math.exp(alpha * sum(processor.get_score(i) for i in w)) for w in ways
+    tuple(ids): math.exp(alpha * sum(processor.get_score(i) for i in ids))
+    for ids in candidates
   }
   total = sum(weights.values())
   generator = random.Random(0).random
@@ -66,9 +67,9 @@ def test_unigram_segmentations_come_as_often_as_their_probability():
     tuple(vocabulary._sampler.draw('wording', alpha, generator)) for _ in range(n)
   )
   assert set(drawn) <= set(weights)
-  for way, weight in weights.items():
+  for ids, weight in weights.items():
     p = weight / total
-    assert abs(drawn[way] / n - p) < 4.5 * math.sqrt(p * (1 - p) / n) + 1e-3
+    assert abs(drawn[ids] / n - p) < 4.5 * math.sqrt(p * (1 - p) / n) + 1e-3
 
 
 def test_another_process_draws_the_same(vocabulary):

@@ -28,7 +28,7 @@ def corpus(tmp_path):
 
 @pytest.fixture
 def large(tmp_path, monkeypatch):
-  """Some 60 chunks."""
+  """A corpus of about 60 chunks, and its counts."""
   monkeypatch.setattr(plain, '_CHUNK', 1 << 10)
   draw = np.random.default_rng(0).zipf(1.3, 12_000)
   letters = [''.join(chr(97 + int(d)) for d in str(n % 5_000)) for n in draw]
@@ -70,10 +70,10 @@ def test_words_are_runs_of_letters(text, words):
     ('ᄒᆞᆫ글', 'ᄒᆞᆫ글'),  # old Hangul stays in jamo
     ('が゙く', 'が゙く'),
     ('𑀓𑀺 𑀓', '𑀓𑀺 𑀓'),  # Brahmi, beyond the first 65,536 characters
-    ('ि हि ३ि', 'हि'),  # a mark without a letter is no word
-    ('auf\u200clage', 'auf lage'),  # as ever in Latin
+    ('ि हि ३ि', 'हि'),  # a mark without a letter is not a word
+    ('auf\u200clage', 'auf lage'),  # a non-joiner divides words in Latin script
     ('葛\U000e0100城 ℹ\ufe0f ❤\ufe0f', '葛城 ℹ'),
-    ('ᄀ\u0301ᅡ', '가'),  # what composes when an accent is dropped
+    ('ᄀ\u0301ᅡ', '가'),  # jamo that compose after an accent is dropped
   ],
 )
 def test_marks_belong_to_their_letters(text, words):
@@ -83,7 +83,7 @@ def test_marks_belong_to_their_letters(text, words):
     ]
 
 
-def test_ascii_text_has_the_words_it_has_beside_other_letters():
+def test_ascii_text_has_the_same_words_with_and_without_other_letters():
   text = ''.join(map(chr, range(128))) * 2
   assert tokenize(f'{text} é') == [*tokenize(text), 'é']
   assert tokenize_lines(f'{text}\né') == [*tokenize_lines(text), '\n', 'é']
@@ -94,23 +94,23 @@ def test_a_letter_in_two_characters_is_the_same_as_in_one():
   assert tokenize(unicodedata.normalize('NFD', text)) == tokenize(text)
 
 
-def test_the_most_frequent_come_first_and_then_the_alphabet(corpus):
+def test_words_are_sorted_by_frequency_and_then_alphabetically(corpus):
   words = count_words(corpus, min_count=2)
   assert words.words == ['the', 'a', 'cat', 'dog', 'ёлка']
   assert words.counts.tolist() == [3, 2, 2, 2, 2]
   assert words.counts.dtype == np.int64
 
 
-def test_the_total_counts_words_that_are_not_kept(corpus):
+def test_the_total_includes_words_outside_the_vocabulary(corpus):
   assert count_words(corpus, min_count=2).total == 14
   assert count_words(corpus, min_count=1).total == 14
 
 
-def test_no_more_words_than_asked_for(corpus):
+def test_max_size_bounds_the_number_of_words(corpus):
   assert count_words(corpus, min_count=1, max_size=3).words == ['the', 'a', 'cat']
 
 
-def test_counts_are_those_of_all_chunks(large):
+def test_counts_are_sums_over_all_chunks(large):
   corpus, expected = large
   words = count_words(corpus, min_count=1)
   assert dict(zip(words.words, words.counts.tolist(), strict=True)) == expected
@@ -122,18 +122,18 @@ def test_workers_change_nothing(large):
   assert count_words(corpus, min_count=2, workers=2).fingerprint == alone.fingerprint
 
 
-def test_rare_words_are_forgotten_with_a_warning_when_there_are_too_many(large):
+def test_rare_words_are_dropped_with_a_warning_if_there_are_too_many(large):
   corpus, expected = large
-  with pytest.warns(UserWarning, match=r'more than 300 .* may be up to \d+ short'):
+  with pytest.warns(UserWarning, match=r'more than 300 .* too small by up to \d+;'):
     words = count_words(corpus, min_count=100, max_types=300, workers=0)
   assert words.total == expected.total()
-  often = [word for word, n in expected.items() if n >= 300]
-  assert set(often) <= set(words.words)
+  frequent = [word for word, n in expected.items() if n >= 300]
+  assert set(frequent) <= set(words.words)
   for word, count in zip(words.words, words.counts, strict=True):
     assert expected[word] - 300 <= count <= expected[word]
 
 
-def test_nothing_often_enough_is_an_error(corpus):
+def test_a_corpus_without_frequent_words_is_an_error(corpus):
   with pytest.raises(ValueError, match=r'no word .* 9 times or more, of 14 words'):
     count_words(corpus, min_count=9)
 
@@ -141,7 +141,8 @@ def test_nothing_often_enough_is_an_error(corpus):
 def test_phrases_are_counted_as_words(corpus):
   phrases = Phrases([{('a', 'dog'): 1.0, ('cat', 'the'): 1.0}])
   words = count_words(corpus, min_count=1, phrases=phrases)
-  # 'a' is one less, and cat; the is two words: ends of lines and stops are no matter.
+  # 'a', 'cat' and 'the' lose one occurrence each; punctuation between the words of a
+  # phrase does not matter.
   assert words.counts[words.index('a_dog')] == 1
   assert words.counts[words.index('a')] == 1
   assert words.counts[words.index('cat_the')] == 1
@@ -157,12 +158,12 @@ def test_an_unknown_word_is_an_error_with_the_nearest_spellings():
     words.index('Moskow')
 
 
-def test_nothing_near_is_no_hint():
+def test_without_similar_words_the_message_has_no_suggestion():
   with pytest.raises(ValueError, match=r'is not among the 1 words$'):
     WordCounts(['moscow'], [1], 1).index('xyz')
 
 
-def test_encoding_leaves_out_what_is_unknown():
+def test_encoding_leaves_out_unknown_words():
   ids = WordCounts(['a', 'b'], [2, 1], 3).encode(['b', 'x', 'a', 'b'])
   assert ids.tolist() == [1, 0, 1]
   assert ids.dtype == np.int32
@@ -178,7 +179,7 @@ def test_saved_words_are_the_same_when_loaded(corpus, tmp_path, phrases):
   assert loaded.phrases is None or loaded.phrases.passes == phrases.passes
 
 
-def test_the_file_can_be_read_by_anyone(corpus, tmp_path):
+def test_the_file_has_one_word_and_count_per_line(corpus, tmp_path):
   count_words(corpus, min_count=3).save(tmp_path, 'mine')
   assert (tmp_path / 'mine.tsv').read_text('utf-8') == '<all>\t14\nthe\t3\n'
 
@@ -199,14 +200,14 @@ def test_a_wrong_file_of_words_is_an_error(tmp_path, text, message):
     WordCounts.load(tmp_path)
 
 
-def test_words_are_lines_whatever_characters_are_in_them(tmp_path):
+def test_saved_words_may_have_characters_that_end_lines_elsewhere(tmp_path):
   words = WordCounts(['a\u2028b', 'c\x85', '\x0c'], [3, 2, 1], 6)
   words.save(tmp_path)
   assert WordCounts.load(tmp_path).words == words.words
 
 
 @pytest.mark.parametrize('word', ['', 'a\tb', 'a\nb'])
-def test_a_word_that_would_not_be_read_again_is_not_saved(tmp_path, word):
+def test_a_word_that_could_not_be_loaded_is_not_saved(tmp_path, word):
   with pytest.raises(ValueError, match='cannot be saved'):
     WordCounts([word], [1], 1).save(tmp_path)
   assert not list(tmp_path.iterdir())
@@ -225,12 +226,12 @@ def test_options_outside_their_domain_are_refused(corpus, name, value):
 
 
 def test_spellings_go_from_the_given_one_to_lower_case():
-  apart = unicodedata.normalize('NFD', 'Ёж')
-  assert spellings(apart) == (apart, 'Ёж', 'ёж')
+  decomposed = unicodedata.normalize('NFD', 'Ёж')
+  assert spellings(decomposed) == (decomposed, 'Ёж', 'ёж')
   assert spellings('cat') == ('cat',)
 
 
-def test_the_fingerprint_follows_counts_and_phrases():
+def test_the_fingerprint_depends_on_counts_and_phrases():
   words = [
     WordCounts(['a', 'b'], [2, 1], 3),
     WordCounts(['b', 'a'], [2, 1], 3),

@@ -42,28 +42,28 @@ def write(tmp_path):
     ('hj', 398, ('автомобиль', 'машина'), 0.958333),
   ],
 )
-def test_named_pairs_are_all_there(name, size, first, score):
-  found = open_wordset(name)
-  assert (found.name, found.pairs[0], found.scores[0]) == (name, first, score)
-  assert found.words.shape == (size, 2) == (len(found.scores), 2)
-  assert all(w == w.strip() != '' for pair in found.pairs for w in pair)
+def test_named_sets_have_all_their_pairs(name, size, first, score):
+  pairs = open_wordset(name)
+  assert (pairs.name, pairs.pairs[0], pairs.scores[0]) == (name, first, score)
+  assert pairs.words.shape == (size, 2) == (len(pairs.scores), 2)
+  assert all(w == w.strip() != '' for pair in pairs.pairs for w in pair)
 
 
 @needs_data
 def test_google_has_five_semantic_sections_and_nine_syntactic_ones():
-  found = open_wordset('google')
-  assert found.questions[0] == ('Athens', 'Greece', 'Baghdad', 'Iraq')
-  assert len(set(found.sections)) == 14
-  counts = {name: int(mask.sum()) for name, mask in found.parts.items()}
+  google = open_wordset('google')
+  assert google.questions[0] == ('Athens', 'Greece', 'Baghdad', 'Iraq')
+  assert len(set(google.sections)) == 14
+  counts = {name: int(mask.sum()) for name, mask in google.parts.items()}
   assert counts == {'semantic': 8869, 'syntactic': 10675}
 
 
 @needs_data
 def test_msr_has_no_sections():
-  found = open_wordset('msr')
-  assert found.words.shape == (8000, 4)
-  assert found.questions[0] == ('good', 'better', 'rough', 'rougher')
-  assert found.parts == {}
+  msr = open_wordset('msr')
+  assert msr.words.shape == (8000, 4)
+  assert msr.questions[0] == ('good', 'better', 'rough', 'rougher')
+  assert msr.parts == {}
 
 
 def test_every_name_has_one_kind():
@@ -79,20 +79,19 @@ def test_every_name_has_one_kind():
     '# found in a drawer\ncat\tdog\t7.5\nа\tб\t-1',
   ],
 )
-def test_pairs_of_ones_own_may_be_parted_by_tabs_commas_or_spaces(write, text):
-  found = open_wordset(write(text))
-  assert isinstance(found, Pairs)
-  assert (found.name, found.pairs) == ('mine', (('cat', 'dog'), ('а', 'б')))
-  np.testing.assert_array_equal(found.scores, [7.5, -1])
+def test_a_file_of_pairs_may_be_separated_by_tabs_commas_or_spaces(write, text):
+  pairs = open_wordset(write(text))
+  assert isinstance(pairs, Pairs)
+  assert (pairs.name, pairs.pairs) == ('mine', (('cat', 'dog'), ('а', 'б')))
+  np.testing.assert_array_equal(pairs.scores, [7.5, -1])
 
 
 def test_words_of_pairs_may_have_spaces_between_tabs(write):
   assert open_wordset(write('New York\tcity\t3')).pairs == (('New York', 'city'),)
 
 
-def test_words_stay_as_they_are_spelled(write):
-  found = open_wordset(write('Мои\u0306 ÉTÉ 1\n'))
-  assert found.pairs == (('Мои\u0306', 'ÉTÉ'),)
+def test_words_keep_their_spelling(write):
+  assert open_wordset(write('Мои\u0306 ÉTÉ 1\n')).pairs == (('Мои\u0306', 'ÉTÉ'),)
 
 
 @pytest.mark.parametrize(
@@ -107,27 +106,27 @@ def test_words_stay_as_they_are_spelled(write):
     'w1 w2 y',
   ],
 )
-def test_a_heading_is_no_pair(write, heading):
-  found = open_wordset(write(f'{heading}\ncat,dog,7\n'.replace(',', '\t')))
-  assert found.pairs == (('cat', 'dog'),)
+def test_a_heading_is_not_a_pair(write, heading):
+  pairs = open_wordset(write(f'{heading}\ncat,dog,7\n'.replace(',', '\t')))
+  assert pairs.pairs == (('cat', 'dog'),)
 
 
 @pytest.mark.parametrize(
   'score', ['x', '7,5', '7.5x', 'N/A', 'nan', '', '?', '7..5', 'O.5']
 )
-def test_a_first_pair_with_a_bad_score_does_not_vanish(write, score):
+def test_a_first_pair_with_a_bad_score_is_not_taken_for_a_heading(write, score):
   message = r"line 1 of .* two words and a number; .* put '# ' before it"
   with pytest.raises(ValueError, match=message):
     open_wordset(write(f'tiger\tcat\t{score}\ncat\tdog\t7\n'))
 
 
-def test_questions_of_ones_own_have_their_sections(write):
+def test_questions_of_a_file_have_their_sections(write):
   path = write(': Capitals\nRome Italy Paris France\n: gram1\na b c d\n', 'q.txt.gz')
-  found = open_wordset(str(path))
-  assert isinstance(found, Analogies)
-  assert found.questions == (('Rome', 'Italy', 'Paris', 'France'), tuple('abcd'))
-  assert found.sections == ('capitals', 'gram1')
-  assert found.parts['semantic'].tolist() == [True, False]
+  analogies = open_wordset(str(path))
+  assert isinstance(analogies, Analogies)
+  assert analogies.questions == (('Rome', 'Italy', 'Paris', 'France'), tuple('abcd'))
+  assert analogies.sections == ('capitals', 'gram1')
+  assert analogies.parts['semantic'].tolist() == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -143,17 +142,17 @@ def test_questions_of_ones_own_have_their_sections(write):
     ('word1 word2 score\n', 'line 1 .* two words and a number'),
   ],
 )
-def test_lines_that_are_wrong_are_named(write, text, message):
+def test_wrong_lines_are_named(write, text, message):
   with pytest.raises(ValueError, match=message):
     open_wordset(write(text))
 
 
-def test_an_unknown_name_is_refused_with_the_nearest():
+def test_an_unknown_name_is_refused_with_a_suggestion():
   with pytest.raises(ValueError, match=r"'ws535'; did you mean 'ws353'\?.*mturk"):
     open_wordset('ws535')
 
 
-def test_a_set_that_is_not_there_is_said_to_be_missing(tmp_path, monkeypatch):
+def test_a_missing_set_is_named(tmp_path, monkeypatch):
   monkeypatch.setenv('SEQLAB_DATA', str(tmp_path))
   with pytest.raises(
     FileNotFoundError, match=r'men: there is no file .*SEQLAB_DATA/emb'
@@ -169,7 +168,7 @@ def test_sets_need_no_jax():
   assert subprocess.run([sys.executable, '-c', code]).returncode == 0
 
 
-def test_a_name_wins_over_a_file_of_that_name(tmp_path, monkeypatch):
+def test_the_name_of_a_set_takes_precedence_over_a_file(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   monkeypatch.setenv('SEQLAB_DATA', str(tmp_path))
   Path('men').write_text('a b 1')

@@ -22,18 +22,18 @@ def process(_):
 
 
 @pytest.mark.parametrize('workers', [None, 0, 2])
-def test_results_come_in_the_order_of_jobs(workers):
-  found = list(in_order(square, iter(range(12)), workers=workers))
-  assert found == [x * x for x in range(12)]
+def test_results_are_in_the_order_of_the_jobs(workers):
+  results = list(in_order(square, iter(range(12)), workers=workers))
+  assert results == [x * x for x in range(12)]
 
 
-def test_few_jobs_are_done_here_and_many_elsewhere():
+def test_only_many_jobs_start_processes():
   assert set(in_order(process, range(4))) == {os.getpid()}
   assert os.getpid() not in set(in_order(process, range(5)))
 
 
 @pytest.mark.parametrize('workers', [0, 2])
-def test_a_stream_is_taken_only_as_it_is_worked_on(workers):
+def test_jobs_are_taken_from_a_stream_only_when_needed(workers):
   jobs = itertools.count()
   results = in_order(square, jobs, workers=workers)
   assert list(itertools.islice(results, 3)) == [0, 1, 4]
@@ -42,14 +42,14 @@ def test_a_stream_is_taken_only_as_it_is_worked_on(workers):
 
 
 @pytest.mark.parametrize('workers', [0, 2])
-def test_an_error_of_a_job_is_raised_in_its_turn(workers):
+def test_the_error_of_a_job_is_raised_in_place_of_its_result(workers):
   results = in_order(square, range(10, 20), workers=workers)
   assert list(itertools.islice(results, 3)) == [100, 121, 144]
   with pytest.raises(ValueError, match='bad luck'):
     next(results)
 
 
-# Shares jobs that take as long as told, and says which processes there are.
+# Shares jobs of a given duration, and prints the ids of the processes.
 SHARE = """
 import functools, os, sys, time
 from seqlab.text.workers import in_order
@@ -71,18 +71,18 @@ if __name__ == '__main__':
 
 def children(process):
   """Processes of which `process` is the parent, or the parent's parent."""
-  found, parents = set(), {}
+  descendants, parents = set(), {}
   for path in Path('/proc').glob('[0-9]*'):
     try:
       fields = (path / 'stat').read_text().rpartition(')')[2].split()
-    except OSError:  # it ended meanwhile
+    except OSError:  # the process has ended
       continue
     if fields[0] != 'Z':
       parents[int(path.name)] = int(fields[1])
   for pid, parent in parents.items():
     if process in (parent, parents.get(parent)):
-      found.add(pid)
-  return found
+      descendants.add(pid)
+  return descendants
 
 
 def alive(pid):
