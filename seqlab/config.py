@@ -22,6 +22,7 @@ import ml_collections
 from seqlab import domains
 from seqlab.domains import Check, Count, Positive, Range, Rate, Seed
 
+SMOKE = 'smoke'  # the argument of every experiment that makes it small
 _DURATION = re.compile(r'([\d_.]+(?:e\d+)?)\s*(steps?|epochs?|tokens?)', re.ASCII)
 _PATH = re.compile(r'\w+(\.\w+)*:\w+')
 _LONGEST = 2**31 - 1  # steps: they are counted in int32 on the devices
@@ -50,20 +51,43 @@ def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
   Raises:
     ValueError: a name is unknown, or a value cannot be read.
   """
-  found = dict(defaults)
-  for part in _arguments(arg or ''):
+  values = dict(defaults)
+  for _, part in _arguments(arg or ''):
     name, equals, text = part.strip().partition('=')
     if name not in defaults:
+      known = (*defaults, SMOKE)
       raise ValueError(
-        f'unknown experiment argument {name!r}{suggest(name, defaults)} '
-        f"(known: {', '.join(defaults)}; a value with a comma is written name='a,b')"
+        f'unknown experiment argument {name!r}{suggest(name, known)} '
+        f"(known: {', '.join(known)}; a value with a comma is written name='a,b')"
       )
     if not equals and not isinstance(defaults[name], bool):
       raise ValueError(
         f'experiment argument {name!r} needs a value, as in {name}={defaults[name]}'
       )
-    found[name] = _read(name, text if equals else 'true', defaults[name])
-  return ml_collections.ConfigDict(found)
+    values[name] = _read(name, text if equals else 'true', defaults[name])
+  return ml_collections.ConfigDict(values)
+
+
+def split_smoke(arg: str) -> tuple[str, bool]:
+  """Takes `smoke` out of an experiment's arguments: 'smoke,size=tiny' -> 'size=tiny'.
+
+  Args:
+    arg: what follows the colon in `experiment.py:smoke,size=tiny`.
+
+  Returns:
+    The other arguments, as they were written, and whether `smoke` is asked for.
+
+  Raises:
+    ValueError: it is given a value that is neither true nor false.
+  """
+  others, smoke = [], False
+  for written, part in _arguments(arg):
+    name, equals, text = part.strip().partition('=')
+    if name == SMOKE:
+      smoke = _read(SMOKE, text if equals else 'true', False)
+    else:
+      others.append(written)
+  return ','.join(others), smoke
 
 
 _ARGUMENT = re.compile(
@@ -73,8 +97,12 @@ _ARGUMENT = re.compile(
 )
 
 
-def _arguments(arg: str) -> list[str]:
-  """Divides 'a=1,b="x, y",c' at the commas that are no part of a value."""
+def _arguments(arg: str) -> list[tuple[str, str]]:
+  """Divides 'a=1,b="x, y",c' at the commas that are no part of a value.
+
+  Returns:
+    Each argument twice: as it is written, and without quotation marks.
+  """
   parts, start = [], 0
   while start < len(arg):
     match = _ARGUMENT.match(arg, start)
@@ -87,7 +115,7 @@ def _arguments(arg: str) -> list[str]:
     elif '=' in part:
       part, end = _longest_path(arg, start, part, end)
     if part.strip():
-      parts.append(part)
+      parts.append((arg[start:end].removesuffix(','), part))
     start = end
   return parts
 

@@ -14,7 +14,15 @@ from ml_collections import config_dict
 from rich.table import Column, Table
 
 from seqlab import domains
-from seqlab.config import DEFAULTS, SECTIONS, Settings, steps_of, suggest
+from seqlab.config import (
+  DEFAULTS,
+  SECTIONS,
+  SMOKE,
+  Settings,
+  split_smoke,
+  steps_of,
+  suggest,
+)
 from seqlab.io.console import print_table
 
 
@@ -22,7 +30,8 @@ def load_experiment(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
   """The resolved configuration of `path.py:arguments` with `--config.key=value`.
 
   Args:
-    name: path of the file, and after a colon what its `get_config` gets.
+    name: path of the file, and after a colon the arguments of its `get_config`. If
+      `smoke` is among them, the file's `smoke(config)` then makes the experiment small.
     overrides: '--config.hyper.peak=1e-3' and the like; the value is read as the
       type that the experiment has there. 'None' unsets, and so does 'none' where
       the experiment has no text, for which 'none' may be a choice of its own.
@@ -32,10 +41,15 @@ def load_experiment(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: it has no `get_config`, or an override does not fit.
+    ValueError: it has no `get_config`, or no `smoke` although that was asked for, or
+      an override does not fit.
   """
   path, arg = split_name(name)
-  config = load_module(path).get_config(*([arg] if arg else []))
+  module = load_module(path)
+  arg, smoke = split_smoke(arg)
+  config = module.get_config(*([arg] if arg else []))
+  if smoke:
+    _make_small(config, module, path)
   with config.unlocked():
     for key, value in DEFAULTS.items():
       if key not in config:
@@ -84,6 +98,16 @@ def load_module(path: Path) -> Any:
   if not hasattr(module, 'get_config'):
     raise ValueError(f'{path} has no function get_config(arg=None)')
   return module
+
+
+def _make_small(config: config_dict.ConfigDict, module: Any, path: Path) -> None:
+  if not hasattr(module, SMOKE):
+    raise ValueError(
+      f'{path} has no function smoke(config) that makes the experiment small: define '
+      f"it, or leave out ':smoke'"
+    )
+  with config.unlocked(), config.ignore_type():  # 20 steps may replace '5 epochs'
+    module.smoke(config)
 
 
 def _override(config: config_dict.ConfigDict, override: str, path: Path) -> None:

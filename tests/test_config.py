@@ -13,12 +13,13 @@ from seqlab.config import (
   flatten,
   parse_arg,
   resolve,
+  split_smoke,
   steps_of,
   suggest,
   with_defaults,
 )
 
-ARGUMENTS = dict(size='tiny', layers=4, rate=0.1, smoke=False, note=None)
+ARGUMENTS = dict(size='tiny', layers=4, rate=0.1, fast=False, note=None)
 
 
 def test_without_an_argument_the_defaults_stand():
@@ -29,17 +30,17 @@ def test_without_an_argument_the_defaults_stand():
 @pytest.mark.parametrize(
   ('arg', 'found'),
   [
-    ('smoke', {'smoke': True}),
-    ('smoke=no', {'smoke': False}),
-    ('smoke=TRUE', {'smoke': True}),
-    ('size=small,smoke', {'size': 'small', 'smoke': True}),
+    ('fast', {'fast': True}),
+    ('fast=no', {'fast': False}),
+    ('fast=TRUE', {'fast': True}),
+    ('size=small,fast', {'size': 'small', 'fast': True}),
     ('layers=6', {'layers': 6}),
     ('rate=1e-3', {'rate': 0.001}),
     ('rate=1', {'rate': 1.0}),
     ('note=2', {'note': '2'}),
     (' size=small , layers=2,', {'size': 'small', 'layers': 2}),
     ('size=a=b', {'size': 'a=b'}),
-    ("size='a, b',smoke", {'size': 'a, b', 'smoke': True}),
+    ("size='a, b',fast", {'size': 'a, b', 'fast': True}),
     ('layers=2,size="a,b"', {'size': 'a,b', 'layers': 2}),
     ("size='a',layers=2", {'size': 'a', 'layers': 2}),
     ("size=it's,note=so's", {'size': "it's", 'note': "so's"}),
@@ -55,12 +56,13 @@ def test_an_argument_is_read_as_its_defaults_type(arg, found):
 @pytest.mark.parametrize(
   ('arg', 'message'),
   [
-    ('smok', r"unknown experiment argument 'smok'; did you mean 'smoke'\?"),
-    ('xyz=1', r"argument 'xyz' \(known: size, layers, rate, smoke, note;"),
+    ('fas', r"unknown experiment argument 'fas'; did you mean 'fast'\?"),
+    ('smok', r"did you mean 'smoke'\?"),  # which the loader takes out
+    ('xyz=1', r"argument 'xyz' \(known: size, layers, rate, fast, note, smoke;"),
     ('layers=two', r"layers='two' should be a int"),
     ('layers=2.5', r"layers='2.5' should be a int"),
-    ('rate=fast', r"rate='fast' should be a float"),
-    ('smoke=maybe', r"smoke='maybe' should be true or false"),
+    ('rate=high', r"rate='high' should be a float"),
+    ('fast=maybe', r"fast='maybe' should be true or false"),
     ('size', r"argument 'size' needs a value, as in size=tiny"),
   ],
 )
@@ -72,8 +74,35 @@ def test_an_argument_that_cannot_be_read_is_named(arg, message):
 def test_a_comma_belongs_to_the_path_of_something_that_exists(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   (tmp_path / 'my, data').mkdir()
-  config = parse_arg('size=my, data,smoke', **ARGUMENTS)
-  assert (config.size, config.smoke) == ('my, data', True)
+  config = parse_arg('size=my, data,fast', **ARGUMENTS)
+  assert (config.size, config.fast) == ('my, data', True)
+
+
+@pytest.mark.parametrize(
+  ('arg', 'expected'),
+  [
+    ('', ('', False)),
+    ('smoke', ('', True)),
+    ('size=small,smoke', ('size=small', True)),
+    ('smoke=no, size=small', (' size=small', False)),
+    ("smoke,size='a,smoke',layers=2", ("size='a,smoke',layers=2", True)),
+    ('size="a, b",smoke=TRUE', ('size="a, b"', True)),
+    ('fast,size=smoke', ('fast,size=smoke', False)),
+  ],
+)
+def test_smoke_is_taken_out_of_the_arguments(arg, expected):
+  assert split_smoke(arg) == expected
+
+
+def test_smoke_may_follow_a_path_with_a_comma(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'my, data').mkdir()
+  assert split_smoke('size=my, data,smoke') == ('size=my, data', True)
+
+
+def test_smoke_that_is_neither_true_nor_false_is_refused():
+  with pytest.raises(ValueError, match=r"smoke='maybe' should be true or false"):
+    split_smoke('smoke=maybe')
 
 
 @pytest.mark.parametrize('piece', [p for known in PIECES.values() for p in known])

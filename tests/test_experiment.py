@@ -29,15 +29,20 @@ from seqlab.config import parse_arg
 
 
 def get_config(arg=None):
-  arg = parse_arg(arg, smoke=False, size='tiny')
+  arg = parse_arg(arg, size='tiny')
   c = ml_collections.ConfigDict()
-  c.steps, c.save_every = 20 if arg.smoke else 900, '1 epochs'
+  c.steps, c.save_every = 900, '1 epochs'
   c.size = arg.size
   c.hyper = dict(peak=1e-3, clip=None)
   c.model = dict(layers=2, tie='all', remat=False, sizes=(1, 2), names=['a'])
   c.model.model = dict(model=1)
   c.evals = {}
   return c
+
+
+def smoke(c):
+  c.steps = c.save_every = 20
+  c.minutes = 0.5
 
 
 PAPER = {'test/bleu': 41.02, 'test/chrf': 60.0}
@@ -91,7 +96,28 @@ def test_a_default_that_the_file_does_not_set_can_be_overridden(file):
 
 def test_what_follows_the_colon_reaches_get_config(file):
   config = load_experiment(f'{file}:smoke,size=small')
-  assert (config['steps'], config['size']) == (20, 'small')
+  assert config['size'] == 'small'
+
+
+@pytest.mark.parametrize('argument', ['smoke', 'size=small,smoke', 'smoke=yes,size=x'])
+def test_smoke_is_applied_at_the_end(file, argument):
+  assert load_experiment(f'{file}:{argument}') == {
+    **load_experiment(f'{file}:{argument.replace("smoke", "").replace("=yes", "")}'),
+    'steps': 20,
+    'save_every': 20,  # although it is text otherwise
+    'minutes': 0.5,  # although `get_config` does not set it
+  }
+  assert load_experiment(f'{file}:{argument}', ['--config.steps=3'])['steps'] == 3
+
+
+def test_smoke_can_be_turned_off(file):
+  assert load_experiment(f'{file}:smoke=no') == load(file)
+
+
+def test_smoke_of_a_file_that_has_none_is_refused(file):
+  file.write_text(TEXT.replace('def smoke', 'def small'), 'utf-8')
+  with pytest.raises(ValueError, match=r"no function smoke\(config\) .* out ':smoke'"):
+    load_experiment(f'{file}:smoke')
 
 
 @pytest.mark.parametrize(

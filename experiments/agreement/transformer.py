@@ -15,25 +15,21 @@ from seqlab.config import parse_arg
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, smoke=False)
+  arg = parse_arg(arg)
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
-  c.seed, c.steps = 0, 20 if arg.smoke else 1_500
+  c.seed, c.steps = 0, 1_500
 
   # Data
-  pairs = 500 if arg.smoke else 30_000
-  c.corpus = dict(name='agreement', source='en', target='ru', train=pairs)
-  c.corpus.update(valid=100 if arg.smoke else 500, test=100 if arg.smoke else 1_000)
-  c.vocabulary = dict(kind='bpe', size=600 if arg.smoke else 3_000, shared=True)
-  longest = 128 if arg.smoke else 64  # positions of a packed row
-  c.batching = dict(kind='packed', tokens=1_024, max_length=longest)
+  c.corpus = dict(name='agreement', source='en', target='ru')
+  c.corpus.update(train=30_000, valid=500, test=1_000)
+  c.vocabulary = dict(kind='bpe', size=3_000, shared=True)
+  c.batching = dict(kind='packed', tokens=1_024, max_length=64)
 
   # Model
   c.model_name = 'models.transformer:Transformer'
-  width = 32 if arg.smoke else 128
-  layers = 1 if arg.smoke else 2
-  c.model = dict(width=width, mlp_width=2 * width, heads=8, layers=layers)
-  c.model.unroll = layers  # a quarter faster on a CPU, and compiles as fast
+  c.model = dict(width=128, mlp_width=256, heads=8, layers=2)
+  c.model.unroll = 2  # a quarter faster on a CPU, and compiles as fast
 
   # What a sweep or a population may vary without compiling again
   # Nothing is dropped: hardly a sentence comes often enough to be learnt by heart.
@@ -45,11 +41,19 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.mesh = dict(data=-1, fsdp=1, tensor=1)
 
   # Evaluation
-  every = 20 if arg.smoke else 750
   c.evals = {}
-  c.evals.valid = dict(type='translation', split='valid', every=every, beam=1, shapes=1)
+  c.evals.valid = dict(type='translation', split='valid', every=750, beam=1, shapes=1)
   c.keep_best = 'valid/bleu'
   return c
+
+
+def smoke(c: ml_collections.ConfigDict) -> None:
+  c.steps = 20
+  c.corpus.update(train=500, valid=100, test=100)
+  c.vocabulary.size = 600
+  c.batching.max_length = 128
+  c.model.update(width=32, mlp_width=64, layers=1, unroll=1)
+  c.evals.valid.every = 20
 
 
 def sweep(add):

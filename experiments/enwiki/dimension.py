@@ -24,41 +24,53 @@ ROADS = {'svd': 'SVD of PPMI', 'sgns': 'SGNS'}
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, smoke=False, road='sgns', d=100, parts=3)
+  arg = parse_arg(arg, road='sgns', d=100, parts=3)
   if arg.road not in ROADS:
     raise ValueError(f'road is {arg.road!r}; it may be {", ".join(ROADS)}')
   c = ml_collections.ConfigDict()
   c.seed = 0
-  width = 16 if arg.smoke else arg.d
 
   # Data
-  c.corpus = dict(name='enwiki2018', part=10 if arg.smoke else tuple(range(arg.parts)))
-  c.vocabulary = dict(min_count=5, max_size=500 if arg.smoke else 30_000)
+  c.corpus = dict(name='enwiki2018', part=tuple(range(arg.parts)))
+  c.vocabulary = dict(min_count=5, max_size=30_000)
 
   # Model
   if arg.road == 'svd':
-    c.task, block = 'tasks.counting:SingularVectors', 8 if arg.smoke else 32
+    c.task = 'tasks.counting:SingularVectors'
     # block x steps is 2.5 x d, or more where so few iterations are not precise
-    c.steps = max(8, -(-5 * width // (2 * block)))
+    c.steps = max(8, -(-5 * arg.d // 64))
     c.counts = dict(window=5, side='both', weights='linear', subsample=1e-3)
     c.counts.seed = c.get_ref('seed')  # of what is thinned out
     c.pmi = dict(smoothing=0.75, shift=1.0, positive=True)
-    c.model = dict(width=width, block=block, power=0.5, use='words')
+    c.model = dict(width=arg.d, block=32, power=0.5, use='words')
     c.hyper, c.schedule = dict(peak=0.0), dict(kind='constant')
   else:
-    c.task, c.steps = 'tasks.word2vec:WordPrediction', 20 if arg.smoke else '5 epochs'
-    c.batching = dict(lanes=32, length=256 if arg.smoke else 2_048, subsample=1e-3)
-    c.model = dict(kind='skipgram', width=width, window=5, dynamic=True)
+    c.task, c.steps = 'tasks.word2vec:WordPrediction', '5 epochs'
+    c.batching = dict(lanes=32, length=2_048, subsample=1e-3)
+    c.model = dict(kind='skipgram', width=arg.d, window=5, dynamic=True)
     c.model.update(block=32, most=64.0, use='words')
     c.model.objective = dict(kind='negative', negatives=5, pool=32, power=0.75)
     c.hyper, c.schedule = dict(peak=0.025), dict(kind='linear', floor=4e-3)
 
   # Evaluation
-  sets = ('ws353',) if arg.smoke else ('ws353', 'men', 'simlex', 'google')
   c.evals = {}
-  c.evals.similarity = dict(type='similarity', sets=sets, restrict=30_000)
+  c.evals.similarity = dict(type='similarity', restrict=30_000)
+  c.evals.similarity.sets = ('ws353', 'men', 'simlex', 'google')
   c.keep_latest = 1
   return c
+
+
+def smoke(c: ml_collections.ConfigDict) -> None:
+  c.corpus.part = 10
+  c.vocabulary.max_size = 500
+  if 'pmi' in c:
+    c.steps = 8
+    c.model.update(width=16, block=8)
+  else:
+    c.steps = 20
+    c.batching.length = 256
+    c.model.width = 16
+  c.evals.similarity.sets = ('ws353',)
 
 
 def sweep(add):

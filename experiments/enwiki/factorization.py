@@ -18,18 +18,18 @@ from seqlab.report.tables import Column, table
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, smoke=False, d=100, parts=2)
+  arg = parse_arg(arg, d=100, parts=2)
   c = ml_collections.ConfigDict()
   c.task = 'tasks.word2vec:WordPrediction'
-  c.seed, c.steps = 0, 20 if arg.smoke else '10 epochs'
+  c.seed, c.steps = 0, '10 epochs'
 
   # Data
-  c.corpus = dict(name='enwiki2018', part=10 if arg.smoke else tuple(range(arg.parts)))
-  c.vocabulary = dict(min_count=5, max_size=500 if arg.smoke else 10_000)
-  c.batching = dict(lanes=32, length=256 if arg.smoke else 2_048, subsample=1e-3)
+  c.corpus = dict(name='enwiki2018', part=tuple(range(arg.parts)))
+  c.vocabulary = dict(min_count=5, max_size=10_000)
+  c.batching = dict(lanes=32, length=2_048, subsample=1e-3)
 
   # Model
-  c.model = dict(kind='skipgram', width=16 if arg.smoke else arg.d, window=5)
+  c.model = dict(kind='skipgram', width=arg.d, window=5)
   c.model.update(dynamic=True, block=32, most=64.0, use='words')
   c.model.objective = dict(kind='negative', negatives=5, pool=32, power=0.75)
 
@@ -39,10 +39,19 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Evaluation
   c.evals = {}
-  every = 20 if arg.smoke else '1 epochs'
-  c.evals.factorization = dict(type='factorization', min_count=10.0, every=every)
+  c.evals.factorization = dict(type='factorization', min_count=10.0)
+  c.evals.factorization.every = '1 epochs'
   c.keep_latest = 1
   return c
+
+
+def smoke(c: ml_collections.ConfigDict) -> None:
+  c.steps = 20
+  c.corpus.part = 10
+  c.vocabulary.max_size = 500
+  c.batching.length = 256
+  c.model.width = 16
+  c.evals.factorization.every = 20
 
 
 SAMPLES, WIDTHS = (1, 5, 15), (25, 100, 400)

@@ -13,21 +13,19 @@ from seqlab.config import parse_arg
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, smoke=False, path='', words=50_000, width=300)
+  arg = parse_arg(arg, path='', words=50_000, width=300)
   c = ml_collections.ConfigDict()
   c.task = 'tasks.glove:GlobalVectors'
-  c.seed, c.steps = 0, 20 if arg.smoke else '15 epochs'
+  c.seed, c.steps = 0, '15 epochs'
 
   # Data: a named corpus, or a text file of your own, or a folder of them
   c.corpus = dict(path=arg.path) if arg.path else dict(name='enwiki2018')
-  if arg.smoke:
-    c.corpus = dict(name='enwiki2018', part=10)
-  c.vocabulary = dict(min_count=5, max_size=500 if arg.smoke else arg.words)
+  c.vocabulary = dict(min_count=5, max_size=arg.words)
   c.counts = dict(window=10, side='both', weights='harmonic')
-  c.batching = dict(size=512 if arg.smoke else 32_768, group=16)
+  c.batching = dict(size=32_768, group=16)
 
   # Model
-  c.model = dict(width=16 if arg.smoke else arg.width, x_max=100.0, alpha=0.75)
+  c.model = dict(width=arg.width, x_max=100.0, alpha=0.75)
   c.model.groups = 64
 
   # What a sweep may vary without compiling again
@@ -35,6 +33,14 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.schedule = dict(kind='constant')
   c.evals = {}
   return c
+
+
+def smoke(c: ml_collections.ConfigDict) -> None:
+  c.steps = 20
+  c.corpus = dict(name='enwiki2018', part=10)
+  c.vocabulary.max_size = 500
+  c.batching.size = 512
+  c.model.width = 16
 
 
 PAPER = {}

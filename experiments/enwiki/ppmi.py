@@ -13,16 +13,14 @@ from seqlab.config import parse_arg
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, smoke=False, path='', words=50_000)
+  arg = parse_arg(arg, path='', words=50_000)
   c = ml_collections.ConfigDict()
   c.task = 'tasks.counting:Explicit'
   c.seed, c.steps = 0, 1
 
   # Data: a named corpus, or a text file of your own, or a folder of them
   c.corpus = dict(path=arg.path) if arg.path else dict(name='enwiki2018')
-  if arg.smoke:
-    c.corpus = dict(name='enwiki2018', part=10)
-  c.vocabulary = dict(min_count=5, max_size=500 if arg.smoke else arg.words)
+  c.vocabulary = dict(min_count=5, max_size=arg.words)
 
   # What is counted, and how likely it would be by chance
   c.counts = dict(window=5, side='both', weights='linear', subsample=1e-3)
@@ -32,6 +30,11 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.hyper = dict(peak=0.0)
   c.schedule = dict(kind='constant')
   return c
+
+
+def smoke(c: ml_collections.ConfigDict) -> None:
+  c.corpus = dict(name='enwiki2018', part=10)
+  c.vocabulary.max_size = 500
 
 
 PAPER = {}

@@ -13,28 +13,32 @@ from seqlab.config import parse_arg
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, smoke=False, path='', words=50_000, width=300)
-  width, block = 16 if arg.smoke else arg.width, 8 if arg.smoke else 32
+  arg = parse_arg(arg, path='', words=50_000, width=300)
   c = ml_collections.ConfigDict()
   c.task = 'tasks.counting:SingularVectors'
-  c.seed, c.steps = 0, -(-5 * width // (2 * block))  # block x steps is 2.5 x width
+  c.seed, c.steps = 0, -(-5 * arg.width // 64)  # block x steps is 2.5 x width
 
   # Data: a named corpus, or a text file of your own, or a folder of them
   c.corpus = dict(path=arg.path) if arg.path else dict(name='enwiki2018')
-  if arg.smoke:
-    c.corpus = dict(name='enwiki2018', part=10)
-  c.vocabulary = dict(min_count=5, max_size=500 if arg.smoke else arg.words)
+  c.vocabulary = dict(min_count=5, max_size=arg.words)
 
   # What is counted, and how likely it would be by chance
   c.counts = dict(window=5, side='both', weights='linear', subsample=1e-3)
   c.pmi = dict(smoothing=0.75, shift=1.0, positive=True)
 
   # Model
-  c.model = dict(width=width, block=block, power=0.5, use='words')
+  c.model = dict(width=arg.width, block=32, power=0.5, use='words')
   c.hyper = dict(peak=0.0)
   c.schedule = dict(kind='constant')
   c.keep_latest = 1  # the basis takes some hundred MiB
   return c
+
+
+def smoke(c: ml_collections.ConfigDict) -> None:
+  c.steps = 5
+  c.corpus = dict(name='enwiki2018', part=10)
+  c.vocabulary.max_size = 500
+  c.model.update(width=16, block=8)
 
 
 PAPER = {}

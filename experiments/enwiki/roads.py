@@ -26,16 +26,14 @@ SEEDS = range(3)
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, smoke=False, road='sgns', d=100, parts=3, words=50_000)
-  if arg.smoke:
-    arg.d, arg.words = 16, 500
+  arg = parse_arg(arg, road='sgns', d=100, parts=3, words=50_000)
   if arg.road not in ROADS:
     raise ValueError(f'road is {arg.road!r}; it may be {", ".join(ROADS)}')
   c = ml_collections.ConfigDict()
   c.seed = 0
 
   # Data: the same for all; 11 parts are the whole, 40 million words
-  c.corpus = dict(name='enwiki2018', part=10 if arg.smoke else tuple(range(arg.parts)))
+  c.corpus = dict(name='enwiki2018', part=tuple(range(arg.parts)))
   c.vocabulary = dict(min_count=5, max_size=arg.words)
 
   # Model
@@ -44,10 +42,28 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   # Evaluation
   c.evals.similarity = dict(type='similarity', sets=(*PAIRS, 'google', 'msr'))
   c.evals.similarity.update(restrict=30_000, density=200)
-  if arg.smoke:
-    c.evals.similarity.update(sets=('ws353', 'google'), density=20)
   c.keep_latest = 1
   return c
+
+
+_SVD = dict(steps=5, model=dict(width=16, block=8))
+_WORD2VEC = dict(steps=20, batching=dict(length=256), model=dict(width=16))
+_GLOVE = dict(steps=20, batching=dict(size=512), model=dict(width=16))
+_GENSIM = dict(batching=dict(length=256), model=dict(width=16, epochs=1))
+SMOKE = {
+  'tasks.counting:Explicit': {},
+  'tasks.counting:SingularVectors': _SVD,
+  'tasks.word2vec:WordPrediction': _WORD2VEC,
+  'tasks.glove:GlobalVectors': _GLOVE,
+  'tasks.peer:Gensim': _GENSIM,
+}
+
+
+def smoke(c: ml_collections.ConfigDict) -> None:
+  c.corpus.part = 10
+  c.vocabulary.max_size = 500
+  c.update(SMOKE[c.task])
+  c.evals.similarity.update(sets=('ws353', 'google'), density=20)
 
 
 def ppmi(c, arg):
@@ -63,15 +79,15 @@ def ppmi(c, arg):
 
 def svd(c, arg):
   ppmi(c, arg)
-  c.task, block = 'tasks.counting:SingularVectors', 8 if arg.smoke else 32
-  c.steps = -(-5 * arg.d // (2 * block))  # block x steps is 2.5 x d
-  c.model = dict(width=arg.d, block=block, power=0.5, use='words')
+  c.task = 'tasks.counting:SingularVectors'
+  c.steps = -(-5 * arg.d // 64)  # block x steps is 2.5 x d
+  c.model = dict(width=arg.d, block=32, power=0.5, use='words')
   c.evals.spectrum = dict(type='spectrum')
 
 
 def sgns(c, arg):
-  c.task, c.steps = 'tasks.word2vec:WordPrediction', 20 if arg.smoke else '5 epochs'
-  c.batching = dict(lanes=32, length=256 if arg.smoke else 2_048, subsample=1e-3)
+  c.task, c.steps = 'tasks.word2vec:WordPrediction', '5 epochs'
+  c.batching = dict(lanes=32, length=2_048, subsample=1e-3)
   c.model = dict(kind='skipgram', width=arg.d, window=5, dynamic=True)
   c.model.update(block=32, most=64.0, use='words')
   c.model.objective = dict(kind='negative', negatives=5, pool=32, power=0.75)
@@ -86,10 +102,10 @@ def cbow(c, arg):
 
 
 def glove(c, arg):
-  c.task, c.steps = 'tasks.glove:GlobalVectors', 20 if arg.smoke else '15 epochs'
+  c.task, c.steps = 'tasks.glove:GlobalVectors', '15 epochs'
   c.counts = dict(window=5, side='both', weights='harmonic', subsample=1e-3)
   c.counts.seed = c.get_ref('seed')  # of what is thinned out
-  c.batching = dict(size=512 if arg.smoke else 32_768, group=16)
+  c.batching = dict(size=32_768, group=16)
   c.model = dict(width=arg.d, x_max=100.0, alpha=0.75, groups=64)
   c.hyper, c.schedule = dict(peak=0.05), dict(kind='constant')
   c.evals = {}
@@ -100,7 +116,7 @@ def gensim(c, arg):
   sgns(c, arg)
   del c.steps  # '5 epochs', a text, and its type would stay
   c.task, c.steps = 'tasks.peer:Gensim', 1
-  c.model.epochs = 1 if arg.smoke else 5
+  c.model.epochs = 5
 
 
 # A road is a function that sets task, model and evals; all but the peer have a line in

@@ -14,21 +14,19 @@ from seqlab.config import parse_arg
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, smoke=False, path='', width=300, heldout=200)
+  arg = parse_arg(arg, path='', width=300, heldout=200)
   c = ml_collections.ConfigDict()
   c.task = 'tasks.word2vec:WordPrediction'
-  c.seed, c.steps = 0, 20 if arg.smoke else '5 epochs'
+  c.seed, c.steps = 0, '5 epochs'
 
   # Data: a named corpus, or a text file of your own, or a folder of them
   c.corpus = dict(path=arg.path) if arg.path else dict(name='enwiki2018')
-  if arg.smoke:
-    c.corpus = dict(name='enwiki2018', part=10)
   c.corpus.heldout = arg.heldout  # every 200th sentence is not learnt from
   c.vocabulary = dict(min_count=5, max_size=None)
-  c.batching = dict(lanes=32, length=256 if arg.smoke else 2_048, subsample=1e-3)
+  c.batching = dict(lanes=32, length=2_048, subsample=1e-3)
 
   # Model
-  c.model = dict(kind='skipgram', width=16 if arg.smoke else arg.width, window=5)
+  c.model = dict(kind='skipgram', width=arg.width, window=5)
   c.model.update(dynamic=True, block=32, most=64.0, use='words')
   c.model.objective = dict(kind='negative', negatives=5, pool=32, power=0.75)
 
@@ -46,6 +44,13 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   if arg.heldout:
     c.evals.heldout = dict(type='heldout', every='1 epochs')
   return c
+
+
+def smoke(c: ml_collections.ConfigDict) -> None:
+  c.steps = 20
+  c.corpus = dict(name='enwiki2018', part=10, heldout=c.corpus.heldout)
+  c.batching.length = 256
+  c.model.width = 16
 
 
 PAPER = {}

@@ -15,21 +15,19 @@ from seqlab.config import parse_arg
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, smoke=False, path='', words=2_000, heldout=200)
+  arg = parse_arg(arg, path='', words=2_000, heldout=200)
   c = ml_collections.ConfigDict()
   c.task = 'tasks.word2vec:WordPrediction'
-  c.seed, c.steps = 0, 20 if arg.smoke else '1 epochs'
+  c.seed, c.steps = 0, '1 epochs'
 
   # Data: a named corpus, or a text file of your own, or a folder of them
   c.corpus = dict(path=arg.path) if arg.path else dict(name='enwiki2018')
-  if arg.smoke:
-    c.corpus = dict(name='enwiki2018', part=10)
   c.corpus.heldout = arg.heldout  # every 200th sentence is not learnt from
-  c.vocabulary = dict(min_count=5, max_size=100 if arg.smoke else arg.words)
-  c.batching = dict(lanes=8, length=256 if arg.smoke else 2_048, subsample=1e-3)
+  c.vocabulary = dict(min_count=5, max_size=arg.words)
+  c.batching = dict(lanes=8, length=2_048, subsample=1e-3)
 
   # Model
-  c.model = dict(kind='skipgram', width=16 if arg.smoke else 100, window=5)
+  c.model = dict(kind='skipgram', width=100, window=5)
   c.model.update(dynamic=True, block=32, most=64.0, use='words')
   c.model.objective = dict(kind='softmax')
 
@@ -42,6 +40,14 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   if arg.heldout:
     c.evals.heldout = dict(type='heldout', every='1 epochs', words=20_000)
   return c
+
+
+def smoke(c: ml_collections.ConfigDict) -> None:
+  c.steps = 20
+  c.corpus = dict(name='enwiki2018', part=10, heldout=c.corpus.heldout)
+  c.vocabulary.max_size = 100
+  c.batching.length = 256
+  c.model.width = 16
 
 
 PAPER = {}

@@ -20,9 +20,11 @@ roads = load_module(Path(__file__).with_name('roads.py'))
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, smoke=False, road='sgns', d=300)
-  smoke = ',smoke' if arg.smoke else ''
-  return roads.get_config(f'road={arg.road},d={arg.d},parts=11{smoke}')
+  arg = parse_arg(arg, road='sgns', d=300)
+  return roads.get_config(f'road={arg.road},d={arg.d},parts=11')
+
+
+smoke = roads.smoke
 
 
 LINES = roads.MAIN | {"SGNS, gensim's": dict(arg='road=gensim')}

@@ -39,26 +39,22 @@ NAMES = {
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, model='transformer', minutes=1.0, smoke=False)
+  arg = parse_arg(arg, model='transformer', minutes=1.0)
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
   # A constant rate, so that every moment is comparable; time ends the run.
-  c.seed, c.steps = 0, 20 if arg.smoke else 20_000
-  c.minutes = None if arg.smoke else arg.minutes
+  c.seed, c.steps = 0, 20_000
+  c.minutes = arg.minutes
 
   # Data
-  pairs = 500 if arg.smoke else 30_000
-  c.corpus = dict(name='agreement', source='en', target='ru', train=pairs)
-  c.corpus.update(valid=100 if arg.smoke else 500)
-  c.vocabulary = dict(kind='bpe', size=600 if arg.smoke else 1_000, shared=True)
-  shapes = 1 if arg.smoke else 2
-  c.batching = dict(kind='buckets', tokens=1_024, shapes=shapes, max_length=64)
+  c.corpus = dict(name='agreement', source='en', target='ru')
+  c.corpus.update(train=30_000, valid=500)
+  c.vocabulary = dict(kind='bpe', size=1_000, shared=True)
+  c.batching = dict(kind='buckets', tokens=1_024, shapes=2, max_length=64)
 
   # Model
   c.model_name, model = MODELS[arg.model]
   c.model = dict(model)
-  if arg.smoke:
-    c.model.update(width=16, layers=1)
 
   # What a sweep may vary without compiling again
   c.hyper = dict(peak=3e-3, label_smoothing=0.1)
@@ -67,11 +63,19 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.ema = 0.99
 
   # Evaluation
-  every = 20 if arg.smoke else 100
   c.evals = {}
-  c.evals.valid = dict(type='translation', split='valid', beam=1, shapes=1, every=every)
+  c.evals.valid = dict(type='translation', split='valid', beam=1, shapes=1, every=100)
   c.keep_best = 'valid/bleu'
   return c
+
+
+def smoke(c: ml_collections.ConfigDict) -> None:
+  c.steps, c.minutes = 20, None
+  c.corpus.update(train=500, valid=100)
+  c.vocabulary.size = 600
+  c.batching.shapes = 1
+  c.model.update(width=16, layers=1)
+  c.evals.valid.every = 20
 
 
 def sweep(add):

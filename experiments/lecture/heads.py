@@ -23,23 +23,20 @@ SIDES = {'cross': 'to the source', 'decoder': 'to what was written'}
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, heads=4, smoke=False)
+  arg = parse_arg(arg, heads=4)
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
-  c.seed, c.steps = 0, 20 if arg.smoke else 1_000
+  c.seed, c.steps = 0, 1_000
 
   # Data
-  pairs = 500 if arg.smoke else 30_000
-  c.corpus = dict(name='agreement', source='en', target='ru', train=pairs)
-  c.corpus.update(valid=100 if arg.smoke else 500)
-  c.vocabulary = dict(kind='bpe', size=600 if arg.smoke else 1_000, shared=True)
+  c.corpus = dict(name='agreement', source='en', target='ru')
+  c.corpus.update(train=30_000, valid=500)
+  c.vocabulary = dict(kind='bpe', size=1_000, shared=True)
   c.batching = dict(kind='packed', tokens=1_024, max_length=64)
 
   # Model
   c.model_name = 'models.transformer:Transformer'
-  c.model = dict(
-    width=16 if arg.smoke else 96, mlp_width=192, layers=1 if arg.smoke else 2
-  )
+  c.model = dict(width=96, mlp_width=192, layers=2)
   c.model.update(heads=arg.heads, unroll=2)
 
   # What a sweep may vary without compiling again
@@ -54,6 +51,13 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.evals.attention = dict(type='attention', split='valid', show=4)
   c.keep_best = 'valid/bleu'
   return c
+
+
+def smoke(c: ml_collections.ConfigDict) -> None:
+  c.steps = 20
+  c.corpus.update(train=500, valid=100)
+  c.vocabulary.size = 600
+  c.model.update(width=16, layers=1)
 
 
 def sweep(add):

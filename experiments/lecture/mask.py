@@ -16,23 +16,20 @@ from seqlab.report.tables import Column, table
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, smoke=False)
+  arg = parse_arg(arg)
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
-  c.seed, c.steps = 0, 20 if arg.smoke else 600
+  c.seed, c.steps = 0, 600
 
   # Data
-  pairs = 500 if arg.smoke else 30_000
-  c.corpus = dict(name='agreement', source='en', target='ru', train=pairs)
-  c.corpus.update(valid=100 if arg.smoke else 500)
-  c.vocabulary = dict(kind='bpe', size=600 if arg.smoke else 1_000, shared=True)
+  c.corpus = dict(name='agreement', source='en', target='ru')
+  c.corpus.update(train=30_000, valid=500)
+  c.vocabulary = dict(kind='bpe', size=1_000, shared=True)
   c.batching = dict(kind='packed', tokens=1_024, max_length=64)
 
   # Model
   c.model_name = 'models.transformer:Transformer'
-  c.model = dict(
-    width=16 if arg.smoke else 96, mlp_width=192, heads=4, layers=1 if arg.smoke else 2
-  )
+  c.model = dict(width=96, mlp_width=192, heads=4, layers=2)
   c.model.update(unroll=2, causal=True)
 
   # What a sweep may vary without compiling again
@@ -42,11 +39,18 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Evaluation
   c.evals = {}
-  every = 20 if arg.smoke else 100
-  c.evals.valid = dict(type='translation', split='valid', beam=1, shapes=1, every=every)
+  c.evals.valid = dict(type='translation', split='valid', beam=1, shapes=1, every=100)
   c.evals.leak = dict(type='leak')
   c.keep_best = 'valid/bleu'
   return c
+
+
+def smoke(c: ml_collections.ConfigDict) -> None:
+  c.steps = 20
+  c.corpus.update(train=500, valid=100)
+  c.vocabulary.size = 600
+  c.model.update(width=16, layers=1)
+  c.evals.valid.every = 20
 
 
 VARIANTS = {'with the mask': True, 'without it': False}

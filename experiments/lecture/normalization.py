@@ -26,24 +26,21 @@ BATCHES = {
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, tokens=512, smoke=False)
+  arg = parse_arg(arg, tokens=512)
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
-  steps, peak = BATCHES[arg.tokens]
-  c.seed, c.steps = 0, 20 if arg.smoke else steps
+  c.seed = 0
+  c.steps, peak = BATCHES[arg.tokens]
 
   # Data
-  pairs = 500 if arg.smoke else 30_000
-  c.corpus = dict(name='agreement', source='en', target='ru', train=pairs)
-  c.corpus.update(valid=100 if arg.smoke else 500)
-  c.vocabulary = dict(kind='bpe', size=600 if arg.smoke else 1_000, shared=True)
+  c.corpus = dict(name='agreement', source='en', target='ru')
+  c.corpus.update(train=30_000, valid=500)
+  c.vocabulary = dict(kind='bpe', size=1_000, shared=True)
   c.batching = dict(kind='packed', tokens=arg.tokens, max_length=64, rows_multiple=1)
 
   # Model
   c.model_name = 'models.transformer:Transformer'
-  c.model = dict(
-    width=16 if arg.smoke else 96, mlp_width=192, heads=4, layers=1 if arg.smoke else 2
-  )
+  c.model = dict(width=96, mlp_width=192, heads=4, layers=2)
   c.model.update(unroll=2, normalization='layer', decoder_normalization='layer')
   c.model.norm_warmup = 100
 
@@ -58,6 +55,13 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.evals.statistics = dict(type='statistics', split='valid', tokens=arg.tokens)
   c.keep_best = 'valid/bleu'
   return c
+
+
+def smoke(c: ml_collections.ConfigDict) -> None:
+  c.steps = 20
+  c.corpus.update(train=500, valid=100)
+  c.vocabulary.size = 600
+  c.model.update(width=16, layers=1)
 
 
 def sweep(add):

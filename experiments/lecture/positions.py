@@ -23,24 +23,21 @@ LENGTHS = (6, 8, 10, 12, 15)  # source words; training ends at about ten
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, positions='sinusoidal', smoke=False)
+  arg = parse_arg(arg, positions='sinusoidal')
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
-  c.seed, c.steps = 0, 20 if arg.smoke else 800
+  c.seed, c.steps = 0, 800
 
   # Data
-  pairs = 500 if arg.smoke else 40_000
-  c.corpus = dict(name='agreement', source='en', target='ru', train=pairs)
-  c.corpus.update(valid=100 if arg.smoke else 2_000)
-  c.vocabulary = dict(kind='bpe', size=600 if arg.smoke else 1_000, shared=True)
+  c.corpus = dict(name='agreement', source='en', target='ru')
+  c.corpus.update(train=40_000, valid=2_000)
+  c.vocabulary = dict(kind='bpe', size=1_000, shared=True)
   # Pairs of more than 20 pieces are left out, and counted: half of them.
   c.batching = dict(kind='buckets', tokens=1_024, shapes=1, max_length=20)
 
   # Model
   c.model_name = 'models.transformer:Transformer'
-  c.model = dict(
-    width=16 if arg.smoke else 96, mlp_width=192, heads=4, layers=1 if arg.smoke else 2
-  )
+  c.model = dict(width=96, mlp_width=192, heads=4, layers=2)
   c.model.update(unroll=2, positions=arg.positions)
 
   # What a sweep may vary without compiling again
@@ -51,10 +48,16 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   # Evaluation
   c.evals = {}
   c.evals.valid = dict(type='translation', split='valid', beam=1, lengths=LENGTHS)
-  if arg.smoke:
-    c.evals.valid.shapes = 1
   c.keep_best = 'valid/bleu'
   return c
+
+
+def smoke(c: ml_collections.ConfigDict) -> None:
+  c.steps = 20
+  c.corpus.update(train=500, valid=100)
+  c.vocabulary.size = 600
+  c.model.update(width=16, layers=1)
+  c.evals.valid.shapes = 1
 
 
 def sweep(add):

@@ -23,22 +23,20 @@ SCORES = (
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, score='General', smoke=False)
+  arg = parse_arg(arg, score='General')
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
-  c.seed, c.steps = 0, 20 if arg.smoke else 500
+  c.seed, c.steps = 0, 500
 
   # Data
-  pairs = 500 if arg.smoke else 30_000
-  c.corpus = dict(name='agreement', source='en', target='ru', train=pairs)
-  c.corpus.update(valid=100 if arg.smoke else 500)
-  c.vocabulary = dict(kind='bpe', size=600 if arg.smoke else 1_000, shared=True)
-  shapes = 1 if arg.smoke else 2
-  c.batching = dict(kind='buckets', tokens=1_024, shapes=shapes, max_length=64)
+  c.corpus = dict(name='agreement', source='en', target='ru')
+  c.corpus.update(train=30_000, valid=500)
+  c.vocabulary = dict(kind='bpe', size=1_000, shared=True)
+  c.batching = dict(kind='buckets', tokens=1_024, shapes=2, max_length=64)
 
   # Model
   c.model_name = 'models.recurrent:Recurrent'
-  c.model = dict(width=16 if arg.smoke else 128, cell='gru', placement='after')
+  c.model = dict(width=128, cell='gru', placement='after')
   c.model.attention = f'layers.alignment:{arg.score}'
 
   # What a sweep may vary without compiling again
@@ -53,6 +51,14 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.evals.attention = dict(type='attention', split='valid')
   c.keep_best = 'valid/bleu'
   return c
+
+
+def smoke(c: ml_collections.ConfigDict) -> None:
+  c.steps = 20
+  c.corpus.update(train=500, valid=100)
+  c.vocabulary.size = 600
+  c.batching.shapes = 1
+  c.model.width = 16
 
 
 def sweep(add):

@@ -39,39 +39,45 @@ NAMES = {
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, model='transformer', smoke=False)
+  arg = parse_arg(arg, model='transformer')
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
-  c.seed, c.steps = 0, 20 if arg.smoke else '10 epochs'
+  c.seed, c.steps = 0, '10 epochs'
 
   # Data
   c.corpus = dict(name='multi30k-tok', source='de', target='en')
-  c.vocabulary = dict(kind='bpe', size=1_000 if arg.smoke else 10_000, shared=True)
-  tokens = 1_024 if arg.smoke else 2_048  # target positions in a batch
-  c.batching = dict(kind='buckets', tokens=tokens, shapes=1 if arg.smoke else 4)
+  c.vocabulary = dict(kind='bpe', size=10_000, shared=True)
+  c.batching = dict(kind='buckets', tokens=2_048, shapes=4)  # target positions
 
   # Model
   c.model_name, model = MODELS[arg.model]
   c.model = dict(model)
-  if arg.smoke:
-    c.model.update(width=16, layers=1)
 
   # What a sweep may vary without compiling again
   c.hyper = dict(peak=2e-3, dropout=0.2, label_smoothing=0.1)
-  c.schedule = dict(kind='linear', warmup=10 if arg.smoke else 300)
+  c.schedule = dict(kind='linear', warmup=300)
   c.optimizer = dict(kind='adam', clip=1.0)
   c.ema = 0.99
 
   # Evaluation
   c.evals = {}
   c.evals.valid = dict(type='translation', split='val', beam=1, shapes=1)
-  if not arg.smoke:
-    c.evals.valid.every = '1 epochs'
-    test = dict(split='test_2016_flickr', beam=5, alpha=1.0)  # once, at the end
-    c.evals.test = dict(type='translation', **test)
+  c.evals.valid.every = '1 epochs'
+  test = dict(split='test_2016_flickr', beam=5, alpha=1.0)  # once, at the end
+  c.evals.test = dict(type='translation', **test)
   c.keep_best = 'valid/bleu'
-  c.save_every = None if arg.smoke else '1 epochs'
+  c.save_every = '1 epochs'
   return c
+
+
+def smoke(c: ml_collections.ConfigDict) -> None:
+  c.steps = 20
+  c.vocabulary.size = 1_000
+  c.batching.update(tokens=1_024, shapes=1)
+  c.model.update(width=16, layers=1)
+  c.schedule.warmup = 10
+  del c.evals.valid.every, c.evals.test
+  c.save_every = None
 
 
 def sweep(add):

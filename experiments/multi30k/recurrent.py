@@ -21,29 +21,27 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     cell='gru',
     attention='Additive',
     placement='before',
-    smoke=False,
   )
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
-  c.seed, c.steps = 0, 20 if arg.smoke else 8_000
+  c.seed, c.steps = 0, 8_000
 
   # Data
   c.corpus = dict(name='multi30k-tok', source=arg.source, target=arg.target)
-  c.vocabulary = dict(kind='bpe', size=1_000 if arg.smoke else 10_000, shared=True)
-  tokens = 1_024 if arg.smoke else 4_096  # target positions in a batch
-  c.batching = dict(kind='buckets', tokens=tokens, shapes=1 if arg.smoke else 4)
+  c.vocabulary = dict(kind='bpe', size=10_000, shared=True)
+  c.batching = dict(kind='buckets', tokens=4_096, shapes=4)  # target positions
   c.batching.reverse_source = False
 
   # Model
   c.model_name = 'models.recurrent:Recurrent'
-  c.model = dict(width=32 if arg.smoke else 256, cell=arg.cell, layers=1)
+  c.model = dict(width=256, cell=arg.cell, layers=1)
   c.model.update(placement=arg.placement, context='always')
   with_one = arg.attention != 'none'
   c.model.attention = f'layers.alignment:{arg.attention}' if with_one else None
 
   # What a sweep or a population may vary without compiling again
   c.hyper = dict(peak=3e-3, dropout=0.3, label_smoothing=0.1, weight_decay=0.0)
-  c.schedule = dict(kind='rsqrt', warmup=10 if arg.smoke else 1_000)
+  c.schedule = dict(kind='rsqrt', warmup=1_000)
   c.optimizer = dict(kind='adam', clip=1.0)
 
   # Devices
@@ -51,15 +49,21 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Evaluation
   c.evals = {}
-  every = 20 if arg.smoke else 500
-  c.evals.loss = dict(type='perplexity', split='val', every=every)
-  beam = 1 if arg.smoke else 5
-  c.evals.valid = dict(type='translation', split='val', every=every, beam=beam)
-  if arg.smoke:
-    c.evals.loss.shapes = c.evals.valid.shapes = 1
+  c.evals.loss = dict(type='perplexity', split='val', every=500)
+  c.evals.valid = dict(type='translation', split='val', every=500, beam=5)
   c.keep_best = 'valid/bleu'
   c.save_every, c.keep_latest = '1 epochs', 10
   return c
+
+
+def smoke(c: ml_collections.ConfigDict) -> None:
+  c.steps = 20
+  c.vocabulary.size = 1_000
+  c.batching.update(tokens=1_024, shapes=1)
+  c.model.width = 32
+  c.schedule.warmup = 10
+  c.evals.loss.update(every=20, shapes=1)
+  c.evals.valid.update(every=20, beam=1, shapes=1)
 
 
 def sweep(add):

@@ -13,21 +13,20 @@ import ml_collections
 from seqlab.config import parse_arg
 
 # width, MLP width, heads, layers
-SIZES = {'smoke': (32, 64, 2, 1), 'tiny': (128, 256, 4, 4), 'small': (512, 1024, 4, 6)}
+SIZES = {'tiny': (128, 256, 4, 4), 'small': (512, 1024, 4, 6)}
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, size='tiny', source='en', target='de', smoke=False)
-  width, mlp_width, heads, layers = SIZES['smoke' if arg.smoke else arg.size]
+  arg = parse_arg(arg, size='tiny', source='en', target='de')
+  width, mlp_width, heads, layers = SIZES[arg.size]
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
-  c.seed, c.steps = 0, 20 if arg.smoke else 8_000
+  c.seed, c.steps = 0, 8_000
 
   # Data
   c.corpus = dict(name='multi30k-tok', source=arg.source, target=arg.target)
-  c.vocabulary = dict(kind='bpe', size=1_000 if arg.smoke else 10_000, shared=True)
-  tokens = 1_024 if arg.smoke else 4_096  # target positions in a batch
-  c.batching = dict(kind='buckets', tokens=tokens, shapes=1 if arg.smoke else 8)
+  c.vocabulary = dict(kind='bpe', size=10_000, shared=True)
+  c.batching = dict(kind='buckets', tokens=4_096, shapes=8)  # target positions
 
   # Model
   c.model_name = 'models.transformer:Transformer'
@@ -36,7 +35,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # What a sweep or a population may vary without compiling again
   c.hyper = dict(peak=5e-3, dropout=0.3, label_smoothing=0.1, weight_decay=0.0)
-  c.schedule = dict(kind='rsqrt', warmup=10 if arg.smoke else 2_000)
+  c.schedule = dict(kind='rsqrt', warmup=2_000)
   c.optimizer = dict(kind='adam')
 
   # Devices
@@ -44,15 +43,21 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Evaluation
   c.evals = {}
-  every = 20 if arg.smoke else 500
-  c.evals.loss = dict(type='perplexity', split='val', every=every)
-  beam = 1 if arg.smoke else 5
-  c.evals.valid = dict(type='translation', split='val', every=every, beam=beam)
-  if arg.smoke:
-    c.evals.loss.shapes = c.evals.valid.shapes = 1
+  c.evals.loss = dict(type='perplexity', split='val', every=500)
+  c.evals.valid = dict(type='translation', split='val', every=500, beam=5)
   c.keep_best = 'valid/bleu'
   c.save_every, c.keep_latest = '1 epochs', 10
   return c
+
+
+def smoke(c: ml_collections.ConfigDict) -> None:
+  c.steps = 20
+  c.vocabulary.size = 1_000
+  c.batching.update(tokens=1_024, shapes=1)
+  c.model.update(width=32, mlp_width=64, heads=2, layers=1, unroll=1)
+  c.schedule.warmup = 10
+  c.evals.loss.update(every=20, shapes=1)
+  c.evals.valid.update(every=20, beam=1, shapes=1)
 
 
 def sweep(add):

@@ -31,31 +31,30 @@ WORDS = {
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, smoke=False, road='sgns', d=100)
+  arg = parse_arg(arg, road='sgns', d=100)
   if arg.road not in ROADS:
     raise ValueError(f'road is {arg.road!r}; it may be {", ".join(ROADS)}')
   c = ml_collections.ConfigDict()
   c.seed = 0
-  width = 16 if arg.smoke else arg.d
 
   # Data: 87 texts
-  c.corpus = dict(name='russian-novels', part=2 if arg.smoke else None)
-  c.vocabulary = dict(min_count=5, max_size=2_000 if arg.smoke else 50_000)
+  c.corpus = dict(name='russian-novels', part=None)
+  c.vocabulary = dict(min_count=5, max_size=50_000)
 
   # Model
   if arg.road == 'svd':
-    c.task, block = 'tasks.counting:SingularVectors', 8 if arg.smoke else 32
-    c.steps = -(-5 * width // (2 * block))  # block x steps is 2.5 x d
+    c.task = 'tasks.counting:SingularVectors'
+    c.steps = -(-5 * arg.d // 64)  # block x steps is 2.5 x d
     c.counts = dict(window=5, side='both', weights='linear', subsample=1e-3)
     c.counts.seed = c.get_ref('seed')  # of what is thinned out
     c.pmi = dict(smoothing=0.75, shift=1.0, positive=True)
-    c.model = dict(width=width, block=block, power=0.5, use='words')
+    c.model = dict(width=arg.d, block=32, power=0.5, use='words')
     c.hyper, c.schedule = dict(peak=0.0), dict(kind='constant')
   else:
     # More epochs than for English, as there is less to read
-    c.task, c.steps = 'tasks.word2vec:WordPrediction', 20 if arg.smoke else '15 epochs'
-    c.batching = dict(lanes=32, length=256 if arg.smoke else 2_048, subsample=1e-3)
-    c.model = dict(kind='skipgram', width=width, window=5, dynamic=True)
+    c.task, c.steps = 'tasks.word2vec:WordPrediction', '15 epochs'
+    c.batching = dict(lanes=32, length=2_048, subsample=1e-3)
+    c.model = dict(kind='skipgram', width=arg.d, window=5, dynamic=True)
     c.model.update(block=32, most=64.0, use='words')
     c.model.objective = dict(kind='negative', negatives=5, pool=32, power=0.75)
     c.hyper, c.schedule = dict(peak=0.025), dict(kind='linear', floor=4e-3)
@@ -63,10 +62,21 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   # Evaluation
   c.evals = {}
   c.evals.similarity = dict(type='similarity', sets=('hj',), show=SHOWN)
-  if arg.smoke:
-    c.evals.similarity.show = None
   c.keep_latest = 1
   return c
+
+
+def smoke(c: ml_collections.ConfigDict) -> None:
+  c.corpus.part = 2
+  c.vocabulary.max_size = 2_000
+  if 'pmi' in c:
+    c.steps = 5
+    c.model.update(width=16, block=8)
+  else:
+    c.steps = 20
+    c.batching.length = 256
+    c.model.width = 16
+  c.evals.similarity.show = None
 
 
 WIDTHS = (100, 300)

@@ -16,25 +16,21 @@ import ml_collections
 from seqlab.config import parse_arg
 
 # width, MLP width, heads, layers
-SIZES = {'smoke': (32, 64, 2, 1), 'base': (512, 2048, 8, 6), 'big': (1024, 4096, 16, 6)}
+SIZES = {'base': (512, 2048, 8, 6), 'big': (1024, 4096, 16, 6)}
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, size='big', fsdp=False, smoke=False)
-  width, mlp_width, heads, layers = SIZES['smoke' if arg.smoke else arg.size]
+  arg = parse_arg(arg, size='big', fsdp=False)
+  width, mlp_width, heads, layers = SIZES[arg.size]
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
-  c.seed, c.steps = 0, 20 if arg.smoke else 18_000
+  c.seed, c.steps = 0, 18_000
 
   # Data
   c.corpus = dict(name='wmt14-en-de', source='en', target='de')
-  if arg.smoke:
-    c.corpus = dict(name='agreement', source='en', target='ru', train=2_000)
-  c.vocabulary = dict(kind='bpe', size=500 if arg.smoke else 32_000, shared=True)
+  c.vocabulary = dict(kind='bpe', size=32_000, shared=True)
   # Packed: one shape, known without the corpus. 3,072 rows for up to 1,024 devices.
   c.batching = dict(kind='packed', tokens=393_216, max_length=128, rows_multiple=1_024)
-  if arg.smoke:
-    c.batching = dict(kind='packed', tokens=1_024, max_length=64, rows_multiple=8)
 
   # Model
   c.model_name = 'models.transformer:Transformer'
@@ -42,7 +38,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # What a sweep or a population may vary without compiling again
   c.hyper = dict(peak=1e-3, dropout=0.3, label_smoothing=0.1, weight_decay=0.0)
-  c.schedule = dict(kind='rsqrt', warmup=10 if arg.smoke else 4_000)
+  c.schedule = dict(kind='rsqrt', warmup=4_000)
   c.optimizer = dict(kind='adam')
 
   # Devices
@@ -52,13 +48,22 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Evaluation
   c.evals = {}
-  every = 20 if arg.smoke else 1_000
-  valid = 'valid' if arg.smoke else 'newstest2013'
-  c.evals.loss = dict(type='perplexity', split=valid, every=every)
-  beam = 1 if arg.smoke else 4
-  c.evals.valid = dict(type='translation', split=valid, every=every, beam=beam)
+  split, every = 'newstest2013', 1_000
+  c.evals.loss = dict(type='perplexity', split=split, every=every)
+  c.evals.valid = dict(type='translation', split=split, every=every, beam=4)
   c.keep_best, c.keep_latest = 'valid/bleu', 10
   return c
+
+
+def smoke(c: ml_collections.ConfigDict) -> None:
+  c.steps = 20
+  c.corpus = dict(name='agreement', source='en', target='ru', train=2_000)
+  c.vocabulary.size = 500
+  c.batching.update(tokens=1_024, max_length=64, rows_multiple=8)
+  c.model.update(width=32, mlp_width=64, heads=2, layers=1)
+  c.schedule.warmup = 10
+  c.evals.loss.update(split='valid', every=20)
+  c.evals.valid.update(split='valid', every=20, beam=1)
 
 
 PAPER = {'newstest2014/bleu': 29.3}  # Ott et al. 2018, table 1, tokenised
