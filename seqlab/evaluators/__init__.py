@@ -4,7 +4,7 @@
 EVALUATORS = {
   name: f'seqlab.evaluators.{name}:Evaluator'
   for name in (
-    *('agreement', 'attention', 'errors', 'factorization', 'heldout', 'leak'),
+    *('agreement', 'attention', 'errors', 'factorization', 'heldout', 'leak', 'loss'),
     *('perplexity', 'similarity', 'spectrum', 'statistics', 'translation'),
   )
 }

@@ -14,9 +14,9 @@ from jax.sharding import NamedSharding
 import numpy as np
 
 from seqlab.domains import Count
-from seqlab.evaluators.resident import Resident
+from seqlab.evaluators.resident import Resident, evaluation_batches
 from seqlab.models.interface import attention_weights
-from seqlab.tasks.translation import Translation
+from seqlab.tasks.interface import Translates
 from seqlab.text.agreement import Agreement, Pair
 from seqlab.types import EOS, PAD, Variables
 
@@ -79,6 +79,7 @@ class Evaluator:
       <side>` [layers, H, kinds], the accuracy without that head; `kinds`; `count`.
   """
 
+  needs = (Translates,)
   samples: tuple[str, ...] = ()
   about = ''
   metrics: tuple[str, ...] = (
@@ -88,7 +89,7 @@ class Evaluator:
 
   def __init__(
     self,
-    task: Translation,
+    task: Translates,
     sharding: NamedSharding,
     *,
     split: str,
@@ -126,12 +127,11 @@ class Evaluator:
       looks = {side: weights[side].argmax(axis=-1) for side in SIDES}
       return logits.argmax(axis=-1) == batch['target'], looks
 
-    self._resident = Resident(
-      task, split, sharding, function, tokens=tokens, shapes=shapes
-    )
+    batches = evaluation_batches(task, split, sharding, tokens=tokens, shapes=shapes)
+    self._resident = Resident(batches, sharding, function)
 
   @staticmethod
-  def _read(task: Translation, split: str) -> list[list[Form]]:
+  def _read(task: Translates, split: str) -> list[list[Form]]:
     """The forms of every line."""
     stores = task.stores(split)
     vocabularies = task.vocabularies.source, task.vocabularies.target

@@ -10,9 +10,9 @@ from jax.sharding import NamedSharding
 import numpy as np
 
 from seqlab.domains import Count, Range
-from seqlab.evaluators.resident import Resident, total
+from seqlab.evaluators.resident import Resident, evaluation_batches, total
 from seqlab.models.interface import attention_weights
-from seqlab.tasks.translation import Translation
+from seqlab.tasks.interface import Translates
 from seqlab.types import PAD, Array, Variables
 
 
@@ -26,12 +26,13 @@ class Evaluator:
       decoder's columns are the pieces it has read, of which the first is <s>.
   """
 
+  needs = (Translates,)
   samples: tuple[str, ...] = ()
   about = ''
 
   def __init__(
     self,
-    task: Translation,
+    task: Translates,
     sharding: NamedSharding,
     *,
     split: str,
@@ -60,9 +61,8 @@ class Evaluator:
         for kind, w in found.items()
       }
 
-    self._resident = Resident(
-      task, split, sharding, function, tokens=tokens, shapes=shapes
-    )
+    batches = evaluation_batches(task, split, sharding, tokens=tokens, shapes=shapes)
+    self._resident = Resident(batches, sharding, function)
     self._maps = jax.jit(weights)
 
   def _first(self) -> tuple[np.ndarray, np.ndarray]:

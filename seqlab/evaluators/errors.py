@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
 from seqlab.domains import Count
-from seqlab.evaluators.resident import Resident, total
-from seqlab.tasks.translation import Translation
+from seqlab.evaluators.resident import Resident, evaluation_batches, total
+from seqlab.tasks.interface import Translates
 from seqlab.tasks.translator import Search, decode
 from seqlab.types import PAD, Variables
 
@@ -22,12 +22,13 @@ from seqlab.types import PAD, Variables
 class Evaluator:
   """Accuracy of the piece at a position, and of all pieces until there."""
 
+  needs = (Translates,)
   samples: tuple[str, ...] = ()
   about = ''
 
   def __init__(
     self,
-    task: Translation,
+    task: Translates,
     sharding: NamedSharding,
     *,
     split: str,
@@ -68,9 +69,8 @@ class Evaluator:
 
       return {'forced': sums(right), 'prefix': sums(whole)}
 
-    self._resident = Resident(
-      task, split, sharding, function, tokens=tokens, shapes=shapes
-    )
+    batches = evaluation_batches(task, split, sharding, tokens=tokens, shapes=shapes)
+    self._resident = Resident(batches, sharding, function)
 
   def compile(self, variables: Variables) -> None:
     """Compiles every shape."""

@@ -6,18 +6,19 @@ import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from seqlab.domains import Count
-from seqlab.tasks.word2vec import WordPrediction
+from seqlab.tasks.interface import HoldsOut
 from seqlab.types import Variables
 
 
 class Evaluator:
   """Loss per prediction, nats; every word counts, frequent ones are not thinned out."""
 
+  needs = (HoldsOut,)
   samples: tuple[str, ...] = ()
   metrics: tuple[str, ...] = ('loss',)
 
   def __init__(
-    self, task: WordPrediction, sharding: NamedSharding, *, words: Count = 100_000
+    self, task: HoldsOut, sharding: NamedSharding, *, words: Count = 100_000
   ):
     """Puts the lines on the devices; `words` bounds how many words they have."""
     batch = task.evaluation(words)

@@ -1,31 +1,47 @@
 """What training and `seqlab evaluate` need of an evaluator."""
 
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 from seqlab.types import Variables
 
+# What a constructor may ask for by name, besides the options of the experiment.
+CONTEXT = {
+  'task': 'the task of the run',
+  'sharding': 'sharding of the rows of a batch, over the devices of the run',
+  'name': 'the name of the evaluator in the experiment',
+}
+
 
 class Evaluator(Protocol):
-  """Named in an experiment as `evals.<name> = dict(type='<module>', ...)`.
+  """A measurement, named in an experiment as
+
+      c.evals.valid = dict(kind='my_package.evals:Exact', split='dev', every='1 epochs')
+
+  A class that inherits from it has its defaults. Its constructor gets what it asks for
+  of `CONTEXT`, and the experiment's options.
 
   Attributes:
-    samples: some lines to read beside the numbers, from the last run; may be
-      empty.
-    about: what is needed to read the numbers, such as a metric's signature; said in
-      the log when training begins. May be empty.
+    needs: abilities that the task must have; see `tasks.interface`.
+    samples: lines to read beside the numbers, from the last run.
+    about: what is needed to read the numbers, such as a metric's signature, for the
+      log.
+
+  An evaluator may also have
     metrics: names of all that `run` may yield, so that a metric by which checkpoints
-      are kept is known to exist before training. An evaluator need not have it.
+      are kept is known to exist without a run.
     arrays: by name, what a report draws, from the last run; kept in the folder's
-      samples/<name>-<step>.npz. An evaluator need not have it.
+      samples/<name>-<step>.npz.
+    signatures: functions or classes that take the constructor's **options.
   """
 
-  samples: list[str]
-  about: str
+  needs: Sequence[type] = ()
+  samples: Sequence[str] = ()
+  about: str = ''
 
-  def compile(self, variables: Variables) -> None:
-    """Compiles every shape ahead, so that `run` compiles nothing."""
-    ...
+  def compile(self, variables: Variables) -> Any:
+    """Compiles every shape, so that `run` compiles nothing; by default by one run."""
+    return list(self.run(variables))
 
   def run(self, variables: Variables) -> Iterable[tuple[str, float]]:
     """Yields (name, value); names get the evaluator's own as a prefix."""

@@ -8,7 +8,7 @@ from jax.sharding import NamedSharding
 import numpy as np
 
 from seqlab.domains import Count, Seed
-from seqlab.tasks.translation import Translation
+from seqlab.tasks.interface import Translates
 from seqlab.types import EOS, Variables
 
 
@@ -19,13 +19,14 @@ class Evaluator:
   of them different, so that a word's vector tells its position.
   """
 
+  needs = (Translates,)
   samples: tuple[str, ...] = ()
   metrics: tuple[str, ...] = ('share',)
   about = ''
 
   def __init__(
     self,
-    task: Translation,
+    task: Translates,
     sharding: NamedSharding,
     *,
     length: Count = 16,

@@ -1,95 +1,127 @@
 """A split that lies on the devices, in a few shapes, ready to be evaluated."""
 
 from collections.abc import Callable, Mapping
+import inspect
+from typing import Any
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 
-from seqlab.data.pairs import PairBatches
-from seqlab.domains import Count
-from seqlab.tasks.translation import Translation
-from seqlab.types import PyTree, Variables
+from seqlab.pieces import taken
+from seqlab.tasks.interface import Batches, Task
+from seqlab.types import Batch, PyTree, Variables
+
+
+def evaluation_batches(
+  task: Task, split: str, sharding: NamedSharding, **options: Any
+) -> Batches:
+  """Returns the batches of a split, in each of which every example occurs once.
+
+  Args:
+    task: any task.
+    split: name of the split.
+    sharding: sharding of the rows of a batch.
+    **options: of `task.batches`, such as tokens= and shapes=; those that the task does
+      not take are left out.
+
+  Raises:
+    ValueError: the task cannot make batches that are not shuffled.
+  """
+  parameters = inspect.signature(task.batches).parameters
+  keywords = any(p.kind == p.VAR_KEYWORD for p in parameters.values())
+  if 'shuffle' not in parameters and not keywords:
+    raise ValueError(
+      f'{type(task).__name__}.batches takes no shuffle=: without shuffle=False a split '
+      f'cannot be evaluated. Give it that parameter, or **options'
+    )
+  options = dict(shuffle=False, rows_multiple=sharding.num_devices, **options)
+  return task.batches(split, **taken(task.batches, options))
 
 
 class Resident:
   """Batches of one split on the devices, and a function compiled for each shape.
 
   Attributes:
-    lines: sentences in the split.
-    rows: for each batch, the corpus's line number of each row, -1 for no line.
+    batches: on the devices.
+    rows: for each batch, the line number of each row, -1 for no line; empty where the
+      batches do not say.
   """
 
   def __init__(
     self,
-    task: Translation,
-    split: str,
+    batches: Batches,
     sharding: NamedSharding,
     function: Callable[[Variables, PyTree], PyTree],
     *,
-    tokens: Count,
-    shapes: Count,
     more: Mapping[str, np.ndarray] | None = None,
   ):
-    """Puts the split on the devices.
+    """Puts a split on the devices.
 
     Args:
-      task: gives the token stores.
-      split: its name.
-      sharding: of a batch's rows.
+      batches: of the split, not shuffled; see `evaluation_batches`.
+      sharding: sharding of the rows of a batch. A batch whose rows the devices do not
+        divide lies on each of them as a whole.
       function: (variables, batch) -> sums over the batch; gets compiled.
-      tokens: positions in a batch, at most.
-      shapes: number of shapes.
       more: further entries of a batch, given for all lines, [lines, ...]; zeros in
         rows without a line.
+
+    Raises:
+      ValueError: `more` is given, and the batches do not say which line a row holds.
     """
-    source, target = task.stores(split)
-    self.lines = len(source)
-    longest = int(max(source.lengths.max(), target.lengths.max()))
-    batches = PairBatches(
-      source,
-      target,
-      tokens=max(tokens, longest * sharding.num_devices),
-      shapes=shapes,
-      max_length=longest,
-      rows_multiple=sharding.num_devices,
-      shuffle=False,
-      reverse_source=task.reverse_source,
-    )
     steps = range(batches.steps_per_epoch)
-    self.rows = [batches.rows(k) for k in steps]
+    rows_of = getattr(batches, 'rows', None)
+    self.rows = [rows_of(k) for k in steps] if rows_of else []
+    _check_rows(self.rows, more or {})
+    self._sharding = sharding
+    self._everywhere = NamedSharding(sharding.mesh, PartitionSpec())
 
-    def put(k: int) -> PyTree:
-      batch, rows = batches.batch(k, seed=0), self.rows[k]
+    def build(k: int) -> Batch:
+      batch = dict(batches.batch(k, seed=0))
       for name, values in (more or {}).items():
+        rows = self.rows[k]
         batch[name] = np.where(_like(rows >= 0, values), values[rows], 0)
-      return {  # each process puts what its own devices hold
-        name: jax.make_array_from_callback(x.shape, sharding, x.__getitem__)
-        for name, x in batch.items()
-      }
+      return batch
 
-    self.batches = [put(k) for k in steps]
-    if sum(int((rows >= 0).sum()) for rows in self.rows) != self.lines:
-      raise AssertionError(f'{split}: the batches do not hold its {self.lines} lines')
-    everywhere = NamedSharding(sharding.mesh, PartitionSpec())
-    self._function = jax.jit(function, out_shardings=everywhere)
+    self.batches = [self._put(build(k)) for k in steps]
+    self._function = jax.jit(function, out_shardings=self._everywhere)
     self._compiled: dict[tuple, Callable] = {}
+
+  def _put(self, batch: Batch) -> PyTree:
+    """Puts a batch on the devices; each process puts what its own devices hold."""
+    even = all(len(x) % self._sharding.num_devices == 0 for x in batch.values())
+    sharding = self._sharding if even else self._everywhere
+    return {
+      name: jax.make_array_from_callback(x.shape, sharding, x.__getitem__)
+      for name, x in batch.items()
+    }
 
   def compile(self, variables: Variables) -> None:
     """Compiles the function for every shape."""
     for batch in self.batches:
-      shape = batch['source'].shape + batch['target'].shape
-      if shape not in self._compiled:
+      if (shape := _shape(batch)) not in self._compiled:
         self._compiled[shape] = self._function.lower(variables, batch).compile()
 
   def run(self, variables: Variables) -> list[PyTree]:
-    """What the function returns for every batch, fetched once all are done."""
+    """Returns what the function returns for every batch, fetched once all are done."""
     self.compile(variables)
-    out = [
-      self._compiled[b['source'].shape + b['target'].shape](variables, b)
-      for b in self.batches
-    ]
-    return jax.device_get(out)
+    return jax.device_get(
+      [self._compiled[_shape(b)](variables, b) for b in self.batches]
+    )
+
+
+def _check_rows(rows: list[np.ndarray], more: Mapping[str, np.ndarray]) -> None:
+  if more and not rows:
+    raise ValueError(f'batches without a method `rows` cannot have {", ".join(more)}')
+  lines = np.concatenate([*rows, np.zeros(0, np.int64)])
+  lines = np.sort(lines[lines >= 0])
+  counts = {len(x) for x in more.values()} or {len(lines)}
+  if (lines != np.arange(len(lines))).any() or counts != {len(lines)}:
+    raise AssertionError('the batches do not hold each line of the split once')
+
+
+def _shape(batch: PyTree) -> tuple:
+  return tuple((name, x.shape) for name, x in sorted(batch.items()))
 
 
 def _like(rows: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 import math
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Protocol
+from typing import Annotated, Literal, NamedTuple
 
 from jax.sharding import NamedSharding
 import numpy as np
@@ -18,7 +18,8 @@ from seqlab.metrics.similarity import (
   analogies_result,
   pairs_result,
 )
-from seqlab.text.words import WordCounts, look_up
+from seqlab.tasks.interface import HasVectors
+from seqlab.text.words import look_up
 from seqlab.text.wordsets import Analogies, Pairs, WordSet, open_wordset
 from seqlab.types import Variables
 
@@ -219,14 +220,6 @@ def density(
   return {'rank': rank, 'cosine': cosines.mean(axis=1)}
 
 
-class _WordTask(Protocol):
-  """A task that gives words their vectors."""
-
-  words: WordCounts
-
-  def vectors(self, variables: Variables) -> Vectors | SparseVectors: ...
-
-
 class Evaluator:
   """Correlation with people, accuracy of analogies, neighbours of some words.
 
@@ -237,9 +230,11 @@ class Evaluator:
       `density/rank` and `density/cosine`, see the function.
   """
 
+  needs = (HasVectors,)
+
   def __init__(
     self,
-    task: _WordTask,
+    task: HasVectors,
     sharding: NamedSharding,
     *,
     sets: Sequence[str | Path | WordSet],

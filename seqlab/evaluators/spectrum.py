@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from jax.sharding import NamedSharding
 import numpy as np
 
-from seqlab.tasks.counting import SingularVectors
+from seqlab.tasks.interface import HasSpectrum
 from seqlab.types import Variables
 
 
@@ -18,22 +18,19 @@ class Evaluator:
     arrays: of the last run, `values` [D], the largest first.
   """
 
+  needs = (HasSpectrum,)
   samples: tuple[str, ...] = ()
   metrics: tuple[str, ...] = ('first', 'last', 'share')
   about = ''
 
-  def __init__(self, task: SingularVectors, sharding: NamedSharding):
-    """Needs a task whose vectors are singular vectors.
+  def __init__(self, task: HasSpectrum, sharding: NamedSharding):
+    """Compares with the matrix whose singular vectors the task finds.
 
-    Raises:
-      ValueError: the task is another one.
+    Args:
+      task: gives the matrix and its singular vectors.
+      sharding: is not used.
     """
     del sharding
-    if not isinstance(task, SingularVectors):
-      raise ValueError(
-        'evals: spectrum is of tasks.counting:SingularVectors; '
-        f'{type(task).__name__} has no singular values'
-      )
     self._task = task
     self._square = float(np.square(task.matrix.data, dtype=np.float64).sum())
     self.arrays: dict[str, np.ndarray] = {}

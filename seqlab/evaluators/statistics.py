@@ -10,8 +10,8 @@ import jax
 from jax.sharding import NamedSharding
 
 from seqlab.domains import Count
-from seqlab.evaluators.resident import Resident, total
-from seqlab.tasks.translation import Translation
+from seqlab.evaluators.resident import Resident, evaluation_batches, total
+from seqlab.tasks.interface import Task
 from seqlab.types import Variables
 
 
@@ -24,7 +24,7 @@ class Evaluator:
 
   def __init__(
     self,
-    task: Translation,
+    task: Task,
     sharding: NamedSharding,
     *,
     split: str,
@@ -36,12 +36,14 @@ class Evaluator:
 
     def sums(variables, batch):
       found = {'running': None, 'batch': rng}
-      return {
-        name: task.loss(variables, batch, key, {}).sums['nll']
+      totals = {
+        name: task.loss(variables, batch, key, {}).totals()
         for name, key in found.items()
       }
+      return {name: sums.get('nll', sums['loss']) for name, sums in totals.items()}
 
-    self._resident = Resident(task, split, sharding, sums, tokens=tokens, shapes=shapes)
+    batches = evaluation_batches(task, split, sharding, tokens=tokens, shapes=shapes)
+    self._resident = Resident(batches, sharding, sums)
 
   def compile(self, variables: Variables) -> None:
     """Compiles every shape."""

@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding
 import numpy as np
 
 from seqlab.domains import Count, OneOf, Range
-from seqlab.evaluators.resident import Resident, total
+from seqlab.evaluators.resident import Resident, evaluation_batches, total
 from seqlab.metrics.bleu import bleu_score, bleu_statistics
 from seqlab.metrics.characters import characters, detokenize, piece_bytes
 from seqlab.metrics.corpus import (
@@ -24,7 +24,7 @@ from seqlab.metrics.corpus import (
   signature,
 )
 from seqlab.metrics.tokenizers import TOKENIZERS, Words, tokenize
-from seqlab.tasks.translation import Translation
+from seqlab.tasks.interface import Translates
 from seqlab.tasks.translator import Search, decode, search_of
 from seqlab.text.lines import words as words_of
 from seqlab.types import Variables
@@ -38,11 +38,12 @@ class Evaluator:
     about: sacreBLEU's signature of the BLEU that is reported.
   """
 
+  needs = (Translates,)
   signatures: ClassVar = (Search,)  # of what `**search` holds
 
   def __init__(
     self,
-    task: Translation,
+    task: Translates,
     sharding: NamedSharding,
     *,
     split: str,
@@ -108,12 +109,9 @@ class Evaluator:
       return sums.at[batch['part']].add(statistics), best, words.count.max() > room
 
     self._resident = Resident(
-      task,
-      split,
+      evaluation_batches(task, split, sharding, tokens=tokens, shapes=shapes),
       sharding,
       function,
-      tokens=tokens,
-      shapes=shapes,
       more={
         'reference': words.hashes,
         'reference_words': words.count,

@@ -204,7 +204,7 @@ class Task(Protocol):
 _VERBS: dict[type, str] = {}  # ability -> what a task without it cannot do
 
 
-def _ability(verb: str) -> Callable[[type[T]], type[T]]:
+def ability(verb: str) -> Callable[[type[T]], type[T]]:
   """Marks a protocol as an ability, with the verb that messages use."""
 
   def mark(protocol: type[T]) -> type[T]:
@@ -214,7 +214,7 @@ def _ability(verb: str) -> Callable[[type[T]], type[T]]:
   return mark
 
 
-@_ability('translate')
+@ability('translate')
 class Translates(Protocol):
   """A task that maps sentences to sentences: `translate`, `score`, `compare`, BLEU.
 
@@ -235,16 +235,46 @@ class Translates(Protocol):
     ...
 
 
-@_ability('give word vectors')
+@ability('give word vectors')
 class HasVectors(Protocol):
-  """A task that ends with a vector per word: `neighbours`, `analogy`, `vectors`."""
+  """A task that ends with a vector per word: `neighbours`, `analogy`, `vectors`.
+
+  Attributes:
+    words: the vocabulary, a `text.words.WordCounts`.
+  """
+
+  words: Any
 
   def vectors(self, variables: Variables) -> Any:
     """Returns `embeddings.vectors.Vectors`, or `SparseVectors`."""
     ...
 
 
-@_ability('update its parameters itself')
+@ability('hold out words')
+class HoldsOut(Protocol):
+  """A task on running text that holds out some of it, for the evaluator `heldout`."""
+
+  def evaluation(self, most: int) -> Batch:
+    """Returns at most `most` words of what is held out, as one batch of `loss`."""
+    ...
+
+
+@ability('give singular values')
+class HasSpectrum(Protocol):
+  """A task that factorises a matrix, for the evaluator `spectrum`.
+
+  Attributes:
+    matrix: [V, V] sparse, what is factorised.
+  """
+
+  matrix: Any
+
+  def parts(self, variables: Variables) -> tuple[Array, Array, Array]:
+    """Returns left vectors [V, D], singular values [D] and right vectors [V, D]."""
+    ...
+
+
+@ability('update its parameters itself')
 class CustomUpdate(Protocol):
   """A task with an update of its own in place of gradient and optimiser.
 
@@ -271,7 +301,7 @@ class CustomUpdate(Protocol):
     return None
 
 
-@_ability('be fitted without a gradient')
+@ability('be fitted without a gradient')
 class Estimator(Protocol):
   """What has no gradient: `train` calls `fit` in place of the training loop."""
 
@@ -285,7 +315,7 @@ class Estimator(Protocol):
     ...
 
 
-@_ability('say which options its sections have')
+@ability('say which options its sections have')
 class ChecksOptions(Protocol):
   """A task whose options are all checked before anything starts."""
 

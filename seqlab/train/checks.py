@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 from seqlab import domains
-from seqlab.config import Duration, check_keys, suggest, task_of, with_defaults
+from seqlab.config import Duration, call, check_keys, suggest, task_of, with_defaults
 from seqlab.domains import Range, Signature
 from seqlab.evaluators import EVALUATORS
+from seqlab.evaluators.interface import CONTEXT
 from seqlab.pieces import find, names, parameters, required
-from seqlab.tasks.interface import ChecksOptions, has
+from seqlab.tasks.interface import ChecksOptions, has, needs
 from seqlab.train.fallback import Fallback
 from seqlab.train.mesh import make_mesh
 from seqlab.train.optimizers import (
@@ -19,6 +20,7 @@ from seqlab.train.optimizers import (
   make_schedule,
   with_kind,
 )
+from seqlab.types import Variables
 
 # Sections that every task has, and what their options are for.
 _SIGNATURES: dict[str, Sequence[Signature]] = {
@@ -58,7 +60,7 @@ def check_experiment(config: Mapping[str, Any]) -> None:
   if not isinstance(config['evals'], Mapping):
     raise ValueError(f'evals is {config["evals"]!r}; it must be a section')
   for name, options in config['evals'].items():
-    _check_evaluator(f'evals.{name}', options)
+    _check_evaluator(f'evals.{name}', options, task)
   _check_optimizer(config)
   _check_best(config)
 
@@ -153,11 +155,42 @@ def evaluator_of(where: str, options: Any) -> tuple[Callable, dict[str, Any]]:
   return kind, {name: value for name, value in options.items() if name != 'every'}
 
 
-def _check_evaluator(where: str, options: Any) -> None:
+def make_evaluators(evals: Mapping[str, Any], **context: Any) -> dict[str, Any]:
+  """Makes the evaluators of an experiment.
+
+  Args:
+    evals: name -> the experiment's section for it.
+    **context: `task` and `sharding`; see `evaluators.interface.CONTEXT`.
+
+  Raises:
+    ValueError: an option does not fit, or what was made is no evaluator.
+  """
+  made = {}
+  for name, specification in evals.items():
+    where = f'evals.{name}'
+    kind, options = evaluator_of(where, specification)
+    known, wanted = {**context, 'name': name}, parameters(kind)
+    given = {key: value for key, value in known.items() if key in wanted}
+    made[name] = call(kind, options, where, **given)
+    for needed in ('compile', 'run', 'about', 'samples'):
+      if not hasattr(made[name], needed):
+        raise ValueError(
+          f'{where}: {kind.__name__} has no `{needed}`: let it inherit from '
+          f'seqlab.evaluators.interface.Evaluator'
+        )
+  return made
+
+
+def _check_evaluator(where: str, options: Any, task: Any) -> None:
   kind, own = evaluator_of(where, options)
+  for ability in getattr(kind, 'needs', ()):
+    try:
+      needs(task, ability)
+    except ValueError as error:
+      raise ValueError(f'{where}: {error}') from None
   if isinstance(options, Mapping) and 'every' in options:
     domains.check_value(f'{where}.every', options['every'], Duration | None)
-  if missing := required(kind, (*own, 'task', 'sharding')):
+  if missing := required(kind, (*own, *CONTEXT)):
     raise ValueError(f'{where} needs {where}.{missing[0]}')
   check_section(where, own, (kind, *getattr(kind, 'signatures', ())))
 
@@ -181,13 +214,18 @@ def _check_best(config: Mapping[str, Any]) -> None:
     raise ValueError(f'keep_best is {best!r}; evals has {list(evals)}')
 
 
-def check_metric(best: str | None, evaluators: Mapping[str, Any]) -> None:
+def check_metric(
+  best: str | None,
+  evaluators: Mapping[str, Any],
+  variables: Variables | None = None,
+) -> None:
   """Checks that an evaluator gives the metric by which checkpoints are kept.
 
   Args:
     best: 'valid/bleu' and the like, or None.
-    evaluators: name -> evaluator. One that does not say what it measures, by its
-      attribute `metrics`, is not checked.
+    evaluators: name -> evaluator.
+    variables: of the model. An evaluator that does not say what it measures, by its
+      attribute `metrics`, is run with them; without variables it is not checked.
 
   Raises:
     ValueError: it gives no such metric.
@@ -196,6 +234,8 @@ def check_metric(best: str | None, evaluators: Mapping[str, Any]) -> None:
     return
   name, _, metric = best.partition('/')
   known = getattr(evaluators[name], 'metrics', None)
+  if known is None and variables is not None:
+    known = [name for name, _ in evaluators[name].run(variables)]
   if known is not None and metric not in known:
     domains.check_value(
       'keep_best', best, Annotated[str, domains.OneOf(f'{name}/{x}' for x in known)]

@@ -8,7 +8,6 @@ import math
 import os
 from pathlib import Path
 import time
-from typing import Any
 
 import jax
 import numpy as np
@@ -16,12 +15,11 @@ import numpy as np
 from seqlab.config import call, steps_of, task_of, with_defaults
 from seqlab.data.loader import feed
 from seqlab.io import files
-from seqlab.pieces import taken
 from seqlab.tasks.interface import data_report, tokens_per_step
 from seqlab.text.remote import is_remote
 from seqlab.train import processes
 from seqlab.train.checkpoints import Checkpoints
-from seqlab.train.checks import check_experiment, check_metric, evaluator_of
+from seqlab.train.checks import check_experiment, check_metric, make_evaluators
 from seqlab.train.compile_counter import CompileCounter
 from seqlab.train.device import peak_flops
 from seqlab.train.engines import make_engine
@@ -121,11 +119,6 @@ def train(config: Mapping, workdir: str, *, force: bool = False) -> RunFolder:
     raise OSError(f'{reason} for {what}. {remedy(reason)}') from error
 
 
-def _evaluator(name: str, spec: Mapping, **context: Any) -> Any:
-  kind, options = evaluator_of(f'evals.{name}', spec)
-  return call(kind, options, f'evals.{name}', **taken(kind, context))
-
-
 class Run:
   """One experiment on its way. `go` is the loop; the rest is what it calls."""
 
@@ -153,10 +146,7 @@ class Run:
     self.engine = make_engine(config, self.task, self.steps)
     self.engine.definition.check(self.data.shapes)
     evals, rows = config['evals'], batch_sharding(self.engine.definition.mesh)
-    self.evaluators = {
-      name: _evaluator(name, spec, task=self.task, sharding=rows)
-      for name, spec in evals.items()
-    }
+    self.evaluators = make_evaluators(evals, task=self.task, sharding=rows)
     check_metric(config['keep_best'], self.evaluators)
     self._check_text(folder)
     self.every = {
@@ -363,6 +353,7 @@ class Run:
     variables = self.engine.member(state).averaged
     for evaluator in self.evaluators.values():
       evaluator.compile(variables)
+    check_metric(self.config['keep_best'], self.evaluators, variables)
     peak_flops(self.engine.definition.mesh.size)
     processes.barrier(
       'all is compiled'

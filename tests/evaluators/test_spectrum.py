@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from seqlab.config import call, resolve
-from seqlab.tasks.counting import Explicit, SingularVectors
+from seqlab.tasks.counting import SingularVectors
+from seqlab.train.checks import check_experiment
 from seqlab.train.mesh import batch_sharding, make_mesh
 
 MESH = make_mesh(data=1, devices=1)
@@ -53,7 +54,9 @@ def test_the_values_are_those_of_the_matrix(config, tmp_path):
   assert found['share'] == pytest.approx(share, rel=0.02)
 
 
-def test_a_task_without_singular_values_is_refused(config, tmp_path):
-  task = Explicit.from_config(config, tmp_path / 'words')
-  with pytest.raises(ValueError, match='Explicit has no singular values'):
-    make(task)
+def test_a_task_without_singular_values_is_refused(config):
+  evals = {'spectrum': {'kind': 'spectrum'}}
+  changed = {'seed': 0, 'hyper': {'peak': 0.0}, **config, 'evals': evals}
+  changed |= {'task': 'tasks.counting:Explicit', 'model': {}}
+  with pytest.raises(ValueError, match=r'evals\.spectrum: .*give singular values'):
+    check_experiment(changed)

@@ -1,0 +1,55 @@
+"""The loss of a split, and whatever else the loss reports."""
+
+from collections.abc import Iterator
+
+from flax import linen as nn
+import jax
+from jax.sharding import NamedSharding
+
+from seqlab.domains import Count
+from seqlab.evaluators.resident import Resident, evaluation_batches, total
+from seqlab.tasks.interface import Task
+from seqlab.types import Variables
+
+
+class Evaluator:
+  """Mean of the loss and of each further sum that it reports, for any task."""
+
+  samples: tuple[str, ...] = ()
+  about = ''
+
+  def __init__(
+    self,
+    task: Task,
+    sharding: NamedSharding,
+    *,
+    split: str,
+    tokens: Count = 8192,
+    shapes: Count = 2,
+  ):
+    """Puts the split on the devices.
+
+    Args:
+      task: any task.
+      sharding: sharding of the rows of a batch.
+      split: name of the split.
+      tokens: number of positions in a batch, at most, where the task can bound it.
+      shapes: number of batch shapes, where the task can bound it.
+    """
+
+    def sums(variables, batch):
+      return task.loss(variables, batch, None, {}).totals()
+
+    batches = evaluation_batches(task, split, sharding, tokens=tokens, shapes=shapes)
+    self._resident = Resident(batches, sharding, sums)
+    init = jax.eval_shape(task.init, jax.random.key(0))
+    self.metrics = tuple(jax.eval_shape(sums, nn.unbox(init), batches.shapes[0]))
+
+  def compile(self, variables: Variables) -> None:
+    """Compiles every shape."""
+    self._resident.compile(variables)
+
+  def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
+    """Yields `loss` and the mean of each further sum."""
+    for name, (value, weight) in total(self._resident.run(variables)).items():
+      yield name, float(value) / float(weight)

@@ -1,0 +1,81 @@
+"""Splits of any task on the devices, and the evaluators that work for all of them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqlab.config import call, resolve
+from seqlab.data.arrays import ArrayBatches
+from seqlab.evaluators.resident import Resident, evaluation_batches, total
+from seqlab.tasks.interface import Loss, Task
+from seqlab.train.mesh import batch_sharding, make_mesh
+
+X = np.arange(21, dtype=np.float32)
+
+
+class Mean(Task):
+  """Squared distance of a number from the rows; reports how many lie above it."""
+
+  def batches(self, split, **options):
+    return ArrayBatches({'x': X}, rows=8, **options)
+
+  def init(self, rng):
+    return {'params': {'mean': jnp.float32(10)}}
+
+  def loss(self, variables, batch, rng, hyper):
+    error = batch['x'] - variables['params']['mean']
+    sums = {'accuracy': (jnp.sum(error > 0), error.size)}
+    return Loss(jnp.square(error).sum(), error.size, sums)
+
+
+class Shuffled(Mean):
+  def batches(self, split):
+    return ArrayBatches({'x': X}, rows=8)
+
+
+VARIABLES = {'params': {'mean': np.float32(10)}}
+
+
+def _found(kind, devices=8, **options):
+  sharding = batch_sharding(make_mesh(devices=devices))
+  make = resolve(f'evaluators.{kind}:Evaluator')
+  evaluator = call(make, options, 'evals', task=Mean(), sharding=sharding)
+  place = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
+  found = dict(evaluator.run(jax.device_put(VARIABLES, place)))
+  assert set(found) == set(evaluator.metrics)
+  return found
+
+
+@pytest.mark.parametrize('devices', [1, 8])
+def test_the_loss_of_any_task_is_the_mean_over_all_rows(devices):
+  """The last batch has 5 rows, which 8 devices do not divide."""
+  found = _found('loss', devices, split='valid')
+  assert found == {
+    'loss': pytest.approx(np.square(X - 10).mean()),
+    'accuracy': pytest.approx(10 / 21),
+  }
+
+
+def test_the_cross_entropy_is_the_loss_where_nothing_else_is_reported():
+  found = _found('perplexity', split='valid')
+  nll = np.square(X - 10).mean()
+  assert found['nll'] == pytest.approx(nll)
+  assert found['perplexity'] == pytest.approx(np.exp(found['nll']))
+  assert found['accuracy'] == pytest.approx(10 / 21)
+
+
+def test_further_entries_lie_beside_their_rows():
+  sharding = batch_sharding(make_mesh())
+  batches = evaluation_batches(Mean(), 'valid', sharding)
+  resident = Resident(
+    batches, sharding, lambda v, b: jnp.sum(b['x'] * b['y']), more={'y': 2 * X}
+  )
+  everywhere = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
+  out = resident.run(jax.device_put(VARIABLES, everywhere))
+  assert total(out) == 2 * np.square(X).sum()
+
+
+def test_batches_that_must_be_shuffled_cannot_be_evaluated():
+  with pytest.raises(ValueError, match='takes no shuffle='):
+    evaluation_batches(Shuffled(), 'valid', batch_sharding(make_mesh()))
