@@ -240,11 +240,11 @@ def table(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def experiments(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  """Lists the experiments: paper, expected number, time."""
+  """Lists the experiments: the paper's number, time and title."""
   del rest
-  from seqlab.experiment import list_experiments
+  from seqlab.experiment_list import print_experiments
 
-  list_experiments(Path(args.folder))
+  print_experiments(Path(args.folder), args.format)
 
 
 def bench(args: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -387,6 +387,7 @@ def _bleu_options(parser: _Parser) -> None:
 
 def _experiments_options(parser: _Parser) -> None:
   parser.add_argument('folder', nargs='?', default='experiments', help='where they are')
+  parser.add_argument('--format', choices=('table', 'tsv', 'json'), default='table')
 
 
 def _bench_options(parser: _Parser) -> None:

@@ -1,4 +1,4 @@
-"""Experiment files: loading, overriding from the command line, listing."""
+"""Experiment files: loading them, and overriding from the command line."""
 
 import ast
 from collections.abc import Iterable, Sequence
@@ -8,10 +8,8 @@ import os
 from pathlib import Path
 import re
 from typing import Any
-import warnings
 
 from ml_collections import config_dict
-from rich.table import Column, Table
 
 from seqlab import domains
 from seqlab.config import (
@@ -23,7 +21,6 @@ from seqlab.config import (
   steps_of,
   suggest,
 )
-from seqlab.io.console import print_table
 
 
 def load_experiment(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -238,61 +235,3 @@ def _is_duration(value: Any) -> bool:
     )
   except ValueError:
     return False
-
-
-def list_experiments(folder: Path) -> None:
-  """Prints a table of the experiments below `folder`.
-
-  Raises:
-    FileNotFoundError: there is no such folder.
-  """
-  if not folder.is_dir():
-    raise FileNotFoundError(f'there is no folder {folder}; give one with experiments')
-  table = Table(
-    Column('experiment', no_wrap=True),  # whole, to be copied
-    Column('what it shows', overflow='fold'),
-    Column("the paper's number", overflow='fold'),
-    'time',
-  )
-  for path in sorted(folder.rglob('*.py')):
-    hidden = any(part.startswith('.') for part in path.relative_to(folder).parts)
-    if not hidden and (about := _read_about(path)):
-      table.add_row(str(path), *about)
-  print_table(table)
-
-
-def _read_about(path: Path) -> tuple[str, str, str] | None:
-  """Reads an experiment's title, its paper's numbers and its time, without running it.
-
-  A listing must not execute the files that it lists: they may be anybody's.
-
-  Returns:
-    The three texts; None if the file defines no `get_config`.
-  """
-  try:
-    with warnings.catch_warnings():  # of strings such as '\d' in somebody's file
-      warnings.simplefilter('ignore')
-      tree = ast.parse(path.read_bytes())
-  except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-    return f'cannot be read: {error}', '-', '-'
-  names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
-  if 'get_config' not in names:
-    return None
-  title = (ast.get_docstring(tree) or '-').splitlines()[0]
-  paper = _constant(tree, 'PAPER')
-  numbers = paper.items() if isinstance(paper, dict) else ()
-  listed = ', '.join(f'{k} {v:g}' for k, v in numbers if isinstance(v, int | float))
-  return title, listed or '-', str(_constant(tree, 'TIME') or '-')
-
-
-def _constant(tree: ast.Module, name: str) -> Any:
-  """The value of `name = <literal>` at the top level of a module; None without one."""
-  for node in tree.body:
-    if isinstance(node, ast.Assign) and any(
-      isinstance(target, ast.Name) and target.id == name for target in node.targets
-    ):
-      try:
-        return ast.literal_eval(node.value)
-      except ValueError:  # computed, which would have to be run
-        return None
-  return None

@@ -12,7 +12,7 @@ from seqlab.config import (
   check_names,
   resolve,
 )
-from seqlab.experiment import list_experiments, load_experiment, split_name
+from seqlab.experiment import load_experiment, split_name
 from seqlab.train.checks import check_experiment
 
 FOLDER = Path(__file__).parents[1] / 'experiments'
@@ -266,61 +266,6 @@ def test_a_file_without_get_config_is_named(tmp_path):
   path.write_text('"""Nothing."""\n', 'utf-8')
   with pytest.raises(ValueError, match=r'empty.py has no function get_config'):
     load_experiment(str(path))
-
-
-def rows(text):
-  """The cells of each line of a printed table."""
-  return [[c.strip() for c in line.split('│')[1:-1]] for line in text.splitlines()]
-
-
-def test_the_list_shows_title_papers_numbers_and_time(file, capsys, monkeypatch):
-  monkeypatch.setenv('COLUMNS', '240')
-  (file.parent / 'deeper').mkdir()
-  plain = file.parent / 'deeper' / 'plain.py'
-  plain.write_text('def get_config(arg=None):\n  return {}\n', 'utf-8')
-  list_experiments(file.parent)
-  printed = rows(capsys.readouterr().out)
-  assert [str(plain), '-', '-', '-'] in printed
-  assert [
-    str(file),
-    'What this experiment shows.',
-    'test/bleu 41.02, test/chrf 60',
-    '2 hours',
-  ] in printed
-
-
-def test_a_listing_executes_nothing(tmp_path, capsys):
-  ran = tmp_path / 'ran'
-  code = f'"""Shows [/docs]."""\nopen({str(ran)!r}, "w")\n'
-  get_config = 'def get_config(arg=None):\n  pass\n'
-  (tmp_path / 'x.py').write_text(f'{code}TIME = len("ab")\n{get_config}', 'utf-8')
-  (tmp_path / 'helper.py').write_text(code, 'utf-8')  # no experiment
-  (tmp_path / 'broken.py').write_text('def get_config(:\n', 'utf-8')
-  (tmp_path / '.hidden').mkdir()
-  (tmp_path / '.hidden' / 'y.py').write_text(f'{code}{get_config}', 'utf-8')
-  list_experiments(tmp_path)
-  printed = rows(capsys.readouterr().out)
-  assert not ran.exists()
-  assert [str(tmp_path / 'x.py'), 'Shows [/docs].', '-', '-'] in printed
-  assert sorted(
-    Path(row[0]).name for row in printed if row and row[0].startswith('/')
-  ) == [
-    'broken.py',
-    'x.py',
-  ]
-
-
-def test_the_listed_paths_are_whole_on_a_narrow_terminal(capsys, monkeypatch):
-  monkeypatch.setenv('COLUMNS', '80')
-  monkeypatch.chdir(FOLDER.parent)
-  list_experiments(Path('experiments'))
-  first = {row[0] for row in rows(capsys.readouterr().out) if row}
-  assert {str(path.relative_to(FOLDER.parent)) for path in FILES} <= first
-
-
-def test_a_folder_that_is_not_there_is_named(tmp_path):
-  with pytest.raises(FileNotFoundError, match=r'there is no folder .*nowhere'):
-    list_experiments(tmp_path / 'nowhere')
 
 
 def test_there_are_experiments():

@@ -22,7 +22,7 @@ FLOORS = (
   {'tasks'},
   {'evaluators'},
   {'train'},
-  {'experiment'},
+  {'experiment', 'experiment_list'},
   {'evaluate', 'bench', 'plan', 'bench_words', 'bench_population', 'word_vectors'},
   {'cli', 'report'},  # beside the rest, which it knows by the runs' folders only
 )

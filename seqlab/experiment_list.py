@@ -1,0 +1,150 @@
+"""The list of experiments in a folder: one line per experiment, or TSV, or JSON."""
+
+import ast
+from collections.abc import Sequence
+import json
+from pathlib import Path
+import sys
+from typing import Any, NamedTuple
+import warnings
+
+from seqlab.io.console import console
+
+FORMATS = ('table', 'tsv', 'json')
+_HEADER = ('experiment', 'paper', 'time', 'title')
+_GAP = '  '
+# Characters without which a paper's number, a time and a title say nothing.
+_NEEDED = (8, 8, 24)
+
+
+class Entry(NamedTuple):
+  """One experiment, as its file describes it."""
+
+  path: Path
+  title: str  # the docstring's first line
+  paper: dict[str, float]  # name of a metric -> the number in the paper
+  time: str
+
+  def row(self) -> tuple[str, str, str, str]:
+    """Returns the texts of one line, '-' for what the file does not say."""
+    # The number comes first: what follows it may be cut.
+    paper = ', '.join(f'{number:g} {name}' for name, number in self.paper.items())
+    return str(self.path), paper or '-', self.time or '-', self.title or '-'
+
+
+def print_experiments(folder: Path, output: str = 'table') -> None:
+  """Prints the experiments below a folder, without executing their files.
+
+  Args:
+    folder: where they are; files and folders that start with a dot are skipped.
+    output: 'table': aligned columns, cut to the width where a terminal shows them;
+      'tsv': the same with one tab between columns; 'json': a list of objects.
+
+  Raises:
+    FileNotFoundError: there is no such folder.
+  """
+  if not folder.is_dir():
+    raise FileNotFoundError(f'there is no folder {folder}; give one with experiments')
+  entries = read_experiments(folder)
+  rows = [_HEADER, *(_one_line(entry.row()) for entry in entries)]
+  if output == 'json':
+    named = [{**entry._asdict(), 'path': str(entry.path)} for entry in entries]
+    lines = [json.dumps(named, indent=2, ensure_ascii=False)]
+  elif output == 'tsv':
+    lines = ['\t'.join(row) for row in rows]
+  else:
+    lines = align(rows, console().width if sys.stdout.isatty() else None)
+  for line in lines:
+    print(line)
+
+
+def read_experiments(folder: Path) -> list[Entry]:
+  """Reads what the experiments below a folder say of themselves, in order of path."""
+  entries = []
+  for path in sorted(folder.rglob('*.py')):
+    hidden = any(part.startswith('.') for part in path.relative_to(folder).parts)
+    if not hidden and (entry := _read_entry(path)):
+      entries.append(entry)
+  return entries
+
+
+def align(rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
+  """Aligns rows of texts in columns, one line per row.
+
+  Args:
+    rows: path, paper's number, time and title of each row. The path is kept whole,
+      since a reader will copy it.
+    width: characters per line of the terminal; None keeps all texts whole.
+
+  Returns:
+    The lines. The texts after the path end in '…' where they had to be cut; the last
+    columns are left out where there is no room for a readable part of them.
+  """
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  if width is not None:
+    widths = [widths[0], *_shrink(widths[1:], width - widths[0])]
+  return [
+    _GAP.join(
+      _cut(text, n).ljust(n) for text, n in zip(row, widths, strict=False)
+    ).rstrip()
+    for row in rows
+  ]
+
+
+def _shrink(widths: Sequence[int], room: int) -> list[int]:
+  """Shares the room among as many columns as stay readable; the widest give first."""
+  needed = [min(n, k) for n, k in zip(widths, _NEEDED, strict=True)]
+  while needed and sum(needed) + len(needed) * len(_GAP) > room:
+    needed.pop()
+  shrunk = list(widths[: len(needed)])
+  while sum(shrunk) + len(shrunk) * len(_GAP) > room:
+    spare = [n - k for n, k in zip(shrunk, needed, strict=True)]
+    widest = max((i for i, n in enumerate(spare) if n), key=shrunk.__getitem__)
+    shrunk[widest] -= 1
+  return shrunk
+
+
+def _cut(text: str, n: int) -> str:
+  return text if len(text) <= n else f'{text[: n - 1]}…'
+
+
+def _one_line(texts: Sequence[str]) -> tuple[str, ...]:
+  """Texts without tabs and line breaks, which would divide a row."""
+  return tuple(' '.join(text.split()) if text.split() else '-' for text in texts)
+
+
+def _read_entry(path: Path) -> Entry | None:
+  """Reads an experiment's title, its paper's numbers and its time.
+
+  A listing must not execute the files that it lists: anybody may have written them.
+
+  Returns:
+    The entry; None if the file defines no `get_config`.
+  """
+  try:
+    with warnings.catch_warnings():  # of strings such as '\d' in a user's file
+      warnings.simplefilter('ignore')
+      tree = ast.parse(path.read_bytes())
+  except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    return Entry(path, f'cannot be read: {error}', {}, '')
+  names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+  if 'get_config' not in names:
+    return None
+  title = (ast.get_docstring(tree) or '').partition('\n')[0]
+  paper = _constant(tree, 'PAPER')
+  numbers = paper.items() if isinstance(paper, dict) else ()
+  paper = {str(k): v for k, v in numbers if isinstance(v, int | float)}
+  return Entry(path, title, paper, str(_constant(tree, 'TIME') or ''))
+
+
+def _constant(tree: ast.Module, name: str) -> Any:
+  """The value of `name = <literal>` at the top level of a module; None without one."""
+  for node in tree.body:
+    if isinstance(node, ast.Assign) and any(
+      isinstance(target, ast.Name) and target.id == name for target in node.targets
+    ):
+      try:
+        return ast.literal_eval(node.value)
+      except ValueError:  # computed, which would have to be run
+        return None
+  return None
