@@ -1,4 +1,4 @@
-"""Searches: Optuna chooses the trials, and a pruner stops those that promise little.
+"""Hyperparameter searches: Optuna chooses the trials, and a pruner stops poor ones.
 
 In an experiment's file, `search(trial)` asks for values by Optuna's own functions and
 returns what they override, by dotted keys; 'arg' is for `get_config`:
@@ -9,73 +9,47 @@ returns what they override, by dotted keys; 'arg' is for `get_config`:
       'model.layers': trial.suggest_int('layers', 1, 4),
     }
 
-The experiment's `keep_best` is made best, in the direction of `best_is`: a trial counts
-as much as its best evaluation, and the pruner sees each evaluation at its step. Beside
-it there may be `sampler(seed)` and `pruner()`, which return any of Optuna's; without
-them it is a `TPESampler(seed=seed)` and a `MedianPruner()`. `NopPruner()` stops none.
+The experiment's `keep_best` is optimised, in the direction of `best_is`: the value of a
+trial is its best evaluation, and the pruner sees each evaluation at its step. The file
+may also define `sampler(seed)` and `pruner()`, which return any of Optuna's; without
+them they are `TPESampler(seed=seed)` and `MedianPruner()`. `NopPruner()` stops none.
 
-All that sweeps must know of each other is in Optuna's storage, so any number of them,
-on any machines, can work on one study. Each try of a trial is one of Optuna's trials:
-when the process or the machine that ran it died, another one with the same values is put
-into the queue, and goes on from the checkpoint if it finds the folder. T. Akiba et al.,
-"Optuna", 2019, https://arxiv.org/abs/1907.10902
+All that processes must know of each other is in Optuna's storage, so any number of
+them, on any machines, can work on one study (launch/trial_queue.py). A trial whose
+process died is queued again, and resumes from its checkpoint where the folder is seen.
+T. Akiba et al., "Optuna", 2019, https://arxiv.org/abs/1907.10902
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 import contextlib
-import dataclasses
-import math
 from pathlib import Path
-import sys
 import tempfile
-import threading
-import time
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from launch import storage
-from launch.trials import (
-  Trial,
-  experiment_name,
-  make_trial,
-  module_of,
-  write_state,
-)
+from launch.outcomes import outcome_of
+from launch.pruning import Evaluations
+from launch.search_space import SamplerPerTrial, SearchSpace
+from launch.trial_queue import Claim, TrialQueue, trial_numbers
+from launch.trials import Trial, experiment_name
 from seqlab.config import flatten
-from seqlab.experiment import load_experiment
-from seqlab.metrics_file import NewRows
-from seqlab.report.runs import read_run
 from seqlab.report.search import write
 from seqlab.train.folder import RunFolder
 
-_DEATHS = 5  # of a trial's processes, before it counts as failed
-_GRIDS = (optuna.samplers.GridSampler, optuna.samplers.BruteForceSampler)
 
-_T = TypeVar('_T')
-Maker = Callable[[FrozenTrial], optuna.samplers.BaseSampler]
+class HyperSearch:
+  """The search of one experiment, as seen by this process.
 
+  A context manager: on exit the trials that still run here are queued again.
 
-@dataclasses.dataclass
-class _Running:
-  """A trial that runs here, and what the study was told of it."""
-
-  trial: optuna.Trial
-  name: str | None = None  # None until `search` said what it is
-  rows: NewRows | None = None
-  step: int = -1  # of the last evaluation that was seen
-  given_up: int | None = None  # the step after which the pruner did so
-  reason: str = ''  # for that
-
-
-class Search:
-  """The search of one experiment, as far as this process has to do with it.
-
-  A context manager: at its end the trials that still run here are put back into the
-  queue.
+  Attributes:
+    folder: folder of the study.
+    study: Optuna's study.
+    queue: its trials.
   """
 
   def __init__(
@@ -89,466 +63,217 @@ class Search:
     prunes: bool = True,
     force: bool = False,
   ):
-    """Opens the study, or begins it; runs nothing.
+    """Opens the study, or creates it; runs nothing.
 
     Args:
       experiment: a file, and maybe :arguments for its `get_config`.
       workdir: folder for the studies; a trial lies in <experiment>/<number> below it.
-      trials: how many the study shall have in all, whoever runs them.
-      url: of a database; by default the storage is a file in the study's folder.
-      seed: of the sampler.
-      prunes: whether trials can be stopped where they run.
-      force: go on although the experiment is not the one that began the study.
+      trials: number of trials that the study is to have, whichever process runs them.
+      url: URL of a database; by default the storage is a file in the study's folder.
+      seed: integer seed of the sampler.
+      prunes: whether trials can be stopped while they run.
+      force: continue although the experiment is not the one that created the study.
 
     Raises:
       FileNotFoundError: there is no such file.
       ValueError: it has no `search` or no `keep_best`, an override does not fit it, its
-        sampler is of a grid, or it changed since the study was begun; or the URL is none.
-      RuntimeError: another sweep uses the file, or a driver is not installed.
+        sampler is of a grid, or it changed since the study was created; or the URL is
+        not valid.
+      RuntimeError: another process uses the file, or a driver is not installed.
       OSError: the database cannot be reached.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    self._experiment, self._trials, self._seed = experiment, trials, seed
-    base, module = load_experiment(experiment), module_of(experiment)
-    self.metric, self.mode = base['keep_best'], base['best_is']
-    if not self.metric:
-      raise ValueError(
-        f'{experiment} sets no keep_best, and a search makes that metric best: name '
-        f"one, such as c.keep_best = 'valid/bleu'"
-      )
-    self._search = getattr(module, 'search', None)
-    if self._search is None:
-      raise ValueError(
-        f'{experiment} has no function search(trial) that returns overrides; leave '
-        f'--trials out to run a sweep(add)'
-      )
-    self._make_sampler = getattr(module, 'sampler', _tpe)
-    if isinstance(self._make_sampler(0), _GRIDS):
-      raise ValueError(
-        f'the sampler of {experiment} goes through a grid: add its trials in sweep(add)'
-      )
-    self._prunes, self._running = prunes, []
-    self._answers_since, self._nameless = time.monotonic(), {}
+    self._space = SearchSpace.of(experiment)
+    self._seed, self._prunes = seed, prunes
+    self._running: dict[str, tuple[Claim, Evaluations]] = {}  # by name of the trial
+    self._connection = storage.Connection(is_server=url is not None)
     self.folder = workdir / experiment_name(experiment)
-    with contextlib.suppress(optuna.TrialPruned):  # whatever the values, names must fit
-      self._make(optuna.create_study(sampler=_tpe(0)).ask(), 0)
+    self._space.check(self._folder_of(0))
     self.folder.mkdir(parents=True, exist_ok=True)
-    self._stack, self._ended = contextlib.ExitStack(), threading.Event()
+    self._stack = contextlib.ExitStack()
     with contextlib.ExitStack() as stack:
-      self._server = url is not None
-      if not self._server:
-        stack.enter_context(RunFolder(self.folder, {}).lock())
-      self._storage = storage.open_storage(url, self.folder, self._dead)
-      if self._server:
-        stack.callback(self._storage.engine.dispose)
-        stack.callback(self._storage.remove_session)
-      with storage.storage_fails(url):
-        self.study = optuna.create_study(
-          storage=self._storage,
-          study_name=self.folder.name,
-          sampler=_OnePerTrial(self._sampler),
-          pruner=getattr(module, 'pruner', optuna.pruners.MedianPruner)(),
-          direction={'max': 'maximize', 'min': 'minimize'}[self.mode],
-          load_if_exists=True,
-        )
-        self._check_unchanged(base, force)
+      self.study = self._open(url, stack)
+      self.queue = TrialQueue(self.study, trials, self._connection)
+      with storage.storage_errors(url):
+        _check_unchanged(self.study, self._space.config, force)
       self._stack = stack.pop_all()
 
-  def __enter__(self) -> 'Search':
-    if self._server:
-      thread = threading.Thread(target=self._live, daemon=True)
-      thread.start()
-      self._stack.callback(thread.join)
-      self._stack.callback(self._ended.set)
-    self._stack.callback(self._put_back)
+  def _open(self, url: str | None, stack: contextlib.ExitStack) -> optuna.Study:
+    """Opens Optuna's study; what has to be closed goes to the stack."""
+    if url is None:
+      stack.enter_context(RunFolder(self.folder, {}).lock())
+    opened = storage.open_storage(url, self.folder, self._requeue_stale)
+    if url is not None:
+      stack.callback(opened.engine.dispose)
+      stack.callback(opened.remove_session)
+    with storage.storage_errors(url):
+      return optuna.create_study(
+        storage=opened,
+        study_name=self.folder.name,
+        sampler=SamplerPerTrial(self._make_sampler),
+        pruner=self._space.pruner(),
+        direction={'max': 'maximize', 'min': 'minimize'}[self._space.best_is],
+        load_if_exists=True,
+      )
+
+  def _make_sampler(self, attempt: FrozenTrial) -> optuna.samplers.BaseSampler:
+    # Of `self.study`: a pruner such as Hyperband shows a sampler only some of its trials.
+    number = trial_numbers(self.study).get(attempt.number, 0)
+    (seed,) = np.random.SeedSequence([self._seed, number]).generate_state(1)
+    return self._space.sampler(int(seed))
+
+  def _requeue_stale(self, study: optuna.Study, attempt: FrozenTrial) -> None:
+    self.queue.requeue(attempt, died=True)
+
+  def __enter__(self) -> 'HyperSearch':
+    self._stack.enter_context(self.queue.heartbeats())
+    self._stack.callback(self.queue.requeue_claims)
     return self
 
   def __exit__(self, *_) -> None:
-    with contextlib.suppress(*storage.STORAGE_ERRORS):  # then they are taken for dead
+    # If the storage fails, other processes find the trials stale.
+    with contextlib.suppress(*storage.STORAGE_ERRORS):
       self._stack.close()
 
-  def begin(self) -> None:
-    """Of a study in a file: takes up what a sweep that was killed left behind."""
-    if self._server:
-      return
-    for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
-      self.study.tell(trial.number, state=TrialState.FAIL)
-      self._again(trial, died=False)
+  def next_trial(self, worker: Any = None) -> Trial | None:
+    """Returns the next trial for this process to run; None if there are no more."""
+    del worker  # each may run any trial
+    return self._connection.retry(self._next_trial)
 
-  def take(self, who: Any = None) -> Trial | None:
-    """The next trial, which this process has to run; None if there are no more."""
-    del who
-    return self._patiently(self._take)
-
-  def _take(self) -> Trial | None:
-    self._bury()
-    while self._wanted():
-      with storage.as_meant():
-        running = _Running(self.study.ask())
-      self._running.append(running)
-      try:
-        self._show_life()
-        if trial := self._name(running):
-          return trial
-      except storage.STORAGE_ERRORS:  # others will take it for dead
-        self._running.remove(running)
-        raise
+  def _next_trial(self) -> Trial | None:
+    while claim := self.queue.claim():
+      if trial := self._make_trial(claim):
+        return trial
     return None
 
-  def _name(self, running: _Running) -> Trial | None:
-    """Asks the experiment what to run; None if that is nothing."""
-    asked = running.trial
-    number = _numbers(self.study.get_trials(deepcopy=False))[asked.number]
-    if number >= self._trials and 'of' not in asked.user_attrs:
-      # Another sweep was quicker: all were there before this one.
-      self._end(running, TrialState.FAIL, surplus=True)
-      return None
-    running.name = f'{number:04d}'
-    asked.set_user_attr('name', running.name)
+  def _make_trial(self, claim: Claim) -> Trial | None:
+    """Asks the experiment what to run; None if it skips these values."""
     try:
-      trial = self._make(asked, number)
+      trial = self._space.make_trial(claim.attempt, self._folder_of(claim.number))
     except optuna.TrialPruned as error:
-      reason = f'search(trial) gave it up{f": {error}" * bool(str(error))}'
-      self._end(running, TrialState.PRUNED, reason=reason)
+      reason = f'search(trial) skipped it{f": {error}" * bool(str(error))}'
+      self.queue.close(claim, TrialState.PRUNED, reason=reason)
       return None
     except storage.STORAGE_ERRORS:
+      self.queue.abandon(claim)
       raise
     except Exception as error:
-      self._end(running, TrialState.FAIL, reason=str(error))
+      self.queue.close(claim, TrialState.FAIL, reason=str(error))
       raise
-    running.rows = NewRows(trial.folder / 'metrics.jsonl')
+    evaluations = Evaluations(
+      *(claim.attempt, trial.folder, self._space.metric, self._connection),
+      prunes=self._prunes,
+    )
+    self._running[trial.name] = claim, evaluations
     return trial
 
-  def take_many(self, n: int) -> list[Trial]:
-    """The next trials, n of them at most."""
-    return [trial for _ in range(n) if (trial := self.take())]
+  def next_trials(self, n: int) -> list[Trial]:
+    """Returns the next trials, n of them at most."""
+    return [trial for _ in range(n) if (trial := self.next_trial())]
 
-  def hopeless(self, trial: Trial) -> bool:
-    """Reports what a trial measured since the last time; whether it is to stop."""
-    running = self._of(trial)
-    news = self._news(running)
-    if running.given_up is not None:  # it was told before it could hear
-      return bool(news)
-    return self._patiently(lambda: self._reported(running, news))
+  def should_stop(self, trial: Trial) -> bool:
+    """Reports the new evaluations of a trial; returns whether it is to be stopped."""
+    _, evaluations = self._running[trial.name]
+    return evaluations.should_stop()
 
-  def _reported(self, running: _Running, news: list[tuple[int, float]]) -> bool:
-    """Takes from the news what the study is told; whether the trial is to stop."""
-    while news:
-      step, value = news[0]
-      try:
-        running.trial.report(value, step)
-      except UpdateFinishedTrialError:  # it was taken for dead, and is in other hands
-        return True
-      news.pop(0)
-      if self._prunes and running.trial.should_prune():
-        running.given_up = step
-        running.reason = f'at step {step:,}: {self.metric} {value:.4g}'
-        return True
-    return False
+  def finish(self, trial: Trial, run_state: Mapping[str, Any]) -> str:
+    """Tells the study how a trial ended.
 
-  def done(self, trial: Trial, state: Mapping[str, Any]) -> str:
-    """Tells the study how a trial ended; what came of it, in a line."""
-    self.hopeless(trial)  # the last evaluations
-    running, died = self._of(trial), 'died' in state
-    end, value, reason, text = self._verdict(trial, running, state)
-    attributes = dict(seconds=state.get('seconds', 0.0), reason=reason)
-    if not self._patiently(lambda: self._end(running, end, value, **attributes)):
-      return 'was taken for dead, and is in other hands'
-    if end == TrialState.FAIL and (state['status'] == 'stopped' or died):
-      goes_on = self._patiently(lambda: self._again(running.trial, died=died))
-      text += '; it goes on' * goes_on
-    return f'{text} ({_values(running.trial)})'
+    Args:
+      trial: a trial of `next_trial`.
+      run_state: what its process says of it, as in `trial.json`.
 
-  def _verdict(
-    self, trial: Trial, running: _Running, state: Mapping[str, Any]
-  ) -> tuple[TrialState, float | None, str | None, str]:
-    """How a trial ended, its value, why it has none, and what to say of it."""
-    status, reason = state['status'], state['reason']
-    best, last = self._best(trial)
-    # Whether it heard in time is chance, and shall not matter: unless it was given up
-    # at its very end it is pruned.
-    cut = status == 'stopped' or (status == 'finished' and last != running.given_up)
-    if cut and running.given_up is not None:
-      reason = running.reason
-      write_state(trial.folder, {**state, 'status': 'pruned', 'reason': reason})
-      return TrialState.PRUNED, None, reason, f'pruned {reason}'
-    if status == 'finished' and not math.isnan(best):
-      text = f'{state["seconds"]:.0f} s, {self.metric} {best:.4g}'
-      return TrialState.COMPLETE, best, None, text
-    reason = reason or f'there is no number among its {self.metric}'
-    what = 'stopped' if status == 'stopped' else 'failed'
-    # Values that make training diverge are bad ones: the sampler shall know it.
-    diverged = reason.startswith('FloatingPointError')
-    end = TrialState.PRUNED if diverged else TrialState.FAIL
-    return end, None, reason, f'{what}: {reason.splitlines()[0]}'
-
-  def wait(self) -> bool:
-    """Whether there is something to run; waits while that depends on others."""
-    said = False
-    while True:
-      self._patiently(self._bury)
-      if self._patiently(self._wanted):
-        return True
-      n = sum(t.state == TrialState.RUNNING for t in self.latest().values())
-      if not n:
-        return False
-      if not said:
-        what = f'{n} trials that run' if n > 1 else 'a trial that runs'
-        print(f'waiting for {what} elsewhere', flush=True)
-      said = True
-      time.sleep(storage.LOOK)
-
-  def latest(self) -> dict[int, FrozenTrial]:
-    """Number of a trial, from 0 -> its last try."""
-    trials = self._patiently(lambda: self.study.get_trials(deepcopy=False))
-    numbers = _numbers(trials)
-    return {numbers[t.number]: t for t in trials if not t.user_attrs.get('surplus')}
+    Returns:
+      The outcome in one line.
+    """
+    self.should_stop(trial)  # reports the last evaluations
+    claim, evaluations = self._running.pop(trial.name)
+    metric = self._space.metric, self._space.best_is
+    outcome = outcome_of(trial, run_state, evaluations, *metric)
+    details = dict(seconds=run_state.get('seconds', 0.0), reason=outcome.reason)
+    if not self._connection.retry(
+      lambda: self.queue.close(claim, outcome.state, outcome.value, **details)
+    ):
+      return 'had no heartbeat and was marked as failed; another process has it'
+    text, died = outcome.text, 'died' in run_state
+    if outcome.state == TrialState.FAIL and (run_state['status'] == 'stopped' or died):
+      requeued = self._connection.retry(
+        lambda: self.queue.requeue(claim.attempt, died=died)
+      )
+      text += '; it is queued again' * requeued
+    return f'{text} ({_values(claim.attempt)})'
 
   @property
-  def ended(self) -> int:
-    """How many trials have ended, well or not."""
+  def num_ended(self) -> int:
+    """Number of trials that have ended, well or not."""
     return len(self._ended_trials())
 
   @property
-  def failed(self) -> dict[str, str]:
-    """Trials that failed -> the reason."""
+  def failures(self) -> dict[str, str]:
+    """Name of each trial that failed -> the reason."""
     return {
-      f'{number:04d}': trial.user_attrs.get('reason', 'the machine that ran it died')
-      for number, trial in self._ended_trials().items()
-      if trial.state == TrialState.FAIL
+      f'{number:04d}': attempt.user_attrs.get('reason', 'the machine that ran it died')
+      for number, attempt in self._ended_trials().items()
+      if attempt.state == TrialState.FAIL
     }
 
   @property
   def summary(self) -> str:
     """'12 of 40 trials are finished, 5 pruned, 1 failed'."""
-    states = [trial.state for trial in self._ended_trials().values()]
-    more = {'pruned': TrialState.PRUNED, 'failed': TrialState.FAIL}
-    counts = {name: states.count(state) for name, state in more.items()}
+    states = [attempt.state for attempt in self._ended_trials().values()]
+    others = {'pruned': TrialState.PRUNED, 'failed': TrialState.FAIL}
+    counts = {name: states.count(state) for name, state in others.items()}
+    finished = states.count(TrialState.COMPLETE)
     return ', '.join(
       [
-        f'{states.count(TrialState.COMPLETE)} of {self._trials} trials are finished',
+        f'{finished} of {self.queue.size} trials are finished',
         *(f'{n} {name}' for name, n in counts.items() if n),
       ]
     )
 
   def report(self) -> list[Path]:
-    """Writes table.md and figures of the trials that have ended; the files."""
+    """Writes table.md and figures of the trials that have ended; returns the files."""
     trials = self._ended_trials()
     if not trials:
       return []
-    # Another sweep of this study may do the same at this moment.
+    options = dict(metric=self._space.metric, best_is=self._space.best_is)
+    # Another process may report on this study at the same moment.
     with tempfile.TemporaryDirectory(prefix='.report-', dir=self.folder) as folder:
-      wrote = write(trials, Path(folder), metric=self.metric, best_is=self.mode)
-      return [path.replace(self.folder / path.name) for path in wrote]
+      written = write(trials, Path(folder), **options)
+      return [path.replace(self.folder / path.name) for path in written]
 
   def _ended_trials(self) -> dict[int, FrozenTrial]:
-    return {k: t for k, t in self.latest().items() if t.state.is_finished()}
+    return {k: t for k, t in self.queue.latest().items() if t.state.is_finished()}
 
-  def _wanted(self) -> bool:
-    """Whether the study has too few trials yet, or any in its queue."""
-    trials = self.study.get_trials(deepcopy=False)
-    fresh = sum(not {'of', 'surplus'} & {*t.user_attrs} for t in trials)
-    return fresh < self._trials or any(t.state == TrialState.WAITING for t in trials)
-
-  def _make(self, trial: optuna.Trial, number: int) -> Trial:
-    """The trial that the experiment's `search` wants."""
-    overrides = self._search(trial)
-    if not isinstance(overrides, Mapping):
-      raise ValueError(
-        f'search(trial) of {self._experiment} returned {overrides!r}; let it return '
-        f"overrides, such as {{'hyper.peak': trial.suggest_float('peak', 1e-4, 1e-2)}}"
-      )
-    made = make_trial(self._experiment, self.folder / f'{number:04d}', overrides)
-    if (made.config['keep_best'], made.config['best_is']) != (self.metric, self.mode):
-      raise ValueError(
-        f'search(trial) of {self._experiment} changes keep_best or best_is: all trials '
-        f'are compared by one metric'
-      )
-    return made
-
-  def _sampler(self, trial: FrozenTrial) -> optuna.samplers.BaseSampler:
-    """A trial's own: what it draws depends neither on who asks nor on interruptions."""
-    number = _numbers(self.study.get_trials(deepcopy=False)).get(trial.number, 0)
-    (seed,) = np.random.SeedSequence([self._seed, number]).generate_state(1)
-    return self._make_sampler(int(seed))
-
-  def _of(self, trial: Trial) -> _Running:
-    (running,) = (r for r in self._running if r.name == trial.name)
-    return running
-
-  def _news(self, running: _Running) -> list[tuple[int, float]]:
-    """Steps and values of the evaluations that are new."""
-    try:
-      rows = running.rows.read()
-    except FileNotFoundError:
-      return []
-    found = {row['step']: row[self.metric] for row in rows if self.metric in row}
-    new = [(s, math.nan if v is None else v) for s, v in found.items()]
-    new = sorted((s, v) for s, v in new if s > running.step)
-    running.step = max([running.step, *(step for step, _ in new)])
-    return new
-
-  def _best(self, trial: Trial) -> tuple[float, int]:
-    """Best value of a trial, and the step of its last one; NaN and -1 without any."""
-    if not (trial.folder / 'config.json').is_file():
-      return math.nan, -1
-    run = read_run(trial.folder)
-    if not run.has(self.metric):
-      return math.nan, -1
-    return run.best(self.metric, self.mode), run.series(self.metric)[0][-1]
-
-  def _again(self, trial: FrozenTrial | optuna.Trial, *, died: bool) -> bool:
-    """Puts a trial that was not ended into the queue again, unless it is hopeless."""
-    deaths = trial.user_attrs.get('deaths', 0) + died
-    if deaths > _DEATHS:
-      return False
-    number = _numbers(self.study.get_trials(deepcopy=False))[trial.number]
-    self.study.enqueue_trial(trial.params, dict(of=number, deaths=deaths))
-    return True
-
-  def _end(
-    self,
-    running: _Running,
-    state: TrialState,
-    value: float | None = None,
-    **attributes: Any,
-  ) -> bool:
-    """Ends a try; False if it had been ended by others, who took it for dead."""
-    self._running = [r for r in self._running if r is not running]
-    try:
-      for key, x in attributes.items():
-        running.trial.set_user_attr(key, x)
-      self.study.tell(running.trial, value, state)
-    except (UpdateFinishedTrialError, ValueError):
-      return False
-    return True
-
-  def _dead(self, study: optuna.Study, trial: FrozenTrial) -> None:
-    self._again(trial, died=True)
-
-  def _put_back(self) -> None:
-    """Puts what runs here into the queue again; the folders stay."""
-    for running in self._running:
-      if self._end(running, TrialState.FAIL):
-        self._again(running.trial, died=False)
-
-  def _bury(self) -> None:
-    """Ends the tries of sweeps that died, and puts them into the queue again."""
-    now = time.monotonic()
-    if not self._server or now - self._answers_since < 2 * storage.BEAT:
-      return  # those that live could not say so yet
-    with storage.as_meant():
-      optuna.storages.fail_stale_trials(self.study)
-    # Whose sweep died before its first sign of life is not among these.
-    running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    nameless = {t.number: t for t in running if 'name' not in t.user_attrs}
-    self._nameless = {n: self._nameless.get(n, now) for n in nameless}
-    for number, since in self._nameless.items():
-      if now - since > storage.GRACE:
-        with contextlib.suppress(UpdateFinishedTrialError, ValueError):
-          self.study.tell(number, state=TrialState.FAIL)
-          self._again(nameless[number], died=True)
-
-  def _patiently(self, action: Callable[[], _T]) -> _T:
-    """Does something with the storage, again and again while a server is away."""
-    until, said = time.monotonic() + storage.PATIENCE, False
-    while True:
-      try:
-        with storage.storage_fails():
-          return action()
-      except storage.Away as error:
-        self._answers_since = now = time.monotonic()
-        if not self._server or now > until:
-          raise
-        if not said:
-          print(
-            f'{error}; for {storage.PATIENCE:.0f} s this waits for it', file=sys.stderr
-          )
-        said = True
-        time.sleep(storage.LOOK)
-
-  def _live(self) -> None:
-    while not self._ended.wait(storage.BEAT):
-      try:
-        self._show_life()
-      except Exception as error:
-        self._answers_since = time.monotonic()
-        print(
-          f'the storage of {self.study.study_name} is not told that its trials run '
-          f'({storage.first_line(error)}); after {storage.GRACE} s they are taken for dead',
-          file=sys.stderr,
-        )
-
-  def _show_life(self) -> None:
-    """What `Study.optimize` does in a server's storage, and who asks and tells must."""
-    if self._server:
-      for running in self._running:
-        self._storage.record_heartbeat(running.trial._trial_id)
-
-  def _check_unchanged(self, base: Mapping[str, Any], force: bool) -> None:
-    """Refuses to mix trials of two experiments in one study."""
-    now = {k: repr(v) for k, v in flatten(base).items()}
-    then = self.study.user_attrs.get('experiment')
-    if then is None or force:
-      self.study.set_user_attr('experiment', now)
-      return
-    changed = [k for k in {**then, **now} if then.get(k) != now.get(k)]
-    if changed:
-      lines = (
-        f'{k}: {then.get(k, "nothing")} there, {now.get(k, "nothing")} now'
-        for k in changed
-      )
-      raise ValueError(
-        f'the experiment changed since the search {self.study.study_name} was begun:\n  '
-        + '\n  '.join(lines)
-        + '\nuse another --workdir (and --storage), or --force to go on in this study'
-      )
+  def _folder_of(self, number: int) -> Path:
+    return self.folder / f'{number:04d}'
 
 
-class _OnePerTrial(optuna.samplers.BaseSampler):
-  """Has each trial sampled by a sampler that is made for it."""
-
-  def __init__(self, make: Maker):
-    self._make, self._own = make, None
-
-  def before_trial(self, study, trial) -> None:
-    self._own = self._make(trial)
-    self._own.before_trial(study, trial)
-
-  def infer_relative_search_space(self, study, trial) -> dict[str, Any]:
-    return self._own.infer_relative_search_space(study, trial)
-
-  def sample_relative(self, study, trial, search_space) -> dict[str, Any]:
-    return self._own.sample_relative(study, trial, search_space)
-
-  def sample_independent(self, study, trial, param_name, param_distribution) -> Any:
-    return self._own.sample_independent(study, trial, param_name, param_distribution)
-
-  def after_trial(self, study, trial, state, values) -> None:
-    self._make(trial).after_trial(study, trial, state, values)
-
-
-def _numbers(trials: Sequence[FrozenTrial]) -> dict[int, int]:
-  """Optuna's number of each try -> the number of the trial that it is a try of.
-
-  Trials are counted in the order in which they were asked for, which is the same for
-  everybody: so is who asked for one too many.
-  """
-  numbers, fresh = {}, 0
-  for trial in sorted(trials, key=lambda trial: trial.number):
-    again = trial.user_attrs.get('of')
-    numbers[trial.number] = fresh if again is None else again
-    fresh += again is None and not trial.user_attrs.get('surplus')
-  return numbers
+def _check_unchanged(
+  study: optuna.Study, config: Mapping[str, Any], force: bool
+) -> None:
+  """Refuses to mix trials of two experiments in one study."""
+  now = {k: repr(v) for k, v in flatten(config).items()}
+  then = study.user_attrs.get('experiment')
+  if then is None or force:
+    study.set_user_attr('experiment', now)
+    return
+  changed = [k for k in {**then, **now} if then.get(k) != now.get(k)]
+  if changed:
+    lines = (
+      f'{k}: {then.get(k, "nothing")} there, {now.get(k, "nothing")} now'
+      for k in changed
+    )
+    raise ValueError(
+      f'the experiment changed since the search {study.study_name} was created:\n  '
+      + '\n  '.join(lines)
+      + '\nuse another --workdir (and --storage), or --force to continue this study'
+    )
 
 
-def _tpe(seed: int) -> optuna.samplers.BaseSampler:
-  return optuna.samplers.TPESampler(seed=seed)
-
-
-def _values(trial: optuna.Trial) -> str:
+def _values(attempt: optuna.Trial) -> str:
   """'peak=0.003, cell=gru'."""
   return ', '.join(
     f'{k}={v:.4g}' if isinstance(v, float) else f'{k}={v}'
-    for k, v in trial.params.items()
+    for k, v in attempt.params.items()
   )

@@ -1,14 +1,16 @@
 """Where Optuna keeps a search: a file in the study's folder, or a database by URL.
 
-A server's trials show every `BEAT` seconds that they run, by Optuna's heartbeats, and are
-taken for dead after `GRACE` seconds without one.
+The trials of a server send one of Optuna's heartbeats every `HEARTBEAT` seconds, and are
+marked as failed after `GRACE` seconds without one.
 """
 
 from collections.abc import Callable, Iterator
 import contextlib
 from pathlib import Path
 import re
+import sys
 import time
+from typing import TypeVar
 from urllib.parse import quote_plus
 import warnings
 
@@ -29,22 +31,25 @@ from seqlab.io.secrets import (
   shown_parameter,
 )
 
-# Seconds. Of a server's trials: between two signs of life, and without one until a trial
-# is taken for dead; that a server may be away; between two looks at it.
-BEAT, GRACE, PATIENCE, LOOK = 30, 150, 900.0, 3.0
+# Seconds: between two heartbeats of a server's trials; without one until a trial is
+# marked as failed; that a server may not answer; between two requests to it.
+HEARTBEAT, GRACE, PATIENCE, POLL = 30, 150, 900.0, 3.0
 STORAGE_ERRORS = (StorageInternalError, exc.SQLAlchemyError)
 _JOURNAL = 'search.journal'
 
+_T = TypeVar('_T')
+
 
 def open_storage(
-  url: str | None, folder: Path, dead: Callable[[optuna.Study, FrozenTrial], None]
+  url: str | None, folder: Path, on_stale: Callable[[optuna.Study, FrozenTrial], None]
 ) -> optuna.storages.BaseStorage:
-  """Opens a storage, or makes it.
+  """Opens a storage, or creates it.
 
   Args:
-    url: of a database; None for a file, which nobody else may use meanwhile.
-    folder: of the study, for the file.
-    dead: called with each trial of a server's that was taken for dead.
+    url: URL of a database; None for a file, which no other process may use meanwhile.
+    folder: folder of the study, for the file.
+    on_stale: called with the study and each trial of a server that was marked as
+      failed because it had no heartbeat.
 
   Raises:
     ValueError: the URL is not a valid one.
@@ -54,16 +59,16 @@ def open_storage(
   if url is None:
     return _open_file((folder / _JOURNAL).absolute())
   url = checked_url(url)
-  for more in (3, 2, 1, 0):
+  for retries in (3, 2, 1, 0):
     try:
-      with storage_fails(url), as_meant():
+      with storage_errors(url), without_heartbeat_warnings():
         warnings.simplefilter('error', exc.SAWarning)  # parameters that mean nothing
         return RDBStorage(
           url,
           engine_kwargs=dict(pool_pre_ping=True),
-          heartbeat_interval=BEAT,
+          heartbeat_interval=HEARTBEAT,
           grace_period=GRACE,
-          heartbeat_stale_trial_callback=dead,
+          heartbeat_stale_trial_callback=on_stale,
         )
     except ImportError as error:
       raise RuntimeError(
@@ -73,21 +78,21 @@ def open_storage(
       ) from None
     except (exc.ArgumentError, exc.SAWarning, ValueError, TypeError) as error:
       raise ValueError(
-        f'--storage {hidden(url)} is no URL of a database ({first_line(error)}): '
+        f'--storage {hidden(url)} is not a URL of a database ({first_line(error)}): '
         f'write postgresql://USER@HOST/DATABASE'
       ) from None
-    except Collided:
-      if not more:
+    except StorageFailed:
+      if not retries:
         raise
-      time.sleep(1)  # two sweeps made the tables at once
+      time.sleep(1)  # two processes created the tables at once
   raise AssertionError
 
 
 def _open_file(path: Path) -> JournalStorage:
-  """The study in a file, which nobody else uses now.
+  """Opens the study in a file, which no other process uses now.
 
-  Whoever used it last may have been killed in the middle of a line, or with Optuna's
-  lock, which would be waited for.
+  The process that used it last may have been killed in the middle of a line, which
+  Optuna could not read, or while it held Optuna's lock, which would never be released.
   """
   path.with_name(f'{path.name}.lock').unlink(missing_ok=True)
   if path.exists() and (whole := path.read_bytes()) and not whole.endswith(b'\n'):
@@ -97,56 +102,101 @@ def _open_file(path: Path) -> JournalStorage:
 
 
 @contextlib.contextmanager
-def as_meant() -> Iterator[None]:
-  """Heartbeats are experimental in Optuna, and to be sent by those who ask and tell."""
+def without_heartbeat_warnings() -> Iterator[None]:
+  """Hides two warnings: heartbeats are experimental, and `optimize` does not send them."""
   with warnings.catch_warnings():
     warnings.simplefilter('ignore', ExperimentalWarning)
     warnings.filterwarnings('ignore', 'Heartbeat of storage is supposed')
     yield
 
 
-class Away(OSError):  # noqa: N818
-  """A server does not answer."""
+class StorageUnreachable(OSError):  # noqa: N818
+  """A server does not answer; later it may."""
 
 
-class Collided(OSError):  # noqa: N818
-  """The storage refused something, maybe since another sweep did the same."""
+class StorageFailed(OSError):  # noqa: N818
+  """The storage refused something, perhaps because another process did the same."""
 
 
 @contextlib.contextmanager
-def storage_fails(url: str | None = None) -> Iterator[None]:
-  """Says what is wrong with a storage."""
-  what = f'--storage {hidden(url)}' if url else 'the storage of the search'
+def storage_errors(url: str | None = None) -> Iterator[None]:
+  """Raises errors of a storage as `OSError` that names it, without secrets."""
+  name = f'--storage {hidden(url)}' if url else 'the storage of the search'
   try:
     yield
   except (StorageInternalError, exc.DBAPIError) as error:
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
     reason = first_line(getattr(cause, 'orig', cause))
     if isinstance(cause, exc.OperationalError):
-      raise Away(
-        f'{what} cannot be reached: {reason}. Once the server runs and lets this user '
-        f'in, the same command goes on'
+      raise StorageUnreachable(
+        f'{name} cannot be reached: {reason}. Start the server, or let this user in; '
+        f'then the same command continues'
       ) from error
-    raise Collided(f'{what} failed: {reason}. The same command goes on') from error
+    raise StorageFailed(
+      f'{name} failed: {reason}. The same command continues'
+    ) from error
+
+
+class Connection:
+  """Calls on a storage, repeated while its server does not answer."""
+
+  def __init__(self, *, is_server: bool):
+    """Assumes that the storage answers now.
+
+    Args:
+      is_server: whether the storage is on a server; a file is never waited for.
+    """
+    self.is_server = is_server
+    self._up_since = time.monotonic()
+
+  @property
+  def seconds_up(self) -> float:
+    """Seconds since the last call that was known to fail."""
+    return time.monotonic() - self._up_since
+
+  def note_failure(self) -> None:
+    """Notes that the server did not answer just now."""
+    self._up_since = time.monotonic()
+
+  def retry(self, action: Callable[[], _T]) -> _T:
+    """Returns what `action` returns, called again while a server does not answer.
+
+    Raises:
+      StorageUnreachable: it has not answered for `PATIENCE` seconds.
+      StorageFailed: it refused the action.
+    """
+    until, reported = time.monotonic() + PATIENCE, False
+    while True:
+      try:
+        with storage_errors():
+          return action()
+      except StorageUnreachable as error:
+        self.note_failure()
+        if not self.is_server or time.monotonic() > until:
+          raise
+        if not reported:
+          print(f'{error}; waiting for it for {PATIENCE:.0f} s', file=sys.stderr)
+        reported = True
+        time.sleep(POLL)
 
 
 def checked_url(url: str) -> str:
-  """Returns the URL as Optuna gets it; from then on no message shows its secrets.
+  """Returns the URL for Optuna; from then on no message shows its secrets.
 
   Raises:
-    ValueError: it is not a URL, or leaves in doubt where its password ends.
+    ValueError: it is not a URL, or it is unclear where its password ends.
   """
   if '://' not in url:
     raise ValueError(
-      f'--storage {hidden(url)} is no URL: write postgresql://USER@HOST/DATABASE, or '
+      f'--storage {hidden(url)} is not a URL: write postgresql://USER@HOST/DATABASE, or '
       f'leave it out for a file in the folder of the study'
     )
-  # Of the drivers for PostgreSQL it is psycopg 3 that is installed.
+  # SQLAlchemy would choose psycopg2; the extra `launch` installs psycopg 3.
   url = re.sub(r'^postgres(ql)?://', 'postgresql+psycopg://', url)
   parsed = _parsed(url)
   if parsed is None:
     raise ValueError(
-      f'--storage {hidden(url)} is no URL of a database: write '
+      f'--storage {hidden(url)} is not a URL of a database: write '
       f'postgresql://USER@HOST:PORT/DATABASE with a port from 1 to 65535, and in a '
       f'password %40 for @, %3A for :, %2F for / and %3F for ?'
     )
@@ -171,12 +221,12 @@ def hidden(url: str) -> str:
 
 
 def _parsed(url: str) -> URL | None:
-  """SQLAlchemy's reading of a URL; None if it cannot, or cannot without doubt."""
+  """Parses a URL by SQLAlchemy; None if that fails or its result is ambiguous."""
   try:
     parsed = make_url(url)
   except (exc.ArgumentError, ValueError):
     return None
-  # Where a password has characters of a URL's syntax, a part of it is taken for the
+  # If a password contains characters of a URL's syntax, a part of it ends up in the
   # host or the database, which messages show.
   odd = '@' in (parsed.database or '') or '?' in (parsed.password or '')
   if parsed.drivername.partition('+')[0] != 'sqlite':
@@ -189,6 +239,6 @@ def _parsed(url: str) -> URL | None:
 
 
 def first_line(error: BaseException | None) -> str:
-  """The first line of a message, without secrets; those of databases have many."""
+  """Returns the first line of a message, without secrets; databases write many."""
   lines = filter(None, map(str.strip, scrub(str(error)).splitlines()))
   return next(lines, type(error).__name__)

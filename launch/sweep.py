@@ -47,7 +47,7 @@ from seqlab.text.workers import all_cores
 from seqlab.train.folder import RunFolder
 
 if TYPE_CHECKING:
-  from launch.search import Search
+  from launch.search import HyperSearch
 
 # Where trials can run: name -> function(trials, done, workers=, force=).
 RUNNERS = {
@@ -185,7 +185,7 @@ def _check_target(study: Path, args: argparse.Namespace) -> None:
 def search(args: argparse.Namespace) -> int:
   """Searches with one experiment after another, and reports."""
   try:
-    from launch.search import Search
+    from launch.search import HyperSearch
     from launch.storage import checked_url
   except ModuleNotFoundError as error:
     raise RuntimeError(
@@ -201,7 +201,7 @@ def search(args: argparse.Namespace) -> int:
   good = True
   with contextlib.ExitStack() as stack:
     studies = [
-      stack.enter_context(Search(experiment, workdir, **options))
+      stack.enter_context(HyperSearch(experiment, workdir, **options))
       for experiment in args.experiments
     ]
     for study in studies:
@@ -210,7 +210,7 @@ def search(args: argparse.Namespace) -> int:
       if not args.report_only:
         _search(study, args)
       good &= _report_search(experiment, study, args)
-    if args.report_only and not any(study.ended for study in studies):
+    if args.report_only and not any(study.num_ended for study in studies):
       raise ValueError(
         f'there is nothing to report on in {workdir}: run trials first, without '
         f'--report-only'
@@ -218,35 +218,37 @@ def search(args: argparse.Namespace) -> int:
   return int(not good)
 
 
-def _search(study: 'Search', args: argparse.Namespace) -> None:
+def _search(study: 'HyperSearch', args: argparse.Namespace) -> None:
   def done(trial: Trial, state: dict[str, Any]) -> None:
-    text = study.done(trial, state)
-    print(f'[{study.ended}/{args.trials}] {trial.name}: {text}', flush=True)
+    text = study.finish(trial, state)
+    print(f'[{study.num_ended}/{args.trials}] {trial.name}: {text}', flush=True)
 
-  study.begin()
-  print(f'{study.ended} of {args.trials} trials have ended', flush=True)
-  while study.wait():
+  study.queue.requeue_abandoned()
+  print(f'{study.num_ended} of {args.trials} trials have ended', flush=True)
+  while study.queue.wait_for_work():
     if args.on == 'local':
       n = min(args.workers or len(all_cores()), args.trials)
-      options = dict(workers=n, stop=study.hopeless, force=args.force)
-      workers.run_from(study.take, done, **options)
-    elif trials := study.take_many(args.workers or _AT_ONCE):
+      options = dict(workers=n, stop=study.should_stop, force=args.force)
+      workers.run_from(study.next_trial, done, **options)
+    elif trials := study.next_trials(args.workers or _AT_ONCE):
       _runner(args)(trials, done)
 
 
-def _report_search(experiment: str, study: 'Search', args: argparse.Namespace) -> bool:
+def _report_search(
+  experiment: str, study: 'HyperSearch', args: argparse.Namespace
+) -> bool:
   """Writes the table and the figures; whether all went well."""
   wrote = study.report()
   if args.report_to and wrote:
-    found = (read_state(study.folder / f'{number:04d}') for number in study.latest())
-    states = [state for state in found if 'device' in state]
+    folders = (study.folder / f'{number:04d}' for number in study.queue.latest())
+    states = [state for state in map(read_state, folders) if 'device' in state]
     _publish(experiment, study.folder, wrote, states, args)
-  failed = study.failed
-  for name, reason in failed.items():
+  failures = study.failures
+  for name, reason in failures.items():
     print(f'failed: {study.folder / name}: {reason}', file=sys.stderr)
   listed = ', '.join(map(str, wrote))
   print(f'{study.summary}{f": {listed}" if wrote else ""}')
-  return not failed
+  return not failures
 
 
 def _runner(args: argparse.Namespace) -> Callable[..., None]:

@@ -21,7 +21,7 @@ optuna = pytest.importorskip('optuna', reason='Optuna is not installed')
 from optuna.trial import TrialState  # noqa: E402
 
 from launch import storage  # noqa: E402
-from launch.search import Search  # noqa: E402
+from launch.search import HyperSearch  # noqa: E402
 from launch.sweep import RUNNERS, main  # noqa: E402
 from seqlab.config import with_defaults  # noqa: E402
 from seqlab.report.runs import left_out  # noqa: E402
@@ -65,7 +65,7 @@ def opened(experiment, tmp_path):
   """opened(trials=5, ...): the search, entered."""
 
   def make(text=SEARCH, trials=5, **options):
-    return Search(experiment(text), tmp_path / 'runs', trials=trials, **options)
+    return HyperSearch(experiment(text), tmp_path / 'runs', trials=trials, **options)
 
   return make
 
@@ -85,34 +85,34 @@ def _pretend(trial, values, status='finished', reason=None, **state):
 
 
 def _finish(study, trial, values=(1.0, 3.0, 2.0)):
-  return study.done(trial, _pretend(trial, values))
+  return study.finish(trial, _pretend(trial, values))
 
 
 def _params(study):
-  return {number: trial.params for number, trial in study.latest().items()}
+  return {number: trial.params for number, trial in study.queue.latest().items()}
 
 
 def test_a_search_has_as_many_trials_as_it_should(opened):
   with opened(trials=3) as study:
     trials = []
-    while trial := study.take():
+    while trial := study.next_trial():
       trials.append(trial)
       assert _finish(study, trial).startswith('60 s, valid/bleu 3 (peak=0.0')
-    assert not study.wait()
+    assert not study.queue.wait_for_work()
     assert study.summary == '3 of 3 trials are finished'
   assert [trial.name for trial in trials] == ['0000', '0001', '0002']
   assert set(trials[0].overrides) == {'hyper.peak', 'model.layers', 'model.cell'}
   assert trials[0].config['model']['layers'] == trials[0].overrides['model.layers']
   with opened(trials=4) as study:  # one more, and what is finished stays so
-    assert study.ended == 3
-    assert study.take().name == '0003'
-    assert study.take() is None
+    assert study.num_ended == 3
+    assert study.next_trial().name == '0003'
+    assert study.next_trial() is None
 
 
 def test_the_best_value_counts_and_all_are_reported(opened):
   with opened() as study:
-    _finish(study, study.take())
-    (trial,) = study.latest().values()
+    _finish(study, study.next_trial())
+    (trial,) = study.queue.latest().values()
   assert (trial.state, trial.value) == (TrialState.COMPLETE, 3.0)
   assert trial.intermediate_values == {10: 1.0, 20: 3.0, 30: 2.0}
   assert study.study.direction.name == 'MAXIMIZE'
@@ -124,8 +124,8 @@ def test_the_same_seed_asks_for_the_same_trials_interrupted_or_not(
   def ask(folder, *parts, seed=1):
     file = experiment()
     for n in parts:  # each is a sweep that is interrupted in its nth trial
-      with Search(file, tmp_path / folder, trials=14, seed=seed) as study:
-        while n and (trial := study.take()):
+      with HyperSearch(file, tmp_path / folder, trials=14, seed=seed) as study:
+        while n and (trial := study.next_trial()):
           n -= 1
           if n:
             best = -abs(trial.config['hyper']['peak'] - 1e-3)
@@ -140,8 +140,8 @@ def test_the_same_seed_asks_for_the_same_trials_interrupted_or_not(
 
 def test_sweeps_share_a_database_and_run_nothing_twice(opened, database):
   with opened(url=database) as a, opened(url=database) as b:
-    trials = [study.take() for study in (a, b, b, a, b)]
-    assert [a.take(), b.take()] == [None, None]
+    trials = [study.next_trial() for study in (a, b, b, a, b)]
+    assert [a.next_trial(), b.next_trial()] == [None, None]
     assert [trial.name for trial in trials] == ['0000', '0001', '0002', '0003', '0004']
     assert len({json.dumps(trial.overrides) for trial in trials}) == 5
 
@@ -150,30 +150,30 @@ def test_one_that_was_asked_for_too_late_is_none_of_the_search(
   opened, database, monkeypatch
 ):
   with opened(url=database, trials=1) as a, opened(url=database, trials=1) as b:
-    trial = a.take()
+    trial = a.next_trial()
     answers = iter([True, False])  # it looked before the other one asked
-    monkeypatch.setattr(b, '_wanted', lambda: next(answers))
-    assert b.take() is None
+    monkeypatch.setattr(b.queue, 'has_work', lambda: next(answers))
+    assert b.next_trial() is None
     _finish(a, trial)
-    assert list(b.latest()) == [0]
+    assert list(b.queue.latest()) == [0]
     assert b.summary == '1 of 1 trials are finished'
 
 
 def test_a_pruner_stops_a_trial_that_promises_little(opened):
   pruner = '\n\ndef pruner():\n  return optuna.pruners.ThresholdPruner(lower=5.0)\n'
   with opened(SEARCH + pruner) as study:
-    good, bad, late = study.take(), study.take(), study.take()
+    good, bad, late = study.next_trial(), study.next_trial(), study.next_trial()
     _pretend(good, [6.0]), _pretend(bad, [6.0, 1.0])
-    assert (study.hopeless(good), study.hopeless(bad)) == (False, True)
-    assert not study.hopeless(bad)  # not told again, unless it goes on
+    assert (study.should_stop(good), study.should_stop(bad)) == (False, True)
+    assert not study.should_stop(bad)  # not told again, unless it goes on
     _pretend(bad, [6.0, 1.0, 9.0])
-    assert study.hopeless(bad)
-    said = study.done(bad, _pretend(bad, [6.0, 1.0, 9.0], 'stopped', 'by SIGTERM'))
+    assert study.should_stop(bad)
+    said = study.finish(bad, _pretend(bad, [6.0, 1.0, 9.0], 'stopped', 'by SIGTERM'))
     assert said.startswith('pruned at step 20: valid/bleu 1 (peak=')
     assert left_out([bad.folder]) == {bad.folder: 'pruned: at step 20: valid/bleu 1'}
     # Only its end was bad: there is nothing left to stop.
-    assert study.done(late, _pretend(late, [7.0, 6.0, 1.0])).startswith('60 s, valid')
-    trial = study.latest()[1]
+    assert study.finish(late, _pretend(late, [7.0, 6.0, 1.0])).startswith('60 s, valid')
+    trial = study.queue.latest()[1]
   assert (trial.state, trial.value) == (TrialState.PRUNED, 1.0)
   assert trial.user_attrs['reason'] == 'at step 20: valid/bleu 1'
 
@@ -181,7 +181,7 @@ def test_a_pruner_stops_a_trial_that_promises_little(opened):
 def test_what_runs_elsewhere_cannot_be_stopped(opened):
   pruner = '\n\ndef pruner():\n  return optuna.pruners.ThresholdPruner(lower=5.0)\n'
   with opened(SEARCH + pruner, prunes=False) as study:
-    lot = study.take_many(9)
+    lot = study.next_trials(9)
     assert len(lot) == 5
     assert _finish(study, lot[0], [1.0, 2.0]).startswith('60 s, valid/bleu 2')
 
@@ -214,33 +214,35 @@ def test_a_trial_whose_process_died_goes_on_until_it_died_too_often(opened):
   with opened(trials=1) as study:
     names = set()
     for _ in range(6):
-      trial = study.take()
+      trial = study.next_trial()
       names.add((trial.name, str(trial.overrides)))
       died = _pretend(trial, [1.0], 'failed', 'ended by SIGKILL', died=True)
-      said = study.done(trial, died)
+      said = study.finish(trial, died)
     assert len(names) == 1
     assert said.startswith('failed: ended by SIGKILL (peak=')
-    assert study.take() is None
-    assert study.failed == {'0000': 'ended by SIGKILL'}
+    assert study.next_trial() is None
+    assert study.failures == {'0000': 'ended by SIGKILL'}
 
 
 def test_one_that_was_stopped_by_others_goes_on(opened):
   with opened(trials=1) as study:
-    trial = study.take()
-    said = study.done(trial, _pretend(trial, [1.0], 'stopped', 'stopped at step 12'))
-    assert said.startswith('stopped: stopped at step 12; it goes on (peak=')
-    assert study.take().overrides == trial.overrides
+    trial = study.next_trial()
+    said = study.finish(trial, _pretend(trial, [1.0], 'stopped', 'stopped at step 12'))
+    assert said.startswith('stopped: stopped at step 12; it is queued again (peak=')
+    assert study.next_trial().overrides == trial.overrides
 
 
 def test_a_failure_has_a_reason_and_divergence_tells_the_sampler(opened):
   with opened() as study:
-    first, second = study.take(), study.take()
-    study.done(first, _pretend(first, [], 'failed', 'ValueError: no such cell'))
-    said = study.done(second, _pretend(second, [], 'failed', 'FloatingPointError: NaN'))
+    first, second = study.next_trial(), study.next_trial()
+    study.finish(first, _pretend(first, [], 'failed', 'ValueError: no such cell'))
+    said = study.finish(
+      second, _pretend(second, [], 'failed', 'FloatingPointError: NaN')
+    )
     assert said.startswith('failed: FloatingPointError: NaN (peak=')
-    assert study.failed == {'0000': 'ValueError: no such cell'}
-    assert [t.state.name for t in study.latest().values()] == ['FAIL', 'PRUNED']
-    third = study.take()
+    assert study.failures == {'0000': 'ValueError: no such cell'}
+    assert [t.state.name for t in study.queue.latest().values()] == ['FAIL', 'PRUNED']
+    third = study.next_trial()
     assert 'no number among its valid/bleu' in _finish(study, third, [None])
 
 
@@ -248,40 +250,40 @@ def test_a_sweep_that_died_leaves_its_trials_to_others(
   opened, database, monkeypatch, capsys
 ):
   monkeypatch.setattr(storage, 'GRACE', 1)
-  monkeypatch.setattr(storage, 'BEAT', 1)
-  monkeypatch.setattr(storage, 'LOOK', 0.1)
+  monkeypatch.setattr(storage, 'HEARTBEAT', 1)
+  monkeypatch.setattr(storage, 'POLL', 0.1)
   dead = opened(url=database, trials=1)  # not entered: it gives no sign of life
-  lost = dead.take()
+  lost = dead.next_trial()
   with opened(url=database, trials=1) as study:
-    assert study.take() is None
-    assert study.wait()
+    assert study.next_trial() is None
+    assert study.queue.wait_for_work()
     assert 'waiting for a trial that runs elsewhere' in capsys.readouterr().out
-    found = study.take()
+    found = study.next_trial()
     assert (found.name, found.overrides) == (lost.name, lost.overrides)
     # Not dead after all: nothing that it says counts any more.
-    assert dead.done(lost, _pretend(lost, [9.0])).startswith('was taken for dead')
+    assert dead.finish(lost, _pretend(lost, [9.0])).startswith('had no heartbeat')
     _finish(study, found, [1.0])
-    assert not study.wait()
-    assert [trial.value for trial in study.latest().values()] == [1.0]
+    assert not study.queue.wait_for_work()
+    assert [trial.value for trial in study.queue.latest().values()] == [1.0]
 
 
 def test_a_sweep_that_died_before_its_first_sign_of_life(opened, database, monkeypatch):
   monkeypatch.setattr(storage, 'GRACE', 1)
-  monkeypatch.setattr(storage, 'BEAT', 1)
-  monkeypatch.setattr(storage, 'LOOK', 0.1)
-  with opened(url=database, trials=1) as dead, storage.as_meant():
+  monkeypatch.setattr(storage, 'HEARTBEAT', 1)
+  monkeypatch.setattr(storage, 'POLL', 0.1)
+  with opened(url=database, trials=1) as dead, storage.without_heartbeat_warnings():
     dead.study.ask()
   with opened(url=database, trials=1) as study:
-    assert study.wait()
-    assert study.take().name == '0000'
+    assert study.queue.wait_for_work()
+    assert study.next_trial().name == '0000'
 
 
 def test_a_server_may_be_away_for_a_while(opened, database, monkeypatch, capsys):
   from sqlalchemy.exc import OperationalError
 
-  monkeypatch.setattr(storage, 'LOOK', 0.01)
+  monkeypatch.setattr(storage, 'POLL', 0.01)
   with opened(url=database, trials=1) as study:
-    trial, tell, errors = study.take(), study.study.tell, [None, None]
+    trial, tell, errors = study.next_trial(), study.study.tell, [None, None]
 
     def away(*args):
       if errors:
@@ -298,23 +300,23 @@ def test_a_server_may_be_away_for_a_while(opened, database, monkeypatch, capsys)
     monkeypatch.setattr(storage, 'PATIENCE', 0.0)
     errors.extend([None, None])
     with pytest.raises(OSError, match='refused'):
-      study._patiently(away)
+      study._connection.retry(away)
 
 
 def test_a_file_that_a_killed_sweep_left_is_mended(opened, tmp_path):
   with opened(trials=2) as study:
-    _finish(study, study.take())
-    lost = study.take()
-    study._running = []  # killed
+    _finish(study, study.next_trial())
+    lost = study.next_trial()
+    study.queue.claims.clear()  # killed
   folder = tmp_path / 'runs' / 'mine'
   with (folder / 'search.journal').open('a') as file:
     file.write('{"op_code": 4, ')
   (folder / 'search.journal.lock').symlink_to('nowhere')
   with opened(trials=2) as study:
-    study.begin()
-    found = study.take()
+    study.queue.requeue_abandoned()
+    found = study.next_trial()
     assert (found.name, found.overrides) == (lost.name, lost.overrides)
-    assert study.take() is None
+    assert study.next_trial() is None
 
 
 def test_two_sweeps_do_not_use_one_file(opened):
@@ -328,15 +330,15 @@ def test_an_experiment_that_changed_is_refused(opened, experiment, tmp_path):
   file = Path(experiment())
   file.write_text(file.read_text('utf-8').replace('30', '40'), 'utf-8')
   with pytest.raises(ValueError, match=r'since the search mine .*(.|\n)*steps: 30 th'):
-    Search(str(file), tmp_path / 'runs', trials=5)
-  with Search(str(file), tmp_path / 'runs', trials=5, force=True) as study:
-    assert study.take()
+    HyperSearch(str(file), tmp_path / 'runs', trials=5)
+  with HyperSearch(str(file), tmp_path / 'runs', trials=5, force=True) as study:
+    assert study.next_trial()
 
 
 def test_a_sampler_of_the_experiment_is_used(opened):
   sampler = '\n\ndef sampler(seed):\n  return optuna.samplers.RandomSampler(0)\n'
   with opened(SEARCH + sampler) as study:
-    first, second = study.take_many(2)
+    first, second = study.next_trials(2)
   assert first.overrides == second.overrides  # it does not care for the seed
 
 
@@ -345,14 +347,14 @@ def test_values_that_the_search_gives_up_are_pruned(opened):
     '  return', '  if trial.number == 1:\n    raise optuna.TrialPruned("no")\n  return'
   )
   with opened(text, trials=3) as study:
-    assert [trial.name for trial in study.take_many(9)] == ['0000', '0002']
+    assert [trial.name for trial in study.next_trials(9)] == ['0000', '0002']
     assert study.summary == '0 of 3 trials are finished, 1 pruned'
 
 
 def test_an_argument_may_be_searched_for(opened):
   text = "def search(trial):\n  return {'arg': trial.suggest_categorical('a', ['x'])}\n"
   with opened(text) as study:
-    assert study.take().experiment.endswith('mine.py:x')
+    assert study.next_trial().experiment.endswith('mine.py:x')
 
 
 @pytest.mark.parametrize(
@@ -361,7 +363,7 @@ def test_an_argument_may_be_searched_for(opened):
     ('', r'mine\.py has no function search\(trial\)'),
     ("def search(trial):\n  return {'hyper.paek': 1.0}", "'hyper.paek'; did you mean"),
     ("def search(trial):\n  return {'model.layers': 1.5}", 'should be a int'),
-    ('def search(trial):\n  trial.suggest_int("a", 1, 2)', 'returned None; let it ret'),
+    ('def search(trial):\n  trial.suggest_int("a", 1, 2)', 'returned None: let it ret'),
     ("def search(trial):\n  return {'best_is': 'min'}", 'changes keep_best or best_is'),
     (
       f"{SEARCH}\ndef sampler(seed):\n  return optuna.samplers.GridSampler({{'a': [1]}})",
@@ -385,8 +387,8 @@ def test_a_search_needs_to_know_what_is_best(experiment, tmp_path, capsys):
 @pytest.mark.parametrize(
   ('url', 'message'),
   [
-    ('searches.db', '--storage searches.db is no URL: write postgresql://'),
-    ('moon://host/db', 'is no URL of a database'),
+    ('searches.db', '--storage searches.db is not a URL: write postgresql://'),
+    ('moon://host/db', 'is not a URL of a database'),
     ('mysql+pymysql://me@host/db', 'needs a driver that is not installed'),
     (
       'postgresql://me:secret@127.0.0.1:1/db',
@@ -655,9 +657,9 @@ def test_two_sweeps_share_a_postgresql_server(real, tmp_path, server):
   assert all(found), 'one of them had nothing to do'
   assert not found[0] & found[1]
   assert sorted(found[0] | found[1]) == [f'{i:04d}' for i in range(6)]
-  with Search(experiment, tmp_path / 'a', trials=6, url=server.url) as study:
+  with HyperSearch(experiment, tmp_path / 'a', trials=6, url=server.url) as study:
     assert study.summary == '6 of 6 trials are finished'
-    assert len({trial.params['peak'] for trial in study.latest().values()}) == 6
+    assert len({trial.params['peak'] for trial in study.queue.latest().values()}) == 6
   assert all('6 of 6 trials are finished: ' in out for out, _ in said)
 
 
@@ -666,7 +668,7 @@ def test_a_killed_sweep_is_taken_up_from_its_checkpoint(
   real, tmp_path, server, monkeypatch, capsys
 ):
   monkeypatch.setattr(storage, 'GRACE', 2)
-  monkeypatch.setattr(storage, 'BEAT', 1)
+  monkeypatch.setattr(storage, 'HEARTBEAT', 1)
   experiment = real([200])
   sweep = _sweep(experiment, tmp_path, server.url)
   checkpoints = tmp_path / 'mine' / '0000' / 'checkpoints'
@@ -686,15 +688,15 @@ def test_a_killed_sweep_is_taken_up_from_its_checkpoint(
 
 @pytest.mark.slow  # a database server
 def test_a_server_may_be_started_anew(opened, server, monkeypatch, capsys):
-  monkeypatch.setattr(storage, 'LOOK', 0.1)
-  monkeypatch.setattr(storage, 'BEAT', 1)
+  monkeypatch.setattr(storage, 'POLL', 0.1)
+  monkeypatch.setattr(storage, 'HEARTBEAT', 1)
   with opened(url=server.url, trials=2) as study:
-    first = study.take()
+    first = study.next_trial()
     server.stop()
     threading.Timer(3.0, server.start).start()
     _finish(study, first)
-    _finish(study, study.take())
+    _finish(study, study.next_trial())
     assert study.summary == '2 of 2 trials are finished'
   error = capsys.readouterr().err
   assert 'cannot be reached: ' in error
-  assert 'is not told that its trials run' in error
+  assert 'got no heartbeat of its trials' in error
