@@ -1,4 +1,4 @@
-"""Words that the whole tree shares: axis letters, arrays, batches, special ids.
+"""Types that all modules share: axis letters, arrays, batches, special ids.
 
 Axis letters, as comments and einsums use them:
 
@@ -25,9 +25,9 @@ else:
 PyTree = Any
 Variables = Mapping[str, Any]  # Linen collections: {'params': ..., 'batch_stats': ...}
 Batch = dict[str, np.ndarray]  # name -> [B, ...], the same B for every entry
-Hyper = Mapping[str, Any]  # name -> scalar; what a sweep varies without compiling
+Hyper = Mapping[str, Any]  # name -> scalar; a sweep varies it without recompilation
 Sums = dict[str, tuple[Array, Array]]  # name -> (sum, weight), divided once
 
-# Ids with a meaning of their own, the same in every vocabulary.
+# Special ids, the same in every vocabulary.
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 SPECIALS = ('<pad>', '<unk>', '<s>', '</s>')

@@ -1,7 +1,7 @@
 """Corpus BLEU as pure functions on arrays, equal to sacreBLEU's.
 
-Statistics of sentences are integers that add up over sentences, batches and
-devices; the score is taken once, from their sum.
+The statistics of sentences are integers. They are summed over sentences, batches and
+devices, and the score is computed once from their sum.
 
   text = detokenize(ids, table, N)                       # [B, N] bytes
   words = tokenize(characters(text), '13a', K)           # [B, K] hashed tokens
@@ -27,19 +27,19 @@ _SMOOTHING = {'exp': None, 'floor': 0.1, 'add-k': 1.0, 'none': None}
 
 
 def bleu_statistics(hypothesis: Words, references: Words) -> Array:
-  """The ten integers from which BLEU is made, sentence by sentence.
+  """Returns the ten integers per sentence from which BLEU is computed.
 
-  Pure, so it can be jitted, vmapped and sharded; sums of it over sentences are
-  the corpus's. Tokens are compared by two hashes of 31 bits: that two different
-  ones of at most n characters are taken for equal has a probability below
-  (n / (2^31 - 1))^2 over the draw of the hashes' bases, 2e-15 for n = 100. A test
-  set of 3,000 sentences compares a few million pairs.
+  The function is pure, so it can be jitted, vmapped and sharded. The statistics of a
+  corpus are their sums over its sentences. Tokens are compared by two hashes of 31
+  bits. The probability that two different tokens of at most n characters have the same
+  hashes is below (n / (2^31 - 1))^2 over the random bases of the hashes, which is 2e-15
+  for n = 100. A test set of 3,000 sentences compares a few million pairs.
 
   Args:
     hypothesis: tokens [..., K, 2] and counts [...], from `tokenizers.tokenize`.
-    references: tokens [..., R, K', 2] and counts [..., R]. An n-gram is clipped by
-      its largest count in one reference; the length is that which is closest to
-      the hypothesis's, the shorter of two.
+    references: tokens [..., R, K', 2] and counts [..., R]. The count of an n-gram is
+      clipped by its largest count in one reference. The reference length is the one
+      closest to the hypothesis length, and the shorter of two equally close ones.
 
   Returns:
     [..., 10] int32: matches for n = 1..4, n-grams of the hypothesis for
@@ -50,16 +50,16 @@ def bleu_statistics(hypothesis: Words, references: Words) -> Array:
   """
   if references.count.shape[:-1] != hypothesis.count.shape:
     raise ValueError(
-      f'hypotheses {hypothesis.count.shape} need references [..., R] beside them, not '
-      f'{references.count.shape}'
+      f'hypotheses {hypothesis.count.shape} need references [..., R] of the same leading '
+      f'shape, not {references.count.shape}'
     )
   length = hypothesis.count[..., None]  # [..., 1]
   matches = clipped_matches(hypothesis, references, MAX_ORDER)
   totals = jnp.maximum(length - jnp.arange(MAX_ORDER), 0)
   distance = jnp.abs(references.count - length)  # [..., R]
   nearest = distance == distance.min(axis=-1, keepdims=True)
-  far = jnp.iinfo(jnp.int32).max
-  closest = jnp.where(nearest, references.count, far).min(axis=-1, keepdims=True)
+  largest = jnp.iinfo(jnp.int32).max
+  closest = jnp.where(nearest, references.count, largest).min(axis=-1, keepdims=True)
   columns = [matches, totals, length, closest]
   return jnp.concatenate(columns, axis=-1).astype(jnp.int32)
 
@@ -71,21 +71,22 @@ def bleu_score(
   *,
   effective_order: bool = False,
 ) -> Array:
-  """BLEU of summed statistics, 0 to 100.
+  """Returns BLEU of summed statistics, from 0 to 100.
 
   Args:
-    statistics: [..., 10], as `bleu_statistics` orders them.
-    smoothing: for orders without a match: 'exp' (sacreBLEU's default), 'floor',
-      'add-k' or 'none'.
-    value: the count that 'floor' (0.1) or the k that 'add-k' (1) adds.
-    effective_order: for single sentences, take the mean over those orders only
-      of which the hypothesis has an n-gram.
+    statistics: sums of the ten BLEU counts, [..., 10], in the order of
+      `bleu_statistics`.
+    smoothing: smoothing of orders without a match: 'exp' (sacreBLEU's default),
+      'floor', 'add-k' or 'none'.
+    value: the count of 'floor' (0.1 by default) or the k of 'add-k' (1 by default).
+    effective_order: for single sentences: whether the mean is only over the orders of
+      which the hypothesis has an n-gram.
 
   Returns:
-    [...] float32, or float64 where JAX has it on; 0 if nothing matches.
+    [...] float32, or float64 if JAX has x64 enabled; 0 if nothing matches.
 
   Raises:
-    ValueError: `smoothing` is unknown, or `statistics` has no 10 columns.
+    ValueError: `smoothing` is unknown, or `statistics` does not have 10 columns.
   """
   if smoothing not in _SMOOTHING:
     raise ValueError(f'smoothing={smoothing!r} is not one of {", ".join(_SMOOTHING)}')
@@ -116,7 +117,7 @@ def bleu_score(
 
 
 def brevity_penalty(statistics: Array) -> Array:
-  """exp(1 - r / h) where hypotheses h are shorter than references r, else 1."""
+  """Returns exp(1 - r / h) if the hypotheses' length h is below r, else 1."""
   length = jnp.asarray(statistics[..., -2]).astype(float)
   ref_length = statistics[..., -1]
   return jnp.exp(jnp.minimum(1 - ref_length / jnp.maximum(length, 1e-9), 0))

@@ -1,8 +1,8 @@
 """Text on the device: pieces to bytes, bytes to characters, lower case.
 
-Text is bytes [..., N] with a length; characters are code points [..., N], one
-after the other, and EMPTY behind the last. What Python would do with the same
-text is done here on arrays, so that scores need no host.
+Text is an array of bytes [..., N] with a length. Characters are code points [..., N]
+without gaps, followed by EMPTY. The functions give the same results as Python's string
+methods, but on arrays, so that scores are computed without the host.
 """
 
 import functools
@@ -16,49 +16,49 @@ from seqlab.types import EOS, PAD, Array
 
 EMPTY = -1  # no character
 
-_REPLACEMENT = 0xFFFD  # what Python puts where bytes are no UTF-8
+_REPLACEMENT = 0xFFFD  # Python's replacement for bytes that are not UTF-8
 
 
 class Text(NamedTuple):
-  """UTF-8: bytes [..., N] uint8, and how many of them count, [...] int32."""
+  """Text in UTF-8: bytes [..., N] uint8, and lengths in bytes, [...] int32."""
 
   bytes: Array
   length: Array
 
 
 class PieceBytes(NamedTuple):
-  """What each piece of a vocabulary writes: [V, W] uint8 and [V] int32."""
+  """The text of each piece of a vocabulary: bytes [V, W] uint8, lengths [V] int32."""
 
   bytes: Array
   length: Array
 
 
 def piece_bytes(surfaces: list[bytes]) -> PieceBytes:
-  """A vocabulary's `surfaces()` as a table for `detokenize`."""
+  """Turns a vocabulary's `surfaces()` into a table for `detokenize`."""
   return PieceBytes(*as_text(surfaces))
 
 
 def detokenize(ids: Array, table: PieceBytes, size: int) -> Text:
-  """Writes out pieces as bytes.
+  """Turns ids of pieces into bytes.
 
   A sentence ends before its first EOS or PAD.
 
   Args:
-    ids: [..., L].
-    table: what each piece writes.
-    size: N, room for bytes. A length above it says that the text was cut.
+    ids: ids of pieces, [..., L].
+    table: text of each piece.
+    size: N, the number of bytes per sentence; longer text is truncated.
 
   Returns:
-    Bytes [..., N] and lengths [...]; zeros behind the end.
+    Bytes [..., N], zero after the end, and lengths [...] before truncation.
   """
   ends = jnp.cumsum((ids == EOS) | (ids == PAD), axis=-1)
   length = jnp.where(ends == 0, jnp.asarray(table.length)[ids], 0)  # [..., L]
   stop = jnp.cumsum(length, axis=-1)
-  place = jnp.arange(size)  # [N]
-  piece = (stop[..., None, :] <= place[:, None]).sum(axis=-1)  # [..., N]
+  position = jnp.arange(size)  # [N]
+  piece = (stop[..., None, :] <= position[:, None]).sum(axis=-1)  # [..., N]
   piece = jnp.minimum(piece, ids.shape[-1] - 1)
-  inside = place < stop[..., -1:]
-  offset = place - jnp.take_along_axis(stop - length, piece, axis=-1)
+  inside = position < stop[..., -1:]
+  offset = position - jnp.take_along_axis(stop - length, piece, axis=-1)
   value = jnp.asarray(table.bytes)[jnp.take_along_axis(ids, piece, axis=-1), offset]
   return Text(jnp.where(inside, value, 0).astype(jnp.uint8), stop[..., -1])
 
@@ -68,17 +68,17 @@ def characters(text: Text, lowercase: bool = False) -> Array:
 
   Args:
     text: bytes [..., N] and lengths.
-    lowercase: as `str.lower()`.
+    lowercase: whether to convert to lower case, as `str.lower()` does.
 
   Returns:
-    Code points [..., N] int32 without gaps, EMPTY behind the last.
+    Code points [..., N] int32 without gaps, EMPTY after the last one.
   """
-  found = _decode(text)
-  return compact(_lower(found) if lowercase else found)
+  decoded = _decode(text)
+  return compact(_lower(decoded) if lowercase else decoded)
 
 
 def is_space(chars: Array) -> Array:
-  """What `str.split()` splits at."""
+  """Returns where the characters are those at which `str.split()` splits."""
   space = (chars >= 0x09) & (chars <= 0x0D) | (chars >= 0x1C) & (chars <= 0x20)
   for code in (0x85, 0xA0, 0x1680, 0x2028, 0x2029, 0x202F, 0x205F, 0x3000):
     space |= chars == code
@@ -86,7 +86,7 @@ def is_space(chars: Array) -> Array:
 
 
 def shift(x: Array, n: int, fill) -> Array:
-  """y[..., i] = x[..., i - n], and `fill` where there is none."""
+  """Returns y with y[..., i] = x[..., i - n], or `fill` outside of x."""
   if abs(n) >= x.shape[-1]:
     return jnp.full_like(x, fill)
   edges = [(0, 0, 0)] * (x.ndim - 1) + [(n, -n, 0)]
@@ -94,7 +94,7 @@ def shift(x: Array, n: int, fill) -> Array:
 
 
 def compact(chars: Array) -> Array:
-  """Closes gaps: [..., N] with all that is EMPTY moved to the end."""
+  """Closes gaps, by moving every EMPTY to the end; [..., N]."""
   gap = (chars == EMPTY) & (shift(chars, -1, EMPTY) != EMPTY)
   return lax.cond(gap.any(), _close, lambda x: x, chars)
 
@@ -102,18 +102,20 @@ def compact(chars: Array) -> Array:
 def _close(chars: Array) -> Array:
   N = chars.shape[-1]
   real = chars != EMPTY
-  place = jnp.where(real, jnp.cumsum(real, axis=-1) - 1, N).reshape(-1, N)
-  rows = jnp.arange(len(place))[:, None]
-  out = jnp.full(place.shape, EMPTY, chars.dtype)
-  return out.at[rows, place].set(chars.reshape(-1, N), mode='drop').reshape(chars.shape)
+  target = jnp.where(real, jnp.cumsum(real, axis=-1) - 1, N).reshape(-1, N)
+  rows = jnp.arange(len(target))[:, None]
+  out = jnp.full(target.shape, EMPTY, chars.dtype)
+  return (
+    out.at[rows, target].set(chars.reshape(-1, N), mode='drop').reshape(chars.shape)
+  )
 
 
 def _decode(text: Text) -> Array:
-  """Code points at the first byte of each character, EMPTY at its others.
+  """Returns code points at the first byte of each character, EMPTY at other bytes.
 
-  Bytes that are no UTF-8 give U+FFFD for each maximal part of a character
-  (Unicode 16, section 3.9, table 3-8), as Python does. No byte that starts a
-  character can be inside another, so this needs no more than three neighbours.
+  Invalid bytes give one U+FFFD for each maximal part of a character (Unicode 16,
+  section 3.9, table 3-8), as in Python. A byte that starts a character cannot be inside
+  another one, so three neighbours are sufficient.
   """
   N = text.bytes.shape[-1]
   inside = jnp.arange(N) < text.length[..., None]
@@ -141,9 +143,9 @@ def _decode(text: Text) -> Array:
 
 
 def _lower(chars: Array) -> Array:
-  """`str.lower()` of what `_decode` gives.
+  """Applies `str.lower()` to the result of `_decode`.
 
-  One character becomes two, İ; the second goes to where its second byte was.
+  Only İ becomes two characters; the second one takes the position of its second byte.
   """
   table = _lower_table()
   known = (chars >= 0) & (chars < len(table))
@@ -156,20 +158,20 @@ def _lower(chars: Array) -> Array:
 
 
 def _ends_word(chars: Array) -> Array:
-  """Where a Σ is final: after a letter with case, and not before one.
+  """Returns where a Σ would be final: after a letter with case, and not before one.
 
-  Characters such as apostrophes and accents are looked through (Unicode 16,
-  section 3.13, table 3-17).
+  Characters such as apostrophes and accents are ignored (Unicode 16, section 3.13,
+  table 3-17).
   """
   table = _case_table()
   known = (chars >= 0) & (chars < len(table))
   kind = jnp.where(known, jnp.asarray(table)[jnp.where(known, chars, 0)], 0)
   N = chars.shape[-1]
-  place = jnp.arange(N, dtype=jnp.int32)
-  seen = (chars != EMPTY) & (kind != _IGNORABLE)
-  mark = jnp.where(seen, 2 * place + (kind == _CASED), -2)
+  position = jnp.arange(N, dtype=jnp.int32)
+  counts = (chars != EMPTY) & (kind != _IGNORABLE)
+  mark = jnp.where(counts, 2 * position + (kind == _CASED), -2)
   before = shift(lax.cummax(mark, axis=chars.ndim - 1), 1, -2)
-  mark = jnp.where(seen, 2 * (N - place) + (kind == _CASED), -2)
+  mark = jnp.where(counts, 2 * (N - position) + (kind == _CASED), -2)
   after = shift(lax.cummax(mark, axis=chars.ndim - 1, reverse=True), -1, -2)
   return (before & 1 > 0) & (after & 1 == 0)
 
@@ -179,7 +181,7 @@ _CASED, _IGNORABLE = 1, 2
 
 @functools.cache
 def _lower_table() -> np.ndarray:
-  """Code point -> its lower case, up to the last that has one."""
+  """Returns code point -> lower case, up to the last code point that has one."""
   pairs = [(c, chr(c).lower()) for c in range(0x20000)]
   last = max(c for c, low in pairs if low != chr(c))
   return np.array([ord(low[0]) for _, low in pairs[: last + 1]], np.int32)
@@ -187,9 +189,10 @@ def _lower_table() -> np.ndarray:
 
 @functools.cache
 def _case_table() -> np.ndarray:
-  """Code point -> cased, case-ignorable or neither, asked of Python itself.
+  """Returns code point -> cased, case-ignorable or neither, as determined by Python.
 
-  A Σ after x is final if x is cased; after A and x also if x can be ignored.
+  Python writes a final Σ after x if x is cased, and after A and x if x is cased or
+  ignorable.
   """
   codes = [c for c in range(0xE0200) if not 0xD800 <= c < 0xE000]
   alone = ''.join(f'\n{chr(c)}Σ' for c in codes if c != 0x130).lower()[2::3]
@@ -204,7 +207,7 @@ def _case_table() -> np.ndarray:
 
 
 def as_text(lines: list[bytes], size: int | None = None) -> Text:
-  """Lines of bytes as one array, [R, N]; N is the longest or `size`."""
+  """Returns R lines as an array [R, N]; N is `size`, or the length of the longest."""
   length = np.array([len(line) for line in lines], np.int32)
   table = np.zeros((len(lines), max(1, size or int(length.max(initial=0)))), np.uint8)
   for row, line in zip(table, lines, strict=True):

@@ -17,50 +17,53 @@ CHARACTER_ORDER = 6
 def chrf_statistics(
   hypothesis: tuple[Words, Words], reference: tuple[Words, Words], word_order: int = 0
 ) -> Array:
-  """Counts of n-grams, sentence by sentence; additive.
+  """Counts the n-grams of each sentence; counts can be summed over sentences.
 
   Args:
     hypothesis: characters without white space, [..., K, 2], and words whose outer
-      marks stand apart, from `tokenizers.tokenize` with 'char' and 'chrf'.
-    reference: the same of the reference.
+      punctuation marks are separate tokens, from `tokenizers.tokenize` with 'char' and
+      'chrf'.
+    reference: the same for the reference.
     word_order: 0 for chrF, 2 for chrF++.
 
   Returns:
-    [..., 3 · (6 + word_order)] int32: for each order n-grams of the hypothesis (0
-    where the reference has none), of the reference, and those they share.
+    [..., 3 · (6 + word_order)] int32: for each order the numbers of n-grams of the
+    hypothesis (0 if the reference has none), of the reference, and of both.
   """
   columns = []
   for side, order in ((0, CHARACTER_ORDER), (1, word_order)):
     if not order:
       continue
     ours, theirs = hypothesis[side], reference[side]
-    several = Words(theirs.hashes[..., None, :, :], theirs.count[..., None])
-    matches = clipped_matches(ours, several, order)  # [..., order]
+    references = Words(theirs.hashes[..., None, :, :], theirs.count[..., None])
+    matches = clipped_matches(ours, references, order)  # [..., order]
     orders = jnp.arange(order)
-    there = jnp.maximum(theirs.count[..., None] - orders, 0)
-    here = jnp.where(there > 0, jnp.maximum(ours.count[..., None] - orders, 0), 0)
-    triples = jnp.stack([here, there, matches], axis=-1)  # [..., order, 3]
+    expected = jnp.maximum(theirs.count[..., None] - orders, 0)
+    output = jnp.where(expected > 0, jnp.maximum(ours.count[..., None] - orders, 0), 0)
+    triples = jnp.stack([output, expected, matches], axis=-1)  # [..., order, 3]
     columns.append(triples.reshape(*matches.shape[:-1], 3 * order))
   return jnp.concatenate(columns, axis=-1).astype(jnp.int32)
 
 
 def chrf_score(statistics: Array, beta: float = 2.0) -> Array:
-  """F-score of mean precision and recall over the orders that both sides have.
+  """Returns the F-score of the mean precision and recall over the common orders.
 
   Args:
-    statistics: [..., 3 · orders], summed.
-    beta: how much more recall weighs.
+    statistics: sums of the counts, [..., 3 · orders].
+    beta: weight of recall relative to precision.
 
   Returns:
-    [...], 0 to 100.
+    [...], from 0 to 100.
   """
   triples = jnp.asarray(statistics).astype(float)
   triples = triples.reshape(*statistics.shape[:-1], -1, 3)
-  here, there, matches = (triples[..., i] for i in range(3))
-  exists = (here > 0) & (there > 0)  # [..., orders]
+  output, expected, matches = (triples[..., i] for i in range(3))
+  exists = (output > 0) & (expected > 0)  # [..., orders]
   orders = jnp.maximum(exists.sum(axis=-1), 1)
-  precision = jnp.where(exists, matches / jnp.maximum(here, 1), 0).sum(axis=-1) / orders
-  recall = jnp.where(exists, matches / jnp.maximum(there, 1), 0).sum(axis=-1) / orders
+  precision = jnp.where(exists, matches / jnp.maximum(output, 1), 0)
+  precision = precision.sum(axis=-1) / orders
+  recall = jnp.where(exists, matches / jnp.maximum(expected, 1), 0)
+  recall = recall.sum(axis=-1) / orders
   weight = beta**2
   total = weight * precision + recall
   return jnp.where(

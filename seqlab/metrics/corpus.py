@@ -1,7 +1,7 @@
-"""Scores of whole test sets: lines of text or of ids in, statistics of each out.
+"""Scores of whole test sets: from lines of text or of ids to statistics of each line.
 
-Lines of like length share an array, so that few shapes are compiled and little
-of them is padding. How much room a line needs is known beforehand: none is cut.
+Lines of similar length share an array, so that few shapes are compiled and there is
+little padding. The length of each line is known in advance, so none is truncated.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,21 +27,21 @@ from seqlab.text.lines import read_lines as text_lines
 from seqlab.types import EOS, PAD, Array
 
 _POSITIONS = 1 << 16  # bytes of one side in a batch
-_SHORTEST = 128  # bytes; lines are given that much room, or twice, four times, ...
+_SHORTEST = 128  # bytes; the width of an array is this number times a power of two
 
 
 class Side(Protocol):
-  """Outputs or references, one a line; `length` in bytes, [R]."""
+  """Lines of outputs or references; `length` has their numbers of bytes, [R]."""
 
   length: np.ndarray
 
   def text(self, rows: np.ndarray, size: int, B: int) -> Text:
-    """The lines numbered `rows` as bytes [B, size], empty ones behind them."""
+    """Returns the lines numbered `rows` as bytes [B, size], followed by empty lines."""
     ...
 
 
 class Lines:
-  """Text in UTF-8, a line each."""
+  """Lines of text in UTF-8."""
 
   def __init__(self, lines: Sequence[bytes]):
     self.length = np.array([len(line) for line in lines], np.int64)
@@ -53,7 +53,7 @@ class Lines:
     length = np.zeros(B, np.int32)
     length[: len(rows)] = self.length[rows]
     table = np.zeros((B, size), np.uint8)
-    if len(self._bytes) < self.length.sum() + size:  # so that the last lines fit too
+    if len(self._bytes) < self.length.sum() + size:  # windows of the last lines
       self._bytes = np.pad(self._bytes, (0, 2 * size))
     table[: len(rows)] = sliding_window_view(self._bytes, size)[self._start[rows]]
     table *= np.arange(size, dtype=np.int32) < length[:, None]
@@ -61,7 +61,7 @@ class Lines:
 
 
 class Pieces:
-  """Ids of a vocabulary's pieces, written out on the device; EOS or PAD ends them."""
+  """Lines as ids of pieces, which end at EOS or PAD; the device turns them into text."""
 
   def __init__(self, ids: Sequence[np.ndarray], table: PieceBytes):
     longest = max((len(row) for row in ids), default=0)
@@ -89,16 +89,19 @@ def corpus_statistics(
   tokenizer: str = '13a',
   lowercase: bool = False,
 ) -> np.ndarray:
-  """BLEU's ten integers for each line, [R, 10] int64; see `bleu.bleu_statistics`.
+  """Returns BLEU's ten integers of each line, [R, 10]; see `bleu.bleu_statistics`.
 
   Args:
     hypotheses: R lines.
-    references: one side of R lines, or more.
+    references: one or more sides of R lines.
     tokenizer: '13a', 'none' or 'char'.
-    lowercase: fold case first, as `case:lc`.
+    lowercase: whether to convert to lower case first, as in `case:lc`.
+
+  Returns:
+    Statistics, [R, 10] int64.
 
   Raises:
-    ValueError: the tokeniser is unknown, there is no reference, or numbers of
+    ValueError: the tokeniser is unknown, there is no reference, or the numbers of
       lines differ.
   """
   if tokenizer not in TOKENIZERS:
@@ -107,8 +110,8 @@ def corpus_statistics(
   def count(texts: list[Text]) -> Array:
     size = texts[0].bytes.shape[1]
     room = size if tokenizer == 'char' else size // 4
-    statistics, most = _statistics(texts, tokenizer, lowercase, room)
-    if most > room:  # shorter words than any language has; a character each at most
+    statistics, longest = _statistics(texts, tokenizer, lowercase, room)
+    if longest > room:  # unusually short words; a token has at least one character
       statistics, _ = _statistics(texts, tokenizer, lowercase, size)
     return statistics
 
@@ -118,17 +121,19 @@ def corpus_statistics(
 def _each_line(
   sides: Sequence[Side], count: Callable[[list[Text]], Array], columns: int
 ) -> np.ndarray:
-  """Lets `count` see every batch, and puts its rows, [B, columns], in their places."""
+  """Applies `count` to every batch and collects its rows, [B, columns] -> [R, columns]."""
   counts = [len(side.length) for side in sides]
   if len(sides) < 2 or min(counts) != max(counts):
-    raise ValueError(f'numbers of lines differ: {counts[0]:,} outputs and {counts[1:]}')
+    raise ValueError(
+      f'numbers of lines differ: {counts[0]:,} outputs and {counts[1:]} references'
+    )
   out = np.zeros((counts[0], columns), np.int64)
 
   def fill(batch: tuple[np.ndarray, int, int]) -> None:
     rows, size, B = batch
     out[rows] = np.asarray(count([s.text(rows, size, B) for s in sides]))[: len(rows)]
 
-  # On a CPU one computation leaves cores idle, so as many run as there are.
+  # On a CPU one computation does not use all cores, so several run concurrently.
   batches = _batches(np.max([side.length for side in sides], axis=0))
   with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
     list(pool.map(fill, batches))
@@ -136,13 +141,13 @@ def _each_line(
 
 
 def _batches(length: np.ndarray) -> Iterator[tuple[np.ndarray, int, int]]:
-  """Rows in order of their length, the bytes they have room for, and B."""
+  """Yields rows by increasing length, the width of their array in bytes, and B."""
   size = _SHORTEST
   rest = np.argsort(length, kind='stable')
   while len(rest):
     fit = int(np.searchsorted(length[rest], size, side='right'))
     rows, rest = rest[:fit], rest[fit:]
-    # A power of two, so that sets of other sizes find shapes compiled.
+    # A power of two, so that sets of different sizes share compiled shapes.
     B = min(max(1, _POSITIONS // size), 1 << max(0, fit - 1).bit_length())
     for start in range(0, fit, B):
       yield rows[start : start + B], size, B
@@ -152,16 +157,16 @@ def _batches(length: np.ndarray) -> Iterator[tuple[np.ndarray, int, int]]:
 def corpus_chrf_statistics(
   hypotheses: Side, references: Side, *, word_order: int = 0, lowercase: bool = False
 ) -> np.ndarray:
-  """chrF's integers for each line, [R, 3 · orders]; see `chrf.chrf_statistics`.
+  """Returns chrF's integers of each line, [R, 3 · orders]; see `chrf.chrf_statistics`.
 
   Args:
     hypotheses: R lines.
     references: R lines.
     word_order: 0 for chrF, 2 for chrF++.
-    lowercase: fold case first.
+    lowercase: whether to convert to lower case first.
 
   Raises:
-    ValueError: numbers of lines differ.
+    ValueError: the numbers of lines differ.
   """
   return _each_line(
     [hypotheses, references],
@@ -184,7 +189,10 @@ def _chrf(texts: list[Text], word_order: int, lowercase: bool) -> Array:
 def _statistics(
   texts: list[Text], tokenizer: str, lowercase: bool, room: int
 ) -> tuple[Array, Array]:
-  """[B, 10], and the largest number of tokens, which must not exceed `room`."""
+  """Returns statistics [B, 10] and the largest number of tokens in a line.
+
+  The statistics are correct only if this number is at most `room`.
+  """
   text = jax.tree.map(lambda *x: jnp.stack(x), *texts)  # [1 + R, B, N]
   words = tokenize(characters(text, lowercase), tokenizer, room)
   hypothesis = jax.tree.map(lambda x: x[0], words)
@@ -193,24 +201,24 @@ def _statistics(
 
 
 def line_words(lines: Lines, tokenizer: str, lowercase: bool = False) -> Words:
-  """Tokens of each line, to be compared with many times; on the host.
+  """Returns the tokens of each line as arrays of the host, for repeated comparisons.
 
   Args:
-    lines: R of them.
+    lines: R lines.
     tokenizer: '13a', 'none' or 'char'.
-    lowercase: fold case first.
+    lowercase: whether to convert to lower case first.
 
   Returns:
-    Hashes [R, K, 2] and counts [R]; K is the longest line's.
+    Hashes [R, K, 2] and counts [R], where K is the number of tokens of the longest line.
   """
-  found = []
+  batches = []
   for rows, size, B in _batches(lines.length):
     words = _line_words(lines.text(rows, size, B), tokenizer, lowercase, size)
-    found.append((rows, words))
-  longest = max((int(words.count.max()) for _, words in found), default=0)
+    batches.append((rows, words))
+  longest = max((int(words.count.max()) for _, words in batches), default=0)
   hashes = np.zeros((len(lines.length), max(1, longest), 2), np.uint32)
   count = np.zeros(len(lines.length), np.int32)
-  for rows, words in found:
+  for rows, words in batches:
     part = np.asarray(words.hashes)[: len(rows), :longest]
     hashes[rows, : part.shape[1]] = part
     count[rows] = np.asarray(words.count)[: len(rows)]
@@ -223,14 +231,14 @@ def _line_words(text: Text, tokenizer: str, lowercase: bool, room: int) -> Words
 
 
 def score(statistics: np.ndarray, **options) -> dict[str, Any]:
-  """BLEU of summed statistics in double precision, with what it is made of.
+  """Returns BLEU of summed statistics in double precision, with its components.
 
   Args:
-    statistics: [10].
-    **options: of `bleu.bleu_score`.
+    statistics: sums of the ten BLEU counts, [10].
+    **options: options of `bleu.bleu_score`.
 
   Returns:
-    score, counts, totals, sys_len, ref_len, bp, under sacreBLEU's names.
+    A dict with sacreBLEU's names: score, counts, totals, sys_len, ref_len, bp.
   """
   with jax.enable_x64(True):
     value = float(bleu_score(jnp.asarray(statistics), **options))
@@ -247,12 +255,12 @@ def score(statistics: np.ndarray, **options) -> dict[str, Any]:
 
 
 def signature(
-  *, references: int = 1, tokenizer: str = '13a', lowercase: bool = False, **more
+  *, references: int = 1, tokenizer: str = '13a', lowercase: bool = False, **fields
 ) -> str:
-  """sacreBLEU's signature of the same score (Post 2018, section 4)."""
+  """Returns sacreBLEU's signature of the same score (Post 2018, section 4)."""
   parts = {
     'nrefs': references,
-    **more,
+    **fields,
     'case': 'lc' if lowercase else 'mixed',
     'eff': 'no',
     'tok': tokenizer,
@@ -263,13 +271,13 @@ def signature(
 
 
 def read_lines(path: str | Path) -> list[bytes]:
-  """Lines of a plain or gzipped file in UTF-8, by the definition of `text.lines`.
+  """Returns the lines of a plain or gzipped file, by the definition of `text.lines`.
 
-  sacreBLEU reads them so too, but for a byte order mark at the start, which is no text
-  here and a part of the first word there.
+  sacreBLEU reads the same lines, except for a byte order mark at the start, which it
+  makes a part of the first word.
 
   Raises:
-    ValueError: the file is damaged, or not text in UTF-8; says which line.
+    ValueError: the file is damaged, or not text in UTF-8; the message names the line.
   """
   return [line.encode('utf-8') for line in text_lines(path)]
 
@@ -285,19 +293,20 @@ def bleu(
   samples: Count = 1_000,
   seed: bootstrap.Seed = 0,
 ) -> dict[str, Any]:
-  """BLEU of a file, computed on the device.
+  """Returns BLEU of a file, computed on the device.
 
   Args:
-    hypothesis: a file of outputs, one a line.
-    references: files with as many lines.
+    hypothesis: path of a file with one output per line.
+    references: paths of files with the same number of lines.
     tokenizer: '13a', 'none' or 'char'.
-    lowercase: fold case first.
-    confidence: add the mean and half of the 95 % interval over bootstrap samples.
-    samples: how many those are.
-    seed: of their draw.
+    lowercase: whether to convert to lower case first.
+    confidence: whether to add the mean and the half width of the 95 % interval of
+      bootstrap samples.
+    samples: number of bootstrap samples.
+    seed: seed of the samples.
 
   Returns:
-    As `score`, and the signature and number of sentences.
+    The dict of `score`, with the signature and the number of sentences.
 
   Raises:
     ValueError: the files have different numbers of lines, or one is not UTF-8.
@@ -308,7 +317,7 @@ def bleu(
     if len(side) != len(sides[0]):
       raise ValueError(
         f'{hypothesis} has {len(sides[0]):,} lines and {file} has {len(side):,}: '
-        'every line needs its translation'
+        'every line needs its reference'
       )
   if not sides[0]:
     raise ValueError(f'{hypothesis} has no lines')
@@ -319,13 +328,13 @@ def bleu(
     lowercase=lowercase,
   )
   result = score(rows.sum(axis=0))
-  more = {}
+  fields = {}
   if confidence:
     mean, half = bootstrap.confidence_interval(rows, samples=samples, seed=seed)
     result |= {'mean': mean, 'ci': half}
-    more = {'bs': samples, 'seed': seed}
+    fields = {'bs': samples, 'seed': seed}
   result['signature'] = signature(
-    references=len(references), tokenizer=tokenizer, lowercase=lowercase, **more
+    references=len(references), tokenizer=tokenizer, lowercase=lowercase, **fields
   )
   result['sentences'] = len(rows)
   return result

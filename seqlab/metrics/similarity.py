@@ -1,8 +1,8 @@
-"""What word vectors score: rank correlation with people, accuracy of analogies.
+"""Scores of word vectors: rank correlation with human ratings, accuracy of analogies.
 
-A word may be out of the vocabulary, and papers then do one of two things: they leave
-its pair or question out, which flatters a small vocabulary, or count the pair as of
-similarity 0 and the question as wrong. Both are given, with the coverage.
+For words outside the vocabulary there are two conventions in the literature. The pair
+or question is left out, which favours a small vocabulary; or the pair counts with
+similarity 0 and the question as wrong. A `Result` has both, with the coverage.
 """
 
 from typing import Annotated, NamedTuple
@@ -12,16 +12,16 @@ from scipy import stats
 
 from seqlab.domains import Count, Range, check
 
-_CELLS = 1 << 22  # counts of drawn pairs that are held at once, 32 MiB of them
+_CELLS = 1 << 22  # number of counts in memory at a time, 32 MiB
 
 
 class Estimate(NamedTuple):
-  """A score and how sure it is.
+  """A score with its confidence interval.
 
   Attributes:
-    value: of the whole set; NaN where it is not defined.
-    low: where the bootstrap's 95 % interval begins.
-    high: where it ends.
+    value: score of the whole set; NaN if it is not defined.
+    low: lower bound of the bootstrap's 95 % interval.
+    high: upper bound of the interval.
   """
 
   value: float
@@ -30,15 +30,16 @@ class Estimate(NamedTuple):
 
 
 class Result(NamedTuple):
-  """A set's score by both conventions.
+  """The score of a set by both conventions.
 
   Attributes:
-    known: of what the vocabulary covers, the rest left out.
-    all: of the whole set, unknown pairs of similarity 0, unknown questions wrong.
+    known: score of the pairs or questions whose words are all known.
+    all: score of the whole set, where unknown pairs have similarity 0 and unknown
+      questions are wrong.
     covered: number of pairs or questions whose words are all known.
     total: number of pairs or questions.
-    lowered: of the covered ones, the number of those with a word that is known in lower
-      case only, and not as the set spells it.
+    lowered: number of covered pairs or questions with a word that is known only in
+      lower case, not as the set spells it.
   """
 
   known: Estimate
@@ -49,22 +50,22 @@ class Result(NamedTuple):
 
   @property
   def coverage(self) -> float:
-    """Share that is covered; 0 of an empty set."""
+    """Returns the share of covered pairs or questions; 0 for an empty set."""
     return self.covered / self.total if self.total else 0.0
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
-  """Spearman's rank correlation; equal values share the mean of their ranks.
+  """Returns Spearman's rank correlation; equal values have the mean of their ranks.
 
   Args:
-    x: [P].
-    y: [P].
+    x: values, [P].
+    y: values, [P].
 
   Returns:
     From -1 to 1; NaN if there are fewer than two pairs, or all x or all y are equal.
 
   Raises:
-    ValueError: they are of other lengths, or have NaN.
+    ValueError: the lengths differ, or a value is NaN.
   """
   if np.shape(x) != np.shape(y):
     raise ValueError(f'x is {np.shape(x)}, y is {np.shape(y)}: both should be [P]')
@@ -80,24 +81,25 @@ def spearman_interval(
   samples: Count = 1_000,
   seed: Annotated[int, Range(0)] = 0,
 ) -> Estimate:
-  """Spearman's correlation with the percentile bootstrap's 95 % interval over pairs.
+  """Returns Spearman's correlation and the percentile bootstrap's 95 % interval.
 
   Each sample draws P pairs with replacement (Efron and Tibshirani, "An Introduction to
-  the Bootstrap", 1993, section 13.3). How often each was drawn is all that ranks in the
-  sample depend on, and so x and y are sorted once for all samples. Samples in which x or
-  y has one value only have no correlation, and are left out.
+  the Bootstrap", 1993, section 13.3). The ranks in a sample depend only on how often
+  each pair was drawn, so x and y are sorted once for all samples. Samples in which all x
+  or all y are equal have no correlation and are left out.
 
   Args:
-    x: [P].
-    y: [P].
-    samples: that are drawn.
-    seed: of the draw.
+    x: values, [P].
+    y: values, [P].
+    samples: number of bootstrap samples.
+    seed: seed of the samples.
 
   Returns:
-    The bounds are NaN if no sample has a correlation, as may happen with few pairs.
+    The correlation and its interval. The bounds are NaN if no sample has a correlation,
+    which is possible with few pairs.
 
   Raises:
-    ValueError: as `spearman`; or an option is out of range.
+    ValueError: as in `spearman`; or an option is out of range.
   """
   check(spearman_interval, dict(samples=samples, seed=seed))
   value, P = spearman(x, y), len(x)
@@ -105,13 +107,13 @@ def spearman_interval(
     return Estimate(value, value, value)
   orders = *_ordered(x), *_ordered(y)
   random, at_once = np.random.default_rng(seed), max(1, _CELLS // P)
-  found = []
+  correlations = []
   for start in range(0, samples, at_once):
     n = min(at_once, samples - start)
     drawn = random.integers(0, P, (n, P)) + P * np.arange(n)[:, None]
     counts = np.bincount(drawn.ravel(), minlength=n * P).reshape(n, P)
-    found.append(_weighted(counts, *orders))
-  rho = np.concatenate(found)
+    correlations.append(_weighted(counts, *orders))
+  rho = np.concatenate(correlations)
   defined = rho[~np.isnan(rho)]
   if not len(defined):
     return Estimate(value, float('nan'), float('nan'))
@@ -120,13 +122,13 @@ def spearman_interval(
 
 
 def _ordered(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Which distinct value each place has, counted upwards: [P]; and places in order."""
+  """Returns the number of each value among the distinct ones, [P], and a sort order."""
   group = np.unique(x, return_inverse=True)[1]
   return group, np.argsort(group, kind='stable')
 
 
 def _ranks(counts: np.ndarray, group: np.ndarray, order: np.ndarray) -> np.ndarray:
-  """Ranks [n, P] when place p is there counts[:, p] times; equal ones share theirs."""
+  """Returns ranks [n, P] in samples that contain value p counts[:, p] times."""
   ends = np.flatnonzero(np.diff(group[order], append=-1))  # [G] last of each group
   upto = np.cumsum(counts[:, order], axis=1)[:, ends]  # [n, G]
   before = np.concatenate([np.zeros((len(counts), 1)), upto[:, :-1]], axis=1)
@@ -136,8 +138,8 @@ def _ranks(counts: np.ndarray, group: np.ndarray, order: np.ndarray) -> np.ndarr
 def _weighted(
   counts: np.ndarray, x: np.ndarray, at: np.ndarray, y: np.ndarray, to: np.ndarray
 ) -> np.ndarray:
-  """Spearman's correlation in each sample, [n, P] counts -> [n]."""
-  mean = (counts.sum(axis=1, keepdims=True) + 1) / 2  # of ranks
+  """Returns Spearman's correlation in each sample, [n, P] counts -> [n]."""
+  mean = (counts.sum(axis=1, keepdims=True) + 1) / 2  # of the ranks
   one, other = _ranks(counts, x, at) - mean, _ranks(counts, y, to) - mean
   product, left, right = (
     np.einsum('np,np,np->n', counts, a, b)
@@ -156,36 +158,36 @@ def pairs_result(
   samples: int = 1_000,
   seed: int = 0,
 ) -> Result:
-  """Spearman's correlation of similarities with people's scores.
+  """Returns Spearman's correlation of similarities with human ratings.
 
   Args:
-    similarity: [P] of the vectors; what stands for unknown pairs is not read.
-    scores: [P] of people.
+    similarity: [P] similarities of the vectors; values of unknown pairs are not read.
+    scores: [P] human ratings.
     known: [P] bool, whether both words are in the vocabulary.
-    samples: of the bootstrap.
-    seed: of its draw.
+    samples: number of bootstrap samples.
+    seed: seed of the samples.
   """
   known = np.asarray(known, bool)
-  how = dict(samples=samples, seed=seed)
+  options = dict(samples=samples, seed=seed)
   filled = np.where(known, similarity, 0.0)
   return Result(
-    spearman_interval(filled[known], np.asarray(scores)[known], **how),
-    spearman_interval(filled, np.asarray(scores), **how),
+    spearman_interval(filled[known], np.asarray(scores)[known], **options),
+    spearman_interval(filled, np.asarray(scores), **options),
     int(known.sum()),
     len(known),
   )
 
 
 def accuracy(right: int, total: int) -> Estimate:
-  """A share with the percentile bootstrap's 95 % interval over questions.
+  """Returns a share with the percentile bootstrap's 95 % interval over questions.
 
-  How many right ones there are among `total` that are drawn with replacement is
-  binomial, so this is the interval of infinitely many samples, without drawing any. It
-  takes questions to be independent. Those of a set of analogies share words, so that
-  another set of the same kind may differ by more.
+  The number of right answers among `total` questions drawn with replacement is
+  binomial, so this is the interval of infinitely many samples without drawing any. It
+  assumes independent questions. The questions of a set of analogies share words, so the
+  scores of another set of the same kind may vary more.
 
   Returns:
-    NaN for all three if there are no questions.
+    The share and its interval; NaN if there are no questions.
   """
   if not total:
     return Estimate(*[float('nan')] * 3)
@@ -194,10 +196,10 @@ def accuracy(right: int, total: int) -> Estimate:
 
 
 def analogies_result(right: np.ndarray, known: np.ndarray) -> Result:
-  """Accuracy of answers.
+  """Returns the accuracy of answers to analogies.
 
   Args:
-    right: [Q] bool; what stands for unknown questions is not read.
+    right: [Q] bool; values of unknown questions are not read.
     known: [Q] bool, whether all four words are in the vocabulary.
   """
   known = np.asarray(known, bool)

@@ -1,11 +1,11 @@
 """sacreBLEU's tokenisers as functions on arrays: 13a, none, char, and chrF's words.
 
-A tokeniser says where tokens begin; a token is known by two hashes of its
-characters. All of it is made of neighbours and sums along the line: nothing
-goes from character to character, so a device does a batch at once.
+A tokeniser computes where tokens begin; a token is represented by two hashes of its
+characters. The functions use only neighbouring characters and sums along the line, with
+no sequential loop over characters, so a device processes a whole batch in parallel.
 
-The definition of 13a is that of mteval-v13a.pl (NIST) as sacreBLEU has it (Post
-2018, https://aclanthology.org/W18-6319).
+13a is defined by mteval-v13a.pl (NIST) as implemented in sacreBLEU (Post 2018,
+https://aclanthology.org/W18-6319).
 """
 
 from collections.abc import Callable
@@ -22,9 +22,9 @@ from seqlab.types import Array
 
 
 class Words(NamedTuple):
-  """Tokens [..., K, 2] uint32, zeros behind the last, and how many, [...] int32.
+  """Hashes of tokens [..., K, 2] uint32, zero after the last, and counts [...] int32.
 
-  A count above K says that the line was cut.
+  A count above K means that tokens of the line are missing.
   """
 
   hashes: Array
@@ -32,12 +32,12 @@ class Words(NamedTuple):
 
 
 def tokenize(chars: Array, tokenizer: str, size: int) -> Words:
-  """Cuts lines into tokens.
+  """Splits lines into tokens.
 
   Args:
-    chars: code points [..., N], as `characters.characters` gives them.
-    tokenizer: '13a', 'none' or 'char'; or 'chrf', the words of chrF++.
-    size: K, room for tokens.
+    chars: code points [..., N], from `characters.characters`.
+    tokenizer: '13a', 'none' or 'char'; or 'chrf' for the words of chrF++.
+    size: K, the maximum number of tokens per line.
 
   Raises:
     ValueError: the tokeniser is unknown.
@@ -48,24 +48,24 @@ def tokenize(chars: Array, tokenizer: str, size: int) -> Words:
 
 
 def _none(chars: Array) -> tuple[Array, Array]:
-  """Tokens stand between white space."""
+  """Splits at white space."""
   return chars, _starts(chars, jnp.zeros(chars.shape, bool))
 
 
 def _char(chars: Array) -> tuple[Array, Array]:
-  """Every character is a token."""
+  """Makes every character a token."""
   return chars, _starts(chars, jnp.ones(chars.shape, bool))
 
 
 def _13a(chars: Array) -> tuple[Array, Array]:
-  """The Western tokeniser of mteval."""
+  """Splits as mteval's tokeniser for Western languages does."""
   chars = _rstrip(chars)
-  special = _found(chars, '&') | _found(chars, '<s') | _found(chars, '\n')
+  special = _begins(chars, '&') | _begins(chars, '<s') | _begins(chars, '\n')
   chars = lax.cond(special.any(), _unescape, lambda x: x, chars)
-  return chars, _starts(chars, _stands_alone(chars))
+  return chars, _starts(chars, _is_single(chars))
 
 
-# What 13a replaces, one after the other, by a character or by nothing.
+# Strings that 13a replaces, in this order, by a character or by nothing.
 _REPLACED = (
   ('<skipped>', None),
   ('-\n', None),
@@ -78,37 +78,41 @@ _REPLACED = (
 
 def _unescape(chars: Array) -> Array:
   longest = max(len(pattern) for pattern, _ in _REPLACED)
-  patterns = np.full((len(_REPLACED), longest), EMPTY, np.int32)  # EMPTY fits anything
+  patterns = np.full((len(_REPLACED), longest), EMPTY, np.int32)  # EMPTY matches all
   for row, (pattern, _) in zip(patterns, _REPLACED, strict=True):
     row[: len(pattern)] = [ord(c) for c in pattern]
   values = np.array([ord(v) if v else EMPTY for _, v in _REPLACED], np.int32)
 
   def replace(chars: Array, inputs: tuple[Array, Array]) -> tuple[Array, None]:
     pattern, value = inputs
-    found = jnp.ones(chars.shape, bool)
+    begins = jnp.ones(chars.shape, bool)
     for n in range(longest):
-      found &= (shift(chars, -n, EMPTY) == pattern[n]) | (pattern[n] == EMPTY)
-    inside = jnp.zeros(chars.shape, bool)  # no two can overlap
+      begins &= (shift(chars, -n, EMPTY) == pattern[n]) | (pattern[n] == EMPTY)
+    inside = jnp.zeros(chars.shape, bool)  # matches cannot overlap
     for n in range(longest):
-      inside |= shift(found, n, False) & (pattern[n] != EMPTY)
-    chars = jnp.where(found, value, jnp.where(inside, EMPTY, chars))
+      inside |= shift(begins, n, False) & (pattern[n] != EMPTY)
+    chars = jnp.where(begins, value, jnp.where(inside, EMPTY, chars))
     return compact(chars), None
 
   return lax.scan(replace, chars, (patterns, values))[0]
 
 
 def _chrf(chars: Array) -> tuple[Array, Array]:
-  """chrF++'s words: a mark at the end stands apart, else one at the beginning."""
+  """Splits into chrF++'s words.
+
+  A punctuation mark at the end of a word is a separate token; otherwise one at its
+  beginning is.
+  """
   blank = _blank(chars)
   first = ~blank & shift(blank, 1, True)
   last = ~blank & shift(blank, -1, True)
   mark = _is_mark(chars)
   for other in ".,-'":
     mark |= chars == ord(other)
-  # Whether the word that a character stands in ends with a mark.
-  place = jnp.arange(chars.shape[-1], 0, -1, dtype=jnp.int32)
+  # Whether the word that contains a character ends with a mark.
+  position = jnp.arange(chars.shape[-1], 0, -1, dtype=jnp.int32)
   ends = lax.cummax(
-    jnp.where(last, 2 * place + mark, -2), axis=chars.ndim - 1, reverse=True
+    jnp.where(last, 2 * position + mark, -2), axis=chars.ndim - 1, reverse=True
   )
   leads = first & mark & ~last & (ends % 2 == 0)
   return chars, first | (last & mark) | (shift(leads, 1, False) & ~blank)
@@ -123,37 +127,40 @@ _ALL = TOKENIZERS | {'chrf': _chrf}
 
 
 def _blank(chars: Array) -> Array:
-  """White space, and what is behind the end."""
+  """Returns where there is white space, or no character after the end."""
   return is_space(chars) | (chars == EMPTY)
 
 
-def _starts(chars: Array, alone: Array) -> Array:
-  """Where tokens begin: after white space, and around what stands alone."""
+def _starts(chars: Array, single: Array) -> Array:
+  """Returns where tokens begin: after white space, at and after `single` characters."""
   blank = _blank(chars)
-  # Held, or each of the shifted uses works it out anew.
-  blank, alone = lax.optimization_barrier((blank, alone))
-  return ~blank & (shift(blank, 1, True) | alone | shift(alone, 1, False))
+  # Without the barrier, XLA computes both again for each of their shifted uses.
+  blank, single = lax.optimization_barrier((blank, single))
+  return ~blank & (shift(blank, 1, True) | single | shift(single, 1, False))
 
 
-def _stands_alone(chars: Array) -> Array:
-  """13a's four regular expressions, taken together.
+def _is_single(chars: Array) -> Array:
+  """Returns which characters 13a makes tokens of their own.
 
-  1. Each ASCII mark but . , - ' stands alone.
-  2. In a run of k marks . or , let c be the character before it and n the one
-     behind. Mark j (from 1) is split from its neighbours by the second expression
-     if j is odd and c no digit, or j is even and c a digit: its matches eat two
-     characters each. The third splits a mark before anything but a digit, so
-     every mark but the last. The last one joins a digit n unless the second has
-     split it, and then c too: it is a digit, and k is 1.
-  3. A hyphen right behind a digit stands alone.
+  This combines its four regular expressions:
+  1. Each ASCII punctuation mark except . , - ' is a token.
+  2. In a run of k marks . or , let c be the character before it and n the one after it.
+     The second expression separates mark j (from 1) from its neighbours if j is odd and
+     c is not a digit, or if j is even and c is a digit, because each of its matches
+     consumes two characters. The third expression separates a mark before a non-digit,
+     which is every mark except the last. The last mark is joined to a digit n unless
+     the second expression has separated it; if c is a digit and k is 1, it is then also
+     joined to c.
+  3. A hyphen immediately after a digit is a token.
   """
   digit = (chars >= ord('0')) & (chars <= ord('9'))
   mark = (chars == ord('.')) | (chars == ord(','))
-  place = jnp.arange(chars.shape[-1], dtype=jnp.int32)
-  # Place and kind of the last character that is no mark, both in one maximum.
-  kind = jnp.where(mark, -2, 2 * place + digit)
+  position = jnp.arange(chars.shape[-1], dtype=jnp.int32)
+  # Position and kind of the last character that is not a mark, both in one maximum.
+  kind = jnp.where(mark, -2, 2 * position + digit)
   other = lax.associative_scan(jnp.maximum, kind, axis=chars.ndim - 1)
-  j = place - (other >> 1)  # in its run; a line that begins with marks: c is at -1
+  # Index in the run; for a line that begins with marks, c is at -1.
+  j = position - (other >> 1)
   after_digit = (other & 1) > 0
   split = mark & (j % 2 == jnp.where(after_digit, 0, 1))
   joins = mark & ~split & shift(digit, -1, False)
@@ -162,50 +169,50 @@ def _stands_alone(chars: Array) -> Array:
 
 
 def _is_mark(chars: Array) -> Array:
-  r"""The class [\{-\~\[-\` -\&\(-\+\:-\@\/] without the space."""
-  found = chars == ord('/')
+  r"""Returns membership in the class [\{-\~\[-\` -\&\(-\+\:-\@\/] without the space."""
+  mark = chars == ord('/')
   for low, high in ('!&', '(+', ':@', '[`', '{~'):
-    found |= (chars >= ord(low)) & (chars <= ord(high))
-  return found
+    mark |= (chars >= ord(low)) & (chars <= ord(high))
+  return mark
 
 
 def _rstrip(chars: Array) -> Array:
-  """Takes white space from the end, as `str.rstrip()`."""
+  """Removes white space from the end, as `str.rstrip()` does."""
   blank = _blank(chars)
-  place = jnp.arange(chars.shape[-1])
-  last = jnp.where(blank, -1, place).max(axis=-1, keepdims=True)
-  return jnp.where(place <= last, chars, EMPTY)
+  position = jnp.arange(chars.shape[-1])
+  last = jnp.where(blank, -1, position).max(axis=-1, keepdims=True)
+  return jnp.where(position <= last, chars, EMPTY)
 
 
-def _found(chars: Array, pattern: str) -> Array:
-  """Where a string begins."""
+def _begins(chars: Array, pattern: str) -> Array:
+  """Returns where a string begins."""
   same = [shift(chars, -n, EMPTY) == ord(c) for n, c in enumerate(pattern)]
   return functools.reduce(jnp.logical_and, same)
 
 
-# Hashes: a polynomial over the field of P elements for each base (Karp and Rabin
+# Each hash is a polynomial in its base over the field of P elements (Karp and Rabin
 # 1987, https://doi.org/10.1147/rd.312.0249). The bases were drawn at random.
 _P = (1 << 31) - 1
 _BASES = (1_412_653_137, 884_251_867)
 
 
 def _words(chars: Array, starts: Array, size: int) -> Words:
-  """Hashes tokens: sum of (character + 1) · base^i over the token, i from 0.
+  """Hashes tokens: the sum of (character + 1) · base^i over the token, i from 0.
 
-  Sums over a token are differences of sums along the line, divided by the power
-  of the place where it starts.
+  The sum over a token is the difference of two sums along the line, divided by the
+  power of its first position.
   """
   value = jnp.where(_blank(chars), 0, chars + 1).astype(jnp.uint32)
   number = jnp.cumsum(starts, axis=-1, dtype=jnp.int32)  # [..., N] tokens so far
   count = number[..., -1]
-  begin = _nth(number, size)  # [..., K + 1]; N for those that are not there
+  begin = _nth(number, size)  # [..., K + 1]; N for tokens that do not exist
   exists = jnp.arange(size) < count[..., None]  # [..., K]
   tables = [_powers(base, chars.shape[-1]) for base in _BASES]
   power, inverse = (
     jnp.stack(x) for x in zip(*tables, strict=True)
   )  # [2, N], [2, N + 1]
-  # By a loop, since the compiler lets no loop's result melt into what follows: each
-  # of the sum's many steps would work its terms out anew, at six times the cost.
+  # A loop, because XLA does not fuse its result into the following operations. Fused,
+  # each of the sum's many steps would compute the terms again, at six times the cost.
   terms = lax.map(lambda base: _times(value, base), power)  # [2, ..., N]
   sums = lax.associative_scan(_add, terms, axis=terms.ndim - 1)
   sums = jnp.moveaxis(sums, 0, -2)  # [..., 2, N]
@@ -218,28 +225,28 @@ def _words(chars: Array, starts: Array, size: int) -> Words:
 
 
 def _fold(x: Array) -> Array:
-  """Any number of 32 bits, in the field."""
+  """Reduces any 32-bit number to the field."""
   x = (x & _P) + (x >> 31)
   return jnp.where(x >= _P, x - _P, x)
 
 
 def _nth(number: Array, size: int) -> Array:
-  """Places of token 1, ..., size + 1, given how many have begun, [..., N]."""
+  """Returns the positions of tokens 1, ..., size + 1, given running counts [..., N]."""
   N = number.shape[-1]
-  wanted = jnp.arange(1, size + 2)
-  find = functools.partial(jnp.searchsorted, v=wanted, side='left')
+  ordinals = jnp.arange(1, size + 2)
+  find = functools.partial(jnp.searchsorted, v=ordinals, side='left')
   rows = jax.vmap(lambda row: find(row))(number.reshape(-1, N))
   return rows.reshape(*number.shape[:-1], size + 1)
 
 
 def _add(a: Array, b: Array) -> Array:
-  """a + b in the field, for a, b <= P; P itself stands for 0 too."""
+  """Returns a + b in the field, for a, b <= P; P also represents 0."""
   s = a + b
   return jnp.where(s >= _P, s - _P, s)
 
 
 def _times(a: Array, b: Array) -> Array:
-  """a · b in the field, by halves of 16 bits: 2^31 is 1 there."""
+  """Returns a · b in the field, in halves of 16 bits, where 2^31 equals 1."""
   a1, a0, b1, b0 = a >> 16, a & 0xFFFF, b >> 16, b & 0xFFFF
   high, low = a1 * b1, a0 * b0  # below 2^30 and 2^32
   middle = a1 * b0 + a0 * b1  # below 2^32, as a1 and b1 have 15 bits
@@ -249,15 +256,16 @@ def _times(a: Array, b: Array) -> Array:
 
 @functools.cache
 def _powers(base: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-  """base^0 ... base^(n-1), and base^0 ... base^-n."""
+  """Returns base^0 ... base^(n-1), and base^0 ... base^-n."""
 
   def powers(x: int, n: int) -> np.ndarray:
     out = np.ones(n, np.uint64)
-    have = 1
-    while have < n:
-      more = min(have, n - have)
-      out[have : have + more] = out[:more] * np.uint64(pow(x, have, _P)) % np.uint64(_P)
-      have += more
+    done = 1
+    while done < n:
+      size = min(done, n - done)
+      factor = np.uint64(pow(x, done, _P))
+      out[done : done + size] = out[:size] * factor % np.uint64(_P)
+      done += size
     return out.astype(np.uint32)
 
   return powers(base, n), powers(pow(base, -1, _P), n + 1)

@@ -11,7 +11,7 @@ PARTS = [
 
 
 def _strings(seed, rows):
-  """Outputs [R] and references that share their beginning with them."""
+  """Returns R outputs, and references that have a common beginning with them."""
   rng = np.random.default_rng(seed)
 
   def one():
@@ -27,16 +27,16 @@ def _strings(seed, rows):
 
 @pytest.fixture(scope='session')
 def strings():
-  """(seed, rows) -> outputs and references, made of what is hard to score."""
+  """(seed, rows) -> outputs and references of strings that are difficult to score."""
   hypotheses, references = _strings(seed=0, rows=500)
   text = '\n\n'.join(hypotheses + references)
-  assert all(part in text for part in PARTS)  # rare parts do come
+  assert all(part in text for part in PARTS)  # rare parts occur, too
   return _strings
 
 
 @pytest.fixture(autouse=True, scope='package')
 def _optimized():
-  """These compile little and count much."""
+  """Turns optimisations on: these tests compile little and compute much."""
   jax.config.update('jax_disable_most_optimizations', False)
   yield
   jax.config.update('jax_disable_most_optimizations', True)

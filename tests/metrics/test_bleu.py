@@ -12,12 +12,12 @@ from seqlab.metrics.ngrams import _by_pairs, _by_sorting
 from seqlab.metrics.tokenizers import Words, tokenize
 
 score_of = jax.jit(bleu_score, static_argnums=1, static_argnames='effective_order')
-TO_SACREBLEU = [8, 9, *range(8)]  # lengths come first there
+TO_SACREBLEU = [8, 9, *range(8)]  # sacreBLEU's order has the lengths first
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
 def statistics_of(hypotheses, references, tokenizer, lowercase, room):
-  """[B, N] bytes and [B, R, N] bytes -> [B, 10], and the most tokens of a line."""
+  """Returns statistics [B, 10], and the largest number of tokens of a line."""
   words = [
     tokenize(characters(t, lowercase), tokenizer, room)
     for t in (hypotheses, references)
@@ -26,7 +26,7 @@ def statistics_of(hypotheses, references, tokenizer, lowercase, room):
 
 
 def ours(hypotheses, references, tokenizer='none', lowercase=False, room=None):
-  """Of strings; `references` is a list of lists."""
+  """Returns the statistics of strings; `references` is a list of lists."""
   B = -(-len(hypotheses) // 256) * 256 - len(hypotheses)  # few shapes to compile
   sides = [
     [*(line.encode() for line in side), *[b''] * B]
@@ -36,9 +36,9 @@ def ours(hypotheses, references, tokenizer='none', lowercase=False, room=None):
   texts = [as_text(side, size) for side in sides]
   several = jax.tree.map(lambda *x: np.stack(x, axis=1), *texts[1:])
   room = room or size
-  found, most = statistics_of(texts[0], several, tokenizer, lowercase, room)
-  assert most <= room
-  return np.asarray(found)[: len(hypotheses)]
+  actual, tokens = statistics_of(texts[0], several, tokenizer, lowercase, room)
+  assert tokens <= room
+  return np.asarray(actual)[: len(hypotheses)]
 
 
 def sacrebleus(hypotheses, references, tokenizer='none', lowercase=False):
@@ -56,9 +56,9 @@ def test_statistics_of_random_strings_are_sacrebleus(
   strings, rows, tokenizer, lowercase
 ):
   hypotheses, references = strings(seed=lowercase, rows=rows)
-  found = ours(hypotheses, [references], tokenizer, lowercase)
+  actual = ours(hypotheses, [references], tokenizer, lowercase)
   np.testing.assert_array_equal(
-    found, sacrebleus(hypotheses, [references], tokenizer, lowercase)
+    actual, sacrebleus(hypotheses, [references], tokenizer, lowercase)
   )
 
 
@@ -77,7 +77,7 @@ def test_several_references_clip_by_the_largest_count_and_the_closest_length():
   )
 
 
-def test_of_two_lengths_equally_far_the_shorter_counts():
+def test_the_shorter_of_two_equally_close_lengths_is_the_reference_length():
   assert ours(['a b c'], [['a b'], ['a b c d']])[0, 9] == 2
   assert ours(['a b c'], [['a b c d'], ['a b']])[0, 9] == 2
 
@@ -95,22 +95,21 @@ def random_words(seed, K, R, kinds=3):
 
 
 @pytest.mark.parametrize('K', [30, 300])
-def test_sorting_counts_what_comparing_pairs_does(K):
+def test_sorting_and_comparing_pairs_give_the_same_counts(K):
   hypothesis, references = random_words(0, K, R=2)
   pairs = jax.jit(_by_pairs, static_argnums=2)(hypothesis, references, 4)
   by_sorting = jax.vmap(lambda h, r: _by_sorting(h, r, 4))
   np.testing.assert_array_equal(pairs, jax.jit(by_sorting)(hypothesis, references))
 
 
-def test_a_word_repeated_as_often_as_a_lane_can_count():
-  """Of 300 equal words the largest count is above that of 8 bits."""
+def test_a_word_may_be_repeated_more_often_than_8_bits_can_count():
   line = ' '.join(['a'] * 300)
   np.testing.assert_array_equal(
     ours([line], [[line]]), [[300, 299, 298, 297, 300, 299, 298, 297, 300, 300]]
   )
 
 
-def test_statistics_of_a_vmap_are_those_of_a_batch():
+def test_vmap_gives_the_statistics_of_a_batch():
   hypothesis, references = random_words(1, 12, R=2)
   np.testing.assert_array_equal(
     jax.vmap(bleu_statistics)(hypothesis, references),
@@ -129,7 +128,7 @@ def test_eight_devices_count_the_same_integers():
   )
 
 
-def test_shapes_that_do_not_fit_are_refused():
+def test_incompatible_shapes_are_refused():
   hypothesis, _ = random_words(3, 12, R=1)
   with pytest.raises(ValueError, match=r'need references \[\.\.\., R\]'):
     bleu_statistics(hypothesis, hypothesis)
@@ -158,11 +157,11 @@ def test_scores_of_sentences_are_sacrebleus(smoothing, effective):
     ).score
     for row in rows
   ]
-  found = score_of(rows, smoothing, effective_order=effective)
-  np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-5)
+  actual = score_of(rows, smoothing, effective_order=effective)
+  np.testing.assert_allclose(actual, expected, rtol=2e-5, atol=1e-5)
 
 
-def test_the_score_of_a_corpus_is_that_of_summed_statistics():
+def test_the_score_of_a_corpus_is_computed_from_summed_statistics():
   hypotheses, references = sentences(6), sentences(7)
   total = ours(hypotheses, [references]).sum(axis=0)
   expected = BLEU(tokenize='none', force=True).corpus_score(hypotheses, [references])
@@ -179,6 +178,6 @@ def test_an_unknown_smoothing_is_named():
     bleu_score(np.ones(10), 'magic')
 
 
-def test_statistics_of_another_width_are_refused():
+def test_statistics_without_10_columns_are_refused():
   with pytest.raises(ValueError, match=r'must be \[\.\.\., 10\]'):
     bleu_score(np.ones(9))

@@ -24,12 +24,12 @@ def test_statistics_of_random_strings_are_sacrebleus(strings, word_order, lowerc
   hypotheses, references = strings(seed=3 + word_order, rows=6_000)
   encoded = [[x.encode() for x in side] for side in (hypotheses, references)]
   size = max(len(x) for side in encoded for x in side)
-  found = statistics_of(
+  actual = statistics_of(
     *(as_text(side, size) for side in encoded), word_order, lowercase
   )
   metric = CHRF(word_order=word_order, lowercase=lowercase)
   expected = metric._extract_corpus_statistics(hypotheses, [references])
-  np.testing.assert_array_equal(found, expected)
+  np.testing.assert_array_equal(actual, expected)
 
 
 @pytest.mark.parametrize('word_order', [0, 2])

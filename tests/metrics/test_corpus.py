@@ -21,7 +21,7 @@ from seqlab.text.vocabulary import train_vocabulary
 
 @pytest.fixture(scope='module')
 def files(tmp_path_factory):
-  """An output and two references; lines of very different lengths, one gzipped."""
+  """An output and two references with lines of very different lengths; one is gzipped."""
   folder = tmp_path_factory.mktemp('bleu')
   rng = np.random.default_rng(0)
   words = ['Haus', 'der', 'die,', 'ist', '3.5', '(neu)', 'und', '&quot;so&quot;']
@@ -41,20 +41,20 @@ def files(tmp_path_factory):
 
 
 @pytest.mark.parametrize('references', [1, 2])
-def test_files_score_as_sacrebleu_scores_them(files, references):
+def test_files_have_the_scores_of_sacrebleu(files, references):
   paths, sides = files
-  found = bleu(paths[0], paths[1 : 1 + references])
+  actual = bleu(paths[0], paths[1 : 1 + references])
   metric = BLEU()
   expected = metric.corpus_score(
     [x.rstrip() for x in sides[0]],
     [[x.rstrip() for x in s] for s in sides[1:]][:references],
   )
-  assert (found['counts'], found['totals']) == (expected.counts, expected.totals)
-  assert (found['sys_len'], found['ref_len']) == (expected.sys_len, expected.ref_len)
-  assert found['score'] == pytest.approx(expected.score, rel=1e-12)
-  assert found['bp'] == pytest.approx(expected.bp, rel=1e-12)
-  assert found['signature'] == str(metric.get_signature())
-  assert found['sentences'] == len(sides[0])
+  assert (actual['counts'], actual['totals']) == (expected.counts, expected.totals)
+  assert (actual['sys_len'], actual['ref_len']) == (expected.sys_len, expected.ref_len)
+  assert actual['score'] == pytest.approx(expected.score, rel=1e-12)
+  assert actual['bp'] == pytest.approx(expected.bp, rel=1e-12)
+  assert actual['signature'] == str(metric.get_signature())
+  assert actual['sentences'] == len(sides[0])
 
 
 def test_the_command_prints_one_line_of_json(files, capsys):
@@ -63,14 +63,14 @@ def test_the_command_prints_one_line_of_json(files, capsys):
   assert main([*command, '--confidence', '--samples', '50']) == 0
   lines = capsys.readouterr().out.splitlines()
   assert len(lines) == 1
-  found = json.loads(lines[0])
-  assert 'tok:none' in found['signature']
-  assert 'case:lc' in found['signature']
-  assert 'bs:50|seed:0' in found['signature']
-  assert found['ci'] > 0
+  actual = json.loads(lines[0])
+  assert 'tok:none' in actual['signature']
+  assert 'case:lc' in actual['signature']
+  assert 'bs:50|seed:0' in actual['signature']
+  assert actual['ci'] > 0
 
 
-def test_unequal_line_counts_are_refused_with_both(files, tmp_path, capsys):
+def test_unequal_line_counts_are_refused_with_both_numbers(files, tmp_path, capsys):
   paths, _ = files
   other = tmp_path / 'short.txt'
   other.write_text('one\ntwo\n')
@@ -86,22 +86,22 @@ def test_a_file_that_is_not_utf8_is_refused_with_its_line(tmp_path):
     read_lines(path)
 
 
-def test_lines_end_at_newlines_alone(tmp_path):
+def test_lines_end_only_at_newlines(tmp_path):
   path = tmp_path / 'lines.txt'
   path.write_bytes('\ufeffa\u2028b\r\n\x0c\nlast'.encode())
   assert read_lines(path) == ['a\u2028b'.encode(), b'\x0c', b'last']
 
 
-def test_a_file_that_was_cut_short_is_named(tmp_path, capsys):
+def test_a_truncated_file_is_named(tmp_path, capsys):
   path = tmp_path / 'cut.gz'
   path.write_bytes(gzip.compress(b'one two three\n' * 99)[:-20])
   assert main(['bleu', str(path), str(path)]) == 1
   error = capsys.readouterr().err
-  assert 'cut.gz is damaged or cut short' in error
+  assert 'cut.gz is damaged or truncated' in error
   assert error.count('\n') == 1
 
 
-def test_a_packed_file_needs_no_ending(tmp_path):
+def test_a_gzipped_file_may_have_any_name(tmp_path):
   path = tmp_path / 'packed'
   path.write_bytes(gzip.compress(b'one\ntwo\n'))
   assert read_lines(path) == [b'one', b'two']
@@ -111,7 +111,7 @@ def test_a_packed_file_needs_no_ending(tmp_path):
   'tokenizer',
   ['13a', *(pytest.param(name, marks=pytest.mark.slow) for name in ('none', 'char'))],
 )
-def test_pieces_of_bytes_score_as_the_line_they_write(tokenizer):
+def test_pieces_of_bytes_have_the_statistics_of_their_line(tokenizer):
   lines = ['the big cat, no. 1', 'the small dog']
   vocabulary = train_vocabulary(lines * 20, size=300, byte_fallback=True)
   place = {piece: i for i, piece in enumerate(vocabulary.pieces())}
@@ -134,23 +134,23 @@ def test_pieces_of_bytes_score_as_the_line_they_write(tokenizer):
     ids.append(np.array([*flat[:at], *spelt, *flat[at:]]))
   texts = vocabulary.decode(ids)
   assert all(len(text.splitlines()) == 1 for text in texts)
-  found = corpus_statistics(
+  actual = corpus_statistics(
     Pieces(ids, piece_bytes(vocabulary.surfaces())),
     [Lines([lines[0].encode()] * 64)],
     tokenizer=tokenizer,
   )
   expected = BLEU(tokenize=tokenizer, force=True).corpus_score(texts, [[lines[0]] * 64])
   integers = [*expected.counts, *expected.totals, expected.sys_len, expected.ref_len]
-  assert found.sum(axis=0).tolist() == integers
+  assert actual.sum(axis=0).tolist() == integers
 
 
-def test_marks_that_outnumber_the_room_for_words_are_counted_all():
+def test_a_line_of_very_short_tokens_is_counted_completely():
   line = '.' * 127
-  found = corpus_statistics(Lines([line.encode()]), [Lines([line.encode()])])
-  assert found[0, 8] == 127
+  actual = corpus_statistics(Lines([line.encode()]), [Lines([line.encode()])])
+  assert actual[0, 8] == 127
 
 
-def test_pieces_score_as_the_text_they_write():
+def test_pieces_have_the_statistics_of_their_text():
   lines = [f'the {w} cat, no. {i}' for i, w in enumerate(['big', 'small', 'red'] * 5)]
   vocabulary = train_vocabulary(lines, kind='bpe', size=50)
   flat, offsets = vocabulary.encode(lines)
@@ -163,7 +163,7 @@ def test_pieces_score_as_the_text_they_write():
   )
 
 
-def test_words_of_lines_have_the_width_of_the_longest():
+def test_the_tokens_of_lines_have_the_width_of_the_longest_line():
   words = line_words(Lines([b'a b c', b'', b'a ' * 90]), 'none')
   assert words.hashes.shape == (3, 90, 2)
   np.testing.assert_array_equal(words.count, [3, 0, 90])

@@ -1,4 +1,4 @@
-"""Sixteen systems of WMT17 English to German, scored as sacreBLEU scores them.
+"""Sixteen systems of WMT17 English to German have sacreBLEU's scores.
 
 Needs `$SEQLAB_DATA/wmt17-en-de`: `reference.de.gz` and a gzipped file a system.
 """
@@ -18,7 +18,7 @@ from seqlab.text.vocabulary import train_vocabulary
 
 FOLDER = Path(os.environ.get('SEQLAB_DATA', 'data')) / 'wmt17-en-de'
 SYSTEMS = sorted(FOLDER.glob('newstest2017.*.gz'))
-ORDER = [2, 3, 4, 5, 6, 7, 8, 9, 0, 1]  # of sacreBLEU's columns
+ORDER = [2, 3, 4, 5, 6, 7, 8, 9, 0, 1]  # sacreBLEU's columns in our order
 
 pytestmark = [
   pytest.mark.slow,
@@ -55,18 +55,18 @@ def test_bytes_and_pieces_score_as_sacrebleu(
     expected = np.array(metric._extract_corpus_statistics(text_of(path), None))[
       :, ORDER
     ]
-    found = corpus_statistics(Lines(read_lines(path)), lines, **options)
-    np.testing.assert_array_equal(found, expected, err_msg=path.name)
+    actual = corpus_statistics(Lines(read_lines(path)), lines, **options)
+    np.testing.assert_array_equal(actual, expected, err_msg=path.name)
 
     flat, offsets = vocabulary.encode(text_of(path))
     ids = [flat[a:b] for a, b in itertools.pairwise(offsets)]
-    # SentencePiece takes runs of white space for one, so its text is the oracle's too.
+    # SentencePiece merges runs of white space, so the oracle is given its text, too.
     written = vocabulary.decode(ids)
     expected_of_ids = np.array(metric._extract_corpus_statistics(written, None))[
       :, ORDER
     ]
-    found_of_ids = corpus_statistics(Pieces(ids, table), lines, **options)
-    np.testing.assert_array_equal(found_of_ids, expected_of_ids, err_msg=path.name)
+    actual_of_ids = corpus_statistics(Pieces(ids, table), lines, **options)
+    np.testing.assert_array_equal(actual_of_ids, expected_of_ids, err_msg=path.name)
 
     total = expected.sum(axis=0)
     oracle = BLEU.compute_bleu(
