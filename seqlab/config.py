@@ -269,7 +269,7 @@ def check_names(config: Mapping[str, Any], where: str) -> None:
   """Checks that a configuration names no code but seqlab's own.
 
   A path 'module:name' may stand wherever a piece is named, so all of the configuration
-  is looked through, but for the corpus, whose texts are names of files.
+  is looked through, but for the names and files of the corpus.
 
   Args:
     config: a configuration that somebody else may have written.
@@ -279,7 +279,11 @@ def check_names(config: Mapping[str, Any], where: str) -> None:
     ValueError: it names something that is not in `PIECES`.
   """
   known = {path for paths in PIECES.values() for path in paths}
-  for key, value in _leaves({k: v for k, v in config.items() if k != 'corpus'}):
+  corpus = config.get('corpus')
+  if isinstance(corpus, Mapping):
+    pieces = {k: v for k, v in corpus.items() if k not in ('name', 'path', 'files')}
+    config = {**config, 'corpus': pieces}
+  for key, value in _leaves(config):
     named = key in PIECES and value is not None
     path = isinstance(value, str) and _PATH.fullmatch(value)
     if (named or path) and not _is_known(value, PIECES.get(key, known)):

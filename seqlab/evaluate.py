@@ -200,7 +200,7 @@ def _evaluate(
   result = {
     'split': split,
     'lines': len(hypotheses),
-    'skipped': task.corpus.skipped.get(split, 0),
+    'skipped': task.corpus.skipped(split),
     **({'refused': len(refused)} if refused else {}),
     'scores': scores(hypotheses, reference, convention, statistics),
     'steps': steps,

@@ -137,6 +137,20 @@ def names(signature: Signature, hidden: Iterable[str] = ()) -> list[str] | None:
   return [name for name in parameters(signature) if name not in hidden]
 
 
+def options_of(builder: Callable, hidden: Iterable[str]) -> Signature:
+  """Returns the options of a piece as annotations, without what the caller supplies.
+
+  Args:
+    builder: the class or function behind the piece.
+    hidden: parameters that an experiment cannot set.
+  """
+  known = names(builder, hidden)
+  if known is None:  # it takes any keyword
+    return builder
+  hints = domains.annotations(builder)
+  return {name: hints.get(name, Any) for name in known}
+
+
 def parameters(signature: Signature) -> list[str]:
   """Returns the names of the parameters of a signature, without *args and **options."""
   if isinstance(signature, Mapping):

@@ -133,6 +133,10 @@ def test_names_from_somebody_elses_folder_are_seqlabs_own():
   'config',
   [
     {'task': 'setuptools:setup'},
+    {'corpus': {'kind': 'setuptools:setup'}},
+    {'corpus': {'files': {}, 'normalize': ['nfc', 'setuptools:setup']}},
+    {'vocabulary': {'kind': 'setuptools:setup'}},
+    {'evals': {'valid': {'decoding': {'kind': 'setuptools:setup'}}}},
     {'task': 'cli:Path'},
     {'task': 'seqlab.cli:Path'},
     {'task': 'tasks.translation:Vocabularies'},
@@ -153,10 +157,10 @@ def test_other_names_from_somebody_elses_folder_are_refused(config):
 
 
 def test_a_path_in_the_tree_resolves():
-  from seqlab.data.pairs import PairBatches
+  from seqlab.data.buckets import Buckets
 
-  assert resolve('data.pairs:PairBatches') is PairBatches
-  assert resolve('seqlab.data.pairs:PairBatches') is PairBatches
+  assert resolve('data.buckets:Buckets') is Buckets
+  assert resolve('seqlab.data.buckets:Buckets') is Buckets
 
 
 @pytest.fixture
@@ -198,11 +202,11 @@ def test_a_missing_import_inside_a_module_is_its_own_error(modules, missing):
 @pytest.mark.parametrize(
   ('name', 'message'),
   [
-    ('data.pairs.PairBatches', r"'data.pairs.PairBatches' should be written 'module:n"),
-    ('data.pears:PairBatches', r'no module seqlab.data.pears and no data.pears'),
+    ('data.buckets.Buckets', r"'data.buckets.Buckets' should be written 'module:n"),
+    ('data.bucket:Buckets', r'no module seqlab.data.bucket and no data.bucket'),
     ('nowhere.at.all:X', r'no module seqlab.nowhere.at.all and no nowhere.at.all'),
     ('config.deeper:X', r'no module seqlab.config.deeper and no config.deeper'),
-    ('data.pairs:PairBatch', r"has no 'PairBatch'; did you mean 'PairBatches'\?"),
+    ('data.buckets:Bucket', r"has no 'Bucket'; did you mean 'Buckets'\?"),
   ],
 )
 def test_a_name_that_leads_nowhere_is_named(name, message):

@@ -61,7 +61,7 @@ def test_reports_import_neither_models_nor_training():
   'module',
   [
     *('types', 'config', 'text.corpora', 'text.word2phrase', 'text.wordsets'),
-    *('data.pairs', 'data.text_store', 'data.windows'),
+    *('data.packing', 'data.text_store', 'data.windows'),
     *('report.tables', 'report.figures'),
   ],
 )

@@ -1,59 +1,147 @@
 """Few shapes for many lengths: the bounds that waste least padding.
 
-Sentences are put in order of their longer side; a bucket is a stretch of that
-order, as wide as its longest source and as long as its longest target. Where
-the cuts go is found exactly, by dynamic programming over lengths, since the
-padding of a stretch does not depend on the others.
+Examples are put in order of their longest side; a bucket is a stretch of that order, as
+wide on each side as the longest sentence there. Where the cuts lie is found exactly, by
+dynamic programming over lengths, since the padding of a stretch does not depend on the
+others.
 """
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from seqlab.data.batching import (
+  MAX_LENGTH,
+  ROWS_MULTIPLE,
+  TOKENS,
+  Examples,
+  SentenceBatches,
+  Shape,
+  check_fit,
+  most_rows,
+  reverse_sentences,
+)
+from seqlab.data.store import Sides
+from seqlab.domains import Count, check
+from seqlab.types import Batch
 
-def bucket_bounds(source: np.ndarray, target: np.ndarray, shapes: int) -> np.ndarray:
-  """Where to cut the lengths into at most `shapes` buckets.
+
+class Buckets(SentenceBatches):
+  """Batches of one example per row, examples of similar length together."""
+
+  def __init__(
+    self,
+    sides: Sides,
+    *,
+    tokens: Count = TOKENS,
+    shapes: Count = 8,
+    max_length: Count | None = MAX_LENGTH,
+    rows_multiple: Count = ROWS_MULTIPLE,
+    shuffle: bool = True,
+    reverse: Sequence[str] = (),
+    sampled: Sequence[Sides] = (),
+  ):
+    """Chooses the shapes.
+
+    Args:
+      sides: name of a side -> its sentences.
+      tokens: largest number of positions of a batch on any side, padding counted.
+      shapes: largest number of batch shapes; they are chosen to waste least.
+      max_length: examples with a longer side, EOS counted, are left out and counted in
+        the report; None keeps all.
+      rows_multiple: the number of rows of a batch is a multiple of this.
+      shuffle: whether each epoch has an order of its own; else by length.
+      reverse: see `Examples`.
+      sampled: see `Examples`.
+
+    Raises:
+      ValueError: an option is outside its domain, the sides differ in number, or a
+        batch cannot fit.
+    """
+    options = dict(tokens=tokens, shapes=shapes, max_length=max_length)
+    options |= dict(rows_multiple=rows_multiple, shuffle=shuffle)
+    check(Buckets, options, 'batching.')
+    examples = Examples(sides, max_length=max_length, reverse=reverse, sampled=sampled)
+    kept = examples.kept
+    check_fit(int(examples.longest[kept].max()), tokens, rows_multiple)
+    lengths = [x[kept] for x in examples.lengths.values()]
+    bounds = bucket_bounds(lengths, shapes)
+    bucket = np.searchsorted(bounds, examples.longest[kept])
+    groups = [kept[bucket == i] for i in range(len(bounds))]
+    chosen = [
+      Shape(
+        most_rows(tokens, bound, rows_multiple),
+        {side: int(x[group].max()) for side, x in examples.lengths.items()},
+      )
+      for bound, group in zip(bounds.tolist(), groups, strict=True)
+    ]
+    super().__init__(examples, chosen, groups, shuffle=shuffle)
+
+  def arrays(self, sides: Sides, rows: np.ndarray, widths: Mapping[str, int]) -> Batch:
+    """Returns the ids of each side, [B, L]."""
+    batch = {side: store.gather(rows, widths[side]) for side, store in sides.items()}
+    for side in self._examples.reverse:
+      batch[side] = reverse_sentences(batch[side])
+    return batch
+
+  def by_length(self, group: np.ndarray) -> np.ndarray:
+    """Returns examples in order of their longest side."""
+    return group[np.argsort(self._examples.longest[group], kind='stable')]
+
+
+def bucket_bounds(lengths: Sequence[np.ndarray], shapes: int) -> np.ndarray:
+  """Returns where to cut the lengths into at most `shapes` buckets.
 
   Args:
-    source: [R] lengths of the source sides.
-    target: [R] lengths of the target sides.
+    lengths: lengths of the sentences of each side, [R] each.
     shapes: number of buckets.
 
   Returns:
-    [n] increasing; bucket i holds pairs whose longer side is above bound i - 1
-    and at most bound i.
+    [n] increasing; bucket i holds examples whose longest side is above bound i - 1 and
+    at most bound i.
 
   Raises:
-    ValueError: there are no pairs, or no bucket is allowed.
+    ValueError: there are no examples, or no bucket is allowed.
   """
   if shapes < 1:
-    raise ValueError(f'batching.shapes is {shapes}; there must be one at least')
-  longer = np.maximum(source, target)
-  if not len(longer):
+    raise ValueError(f'batching.shapes is {shapes}; it must be at least 1')
+  longest = np.max(lengths, axis=0)
+  if not len(longest):
     raise ValueError('there are no sentences to make batches of')
-  keys = np.unique(longer)  # [n] lengths that occur
-  index = np.searchsorted(keys, longer)
-  n = len(keys)
-  count = np.bincount(index, minlength=n)
-  widest = np.zeros((2, n), np.int64)  # longest source and target at each key
-  for side, lengths in enumerate((source, target)):
-    np.maximum.at(widest[side], index, lengths)
-
-  # cost[j] of the stretch i..j, for each i: rows times the cells of a row
-  best = np.full((shapes + 1, n + 1), np.inf)
-  best[:, 0] = 0
-  cut = np.zeros((shapes + 1, n + 1), np.int64)
-  for j in range(1, n + 1):
-    rows = np.cumsum(count[:j][::-1])[::-1]  # of i..j-1, for each i
-    cells = sum(np.maximum.accumulate(w[:j][::-1])[::-1] for w in widest)
-    cost = rows * cells
-    for k in range(1, shapes + 1):
-      total = best[k - 1, :j] + cost
-      cut[k, j] = total.argmin()
-      best[k, j] = total[cut[k, j]]
-
-  bounds, j = [], n
+  keys = np.unique(longest)  # [n] lengths that occur
+  cut = _cheapest_cuts(keys, lengths, longest, shapes)
+  bounds, j = [], len(keys)
   for k in range(shapes, 0, -1):
     if j == 0:
       break
     bounds.append(keys[j - 1])
     j = cut[k, j]
   return np.array(bounds[::-1])
+
+
+def _cheapest_cuts(
+  keys: np.ndarray, lengths: Sequence[np.ndarray], longest: np.ndarray, shapes: int
+) -> np.ndarray:
+  """Returns where the last of k buckets over the first j keys begins, [shapes + 1, n + 1].
+
+  The cost of a bucket is its number of rows times the number of cells of a row.
+  """
+  n = len(keys)
+  index = np.searchsorted(keys, longest)
+  count = np.bincount(index, minlength=n)
+  widest = np.zeros((len(lengths), n), np.int64)  # of each side at each key
+  for side, values in enumerate(lengths):
+    np.maximum.at(widest[side], index, values)
+  best = np.full((shapes + 1, n + 1), np.inf)
+  best[:, 0] = 0
+  cut = np.zeros((shapes + 1, n + 1), np.int64)
+  for j in range(1, n + 1):
+    # Of the stretch i..j-1, for each i: accumulated from the end.
+    rows = np.cumsum(count[:j][::-1])[::-1]
+    cells = sum(np.maximum.accumulate(w[:j][::-1])[::-1] for w in widest)
+    cost = rows * cells
+    for k in range(1, shapes + 1):
+      total = best[k - 1, :j] + cost
+      cut[k, j] = total.argmin()
+      best[k, j] = total[cut[k, j]]
+  return cut

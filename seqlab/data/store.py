@@ -5,19 +5,20 @@ ids, so what is stale is never read; it appears under its name only when whole,
 and what was damaged since then is noticed when it is opened: see `io.cache`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import functools
 import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
 from seqlab.domains import Probability, Range
 from seqlab.io.cache import DamagedError, Entry, cached
 from seqlab.io.console import track
+from seqlab.text.corpora import Corpus
 from seqlab.text.vocabulary import Vocabularies, Vocabulary
 from seqlab.text.workers import in_order
 from seqlab.types import EOS, PAD
@@ -27,15 +28,6 @@ Workers = Annotated[int, Range(0)] | None  # processes; None decides, 0 uses non
 _FORMAT = 2  # raise it when the files or the encoding change
 _CHUNK = 16_384  # lines that are encoded at once
 _MANY = 200_000  # lines from which processes are worth their start
-
-
-class _Corpus(Protocol):
-  name: str
-  skipped: dict[str, int]
-
-  def read(self, split: str) -> tuple[list[str], list[str]]: ...
-
-  def fingerprint(self, split: str) -> str: ...
 
 
 class TokenStore:
@@ -108,6 +100,9 @@ class TokenStore:
     """Saves `name.ids.npy` and `name.offsets.npy`."""
     save_array(directory / f'{name}.ids.npy', self.ids)
     save_array(directory / f'{name}.offsets.npy', self.offsets)
+
+
+Sides = Mapping[str, TokenStore]  # name of a side, such as 'source' -> its sentences
 
 
 def _out_of_range(ids: np.ndarray, size: int) -> str:
@@ -183,8 +178,20 @@ def _encode_chunk(
   return np.insert(flat, ends, EOS), np.diff(offsets) + 1
 
 
+class EncodedCorpus(NamedTuple):
+  """One split of a corpus as ids.
+
+  Attributes:
+    sides: name of a side -> its sentences.
+    skipped: number of examples that the corpus left out, because a side was empty.
+  """
+
+  sides: dict[str, TokenStore]
+  skipped: int
+
+
 def encode_corpus(
-  corpus: _Corpus,
+  corpus: Corpus,
   split: str,
   vocabularies: Vocabularies,
   *,
@@ -192,56 +199,46 @@ def encode_corpus(
   workers: Workers = None,
   sampling: Probability = 0.0,
   seed: int = 0,
-) -> tuple[TokenStore, TokenStore]:
-  """Both sides of one split as ids, from the cache if they are there.
-
-  `corpus.skipped` says afterwards how many pairs were left out, either way.
+) -> EncodedCorpus:
+  """Returns one split as ids, from the cache if it holds them.
 
   Args:
     corpus: gives the text and its fingerprint.
     split: name of the split.
-    vocabularies: give the ids.
+    vocabularies: those of the sides that are encoded.
     cache: folder that holds encoded corpora.
     workers: see `encode`.
     sampling: see `encode`.
     seed: see `encode`.
 
-  Returns:
-    Source and target.
-
   Raises:
     OSError: the disk is full; says where, and how much is needed.
   """
+  known = vocabularies.sides
   about = {
     'format': _FORMAT,
     'text': corpus.fingerprint(split),
-    'vocabularies': [vocabularies.source.fingerprint, vocabularies.target.fingerprint],
+    'vocabularies': [v.fingerprint for v in known.values()],
     'sampling': [sampling, seed] if sampling else None,
   }
   digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]
   folder = Path(cache) / 'tokens' / digest
   label = f'encoding {corpus.name} {split}'
-  vocabulary = {'source': vocabularies.source, 'target': vocabularies.target}
   size = 0
 
   def build(part: Path) -> dict:
     nonlocal size
-    stores = {
-      side: encode(lines, v, sampling=sampling, seed=seed, workers=workers, label=label)
-      for (side, v), lines in zip(vocabulary.items(), corpus.read(split), strict=True)
-    }
+    options = dict(sampling=sampling, seed=seed, workers=workers, label=label)
+    lines = dict(zip(corpus.sides, corpus.read(split), strict=True))
+    stores = {side: encode(lines[side], v, **options) for side, v in known.items()}
     size = sum(s.ids.nbytes + s.offsets.nbytes for s in stores.values())
     for side, store in stores.items():
       store.write(part, side)
-    return {'skipped': corpus.skipped.get(split, 0)}
+    return {'skipped': corpus.skipped(split)}
 
-  def read(entry: Entry) -> tuple[int, TokenStore, TokenStore]:
-    sides = (TokenStore.open(entry, side, v.size) for side, v in vocabulary.items())
-    return entry.about.get('skipped', 0), *sides
+  def read(entry: Entry) -> EncodedCorpus:
+    sides = {side: TokenStore.open(entry, side, v.size) for side, v in known.items()}
+    return EncodedCorpus(sides, entry.about.get('skipped', 0))
 
-  what = f'the encoded corpus {corpus.name} {split}'
-  skipped, source, target = cached(
-    folder, about, build, read, what=what, need=lambda: size
-  )
-  corpus.skipped[split] = skipped
-  return source, target
+  title = f'the encoded corpus {corpus.name} {split}'
+  return cached(folder, about, build, read, what=title, need=lambda: size)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqlab.data.pairs import reverse_words
+from seqlab.data.batching import reverse_sentences
 from seqlab.models.interface import Seq2Seq
 from seqlab.tasks.sentences import (
   Fitting,
@@ -87,7 +87,7 @@ class Scorer:
       rows, shape = batches.popleft()
       source, target = (padded(side, rows, shape) for side in sides)
       if self._reverse:
-        source = reverse_words(source)
+        source = reverse_sentences(source)
       try:
         logp = self._run(source, target)
       except TooLongError as error:

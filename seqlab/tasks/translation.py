@@ -12,14 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqlab.config import call, resolve
-from seqlab.data.pairs import PairBatches, packed_shape
-from seqlab.data.store import encode_corpus
+from seqlab.data.batching import BATCHINGS, CONTEXT, SentenceBatches, make_batches
+from seqlab.data.buckets import Buckets
+from seqlab.data.store import EncodedCorpus, TokenStore, encode_corpus
 from seqlab.domains import Count, Probability, Rate, Signature, annotations_of
 from seqlab.layers.cross_entropy import cross_entropy
 from seqlab.models.interface import Packing
+from seqlab.pieces import find, options_of
 from seqlab.tasks.interface import EmptyBatches, Loss, Task
-from seqlab.text.agreement import Agreement
-from seqlab.text.corpora import Corpus, Text, open_corpus
+from seqlab.text.corpora import Corpus, corpus_kind, open_corpus
 from seqlab.text.download import cache_dir
 from seqlab.text.inputs import Inputs
 from seqlab.text.vocabulary import (
@@ -33,16 +34,38 @@ _TRAIN = 'train'  # name of the training split
 
 
 @dataclasses.dataclass(frozen=True)
-class _Sampling:
-  """Options of the section `batching` that say how sentences are segmented.
+class _Reading:
+  """Options of the section `batching` that say how sentences are read.
 
   Attributes:
     sampling: strength of drawing segmentations at random; 0 takes the best ones.
     segmentations: number of segmentations that epochs take turns with.
+    reverse_source: whether sources are read from their end (Sutskever et al. 2014,
+      https://arxiv.org/abs/1409.3215).
   """
 
   sampling: Probability = 0.0
   segmentations: Count = 8
+  reverse_source: bool = False
+
+  @property
+  def reverse(self) -> tuple[str, ...]:
+    """Names of the sides that are read from their end."""
+    return ('source',) if self.reverse_source else ()
+
+
+def _reading_of(batching: Mapping[str, Any]) -> tuple[_Reading, dict[str, Any]]:
+  """Returns how sentences are read, and the options of the kind of batching."""
+  options = dict(batching)
+  names = [field.name for field in dataclasses.fields(_Reading)]
+  own = {name: options.pop(name) for name in names if name in options}
+  return call(_Reading, own, 'batching'), options
+
+
+def _batching_kind(batching: Any) -> Callable:
+  if not isinstance(batching, Mapping):
+    raise ValueError(f'batching is {batching!r}; it must be a section, as in dict(...)')
+  return find({'kind': 'buckets', **batching}, BATCHINGS, 'batching')[0]
 
 
 class SequenceToSequence(Task):
@@ -131,15 +154,15 @@ class SequenceToSequence(Task):
 class _Outline(SequenceToSequence):
   """A translation of which only the shapes are known."""
 
-  def __init__(self, model: nn.Module, target_size: int, shape: tuple[int, int, int]):
-    """`shape` is the (B, S, T) of packed batches."""
+  def __init__(self, model: nn.Module, target_size: int, shapes: Sequence[Batch]):
+    """`shapes` are empty batches."""
     super().__init__(model, target_size)
-    self._shape = shape
+    self._shapes = shapes
 
   def batches(self, split: str, **options: Any) -> EmptyBatches:
-    """Returns empty batches of the one shape."""
+    """Returns the empty batches."""
     del split, options
-    return EmptyBatches((empty_batch(*self._shape, packed=True),))
+    return EmptyBatches(self._shapes)
 
 
 class Translation(SequenceToSequence):
@@ -169,13 +192,14 @@ class Translation(SequenceToSequence):
       corpus: parallel text.
       vocabularies: of both languages.
       model: a `Seq2Seq` module.
-      batching: options of `PairBatches` for training, and of `_Sampling`.
+      batching: a piece of `data.batching.BATCHINGS` for training, and `_Reading`.
       inputs: the run's record of the text that it began with.
     """
     super().__init__(model, vocabularies.target.size)
     self.corpus, self.vocabularies = corpus, vocabularies
-    self._batching, self._inputs = dict(batching), inputs
-    self.reverse_source = self._batching.get('reverse_source', False)
+    self._inputs = inputs
+    self._reading, self._batching = _reading_of(batching)
+    self.reverse_source = self._reading.reverse_source
 
   @classmethod
   def from_config(cls, config: Mapping[str, Any], folder: Path) -> 'Translation':
@@ -229,23 +253,27 @@ class Translation(SequenceToSequence):
     vocabulary, batching = config.get('vocabulary', {}), config.get('batching', {})
     size = vocabulary.get('size')
     subwords = vocabulary.get('kind', 'bpe') != 'word' and size
-    packed = batching.get('kind') == 'packed' and batching.get('max_length')
-    if not subwords or not packed:
+    planned = getattr(_batching_kind(batching), 'planned_shapes', None)
+    if not subwords or not planned:
+      return None
+    _, options = _reading_of(batching)
+    options.pop('kind', None)
+    shapes = call(planned, options, 'batching', sides=('source', 'target'))
+    if shapes is None:
       return None
     source_size, target_size = (size, size) if isinstance(size, int) else size
-    model = _make_model(config, source_size, target_size)
-    return _Outline(model, target_size, packed_shape(**batching))
+    return _Outline(_make_model(config, source_size, target_size), target_size, shapes)
 
   @classmethod
   def signatures(cls, config: Mapping[str, Any]) -> dict[str, Sequence[Signature]]:
     """Returns section -> what its options are for; see `train.checks`."""
-    corpus, model = config['corpus'], resolve(config['model_name'], 'model_name')
-    grammar = isinstance(corpus, Mapping) and corpus.get('name') == 'agreement'
+    model = resolve(config['model_name'], 'model_name')
     hyper = getattr(model, 'hyper_names', ())
+    batching = options_of(_batching_kind(config['batching']), hidden=CONTEXT)
     return {
-      'corpus': ({'files': Mapping}, open_corpus, Agreement if grammar else Text),
+      'corpus': ({'kind': str, 'name': str}, corpus_kind(config['corpus'])),
       'vocabulary': (build_vocabularies, train_vocabulary),
-      'batching': (_Sampling, PairBatches),
+      'batching': ({'kind': str}, _Reading, batching),
       'model': (model,),
       'hyper': ({'label_smoothing': Rate | None}, annotations_of(hyper)),
     }
@@ -275,7 +303,7 @@ class Translation(SequenceToSequence):
     tokens: int = 4096,
     shapes: int = 2,
     rows_multiple: int = 1,
-  ) -> 'TranslationBatches':
+  ) -> SentenceBatches:
     """Returns the batches of a split; see `tasks.interface.Task`.
 
     Args:
@@ -296,49 +324,46 @@ class Translation(SequenceToSequence):
     return self._training_batches
 
   @functools.cached_property
-  def _training_batches(self) -> 'TranslationBatches':
-    options = dict(self._batching)
-    names = [field.name for field in dataclasses.fields(_Sampling)]
-    drawn = {name: options.pop(name) for name in names if name in options}
-    how = call(_Sampling, drawn, 'batching')
+  def _training_batches(self) -> SentenceBatches:
+    reading = self._reading
     self.check_text()
-    source, target = self.stores(_TRAIN)
+    encoded = self._encoded(_TRAIN)
     sampled = [
-      self.stores(_TRAIN, how.sampling, seed)
-      for seed in range(how.segmentations if how.sampling else 0)
+      self._encoded(_TRAIN, reading.sampling, seed).sides
+      for seed in range(reading.segmentations if reading.sampling else 0)
     ]
-    sides = dict(source=source, target=target, sampled=sampled)
-    pairs = call(PairBatches, options, 'batching', **sides)
-    return TranslationBatches(pairs, skipped=self.corpus.skipped.get(_TRAIN, 0))
+    context = dict(reverse=reading.reverse, sampled=sampled)
+    batches = make_batches(self._batching, encoded.sides, **context)
+    if encoded.skipped:
+      batches.report['skipped'] = encoded.skipped
+    return batches
 
   def _evaluation_batches(
     self, split: str, tokens: int, shapes: int, rows_multiple: int
-  ) -> 'TranslationBatches':
-    source, target = self.stores(split)
-    longest = int(max(source.lengths.max(), target.lengths.max()))
-    pairs = PairBatches(
-      source,
-      target,
+  ) -> SentenceBatches:
+    sides = self._encoded(split).sides
+    longest = max(int(store.lengths.max()) for store in sides.values())
+    return Buckets(
+      sides,
       tokens=max(tokens, longest * rows_multiple),
       shapes=shapes,
       max_length=longest,
       rows_multiple=rows_multiple,
       shuffle=False,
-      reverse_source=self.reverse_source,
+      reverse=self._reading.reverse,
     )
-    return TranslationBatches(pairs)
 
-  def stores(self, split: str, sampling: float = 0.0, seed: int = 0) -> tuple:
+  def stores(self, split: str) -> tuple[TokenStore, ...]:
     """Returns the token stores of the source and of the target side of a split."""
-    return self._cached_stores(split, sampling, seed)
+    return tuple(self._encoded(split).sides.values())
 
   @functools.cached_property
-  def _cached_stores(self) -> Callable[..., tuple]:
+  def _encoded(self) -> Callable[..., EncodedCorpus]:
     # In this object: a cache of the class would keep the stores and their open files
     # after the run, trial after trial of a sweep.
-    return functools.lru_cache(self._make_stores)
+    return functools.lru_cache(self._encode)
 
-  def _make_stores(self, split: str, sampling: float, seed: int) -> tuple:
+  def _encode(self, split: str, sampling: float = 0.0, seed: int = 0) -> EncodedCorpus:
     return encode_corpus(
       self.corpus,
       split,
@@ -347,37 +372,6 @@ class Translation(SequenceToSequence):
       sampling=sampling,
       seed=seed,
     )
-
-
-class TranslationBatches:
-  """Batches of sentence pairs; see `tasks.interface.Batches`.
-
-  Attributes:
-    steps_per_epoch: updates in which each pair is seen once.
-    shapes: one empty batch of every shape.
-    report: pairs, too_long, padding_waste, ...
-    tokens_per_step: mean number of target tokens per batch.
-  """
-
-  def __init__(self, pairs: PairBatches, *, skipped: int = 0):
-    """`skipped` is the number of pairs that the corpus left out."""
-    self._pairs = pairs
-    self.steps_per_epoch = pairs.steps_per_epoch
-    packed = pairs.kind == 'packed'
-    self.shapes = tuple(empty_batch(*shape, packed=packed) for shape in pairs.shapes)
-    self.report = {**pairs.report, **({'skipped': skipped} if skipped else {})}
-    self.tokens_per_step = pairs.report['target_tokens'] / pairs.steps_per_epoch
-
-  def batch(self, k: int, *, seed: int, rows: tuple[int, int] = (0, 1)) -> Batch:
-    """Returns batch k, or the i-th of n shares of its rows; see `PairBatches.batch`."""
-    i, n = rows
-    B = self._pairs.rows_of(k, seed=seed) if n > 1 else 0
-    part = slice(B * i // n, B * (i + 1) // n) if n > 1 else None
-    return self._pairs.batch(k, seed=seed, rows=part)
-
-  def rows(self, k: int) -> np.ndarray:
-    """Returns the corpus's line number of each row of batch k, -1 for none."""
-    return self._pairs.rows(k)
 
 
 def check_sections(config: Mapping[str, Any], sections: Iterable[str]) -> None:
@@ -396,15 +390,6 @@ def _make_model(
 ) -> nn.Module:
   sizes = dict(source_size=source_size, target_size=target_size)
   return call(resolve(config['model_name']), config['model'], 'model', **sizes)
-
-
-def empty_batch(B: int, S: int, T: int, *, packed: bool = False) -> Batch:
-  """Returns a batch of padding only, with B rows of S source and T target positions."""
-  batch = {'source': (B, S), 'target': (B, T)}
-  if packed:
-    for side, shape in tuple(batch.items()):
-      batch |= {f'{side}_segment': shape, f'{side}_position': shape}
-  return {name: np.zeros(shape, np.int32) for name, shape in batch.items()}
 
 
 def packing_of(batch: Mapping[str, Array]) -> Packing | None:

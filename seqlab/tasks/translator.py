@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqlab.config import call
-from seqlab.data.pairs import reverse_words
+from seqlab.data.batching import reverse_sentences
 from seqlab.decoding.beam import beam_search, greedy_search
 from seqlab.decoding.sampling import sample
 from seqlab.domains import Check, Count, Positive, Range, check
@@ -250,7 +250,7 @@ class Translator:
     """Starts the search of a batch. Raises `TooLongError` if it does not fit."""
     source = padded(sentences, rows, shape)
     if self._reverse:
-      source = reverse_words(source)
+      source = reverse_sentences(source)
     ids = first + np.resize(rows, len(source))
     return self._decode(self._variables, source, ids=ids)
 

@@ -85,7 +85,7 @@ class Agreement:
     name: 'agreement'.
     convention: how BLEU tokenises it.
     splits: names of the splits.
-    skipped: pairs left out, by split: none.
+    sides: name of a side -> its language code.
     source: language of the source, 'en' or 'ru'.
     target: the other one.
   """
@@ -114,7 +114,7 @@ class Agreement:
       )
     self.source, self.target, self.seed = source, target, seed
     self.sizes = {'train': train, 'valid': valid, 'test': test}
-    self.skipped: dict = {}
+    self.sides = {'source': source, 'target': target}
     self._read: dict[str, tuple[list[str], list[str]]] = {}
 
   def read(self, split: str) -> tuple[list[str], list[str]]:
@@ -132,8 +132,13 @@ class Agreement:
       self._read[split] = sides if self.source == 'en' else sides[::-1]
     return self._read[split]
 
+  def skipped(self, split: str) -> int:
+    """Returns 0: no sentence is empty."""
+    _check_split(split)
+    return 0
+
   def fingerprint(self, split: str) -> str:
-    """sha256 of the split's text and of the direction."""
+    """Returns the sha256 of the split's text and of the direction."""
     digest = hashlib.sha256(f'{self.source}-{self.target}\n'.encode())
     for side in self.read(split):
       digest.update('\n'.join(side).encode() + b'\0')

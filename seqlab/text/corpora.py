@@ -11,101 +11,109 @@ kyoto-kftt, tatoeba, wmt14-en-de, iwslt14-de-en.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 from pathlib import Path
 import re
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
-from seqlab.config import call, suggest
-from seqlab.domains import checked
+from seqlab.config import suggest
+from seqlab.domains import check
+from seqlab.pieces import find, make
 from seqlab.text.download import cache_dir, download
 from seqlab.text.lines import columns, is_blank, read_bytes, read_lines
-from seqlab.text.normalize import normalizer
+from seqlab.text.normalize import Normalization, normalizer
 from seqlab.text.remote import fetch, is_remote
 
 _FORMAT = 2  # raise it when the same files are read differently
 
 
 class Corpus(Protocol):
-  """Parallel text in two languages.
+  """Text in one or two languages.
 
   Attributes:
-    name: of the corpus, for messages.
-    source: language code of the source side.
-    target: language code of the target side.
+    name: name of the corpus, for messages.
+    sides: name of a side -> its language code: 'source' and 'target' of parallel text,
+      'text' of text in one language.
     convention: sacreBLEU's name of the tokeniser that its papers score with.
-    splits: names of its parts.
-    skipped: for each split read so far, how many pairs were left out as empty.
+    splits: names of its splits.
   """
 
   name: str
-  source: str
-  target: str
+  sides: Mapping[str, str]
   convention: str
   splits: tuple[str, ...]
-  skipped: dict[str, int]
 
-  def read(self, split: str) -> tuple[list[str], list[str]]:
-    """Source lines and target lines, equally many."""
+  def read(self, split: str) -> tuple[list[str], ...]:
+    """Returns the lines of each side, equally many, in the order of `sides`."""
+    ...
+
+  def skipped(self, split: str) -> int:
+    """Returns how many examples `read` leaves out because a side is empty."""
     ...
 
   def fingerprint(self, split: str) -> str:
-    """sha256 of all that decides what `read` returns."""
+    """Returns the sha256 of all that decides what `read` returns."""
     ...
 
   def files(self, split: str) -> dict[str, str]:
-    """The files of a split, with the sha256 of their text; none if it has no files."""
+    """Returns the files of a split, with the sha256 of their text; maybe none."""
     ...
 
   def inputs(self) -> list[Path]:
-    """Files on this machine that it may read, none of which may be replaced."""
+    """Returns files on this machine that it may read; none of them may be replaced."""
     ...
 
 
-@checked
-def open_corpus(
-  name: str | None = None, *, source: str, target: str, **options
-) -> Corpus:
-  """Opens a corpus by its name, or one in files of your own.
+def open_corpus(name: str | None = None, **options) -> Corpus:
+  """Opens the corpus that a section `corpus` describes.
 
   Nothing is read or downloaded before a split is asked for, so that a checkpoint
   translates on a machine that lacks the corpus.
 
   Args:
-    name: one of `NAMED`, or 'agreement'; none is needed with `files`.
-    source: language code, such as 'en'.
-    target: language code.
-    **options: for 'agreement', those of `seqlab.text.agreement.Agreement`. Else
-      files: split -> (source file, target file), or one file with lines of source,
-        tab, target (further columns are ignored). Plain or gzipped, on a disk or in
-        a bucket (gs://, s3://; brought into the cache once). Your own only.
-      empty: what a pair with an empty side is: 'error', or 'skip' to leave it out.
-      normalize: steps of `seqlab.text.normalize`; 'none' leaves text as it is.
-      convention: by default the papers'; 'char' for Japanese and Chinese, else '13a'.
+    name: short name of a corpus, as experiments of the first edition have it; with
+      `files` any name, for messages.
+    **options: `kind`, a piece of `CORPORA` or a path to a class of one's own, and its
+      options. With `files`, the kind need not be given.
 
   Raises:
     ValueError: the name, a language or an option is unknown.
   """
-  languages = {'source': source, 'target': target}
-  if name == 'agreement':
-    from seqlab.text.agreement import Agreement
+  kind, options = _named_kind(name, options)
+  return make({'kind': kind, **options}, CORPORA, 'corpus')
 
-    return call(Agreement, options, 'corpus', **languages)
-  if name in NAMED:
-    recipe = NAMED[name]
-  elif 'files' in options:
-    recipe = _own(source, target, options.pop('files'))
-  else:
-    known = ('agreement', *NAMED)
-    unknown = f'unknown corpus {name!r}{suggest(str(name), known)}'
+
+def corpus_kind(section: Any) -> Callable:
+  """Returns the class that opens the corpus of a section; see `open_corpus`.
+
+  Raises:
+    ValueError: there is no such kind.
+  """
+  if not isinstance(section, Mapping):
+    raise ValueError(f'corpus is {section!r}; it must be a section, as in dict(...)')
+  options = dict(section)
+  kind, _ = _named_kind(options.pop('name', None), options)
+  return find(kind, CORPORA, 'corpus')[0]
+
+
+def _named_kind(name: Any, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+  """Returns the kind of corpus, and its options."""
+  options = dict(options)
+  kind = options.pop('kind', name if name in CORPORA else None)
+  if kind is None and 'files' in options:
+    kind = 'files'
+  if kind is None:
+    unknown = f'unknown corpus {name!r}{suggest(str(name), CORPORA)}'
     raise ValueError(
-      f'{unknown if name else "corpus has no name"} (known: {", ".join(known)}; '
+      f'{unknown if name else "corpus has no kind"} (known: {", ".join(CORPORA)}; '
       "for your own text, set corpus.files={'train': ('train.en', 'train.de'), ...})"
     )
-  name = name or 'files'
-  return call(Text, options, 'corpus', name=name, recipe=recipe, **languages)
+  if name is not None and name != kind:
+    options['name'] = name
+  return kind, options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,53 +128,67 @@ class Recipe:
   empty: str = 'error'
   convention: str | None = None
   tidy: Callable[[list[str]], list[str]] = list  # a file's lines -> sentences
-  # Split, line number, English line -> whether the pair is in the split.
+  # Split, line number, line -> whether the example is in the split; the line is that
+  # of the language `decider`, or any if there is none.
   belongs: Callable[[str, int, str], bool] = lambda *_: True
+  decider: str | None = None
 
 
 class Text:
-  """A corpus in files; see `Corpus`, and `open_corpus` for the arguments."""
+  """A corpus in files; see `Corpus`. Base class of the named ones and of one's own."""
 
   def __init__(
     self,
     recipe: Recipe,
     name: str,
-    source: str,
-    target: str,
+    sides: Mapping[str, str],
     *,
-    empty: str | None = None,
-    normalize: str | Sequence[str] = 'none',
+    empty: Literal['error', 'skip'] | None = None,
+    normalize: Normalization = 'none',
     convention: str | None = None,
   ):
-    if source == target:
-      raise ValueError(f'corpus.source and corpus.target are both {source!r}')
-    if not source.strip() or not target.strip():
-      side = 'target' if source.strip() else 'source'
-      raise ValueError(f"corpus.{side} is empty; it must be a language code, as 'en'")
-    for language in (source, target):
-      if language not in recipe.languages:
-        has = ', '.join(recipe.languages)
-        raise ValueError(f'corpus {name} is not in {language!r} (it is in: {has})')
-    if empty not in (None, 'error', 'skip'):
-      raise ValueError(f"corpus.empty is {empty!r}; it may be 'error' or 'skip'")
-    unspaced = target.partition('-')[0] in ('ja', 'zh')
-    self.name, self.source, self.target = name, source, target
+    """Reads nothing yet.
+
+    Args:
+      recipe: where the files are.
+      name: name of the corpus, for messages.
+      sides: name of a side -> language code; see `sides_of`.
+      empty: 'error' refuses an example with an empty side, 'skip' leaves it out; by
+        default as the recipe says.
+      normalize: steps of `text.normalize`; 'none' leaves text as it is.
+      convention: by default that of the papers; 'char' for Japanese and Chinese, else
+        '13a'.
+
+    Raises:
+      ValueError: an option is wrong, or the corpus lacks a language.
+    """
+    options = dict(empty=empty, normalize=normalize, convention=convention)
+    check(Text, options, 'corpus.')
+    languages = tuple(sides.values())
+    _check_languages(name, languages, recipe)
+    unspaced = languages[-1].partition('-')[0] in ('ja', 'zh')
+    self.name, self.sides = name, dict(sides)
     self.convention = convention or recipe.convention or ('char' if unspaced else '13a')
-    self.skipped: dict[str, int] = {}
     self._recipe, self._empty = recipe, empty or recipe.empty
     self._normalize, self._clean = normalize, normalizer(normalize)
     self._files: dict[str, list[list[Path]]] = {}
-    self._texts: dict[str, tuple[list[str], list[str]]] = {}
+    self._texts: dict[str, tuple[list[str], ...]] = {}
+    self._skipped: dict[str, int] = {}
     self._digests: dict[str, str] = {}
 
   @property
-  def splits(self) -> tuple[str, ...]:
-    """Names of the parts that both languages have."""
-    files = self._recipe.files.items()
-    return tuple(s for s, has in files if self.source in has and self.target in has)
+  def languages(self) -> tuple[str, ...]:
+    """Language codes of the sides."""
+    return tuple(self.sides.values())
 
-  def read(self, split: str) -> tuple[list[str], list[str]]:
-    """Source lines and target lines, equally many; kept for the next call.
+  @property
+  def splits(self) -> tuple[str, ...]:
+    """Names of the splits that all sides have."""
+    files = self._recipe.files.items()
+    return tuple(split for split, has in files if {*self.languages} <= {*has})
+
+  def read(self, split: str) -> tuple[list[str], ...]:
+    """Returns the lines of each side, equally many; kept for the next call.
 
     Raises:
       ValueError: there is no such split; or its text is not UTF-8, has an empty
@@ -175,29 +197,35 @@ class Text:
       DownloadError: a file could not be downloaded.
     """
     if split not in self._texts:
-      self._texts[split] = self._select(split, *self._sides(split))
+      chosen, self._skipped[split] = self._select(split, *self._lines(split))
+      self._texts[split] = chosen
     return self._texts[split]
 
+  def skipped(self, split: str) -> int:
+    """Returns how many examples of a split have an empty side. Raises as `read`."""
+    self.read(split)
+    return self._skipped[split]
+
   def fingerprint(self, split: str) -> str:
-    """sha256 of a split's files, unpacked, and of the options. Raises as `read`."""
+    """Returns the sha256 of a split's files and of the options. Raises as `read`."""
     if split not in self._digests:
       known = self.files(split)
       paths = [str(path) for side in self._paths(split) for path in side]
       if split in self._recipe.tabbed:  # one file, read once
         paths = list(known)
       hashes = [known[path] for path in paths]
-      options = [self.source, self.target, self._empty, self._normalize]
+      options = [*self.languages, self._empty, self._normalize]
       about = json.dumps([_FORMAT, split, *options, *hashes]).encode()
       self._digests[split] = hashlib.sha256(about).hexdigest()
     return self._digests[split]
 
   def files(self, split: str) -> dict[str, str]:
-    """The files of a split, with the sha256 of their text. Raises as `read`."""
+    """Returns the files of a split, with the sha256 of their text. Raises as `read`."""
     paths = dict.fromkeys(path for side in self._paths(split) for path in side)
     return {str(p): hashlib.sha256(read_bytes(p)).hexdigest() for p in paths}
 
   def inputs(self) -> list[Path]:
-    """Files on this machine that it may read, none of which may be replaced."""
+    """Returns files on this machine that it may read; none of them may be replaced."""
     names = {
       file
       for sides in self._recipe.files.values()
@@ -211,13 +239,13 @@ class Text:
     return [Path(f, n + end) for f in folders for n in names for end in ('', '.gz')]
 
   def _paths(self, split: str) -> list[list[Path]]:
-    """Files of the source side and of the target side; the same if it has both."""
+    """Returns the files of each side; the same one if a file has both."""
     if split not in self._files:
       self._check(split)
       files = self._recipe.files[split]
       self._files[split] = [
         [_find(self._recipe, self.name, split, x, file) for file in files[x]]
-        for x in (self.source, self.target)
+        for x in self.languages
       ]
     return self._files[split]
 
@@ -226,7 +254,7 @@ class Text:
     if has and split not in self.splits:
       raise ValueError(
         f'split {split!r} of corpus {self.name} is in {", ".join(has)} only; splits in '
-        f'{self.source} and {self.target} are: {", ".join(self.splits)}'
+        f'{" and ".join(self.languages)} are: {", ".join(self.splits)}'
       )
     if not has:
       raise ValueError(
@@ -234,69 +262,186 @@ class Text:
         f'(it has: {", ".join(self.splits)})'
       )
 
-  def _sides(self, split: str) -> tuple[list[str], list[list[str]]]:
-    """For source and target: a name for messages, and the lines."""
-    sides, both = self._paths(split), (self.source, self.target)
+  def _lines(self, split: str) -> tuple[list[str], list[list[str]]]:
+    """Returns for each side a name for messages, and the lines."""
+    sides = self._paths(split)
     names = ['+'.join(path.name for path in side) for side in sides]
     if split in self._recipe.tabbed:
-      both_sides = columns(names[0], read_lines(sides[0][0]))
-      lines = [both_sides[self._recipe.languages.index(x)] for x in both]
-      return [f'{name} ({x})' for name, x in zip(names, both, strict=True)], lines
+      both = columns(names[0], read_lines(sides[0][0]))
+      lines = [both[self._recipe.languages.index(x)] for x in self.languages]
+      named = zip(names, self.languages, strict=True)
+      return [f'{name} ({x})' for name, x in named], lines
     tidy = self._recipe.tidy
     lines = [[x for path in side for x in tidy(read_lines(path))] for side in sides]
-    if len(lines[0]) != len(lines[1]):
+    if len(lines[0]) != len(lines[-1]):
       raise ValueError(
         f'{names[0]} has {len(lines[0]):,} lines and {names[1]} has '
         f'{len(lines[1]):,}; line n of one has to translate line n of the other: '
-        f'find where they part ({sides[0][0].parent})'
+        f'find the line at which they diverge ({sides[0][0].parent})'
       )
     return names, lines
 
   def _select(
     self, split: str, names: list[str], lines: list[list[str]]
-  ) -> tuple[list[str], list[str]]:
-    """The pairs of a split, normalised; counts those that it leaves out."""
-    english = 1 if self.target == 'en' else 0
-    source, target, skipped = [], [], 0
-    for number, pair in enumerate(zip(*lines, strict=True), 1):
-      if not self._recipe.belongs(split, number, pair[english]):
+  ) -> tuple[tuple[list[str], ...], int]:
+    """Returns the normalised examples of a split, and the number of empty ones."""
+    decider = self._recipe.decider
+    side = self.languages.index(decider) if decider else 0
+    chosen: list[list[str]] = []
+    skipped = 0
+    for number, example in enumerate(zip(*lines, strict=True), 1):
+      if not self._recipe.belongs(split, number, example[side]):
         continue
-      blank = [is_blank(line) for line in pair]
+      blank = [is_blank(line) for line in example]
       if not any(blank):
-        source.append(self._clean(pair[0]))
-        target.append(self._clean(pair[1]))
+        chosen.append([self._clean(line) for line in example])
       elif self._empty == 'skip':
         skipped += 1
       else:
         raise ValueError(
-          f'line {number:,} of {names[0 if blank[0] else 1]} is empty; drop the '
-          f"pair or set corpus.empty='skip' ({self._paths(split)[0][0].parent})"
+          f'line {number:,} of {names[blank.index(True)]} is empty: remove the '
+          f"{'pair' if len(names) > 1 else 'line'} or set corpus.empty='skip' "
+          f'({self._paths(split)[0][0].parent})'
         )
-    if not source:
-      raise ValueError(f'{" and ".join(names)} have no pairs for split {split!r}')
-    self.skipped[split] = skipped
-    return source, target
+    if not chosen:
+      raise ValueError(f'{" and ".join(names)} have no lines for split {split!r}')
+    return tuple(list(x) for x in zip(*chosen, strict=True)), skipped
 
 
-def _own(source: str, target: str, files: Mapping[str, str | Sequence[str]]) -> Recipe:
-  """The recipe for files of the user's own."""
+def sides_of(
+  source: str | None, target: str | None, text: str | None
+) -> dict[str, str]:
+  """Returns name of a side -> language code, of parallel text or of one language.
+
+  Args:
+    source: language code of the source side, such as 'en'.
+    target: language code of the target side.
+    text: language code of text in one language, in place of both.
+
+  Raises:
+    ValueError: neither both languages are given nor one.
+  """
+  given = {'source': source, 'target': target, 'text': text}
+  sides = {name: x for name, x in given.items() if x is not None}
+  if [*sides] not in (['source', 'target'], ['text']):
+    raise ValueError(
+      f'the section corpus sets {", ".join(sides) or "no language"}: set corpus.source '
+      f'and corpus.target to the languages of parallel text, or corpus.text to that of '
+      f'text in one language'
+    )
+  return sides
+
+
+def _check_languages(name: str, languages: Sequence[str], recipe: Recipe) -> None:
+  for language in languages:
+    if language not in recipe.languages:
+      has = ', '.join(recipe.languages)
+      raise ValueError(f'corpus {name} is not in {language!r} (it is in: {has})')
+  if recipe.decider and recipe.decider not in languages:
+    raise ValueError(
+      f'the splits of corpus {name} are decided by its lines in {recipe.decider!r}: '
+      f'set corpus.text={recipe.decider!r}'
+    )
+
+
+def _check_codes(sides: Mapping[str, str]) -> None:
+  """Raises ValueError if language codes are empty or the same."""
+  for side, language in sides.items():
+    if not language.strip():
+      raise ValueError(f"corpus.{side} is empty; it must be a language code, as 'en'")
+  if len({*sides.values()}) < len(sides):
+    both = ' and '.join(f'corpus.{side}' for side in sides)
+    raise ValueError(f'{both} are both {next(iter(sides.values()))!r}')
+
+
+class NamedText(Text):
+  """A corpus of `NAMED`."""
+
+  def __init__(
+    self,
+    name: str,
+    *,
+    source: str | None = None,
+    target: str | None = None,
+    text: str | None = None,
+    empty: Literal['error', 'skip'] | None = None,
+    normalize: Normalization = 'none',
+    convention: str | None = None,
+  ):
+    """Takes the languages, see `sides_of`, and the options of `Text`."""
+    sides = sides_of(source, target, text)
+    _check_codes(sides)
+    options = dict(empty=empty, normalize=normalize, convention=convention)
+    super().__init__(NAMED[name], name, sides, **options)
+
+
+class OwnText(Text):
+  """A corpus in files of the user's own."""
+
+  def __init__(
+    self,
+    *,
+    files: Any,
+    name: str = 'files',
+    source: str | None = None,
+    target: str | None = None,
+    text: str | None = None,
+    empty: Literal['error', 'skip'] | None = None,
+    normalize: Normalization = 'none',
+    convention: str | None = None,
+  ):
+    """Takes the files, the languages, see `sides_of`, and the options of `Text`.
+
+    Args:
+      files: split -> (source file, target file), or one file with lines of source, tab,
+        target (further columns are ignored). With `text`, one file or several. Plain or
+        gzipped, on a disk or in a bucket (gs://, s3://; brought into the cache once).
+      name: name of the corpus, for messages.
+      source: language code of the source side.
+      target: language code of the target side.
+      text: language code of text in one language.
+      empty: see `Text`, like the others.
+      normalize: steps of `text.normalize`.
+      convention: name of a tokeniser.
+    """
+    sides = sides_of(source, target, text)
+    _check_codes(sides)
+    recipe = _recipe_of(tuple(sides.values()), files)
+    options = dict(empty=empty, normalize=normalize, convention=convention)
+    super().__init__(recipe, name, sides, **options)
+
+
+def _recipe_of(
+  languages: tuple[str, ...], files: Mapping[str, str | Sequence[str]]
+) -> Recipe:
+  """Returns the recipe for files of the user's own."""
   if not hasattr(files, 'items'):
     raise ValueError("corpus.files should be {'train': (source, target), ...}")
-  sides, tabbed = {}, []
+  sides: dict[str, dict[str, Sequence[str]]] = {}
+  tabbed = []
   for split, given in files.items():
-    single = isinstance(given, str | Path)
-    paths = (given,) if single else tuple(given) if isinstance(given, Sequence) else ()
-    if any(not isinstance(path, str | Path) for path in paths):
-      raise ValueError(f'corpus.files.{split} is {given!r}; give names of files')
-    if len(paths) not in (1, 2):
+    paths = _paths_of(split, given)
+    if len(languages) == 1:
+      sides[split] = {languages[0]: paths}
+    elif len(paths) <= 2:
+      sides[split] = dict(zip(languages, (paths[:1], paths[-1:]), strict=True))
+      tabbed += [split] if len(paths) == 1 else []
+    else:
       raise ValueError(
         f'corpus.files.{split} names {len(paths)} files; give (source, target), or '
         'one file with a tab between them'
       )
-    sides[split] = {source: paths[:1], target: paths[-1:]}
-    if len(paths) == 1:
-      tabbed.append(split)
-  return Recipe(languages=(source, target), files=sides, tabbed=tabbed)
+  return Recipe(languages=languages, files=sides, tabbed=tabbed)
+
+
+def _paths_of(split: str, given: Any) -> tuple[str | Path, ...]:
+  """Returns the files of a split, of which an experiment gives one or several."""
+  if isinstance(given, str | Path):
+    return (given,)
+  paths = tuple(given) if isinstance(given, Sequence) else ()
+  if not paths or any(not isinstance(path, str | Path) for path in paths):
+    raise ValueError(f'corpus.files.{split} is {given!r}; give names of files')
+  return paths
 
 
 def _find(recipe: Recipe, name: str, split: str, language: str, file: str) -> Path:
@@ -308,7 +453,7 @@ def _find(recipe: Recipe, name: str, split: str, language: str, file: str) -> Pa
     if path.is_file():
       return path
     raise FileNotFoundError(
-      f'corpus.files.{split}: there is no file {path}; mend the path, or put the file '
+      f'corpus.files.{split}: there is no file {path}; correct the path, or put the file '
       f'there (paths start from {Path.cwd()})'
     )
   own = Path(os.environ.get('SEQLAB_DATA') or os.devnull, name)
@@ -396,6 +541,7 @@ NAMED: dict[str, Recipe] = {
     url='https://www.manythings.org/anki/deu-eng.zip',
     member='deu.txt',
     belongs=_by_english,
+    decider='en',
   ),
   # Luong et al. 2015, https://nlp.stanford.edu/projects/nmt: tokenised, with
   # hyphens as ##AT##-##AT##; newstest2014 is the one of 2,737 lines.
@@ -422,6 +568,15 @@ NAMED: dict[str, Recipe] = {
     tidy=_sentences,
     belongs=_every_23rd,
   ),
+}
+
+
+# Kinds of corpora, which an experiment names: short name -> class. Those of `NAMED` are
+# one class, with the name as its first argument.
+CORPORA: dict[str, Callable | str] = {
+  'agreement': 'text.agreement:Agreement',
+  'files': OwnText,
+  **{name: functools.partial(NamedText, name) for name in NAMED},
 }
 
 

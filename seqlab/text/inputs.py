@@ -85,9 +85,7 @@ class Inputs:
 
 
 def _digests(vocabularies: Vocabularies) -> dict[str, str]:
-  return {
-    side: getattr(vocabularies, side).fingerprint for side in ('source', 'target')
-  }
+  return {side: v.fingerprint for side, v in vocabularies.sides.items()}
 
 
 def _difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ Nothing is changed unless an experiment asks for it. References are normalised, 
 from collections.abc import Callable, Sequence
 import unicodedata
 
-from seqlab.config import suggest
+from seqlab.pieces import find
 
 _PUNCTUATION = str.maketrans(
   {
@@ -40,28 +40,31 @@ def punctuation(line: str) -> str:
   return line.translate(_PUNCTUATION)
 
 
-_STEPS = {'nfc': nfc, 'nfkc': nfkc, 'lower': lower, 'punctuation': punctuation}
+NORMALIZATIONS = {
+  'none': lambda line: line,
+  'nfc': nfc,
+  'nfkc': nfkc,
+  'lower': lower,
+  'punctuation': punctuation,
+}
+# Short names of `NORMALIZATIONS`, or paths to functions from a line to a line.
+Normalization = str | Sequence[str]
 
 
-def normalizer(names: str | Sequence[str] = 'none') -> Callable[[str], str]:
-  """Returns one function that applies the steps in the given order.
+def normalizer(names: Normalization = 'none') -> Callable[[str], str]:
+  """Returns the steps as one function, applied in the order given.
 
   Args:
-    names: 'none', 'nfc', 'nfkc', 'lower' or 'punctuation', or several of them.
+    names: one step or several: short names of `NORMALIZATIONS`, or paths such as
+      'my_package.text:simplify' to a function from a line to a line.
 
   Raises:
-    ValueError: a name is unknown.
+    ValueError: a name is none of these.
   """
-  steps = []
-  for name in (names,) if isinstance(names, str) else names:
-    if name != 'none' and name not in _STEPS:
-      known = ('none', *_STEPS)
-      raise ValueError(
-        f'corpus.normalize has {name!r}{suggest(str(name), known)} '
-        f'(known: {", ".join(known)})'
-      )
-    if name != 'none':
-      steps.append(_STEPS[name])
+  steps = [
+    find(name, NORMALIZATIONS, 'corpus.normalize')[0]
+    for name in ((names,) if isinstance(names, str) else names)
+  ]
 
   def normalize(line: str) -> str:
     for step in steps:

@@ -396,29 +396,46 @@ def _read_json(path: Path) -> dict:
 
 
 class Vocabularies:
-  """Those of both languages; one and the same object if shared."""
+  """The vocabularies of the sides of a corpus; one and the same object if shared.
 
-  def __init__(self, source: Vocabulary, target: Vocabulary):
-    self.source, self.target = source, target
+  Attributes:
+    source: vocabulary of the source side of parallel text.
+    target: vocabulary of the target side.
+    text: vocabulary of text of one side.
+    sides: name of a side -> its vocabulary, for the sides that there are.
+  """
+
+  def __init__(
+    self,
+    source: Vocabulary | None = None,
+    target: Vocabulary | None = None,
+    *,
+    text: Vocabulary | None = None,
+  ):
+    self.source, self.target, self.text = source, target, text
+    sides = {'source': source, 'target': target, 'text': text}
+    self.sides = {name: v for name, v in sides.items() if v is not None}
 
   @property
   def shared(self) -> bool:
-    """Whether both languages have one vocabulary."""
-    return self.source is self.target
+    """Whether several sides have one vocabulary."""
+    first, *others = self.sides.values()
+    return bool(others) and all(v is first for v in others)
 
   def save(self, directory: Path, options: Mapping | None = None) -> None:
     """Writes both, and last `vocabularies.json`, which says they are whole.
 
     `options` are those they were made with, for `load` to compare.
     """
-    if self.shared:
-      self.source.save(directory, 'shared')
-    else:
-      self.source.save(directory, 'source')
-      self.target.save(directory, 'target')
+    directory, sides = Path(directory), self.sides
+    files = {'shared': next(iter(sides.values()))} if self.shared else sides
+    for name, vocabulary in files.items():
+      vocabulary.save(directory, name)
     made = {'shared': self.shared, 'options': dict(options or {})}
+    if [*sides] != _PAIR:
+      made['sides'] = [*sides]
     about = json.dumps(made, indent=2).encode()
-    _write(Path(directory), 'vocabularies.json', about)
+    _write(directory, 'vocabularies.json', about)
 
   @classmethod
   def load(cls, directory: Path, options: Mapping | None = None) -> 'Vocabularies':
@@ -438,12 +455,14 @@ class Vocabularies:
         f'the vocabulary in {directory} was made with {made}, and the experiment says '
         f'{dict(options)}: use another workdir, or delete the vocabulary and train anew'
       )
+    sides = about.get('sides', _PAIR)
     if about['shared']:
       shared = load_vocabulary(directory, 'shared')
-      return cls(shared, shared)
-    return cls(
-      load_vocabulary(directory, 'source'), load_vocabulary(directory, 'target')
-    )
+      return cls(**dict.fromkeys(sides, shared))
+    return cls(**{side: load_vocabulary(directory, side) for side in sides})
+
+
+_PAIR = ['source', 'target']  # sides of parallel text
 
 
 @checked
@@ -470,18 +489,17 @@ def build_vocabularies(
   def _train(lines: list[str], **more) -> Vocabulary:
     return call(train_vocabulary, options, 'vocabulary', lines=lines, **more)
 
-  source, target = corpus.read(split)
-  if shared:
+  texts = dict(zip(corpus.sides, corpus.read(split), strict=True))
+  if shared or len(texts) == 1:
     if not isinstance(size, int):
-      raise ValueError(f'a shared vocabulary has one size, and got {tuple(size)}')
-    both = _train([*source, *target], kind=kind, size=size)
-    return Vocabularies(both, both)
-  sizes = (size, size) if isinstance(size, int) else tuple(size)
-  if len(sizes) != 2:
+      raise ValueError(f'vocabulary.size is {tuple(size)}; one vocabulary has one size')
+    lines = [line for text in texts.values() for line in text]
+    vocabulary = _train(lines, kind=kind, size=size)
+    return Vocabularies(**dict.fromkeys(texts, vocabulary))
+  sizes = (size,) * len(texts) if isinstance(size, int) else tuple(size)
+  if len(sizes) != len(texts):
     raise ValueError(f'vocabulary.size has {len(sizes)} numbers; give one, or two')
+  trained = zip(texts.items(), sizes, strict=True)
   return Vocabularies(
-    *(
-      _train(lines, kind=kind, size=n)
-      for lines, n in zip((source, target), sizes, strict=True)
-    )
+    **{side: _train(lines, kind=kind, size=n) for (side, lines), n in trained}
   )

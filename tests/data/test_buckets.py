@@ -37,14 +37,14 @@ def test_no_other_bounds_waste_less(pairs, shapes):
     for n in range(min(shapes, len(inner) + 1))
     for cuts in itertools.combinations(inner, n)
   )
-  assert cells(source, target, bucket_bounds(source, target, shapes)) == least
+  assert cells(source, target, bucket_bounds([source, target], shapes)) == least
 
 
 @steady
 @given(LENGTHS, SHAPES)
 def test_bounds_cover_every_length_in_few_buckets(pairs, shapes):
   source, target = sides(pairs)
-  bounds = bucket_bounds(source, target, shapes)
+  bounds = bucket_bounds([source, target], shapes)
   longer = np.maximum(source, target)
   assert 1 <= len(bounds) <= shapes
   assert (np.diff(bounds) > 0).all()
@@ -55,7 +55,7 @@ def test_bounds_cover_every_length_in_few_buckets(pairs, shapes):
 def test_more_shapes_never_waste_more():
   source, target = np.random.default_rng(0).integers(1, 60, (2, 500))
   waste = [
-    cells(source, target, bucket_bounds(source, target, shapes))
+    cells(source, target, bucket_bounds([source, target], shapes))
     for shapes in range(1, 12)
   ]
   assert waste == sorted(waste, reverse=True)
@@ -64,23 +64,23 @@ def test_more_shapes_never_waste_more():
 
 def test_a_shape_for_each_length_wastes_nothing():
   lengths = np.array([3, 7, 7, 12, 3, 40])
-  bounds = bucket_bounds(lengths, lengths, 4)
+  bounds = bucket_bounds([lengths, lengths], 4)
   assert bounds.tolist() == [3, 7, 12, 40]
 
 
 def test_shapes_that_help_nothing_are_not_used():
   lengths = np.array([5, 5, 5])
-  assert bucket_bounds(lengths, lengths, 8).tolist() == [5]
+  assert bucket_bounds([lengths, lengths], 8).tolist() == [5]
 
 
 def test_a_cut_goes_where_the_lengths_part():
   lengths = np.array([4] * 10 + [5] * 10 + [29] * 10 + [30] * 10)
-  assert bucket_bounds(lengths, lengths, 2).tolist() == [5, 30]
+  assert bucket_bounds([lengths, lengths], 2).tolist() == [5, 30]
 
 
 def test_errors():
   one = np.array([1])
-  with pytest.raises(ValueError, match=r'batching.shapes is 0; there must be one'):
-    bucket_bounds(one, one, 0)
+  with pytest.raises(ValueError, match=r'batching.shapes is 0; it must be at least 1'):
+    bucket_bounds([one, one], 0)
   with pytest.raises(ValueError, match=r'there are no sentences to make batches of'):
-    bucket_bounds(one[:0], one[:0], 2)
+    bucket_bounds([one[:0], one[:0]], 2)

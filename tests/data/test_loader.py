@@ -3,8 +3,8 @@ import threading
 import numpy as np
 import pytest
 
+from seqlab.data.buckets import Buckets
 from seqlab.data.loader import feed
-from seqlab.data.pairs import PairBatches
 from seqlab.data.store import TokenStore
 
 
@@ -13,7 +13,7 @@ def batches():
   lengths = np.random.default_rng(0).integers(1, 20, 300)
   offsets = np.concatenate([[0], np.cumsum(lengths)])
   store = TokenStore(np.arange(4, 4 + offsets[-1]).astype(np.uint16), offsets)
-  return PairBatches(store, store, tokens=256)
+  return Buckets({'source': store, 'target': store}, tokens=256)
 
 
 def number(k):

@@ -18,7 +18,7 @@ def test_each_pair_is_in_one_row(pairs, random):
   source, target = np.array(pairs).T
   order = list(range(len(pairs)))
   random.shuffle(order)
-  rows = pack(source, target, WIDTH, order=np.array(order))
+  rows = pack([source, target], WIDTH, order=np.array(order))
   assert sorted(np.concatenate(rows).tolist()) == list(range(len(pairs)))
 
 
@@ -26,7 +26,7 @@ def test_each_pair_is_in_one_row(pairs, random):
 @given(LENGTHS)
 def test_no_row_overflows_on_either_side(pairs):
   source, target = np.array(pairs).T
-  for row in pack(source, target, WIDTH, order=np.arange(len(pairs))):
+  for row in pack([source, target], WIDTH, order=np.arange(len(pairs))):
     assert len(row)
     assert source[row].sum() <= WIDTH
     assert target[row].sum() <= WIDTH
@@ -34,19 +34,19 @@ def test_no_row_overflows_on_either_side(pairs):
 
 def test_only_the_pairs_asked_for_are_packed():
   lengths = np.full(10, 3)
-  rows = pack(lengths, lengths, WIDTH, order=np.array([7, 2, 5]))
+  rows = pack([lengths, lengths], WIDTH, order=np.array([7, 2, 5]))
   assert [row.tolist() for row in rows] == [[7, 2, 5]]
 
 
 def test_a_later_pair_fills_an_earlier_row():
   lengths = np.array([8, 8, 4])
-  rows = pack(lengths, lengths, WIDTH, order=np.arange(3))
+  rows = pack([lengths, lengths], WIDTH, order=np.arange(3))
   assert sorted(row.tolist() for row in rows) == [[0, 2], [1]]
 
 
 def test_the_scarcer_side_decides():
   source, target = np.array([2, 2, 2]), np.array([8, 8, 4])
-  rows = pack(source, target, WIDTH, order=np.arange(3))
+  rows = pack([source, target], WIDTH, order=np.arange(3))
   assert sorted(row.tolist() for row in rows) == [[0, 2], [1]]
 
 
@@ -60,7 +60,7 @@ def corpus(seed, pairs=5_000):
 
 def test_little_is_wasted():
   source, target = corpus(0)
-  rows = pack(source, target, 128, order=np.arange(len(source)))
+  rows = pack([source, target], 128, order=np.arange(len(source)))
   least = max(source.sum(), target.sum()) / 128  # rows, were there no gaps at all
   assert len(rows) < 1.05 * least  # one pair a row would be seven times as many
   assert len(source) > 6 * least
@@ -69,5 +69,5 @@ def test_little_is_wasted():
 def test_few_rows_are_open_at_a_time(monkeypatch):
   monkeypatch.setattr(packing, '_OPEN', 4)
   lengths = np.array([65] * 20 + [5] * 5)  # two of 65 do not fit in 128
-  rows = pack(lengths, lengths, 128, order=np.arange(25))
+  rows = pack([lengths, lengths], 128, order=np.arange(25))
   assert [row.tolist() for row in rows if len(row) > 1] == [[16, 20, 21, 22, 23, 24]]

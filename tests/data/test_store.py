@@ -31,18 +31,25 @@ def pieces():
 class Corpus:
   """Lines in memory, with a count of how often they were read."""
 
-  name = 'memory'
+  name, sides = 'memory', {'source': 'en', 'target': 'de'}
 
   def __init__(self, source, target):
-    self.sides, self.reads, self.skipped = (source, target), 0, {}
+    self.lines, self.reads = (source, target), 0
 
   def read(self, split):
     self.reads += 1
-    self.skipped[split] = 3
-    return self.sides
+    return self.lines
+
+  def skipped(self, split):
+    return 3
 
   def fingerprint(self, split):
-    return hashlib.sha256(repr((split, self.sides)).encode()).hexdigest()
+    return hashlib.sha256(repr((split, self.lines)).encode()).hexdigest()
+
+
+def encoded(*args, **options):
+  """The stores of all sides, in their order."""
+  return tuple(encode_corpus(*args, **options).sides.values())
 
 
 def sentences(store):
@@ -143,45 +150,57 @@ def test_numpy_reads_the_files_as_its_own(words, tmp_path):
 
 def test_a_corpus_is_encoded_once(words, tmp_path):
   corpus, both = Corpus(LINES, LINES[::-1]), Vocabularies(words, words)
-  first = encode_corpus(corpus, 'train', both, cache=tmp_path)
-  again = encode_corpus(corpus, 'train', both, cache=tmp_path)
+  first = encoded(corpus, 'train', both, cache=tmp_path)
+  again = encoded(corpus, 'train', both, cache=tmp_path)
   assert corpus.reads == 1
-  for old, new, lines in zip(first, again, corpus.sides, strict=True):
+  for old, new, lines in zip(first, again, corpus.lines, strict=True):
     assert sentences(old) == sentences(new) == sentences(encode(lines, words))
 
 
 def test_pairs_that_were_left_out_are_still_known_when_the_text_is_not_read(
   words, tmp_path
 ):
-  both, sides = Vocabularies(words, words), (LINES, LINES)
-  encode_corpus(Corpus(*sides), 'train', both, cache=tmp_path)
-  later = Corpus(*sides)
-  encode_corpus(later, 'train', both, cache=tmp_path)
+  both, lines = Vocabularies(words, words), (LINES, LINES)
+  first = encode_corpus(Corpus(*lines), 'train', both, cache=tmp_path)
+  later = Corpus(*lines)
+  again = encode_corpus(later, 'train', both, cache=tmp_path)
   assert later.reads == 0
-  assert later.skipped == {'train': 3}
+  assert first.skipped == again.skipped == 3
+
+
+def test_text_of_one_side_is_encoded(words, tmp_path):
+  class Text(Corpus):
+    sides = {'text': 'en'}  # noqa: RUF012
+
+  text = Text(LINES, None)
+  text.lines = (LINES,)
+  for _ in range(2):
+    found = encode_corpus(text, 'train', Vocabularies(text=words), cache=tmp_path)
+    assert [*found.sides] == ['text']
+    assert sentences(found.sides['text']) == sentences(encode(LINES, words))
 
 
 def test_a_changed_corpus_is_noticed(words, tmp_path):
   both = Vocabularies(words, words)
-  encode_corpus(Corpus(['a'], ['b']), 'train', both, cache=tmp_path)
-  changed = encode_corpus(Corpus(['a'], ['c']), 'train', both, cache=tmp_path)
+  encoded(Corpus(['a'], ['b']), 'train', both, cache=tmp_path)
+  changed = encoded(Corpus(['a'], ['c']), 'train', both, cache=tmp_path)
   assert sentences(changed[1]) == [[6, EOS]]
 
 
 def test_splits_are_kept_apart(words, tmp_path):
   corpus, both = Corpus(['a'], ['b']), Vocabularies(words, words)
-  encode_corpus(corpus, 'train', both, cache=tmp_path)
-  encode_corpus(corpus, 'valid', both, cache=tmp_path)
+  encoded(corpus, 'train', both, cache=tmp_path)
+  encoded(corpus, 'valid', both, cache=tmp_path)
   assert corpus.reads == 2
 
 
 @pytest.mark.parametrize('side', [0, 1])
 def test_a_changed_vocabulary_is_noticed(words, tmp_path, side):
   corpus = Corpus(['a b'], ['a b'])
-  encode_corpus(corpus, 'train', Vocabularies(words, words), cache=tmp_path)
+  encoded(corpus, 'train', Vocabularies(words, words), cache=tmp_path)
   both = [words, words]
   both[side] = train_vocabulary(['b b a'], kind='word')
-  changed = encode_corpus(corpus, 'train', Vocabularies(*both), cache=tmp_path)
+  changed = encoded(corpus, 'train', Vocabularies(*both), cache=tmp_path)
   assert sentences(changed[side]) == [[5, 4, EOS]]
   assert sentences(changed[1 - side]) == [[4, 5, EOS]]
 
@@ -189,7 +208,7 @@ def test_a_changed_vocabulary_is_noticed(words, tmp_path, side):
 def test_each_segmentation_has_a_folder_of_its_own(pieces, tmp_path):
   corpus, both = Corpus(['abcdeabcde'] * 9, ['a'] * 9), Vocabularies(pieces, pieces)
   found = [
-    sentences(encode_corpus(corpus, 'train', both, cache=tmp_path, **options)[0])
+    sentences(encoded(corpus, 'train', both, cache=tmp_path, **options)[0])
     for options in ({}, {'sampling': 0.4}, {'sampling': 0.4, 'seed': 1})
   ]
   assert corpus.reads == 3
@@ -207,7 +226,7 @@ def test_a_failure_leaves_nothing_behind(words, tmp_path, monkeypatch):
 
   monkeypatch.setattr(TokenStore, 'write', fail)
   with pytest.raises(OSError, match='the disk is broken'):
-    encode_corpus(corpus, 'train', both, cache=tmp_path)
+    encoded(corpus, 'train', both, cache=tmp_path)
   assert list((tmp_path / 'tokens').iterdir()) == []
 
 
@@ -218,10 +237,10 @@ def test_another_process_may_be_quicker(words, tmp_path):
     def read(self, split):
       if not self.reads:  # while it reads, someone else does the same work
         self.reads += 1
-        encode_corpus(self, split, both, cache=tmp_path)
+        encoded(self, split, both, cache=tmp_path)
       return super().read(split)
 
-  source, _ = encode_corpus(Slow(LINES, LINES), 'train', both, cache=tmp_path)
+  source, _ = encoded(Slow(LINES, LINES), 'train', both, cache=tmp_path)
   assert sentences(source) == sentences(encode(LINES, words))
   assert left_over(tmp_path) == []
 
@@ -232,7 +251,7 @@ def test_a_full_disk_is_named_with_what_is_needed(words, small_disk):
   with pytest.raises(
     OSError, match=r'no space left .*: 1\.4 MiB are needed; .*SEQLAB_CACHE'
   ) as caught:
-    encode_corpus(Corpus(lines, lines), 'train', both, cache=small_disk)
+    encoded(Corpus(lines, lines), 'train', both, cache=small_disk)
   assert caught.value.errno == errno.ENOSPC
   assert caught.value.filename == str(small_disk / 'tokens')
   assert list((small_disk / 'tokens').iterdir()) == []
@@ -242,8 +261,8 @@ def test_a_full_disk_takes_what_fits_afterwards(words, small_disk):
   both = Vocabularies(words, words)
   lines = ['a'] * 60_000
   with pytest.raises(OSError, match='no space left'):
-    encode_corpus(Corpus(lines, lines), 'train', both, cache=small_disk)
-  few = encode_corpus(Corpus(LINES, LINES), 'train', both, cache=small_disk)
+    encoded(Corpus(lines, lines), 'train', both, cache=small_disk)
+  few = encoded(Corpus(LINES, LINES), 'train', both, cache=small_disk)
   assert sentences(few[1]) == sentences(encode(LINES, words))
 
 
@@ -269,7 +288,7 @@ def test_a_vocabulary_that_gives_an_id_it_does_not_have_is_refused(words, tmp_pa
 
   both = Vocabularies(words, Wrong())
   with pytest.raises(ValueError, match=r'gives the id 5, and the vocabulary has 5'):
-    encode_corpus(Corpus(LINES, LINES), 'train', both, cache=tmp_path)
+    encoded(Corpus(LINES, LINES), 'train', both, cache=tmp_path)
   assert list((tmp_path / 'tokens').iterdir()) == []
 
 
@@ -295,10 +314,10 @@ def write_entry(folder, **arrays):
 )
 def test_ids_that_no_vocabulary_has_are_encoded_anew(words, tmp_path, capsys, arrays):
   both, corpus = Vocabularies(words, words), Corpus(LINES, LINES)
-  encode_corpus(corpus, 'train', both, cache=tmp_path)
+  encoded(corpus, 'train', both, cache=tmp_path)
   [folder] = (tmp_path / 'tokens').iterdir()
   write_entry(folder, **arrays)
-  source, target = encode_corpus(corpus, 'train', both, cache=tmp_path)
+  source, target = encoded(corpus, 'train', both, cache=tmp_path)
   assert sentences(source) == sentences(target) == sentences(encode(LINES, words))
   assert 'it is built again' in capsys.readouterr().err
 
@@ -310,16 +329,16 @@ def test_a_damaged_entry_is_named_and_encoded_anew(
 ):
   monkeypatch.setattr(cache_module, '_IN_MEMORY', limit)
   both, corpus = Vocabularies(words, words), Corpus(LINES, LINES)
-  encode_corpus(corpus, 'train', both, cache=tmp_path)
+  encoded(corpus, 'train', both, cache=tmp_path)
   [folder] = (tmp_path / 'tokens').iterdir()
   data = bytearray((folder / name).read_bytes())
   data[-3] ^= 1
   (folder / name).write_bytes(data)
-  source, target = encode_corpus(corpus, 'train', both, cache=tmp_path)
+  source, target = encoded(corpus, 'train', both, cache=tmp_path)
   assert sentences(source) == sentences(target) == sentences(encode(LINES, words))
   said = capsys.readouterr().err
   assert f'the encoded corpus memory train in the cache: {folder} has a ' in said
-  encode_corpus(corpus, 'train', both, cache=tmp_path)
+  encoded(corpus, 'train', both, cache=tmp_path)
   assert corpus.reads == 2
   assert not capsys.readouterr().err
 
@@ -327,7 +346,7 @@ def test_a_damaged_entry_is_named_and_encoded_anew(
 def test_a_large_store_is_mapped_and_gives_the_same(words, tmp_path, monkeypatch):
   monkeypatch.setattr(cache_module, '_IN_MEMORY', 0)
   both = Vocabularies(words, words)
-  source, _ = encode_corpus(Corpus(LINES, LINES), 'train', both, cache=tmp_path)
+  source, _ = encoded(Corpus(LINES, LINES), 'train', both, cache=tmp_path)
   assert isinstance(source.ids, np.memmap)
   assert sentences(source) == sentences(encode(LINES, words))
   rows = np.array([2, 0, -1])
@@ -338,12 +357,12 @@ def test_a_large_store_is_mapped_and_gives_the_same(words, tmp_path, monkeypatch
 
 def test_a_store_of_earlier_versions_is_made_again(words, tmp_path, capsys):
   both, corpus = Vocabularies(words, words), Corpus(LINES, LINES)
-  encode_corpus(corpus, 'train', both, cache=tmp_path)
+  encoded(corpus, 'train', both, cache=tmp_path)
   [path] = (tmp_path / 'tokens').glob('*/about.json')
   about = json.loads(path.read_text('utf-8'))
   del about['files'], about['sha256']
   path.write_text(json.dumps(about), 'utf-8')
-  encode_corpus(corpus, 'train', both, cache=tmp_path)
+  encoded(corpus, 'train', both, cache=tmp_path)
   assert corpus.reads == 2
   assert 'has no digests, as those of earlier versions' in capsys.readouterr().err
 
@@ -353,9 +372,9 @@ def test_what_a_killed_process_left_is_deleted_by_the_next_one(words, tmp_path):
   command = [sys.executable, '-c', HALF, str(tmp_path / 'tokens' / 'x')]
   process = subprocess.Popen(command, stdout=subprocess.PIPE)
   process.stdout.readline()
-  encode_corpus(Corpus(LINES, LINES), 'train', both, cache=tmp_path)
+  encoded(Corpus(LINES, LINES), 'train', both, cache=tmp_path)
   assert len(left_over(tmp_path)) == 1  # its owner lives
   process.kill()
   process.communicate()
-  encode_corpus(Corpus(LINES, LINES), 'valid', both, cache=tmp_path)
+  encoded(Corpus(LINES, LINES), 'valid', both, cache=tmp_path)
   assert not left_over(tmp_path)

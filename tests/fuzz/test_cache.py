@@ -19,11 +19,13 @@ LINES = [' '.join('abcdefgh'[i % 8] for i in range(n, 3 * n)) for n in range(1, 
 
 
 class Corpus:
-  name, skipped = 'memory', {}
+  name, sides = 'memory', {'source': 'en', 'target': 'de'}
 
   def read(self, split):
-    self.skipped[split] = 3
     return LINES, LINES[::-1]
+
+  def skipped(self, split):
+    return 3
 
   def fingerprint(self, split):
     return hashlib.sha256(repr(LINES).encode()).hexdigest()
@@ -43,14 +45,15 @@ class Everything:
   def get(self):
     """The values, read from the cache, or built."""
     values = []
-    for store in encode_corpus(self.corpus, 'train', self.both, cache=self.cache):
+    encoded = encode_corpus(self.corpus, 'train', self.both, cache=self.cache)
+    for store in encoded.sides.values():
       values += [store.ids.tolist(), store.offsets.tolist()]
     words = cached_words(self.text, self.cache, min_count=1)
     store = encode_text(self.text, words, self.cache)
     counts = cached_cooccurrence(store, words.size, self.cache, window=2, workers=1)
     values += [words.words, words.counts.tolist(), words.total]
     values += [store.ids.tolist(), store.offsets.tolist(), store.total]
-    return [*values, counts.toarray().tolist(), self.corpus.skipped['train']]
+    return [*values, counts.toarray().tolist(), encoded.skipped]
 
 
 BYTES = ('bit', 'byte', 'cut', 'empty', 'longer', 'zeros', 'noise', 'twice', 'swap')
@@ -132,9 +135,10 @@ def test_damage_while_it_is_in_use_is_an_error(tmp_path, monkeypatch):
   everything = Everything(tmp_path)
   rows = np.arange(len(LINES))
   for _ in range(200):
-    store, _ = encode_corpus(
+    encoded = encode_corpus(
       everything.corpus, 'train', everything.both, cache=everything.cache
     )
+    store = encoded.sides['source']
     right = store.gather(rows, 100)
     [path] = everything.cache.glob('tokens/*/source.ids.npy')
     assert (store.gather(rows, 100) == right).all()

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import gzip
 import hashlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -112,6 +113,8 @@ def toy(server, monkeypatch):
   monkeypatch.setitem(corpora._SHA256, ('toy', 'train'), {'en': digest})
   server.files['/train.en.gz'] = gzip.compress(b'One.\n')
   server.files['/train.de.gz'] = gzip.compress(b'Eins.\n')
+  toy = functools.partial(corpora.NamedText, 'toy')
+  monkeypatch.setitem(corpora.CORPORA, 'toy', toy)
   return lambda: open_corpus('toy', source='en', target='de')
 
 
@@ -199,6 +202,76 @@ def test_one_file_for_both_sides_is_two_files(write):
   assert tabbed.fingerprint('train') != both.fingerprint('train')
 
 
+# Kinds, and text of one side.
+
+
+@pytest.mark.parametrize('kind', [k for k in corpora.CORPORA if k != 'files'])
+def test_a_kind_may_be_called_name_as_in_the_first_edition(kind):
+  recipe = corpora.NAMED.get(kind)
+  source, target = recipe.languages[:2] if recipe else ('en', 'ru')
+  languages = dict(source=source, target=target)
+  old, new = open_corpus(kind, **languages), open_corpus(kind=kind, **languages)
+  assert type(old) is type(new) is not None
+  assert old.sides == new.sides == languages
+  assert old.name == new.name == kind
+  assert 'train' in new.splits
+
+
+class Mine:
+  """A corpus of one's own."""
+
+  def __init__(self, *, source, target, lines=2):
+    self.sides, self.lines = {'source': source, 'target': target}, lines
+
+
+def test_a_corpus_of_ones_own_is_named_by_its_path():
+  section = dict(kind=f'{__name__}:Mine', source='en', target='de')
+  assert open_corpus(**section, lines=3).lines == 3
+  assert corpora.corpus_kind(section) is Mine
+  with pytest.raises(
+    ValueError, match=r"unknown key corpus\.line; did you mean 'lines'"
+  ):
+    open_corpus(**section, line=3)
+
+
+def test_text_in_one_language_has_one_side(write):
+  files = {'train': (write('a.txt', 'One.\nTwo.\n'), write('b.txt', '\nThree.\n'))}
+  corpus = open_corpus(text='en', files=files, normalize='lower', empty='skip')
+  assert corpus.sides == {'text': 'en'}
+  assert corpus.read('train') == (['one.', 'two.', 'three.'],)
+  assert corpus.skipped('train') == 1
+  assert corpus.splits == ('train',)
+  with pytest.raises(ValueError, match=r'b\.txt is empty: remove the line or set'):
+    open_corpus(text='en', files=files).read('train')
+
+
+@needs_data
+def test_one_side_of_a_named_corpus(real_data):
+  both = open_corpus('multi30k', source='en', target='de')
+  assert open_corpus(kind='multi30k', text='de').read('val') == (both.read('val')[1],)
+
+
+def test_splits_that_one_language_decides_need_it():
+  with pytest.raises(
+    ValueError, match=r"decided by its lines in 'en': set corpus\.text"
+  ):
+    open_corpus(kind='tatoeba', text='de')
+
+
+@pytest.mark.parametrize(
+  'sides', [{}, {'source': 'en'}, {'source': 'en', 'text': 'en'}]
+)
+def test_sides_are_two_or_one(sides):
+  with pytest.raises(
+    ValueError, match=r'corpus\.source and corpus\.target .* or corpus'
+  ):
+    open_corpus(kind='multi30k', **sides)
+
+
+def test_a_normalisation_of_ones_own_is_named_by_its_path(two):
+  assert two(normalize=['lower', 'textwrap:dedent']).read('train')[0][0] == 'one.'
+
+
 # Errors in the text.
 
 
@@ -218,7 +291,7 @@ def test_unequal_numbers_of_lines(two):
 def test_empty_line_is_an_error(two):
   text = 'x\n' * 1_203
   problem = (
-    r"^line 1,204 of train\.de is empty; drop the pair or set corpus\.empty='skip'"
+    r"^line 1,204 of train\.de is empty: remove the pair or set corpus\.empty='skip'"
   )
   with pytest.raises(ValueError, match=problem):
     two(en=text + 'x\n', de=text + ' \t\n').read('train')
@@ -227,7 +300,7 @@ def test_empty_line_is_an_error(two):
 def test_empty_line_can_be_skipped_and_is_counted(two):
   corpus = two(en='a\n\u00a0\nc\nd\n', de='A\nB\n\nD\n', empty='skip')
   assert corpus.read('train') == (['a', 'd'], ['A', 'D'])
-  assert corpus.skipped == {'train': 2}
+  assert corpus.skipped('train') == 2
 
 
 def test_empty_side_of_a_tabbed_line(write):
@@ -239,7 +312,7 @@ def test_empty_side_of_a_tabbed_line(write):
 
 
 def test_split_without_pairs(two):
-  with pytest.raises(ValueError, match=r'train\.en and train\.de have no pairs'):
+  with pytest.raises(ValueError, match=r'train\.en and train\.de have no lines'):
     two(en='', de='').read('train')
 
 
@@ -277,7 +350,7 @@ def test_missing_file_is_told_when_read_and_not_before(tmp_path):
   files = {'train': (str(tmp_path / 'no.en'), 'no.de')}
   corpus = open_corpus(source='en', target='de', files=files)
   with pytest.raises(
-    FileNotFoundError, match=r'files\.train: there is no file .*no\.en; mend'
+    FileNotFoundError, match=r'files\.train: there is no file .*no\.en; correct'
   ):
     corpus.read('train')
 
@@ -329,7 +402,7 @@ def test_unknown_corpus_gets_a_suggestion():
 
 def test_neither_name_nor_files():
   with pytest.raises(
-    ValueError, match=r'corpus has no name \(known: .*set corpus\.files='
+    ValueError, match=r'corpus has no kind \(known: .*set corpus\.files='
   ):
     open_corpus(source='en', target='de')
 
@@ -365,7 +438,9 @@ def test_unknown_option(name):
 
 
 def test_unknown_way_with_empty_lines(two):
-  with pytest.raises(ValueError, match=r"empty is 'drop'; it may be 'error' or 'skip'"):
+  with pytest.raises(
+    ValueError, match=r"empty is 'drop'; it must be 'error' or 'skip'"
+  ):
     two(empty='drop')
 
 
@@ -746,7 +821,7 @@ def test_tatoeba_splits_share_no_english_sentence(real_data):
 def test_kftt_counts_what_it_skips(real_data):
   corpus = open_corpus('kyoto-kftt', source='ja', target='en')
   assert len(corpus.read('train')[0]) == 440_286
-  assert corpus.skipped == {'train': 2}
+  assert corpus.skipped('train') == 2
   assert len(corpus.read('test')[0]) == 1_160
 
 

@@ -38,6 +38,6 @@ def test_steps_are_applied_in_order():
 
 def test_unknown_step():
   with pytest.raises(
-    ValueError, match=r"'lowre'; did you mean 'lower'\? \(known: none, nfc"
+    ValueError, match=r"'lowre'; did you mean 'lower'\? \(known: 'none', 'nfc"
   ):
     normalizer(('nfc', 'lowre'))

@@ -1,11 +1,15 @@
+"""What all kinds of batching have in common, and what each has of its own."""
+
 import numpy as np
 import pytest
 
-from seqlab.data.pairs import PairBatches, packed_shape
+from seqlab.data.batching import BATCHINGS, make_batches
+from seqlab.data.packing import Packed
 from seqlab.data.store import TokenStore
+from seqlab.tasks.interface import EmptyBatches
 from seqlab.types import EOS, PAD
 
-KINDS = ('buckets', 'packed')
+KINDS = tuple(BATCHINGS)
 FIRST = 1_000  # the first word of pair i is FIRST + i, so that it can be told
 
 
@@ -29,9 +33,22 @@ def stores(**options):
   return store(source, 1), store(target, 2)
 
 
-def make(kind='buckets', both=None, **options):
-  options = {'tokens': 320, 'shapes': 4, 'max_length': 24, **options}
-  return PairBatches(*(both or stores()), kind=kind, **options)
+def sides_of(both):
+  return dict(zip(('source', 'target'), both, strict=True))
+
+
+def make(kind='buckets', both=None, *, sampled=(), reverse=(), **options):
+  options = {'tokens': 320, 'max_length': 24, 'shapes': 4, **options}
+  sampled = [sides_of(stores) for stores in sampled]
+  sides = sides_of(both or stores())
+  return make_batches(
+    {'kind': kind, **options}, sides, reverse=reverse, sampled=sampled
+  )
+
+
+def shapes_of(batches):
+  """The (B, S, T) that are declared."""
+  return [(*b['source'].shape, b['target'].shape[1]) for b in batches.shapes]
 
 
 def epoch(batches, number=0, seed=0):
@@ -105,9 +122,7 @@ def test_hosts_rows_concatenate_to_the_global_batch(kind, hosts):
   batches = make(kind)
   for k in range(batches.steps_per_epoch):
     whole = batches.batch(k, seed=0)
-    B = batches.rows_of(k, seed=0)
-    cuts = [slice(B * i // hosts, B * (i + 1) // hosts) for i in range(hosts)]
-    parts = [batches.batch(k, seed=0, rows=rows) for rows in cuts]
+    parts = [batches.batch(k, seed=0, rows=(i, hosts)) for i in range(hosts)]
     joined = {name: np.concatenate([p[name] for p in parts]) for name in whole}
     assert equal(joined, whole)
 
@@ -115,8 +130,8 @@ def test_hosts_rows_concatenate_to_the_global_batch(kind, hosts):
 @pytest.mark.parametrize('kind', KINDS)
 def test_no_rows_give_an_empty_batch(kind):
   batches = make(kind, shapes=1)
-  ((_, S, T),) = batches.shapes
-  batch = batches.batch(0, seed=0, rows=slice(0, 0))
+  ((B, S, T),) = shapes_of(batches)
+  batch = batches.batch(0, seed=0, rows=(0, 2 * B))
   assert batch['source'].shape == (0, S)
   assert batch['target'].shape == (0, T)
 
@@ -127,14 +142,14 @@ def test_shapes_are_those_declared_and_all_are_used(kind):
   found = {
     (*batch['source'].shape, batch['target'].shape[1]) for batch in epoch(batches)
   }
-  assert found == set(batches.shapes)
+  assert found == set(shapes_of(batches))
   assert len(batches.shapes) == (4 if kind == 'buckets' else 1)
 
 
 @pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('rows_multiple', [1, 3, 8])
 def test_a_batch_keeps_to_its_tokens_and_rows(kind, rows_multiple):
-  for B, S, T in make(kind, rows_multiple=rows_multiple).shapes:
+  for B, S, T in shapes_of(make(kind, rows_multiple=rows_multiple)):
     assert B % rows_multiple == 0
     assert max(B * S, B * T) <= 320
     assert (B + rows_multiple) * max(S, T) > 320  # and another row would not fit
@@ -175,7 +190,7 @@ def test_max_length_none_leaves_nothing_out(kind):
   batches = make(kind, (store(source), store(target)), max_length=None)
   assert sorted(all_pairs(batches)) == list(range(203))
   assert batches.report['too_long'] == 0
-  assert max(T for _, _, T in batches.shapes) == 30
+  assert max(T for _, _, T in shapes_of(batches)) == 30
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -184,7 +199,7 @@ def test_rows_without_a_sentence_are_padding(kind):
   empty = 0
   for k, batch in enumerate(epoch(batches)):
     rows = batches.rows(k)
-    assert len(rows) == batches.rows_of(k) == len(batch['source'])
+    assert len(rows) == len(batch['source'])
     for side in ('source', 'target'):
       np.testing.assert_array_equal((batch[side] == PAD).all(axis=1), rows == -1)
     empty += (rows == -1).sum()
@@ -252,7 +267,7 @@ def test_packing_wastes_less_than_a_bucket_of_the_same_width():
 
 def test_a_bucketed_source_can_be_reversed():
   source, target = both = stores()
-  batches = make(both=both, reverse_source=True)
+  batches = make(both=both, reverse=['source'])
   for k, batch in enumerate(epoch(batches)):
     for line, s, t in zip(
       batches.rows(k), batch['source'], batch['target'], strict=True
@@ -266,7 +281,7 @@ def test_a_bucketed_source_can_be_reversed():
 
 
 def test_a_packed_source_can_be_reversed():
-  plain, mirrored = make('packed'), make('packed', reverse_source=True)
+  plain, mirrored = make('packed'), make('packed', reverse=['source'])
   for before, after in zip(epoch(plain), epoch(mirrored), strict=True):
     assert unpack(after, 'target') == unpack(before, 'target')
     assert unpack(after, 'source') == [
@@ -303,7 +318,7 @@ def test_all_segmentations_have_the_declared_shapes(kind, segmentations):
   batches = make(kind, sampled=segmentations)
   for number in range(3):
     found = {(*b['source'].shape, b['target'].shape[1]) for b in epoch(batches, number)}
-    assert found == set(batches.shapes)
+    assert found == set(shapes_of(batches))
 
 
 def test_with_segmentations_the_report_is_their_mean(segmentations):
@@ -371,12 +386,12 @@ def test_a_corpus_of_long_sentences_only_is_refused(kind):
 
 def test_an_unknown_kind_is_refused():
   with pytest.raises(
-    ValueError, match=r"batching.kind is 'bucket'; it must be 'buckets'"
+    ValueError, match=r"unknown batching 'bucket'; did you mean 'buckets'"
   ):
     make('bucket')
 
 
-@pytest.mark.parametrize('kind', ['buckets', 'packed'])
+@pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize(
   ('option', 'value', 'must'),
   [
@@ -391,7 +406,6 @@ def test_an_unknown_kind_is_refused():
     ('rows_multiple', 0, 'at least 1'),
     ('rows_multiple', -8, 'at least 1'),
     ('shuffle', 'no', 'true or false'),
-    ('reverse_source', 1, 'true or false'),
   ],
 )
 def test_an_option_outside_its_domain_is_refused(kind, option, value, must):
@@ -402,11 +416,80 @@ def test_an_option_outside_its_domain_is_refused(kind, option, value, must):
 @pytest.mark.parametrize(
   'options', [{'max_length': -1}, {'max_length': 0}, {'max_length': 9, 'tokens': 0}]
 )
-def test_a_packed_shape_is_held_to_the_same_domains(options):
+def test_planned_shapes_have_the_same_domains(options):
   with pytest.raises(ValueError, match=r'batching\.\w+ is .* at least 1'):
-    packed_shape(**options)
+    Packed.planned_shapes(['source'], **options)
 
 
-def test_a_packed_shape_without_rows_is_refused():
+def test_a_planned_shape_without_rows_is_refused():
   with pytest.raises(ValueError, match=r'a batch cannot fit: 8 rows of 1024'):
-    packed_shape(4096, max_length=1024)
+    Packed.planned_shapes(['source'], tokens=4096, max_length=1024)
+
+
+def test_planned_shapes_are_those_of_the_batches():
+  planned = Packed.planned_shapes(['source', 'target'], tokens=320, max_length=24)
+  (empty,) = make('packed').shapes
+  assert equal(planned[0], empty)
+  assert Packed.planned_shapes(['text'], max_length=None) is None
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_declared_shapes_are_batches_of_padding(kind):
+  batches = make(kind)
+  for empty in batches.shapes:
+    assert not any(x.any() for x in empty.values())
+  shares = EmptyBatches(batches.shapes).batch(0, seed=0, rows=(1, 2))
+  assert [*shares] == [*batches.batch(0, seed=0)]
+
+
+def reversed_batches(sides, *, size=2, sampled=(), reverse=()):
+  """A kind of one's own: a class or a function that makes batches."""
+  return 'mine', len(sides['source']), size
+
+
+def test_a_kind_of_ones_own_is_named_by_its_path():
+  specification = {'kind': f'{__name__}:reversed_batches', 'size': 3}
+  assert make_batches(specification, sides_of(stores())) == ('mine', 203, 3)
+  with pytest.raises(ValueError, match=r'unknown key batching\.sise; did you mean'):
+    make_batches({**specification, 'sise': 3}, sides_of(stores()))
+
+
+# Text of one side.
+
+
+def text_batches(kind, **options):
+  source, _ = lengths_of()
+  text = store(source, 1)
+  options = {'tokens': 320, 'max_length': 24, 'shapes': 3, **options}
+  return text, make_batches({'kind': kind, **options}, {'text': text})
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_text_of_one_side_occurs_once_per_epoch(kind):
+  text, batches = text_batches(kind)
+  assert batches.report['sentences'] == len(text)
+  for number in range(2):
+    found = [i for b in epoch(batches, number) for i in pairs_in(b, 'text')]
+    assert sorted(found) == list(range(len(text)))
+  assert batches.report['text_tokens'] == sum(
+    (b['text'] != PAD).sum() for b in epoch(batches)
+  )
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_text_of_one_side_has_its_shapes_and_shares(kind):
+  _, batches = text_batches(kind)
+  declared = {b['text'].shape for b in batches.shapes}
+  assert {b['text'].shape for b in epoch(batches)} == declared
+  whole = batches.batch(1, seed=5)
+  parts = [batches.batch(1, seed=5, rows=(i, 4)) for i in range(4)]
+  for name, x in whole.items():
+    np.testing.assert_array_equal(np.concatenate([p[name] for p in parts]), x)
+
+
+def test_packed_text_has_segments_and_positions():
+  text, batches = text_batches('packed')
+  found = [s for batch in epoch(batches) for s in unpack(batch, 'text')]
+  assert sorted(found) == sorted(text[i].tolist() for i in range(len(text)))
+  assert all(s[-1] == EOS for s in found)
+  assert [*batches.shapes[0]] == ['text', 'text_segment', 'text_position']

@@ -1,0 +1,270 @@
+"""Batch k of a corpus as a pure function of (seed, k).
+
+There is no iterator state: a run that resumes continues at batch k, and on more or fewer
+hosts each host gathers its rows of the same global batch.
+
+A kind of batching is a class that inherits from `SentenceBatches`. It decides which
+sentences share a row and a batch; order, epochs, hosts and the report are common to all.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seqlab.data.store import Sides
+from seqlab.pieces import Specification, make
+from seqlab.types import PAD, Batch
+
+BATCHINGS = {'buckets': 'data.buckets:Buckets', 'packed': 'data.packing:Packed'}
+CONTEXT = ('sides', 'reverse', 'sampled')  # what an experiment does not set
+# Defaults of all kinds.
+TOKENS, MAX_LENGTH, ROWS_MULTIPLE = 4_096, 256, 8
+
+
+def make_batches(
+  specification: Specification, sides: Sides, **context: Any
+) -> 'SentenceBatches':
+  """Builds the batches that a section `batching` describes.
+
+  Args:
+    specification: a piece of `BATCHINGS`, or a path to one; 'buckets' if it has no kind.
+    sides: the sentences of each side, equally many.
+    **context: `reverse` and `sampled`, see `Examples`.
+
+  Raises:
+    ValueError: as `pieces.make`; or the sentences do not fit the options.
+  """
+  if isinstance(specification, Mapping):
+    specification = {'kind': 'buckets', **specification}
+  return make(specification, BATCHINGS, 'batching', sides=sides, **context)
+
+
+class Examples:
+  """Sentences of one or several sides, line n of one side belonging to line n of another.
+
+  Attributes:
+    segmentations: the sides, once for each segmentation.
+    lengths: name of a side -> length of each sentence, EOS counted, int32 [R]; over
+      all segmentations the longest, so that shapes and the number of steps are the same
+      in every epoch.
+    longest: length of the longest side of each example, [R].
+    kept: numbers of the examples of which no side is longer than `max_length`.
+    max_length: the bound; that of the longest example if none was given.
+    reverse: names of the sides that are read from their end.
+  """
+
+  def __init__(
+    self,
+    sides: Sides,
+    *,
+    max_length: int | None,
+    reverse: Sequence[str] = (),
+    sampled: Sequence[Sides] = (),
+  ):
+    """Measures the sentences.
+
+    Args:
+      sides: name of a side -> its sentences.
+      max_length: examples with a longer side are left out; None keeps all.
+      reverse: names of sides that are read from their end (Sutskever et al. 2014,
+        https://arxiv.org/abs/1409.3215); EOS stays last.
+      sampled: the same sentences, segmented at random several times. Epoch e reads
+        segmentation e mod n in place of `sides`.
+
+    Raises:
+      ValueError: the sides differ in number, or every example is too long.
+    """
+    if len({len(store) for store in sides.values()}) != 1:
+      counts = ' and '.join(f'{len(store):,} {name}' for name, store in sides.items())
+      raise ValueError(f'{counts} sentences; each side must have the same number')
+    self.segmentations, self.reverse = tuple(sampled) or (sides,), tuple(reverse)
+    self.lengths = {
+      name: np.max([s[name].lengths for s in self.segmentations], axis=0)
+      for name in sides
+    }
+    self.longest = np.max(list(self.lengths.values()), axis=0)
+    if max_length is None:
+      max_length = int(self.longest.max(initial=1))
+    self.max_length = max_length
+    self.kept = np.flatnonzero(self.longest <= max_length)
+    if not len(self.kept):
+      raise ValueError(
+        f'all {len(self):,} {self.unit} are longer than batching.max_length={max_length}'
+      )
+
+  def __len__(self) -> int:
+    return len(self.longest)
+
+  @property
+  def unit(self) -> str:
+    """What an example is called: 'sentences', or 'pairs' where there are two sides."""
+    return 'sentences' if len(self.lengths) == 1 else 'pairs'
+
+  def mean_tokens(self, side: str) -> float:
+    """Returns the tokens of the kept examples, as a mean over segmentations."""
+    kept = [s[side].lengths[self.kept].sum() for s in self.segmentations]
+    return float(np.mean(kept))
+
+
+class Shape(NamedTuple):
+  """The shape of a batch.
+
+  Attributes:
+    rows: number of rows B.
+    widths: name of a side -> number of positions of a row.
+  """
+
+  rows: int
+  widths: Mapping[str, int]
+
+  @property
+  def cells(self) -> int:
+    """Number of positions on all sides."""
+    return self.rows * sum(self.widths.values())
+
+
+class SentenceBatches:
+  """Batches of sentences; see `tasks.interface.Batches`. Base class of the kinds.
+
+  Attributes:
+    steps_per_epoch: number of batches in which every example occurs once.
+    shapes: one empty batch of every shape.
+    report: pairs (or sentences), too_long, padding_waste, target_tokens, ...
+    tokens_per_step: mean number of tokens of the last side per batch.
+  """
+
+  def __init__(
+    self,
+    examples: Examples,
+    shapes: Sequence[Shape],
+    groups: Sequence[np.ndarray],
+    *,
+    shuffle: bool,
+  ):
+    """Divides groups into batches.
+
+    Args:
+      examples: the sentences.
+      shapes: shapes of the batches, one for each group.
+      groups: numbers that `arrays` and `by_length` understand, such as those of
+        examples. Every batch is filled from one group.
+      shuffle: whether each epoch has an order of its own.
+    """
+    self._examples, self._shapes, self._groups = examples, tuple(shapes), tuple(groups)
+    self._shuffle = shuffle
+    counts = [
+      -(-len(group) // shape.rows) for group, shape in zip(groups, shapes, strict=True)
+    ]
+    self.steps_per_epoch = sum(counts)
+    cells = sum(n * shape.cells for n, shape in zip(counts, shapes, strict=True))
+    tokens = {side: examples.mean_tokens(side) for side in examples.lengths}
+    last = [*tokens][-1]
+    self.tokens_per_step = round(tokens[last]) / self.steps_per_epoch
+    self.report: dict[str, Any] = {
+      examples.unit: len(examples.kept),
+      'too_long': len(examples) - len(examples.kept),
+      f'{last}_tokens': round(tokens[last]),
+      'steps_per_epoch': self.steps_per_epoch,
+      'shapes': len(shapes),
+      'padding_waste': 1 - sum(tokens.values()) / cells,
+    }
+    # The plans of the last epochs of every seed: runs with other seeds share the object.
+    self._plans = functools.cache(
+      lambda seed: functools.lru_cache(4)(functools.partial(self._make_plan, seed))
+    )
+
+  @functools.cached_property
+  def shapes(self) -> tuple[Batch, ...]:
+    """One empty batch of every shape."""
+    return tuple(self._empty(shape) for shape in self._shapes)
+
+  def _empty(self, shape: Shape) -> Batch:
+    rows = np.full(shape.rows, -1, np.int64)
+    return self.arrays(self._examples.segmentations[0], rows, shape.widths)
+
+  def arrays(self, sides: Sides, rows: np.ndarray, widths: Mapping[str, int]) -> Batch:
+    """Builds the rows of a batch.
+
+    Args:
+      sides: a segmentation.
+      rows: numbers from one group, [B]; -1 gives a row of padding.
+      widths: name of a side -> number of positions of a row.
+    """
+    raise NotImplementedError
+
+  def by_length(self, group: np.ndarray) -> np.ndarray:
+    """Returns a group in the order of batches that are not shuffled."""
+    return group
+
+  def _make_plan(self, seed: int, epoch: int) -> list[tuple[Shape, np.ndarray]]:
+    """Returns the shape and the numbers of each batch of an epoch."""
+    random = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+    plan: list[tuple[Shape, np.ndarray]] = []
+    for group, shape in zip(self._groups, self._shapes, strict=True):
+      order = random.permutation(group) if self._shuffle else self.by_length(group)
+      plan += ((shape, rows) for rows in _rows_of(order, shape.rows))
+    if self._shuffle:
+      plan = [plan[i] for i in random.permutation(len(plan))]
+    return plan
+
+  def _at(self, k: int, seed: int) -> tuple[Shape, np.ndarray]:
+    epoch, position = divmod(k, self.steps_per_epoch)
+    return self._plans(seed)(epoch)[position]
+
+  def rows(self, k: int, *, seed: int = 0) -> np.ndarray:
+    """Returns the line number in each row of batch k, -1 for none.
+
+    Where several sentences share a row it is the number of the row.
+    """
+    return self._at(k, seed)[1]
+
+  def batch(self, k: int, *, seed: int, rows: tuple[int, int] = (0, 1)) -> Batch:
+    """Returns batch k, or a share of its rows.
+
+    Args:
+      k: number of the batch, counted from 0 over all epochs.
+      seed: integer seed of the order.
+      rows: (i, n) asks for the i-th of n equal shares of the rows.
+
+    Returns:
+      For each side its ids [B, L] int32, EOS at the end of each sentence and PAD after
+      it. A kind may add further arrays.
+    """
+    shape, chosen = self._at(k, seed)
+    i, n = rows
+    chosen = chosen[len(chosen) * i // n : len(chosen) * (i + 1) // n]
+    segmentations = self._examples.segmentations
+    sides = segmentations[k // self.steps_per_epoch % len(segmentations)]
+    return self.arrays(sides, chosen, shape.widths)
+
+
+def _rows_of(order: np.ndarray, rows: int) -> Iterator[np.ndarray]:
+  """Divides numbers into batches; -1 fills the last one."""
+  filled = np.concatenate([order, np.full(-len(order) % rows, -1, np.int64)])
+  return iter(filled.reshape(-1, rows))
+
+
+def check_fit(length: int, tokens: int, rows_multiple: int) -> None:
+  """Raises ValueError if the fewest rows of the longest sentence exceed a batch."""
+  if tokens < length * rows_multiple:
+    raise ValueError(
+      f'a batch cannot fit: {rows_multiple} rows of {length} positions are '
+      f'{length * rows_multiple:,}, and batching.tokens is {tokens:,}. Raise '
+      f'batching.tokens, or lower batching.max_length or batching.rows_multiple'
+    )
+
+
+def most_rows(tokens: int, width: int, rows_multiple: int) -> int:
+  """Returns the largest multiple of `rows_multiple` rows that `tokens` positions hold."""
+  return tokens // width // rows_multiple * rows_multiple
+
+
+def reverse_sentences(ids: np.ndarray) -> np.ndarray:
+  """Returns [B, L] with the tokens of each row reversed; EOS and PAD stay in place."""
+  lengths = (ids != PAD).sum(axis=1)[:, None] - 1  # without EOS
+  column = np.arange(ids.shape[1])
+  return np.take_along_axis(
+    ids, np.where(column < lengths, lengths - 1 - column, column), 1
+  )
