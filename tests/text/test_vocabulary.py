@@ -47,6 +47,8 @@ PIECES = ('bpe', 'unigram')
 class Parallel:
   """A corpus, as far as vocabularies need one."""
 
+  sides = {'source': 'de', 'target': 'ru'}  # noqa: RUF012
+
   def read(self, split):
     assert split == 'train'
     return GERMAN, RUSSIAN
@@ -396,7 +398,9 @@ def test_separate_vocabularies_know_one_language_each(kind):
 
 
 def test_shared_vocabulary_has_one_size():
-  with pytest.raises(ValueError, match=r'has one size, and got \(100, 110\)'):
+  with pytest.raises(
+    ValueError, match=r'size is \(100, 110\); one vocabulary has one size'
+  ):
     build_vocabularies(Parallel(), size=(100, 110), shared=True)
 
 
