@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import jax
+from jax.sharding import Mesh
 import numpy as np
 
 from seqlab.train.definition import Definition
@@ -20,10 +21,14 @@ class Engine(Protocol):
   Attributes:
     name: for messages.
     definition: what is compiled, and where a member's state lies outside the steps.
+    mesh: the devices, as the steps divide their work among them.
+    abstract: shapes, dtypes and shardings of the state of a step.
   """
 
   name: str
   definition: Definition
+  mesh: Mesh
+  abstract: PyTree
 
   def init(self, *seeds: int) -> PyTree:
     """Returns fresh states in the form that `step` takes."""

@@ -27,8 +27,9 @@ class JitEngine:
   def __init__(self, config: Mapping, task: Task, steps: int):
     """Defines the step; see `Definition` for the arguments."""
     self.definition = Definition(config, task, steps)
-    mesh, shardings = self.definition.mesh, self.definition.shardings
-    self._rows, self._everywhere = batch_sharding(mesh), replicated(mesh)
+    self.mesh, self.abstract = self.definition.mesh, self.definition.abstract
+    shardings = self.definition.shardings
+    self._rows, self._everywhere = batch_sharding(self.mesh), replicated(self.mesh)
     constants = jax.tree.map(lambda x: x.sharding, self.definition.constants)
     self._steps = CompiledSteps(
       jax.jit(
@@ -47,7 +48,7 @@ class JitEngine:
   @contextlib.contextmanager
   def _named_axes(self) -> Iterator[None]:
     """Lets models constrain where activations lie, by the names of their axes."""
-    mesh = jax.sharding.use_abstract_mesh(self.definition.mesh.abstract_mesh)
+    mesh = jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
     with mesh, nn.logical_axis_rules(RULES):
       yield
 
@@ -90,7 +91,7 @@ class JitEngine:
     rest = jax.tree.map(
       lambda x: _abstract(x, x.sharding), (self._hyper, *self.definition.constants)
     )
-    return self._steps.compile(self.definition.abstract, rows, *rest)
+    return self._steps.compile(self.abstract, rows, *rest)
 
   def step(
     self, state: TrainState, batch: PyTree, active: Iterable[bool] | None = None

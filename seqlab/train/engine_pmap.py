@@ -31,12 +31,12 @@ class PmapEngine:
       ValueError: the experiment shards its state, or there are several processes.
     """
     self.definition = Definition(config, task, steps, axis_name=_AXIS)
-    mesh = self.definition.mesh
-    if mesh.shape['data'] != mesh.size:
+    self.mesh, self.abstract = self.definition.mesh, self.definition.abstract
+    if self.mesh.shape['data'] != self.mesh.size:
       raise ValueError("parallel='pmap' replicates: set mesh.fsdp=1 and mesh.tensor=1")
     if jax.process_count() > 1:
       raise ValueError("parallel='pmap' is for one process: set parallel='jit'")
-    self._devices = [*mesh.devices.flat]
+    self._devices = [*self.mesh.devices.flat]
     self._steps = CompiledSteps(
       jax.pmap(
         self.definition.update,
@@ -77,7 +77,7 @@ class PmapEngine:
     """See `Engine`."""
     n = len(self._devices)
     state = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct((n, *x.shape), x.dtype), self.definition.abstract
+      lambda x: jax.ShapeDtypeStruct((n, *x.shape), x.dtype), self.abstract
     )
     return self._steps.compile(state, self.put(batch), self._hyper)
 

@@ -49,12 +49,17 @@ class PopulationEngine:
     by_place = {place: i for i, place in enumerate(self._places.tolist())}
     # [M] the member whose state, batch and hyperparameters a slot holds.
     self._members = [by_place.get(slot % width, 0) for slot in range(M)]
-    mesh = Mesh(devices, ('members',), axis_types=(AxisType.Auto,))
+    self.mesh = Mesh(devices, ('members',), axis_types=(AxisType.Auto,))
     axis = PartitionSpec('members')
-    self._sharding = NamedSharding(mesh, axis)
+    self._sharding = NamedSharding(self.mesh, axis)
+    self.abstract = self._stacked(definition.abstract)
     # By shard_map, since the compiler would not see that devices have nothing to send.
     each_device = jax.shard_map(
-      jax.vmap(self._trace), mesh=mesh, in_specs=axis, out_specs=axis, check_vma=False
+      jax.vmap(self._trace),
+      mesh=self.mesh,
+      in_specs=axis,
+      out_specs=axis,
+      check_vma=False,
     )
     self._steps = CompiledSteps(jax.jit(each_device, donate_argnums=0))
     self._member = jax.jit(
@@ -67,6 +72,14 @@ class PopulationEngine:
     after, sums = self.definition.update(state, batch, hyper)
     kept = jax.tree.map(lambda new, old: jnp.where(active, new, old), after, state)
     return kept, sums
+
+  def _stacked(self, tree: PyTree) -> PyTree:
+    """The shapes of one member's arrays -> those of all slots."""
+    M = len(self._members)
+    return jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct((M, *x.shape), x.dtype, sharding=self._sharding),
+      tree,
+    )
 
   def _stack(self, trees: Sequence[PyTree]) -> PyTree:
     """Puts one tree of NumPy's arrays per member on the devices, as [M, ...]."""
@@ -102,18 +115,10 @@ class PopulationEngine:
 
   def compile(self, batch: Batch) -> jax.stages.Compiled:
     """See `Engine`; compiles what takes out a member as well."""
-    state, rows = (
-      jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(
-          (len(self._members), *x.shape), x.dtype, sharding=self._sharding
-        ),
-        tree,
-      )
-      for tree in (self.definition.abstract, batch)
-    )
+    rows = self._stacked(batch)
     if not isinstance(self._member, jax.stages.Compiled):
-      self._member = self._member.lower(state, np.int32(0)).compile()
-    return self._steps.compile(state, rows, self._hyper, self._active(None))
+      self._member = self._member.lower(self.abstract, np.int32(0)).compile()
+    return self._steps.compile(self.abstract, rows, self._hyper, self._active(None))
 
   def step(
     self, state: PyTree, batch: PyTree, active: Iterable[bool] | None = None

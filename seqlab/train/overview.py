@@ -16,11 +16,11 @@ def overview(engine: Engine, compiled: Sequence[jax.stages.Compiled]) -> str:
   """Describes parameters, bytes per device, sharding and collectives, one per line.
 
   Args:
-    engine: takes the steps of one run.
+    engine: takes the steps; of a population, those of all members.
     compiled: its step, for every shape of batches; described is the one with the most
       temporary arrays.
   """
-  state, mesh = engine.definition.abstract, engine.definition.mesh
+  state, mesh = engine.abstract, engine.mesh
   largest = max(compiled, key=temporary_bytes)
   rest = [x for x in (state.collections, state.ema) if x]
   rows = {

@@ -23,8 +23,10 @@ from seqlab.train import writer as writer_module
 from seqlab.train.checkpoints import Checkpoints
 from seqlab.train.engine_jit import JitEngine
 from seqlab.train.folder import open_folder
-from seqlab.train.loop import History, Run, train
+from seqlab.train.history import History
+from seqlab.train.loop import train
 from seqlab.train.processes import Stopped
+from seqlab.train.session import Session
 from seqlab.train.writer import Progress, Writer, read_metrics
 
 
@@ -328,13 +330,13 @@ def test_sigterm_while_it_compiles_ends_it_with_nothing_to_save(
 
 @pytest.mark.slow  # compiles a Transformer, and how it is evaluated
 def test_sigterm_while_it_evaluates_is_heard_after_it(tiny, tmp_path, monkeypatch):
-  keep = Run._keep_samples
+  save = Session._save_samples
 
   def told(self, step, name):
-    keep(self, step, name)
+    save(self, step, name)
     os.kill(os.getpid(), signal.SIGTERM)
 
-  monkeypatch.setattr(Run, '_keep_samples', told)
+  monkeypatch.setattr(Session, '_save_samples', told)
   with pytest.raises(Stopped, match='stopped at step 5 of 12, as SIGTERM asked'):
     train(tiny, tmp_path)
   assert Checkpoints(tmp_path / 'checkpoints').steps() == [4, 5]
@@ -352,9 +354,9 @@ def test_nan_is_never_the_best():
 
 
 def test_what_another_version_kept_in_a_checkpoint_is_said():
-  assert History.of({'best': 1.0, 'bad': 2}) == History(best=1.0, bad=2)
+  assert History.from_checkpoint({'best': 1.0, 'bad': 2}) == History(best=1.0, bad=2)
   with pytest.raises(ValueError, match='does not know all of that'):
-    History.of({'best': 1.0, 'mood': 'bad'})
+    History.from_checkpoint({'best': 1.0, 'mood': 'bad'})
 
 
 @pytest.mark.parametrize('name', ['a[b]', 'c\\d'])
@@ -372,6 +374,12 @@ def test_a_folder_of_any_name_is_trained_in_and_continued(
 ORPHANED = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 
 
+def _remove(folder):
+  """Removes a folder in which Orbax may be making files meanwhile."""
+  while folder.exists():
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @ORPHANED
 @pytest.mark.parametrize('how', ['removed', 'replaced', 'renamed'])
 def test_a_folder_that_goes_away_ends_the_training(point, tmp_path, how, monkeypatch):
@@ -384,7 +392,7 @@ def test_a_folder_that_goes_away_ends_the_training(point, tmp_path, how, monkeyp
       if how == 'replaced':
         folder.mkdir()
       if how == 'removed':
-        shutil.rmtree(tmp_path / 'other')
+        _remove(tmp_path / 'other')
     write(self, step, row)
 
   monkeypatch.setattr(Writer, 'write', spoil)
@@ -402,7 +410,7 @@ def test_a_folder_that_goes_away_is_missed_before_the_next_checkpoint(
 
   def spoil(self, step, row):
     if step == 6:
-      shutil.rmtree(tmp_path / 'run')
+      _remove(tmp_path / 'run')
     steps.append(step)
     write(self, step, row)
 

@@ -1,0 +1,337 @@
+"""What one run keeps: its files, and how far it has come."""
+
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
+import dataclasses
+import os
+import time
+from typing import Any
+
+import numpy as np
+
+from seqlab.config import call
+from seqlab.io import files
+from seqlab.train import processes
+from seqlab.train.checkpoints import Checkpoints
+from seqlab.train.definition import Definition
+from seqlab.train.fallback import DivergenceError, Fallback
+from seqlab.train.folder import RunFolder
+from seqlab.train.history import History
+from seqlab.train.retry import GaveUp, may_pass, remedy, retry
+from seqlab.train.state import TrainState
+from seqlab.train.timetable import Timetable
+from seqlab.train.writer import NoWriter, Progress, Writer
+from seqlab.types import Variables
+
+
+class Session:
+  """One run on its way: its folder, rows, checkpoints and history.
+
+  A session knows neither task nor devices: an engine computes the steps, and `loop`
+  tells the session of them. A context manager, which closes all files.
+
+  Attributes:
+    folder: of the run.
+    config: the run's experiment.
+    timetable: when to evaluate and to save.
+    evaluators: name -> evaluator; the sessions of a population share them.
+    history: what is kept in checkpoints besides the state.
+    start: the step that the run was created at, 0, or resumed from.
+    over: whether the run takes no more steps.
+    error: why it is over; None if it came to its end.
+  """
+
+  def __init__(
+    self,
+    folder: RunFolder,
+    timetable: Timetable,
+    evaluators: Mapping[str, Any],
+    *,
+    name: str = '',
+    on_end: Callable[[Exception | None], None] = lambda error: None,
+  ):
+    """Opens the files of the run, and writes `config.json`.
+
+    Args:
+      folder: of the run, locked.
+      timetable: of the experiment.
+      evaluators: name -> evaluator.
+      name: said before each message, where several sessions share a terminal.
+      on_end: called once, when the run is over, with what went wrong.
+
+    Raises:
+      OSError: a file cannot be opened.
+      ValueError: an option is wrong.
+    """
+    self.folder, self.config = folder, folder.config
+    self.timetable, self.evaluators = timetable, evaluators
+    self.history = History()
+    self.start, self.over, self.error = 0, False, None
+    self._on_end, self._closed = on_end, False
+    self._fallback = Fallback(factor=1.0, times=0)
+    if self.config['fallback']:
+      self._fallback = call(Fallback, self.config['fallback'], 'fallback')
+    self._checkpoints = Checkpoints(
+      folder.checkpoints,
+      keep_latest=self.config['keep_latest'],
+      keep_best=self.config['keep_best'],
+      keep_best_n=self.config['keep_best_n'],
+      best_mode=self.config['best_is'],
+      retries=self.config['retries'],
+      say=self.say,
+    )
+    if processes.is_primary():
+      folder.keep_config()
+    self._upload()
+    log = folder.log if processes.is_primary() else os.devnull
+    self.progress = Progress(log, total=timetable.steps)
+    self.progress.name = name
+    self._writer: Writer | NoWriter = NoWriter()
+
+  def say(self, text: str) -> None:
+    """Shows a message and writes it to the run's log."""
+    self.progress.message(text)
+
+  @property
+  def hyper(self) -> dict[str, float | None]:
+    """The traced hyperparameters, with the learning rate after falling back."""
+    hyper, times = self.config['hyper'], self.history.fallbacks
+    if not times:
+      return dict(hyper)
+    return hyper | {'peak': self._fallback.peak(hyper['peak'], times)}
+
+  @property
+  def out_of_time(self) -> bool:
+    """Whether the run has trained for as many minutes as the experiment allows."""
+    minutes = self.config['minutes']
+    return minutes is not None and self.history.minutes >= minutes
+
+  @property
+  def out_of_patience(self) -> bool:
+    """Whether too many evaluations have passed since the best one."""
+    patience = self.config['patience']
+    return patience is not None and self.history.bad >= patience
+
+  def takes(self, step: int) -> bool:
+    """Returns whether the run takes a step, counted from 1."""
+    return not self.over and self.start < step
+
+  # How a run begins, and how it ends.
+
+  def restore(self, definition: Definition) -> TrainState | None:
+    """Returns the newest checkpoint's state, or a fresh one.
+
+    Returns:
+      The state; None if the run had come to its end before, and it is over.
+    """
+    state = self._restore(definition)
+    if self.start:
+      self.say(
+        f'resuming from the checkpoint of step {self.start:,} of '
+        f'{self.timetable.steps:,}'
+      )
+    if self.start < self.timetable.steps and not (
+      self.out_of_time or self.out_of_patience
+    ):
+      return state
+    self.finish()
+    return None
+
+  def _restore(self, definition: Definition) -> TrainState:
+    saved = self._checkpoints.restore({'state': definition.abstract, 'meta': None})
+    if saved is None:
+      self.start, self.history = 0, History()
+      return definition.init(self.config['seed'])
+    self.start, parts = saved
+    self.history = History.from_checkpoint(parts['meta'])
+    return parts['state']
+
+  def open_writer(self) -> None:
+    """Opens the files of rows; cuts off the rows that come after `start`."""
+    if processes.is_primary():
+      self._writer = Writer(self.folder, start_step=self.start, say=self.say)
+
+  @contextlib.contextmanager
+  def isolate_errors(self) -> Iterator[None]:
+    """Ends this session for what goes wrong inside, and no other session.
+
+    Raises:
+      DivergenceError: training diverged, and the run has to fall back.
+    """
+    try:
+      yield
+    except DivergenceError:
+      raise
+    except Exception as error:  # whatever it is, the others continue
+      self.finish(error)
+
+  def finish(self, error: Exception | None = None) -> None:
+    """Ends the run, with what went wrong if anything did, and closes its files."""
+    self.over, self.error = True, error
+    try:
+      self.close()
+    except Exception as late:
+      self.error = self.error or late
+    self._on_end(self.error)
+
+  def close(self) -> None:
+    """Waits for what is being written, and closes the files."""
+    if self._closed:
+      return
+    self._closed = True
+    with contextlib.ExitStack() as stack:
+      stack.callback(self._upload)  # last, since it takes the last lines of the log
+      stack.callback(self.progress.close)
+      stack.callback(self._checkpoints.close)
+      stack.callback(self._writer.close)
+
+  def __enter__(self) -> 'Session':
+    return self
+
+  def __exit__(self, kind: type | None, *_) -> None:
+    try:
+      self.close()
+    except Exception:
+      if kind is None:  # else the first error is the one to report
+        raise
+
+  # What is kept of a step.
+
+  def write_row(self, step: int, row: Mapping[str, float]) -> None:
+    """Writes the metrics of a step.
+
+    Raises:
+      DivergenceError: training diverged, and the run has to fall back.
+      FloatingPointError: training diverged, and the run ends.
+    """
+    self.history.minutes += row['speed/seconds'] / 60
+    self._writer.write(step, row)
+    self.progress.update(step, row)
+    try:
+      self._fallback.check(step, self.config['seed'], row)
+    except DivergenceError as error:
+      if self.history.fallbacks < self._fallback.times:
+        raise
+      raise FloatingPointError(f'{error}. {self._advice()}') from None
+
+  def _advice(self) -> str:
+    self._checkpoints.wait()
+    steps, times = self._saved_steps(), self.history.fallbacks
+    back = f'It fell back {times} times before. ' if times else ''
+    stays = f'The last good checkpoint, of step {steps[-1]:,}, stays. ' if steps else ''
+    return (
+      f'{back}{stays}Lower hyper.peak, lengthen schedule.warmup or set optimizer.clip, '
+      f'in another workdir, or with --force to continue in this one'
+    )
+
+  def _saved_steps(self) -> list[int]:
+    return processes.broadcast_from_primary(self._checkpoints.steps())
+
+  def fall_back(self, diverged: DivergenceError, definition: Definition) -> TrainState:
+    """Returns the state of the last good checkpoint, from which the run resumes.
+
+    The learning rate is smaller from there on; see `hyper`.
+    """
+    writer, self._writer = self._writer, NoWriter()
+    writer.close()
+    self._checkpoints.wait()
+    steps = self._saved_steps()
+    good = [step for step in steps if step < diverged.state]
+    # SIGTERM may have left a checkpoint that an undisturbed run does not have: from
+    # one that any run has, this run takes the same steps as an undisturbed one.
+    regular = [step for step in good if self.timetable.has_checkpoint(step)]
+    back = (regular or good or [0])[-1]
+    self._checkpoints.set_aside([step for step in steps if step > back])
+    minutes, times = self.history.minutes, self.history.fallbacks
+    state = self._restore(definition)
+    self.history.minutes, self.history.fallbacks = minutes, times + 1
+    self.say(
+      f'{diverged}: back to step {self.start:,}, with a peak of '
+      f'{self.hyper["peak"]:.4g} ({times + 1} of {self._fallback.times} times)'
+    )
+    return state
+
+  # What is measured and saved.
+
+  def evaluate(
+    self, step: int, variables: Variables, *, last: bool
+  ) -> dict[str, float]:
+    """Runs the evaluators that are due, all of them after the last step.
+
+    Returns:
+      What they measured, and the seconds of each; nothing if none is due.
+    """
+    due = [*self.evaluators] if last else self.timetable.due(step)
+    metrics: dict[str, float] = {}
+    for name in due:
+      started = time.monotonic()
+      values = {k: float(v) for k, v in self.evaluators[name].run(variables)}
+      # All processes draw the same conclusions, where their last bits may differ.
+      values = processes.broadcast_from_primary(values)
+      values = {f'{name}/{key}': value for key, value in values.items()}
+      text = ', '.join(f'{key} {value:.4g}' for key, value in values.items())
+      self.say(f'step {step:,}: {text}')
+      metrics |= values | {f'speed/{name}_seconds': time.monotonic() - started}
+      self._retry(lambda name=name: self._save_samples(step, name), 'samples')
+    if metrics:
+      self._writer.write(step, metrics)
+    if (best := self.config['keep_best']) in metrics:
+      self.history.add(metrics[best], -1.0 if self.config['best_is'] == 'min' else 1.0)
+    return metrics
+
+  def _save_samples(self, step: int, name: str) -> None:
+    if not processes.is_primary():
+      return
+    path, evaluator = f'{self.folder.samples}/{name}-{step:08d}', self.evaluators[name]
+    if evaluator.samples:
+      files.write_text(f'{path}.txt', '\n'.join(evaluator.samples))
+    if arrays := getattr(evaluator, 'arrays', None):
+      with files.replacing(f'{path}.npz') as temporary, temporary.open('wb') as file:
+        np.savez_compressed(file, **arrays)
+
+  def save(
+    self, step: int, state: TrainState, metrics: Mapping[str, float], *, wait: bool
+  ) -> None:
+    """Saves a checkpoint, and all rows before it.
+
+    Args:
+      step: updates made so far.
+      state: of the run.
+      metrics: what was measured at this step.
+      wait: until it is written.
+
+    Raises:
+      OSError: the disk stayed full; names the last good step.
+      ValueError: an evaluator did not measure what `keep_best` names.
+    """
+    # A resumed run cuts rows after its checkpoint, and cannot add those before it.
+    self._retry(self._writer.flush, 'metrics.jsonl')
+    self._retry(self._upload, 'files')
+    parts = {'state': state, 'meta': dataclasses.asdict(self.history)}
+    indirect = self.folder.by_way_of_disk
+    self._checkpoints.save(step, parts, dict(metrics), wait=wait or indirect)
+    if indirect:
+      self._retry(self._upload, f'the checkpoint of step {step:,}')
+    self._check_best(metrics)  # after saving, since it may end the run
+
+  def _check_best(self, metrics: Mapping[str, float]) -> None:
+    best = self.config['keep_best'] or ''
+    evaluator = best.partition('/')[0]
+    if f'speed/{evaluator}_seconds' in metrics and best not in metrics:
+      raise ValueError(f'keep_best is {best!r}, and there are {", ".join(metrics)}')
+
+  def _retry(self, action: Callable[[], object], what: str) -> None:
+    """Writes something of the run, several times if the disk is full for a while."""
+    try:
+      what, tries = f'{what} in {self.folder.name}', self.config['retries']
+      retry(lambda _: action(), what, tries=tries, say=self.say)
+    except GaveUp as error:
+      raise OSError(
+        f'{error}; the last good checkpoint is of step {self._checkpoints.latest}. '
+        f'{remedy(may_pass(error))}'
+      ) from error
+
+  def _upload(self) -> None:
+    """Brings what is new to the bucket, if the folder is in one."""
+    if processes.is_primary():
+      self.folder.send()

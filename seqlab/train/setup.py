@@ -1,0 +1,93 @@
+"""What a run is made of before its first step: data, evaluators, a first message."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from seqlab.config import task_of
+from seqlab.tasks.interface import Batches, Task, data_report
+from seqlab.train import processes
+from seqlab.train.checks import check_experiment, check_metric, make_evaluators
+from seqlab.train.definition import Definition
+from seqlab.train.folder import RunFolder
+from seqlab.train.mesh import batch_sharding
+from seqlab.train.overview import count
+from seqlab.train.session import Session
+from seqlab.train.timetable import Timetable
+
+
+def prepare(folder: RunFolder) -> tuple[Task, Batches, Timetable]:
+  """Makes the task of the experiment in a folder, and its training data.
+
+  Raises:
+    ValueError: the experiment is wrong, or the processes cannot save in this folder.
+  """
+  config = folder.config
+  check_experiment(config)
+  if folder.by_way_of_disk and jax.process_count() > 1:
+    raise ValueError(
+      f'several processes can save together on gs:// or on a disk that they share, '
+      f'and not in {folder.name}'
+    )
+  # Process 0 makes the vocabulary and the caches of the data, which the others read.
+  with processes.primary_first('the data'):
+    if not processes.is_primary():
+      folder.receive()
+    task = task_of(config).from_config(config, folder.vocabulary)
+    batches = task.batches('train')
+    timetable = Timetable.from_config(config, task, batches)
+    if processes.is_primary():
+      folder.send()
+  return task, batches, timetable
+
+
+def evaluators_of(config: Mapping[str, Any], task: Task, mesh: Mesh) -> dict[str, Any]:
+  """Makes the evaluators of an experiment.
+
+  Args:
+    config: a resolved experiment.
+    task: made from it.
+    mesh: the devices that share the rows of a batch.
+
+  Raises:
+    ValueError: an option is wrong, or none gives the metric `keep_best`.
+  """
+  sharding = batch_sharding(mesh)
+  evaluators = make_evaluators(config['evals'], task=task, sharding=sharding)
+  check_metric(config['keep_best'], evaluators)
+  return evaluators
+
+
+def check_text(folder: RunFolder, task: Task) -> None:
+  """Raises ValueError if the run in a folder began with other text."""
+  if hasattr(task, 'check_text') and processes.is_primary():
+    evals = folder.config['evals'].values()
+    splits = [options['split'] for options in evals if options.get('split')]
+    task.check_text(splits, folder.path)
+
+
+def introduce(
+  session: Session, definition: Definition, task: Task, batches: Batches
+) -> None:
+  """Says what a run trains, on which devices and data, and what is measured."""
+  mesh, processes_ = definition.mesh, jax.process_count()
+  kind = mesh.devices.flat[0].device_kind
+  among = f' in {processes_} processes' if processes_ > 1 else ''
+  session.say(
+    f'{session.folder.name}: {count(definition.abstract.params):,} parameters, '
+    f'{mesh.size} x {kind}{among}'
+  )
+  report = (
+    f'{k} {v:,.4g}' if isinstance(v, float) else f'{k} {v:,}'
+    for k, v in data_report(task, batches).items()
+  )
+  session.say(f'data: {", ".join(report)}')
+  for name, evaluator in session.evaluators.items():
+    if evaluator.about:
+      session.say(f'{name}: {evaluator.about}')
+  if session.folder.spool:
+    session.say(
+      f'buckets have no locks: let no other run train in {session.folder.name}'
+    )
