@@ -248,14 +248,14 @@ def experiments(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def bench(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  """Measures feed, training, decoding and start-up."""
+  """Measures start-up, input, training, decoding and the like."""
   del rest
   from seqlab.experiment import load_experiment
 
   _prepare(load_experiment(args.experiment).get('threads'))
-  from seqlab.bench import bench
+  from seqlab.bench.run import run_bench
 
-  bench(args.experiment, output=args.output, only=args.only)
+  run_bench(args.experiment, output=args.output, only=args.only)
 
 
 def _prepare(threads: int | None = None) -> None:
@@ -394,7 +394,7 @@ def _bench_options(parser: _Parser) -> None:
   add = parser.add_argument
   add('experiment', nargs='?', default='experiments/agreement/transformer.py')
   add('--output', default='bench.json', help='the same numbers as JSON')
-  add('--only', metavar='PART', help='such as train or bleu; of word vectors, words')
+  add('--only', metavar='PART', help='one measurement, such as train, bleu or words')
 
 
 def _search_options(parser: _Parser) -> None:

@@ -11,6 +11,7 @@ A task knows no devices, steps or checkpoints.
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
+import inspect
 import math
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -347,14 +348,24 @@ def needs(task: T, ability: type) -> T:
 
 
 def _missing(task: Any, ability: type) -> list[str]:
-  """Methods of an ability that a task lacks; attributes may be set in `__init__`."""
-  methods = [
+  """Returns methods and properties of an ability that a task lacks.
+
+  Attributes are not among them, since they may be set in `__init__`.
+  """
+  return [
     name
     for name, member in vars(ability).items()
-    if not name.startswith('_')
-    and (callable(member) or isinstance(member, classmethod))
+    if not name.startswith('_') and not _provides(task, name, member)
   ]
-  return [name for name in methods if not callable(getattr(task, name, None))]
+
+
+def _provides(task: Any, name: str, member: Any) -> bool:
+  if isinstance(member, property):
+    # Static, since reading a property of a task may count a text for minutes.
+    return inspect.getattr_static(task, name, None) is not None
+  if callable(member) or isinstance(member, classmethod):
+    return callable(getattr(task, name, None))
+  return True
 
 
 def tokens_per_step(task: Task, batches: Batches) -> float:

@@ -1,0 +1,36 @@
+"""How fast sentences are translated."""
+
+from seqlab.bench.measure import Row, Subject, timed
+from seqlab.tasks.translator import Search, Translator
+
+_MAX_LINES = 512
+
+
+def measure_decoding(subject: Subject) -> list[Row]:
+  """Returns sentences and tokens per second of greedy and of beam search.
+
+  The weights are untrained, so that all outputs have the greatest length allowed.
+  """
+  task = subject.task
+  split = _split(subject)
+  lines = task.corpus.read(split)[0][:_MAX_LINES]
+  variables = subject.training_step(steps=1).variables
+  note = f'{len(lines)} sentences of {split}, untrained weights'
+  rows = []
+  for beam in (1, 5):
+    translator = Translator(task.model, variables, task.vocabularies, Search(beam=beam))
+    translator.translate(lines)  # compiles
+    translator.written = 0
+    seconds, _ = timed(lambda t=translator: t.translate(lines))
+    written = translator.written / seconds
+    rows += [
+      Row(f'decode, beam {beam}', len(lines) / seconds, 'sentences/s', note),
+      Row(f'decode, beam {beam}', written, 'tokens/s', note),
+    ]
+  return rows
+
+
+def _split(subject: Subject) -> str:
+  """Returns the split of the first evaluator that has one."""
+  splits = [evaluator.get('split') for evaluator in subject.config['evals'].values()]
+  return next(filter(None, splits), 'train')
