@@ -98,15 +98,49 @@ class _Layer(nn.Module):
     training: Training,
   ) -> Array:
     """x + layer(norm(x)), norm(x + layer(x)), or norm(alpha x + layer(x))."""
+    y = layer(self.enter(norm, x, training))
+    return self.leave(norm, x, y, training)
+
+  def enter(self, norm: nn.Module, x: Array, training: Training) -> Array:
+    """Returns what a sublayer reads: x, normalised if the norm stands before it."""
+    return norm(x, training.counts) if self.norm == 'pre' else x
+
+  def leave(self, norm: nn.Module, x: Array, y: Array, training: Training) -> Array:
+    """Adds a sublayer's output y to the residual x, and normalises if that is due."""
+    y = self.drop(y, training.residual)
     if self.norm == 'pre':
-      return x + self.drop(layer(norm(x, training.counts)), training.residual)
-    y = self.drop(layer(x), training.residual)
+      return x + y
     x = self.alpha * x if self.norm == 'deep' else x
     return norm(x + y, training.counts)
 
+  def attend_cached(
+    self, x: Array, cache: KVCache, mask: Array, relative: Relative
+  ) -> tuple[Array, KVCache]:
+    """Self-attention of one new position to itself and to those in the cache.
+
+    Args:
+      x: [N, 1, D].
+      cache: what this layer's self-attention has seen.
+      mask: [1, 1, 1, L] bool, where in a filled cache attention may go.
+      relative: of this position, to all of the cache.
+
+    Returns:
+      [N, 1, D], and the cache with one more position.
+    """
+    y = self.enter(self.norm_self, x, Training())
+    cache = cache.append(*self.self_attention.project(y, relative))
+    y = self.self_attention(
+      y, cache.key, cache.value, mask=cache.mask & mask, relative=relative
+    )
+    return self.leave(self.norm_self, x, y, Training()), cache
+
 
 class EncoderLayer(_Layer):
-  """Self-attention and feed-forward."""
+  """Self-attention and feed-forward.
+
+  With a causal mask it is the layer of a model without an encoder, such as a language
+  model, which generates by `step`.
+  """
 
   def setup(self) -> None:
     """Makes the sublayers."""
@@ -126,10 +160,19 @@ class EncoderLayer(_Layer):
       )
 
     x = self.sublayer(self.norm_self, x, attend, training)
-    x = self.sublayer(
+    return self._feed(x, training), None
+
+  def step(
+    self, x: Array, cache: KVCache, mask: Array, relative: Relative
+  ) -> tuple[Array, KVCache]:
+    """One position of every row, as `attend_cached`, through all of the layer."""
+    x, cache = self.attend_cached(x, cache, mask, relative)
+    return self._feed(x, Training()), cache
+
+  def _feed(self, x: Array, training: Training) -> Array:
+    return self.sublayer(
       self.norm_mlp, x, lambda x: self.feed_forward(x, training.activation), training
     )
-    return x, None
 
 
 class DecoderLayer(_Layer):
@@ -191,20 +234,11 @@ class DecoderLayer(_Layer):
     Returns:
       [N, 1, D], and the cache one step on.
     """
-    caches = []
-
-    def attend(x: Array) -> Array:
-      caches.append(cache.append(*self.self_attention.project(x, relative)))
-      past = caches[0]
-      return self.self_attention(
-        x, past.key, past.value, mask=past.mask & mask, relative=relative
-      )
-
-    x = self.sublayer(self.norm_self, x, attend, Training())
+    x, cache = self.attend_cached(x, cache, mask, relative)
     N, B = x.shape[0], key.shape[0]
     # Hypotheses become query positions, so that the memory need not be repeated.
     x = self._rest(x.reshape(B, N // B, -1), key, value, memory_mask, Training())
-    return x.reshape(N, 1, -1), caches[0]
+    return x.reshape(N, 1, -1), cache
 
   def _rest(
     self, x: Array, key: Array, value: Array, memory_mask: Array, training: Training

@@ -1,15 +1,17 @@
 """What a sequence-to-sequence model is to the rest of the tree: pure functions.
 
 Beam search knows no model and a model knows no search. What a model remembers
-between steps is an argument and a result; see DESIGN, idea 2.
+between steps is an argument and a result.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from flax import struct
 import jax
 import jax.numpy as jnp
 
+from seqlab.config import check_keys
 from seqlab.types import BOS, Array, PyTree
 
 
@@ -82,6 +84,41 @@ class Seq2Seq(Protocol):
   def weights_of(sown: PyTree) -> dict[str, Array]:
     """Attention weights from the collection 'intermediates'; `attention_weights`."""
     ...
+
+
+def training_hyper(
+  hyper: Mapping[str, Array] | None, known: Iterable[str], *, train: bool
+) -> Mapping[str, Array]:
+  """Returns the hyperparameters that a model trains with.
+
+  A name that no model reads would leave, say, dropout off without a word, and so would
+  a call that gives them without training.
+
+  Args:
+    hyper: name -> traced scalar, as the caller of the model gave it.
+    known: names that the model reads, its `hyper_names`.
+    train: whether the caller trains.
+
+  Returns:
+    `hyper`; an empty mapping where nothing is trained.
+
+  Raises:
+    ValueError: a name is unknown, `train` is True without `hyper`, or `hyper` holds
+      values and `train` is False.
+  """
+  if train and hyper is None:
+    raise ValueError(
+      'train=True needs hyper: give the dropout rates, as in hyper={"dropout": 0.1}, or '
+      'hyper={} to train without dropout'
+    )
+  hyper = hyper or {}
+  check_keys(hyper, known, where='hyper.')
+  if hyper and not train:
+    raise ValueError(
+      f'hyper ({", ".join(hyper)}) has an effect in training only: set train=True, or '
+      'leave hyper out'
+    )
+  return hyper
 
 
 def shift_right(target: Array, packing: Packing | None = None) -> Array:

@@ -15,7 +15,12 @@ from seqlab.layers.alignment import Attention
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.embedding import Embedding
 from seqlab.layers.recurrent import CELLS, Carry, Cell, Encoder, Gates, add, split
-from seqlab.models.interface import Packing, compute_dtype, shift_right
+from seqlab.models.interface import (
+  Packing,
+  compute_dtype,
+  shift_right,
+  training_hyper,
+)
 from seqlab.types import PAD, Array
 
 
@@ -164,7 +169,7 @@ class Recurrent(nn.Module):
       raise ValueError(
         "a recurrent model reads one sentence a row: set batching.kind='buckets'"
       )
-    hyper = (hyper or {}) if train else {}
+    hyper = training_hyper(hyper, self.hyper_names, train=train)
     rate, own = hyper.get('dropout'), hyper.get('scheduled_sampling')
     memory = self._encode(source, rate)
     state = self._start(memory, len(source))

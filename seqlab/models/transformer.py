@@ -24,7 +24,12 @@ from seqlab.layers.feed_forward import ACTIVATIONS
 from seqlab.layers.normalization import NORMALIZATIONS, make_norm
 from seqlab.layers.relative import POSITIONS, Positions
 from seqlab.layers.transformer import DecoderLayer, EncoderLayer, Training
-from seqlab.models.interface import Packing, compute_dtype, shift_right
+from seqlab.models.interface import (
+  Packing,
+  compute_dtype,
+  shift_right,
+  training_hyper,
+)
 from seqlab.types import PAD, Array
 
 
@@ -177,6 +182,7 @@ class Transformer(nn.Module):
   ) -> tuple[Array, Array]:
     """The logits' two factors: hidden states [B, T, D] and output weights [V, D]."""
     S, T, p = source.shape[1], target.shape[1], packing
+    hyper = training_hyper(hyper, self.hyper_names, train=train)
     if p is None:
       source_position, target_position = jnp.arange(S), jnp.arange(T)
       source_mask = memory_mask = padding_mask(source)
@@ -400,8 +406,7 @@ class Transformer(nn.Module):
     return x, last.weights  # [B, T, D], [V, D]
 
 
-def _training(hyper: Mapping[str, Array] | None, ids: Array) -> Training:
-  hyper = hyper or {}  # the keys are Transformer.hyper_names
+def _training(hyper: Mapping[str, Array], ids: Array) -> Training:
   return Training(
     residual=hyper.get('dropout'),
     attention=hyper.get('attention_dropout'),

@@ -95,12 +95,15 @@ class SequenceToSequence(Task):
     """Returns the summed label-smoothed cross-entropy, nats; see `tasks.interface`."""
     train = rng is not None
     others = [name for name in variables if name != 'params']
+    # The model reads its own names only; the learning rate is among the others.
+    names = getattr(self.model, 'hyper_names', ())
+    own = {name: hyper[name] for name in names if name in hyper} if train else None
     (hidden, table), changed = self.model.apply(
       variables,
       batch['source'],
       batch['target'],
       train=train,
-      hyper=hyper,
+      hyper=own,
       packing=packing_of(batch),
       method='features',
       rngs={'dropout': rng} if train else {},

@@ -199,7 +199,7 @@ def test_packed_sentences_have_the_logits_they_have_alone(options):
 def test_packing_and_padding_change_no_batch_statistic(normalization):
   model, variables = _model(normalization=normalization)
   alone, row, packing = _two_pairs()
-  train = functools.partial(model.apply, train=True, mutable=('batch_stats',))
+  train = functools.partial(model.apply, train=True, hyper={}, mutable=('batch_stats',))
   expected, padded = train(variables, *alone)
   found, packed = train(variables, *row, packing=packing)
   np.testing.assert_allclose(
@@ -214,7 +214,7 @@ def test_packing_and_padding_change_no_batch_statistic(normalization):
 
 def test_the_pmapped_axis_is_told_to_the_norms():
   model = Transformer(V, V, normalization='batch', batch_axis='rows', layers=1)
-  train = functools.partial(model.apply, train=True, mutable=['batch_stats'])
+  train = functools.partial(model.apply, train=True, hyper={}, mutable=['batch_stats'])
   ids = jnp.ones((1, 3), jnp.int32)
   variables = jax.eval_shape(model.init, jax.random.key(0), ids, ids)
   with pytest.raises(NameError, match='rows'):  # there is none outside of pmap
@@ -263,15 +263,13 @@ def test_a_head_taken_away_is_away_in_decoding_too():
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_dropout_acts_in_training_only():
+def test_dropout_acts_in_training():
   model, variables = _model()
   source, target = _ids(1, 5), _ids(1, 6)
   hyper = {'dropout': 0.5, 'attention_dropout': 0.5, 'activation_dropout': 0.5}
   rngs = {'dropout': jax.random.key(1)}
   plain = model.apply(variables, source, target)
-  idle = model.apply(variables, source, target, hyper=hyper)
   dropped = model.apply(variables, source, target, train=True, hyper=hyper, rngs=rngs)
-  np.testing.assert_array_equal(idle, plain)
   assert float(jnp.abs(dropped - plain).max()) > 0.1
 
 
@@ -391,7 +389,7 @@ def test_remat_and_unrolling_change_no_gradients(options):
     params = {'params': variables['params']}
 
     def loss(params):
-      train = dict(train=True, mutable=('batch_stats',))
+      train = dict(train=True, hyper={}, mutable=('batch_stats',))
       logits, changed = model.apply(variables | params, source, target, **train)
       return (logits**2).mean(), changed
 
@@ -441,3 +439,17 @@ def test_the_loss_without_random_bits_is_evaluation(tiny, tmp_path):
   assert float(jnp.abs(mean).min()) > 0.0
   again, _ = loss(variables | after, batch, None, hyper)
   assert float(jnp.abs(again - first)) > 1e-3  # the running statistics are read
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    (dict(train=True), 'train=True needs hyper'),
+    (dict(train=True, hyper={'drop_out': 0.1}), "did you mean 'dropout'"),
+    (dict(hyper={'dropout': 0.1}), 'set train=True'),
+  ],
+)
+def test_hyperparameters_without_effect_are_refused(options, message):
+  model, variables = _model()
+  with pytest.raises(ValueError, match=message):
+    model.apply(variables, _ids(1, 3), _ids(1, 3), **options)
