@@ -4,7 +4,7 @@ Each verb imports what it needs, so that `seqlab --help` needs no JAX.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 import json
 import os
 from pathlib import Path
@@ -102,38 +102,53 @@ def plan(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  """Scores a run: translations on a split, or word vectors on sets of pairs."""
+  """Scores a run: its translations, its word vectors, or its own evaluators."""
   del rest
   _prepare()
-  from seqlab.word_vectors import evaluate as evaluate_words
-  from seqlab.word_vectors import is_of_words
+  from seqlab.use.evaluation import default_measure
+  from seqlab.word_vectors import names_vectors
 
-  if is_of_words(args.run_folder, args.source, trust=args.trust):
-    _refuse(args, _OF_TRANSLATIONS, 'translations')
-    more = dict(format=args.source, average=args.average, choose=args.choose)
-    more['trust'] = args.trust
-    evaluate_words(args.run_folder, **_given(args, _OF_WORDS), **more)
-    return
-  if Path(args.run_folder).is_dir():
-    _refuse(args, (*_OF_WORDS, 'source'), 'word vectors')
-  from seqlab.evaluate import evaluate
+  if args.evals is not None:
+    measure = 'evaluators'
+  elif names_vectors(args.run_folder, args.source):
+    measure = 'word vectors'
+  else:
+    measure = default_measure(args.run_folder, trust=args.trust)
+  for name, options in _EVALUATE.items():
+    if name != measure:
+      _refuse(args, set(options) - set(_EVALUATE[measure]), name)
+  _MEASURES[measure](args)
 
-  evaluate(
-    args.run_folder,
-    split=_split(args),
-    output=args.output,
-    trust=args.trust,
-    **_search(args),
-  )
+
+def _evaluate_words(args: argparse.Namespace) -> None:
+  from seqlab.word_vectors import evaluate_words
+
+  more = dict(format=args.source, average=args.average, choose=args.choose)
+  more |= _given(args, ('sets', 'restrict', 'method'))
+  evaluate_words(args.run_folder, trust=args.trust, **more)
+
+
+def _evaluate_translations(args: argparse.Namespace) -> None:
+  from seqlab.use.translations import evaluate_translations
+
+  options = dict(split=_split(args), output=args.output, **_search(args))
+  evaluate_translations(args.run_folder, trust=args.trust, **options)
+
+
+def _evaluate_evaluators(args: argparse.Namespace) -> None:
+  from seqlab.use.evaluation import evaluate_run
+
+  options = dict(split=args.split, average=args.average, choose=args.choose)
+  evaluate_run(args.run_folder, names=args.evals or (), trust=args.trust, **options)
 
 
 def compare(args: argparse.Namespace, rest: Sequence[str]) -> None:
   """Compares runs on a split: BLEU with intervals and p-values."""
   del rest
   _prepare()
-  from seqlab.evaluate import compare
+  from seqlab.use.comparison import compare_runs
 
-  compare(
+  compare_runs(
     args.run_folders,
     split=_split(args),
     tokenizer=args.tokenize,
@@ -168,9 +183,9 @@ def translate(args: argparse.Namespace, rest: Sequence[str]) -> None:
   """Translates standard input, line by line."""
   del rest
   _prepare()
-  from seqlab.evaluate import translate
+  from seqlab.use.streams import translate_stream
 
-  translate(
+  translate_stream(
     args.run_folder,
     sys.stdin.buffer,
     sys.stdout,
@@ -184,9 +199,9 @@ def score(args: argparse.Namespace, rest: Sequence[str]) -> None:
   """Scores translations: lines of source, tab, target in; log p, tab, pieces out."""
   del rest
   _prepare()
-  from seqlab.evaluate import score
+  from seqlab.use.streams import score_stream
 
-  score(
+  score_stream(
     args.run_folder,
     sys.stdin.buffer,
     sys.stdout,
@@ -294,6 +309,8 @@ def _evaluate_options(parser: _Parser) -> None:
   _ensemble_option(parser)
   _split_option(parser)
   add('--output', help='also write the translations to this file')
+  about = "run the experiment's evaluators, all or these (default for other tasks)"
+  add('--evals', nargs='*', metavar='NAME', help=about)
   group = parser.add_argument_group('of word vectors, for which RUN may be a file')
   group.add_argument('--sets', nargs='+', help='names, or files of pairs or questions')
   _analogy_options(group)
@@ -433,20 +450,28 @@ def _search(args: argparse.Namespace) -> dict:
   return {'average': args.average, 'choose': args.choose, 'options': options, **more}
 
 
-# Options of `evaluate` that mean something for runs of one kind only.
 _SEARCH = ('beam', 'alpha', 'temperature', 'top_k', 'top_p', 'seed')
-_OF_TRANSLATIONS = (*_SEARCH, 'ensemble', 'split', 'output')
-_OF_WORDS = ('sets', 'restrict', 'method')
+# What `evaluate` may measure -> options that only some of them have.
+_EVALUATE = {
+  'translations': (*_SEARCH, 'ensemble', 'split', 'output'),
+  'word vectors': ('sets', 'restrict', 'method', 'source'),
+  'evaluators': ('evals', 'split'),
+}
+_MEASURES = {
+  'translations': _evaluate_translations,
+  'word vectors': _evaluate_words,
+  'evaluators': _evaluate_evaluators,
+}
 
 
-def _given(args: argparse.Namespace, names: Sequence[str]) -> dict:
+def _given(args: argparse.Namespace, names: Iterable[str]) -> dict:
   """Those options that the user set."""
   return {n: getattr(args, n) for n in names if getattr(args, n) not in (None, ())}
 
 
-def _refuse(args: argparse.Namespace, names: Sequence[str], kind: str) -> None:
-  """Raises ValueError for an option that is for runs of another kind."""
-  for name in _given(args, names):
+def _refuse(args: argparse.Namespace, names: Iterable[str], kind: str) -> None:
+  """Raises ValueError for an option that is for something else than is measured."""
+  for name in _given(args, sorted(names)):
     option = '--from' if name == 'source' else f'--{name.replace("_", "-")}'
     raise ValueError(
       f'{option} is for {kind}, and {args.run_folder} has none: leave it out'

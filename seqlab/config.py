@@ -247,6 +247,7 @@ NEEDED = ('task', 'seed', 'steps')
 # ('seqlab.cli:Path'), which is then called with arguments from the folder.
 PIECES = {
   'task': (
+    *('translation', 'word2vec', 'glove', 'ppmi', 'svd', 'gensim'),
     'tasks.translation:Translation',
     'tasks.word2vec:WordPrediction',
     'tasks.counting:Explicit',
@@ -347,22 +348,6 @@ def check_keys(
   for key in needed:
     if key not in found:
       raise ValueError(f'the experiment sets no {where}{key}')
-
-
-def task_of(config: Mapping[str, Any]) -> Any:
-  """Returns the class of an experiment's task.
-
-  Raises:
-    ValueError: a key of the experiment is missing, nothing reads it, or a setting of
-      the top level is outside its domain.
-  """
-  check_keys(config, config, needed=NEEDED)
-  domains.check(Settings, config)
-  task = resolve(config['task'], 'task')
-  if not hasattr(task, 'sections'):
-    raise ValueError(f'task {config["task"]!r} is no task: it names no `sections`')
-  check_keys(config, (*DEFAULTS, *SECTIONS, *NEEDED, *task.sections))
-  return task
 
 
 def call(function: Callable, options: Mapping, where: str, **more: Any) -> Any:

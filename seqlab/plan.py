@@ -15,9 +15,10 @@ import time
 import jax
 
 from seqlab.chips import CHIPS, Chip, named
-from seqlab.config import task_of, with_defaults
+from seqlab.config import with_defaults
 from seqlab.domains import Count, checked
 from seqlab.io.console import console
+from seqlab.tasks import task_of
 from seqlab.tasks.interface import Task
 from seqlab.train.checks import check_experiment
 from seqlab.train.collectives import Collective, collectives, summary

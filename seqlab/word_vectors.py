@@ -4,8 +4,6 @@ They come from a run's folder, or from a file that `embeddings.formats` reads.
 """
 
 from collections.abc import Sequence
-import datetime
-import json
 import math
 from pathlib import Path
 import sys
@@ -13,31 +11,27 @@ from typing import Literal
 
 import numpy as np
 
-from seqlab.config import resolve
 from seqlab.domains import Count, checked
 from seqlab.embeddings.formats import TENSORS, by_ending, check_target
 from seqlab.embeddings.vectors import Found, SparseVectors, Vectors, load_vectors
 from seqlab.evaluators.similarity import ENGLISH, evaluate_vectors, open_sets, table
-from seqlab.io import files
 from seqlab.io.console import print_table
 from seqlab.metrics.similarity import Estimate, Result
-from seqlab.tasks.words import WordTask
+from seqlab.tasks import task_class
+from seqlab.tasks.interface import HasVectors, needs
 from seqlab.text.remote import is_remote
 from seqlab.text.words import spellings
 from seqlab.text.wordsets import Analogies
 from seqlab.train.folder import RunFolder
-from seqlab.train.restore import restore
+from seqlab.train.restore import check_finished, restore
+from seqlab.use.records import record_evaluation, timestamp
 
 _RESTRICT = 30_000  # most frequent words of a run, as in word2vec's demonstrations
 
 
-def is_of_words(path: str, format: str | None = None, *, trust: bool = False) -> bool:
-  """Whether this is a run of word vectors, or names a file of them."""
-  if _is_run(path):
-    return issubclass(
-      resolve(RunFolder.open(path, trust=trust).config['task']), WordTask
-    )
-  return _names_file(path, format)
+def names_vectors(path: str, format: str | None = None) -> bool:
+  """Returns whether a path names a file of vectors and no run."""
+  return not _is_run(path) and _names_file(path, format)
 
 
 def _is_run(path: str) -> bool:
@@ -86,9 +80,8 @@ def _open(
   folder = _check_source(path, format, average, choose, trust)
   if folder is None:
     return load_vectors(path, format), []
-  kind = resolve(folder.config['task'])
   with folder.explained():
-    task = kind.restore(folder.config, folder.vocabulary)
+    task = task_class(folder.config).restore(folder.config, folder.vocabulary)
   variables, steps = restore(folder, task, average=average, choose=choose)
   return task.vectors(variables), steps
 
@@ -109,19 +102,19 @@ def _check_source(
       load_vectors(path, format)  # which says so
     return None
   folder = RunFolder.open(path, trust=trust)
-  if not issubclass(resolve(folder.config['task']), WordTask):
-    raise ValueError(
-      f'{path} is a run of {folder.config["task"]}, which has no vectors'
-    )
+  kind = task_class(folder.config)
+  try:
+    needs(kind, HasVectors)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from None
   if format is not None:
     raise ValueError(f'{path} is a run, not a file: leave out --from {format}')
-  if not (folder.vocabulary / 'words.tsv').is_file():
-    raise FileNotFoundError(f'{path} has no vocabulary yet; train first')
+  check_finished(folder, kind)
   return folder
 
 
 @checked
-def evaluate(
+def evaluate_words(
   path: str | Path,
   *,
   sets: Sequence[str | Path] = ENGLISH,
@@ -177,18 +170,14 @@ def evaluate(
     parts = score.parts.items()
     found |= {f'{score.set.name} {part}': _plain(result) for part, result in parts}
   row = {
-    'date': datetime.datetime.now().astimezone().isoformat(timespec='seconds'),
+    'date': timestamp(),
     'restrict': restrict,
     'method': method,
     'steps': steps,
     'scores': found,
   }
   if _is_run(path):
-    try:
-      line = json.dumps(row, allow_nan=False)
-      files.append_line(Path(path) / 'evaluations.jsonl', line)
-    except OSError as error:  # the scores are printed, and can be kept by hand
-      print(f'{path}: this evaluation is not recorded there: {error}', file=sys.stderr)
+    record_evaluation(RunFolder.open(path, trust=trust), row)
   return row
 
 

@@ -89,12 +89,14 @@ def test_what_a_user_can_mend_is_one_line_on_stderr(argv, message, capsys):
   assert 'Traceback' not in error
 
 
-def test_a_disagreement_with_sacrebleu_is_one_line_on_stderr(monkeypatch, capsys):
+def test_a_disagreement_with_sacrebleu_is_one_line_on_stderr(
+  finished, monkeypatch, capsys
+):
   def disagree(*_, **__):
     raise ArithmeticError('BLEU is one thing and another')
 
-  monkeypatch.setattr('seqlab.evaluate.evaluate', disagree)
-  assert main(['evaluate', 'run']) == 1
+  monkeypatch.setattr('seqlab.use.translations.evaluate_translations', disagree)
+  assert main(['evaluate', str(finished)]) == 1
   assert capsys.readouterr().err == 'seqlab evaluate: BLEU is one thing and another\n'
 
 

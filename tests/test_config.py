@@ -18,6 +18,8 @@ from seqlab.config import (
   suggest,
   with_defaults,
 )
+from seqlab.tasks import TASKS, task_class
+from seqlab.tasks.interface import ChecksOptions, has
 
 ARGUMENTS = dict(size='tiny', layers=4, rate=0.1, fast=False, note=None)
 
@@ -105,9 +107,17 @@ def test_smoke_that_is_neither_true_nor_false_is_refused():
     split_smoke('smoke=maybe')
 
 
-@pytest.mark.parametrize('piece', [p for known in PIECES.values() for p in known])
+@pytest.mark.parametrize(
+  'piece', [p for known in PIECES.values() for p in known if ':' in p]
+)
 def test_a_known_piece_resolves(piece):
   assert callable(resolve(piece))
+
+
+@pytest.mark.parametrize('name', TASKS)
+def test_a_task_has_a_short_name_that_needs_no_trust(name):
+  assert has(task_class({'task': name}), ChecksOptions)
+  assert name in PIECES['task']
 
 
 def test_all_scores_are_known_pieces():

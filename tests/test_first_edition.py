@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from seqlab import cli
-from seqlab.evaluate import score, translate
 from seqlab.experiment import load_experiment
 from seqlab.metrics_file import read_metrics
 from seqlab.train.loop import train
+from seqlab.use.streams import score_stream, translate_stream
 
 ARCHIVE = Path(__file__).parent / 'fixtures' / 'first_edition.tar.gz'
 TRANSLATORS = ('transformer', 'recurrent')
@@ -35,7 +35,7 @@ def _lines(path):
 @pytest.mark.parametrize('run', TRANSLATORS)
 def test_a_run_translates_as_it_did(runs, run):
   source, out = '\n'.join(_lines('data/test.en')[:3]), io.StringIO()
-  translate(run, io.BytesIO(source.encode()), out, options={'beam': 2})
+  translate_stream(run, io.BytesIO(source.encode()), out, options={'beam': 2})
   assert out.getvalue() == Path(run, 'expected.txt').read_text('utf-8')
 
 
@@ -44,7 +44,7 @@ def test_a_run_scores_as_it_did(runs, run):
   pairs = zip(_lines('data/test.en')[:3], _lines('data/test.ru')[:3], strict=True)
   lines = '\n'.join(map('\t'.join, pairs))
   out = io.StringIO()
-  score(run, io.BytesIO(lines.encode()), out)
+  score_stream(run, io.BytesIO(lines.encode()), out)
   found = [float(line.split('\t')[0]) for line in out.getvalue().splitlines()]
   expected = [float(line.split('\t')[0]) for line in _lines(f'{run}/scores.txt')]
   np.testing.assert_allclose(found, expected, atol=2e-3)

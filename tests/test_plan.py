@@ -9,9 +9,9 @@ import pytest
 
 from seqlab.chips import CHIPS, chip_of
 from seqlab.cli import main
-from seqlab.config import task_of
 from seqlab.experiment import load_experiment
 from seqlab.plan import compiled, describe, plan
+from seqlab.tasks import task_of
 from seqlab.train.collectives import Collective
 from seqlab.train.roofline import HOP, NETWORK_HOP, UTILISATION, estimate
 

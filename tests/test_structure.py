@@ -23,7 +23,7 @@ FLOORS = (
   {'evaluators'},
   {'train'},
   {'experiment', 'experiment_list'},
-  {'evaluate', 'bench', 'plan', 'word_vectors'},
+  {'use', 'bench', 'plan', 'word_vectors'},
   {'cli', 'report'},  # beside the rest, which it knows by the runs' folders only
 )
 HEIGHT = {name: height for height, names in enumerate(FLOORS) for name in names}

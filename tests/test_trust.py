@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from seqlab.cli import main
-from seqlab.evaluate import load
+from seqlab.use.runs import load_run
 
 OWN = """
 from pathlib import Path
@@ -91,12 +91,12 @@ def test_a_member_of_an_ensemble_runs_none_either(strange, finished, capsys):
 def test_seqlabs_own_modules_are_no_way_in(strange, name):
   folder, _ = strange('task', name)
   with pytest.raises(ValueError, match='names task'):
-    load(str(folder))
+    load_run(str(folder))
 
 
 def test_a_trusted_folder_is_used(strange):
   folder, ran = strange('task', 'somebodys_code:Mine')
-  _, task, _, _ = load(str(folder), trust=True)
+  _, task, _, _ = load_run(str(folder), trust=True)
   assert type(task).__name__ == 'Mine'
   assert ran.exists()
 

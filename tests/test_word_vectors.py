@@ -410,7 +410,7 @@ def test_from_is_refused_for_runs(run, finished, capsys):
 
 def test_a_run_without_vectors_is_refused(finished, capsys):
   assert cli.main(['neighbours', str(finished), 'king']) == 1
-  assert 'which has no vectors' in capsys.readouterr().err
+  assert 'the task Translation cannot give word vectors' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ from rich.table import Table
 
 from seqlab.bench.measure import Row, Subject
 from seqlab.bench.parts import choose_parts
-from seqlab.config import task_of, with_defaults
+from seqlab.config import with_defaults
 from seqlab.experiment import load_experiment
 from seqlab.io.console import print_table
 from seqlab.io.files import check_output, write_text
+from seqlab.tasks import task_of
 from seqlab.train.checks import check_experiment
 
 

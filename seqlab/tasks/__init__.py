@@ -1,1 +1,51 @@
-"""Data, a model and a loss: something to train."""
+"""Data, variables and a loss: what is trained."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from seqlab import domains
+from seqlab.config import DEFAULTS, NEEDED, SECTIONS, Settings, check_keys
+from seqlab.pieces import find
+
+# Short name -> path of the class. Paths, so that naming one imports none.
+TASKS = {
+  'translation': 'seqlab.tasks.translation:Translation',
+  'word2vec': 'seqlab.tasks.word2vec:WordPrediction',
+  'glove': 'seqlab.tasks.glove:GlobalVectors',
+  'ppmi': 'seqlab.tasks.counting:Explicit',
+  'svd': 'seqlab.tasks.counting:SingularVectors',
+  'gensim': 'seqlab.tasks.peer:Gensim',
+}
+
+
+def task_class(config: Mapping[str, Any]) -> Any:
+  """Returns the class of an experiment's task.
+
+  Raises:
+    ValueError: the experiment names none, or something unknown.
+  """
+  task, options = find(config.get('task'), TASKS, 'task')
+  if options:
+    raise ValueError(
+      f'task has options {", ".join(options)}: give them in sections of their own'
+    )
+  if not hasattr(task, 'sections'):
+    raise ValueError(
+      f'task {config["task"]!r} is no task: let it inherit from '
+      f'seqlab.tasks.interface.Task'
+    )
+  return task
+
+
+def task_of(config: Mapping[str, Any]) -> Any:
+  """Returns the class of an experiment's task, whose keys it checks.
+
+  Raises:
+    ValueError: a key of the experiment is missing, nothing reads it, or a setting of
+      the top level is outside its domain.
+  """
+  check_keys(config, config, needed=NEEDED)
+  domains.check(Settings, config)
+  task = task_class(config)
+  check_keys(config, (*DEFAULTS, *SECTIONS, *NEEDED, *task.sections))
+  return task

@@ -302,6 +302,23 @@ class CustomUpdate(Protocol):
     return None
 
 
+@ability('tell whether its text has changed')
+class ChecksText(Protocol):
+  """A task that holds a run to the text that it began with."""
+
+  def check_text(self, splits: Sequence[str], folder: Path) -> None:
+    """Compares the training split and others with the record in a run's folder.
+
+    Args:
+      splits: names of the splits on which the run is evaluated.
+      folder: the folder of the run.
+
+    Raises:
+      ValueError: a split is not the one that the run began with.
+    """
+    ...
+
+
 @ability('be fitted without a gradient')
 class Estimator(Protocol):
   """What has no gradient: `train` calls `fit` in place of the training loop."""

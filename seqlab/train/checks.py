@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 from seqlab import domains
-from seqlab.config import Duration, call, check_keys, suggest, task_of, with_defaults
+from seqlab.config import Duration, call, check_keys, suggest, with_defaults
 from seqlab.domains import Range, Signature
 from seqlab.evaluators import EVALUATORS
 from seqlab.evaluators.interface import CONTEXT
 from seqlab.pieces import find, names, parameters, required
+from seqlab.tasks import task_of
 from seqlab.tasks.interface import ChecksOptions, has, needs
 from seqlab.train.fallback import Fallback
 from seqlab.train.mesh import make_mesh
@@ -60,7 +61,7 @@ def check_experiment(config: Mapping[str, Any]) -> None:
   if not isinstance(config['evals'], Mapping):
     raise ValueError(f'evals is {config["evals"]!r}; it must be a section')
   for name, options in config['evals'].items():
-    _check_evaluator(f'evals.{name}', options, task)
+    check_evaluator(f'evals.{name}', options, task)
   _check_optimizer(config)
   _check_best(config)
 
@@ -181,7 +182,17 @@ def make_evaluators(evals: Mapping[str, Any], **context: Any) -> dict[str, Any]:
   return made
 
 
-def _check_evaluator(where: str, options: Any, task: Any) -> None:
+def check_evaluator(where: str, options: Any, task: Any) -> None:
+  """Checks the options of an evaluator, and that a task has what it needs.
+
+  Args:
+    where: its key in the experiment, for messages.
+    options: the experiment's section for it.
+    task: the task, or its class.
+
+  Raises:
+    ValueError: an option does not fit, or the task lacks an ability.
+  """
   kind, own = evaluator_of(where, options)
   for ability in getattr(kind, 'needs', ()):
     try:

@@ -7,11 +7,23 @@ from flax import linen as nn
 import jax
 from jax.sharding import SingleDeviceSharding
 
-from seqlab.tasks.interface import Task
+from seqlab.tasks.interface import Estimator, Task, has
 from seqlab.train.checkpoints import Checkpoints
 from seqlab.train.folder import RunFolder
 from seqlab.train.optimizers import keeps_average
 from seqlab.types import Variables
+
+
+def check_finished(folder: RunFolder, kind: type) -> None:
+  """Raises FileNotFoundError if a run, of a class of tasks, has no checkpoint yet."""
+  if has(kind, Estimator):
+    return
+  saved = folder.checkpoints
+  if not saved.is_dir() or not any(x.name.isdigit() for x in saved.iterdir()):
+    raise FileNotFoundError(
+      f'{folder.name} has no checkpoint yet: train it first, with '
+      f'`seqlab train EXPERIMENT --workdir {folder.name}`'
+    )
 
 
 def restore(

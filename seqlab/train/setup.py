@@ -6,8 +6,8 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from seqlab.config import task_of
-from seqlab.tasks.interface import Batches, Task, data_report
+from seqlab.tasks import task_of
+from seqlab.tasks.interface import Batches, ChecksText, Task, data_report, has
 from seqlab.train import processes
 from seqlab.train.checks import check_experiment, check_metric, make_evaluators
 from seqlab.train.definition import Definition
@@ -62,8 +62,8 @@ def evaluators_of(config: Mapping[str, Any], task: Task, mesh: Mesh) -> dict[str
 
 def check_text(folder: RunFolder, task: Task) -> None:
   """Raises ValueError if the run in a folder began with other text."""
-  if hasattr(task, 'check_text') and processes.is_primary():
-    evals = folder.config['evals'].values()
+  if has(task, ChecksText) and processes.is_primary():
+    evals = [x for x in folder.config['evals'].values() if isinstance(x, Mapping)]
     splits = [options['split'] for options in evals if options.get('split')]
     task.check_text(splits, folder.path)
 

@@ -8,7 +8,6 @@ import re
 import numpy as np
 import pytest
 
-from seqlab.evaluate import translate
 from seqlab.io.containers import name_of_container
 from seqlab.metrics.characters import piece_bytes
 from seqlab.metrics.corpus import Lines, Pieces, corpus_statistics
@@ -16,6 +15,7 @@ from seqlab.text.lines import BadLine, is_blank, read_lines, stream_lines
 from seqlab.text.vocabulary import train_vocabulary
 from seqlab.train.loop import train
 from seqlab.types import EOS, UNK
+from seqlab.use.streams import translate_stream
 
 pytestmark = pytest.mark.slow
 
@@ -219,7 +219,9 @@ def test_one_line_out_for_each_line_in(run):
     data = random_input(rng, n)
     expected, out, named = oracle(data), io.StringIO(), ''
     try:
-      translate(run, io.BytesIO(data), out, options={'temperature': 1.5, 'seed': n})
+      translate_stream(
+        run, io.BytesIO(data), out, options={'temperature': 1.5, 'seed': n}
+      )
     except ValueError as error:
       named = str(error)
     found = out.getvalue().split('\n')

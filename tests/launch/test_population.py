@@ -10,8 +10,8 @@ from launch import population
 from launch.sweep import main
 from launch.trials import Trial, begin, plan, unfinished
 from launch.workers import grouped
-from seqlab.evaluate import load
 from seqlab.report.runs import read_run
+from seqlab.use.runs import load_run
 
 TEXT = """
 import ml_collections
@@ -76,7 +76,7 @@ def test_trials_share_their_time(swept):
 
 
 def test_a_member_can_be_evaluated_like_any_run(swept):
-  _, _, variables, steps = load(swept[0][1].folder)
+  _, _, variables, steps = load_run(swept[0][1].folder)
   assert list(steps) == [4]
   assert variables['params']
 

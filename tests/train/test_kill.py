@@ -12,9 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-from seqlab.evaluate import load
 from seqlab.train.checkpoints import Checkpoints
 from seqlab.train.writer import read_metrics
+from seqlab.use.runs import load_run
 
 STEPS = 120
 
@@ -71,7 +71,9 @@ def test_killed_and_resumed_equals_uninterrupted(tiny, tmp_path):
 
   assert rows(cut) == rows(whole), f'killed after step {stopped}'
   assert rows(cut)[-1]['step'] == STEPS
-  for a, b in zip(*(jax.tree.leaves(load(f)[2]) for f in (cut, whole)), strict=True):
+  for a, b in zip(
+    *(jax.tree.leaves(load_run(f)[2]) for f in (cut, whole)), strict=True
+  ):
     np.testing.assert_array_equal(a, b, f'killed after step {stopped}')
 
 

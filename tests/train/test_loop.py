@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 from seqlab.cli import main
-from seqlab.evaluate import load
 from seqlab.train import retry
 from seqlab.train import writer as writer_module
 from seqlab.train.checkpoints import Checkpoints
@@ -28,6 +27,7 @@ from seqlab.train.loop import train
 from seqlab.train.processes import Stopped
 from seqlab.train.session import Session
 from seqlab.train.writer import Progress, Writer, read_metrics
+from seqlab.use.runs import load_run
 
 
 def _rows(folder):
@@ -40,7 +40,7 @@ def _rows(folder):
 
 def _params(folder):
   """Of the newest checkpoint."""
-  _, _, variables, _ = load(folder)
+  _, _, variables, _ = load_run(folder)
   return jax.tree.leaves(variables)
 
 
@@ -483,4 +483,4 @@ def test_several_processes_train_in_a_folder_of_any_name(tiny, tmp_path):
   assert 'resuming from the checkpoint of step 6' in done.stdout
   rows = _rows(tmp_path / 'a[1]')
   assert [row['compiles'] for row in rows] == [0] * 9
-  assert load(tmp_path / 'a[1]')[3] == [9]
+  assert load_run(tmp_path / 'a[1]')[3] == [9]

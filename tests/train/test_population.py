@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from seqlab.config import with_defaults
-from seqlab.evaluate import load
 from seqlab.experiment import load_experiment
 from seqlab.tasks.translation import Translation
 from seqlab.train.checkpoints import Checkpoints
@@ -23,6 +22,7 @@ from seqlab.train.loop import train
 from seqlab.train.population import train_population
 from seqlab.train.processes import Stopped
 from seqlab.train.writer import Writer, read_metrics
+from seqlab.use.runs import load_run
 
 # What differs from `tiny` in each member besides its seed; another one diverges.
 HYPERS = [{}] * 5 + [{'peak': 3e-3}, {'dropout': 0.4}, {'label_smoothing': 0.0}]
@@ -48,7 +48,7 @@ def _rows(folder):
 
 def _params(folder):
   """Of the newest checkpoint."""
-  return jax.tree.leaves(load(folder)[2])
+  return jax.tree.leaves(load_run(folder)[2])
 
 
 def _assert_same_rows(found, expected):

@@ -9,12 +9,12 @@ import jax
 import numpy as np
 import pytest
 
-from seqlab.evaluate import load
 from seqlab.train import retry
 from seqlab.train.checkpoints import Checkpoints
 from seqlab.train.folder import RunFolder, open_folder
 from seqlab.train.loop import train
 from seqlab.train.spool import Spool
+from seqlab.use.runs import load_run
 
 RUN = 's3://bucket/runs/a'
 
@@ -166,6 +166,6 @@ def test_what_is_in_a_bucket_translates(bucket, tiny, finished):
   train(tiny, RUN)
   names = [p.name for p in (bucket.path / 'runs/a/samples').iterdir()]
   assert 'valid-00000012.txt' in names
-  (_, _, there, _), (_, _, here, _) = load(RUN), load(finished)
+  (_, _, there, _), (_, _, here, _) = load_run(RUN), load_run(finished)
   for a, b in zip(*map(jax.tree.leaves, (there, here)), strict=True):
     np.testing.assert_array_equal(a, b)

@@ -12,12 +12,16 @@ import pytest
 import sacrebleu
 
 from seqlab.cli import main
-from seqlab.evaluate import _open, compare, evaluate, load, score, scores, translate
 from seqlab.evaluators.translation import Evaluator
 from seqlab.metrics.corpus import corpus_statistics
 from seqlab.tasks.translation import Translation
 from seqlab.train.loop import train
 from seqlab.train.mesh import batch_sharding, make_mesh
+from seqlab.use.comparison import compare_runs
+from seqlab.use.runs import load_run, open_run
+from seqlab.use.scores import corpus_scores
+from seqlab.use.streams import score_stream, translate_stream
+from seqlab.use.translations import evaluate_translations
 
 GREEDY = {'beam': 1}
 
@@ -30,14 +34,16 @@ def run(finished, tmp_path):
 
 def _translate(run, text, **options):
   out = io.StringIO()
-  translate(run, io.BytesIO(text.encode()), out, **options)
+  translate_stream(run, io.BytesIO(text.encode()), out, **options)
   return out.getvalue()
 
 
 def test_every_line_of_a_split_is_scored(finished, corpus_files, tmp_path, capsys):
   output = tmp_path / 'out.txt'
   folder = shutil.copytree(finished, tmp_path / 'run')
-  result = evaluate(folder, split='test', options=GREEDY, output=str(output))
+  result = evaluate_translations(
+    folder, split='test', options=GREEDY, output=str(output)
+  )
   hypotheses = output.read_text('utf-8').splitlines()
   with open(corpus_files['test'][1], encoding='utf-8') as file:
     reference = file.read().splitlines()
@@ -50,7 +56,7 @@ def test_every_line_of_a_split_is_scored(finished, corpus_files, tmp_path, capsy
 
 
 def test_a_tokenised_corpus_is_scored_by_its_papers_convention_first():
-  found = scores(['a b , c d'], ['a b , c e'], 'none')
+  found = corpus_scores(['a b , c d'], ['a b , c e'], 'none')
   assert [s['name'] for s in found] == ['bleu (none)', 'bleu (13a, of tokens)', 'chrF']
   assert 'tok:none' in found[0]['signature']
 
@@ -79,7 +85,7 @@ def test_a_line_that_is_no_utf8_is_named_and_all_others_are_translated(finished)
   out = io.StringIO()
   text = b'w1 w2\r\n\xff\xfe\n\xef\xbb\xbf\nw3'
   with pytest.raises(ValueError, match=r'line 2 of the input is not UTF-8.*1 of 4'):
-    translate(finished, io.BytesIO(text), out, options=GREEDY)
+    translate_stream(finished, io.BytesIO(text), out, options=GREEDY)
   expected = _translate(finished, 'w1 w2\nw3\n', options=GREEDY).split('\n')
   assert out.getvalue().split('\n') == [expected[0], '', '', expected[1], '']
 
@@ -102,7 +108,7 @@ def test_lines_of_nothing_that_shows_are_blank(finished):
 
 def test_a_packed_input_is_named(finished):
   with pytest.raises(ValueError, match='the input is gzip'):
-    translate(finished, io.BytesIO(gzip.compress(b'w1')), io.StringIO())
+    translate_stream(finished, io.BytesIO(gzip.compress(b'w1')), io.StringIO())
 
 
 def test_a_line_too_long_to_read_is_named_and_all_others_are_translated(finished):
@@ -113,7 +119,7 @@ def test_a_line_too_long_to_read_is_named_and_all_others_are_translated(finished
     r'characters long; .*2 of 4 lines'
   )
   with pytest.raises(ValueError, match=message):
-    translate(finished, io.BytesIO(text.encode()), out, options=GREEDY)
+    translate_stream(finished, io.BytesIO(text.encode()), out, options=GREEDY)
   expected = _translate(finished, 'w1 w2\n\n\nw3\n', options=GREEDY)
   assert out.getvalue() == expected
 
@@ -124,7 +130,7 @@ def test_a_line_too_long_for_memory_is_named(finished, monkeypatch):
   out = io.StringIO()
   message = 'line 2 of the input is 401 pieces long; its batch would take .*split the'
   with pytest.raises(ValueError, match=message):
-    translate(finished, io.BytesIO(text.encode()), out, options=GREEDY)
+    translate_stream(finished, io.BytesIO(text.encode()), out, options=GREEDY)
   assert out.getvalue() == _translate(finished, 'w1 w2\n\nw3\n', options=GREEDY)
 
 
@@ -133,7 +139,8 @@ def _loads_nothing(monkeypatch):
   def fail(*_, **__):
     raise AssertionError('a checkpoint was loaded')
 
-  monkeypatch.setattr('seqlab.evaluate.restore', fail)
+  for module in ('runs', 'translations'):
+    monkeypatch.setattr(f'seqlab.use.{module}.restore', fail)
 
 
 @pytest.mark.usefixtures('_loads_nothing')
@@ -184,7 +191,7 @@ def test_numbers_that_count_are_at_least_one(arguments, finished, capsys):
 
 
 def _scored_run(run, **options):
-  return evaluate(run, split='valid', options=GREEDY, **options)
+  return evaluate_translations(run, split='valid', options=GREEDY, **options)
 
 
 def test_scores_of_a_run_that_one_may_only_read(run, capsys, monkeypatch):
@@ -204,7 +211,7 @@ def test_a_record_that_was_cut_short_spoils_no_later_one(run):
 
 
 def test_an_evaluation_is_kept_with_the_fingerprint_of_its_text(run):
-  corpus = load(run)[1].corpus
+  corpus = load_run(run)[1].corpus
   assert _scored_run(run)['text'] == corpus.fingerprint('valid')
 
 
@@ -215,7 +222,7 @@ def test_the_folder_of_the_output_is_made(run, tmp_path):
 
 @pytest.mark.usefixtures('_loads_nothing')
 def test_an_output_that_would_replace_an_input_is_refused(run, tmp_path):
-  corpus = _open(run, False)[1].corpus
+  corpus = open_run(run)[1].corpus
   link = tmp_path / 'link'
   link.symlink_to(corpus.inputs()[0])
   for output, message in (
@@ -306,18 +313,18 @@ def test_an_unknown_option_of_the_search_is_named(finished):
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
   with pytest.raises(FileNotFoundError, match='is no run'):
-    load(tmp_path)
+    load_run(tmp_path)
 
 
 def test_on_device_evaluation_is_sacrebleu_of_the_text(finished):
-  _, task, variables, _ = load(finished)
+  _, task, variables, _ = load_run(finished)
   sharding = batch_sharding(make_mesh(devices=1))
   evaluator = Evaluator(task=task, sharding=sharding, split='valid', beam=1)
   values = dict(evaluator.run(variables))
   hypotheses = io.StringIO()
   source, reference = task.corpus.read('valid')
   lines = io.BytesIO('\n'.join(source).encode())
-  translate(finished, lines, hypotheses, options=GREEDY)
+  translate_stream(finished, lines, hypotheses, options=GREEDY)
   text = hypotheses.getvalue().splitlines()
   expected = sacrebleu.corpus_bleu(text, [reference], tokenize='13a').score
   assert values['bleu'] == pytest.approx(expected, rel=1e-5)
@@ -327,7 +334,7 @@ def test_on_device_evaluation_is_sacrebleu_of_the_text(finished):
 @pytest.mark.slow
 def test_outputs_with_more_marks_than_room_are_counted_whole(finished):
   """The reading of a batch that says it was cut."""
-  _, task, variables, _ = load(finished)
+  _, task, variables, _ = load_run(finished)
   evaluator = Evaluator(
     task=task, sharding=batch_sharding(make_mesh(devices=1)), split='valid', beam=1
   )
@@ -337,14 +344,14 @@ def test_outputs_with_more_marks_than_room_are_counted_whole(finished):
 
 
 def test_a_tokenizer_that_is_not_on_the_device_is_refused(finished):
-  _, task, _, _ = load(finished)
+  _, task, _, _ = load_run(finished)
   sharding = batch_sharding(make_mesh(devices=1))
   with pytest.raises(ValueError, match="tokenizer='ja-mecab' cannot be computed"):
     Evaluator(task=task, sharding=sharding, split='valid', tokenizer='ja-mecab')
 
 
 def test_statistics_of_sentences_are_kept(run):
-  result = evaluate(run, split='valid', options=GREEDY)
+  result = evaluate_translations(run, split='valid', options=GREEDY)
   kept = np.load(Path(run) / 'evaluations' / 'valid.npz')
   assert kept['13a'].shape == (result['lines'], 10)
 
@@ -353,20 +360,20 @@ def test_a_disagreement_with_sacrebleu_is_an_error(run, monkeypatch):
   def wrong(*args, **options):
     return corpus_statistics(*args, **options) + 1
 
-  monkeypatch.setattr('seqlab.evaluate.corpus_statistics', wrong)
+  monkeypatch.setattr('seqlab.use.translations.corpus_statistics', wrong)
   with pytest.raises(ArithmeticError, match='by sacreBLEU of the text'):
-    evaluate(run, split='valid', options=GREEDY)
+    evaluate_translations(run, split='valid', options=GREEDY)
 
 
 def test_runs_are_compared_on_their_split(run, capsys):
-  found = compare([run, run], split='valid', options=GREEDY)
+  found = compare_runs([run, run], split='valid', options=GREEDY)
   assert found[0].score == found[1].score
   assert found[1].p_value == 1
   assert 'baseline' in capsys.readouterr().out
 
 
 def test_runs_are_compared_by_another_tokenizer(run, capsys):
-  found = compare([run, run], split='valid', options=GREEDY, tokenizer='char')
+  found = compare_runs([run, run], split='valid', options=GREEDY, tokenizer='char')
   kept = json.loads((run / 'evaluations.jsonl').read_text('utf-8').splitlines()[-1])
   scores = {score['name']: score['score'] for score in kept['scores']}
   assert found[0].score == pytest.approx(scores['bleu (char)'], rel=1e-5)
@@ -390,13 +397,13 @@ def test_different_references_are_found_before_anything_is_translated(run, tmp_p
   files['valid'] = files['test']
   (other / 'config.json').write_text(json.dumps(config), 'utf-8')
   with pytest.raises(ValueError, match=r'other and .*run have different references'):
-    compare([run, run, other], split='valid')
+    compare_runs([run, run, other], split='valid')
 
 
 @pytest.mark.usefixtures('_translates_nothing')
 def test_a_tokenizer_without_a_device_is_refused_before_anything_is_translated(run):
   with pytest.raises(ValueError, match="tokenizer='zh' cannot be computed"):
-    compare([run, run], split='valid', tokenizer='zh')
+    compare_runs([run, run], split='valid', tokenizer='zh')
 
 
 def test_each_run_is_opened_and_read_once(run, monkeypatch):
@@ -410,19 +417,19 @@ def test_each_run_is_opened_and_read_once(run, monkeypatch):
       self.corpus.read = lambda split: read.append(split) or corpus_read(split)
 
   monkeypatch.setattr('seqlab.tasks.translation.Translation', Counting)
-  compare([run, run], split='valid', options=GREEDY)
+  compare_runs([run, run], split='valid', options=GREEDY)
   assert len(made) == 2
   assert read == ['valid', 'valid']
 
 
 def test_one_run_cannot_be_compared(finished):
   with pytest.raises(ValueError, match='needs two runs'):
-    compare([finished], split='valid')
+    compare_runs([finished], split='valid')
 
 
 @pytest.mark.slow
 def test_on_device_evaluation_is_the_same_on_eight_devices(finished):
-  _, task, variables, _ = load(finished)
+  _, task, variables, _ = load_run(finished)
   found = []
   for devices in (1, 8):
     mesh = make_mesh(devices=devices)
@@ -437,7 +444,7 @@ def test_on_device_evaluation_is_the_same_on_eight_devices(finished):
 
 def _scored(finished, text, **options):
   out = io.StringIO()
-  score(str(finished), io.BytesIO(text.encode()), out, **options)
+  score_stream(str(finished), io.BytesIO(text.encode()), out, **options)
   return [tuple(map(float, line.split('\t'))) for line in out.getvalue().splitlines()]
 
 
@@ -457,7 +464,7 @@ def test_an_ensemble_with_itself_scores_and_translates_as_it_does_alone(finished
   for more in ({}, again):
     out = io.StringIO()
     lines = io.BytesIO(b'w1 w2 w3\nw4 w5\n')
-    translate(str(finished), lines, out, options={'beam': 2}, **more)
+    translate_stream(str(finished), lines, out, options={'beam': 2}, **more)
     outputs.append(out.getvalue())
   assert outputs[0] == outputs[1]
 
@@ -467,7 +474,7 @@ def test_lines_that_cannot_be_scored_are_named_and_all_others_are_scored(finishe
   text = f'w1 w2\tw2 w1\nc\n{"w1 " * 70_000}\tw1\nw3\tw3\n'
   message = r'line 2 of the input has 0 tabs.*line 3 of the input has a source that is'
   with pytest.raises(ValueError, match=message):
-    score(str(finished), io.BytesIO(text.encode()), out)
+    score_stream(str(finished), io.BytesIO(text.encode()), out)
   lines = out.getvalue().split('\n')
   assert lines[1:3] == ['', '']
   assert [lines[0][-2:], lines[3][-2:]] == ['\t3', '\t2']

@@ -1,0 +1,97 @@
+"""Runs beside each other on one split: BLEU with intervals and p-values."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from rich.table import Table
+
+from seqlab.domains import Count, checked
+from seqlab.io.console import print_table
+from seqlab.metrics.bootstrap import Comparison, Seed, compare
+from seqlab.metrics.corpus import signature
+from seqlab.metrics.tokenizers import TOKENIZERS
+from seqlab.tasks.interface import Translates, needs
+from seqlab.tasks.translator import search_of
+from seqlab.use.records import record_evaluation
+from seqlab.use.refused import RefusedLines
+from seqlab.use.runs import Choice, Run, open_run
+from seqlab.use.translations import System, evaluate_system
+
+
+@checked
+def compare_runs(
+  runs: Sequence[Run],
+  *,
+  split: str,
+  tokenizer: str | None = None,
+  test: Literal['bs', 'ar'] = 'bs',
+  samples: Count = 1_000,
+  trials: Count = 10_000,
+  seed: Seed = 0,
+  average: Count = 1,
+  choose: Choice = 'last',
+  options: Mapping[str, Any] = {},  # never changed
+  trust: bool = False,
+) -> list[Comparison]:
+  """Evaluates runs on one split, and tests whether their differences are significant.
+
+  Args:
+    runs: folders; the first is the baseline.
+    split: name of a split of their corpus.
+    tokenizer: '13a', 'none' or 'char'; by default the corpus's convention.
+    test: 'bs' or 'ar', see `metrics.bootstrap.compare`.
+    samples: number of bootstrap samples.
+    trials: number of trials of approximate randomisation.
+    seed: integer seed of the test.
+    average: number of checkpoints to average.
+    choose: 'last' or 'best'.
+    options: how outputs are found, see `tasks.translator.Search`.
+    trust: whether a run may name code that is no part of seqlab; see `RunFolder.open`.
+
+  Raises:
+    ValueError: an option is outside its domain, a run cannot translate, the runs have
+      different references, there are fewer than two, or the device has no such
+      tokeniser: nothing has been translated then. Or lines were too long, after the
+      table was printed.
+  """
+  search = search_of(options)
+  if len(runs) < 2:
+    raise ValueError(f'comparing needs two runs or more, and got {len(runs)}')
+  opened = [open_run(run, trust=trust) for run in runs]
+  texts = [needs(task, Translates).corpus.read(split) for _, task in opened]
+  for run, (_, reference) in zip(runs, texts, strict=True):
+    if reference != texts[0][1]:
+      raise ValueError(f'{run} and {runs[0]} have different references in {split}')
+  tokenizer = tokenizer or opened[0][1].corpus.convention
+  if tokenizer not in TOKENIZERS:
+    raise ValueError(
+      f'BLEU with tokenizer={tokenizer!r} cannot be computed on the device; choose one '
+      f'of {", ".join(TOKENIZERS)}'
+    )
+  statistics, refusals = [], []
+  for run, (folder, task), text in zip(runs, opened, texts, strict=True):
+    refusals.append(RefusedLines('line', f'split {split!r}, by {run},'))
+    system = System(folder, task, average, choose, search, trust=trust)
+    evaluation = evaluate_system(system, split, text, refusals[-1], tokenizer=tokenizer)
+    record_evaluation(folder, evaluation.result, evaluation.statistics, name=split)
+    statistics.append(evaluation.statistics[tokenizer])
+  how = dict(test=test, samples=samples, trials=trials, seed=seed)
+  comparisons = compare(statistics, **how)
+  shown = {'bs': samples, 'ar': trials if test == 'ar' else None, 'seed': seed}
+  shown = {name: value for name, value in shown.items() if value is not None}
+  _print_table(runs, comparisons, signature(tokenizer=tokenizer, **shown))
+  for refused in refusals:
+    refused.report('counted as empty')
+  return comparisons
+
+
+def _print_table(
+  runs: Sequence[Run], comparisons: Sequence[Comparison], caption: str
+) -> None:
+  table = Table('system', 'BLEU (mean ± 95 %)', 'p', caption=caption)
+  for run, x in zip(runs, comparisons, strict=True):
+    p = (
+      'baseline' if x.p_value is None else f'{x.p_value:.4f}{"*" * (x.p_value < 0.05)}'
+    )
+    table.add_row(str(run), f'{x.score:.2f} ({x.mean:.2f} ± {x.ci:.2f})', p)
+  print_table(table)

@@ -1,0 +1,75 @@
+"""One run, or several whose models decode together, as a model with its variables."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from seqlab.models.ensemble import Ensemble
+from seqlab.models.interface import Seq2Seq
+from seqlab.tasks.interface import Translates, needs
+from seqlab.tasks.scorer import Scorer
+from seqlab.tasks.translator import Search, Translator
+from seqlab.types import Variables
+from seqlab.use.runs import Choice, Run, load_run
+
+
+def join_models(
+  task: Translates,
+  variables: Variables,
+  runs: Sequence[Run],
+  *,
+  average: int,
+  choose: Choice,
+  trust: bool,
+) -> tuple[Seq2Seq, Any]:
+  """Returns the model of a task, or the ensemble of it and those of other runs.
+
+  Args:
+    task: the first task.
+    variables: of its model.
+    runs: folders of the other runs.
+    average: see `load_run`.
+    choose: see `load_run`.
+    trust: see `load_run`.
+
+  Raises:
+    ValueError: a run has other vocabularies, or reads sources in the other direction.
+  """
+  if not runs:
+    return task.model, variables
+  models, each = [task.model], [variables]
+  for run in runs:
+    other = load_run(run, average=average, choose=choose, trust=trust)
+    _check_compatible(run, needs(other.task, Translates), task)
+    models.append(other.task.model)
+    each.append(other.variables)
+  return Ensemble(models), tuple(each)
+
+
+def _check_compatible(run: Run, other: Translates, task: Translates) -> None:
+  here, there = (
+    (x.vocabularies.source.fingerprint, x.vocabularies.target.fingerprint)
+    for x in (task, other)
+  )
+  if here != there:
+    raise ValueError(
+      f'{run} has other vocabularies: an ensemble needs models with the same '
+      'vocabularies; train them on one corpus with the same vocabulary section'
+    )
+  if other.reverse_source != task.reverse_source:
+    raise ValueError(
+      f'{run} reads sources in another direction: batching.reverse_source'
+    )
+
+
+def make_translator(
+  task: Translates, model: Seq2Seq, variables: Any, search: Search
+) -> Translator:
+  """Returns a translator with the vocabularies of a task."""
+  return Translator(
+    model, variables, task.vocabularies, search, reverse_source=task.reverse_source
+  )
+
+
+def make_scorer(task: Translates, model: Seq2Seq, variables: Any) -> Scorer:
+  """Returns a scorer with the vocabularies of a task."""
+  return Scorer(model, variables, task.vocabularies, reverse_source=task.reverse_source)

@@ -1,0 +1,49 @@
+"""The record of evaluations in the folder of a run."""
+
+from collections.abc import Mapping
+import datetime
+import json
+import sys
+from typing import Any
+
+import numpy as np
+
+from seqlab.io.files import append_line, replacing
+from seqlab.train.folder import RunFolder
+
+
+def timestamp() -> str:
+  """Returns the date and time of now, in UTC, for a record."""
+  return datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
+
+
+def record_evaluation(
+  folder: RunFolder,
+  row: Mapping[str, Any],
+  arrays: Mapping[str, np.ndarray] = {},  # never changed
+  *,
+  name: str = '',
+) -> None:
+  """Adds an evaluation to the folder of a run, or says that it cannot.
+
+  Its scores are printed by then, so a folder that one may only read is no error.
+
+  Args:
+    folder: the folder of the run.
+    row: what `evaluations.jsonl` gets as a line.
+    arrays: what is kept beside it, in `evaluations/<name>.npz`, if there is any.
+    name: name of that file.
+  """
+  try:
+    line = json.dumps(row, ensure_ascii=False, allow_nan=False)
+    append_line(folder.path / 'evaluations.jsonl', line)
+    if arrays:
+      kept = folder.path / 'evaluations' / f'{name}.npz'
+      kept.parent.mkdir(exist_ok=True)
+      with replacing(kept) as temporary, temporary.open('wb') as file:
+        np.savez_compressed(file, **arrays)
+    folder.send()
+  except OSError as error:
+    print(
+      f'{folder.name}: this evaluation is not recorded there: {error}', file=sys.stderr
+    )

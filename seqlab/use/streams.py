@@ -1,0 +1,158 @@
+"""Translates and scores streams of lines; at a terminal, one line at a time."""
+
+from collections.abc import Iterator, Mapping, Sequence
+import itertools
+import sys
+from typing import Any, BinaryIO, TextIO
+
+from seqlab.domains import Count, checked
+from seqlab.tasks.interface import Translates, needs
+from seqlab.tasks.translator import search_of
+from seqlab.text.lines import BadLine, is_blank, stream_lines
+from seqlab.use.ensembles import join_models, make_scorer, make_translator
+from seqlab.use.refused import RefusedLines
+from seqlab.use.runs import Choice, Run, load_run
+
+_CHUNK = 1_000  # lines of a stream that are translated together
+
+
+@checked
+def translate_stream(
+  run: Run,
+  lines: BinaryIO,
+  out: TextIO,
+  *,
+  average: Count = 1,
+  choose: Choice = 'last',
+  options: Mapping[str, Any] = {},  # never changed
+  n_best: Count = 1,
+  ensemble: Sequence[Run] = (),
+  trust: bool = False,
+) -> None:
+  """Translates a stream, line for line.
+
+  There is one line of output for each line of input, in their order. One that cannot
+  be translated, since it is not UTF-8 or too long for the model or for memory, gives
+  an empty line, and is named by its number once all others are translated.
+
+  Args:
+    run: the folder of the run.
+    lines: source sentences, as `text.lines` defines lines; blank ones give empty ones.
+    out: where translations go; with `n_best` > 1, as `line ||| text ||| score`, lines
+      counted from 0.
+    average: number of checkpoints to average.
+    choose: 'last' or 'best'.
+    options: how outputs are found, see `tasks.translator.Search`.
+    n_best: number of different translations of each line; at most the beam. Where the
+      beam has fewer, that is said in the end.
+    ensemble: further runs, whose models decode together with this one's.
+    trust: whether a run may name code that is no part of seqlab; see `RunFolder.open`.
+
+  Raises:
+    ValueError: an option is outside its domain or the beam is too narrow for `n_best`,
+      before anything is loaded; the task cannot translate; the input is packed or in
+      another encoding; or lines could not be translated.
+  """
+  search = search_of(options)
+  if n_best > search.beam:
+    raise ValueError(
+      f'n_best is {n_best}, and a beam of {search.beam} holds fewer: raise --beam'
+    )
+  which = dict(average=average, choose=choose, trust=trust)
+  _, task, variables, _ = load_run(run, **which)
+  model, variables = join_models(needs(task, Translates), variables, ensemble, **which)
+  translator = make_translator(task, model, variables, search)
+  refused, fewer = RefusedLines('line', 'the input'), 0
+  for first, chunk, bad in _chunks(lines):
+    texts = translator.n_best(chunk, first=first)
+    for number, found in enumerate(texts, first):
+      if n_best == 1:
+        print(found[0][0], file=out)
+      for text, score in found[:n_best] if n_best > 1 else ():
+        print(f'{number} ||| {text} ||| {score:.4f}', file=out)
+      blank = is_blank(chunk[number - first])
+      fewer += len(found) < n_best and not blank and number not in translator.refused
+    out.flush()
+    refused.add(first, len(chunk), translator.refused | bad)
+  if fewer:
+    print(
+      f'{fewer:,} of {refused.total:,} lines have fewer than {n_best} different '
+      f'translations in a beam of {search.beam}: raise --beam',
+      file=sys.stderr,
+    )
+  refused.report('translated as an empty line')
+
+
+@checked
+def score_stream(
+  run: Run,
+  lines: BinaryIO,
+  out: TextIO,
+  *,
+  average: Count = 1,
+  choose: Choice = 'last',
+  ensemble: Sequence[Run] = (),
+  trust: bool = False,
+) -> None:
+  """Scores given translations: for each line log p in nats, a tab, and its pieces.
+
+  The log-probability of the whole target is the sum over its pieces, the end of the
+  sentence among them; divided by their number and negated it is the cross-entropy.
+  A line that cannot be scored gives an empty line, as in `translate_stream`.
+
+  Args:
+    run: the folder of the run.
+    lines: a source, a tab and a target, as `text.lines` defines lines.
+    out: where scores go, one line for each.
+    average: number of checkpoints to average.
+    choose: 'last' or 'best'.
+    ensemble: further runs, whose models score together with this one's.
+    trust: whether a run may name code that is no part of seqlab; see `RunFolder.open`.
+
+  Raises:
+    ValueError: an option is outside its domain, the task cannot translate, or lines
+      could not be scored: they are not UTF-8, have not one tab, or are too long.
+  """
+  which = dict(average=average, choose=choose, trust=trust)
+  _, task, variables, _ = load_run(run, **which)
+  model, variables = join_models(needs(task, Translates), variables, ensemble, **which)
+  scorer = make_scorer(task, model, variables)
+  refused = RefusedLines('line', 'the input')
+  for first, chunk, bad in _chunks(lines):
+    pairs: dict[int, tuple[str, str]] = {}
+    for i, line in enumerate(chunk):
+      sides = ['' if is_blank(side) else side for side in line.split('\t')]
+      if len(sides) == 2:
+        pairs[i] = tuple(sides)
+      elif i not in bad:
+        bad[i] = (
+          f'has {len(sides) - 1} tabs: write a source, one tab, and a target, as '
+          '`paste source.txt target.txt` does'
+        )
+    found = dict(zip(pairs, scorer.score([*pairs.values()]), strict=True))
+    numbers = [*pairs]
+    bad |= {numbers[i]: reason for i, reason in scorer.refused.items()}
+    for i in range(len(chunk)):
+      logp = found.get(i)
+      print('' if i in bad else f'{logp.sum():.4f}\t{len(logp)}', file=out)
+    out.flush()
+    refused.add(first, len(chunk), bad)
+  refused.report('scored by an empty line')
+
+
+def _chunks(lines: BinaryIO) -> Iterator[tuple[int, list[str], dict[int, str]]]:
+  """Yields the number of its first line, lines, and for those that are no text, why.
+
+  At a terminal each line is a chunk. In place of one that is no text there is ''.
+  """
+  prompt = lines.isatty()
+
+  def ask() -> None:
+    if prompt:
+      print('> ', end='', file=sys.stderr, flush=True)
+
+  stream, first = stream_lines(lines, before=ask), 0
+  while chunk := list(itertools.islice(stream, 1 if prompt else _CHUNK)):
+    bad = {i: x.reason for i, x in enumerate(chunk) if isinstance(x, BadLine)}
+    yield first, ['' if isinstance(x, BadLine) else x for x in chunk], bad
+    first += len(chunk)

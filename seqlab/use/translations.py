@@ -1,0 +1,224 @@
+"""Scores of a run on a split: translated, and compared with the reference."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+from pathlib import Path
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from seqlab.domains import Count, checked
+from seqlab.io.console import console
+from seqlab.io.files import check_output, write_text
+from seqlab.metrics.characters import piece_bytes
+from seqlab.metrics.corpus import Lines, Pieces, corpus_statistics
+from seqlab.metrics.tokenizers import TOKENIZERS
+from seqlab.tasks.interface import Translates, needs
+from seqlab.tasks.translator import Search, search_of
+from seqlab.text.corpora import Corpus
+from seqlab.train.folder import RunFolder
+from seqlab.train.restore import restore
+from seqlab.use.ensembles import join_models, make_translator
+from seqlab.use.records import record_evaluation, timestamp
+from seqlab.use.refused import RefusedLines
+from seqlab.use.runs import Choice, Run, open_run
+from seqlab.use.scores import corpus_scores, sacrebleu_metric
+
+
+@checked
+def evaluate_translations(
+  run: Run,
+  *,
+  split: str,
+  average: Count = 1,
+  choose: Choice = 'last',
+  options: Mapping[str, Any] = {},  # never changed
+  output: str | Path | None = None,
+  ensemble: Sequence[Run] = (),
+  trust: bool = False,
+) -> dict[str, Any]:
+  """Translates a split and prints its scores.
+
+  BLEU is counted twice, on the device from the ids of pieces and by sacreBLEU from
+  the text, and both have to agree to the last integer. On a corpus that is already
+  tokenised the paper's convention, BLEU of the tokens as they are, comes first, and
+  that of the standard tokeniser beside it.
+
+  Args:
+    run: the folder of the run.
+    split: name of a split of its corpus.
+    average: number of checkpoints to average.
+    choose: 'last' or 'best'.
+    options: how outputs are found, see `tasks.translator.Search`.
+    output: a file for the translations, one per line. Its folder is made.
+    ensemble: further runs, whose models decode together with this one's.
+    trust: whether a run may name code that is no part of seqlab; see `RunFolder.open`.
+
+  Returns:
+    What was printed: scores by signature, and how they were made. It is also
+    added to `evaluations.jsonl` in the folder of the run, with the text's fingerprint;
+    each sentence's statistics are kept beside it, in `evaluations/<split>.npz`. Where
+    one may only read, that is left out, and said.
+
+  Raises:
+    ValueError: an option, `split` or `output` is wrong, or the task cannot translate,
+      before anything is loaded; or a line was too long, after all scores were printed.
+    ArithmeticError: the two ways disagree.
+  """
+  search = search_of(options)
+  folder, task = open_run(run, trust=trust)
+  text = needs(task, Translates).corpus.read(split)
+  if output:
+    _check_output(Path(output), folder, task.corpus)
+  system = System(folder, task, average, choose, search, ensemble, trust)
+  refused = RefusedLines('line', f'split {split!r}')
+  evaluation = evaluate_system(system, split, text, refused, output=output)
+  _print(evaluation.result)
+  record_evaluation(folder, evaluation.result, evaluation.statistics, name=split)
+  if evaluation.not_written:
+    raise evaluation.not_written
+  refused.report('counted as empty')
+  return evaluation.result
+
+
+def _check_output(path: Path, folder: RunFolder, corpus: Corpus) -> None:
+  """Raises an error, before any work, if translations could not be written there."""
+  check_output(path)
+  if not path.is_file():
+    return
+  if any(other.is_file() and path.samefile(other) for other in corpus.inputs()):
+    raise ValueError(
+      f'--output {path} is a file of the corpus, which it would replace: name another'
+    )
+  inside = path.resolve().is_relative_to(folder.path.resolve())
+  if inside and path.suffix != '.txt':
+    raise ValueError(f"--output {path} is one of the run's own files: name another")
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+  """A run that translates, and how it is to do so.
+
+  Attributes:
+    folder: the folder of the run.
+    task: its task.
+    average: number of checkpoints to average.
+    choose: 'last' or 'best'.
+    search: how outputs are found.
+    ensemble: further runs.
+    trust: see `RunFolder.open`.
+  """
+
+  folder: RunFolder
+  task: Translates
+  average: int
+  choose: Choice
+  search: Search
+  ensemble: Sequence[Run] = ()
+  trust: bool = False
+
+
+class Evaluation(NamedTuple):
+  """What an evaluation finds.
+
+  Attributes:
+    result: what is printed and recorded.
+    statistics: tokeniser -> statistics of each sentence, [R, 10]; of the corpus's
+      convention, of 13a, and of the tokeniser that was asked for.
+    not_written: why the translations could not be written, if so.
+  """
+
+  result: dict[str, Any]
+  statistics: dict[str, np.ndarray]
+  not_written: OSError | None
+
+
+def evaluate_system(
+  system: System,
+  split: str,
+  text: tuple[list[str], list[str]],
+  refused: RefusedLines,
+  *,
+  output: str | Path | None = None,
+  tokenizer: str | None = None,
+) -> Evaluation:
+  """Translates a split, and scores it by its reference.
+
+  Args:
+    system: what translates.
+    split: name of the split.
+    text: its source and its reference.
+    refused: gets the lines that could not be translated.
+    output: a file for the translations.
+    tokenizer: a further tokeniser to count by.
+  """
+  task, (source, reference) = system.task, text
+  convention, fingerprint = task.corpus.convention, task.corpus.fingerprint(split)
+  sacrebleu_metric(convention)  # an unknown one, or a missing package, fails now
+  which = dict(average=system.average, choose=system.choose)
+  variables, steps = restore(system.folder, task, **which)
+  model, variables = join_models(
+    task, variables, system.ensemble, **which, trust=system.trust
+  )
+  translator = make_translator(task, model, variables, system.search)
+  started = time.perf_counter()
+  ids = translator.best_ids(source)
+  seconds = time.perf_counter() - started
+  refused.add(0, len(source), translator.refused)
+  hypotheses = task.vocabularies.target.decode(ids)
+  not_written = _write(output, hypotheses) if output else None
+  wanted = (convention, '13a', *([tokenizer] if tokenizer else []))
+  statistics = _statistics(ids, task, reference, wanted)
+  ensemble = [str(run) for run in system.ensemble]
+  result = {
+    'split': split,
+    'lines': len(hypotheses),
+    'skipped': task.corpus.skipped(split),
+    **({'refused': len(refused)} if refused else {}),
+    'scores': corpus_scores(hypotheses, reference, convention, statistics),
+    'steps': steps,
+    **({'ensemble': ensemble} if ensemble else {}),
+    'search': {k: v for k, v in vars(system.search).items() if v is not None},
+    'seconds': round(seconds, 2),
+    'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
+    'date': timestamp(),
+    'text': fingerprint,
+  }
+  return Evaluation(result, statistics, not_written)
+
+
+def _write(output: str | Path, lines: Sequence[str]) -> OSError | None:
+  """Writes lines; returns the error, which is raised once the scores are printed."""
+  try:
+    write_text(output, ''.join(f'{line}\n' for line in lines))
+  except OSError as error:
+    return error
+  return None
+
+
+def _statistics(
+  ids: list[np.ndarray], task: Translates, reference: list[str], wanted: Sequence[str]
+) -> dict[str, np.ndarray]:
+  """For each wanted tokeniser that the device has, each sentence's ten integers."""
+  outputs = Pieces(ids, piece_bytes(task.vocabularies.target.surfaces()))
+  lines = [Lines([line.encode('utf-8') for line in reference])]
+  return {
+    name: corpus_statistics(outputs, lines, tokenizer=name)
+    for name in dict.fromkeys(wanted)
+    if name in TOKENIZERS
+  }
+
+
+def _print(result: Mapping[str, Any]) -> None:
+  out = console()
+  out.print(
+    f'{result["split"]}: {result["lines"]:,} lines in {result["seconds"]} s, beam '
+    f'{result["search"]["beam"]}, checkpoints of steps {result["steps"]}'
+  )
+  if result['skipped']:
+    out.print(f"  {result['skipped']:,} lines left out: corpus.empty='skip'")
+  for score in result['scores']:
+    out.print(f'  {score["name"]:22s} {score["score"]:6.2f}   {score["signature"]}')
+    out.print(f'{"":32s}{score["text"]}', style='dim')

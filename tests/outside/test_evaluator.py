@@ -1,0 +1,80 @@
+"""An evaluator of a user's own, named by its path, in training and afterwards."""
+
+import json
+
+import pytest
+
+EVALUATOR = """
+import jax
+from seqlab.evaluators.interface import Evaluator
+
+class Norm(Evaluator):
+  '''Norm of the embeddings, divided by the number of words.'''
+
+  def __init__(self, task, *, scale: float = 1.0):
+    self._scale, self._size = scale, task.vocabularies.target.size
+    self.samples = ['a line to read']
+
+  def run(self, variables):
+    leaves = jax.tree.leaves(variables['params'])
+    yield 'norm', self._scale * sum(float((x**2).sum()) for x in leaves) / self._size
+"""
+
+EXPERIMENT = """
+import ml_collections
+
+def get_config(arg=None):
+  c = ml_collections.ConfigDict()
+  c.task = 'translation'
+  c.seed, c.steps = 0, 2
+  files = dict(train=['en', 'de'], test=['en', 'de'])
+  c.corpus = dict(source='en', target='de', files=files)
+  c.vocabulary = dict(kind='word', size=50, shared=True)
+  c.batching = dict(kind='buckets', tokens=64, shapes=1)
+  c.model_name = 'models.transformer:Transformer'
+  c.model = dict(width=8, mlp_width=16, heads=2, layers=1)
+  c.hyper = dict(peak=1e-2)
+  c.mesh = dict(data=1, devices=1)
+  c.evals = dict(size=dict(kind='norms:Norm', scale=2.0), test=dict(kind='perplexity', split='test'))
+  c.keep_best = 'size/norm'
+  return c
+"""
+
+
+@pytest.fixture
+def experiment(outside):
+  """The path of an experiment's file, with an evaluator and a corpus beside it."""
+  lines = ['the red fox', 'a dog sees the fox', 'the dog', 'a red dog runs'] * 3
+  outside.write('en', ''.join(f'{line}\n' for line in lines))
+  outside.write('de', ''.join(f'{line[::-1]}\n' for line in lines))
+  outside.write('norms.py', EVALUATOR)
+  return outside.write('mine.py', EXPERIMENT)
+
+
+def test_an_evaluator_by_path_runs_in_training_and_in_evaluate(outside, experiment):
+  run = outside.folder / 'run'
+  outside.seqlab('train', experiment, '--workdir', 'run')
+  rows = [json.loads(x) for x in (run / 'metrics.jsonl').read_text().splitlines()]
+  (trained,) = [row['size/norm'] for row in rows if 'size/norm' in row]
+  assert (run / 'samples' / 'size-00000002.txt').read_text() == 'a line to read'
+
+  outside.seqlab('evaluate', 'run', '--evals', '--trust')
+  row = json.loads((run / 'evaluations.jsonl').read_text().splitlines()[-1])
+  assert row['scores']['size/norm'] == pytest.approx(trained)
+  assert 'test/perplexity' in row['scores']
+
+  message = outside.seqlab('evaluate', 'run', '--evals', 'valid', '--trust', status=1)
+  assert "evals has no 'valid' (there: size, test)" in message
+
+
+@pytest.mark.parametrize(
+  ('option', 'message'),
+  [
+    ('keep_best=size/nrom', 'did you mean'),
+    ('evals.size.sclae=2', "did you mean 'scale'"),
+  ],
+)
+def test_what_is_wrong_is_said_before_training(outside, experiment, option, message):
+  command = ('train', experiment, '--workdir', 'run', f'--config.{option}')
+  assert message in outside.seqlab(*command, status=1)
+  assert not (outside.folder / 'run' / 'metrics.jsonl').exists()
