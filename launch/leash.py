@@ -2,8 +2,8 @@
 
   python leash.py PARENT COMMAND ...
 
-PARENT is the process id of the one that starts it. On systems other than Linux the
-command is started as it is.
+PARENT is the id of the process that starts it. On systems other than Linux the command
+is started without this protection.
 """
 
 import ctypes
@@ -15,11 +15,11 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-  """Becomes the command; the kernel's promise holds across the call of exec."""
+  """Becomes the command; the kernel's setting survives the call of exec."""
   parent, *command = sys.argv[1:]
   if sys.platform == 'linux':
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != int(parent):  # it died before the kernel was asked
+    if os.getppid() != int(parent):  # it died before prctl was called
       sys.exit(1)
   os.execvp(command[0], command)
 

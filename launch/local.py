@@ -3,14 +3,14 @@ r"""Trains one experiment in several processes on this machine.
   python -m launch.local --processes 2 experiments/agreement/transformer.py \
     --workdir runs/two --config.seed=1
 
-Each process has a share of the devices and cores and takes its rows of every batch;
-process 0 writes the run's folder, where logs/process-N.log keeps what each one said (of
-a run in a bucket, $SEQLAB_CACHE/logs/ on this machine).
-What follows that is not known here goes to `seqlab train`. SIGTERM makes all of them
+Each process has a share of the devices and cores and computes its rows of every batch.
+Process 0 writes the run's folder. logs/process-N.log in it keeps the output of process N
+(of a run in a bucket: $SEQLAB_CACHE/logs/ on this machine).
+Options that are not known here are passed to `seqlab train`. On SIGTERM all processes
 write a checkpoint at the same step; the exit status is then 75, as after
-`seqlab train`. SIGHUP, which comes when a terminal closes, does the same, unless nohup
-ignores it. If one dies, or this command does, the others are stopped. The same command
-resumes the run.
+`seqlab train`. SIGHUP, which is sent when a terminal closes, does the same, unless nohup
+ignores it. If one process dies, or this command does, the others are stopped. The same
+command resumes the run.
 """
 
 import argparse
@@ -34,15 +34,15 @@ from seqlab.text.download import cache_dir
 from seqlab.text.remote import is_remote
 from seqlab.text.workers import all_cores
 
-# Seconds that the other processes have to end by themselves once one has ended: after
-# a failure, long enough to say who did not answer; else, for the last checkpoint.
+# Seconds that the other processes have to end by themselves once one has ended: after a
+# failure, enough to report which process did not answer; else, for the last checkpoint.
 _FAILED, _DONE = 15.0, 120.0
 _SUSPENDED = 5.0  # seconds that a process may be suspended before that is reported
 _REFUSALS = (ValueError, OSError, RuntimeError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command; returns its exit status, 75 if it should be started once more."""
+  """Runs the command; returns its exit status, 75 if it should be started again."""
   args, rest = _parser().parse_known_args(argv)
   command = ['train', args.experiment, '--workdir', args.workdir, *rest]
   command = [sys.executable, '-m', 'seqlab.cli', *command]
@@ -67,28 +67,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def logs_of(workdir: str) -> Path:
-  """Where it is kept what processes say: with the run, or if that is in a bucket here."""
+  """Returns the folder of the logs: in the run's, or for a bucket on this machine."""
   if is_remote(workdir):
     return cache_dir() / 'logs' / workdir.replace('://', '/')
   return Path(workdir) / 'logs'
 
 
 def cluster_settings(i: int, n: int, devices: int, port: int) -> dict[str, str]:
-  """What tells process i of n where the others are, and which devices it has."""
+  """Returns the variables by which process i of n finds the others and its devices."""
   address = f'127.0.0.1:{port}'
   return {
     'JAX_COORDINATOR_ADDRESS': address,
-    'JAX_COORDINATOR_BIND_ADDRESS': address,  # else it listens to other machines too
+    'JAX_COORDINATOR_BIND_ADDRESS': address,  # else other machines could connect too
     'JAX_NUM_PROCESSES': str(n),
     'JAX_PROCESS_ID': str(i),
-    # Of accelerators, which ones; of the CPU, how many it is taken for.
+    # Which accelerators it uses, and as how many devices its CPU counts.
     'JAX_LOCAL_DEVICE_IDS': ','.join(map(str, range(i * devices, (i + 1) * devices))),
     'JAX_NUM_CPU_DEVICES': str(devices),
   }
 
 
 class Processes:
-  """The processes of one run, watched until the last has ended."""
+  """The processes of one run, monitored until the last has ended."""
 
   def __init__(
     self, command: Sequence[str], settings: Sequence[dict[str, str]], logs: Path
@@ -96,25 +96,29 @@ class Processes:
     """Starts nothing yet; process i runs `command` with `settings[i]`."""
     self._command, self._settings, self._logs = command, settings, logs
     self._running: dict[int, subprocess.Popen] = {}
-    self._ended: dict[int, int] = {}  # process -> its status
+    self._ended: dict[int, int] = {}  # process -> exit status
     self._readers: list[threading.Thread] = []
-    self._suspended: dict[int, float] = {}  # process -> since when, as far as was seen
+    self._suspended: dict[int, float] = {}  # process -> when that was first seen
     self._reported: set[int] = set()
-    self._told = False
+    self._stop_requested = False
 
   def run(self) -> int:
     """Starts them, waits for them, and returns an exit status."""
-    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: self._tell())}
+    before = {
+      signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: self._request_stop())
+    }
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which nohup sets
-      before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: self._tell())
+      before[signal.SIGHUP] = signal.signal(
+        signal.SIGHUP, lambda *_: self._request_stop()
+      )
     try:
       for i, own in enumerate(self._settings):
         self._start(i, own)
-      if self._told:
-        self._tell()  # those that were not there yet
+      if self._stop_requested:
+        self._request_stop()  # of processes that had not started then
       self._watch()
       self._kill()
-      return self._verdict()
+      return self._exit_status()
     except KeyboardInterrupt:
       print('\nlaunch.local: interrupted', file=sys.stderr)
       return 130
@@ -124,30 +128,30 @@ class Processes:
         signal.signal(number, handler)
 
   def _start(self, i: int, settings: dict[str, str]) -> None:
-    """Starts process i, and a thread that keeps what it says."""
+    """Starts process i, and a thread that logs its output."""
     process = subprocess.Popen(
       [sys.executable, leash.__file__, str(os.getpid()), *self._command],
       stdin=subprocess.DEVNULL,
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
       env=environment() | settings,
-      start_new_session=True,  # Ctrl-C is for this process, which then ends them
+      start_new_session=True,  # Ctrl-C reaches this process, which then ends them
     )
     self._running[i] = process
     if hasattr(os, 'sched_setaffinity'):  # before JAX counts the cores
       cores = share(all_cores(), i, len(self._settings))
       with contextlib.suppress(ProcessLookupError):
         os.sched_setaffinity(process.pid, cores)
-    reader = threading.Thread(target=self._keep, args=(i, process), daemon=True)
+    reader = threading.Thread(target=self._log_output, args=(i, process), daemon=True)
     reader.start()
     self._readers.append(reader)
 
-  def _keep(self, i: int, process: subprocess.Popen) -> None:
-    """Writes all that a process says to its log, and shows what process 0 says."""
+  def _log_output(self, i: int, process: subprocess.Popen) -> None:
+    """Writes the output of a process to its log, and prints that of process 0."""
     with process.stdout, contextlib.ExitStack() as stack:
       log = None
-      # Neither a full disk nor a closed terminal may stop the reading, for which the
-      # process would wait.
+      # Neither a full disk nor a closed terminal may end this loop: a process whose
+      # output is not read blocks.
       with contextlib.suppress(OSError):
         log = stack.enter_context(open(self._log(i), 'ab', buffering=0))
       for line in process.stdout:
@@ -163,7 +167,7 @@ class Processes:
     return self._logs / f'process-{i}.log'
 
   def _watch(self) -> None:
-    """Waits until all have ended; those that outlive another for too long are killed."""
+    """Waits until all have ended, or some run for too long after another has ended."""
     until = float('inf')
     while self._running and time.monotonic() < until:
       for i, process in list(self._running.items()):
@@ -172,11 +176,11 @@ class Processes:
           del self._running[i]
           failed = process.returncode not in (0, os.EX_TEMPFAIL)
           until = min(until, time.monotonic() + (_FAILED if failed else _DONE))
-      self._look_for_suspended()
+      self._report_suspended()
       time.sleep(0.05)
 
-  def _look_for_suspended(self) -> None:
-    """Reports processes that were suspended, for which the others wait."""
+  def _report_suspended(self) -> None:
+    """Reports processes that were suspended: the others wait for them."""
     now = time.monotonic()
     for i, process in self._running.items():
       if not is_suspended(process.pid):
@@ -190,9 +194,9 @@ class Processes:
           )
         self._reported.add(i)
 
-  def _tell(self) -> None:
-    """Passes SIGTERM on: those that train agree on a step to stop after."""
-    self._told = True
+  def _request_stop(self) -> None:
+    """Passes SIGTERM on: the processes agree on a step after which they stop."""
+    self._stop_requested = True
     for process in self._running.values():
       process.terminate()
 
@@ -205,34 +209,36 @@ class Processes:
     for reader in self._readers:
       reader.join()
 
-  def _verdict(self) -> int:
-    """The exit status of all; says which process failed, and where it says why."""
+  def _exit_status(self) -> int:
+    """Returns the exit status of all; reports which process failed, and its log."""
     statuses = set(self._ended.values())
-    asked = -signal.SIGTERM  # to stop, before it could answer
-    good = {0, os.EX_TEMPFAIL, asked}
+    terminated = -signal.SIGTERM  # before it could handle the signal
+    good = {0, os.EX_TEMPFAIL, terminated}
     failed = {i: s for i, s in self._ended.items() if s not in good}
-    if not failed and (asked in statuses or (self._running and self._told)):
+    if not failed and (
+      terminated in statuses or (self._running and self._stop_requested)
+    ):
       return os.EX_TEMPFAIL
     if not failed and not self._running:
       return max(statuses)
     here = f'on {socket.gethostname()}'
-    # JAX aborts those that another process, which died or is silent, leaves without a
-    # partner. Those that live end soon after: who does not is the silent one.
+    # JAX aborts the processes that wait for one that died or does not answer. All that
+    # can answer have ended by now, so one that still runs is the cause.
     aborted = all(status == -signal.SIGABRT for status in failed.values())
     if self._running and aborted:
       i = min(self._running, key=lambda i: i not in self._suspended)
-      what = f'process {i} {here} did not end after the others'
+      cause = f'process {i} {here} did not end after the others'
       if i in self._suspended:
-        what = f'process {i} {here} was suspended (SIGSTOP) and did not answer'
+        cause = f'process {i} {here} was suspended (SIGSTOP) and did not answer'
       elif failed:
-        what = f'process {i} {here} did not answer the others'
+        cause = f'process {i} {here} did not answer the others'
     else:
       i = min(failed, key=lambda i: (failed[i] == -signal.SIGABRT, failed[i] > 0))
-      what = f'process {i} {here} was ended {how_it_ended(failed[i])}'
+      cause = f'process {i} {here} was ended {how_it_ended(failed[i])}'
       if silent := sorted({*self._suspended} & {*self._running}):
-        what += f', while process {silent[0]} was suspended (SIGSTOP)'
+        cause += f', while process {silent[0]} was suspended (SIGSTOP)'
     print(
-      f'launch.local: {what}; no process runs any more. The last lines of '
+      f'launch.local: {cause}; no process runs any more. The last lines of '
       f'{self._log(i)} may say why. The same command resumes from the last checkpoint',
       file=sys.stderr,
     )
@@ -243,17 +249,17 @@ def _parser() -> argparse.ArgumentParser:
   parser = Parser(
     prog='python -m launch.local',
     description='Trains one experiment in several processes on this machine.',
-    epilog='What is not listed here goes to `seqlab train`, such as --config.seed=1.',
+    epilog='Other options are passed to `seqlab train`, such as --config.seed=1.',
     allow_abbrev=False,
   )
   add = parser.add_argument
   add('experiment', metavar='EXPERIMENT', help='a file, and maybe :arguments for it')
   add('--workdir', required=True, help='folder of the run')
-  add('--processes', type=positive, required=True, help='how many')
-  about = 'accelerators that each has, or how many devices its CPU is taken for (1)'
+  add('--processes', type=positive, required=True, help='number of processes')
+  about = 'accelerators of each process, or devices that its CPU counts as (1)'
   add('--devices-per-process', type=positive, default=1, help=about)
-  add('--port', type=port, help='of process 0 (a free one)')
-  add('--dry-run', action='store_true', help='print the commands, start nothing')
+  add('--port', type=port, help='TCP port of process 0 (a free one)')
+  add('--dry-run', action='store_true', help='print the commands and start nothing')
   return parser
 
 
@@ -270,9 +276,9 @@ def _check_port(number: int) -> None:
 
 
 def _free_port() -> int:
-  with socket.socket() as found:
-    found.bind(('127.0.0.1', 0))
-    return found.getsockname()[1]
+  with socket.socket() as free:
+    free.bind(('127.0.0.1', 0))
+    return free.getsockname()[1]
 
 
 if __name__ == '__main__':

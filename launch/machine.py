@@ -1,4 +1,4 @@
-"""This machine: its cores, and the settings of a process that computes on it."""
+"""This machine: its cores, and the environment of a process that computes on it."""
 
 from collections.abc import Sequence
 import os
@@ -10,13 +10,13 @@ from seqlab.cli import MALLOC
 
 
 def environment() -> dict[str, str]:
-  """What must be set before a process starts; the user's own settings stand."""
+  """Returns the environment of a new process; the user's own settings take precedence."""
   own = {'GLIBC_TUNABLES': MALLOC} if sys.platform == 'linux' else {}
   return own | os.environ
 
 
 def share(cores: Sequence[int], i: int, n: int) -> list[int]:
-  """Neighbouring cores for the i-th of n; one that others have too if there are few."""
+  """Returns neighbouring cores for process i of n; a shared one if there are too few."""
   count = len(cores)
   return list(cores[i * count // n : (i + 1) * count // n]) or [cores[i % count]]
 
@@ -25,13 +25,13 @@ def is_suspended(process: int) -> bool:
   """Returns whether a process was stopped by a signal, and so computes nothing."""
   try:
     text = Path(f'/proc/{process}/stat').read_text('utf-8', errors='replace')
-  except OSError:  # it has ended; or this is no Linux
+  except OSError:  # it has ended, or the system is not Linux
     return False
   return text.rpartition(')')[2].split()[0] in ('T', 't')
 
 
 def how_it_ended(status: int) -> str:
-  """Of a process, by its exit status: 'with status 1', 'by SIGKILL'."""
+  """Returns how a process ended, by its exit status: 'with status 1', 'by SIGKILL'."""
   return (
     f'with status {status}' if status >= 0 else f'by {signal.Signals(-status).name}'
   )

@@ -1,4 +1,4 @@
-"""What the launchers on clusters share: options, the command of training, templates."""
+"""Code that the launchers on clusters share: options, the training command, templates."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -25,14 +25,15 @@ from seqlab.io.secrets import (
 
 _TEMPLATES = Path(__file__).parent / 'templates'
 _REFUSALS = (ValueError, OSError, RuntimeError)
-_LONGEST = 40  # of a name in a cloud: 63 with what Kubernetes adds for job and pod
+# Characters of a name in a cloud: 63 less what Kubernetes appends for job and pod.
+_MAX_NAME = 40
 
 
 class Parser(argparse.ArgumentParser):
-  """A parser whose error messages do not show the passwords of URLs."""
+  """A parser whose error messages hide the passwords of URLs."""
 
   def error(self, message: str) -> NoReturn:
-    """Ends with status 2 and the message."""
+    """Exits with status 2 and the message."""
     for word in sorted(sys.argv[1:], key=len, reverse=True):
       option, equals, value = (
         word.partition('=') if word[:2] == '--' else ('', '', word)
@@ -43,7 +44,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def whole(low: int = 1, high: int | None = None) -> Callable[[str], int]:
-  """Returns a reader of options that are whole numbers in a range."""
+  """Returns a function that reads an option as a whole number in a range."""
 
   def read(text: str) -> int:
     value = int(text) if re.fullmatch('[+-]?[0-9]{1,18}', text) else text
@@ -63,22 +64,33 @@ port = whole(1, 65_535)
 
 
 def parser(launcher: str, about: str) -> argparse.ArgumentParser:
-  """The options that all of them have; `launcher` is the module's name."""
-  found = Parser(
+  """Returns a parser of the options that all launchers have.
+
+  Args:
+    launcher: name of the module.
+    about: description of the command.
+  """
+  options = Parser(
     prog=f'python -m launch.{launcher}',
     description=about,
-    epilog='What is not listed here goes to `seqlab train`, such as --config.seed=1.',
+    epilog='Other options are passed to `seqlab train`, such as --config.seed=1.',
     allow_abbrev=False,
   )
-  add = found.add_argument
+  add = options.add_argument
   add('experiment', metavar='EXPERIMENT', help='a file, and maybe :arguments for it')
-  add('--workdir', required=True, help='folder of the run, which all machines see')
-  add('--name', help="of the job (the experiment's)")
-  about = 'set this for the processes; may be given again'
+  add(
+    '--workdir',
+    required=True,
+    help='folder of the run, on a disk or bucket of all machines',
+  )
+  add('--name', help="name of the job (the experiment's)")
+  about = 'environment variable of the processes; may be repeated'
   env = dict(metavar='NAME=VALUE', type=_setting, action='append', default=[])
   add('--env', help=about, **env)
-  add('--dry-run', action='store_true', help='print what would be run, start nothing')
-  return found
+  add(
+    '--dry-run', action='store_true', help='print what would be run, and start nothing'
+  )
+  return options
 
 
 def launch(
@@ -87,9 +99,9 @@ def launch(
   send: Callable[[argparse.Namespace, str], None],
   argv: Sequence[str] | None = None,
 ) -> int:
-  """Reads the options, and prints or sends what is rendered of them.
+  """Reads the options, and prints or sends the text that is rendered from them.
 
-  What the user can mend ends in one line on stderr.
+  An error that the user can correct is reported in one line on stderr.
 
   Returns:
     The exit status.
@@ -100,7 +112,7 @@ def launch(
   prog = options.prog.removeprefix('python -m ')
   keep_secret(*(value for name, value in args.env if is_secret_name(name)))
   try:
-    # Says what is wrong with it here, and not on a hundred machines an hour later.
+    # Errors in it are better reported here than by a hundred machines an hour later.
     load_experiment(args.experiment, [word for word in rest if word != '--force'])
     text = render(args, rest)
     if args.dry_run:
@@ -119,7 +131,7 @@ def launch(
 def _without_secrets(
   args: argparse.Namespace, rest: Sequence[str]
 ) -> tuple[argparse.Namespace, list[str]]:
-  """The options with passwords and keys hidden, to be printed."""
+  """Returns the options with passwords and keys hidden, for printing."""
   env = [
     (name, HIDDEN if is_secret_name(name) else hide_urls(value))
     for name, value in args.env
@@ -132,52 +144,52 @@ def _without_secrets(
 def train_command(
   python: str, args: argparse.Namespace, rest: Sequence[str]
 ) -> list[str]:
-  """The same `seqlab train` that one would type on one machine."""
+  """Returns the same `seqlab train` command that trains on one machine."""
   words = ['train', args.experiment, '--workdir', args.workdir, *rest]
   return [python, '-m', 'seqlab.cli', *words]
 
 
 def fill(template: str, **values: object) -> str:
-  """A file of templates/ with $name replaced by values, and $$ by $."""
+  """Returns a file of templates/ with $name replaced by values, and $$ by $."""
   text = (_TEMPLATES / template).read_text('utf-8')
   return string.Template(text).substitute(values)
 
 
 def hand_over(command: Sequence[str], text: str, where: str) -> str:
-  """Runs a command with `text` as its input; returns what it says.
+  """Runs a command with `text` as its input; returns its output.
 
   Args:
     command: its words.
     text: its standard input.
-    where: what has such a command, for those who lack it.
+    where: machines that have this command, for the error message.
 
   Raises:
     FileNotFoundError: there is no such command.
-    RuntimeError: it fails; in its own words.
+    RuntimeError: it fails; the message is its own.
   """
   need(command[0], where)
   done = subprocess.run(command, input=text, capture_output=True, text=True)
   if done.returncode:
-    said = (done.stderr or done.stdout).strip() or f'status {done.returncode}'
-    raise RuntimeError(f'{command[0]} refused it: {said}')
+    reason = (done.stderr or done.stdout).strip() or f'status {done.returncode}'
+    raise RuntimeError(f'{command[0]} refused it: {reason}')
   return done.stdout.strip()
 
 
 def need(command: str, where: str) -> None:
-  """Raises FileNotFoundError if there is no such command, and says where there is."""
+  """Raises FileNotFoundError, which says where to run this, if there is no command."""
   if shutil.which(command) is None:
     raise FileNotFoundError(f'there is no command {command} here: run this {where}')
 
 
 def run_name(args: argparse.Namespace, place: str | None = None) -> str:
-  """Returns the name of a run in a cloud: --name, or one of its own for each workdir.
+  """Returns the name of a run in a cloud: --name, or one that is unique per workdir.
 
-  The same command has the same name, and so finds what it started before. Two runs of
-  one experiment in different folders have different names.
+  The same command has the same name, and so finds the run that it started before. Two
+  runs of one experiment in different folders have different names.
 
   Args:
     args: options of `parser`, completed by `launch`.
-    place: what tells the workdir from others; by default its path.
+    place: text that identifies the workdir; by default its path.
   """
   if args.named:
     return dns_name(args.name)
@@ -185,18 +197,18 @@ def run_name(args: argparse.Namespace, place: str | None = None) -> str:
 
 
 def dns_name(text: str, salt: str = '') -> str:
-  """Returns a name that clouds admit (DNS-1123 and RFC 1035, 40 characters at most).
+  """Returns a name that clouds accept (DNS-1123 and RFC 1035, at most 40 characters).
 
   Args:
-    text: the name to be adapted. What is cut from the end is replaced by a digest, so
-      that names which begin alike stay different.
+    text: the name to be adapted. If its end is cut off, a digest replaces it, so that
+      names with the same beginning stay different.
     salt: if not empty, a digest of it is added in any case.
   """
   name = re.sub('[^a-z0-9]+', '-', text.lower()).strip('-')
   name = name if name[:1].isalpha() else f'run-{name}'.rstrip('-')
-  if salt or len(name) > _LONGEST:
+  if salt or len(name) > _MAX_NAME:
     digest = hashlib.sha256(f'{text}\0{salt}'.encode()).hexdigest()[:8]
-    name = f'{name[: _LONGEST - 9].rstrip("-")}-{digest}'
+    name = f'{name[: _MAX_NAME - 9].rstrip("-")}-{digest}'
   return name
 
 
