@@ -4,13 +4,13 @@ r"""Trains one experiment in several pods of a Kubernetes cluster, as a JobSet.
     --gpus-per-node 8 --image registry.example/seqlab:1 --workdir gs://mine/runs/big
   python -m launch.kubernetes ... --dry-run            # prints the YAML
 
-Renders templates/jobset.yaml and hands it to `kubectl apply`. The cluster needs JobSet
+Renders templates/jobset.yaml and passes it to `kubectl apply`. The cluster needs JobSet
 (https://jobset.sigs.k8s.io), and the image has this repository as its working directory.
-A pod is a process with all GPUs of its node. A pod that is preempted or evicted gets
-SIGTERM: all of them then write a checkpoint at the same step and end with 75, upon which
-the whole set starts anew and goes on. Other failures start it anew --restarts times.
-`kubectl logs` shows what each said. What follows that is not known here goes to
-`seqlab train`.
+Each pod is one process with all GPUs of its node. A pod that is preempted or evicted
+gets SIGTERM: all of them then write a checkpoint at the same step and exit with 75; the
+whole set restarts, and resumes. After other failures it restarts --restarts times.
+`kubectl logs` shows the output of each process. Options that are not known here are
+passed to `seqlab train`.
 """
 
 import argparse
@@ -33,8 +33,8 @@ from launch.options import (
 )
 from seqlab.text.remote import is_remote
 
-_WHERE = 'where kubectl is, or take there what --dry-run prints'
-_PORT = 55_527  # of process 0, for the others
+_WHERE = 'on a machine with kubectl, or copy the output of --dry-run there'
+_PORT = 55_527  # at which process 0 listens to the others
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,10 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
   about = 'Trains one experiment in several pods of a Kubernetes cluster.'
   options = parser('kubernetes', about)
   add = options.add_argument
-  add('--image', required=True, help='of the container: this repository, installed')
-  add('--nodes', type=positive, default=1, help='how many pods (1)')
-  add('--gpus-per-node', type=positive, help='NVIDIA GPUs for each (none)')
-  about = 'a PersistentVolumeClaim, and where the pods see it; may be given again'
+  add('--image', required=True, help='container image with this repository, installed')
+  add('--nodes', type=positive, default=1, help='number of pods (1)')
+  add('--gpus-per-node', type=positive, help='NVIDIA GPUs per pod (none)')
+  about = 'a PersistentVolumeClaim and its path in the pods; may be repeated'
   add(
     '--volume',
     metavar='CLAIM:/PATH',
@@ -54,15 +54,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     default=[],
     help=about,
   )
-  add('--namespace', default='default', help='(default)')
-  about = 'seconds between the notice to stop and the end (120)'
+  add('--namespace', default='default', help='namespace (default)')
+  about = 'seconds from the signal to stop until a pod is killed (120)'
   add('--grace', type=positive, default=120, help=about)
-  add('--restarts', type=whole(0), default=10, help='after failures (10)')
+  add(
+    '--restarts',
+    type=whole(0),
+    default=10,
+    help='number of restarts after failures (10)',
+  )
   return launch(options, jobset, _apply, argv)
 
 
 def jobset(args: argparse.Namespace, rest: Sequence[str]) -> str:
-  """The YAML of the JobSet.
+  """Returns the YAML of the JobSet.
 
   Raises:
     ValueError: the options do not fit together.
@@ -72,8 +77,8 @@ def jobset(args: argparse.Namespace, rest: Sequence[str]) -> str:
     folder.is_relative_to(path) for _, path in args.volume
   ):
     raise ValueError(
-      f'--workdir {args.workdir} ends with its pod: let it be in a bucket (gs://...), '
-      f'or below the path of a --volume CLAIM:/PATH that all pods can write to'
+      f'--workdir {args.workdir} is deleted with its pod: use a bucket (gs://...), or a '
+      f'folder below the path of a --volume CLAIM:/PATH that all pods can write to'
     )
   command = train_command('python3', args, rest)
   gpus = {'nvidia.com/gpu': args.gpus_per_node} if args.gpus_per_node else {}
@@ -88,7 +93,7 @@ def jobset(args: argparse.Namespace, rest: Sequence[str]) -> str:
     image=_yaml(args.image),
     command=_yaml([_literal(word) for word in command]),
     port=_PORT,
-    # The name that JobSet gives to the first pod of its first job.
+    # JobSet gives this name to the first pod of its first job.
     address=_yaml(f'{name}-train-0-0.{name}:{_PORT}'),
     env='\n'.join(_variable(*setting) for setting in args.env),
     resources=_yaml({'limits': gpus} if gpus else {}),
@@ -100,7 +105,7 @@ def jobset(args: argparse.Namespace, rest: Sequence[str]) -> str:
 
 
 def _name(args: argparse.Namespace) -> str:
-  """The JobSet's; the same folder of two volumes is the place of two runs."""
+  """Returns the name of the JobSet, which depends on the volume of the workdir too."""
   folder = PurePosixPath(args.workdir)
   claims = [c for c, path in args.volume if folder.is_relative_to(path)]
   return run_name(args, ':'.join([*claims, args.workdir]))
@@ -112,13 +117,13 @@ def _variable(name: str, value: str) -> str:
 
 
 def _yaml(value: Any) -> str:
-  """As JSON, which YAML can read; what YAML takes for no text is escaped."""
+  """Returns JSON, which YAML can read; characters that YAML rejects are escaped."""
   text = json.dumps(value, ensure_ascii=False)
   return re.sub(r'[\x7f-\x9f\u2028\u2029\ufeff]', lambda c: f'\\u{ord(c[0]):04x}', text)
 
 
 def _literal(text: str) -> str:
-  """As Kubernetes wants it where it puts the value of NAME for $(NAME)."""
+  """Escapes $, since Kubernetes replaces $(NAME) by the value of NAME."""
   return text.replace('$', '$$')
 
 
@@ -132,7 +137,7 @@ def _volume(text: str) -> tuple[str, str]:
 def _apply(args: argparse.Namespace, text: str) -> None:
   print(hand_over(['kubectl', 'apply', '-f', '-'], text, _WHERE))
   label = f'jobset.sigs.k8s.io/jobset-name={_name(args)}'
-  print(f'kubectl logs -n {args.namespace} -l {label} --prefix -f shows what they say')
+  print(f'kubectl logs -n {args.namespace} -l {label} --prefix -f shows the output')
 
 
 if __name__ == '__main__':

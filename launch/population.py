@@ -1,14 +1,14 @@
-r"""Trials that differ in seed and hyperparameters, each group of them as one program.
+r"""Trains trials that differ only in seed and hyperparameters as one program.
 
   python -m launch.sweep experiments/agreement/transformer.py --on population --workdir W
 
-Groups come one after another, in a process of their own, on all devices. --workers says
-how many trials a group has at most, should all of them be too many for the memory; a
-group is then cut into several. Each trial's folder is that of the same trial alone; in
-its trial.json, 'population' says how many there were, 'place' which one of them it is,
-and 'seconds' is its share of their time. A sweep that was interrupted has each trial
-resumed at its place in a program of that width, and so has the bits of one that was
-not. What the process says is in the trial.log of a group's first trial.
+Trials that share a compiled program form a group. One group runs after another, each in
+its own process, on all devices. If a group needs too much memory, --workers limits its
+number of trials: it is then cut into several populations. A trial's folder is the same as
+that of the trial alone. In its trial.json 'population' is the number of members, 'place'
+the index of this one, and 'seconds' its share of their time. After an interruption each
+trial resumes at its place in a program of the same width, so that its bits do not depend
+on the interruption. The trial.log of the first trial has the output of the process.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,16 +27,16 @@ from typing import Any
 import uuid
 
 from launch.machine import environment, how_it_ended
-from launch.trials import Trial, begin, leave, write_state
+from launch.trials import Trial, write_idle_state, write_running_state, write_state
 from launch.workers import grouped, write_to
 from seqlab.io.secrets import scrub
 
-Done = Callable[[Trial, dict[str, Any]], None]
+OnEnd = Callable[[Trial, dict[str, Any]], None]
 
 
 def run_many(
   trials: Sequence[Trial],
-  done: Done,
+  on_end: OnEnd,
   *,
   workers: int | None = None,
   force: bool = False,
@@ -44,34 +44,37 @@ def run_many(
   """Runs trials as populations, and kills the one that runs if it is interrupted.
 
   Args:
-    trials: what to run.
-    done: called with each trial that ended, and its state.
-    workers: how many at a time, in one population; by default all of a group.
+    trials: trials to run.
+    on_end: called with each trial that ended, and its state.
+    workers: maximal number of trials in a population; by default all of a group.
     force: run in folders that a different experiment made.
   """
   for group in grouped(trials):
-    begun = _begun(group, workers)
-    for seats in begun:
-      _run([*seats.trials], seats, done, force)
-    seated = {trial.folder for seats in begun for trial in seats.trials}
-    fresh = [trial for trial in group if trial.folder not in seated]
-    most = workers or len(fresh)
-    for start in range(0, len(fresh), most or 1):
-      part = fresh[start : start + most]
-      seats = Seats(uuid.uuid4().hex, part, range(len(part)), len(part))
-      for trial, place in zip(part, seats.places, strict=True):
-        leave(trial, status='waiting', reason=None, **seats.of(place))
-      _run(part, seats, done, force)
+    interrupted = _interrupted_populations(group, workers)
+    for population in interrupted:
+      _run(population, on_end, force)
+    members = {
+      trial.folder for population in interrupted for trial in population.trials
+    }
+    new = [trial for trial in group if trial.folder not in members]
+    size = workers or len(new)
+    for start in range(0, len(new), size or 1):
+      part = new[start : start + size]
+      population = Population(uuid.uuid4().hex, part, range(len(part)), len(part))
+      for trial, place in zip(part, population.places, strict=True):
+        seat = population.seat(place)
+        write_idle_state(trial, status='waiting', reason=None, **seat)
+      _run(population, on_end, force)
 
 
 @dataclasses.dataclass(frozen=True)
-class Seats:
-  """The trials of one population that have still to run, and their places in it.
+class Population:
+  """The trials of one population that are still to run, and their places in it.
 
   Attributes:
-    name: identifies the population.
-    trials: those that have still to run.
-    places: place of each.
+    name: identifier of the population.
+    trials: the trials that are still to run.
+    places: place of each of them.
     width: number of places.
   """
 
@@ -80,13 +83,15 @@ class Seats:
   places: Sequence[int]
   width: int
 
-  def of(self, place: int) -> dict[str, Any]:
-    """What `trial.json` keeps of a place."""
+  def seat(self, place: int) -> dict[str, Any]:
+    """Returns the entries of `trial.json` for a place."""
     return {'population': self.width, 'place': place, 'population_name': self.name}
 
 
-def _begun(trials: Sequence[Trial], workers: int | None) -> list[Seats]:
-  """The populations that an earlier sweep began with these trials."""
+def _interrupted_populations(
+  trials: Sequence[Trial], workers: int | None
+) -> list[Population]:
+  """Returns the populations of these trials that an earlier sweep did not finish."""
   populations: dict[tuple[str, int], dict[int, Trial]] = {}
   for trial in trials:
     state = trial.state
@@ -95,27 +100,28 @@ def _begun(trials: Sequence[Trial], workers: int | None) -> list[Seats]:
     )
     if not isinstance(name, str) or type(width) is not int or type(place) is not int:
       continue
-    # --workers may have been lowered, as memory ran out.
+    # The user may have lowered --workers because memory ran out.
     if 0 <= place < width <= (workers or width):
       populations.setdefault((name, width), {}).setdefault(place, trial)
   return [
-    Seats(name, [*seats.values()], [*seats], width)
-    for (name, width), seats in populations.items()
-    # What has no checkpoint has no bits to keep.
-    if any((trial.folder / 'checkpoints').is_dir() for trial in seats.values())
+    Population(name, [*members.values()], [*members], width)
+    for (name, width), members in populations.items()
+    # Without a checkpoint there are no bits that a resumed run must reproduce.
+    if any((trial.folder / 'checkpoints').is_dir() for trial in members.values())
   ]
 
 
-def _run(trials: Sequence[Trial], seats: Seats, done: Done, force: bool) -> None:
-  """Runs one population in a process of its own."""
-  left = dict(enumerate(trials))
+def _run(population: Population, on_end: OnEnd, force: bool) -> None:
+  """Runs one population in its own process."""
+  trials = population.trials
+  running = dict(enumerate(trials))
   process = subprocess.Popen(
     [sys.executable, '-m', 'launch.population'],
     stdin=subprocess.PIPE,
     stdout=subprocess.PIPE,
     encoding='utf-8',
     env=environment(),
-    start_new_session=True,  # Ctrl-C is for the sweep, which then ends this
+    start_new_session=True,  # Ctrl-C reaches the sweep, which then ends this
   )
   try:
     orders = [
@@ -123,24 +129,25 @@ def _run(trials: Sequence[Trial], seats: Seats, done: Done, force: bool) -> None
         folder=str(trial.folder),
         overrides=trial.overrides,
         config=trial.config,
-        seat=seats.of(place),
+        seat=population.seat(place),
       )
-      for trial, place in zip(trials, seats.places, strict=True)
+      for trial, place in zip(trials, population.places, strict=True)
     ]
-    with contextlib.suppress(BrokenPipeError):  # what is below sees that it died
+    with contextlib.suppress(BrokenPipeError):  # it died, as its exit status will show
       process.stdin.write(f'{json.dumps(dict(trials=orders, force=force))}\n')
       process.stdin.flush()
     for line in process.stdout:
       number, state = json.loads(line)
-      done(left.pop(number), state)
+      on_end(running.pop(number), state)
     status = process.wait()
-    for trial in left.values():
+    for trial in running.values():
       log = trials[0].folder / 'trial.log'
       how = how_it_ended(status)
       reason = f'its process was ended {how}; the last lines of {log} may say why'
       if len(trials) > 1:
-        reason += f'. If memory ran out, take fewer than {len(trials)} by --workers'
-      done(trial, leave(trial, status='failed', reason=reason, died=True))
+        reason += f'. If memory ran out, set --workers to less than {len(trials)}'
+      state = write_idle_state(trial, status='failed', reason=reason, died=True)
+      on_end(trial, state)
   finally:
     _kill(process)
 
@@ -154,64 +161,69 @@ def _kill(process: subprocess.Popen) -> None:
     process.stdin.close()
 
 
-class Going:
-  """The states of a population's trials, and how the time is shared among them."""
+class MemberStates:
+  """The states of a population's trials; divides the time among those that run."""
 
   def __init__(
-    self, orders: Sequence[Mapping[str, Any]], tell: Callable[[int, dict], None]
+    self, orders: Sequence[Mapping[str, Any]], report: Callable[[int, dict], None]
   ):
-    """Writes each `trial.json`; `tell` gets the number and the state of what ended."""
+    """Writes the `trial.json` of each trial.
+
+    Args:
+      orders: as in `run_population`.
+      report: called with the index and the state of each trial that ended.
+    """
     self._folders = [Path(order['folder']) for order in orders]
     self._states = {
-      i: begin(folder, order['overrides'], **order.get('seat', {}))
+      i: write_running_state(folder, order['overrides'], **order.get('seat', {}))
       for i, (folder, order) in enumerate(zip(self._folders, orders, strict=True))
     }
-    self._tell, self._last = tell, time.monotonic()
+    self._report, self._last = report, time.monotonic()
 
   def end(self, i: int, error: Exception | None) -> None:
-    """Trial number i is over."""
+    """Ends trial i, which finished, or failed with an error."""
     if error is None:
       return self._end(i, 'finished', None)
     trace = scrub(''.join(traceback.format_exception(error)))
     print(trace, file=sys.stderr)
-    if i:  # that of the first has it from stderr
+    if i:  # stderr is the log of trial 0
       with open(self._folders[i] / 'trial.log', 'a', encoding='utf-8') as log:
         log.write(trace)
     self._end(i, 'failed', scrub(f'{type(error).__name__}: {error}'))
 
   def stop(self, reason: str) -> None:
-    """All the others go on another time."""
+    """Ends all other trials as stopped: they resume later."""
     for i in list(self._states):
       self._end(i, 'stopped', reason)
 
   def fail(self, error: Exception) -> None:
-    """None of the others can go on."""
+    """Ends all other trials as failed."""
     for i in list(self._states):
       self.end(i, error)
 
   def _end(self, i: int, status: str, reason: str | None) -> None:
     now = time.monotonic()
-    for state in self._states.values():  # those that go on share the time
+    for state in self._states.values():  # all that were running until now
       state['seconds'] += (now - self._last) / len(self._states)
     self._last = now
     state = self._states.pop(i) | dict(status=status, reason=reason)
     write_state(self._folders[i], state)
-    self._tell(i, state)
+    self._report(i, state)
 
 
 def run_population(
   orders: Sequence[Mapping[str, Any]],
-  tell: Callable[[int, dict[str, Any]], None],
+  report: Callable[[int, dict[str, Any]], None],
   *,
   force: bool = False,
 ) -> None:
-  """Trains trials as one population in this process; an error is a state as well.
+  """Trains trials as one population in this process; an error is a state too.
 
   Args:
-    orders: for each trial its 'folder', 'overrides', 'config' and 'seat', the part of
-      `trial.json` that says which place of which population it has.
-    tell: called with the number of each trial that ended, and its state, which
-      `trial.json` has too; see `launch.trials.run_trial`.
+    orders: for each trial its 'folder', 'overrides', 'config' and 'seat': the entries
+      of `trial.json` that name its population and its place there.
+    report: called with the index of each trial that ended, and its state, which is also
+      written to `trial.json`; see `launch.trials.run_trial`.
     force: run in folders that a different experiment made.
   """
   from seqlab.train.population import train_population
@@ -219,26 +231,26 @@ def run_population(
   from seqlab.train.runtime import prepare
 
   prepare(orders[0]['config'].get('threads'))
-  going = Going(orders, tell)
+  states = MemberStates(orders, report)
   configs, folders = zip(*((o['config'], o['folder']) for o in orders), strict=True)
   try:
     seats = [order['seat'] for order in orders]
     train_population(
       configs,
       folders,
-      ended=going.end,
+      ended=states.end,
       force=force,
       places=[seat['place'] for seat in seats],
       width=seats[0]['population'],
     )
   except Stopped as stopped:
-    going.stop(str(stopped))
-  except Exception as error:  # whatever it is, the other populations go on
-    going.fail(error)
+    states.stop(str(stopped))
+  except Exception as error:  # of any kind: the other populations continue
+    states.fail(error)
 
 
 def work() -> None:
-  """What the process does: trials come in at stdin, their states go out at stdout."""
+  """Runs in the process: reads trials from stdin, writes their states to stdout."""
   results = os.fdopen(os.dup(1), 'w', encoding='utf-8', buffering=1)
   order = json.loads(sys.stdin.readline())
   threading.Thread(target=_end_with_the_sweep, daemon=True).start()
@@ -247,7 +259,7 @@ def work() -> None:
   for folder in others:
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / 'trial.log', 'a', encoding='utf-8') as log:
-      log.write(f'in a population, whose process writes to {first / "trial.log"}\n')
+      log.write(f'in a population: its process writes to {first / "trial.log"}\n')
   run_population(
     order['trials'],
     lambda i, state: print(json.dumps([i, state]), file=results),
@@ -257,7 +269,7 @@ def work() -> None:
 
 def _end_with_the_sweep() -> None:
   sys.stdin.read()
-  os._exit(0)  # the sweep is gone, whatever ended it: nothing stays behind
+  os._exit(0)  # the sweep has ended, for whatever reason: leave no process behind
 
 
 if __name__ == '__main__':

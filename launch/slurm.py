@@ -4,17 +4,17 @@ r"""Trains one experiment in several processes on the nodes of a Slurm cluster.
     --nodes 2 --gpus-per-node 4 --partition gpu --time 24:00:00 --config.seed=1
   python -m launch.slurm ... --dry-run                 # prints the script
 
-Submits templates/slurm.sh and returns; `srun` in it starts the processes, and JAX finds
-by what Slurm sets who they are. Preemption, the time limit and `scancel --signal=TERM`
-make all of them write a checkpoint at the same step and exit with 75, upon which the
-job is put back into the queue; from there it goes on. `scancel` alone ends it for good.
-logs/process-N.log in the workdir keeps what process N said, logs/slurm-JOB.log what
-Slurm said. What follows that is not known here goes to `seqlab train`.
+Submits templates/slurm.sh and returns. Its `srun` starts the processes, which JAX
+identifies by Slurm's environment variables. On preemption, at the time limit and on
+`scancel --signal=TERM` all of them write a checkpoint at the same step and exit with 75;
+the job is then requeued, and resumes. `scancel` alone ends it for good.
+logs/process-N.log in the workdir keeps the output of process N, logs/slurm-JOB.log that
+of Slurm. Options that are not known here are passed to `seqlab train`.
 
-This is a script and no function for submitit, which the trials of a sweep are (see
-launch/slurm_array.py): submitit lets process 0 requeue the job from a signal's handler,
-in the middle of a step, while here all processes have first to agree where to stop. And
-a script can be read, kept and changed.
+This launcher writes a script, while the trials of a sweep are functions for submitit
+(launch/slurm_array.py): submitit lets process 0 requeue the job in a signal handler, in
+the middle of a step, but here all processes have to agree first on the step after which
+they stop. A script can also be read, kept and changed.
 """
 
 import argparse
@@ -45,49 +45,49 @@ def main(argv: Sequence[str] | None = None) -> int:
     'slurm', 'Trains one experiment in several processes of a Slurm job.'
   )
   add = options.add_argument
-  add('--nodes', type=positive, default=1, help='how many (1)')
-  about = 'processes on each: 1, or one for each GPU (1)'
+  add('--nodes', type=positive, default=1, help='number of nodes (1)')
+  about = 'processes per node: 1, or one per GPU (1)'
   add('--processes-per-node', type=positive, default=1, metavar='N', help=about)
   add_resources(options)
   return launch(options, script, _submit, argv)
 
 
 def add_resources(options: argparse.ArgumentParser) -> None:
-  """What a job wants of Slurm, be it a run or a trial of a sweep."""
+  """Adds the options for the resources of a job, a run or a trial of a sweep."""
   add = options.add_argument
-  add('--partition', help="(Slurm's default)")
-  add('--account', help='who pays')
-  about = "Slurm's limit, at which the job is requeued to go on (24:00:00)"
+  add('--partition', help="partition (Slurm's default)")
+  add('--account', help='account that is charged')
+  about = 'time limit, at which the job is requeued and resumes (24:00:00)'
   add('--time', default='24:00:00', help=about)
-  add('--gpus-per-node', type=positive, help='(none)')
-  add('--cpus-per-task', type=positive, help='cores for each process')
-  add('--mem', help='memory on each node, such as 64G')
-  about = 'seconds between the notice to stop and the time limit (120)'
+  add('--gpus-per-node', type=positive, help='GPUs per node (none)')
+  add('--cpus-per-task', type=positive, help='cores per process')
+  add('--mem', help='memory per node, such as 64G')
+  about = 'seconds from the signal to stop until the time limit (120)'
   add('--grace', type=positive, default=120, help=about)
-  about = 'any more of them, such as --sbatch=--constraint=a100; may be given again'
+  about = 'further option, such as --sbatch=--constraint=a100; may be repeated'
   add('--sbatch', metavar='OPTION', action='append', default=[], help=about)
 
 
 def resources(args: argparse.Namespace) -> dict[str, str | bool]:
-  """The options of sbatch that are the same for a run and for a trial of a sweep.
+  """Returns the options of sbatch that a run and a trial of a sweep share.
 
   Raises:
-    ValueError: one has not the form of an option, or cannot be written in a script.
+    ValueError: one is not an option of sbatch, or has more than one line.
   """
   names = ('partition', 'account', 'gpus-per-node', 'cpus-per-task', 'mem')
   given = {name: getattr(args, name.replace('-', '_')) for name in names}
-  found = {name: str(value) for name, value in given.items() if value is not None}
+  options = {name: str(value) for name, value in given.items() if value is not None}
   for option in args.sbatch:
     name, equals, value = option.removeprefix('--').partition('=')
     if not re.fullmatch('--[a-z][a-z0-9-]*(=.*)?', option):
       raise ValueError(f'--sbatch={option} should be written --sbatch=--name=value')
-    found[name] = value if equals else True
-  for name, value in found.items():
+    options[name] = value if equals else True
+  for name, value in options.items():
     if value is not True and (not value or re.search(r'[\r\n\0]', value)):
-      raise ValueError(f'--{name} is {value!r}; it must be a text of one line')
+      raise ValueError(f'--{name} is {value!r}; it must be one line of text')
   if args.mem is not None and not re.fullmatch('[0-9]+([KMGT]B?)?', args.mem, re.I):
     raise ValueError(f'--mem is {args.mem!r}; it must be a size such as 64G')
-  return found
+  return options
 
 
 def check_path(folder: str | Path) -> str:
@@ -105,14 +105,16 @@ def check_path(folder: str | Path) -> str:
 
 
 def minutes(limit: str) -> int:
-  """A time limit of Slurm's, such as 90, 12:00:00 or 2-12, in minutes, rounded up.
+  """Returns one of Slurm's time limits, such as 90, 12:00:00 or 2-12, in minutes.
+
+  Seconds are rounded up.
 
   Raises:
-    ValueError: it is none.
+    ValueError: it is not a time limit.
   """
   if not re.fullmatch(r'([0-9]+-)?[0-9]+(:[0-9]+){0,2}', limit):
     raise ValueError(
-      f'--time {limit} is no time limit; write hours:minutes:seconds, or '
+      f'--time {limit} is not a time limit: write hours:minutes:seconds, or '
       f'days-hours:minutes:seconds'
     )
   days, dash, clock = limit.rpartition('-')
@@ -120,12 +122,12 @@ def minutes(limit: str) -> int:
   units = (3600, 60, 1) if dash or len(parts) == 3 else (60, 1)
   seconds = sum(n * unit for n, unit in zip(parts, units, strict=False))
   if not (total := 24 * 60 * int(days or 0) + math.ceil(seconds / 60)):
-    raise ValueError(f'--time {limit} is no time at all; it must be more than 0')
+    raise ValueError(f'--time {limit} is zero; it must be more than 0')
   return total
 
 
 def script(args: argparse.Namespace, rest: Sequence[str]) -> str:
-  """The script for sbatch.
+  """Returns the script for sbatch.
 
   Raises:
     ValueError: the options do not fit together.
@@ -139,10 +141,12 @@ def script(args: argparse.Namespace, rest: Sequence[str]) -> str:
   minutes(args.time)
   settings = dict(args.env)
   if gpus and processes == 1:
-    # Else JAX takes Slurm's number of a process on its node for that of its one GPU.
+    # Without this JAX assumes one GPU per process, with the process's index on its node.
     settings['JAX_LOCAL_DEVICE_IDS'] = ','.join(map(str, range(gpus)))
   if args.cpus_per_task:
-    settings['SRUN_CPUS_PER_TASK'] = str(args.cpus_per_task)  # srun wants to be told
+    settings['SRUN_CPUS_PER_TASK'] = str(
+      args.cpus_per_task
+    )  # srun does not inherit it from sbatch
   logs = check_path(_logs(args)).replace('%', '%%')
   return fill(
     'slurm.sh',
@@ -168,7 +172,7 @@ def _options(args: argparse.Namespace, logs: str) -> dict[str, str | bool]:
 
 
 def _directive(name: str, value: str | bool) -> str:
-  """A line for sbatch, which reads quotes as a shell does, but only on one line."""
+  """Returns a line for sbatch, which reads quotes as a shell does, within a line."""
   if value is True:
     return f'#SBATCH --{name}'
   if '\n' in value:
@@ -177,7 +181,7 @@ def _directive(name: str, value: str | bool) -> str:
 
 
 def _logs(args: argparse.Namespace) -> Path:
-  """On a disk, even if the run is in a bucket."""
+  """Returns the folder of the logs, which is on a disk even if the run is in a bucket."""
   return Path(
     f'{run_name(args)}-logs' if is_remote(args.workdir) else f'{args.workdir}/logs'
   )
@@ -186,7 +190,7 @@ def _logs(args: argparse.Namespace) -> Path:
 def _submit(args: argparse.Namespace, text: str) -> None:
   _logs(args).mkdir(parents=True, exist_ok=True)
   print(hand_over(['sbatch'], text, WHERE))
-  print(f'logs in {_logs(args)}, which all nodes have to see')
+  print(f'logs in {_logs(args)}, which must be visible on all nodes')
 
 
 if __name__ == '__main__':

@@ -3,13 +3,13 @@
   python -m launch.sweep experiments/multi30k/transformer.py --workdir /shared/runs \
     --on slurm --workers 8 --slurm='--partition gpu --gpus-per-node 1 --time 4:00:00'
 
-submitit writes the script, submits it, and has a trial that was told to stop requeued.
-A trial is told by SIGTERM (preemption) or submitit's signal (the time limit is near);
-it writes a checkpoint, and goes on from there when its job starts again.
+submitit writes the script, submits it, and requeues a trial that has to stop. A trial
+stops on SIGTERM (preemption) or on submitit's signal (shortly before the time limit): it
+writes a checkpoint, from which it resumes when its job starts again.
 
-The sweep only watches. Ctrl-C ends it and leaves the jobs: the same command waits for
-those that are still there, and submits what has neither ended well nor a job. slurm.json
-in a trial's folder has the job's number, for `scancel` too.
+The sweep only watches the jobs. Ctrl-C ends the sweep and leaves the jobs: the same
+command waits for those that still exist, and submits trials that are not finished and
+have no job. slurm.json in a trial's folder has the number of the job, as for `scancel`.
 """
 
 import argparse
@@ -28,22 +28,22 @@ from typing import Any, NamedTuple
 from launch.machine import environment
 from launch.options import need
 from launch.slurm import WHERE, add_resources, check_path, minutes, resources
-from launch.trials import Trial, leave, read_json, run_trial
+from launch.trials import Trial, read_json, run_trial, write_idle_state
 from seqlab.io.files import write_text
 
-# Of a job that has not ended for good.
+# States of a job that may still run.
 _ALIVE = {
   *('PENDING', 'RUNNING', 'SUSPENDED', 'CONFIGURING', 'COMPLETING', 'STOPPED'),
   *('REQUEUED', 'REQUEUE_FED', 'REQUEUE_HOLD', 'SPECIAL_EXIT', 'RESV_DEL_HOLD'),
   *('RESIZING', 'SIGNALING', 'STAGE_OUT'),
 }
-_SOONEST, _LATEST = 1.0, 15.0  # seconds between two looks at the queue
-_PATIENCE = 1800.0  # seconds that Slurm's controller may be out of reach
-_TIMEOUTS = 1000  # times that a trial may come to its time limit
+_MIN_PAUSE, _MAX_PAUSE = 1.0, 15.0  # seconds between two requests to the queue
+_PATIENCE = 1800.0  # seconds that Slurm's controller may not answer
+_MAX_TIMEOUTS = 1000  # times that a trial may reach its time limit
 
 
 class Job(NamedTuple):
-  """What Slurm says of a job: its state, why it is in it, and where it runs."""
+  """A job of Slurm: its state, the reason for it, and the nodes."""
 
   state: str = 'GONE'
   reason: str = ''
@@ -51,13 +51,13 @@ class Job(NamedTuple):
 
   @property
   def alive(self) -> bool:
-    """Whether it has still to end."""
+    """Whether it may still run."""
     return self.state in _ALIVE
 
 
 def run_many(
   trials: Sequence[Trial],
-  done: Callable[[Trial, dict[str, Any]], None],
+  on_end: Callable[[Trial, dict[str, Any]], None],
   *,
   workers: int | None = None,
   force: bool = False,
@@ -65,48 +65,49 @@ def run_many(
 ) -> None:
   """Runs trials as one job array, except for those that have a job already.
 
-  A trial whose job dies counts as failed, with Slurm's reason; the others go on. If
-  this is interrupted the jobs go on.
+  A trial whose job dies counts as failed, with Slurm's reason; the others continue. The
+  jobs continue, too, if this function is interrupted.
 
   Args:
-    trials: what to run.
-    done: called with each trial that ended, and its state.
-    workers: how many at a time; by default as many as Slurm finds room for.
+    trials: trials to run.
+    on_end: called with each trial that ended, and its state.
+    workers: number of trials that run at a time; by default Slurm decides.
     force: run in folders that a different experiment made.
-    options: of `launch.slurm.add_resources`, as one types them.
+    options: options of `launch.slurm.add_resources`, as on a command line.
 
   Raises:
-    FileNotFoundError: Slurm's commands are not here.
+    FileNotFoundError: Slurm's commands are not on this machine.
     ValueError: the options are wrong.
     RuntimeError: Slurm refuses the jobs, or does not answer for half an hour.
   """
   args = _read(options)
   need('sbatch', WHERE)
-  found = jobs_of_mine()
-  jobs = {job: t for t in trials if found.get(job := _job_of(t), Job()).alive}
+  queue = my_jobs()
+  jobs = {job: t for t in trials if queue.get(job := _job_of(t), Job()).alive}
   if jobs:
-    print(f'{len(jobs)} trials have a job of Slurm that goes on', flush=True)
-  begun = {trial.folder for trial in jobs.values()}
-  fresh = [trial for trial in trials if trial.folder not in begun]
-  if fresh:
-    jobs |= _submit(fresh, args, workers, force)
+    print(f'{len(jobs)} trials already have a job of Slurm', flush=True)
+  submitted = {trial.folder for trial in jobs.values()}
+  new = [trial for trial in trials if trial.folder not in submitted]
+  if new:
+    jobs |= _submit(new, args, workers, force)
   try:
-    _watch(jobs, done)
+    _watch(jobs, on_end)
   except KeyboardInterrupt:
     numbers = ' '.join(sorted({job.partition('_')[0] for job in jobs}))
     print(
-      f'\nsweep: the jobs of Slurm go on; `scancel {numbers}` ends them',
+      f'\nsweep: the jobs of Slurm continue; `scancel {numbers}` ends them',
       file=sys.stderr,
     )
     raise
 
 
-def jobs_of_mine() -> dict[str, Job]:
-  """The user's jobs that Slurm remembers, which it does for minutes after their end.
+def my_jobs() -> dict[str, Job]:
+  """Asks squeue for the user's jobs, including those that ended some minutes ago.
+
+  (sacct would need an accounting database, which not every cluster has.)
 
   Returns:
-    Number -> job; '12_3' is task 3 of array 12. By squeue, as there is not everywhere
-    an accounting for sacct to ask.
+    Number -> job; '12_3' is task 3 of array 12.
 
   Raises:
     RuntimeError: Slurm does not answer.
@@ -131,25 +132,25 @@ class Training:
   force: bool
 
   def __call__(self) -> None:
-    """Trains; if it was told to stop, has the job put back into the queue."""
+    """Trains; requeues the job if the trial had to stop."""
     import submitit
 
     here = submitit.JobEnvironment()
     notice = signal.Signals[f'SIG{here.USR_SIG}']
     requeue = signal.getsignal(notice)  # submitit's, which ends the process at once
-    # First the step has to end and a checkpoint to be written.
+    # The step has to end first, and a checkpoint to be written.
     signal.signal(notice, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     state = run_trial(self.experiment, self.overrides, self.folder, force=self.force)
     if state['status'] != 'stopped':
       return
     print(state['reason'], flush=True)
-    # If it is not running any more Slurm is ending it, and knows whether it comes back.
-    if jobs_of_mine().get(here.job_id, Job()).state == 'RUNNING':
+    # In any other state Slurm is ending the job, and decides whether to requeue it.
+    if my_jobs().get(here.job_id, Job()).state == 'RUNNING':
       requeue(notice, None)
     sys.exit(os.EX_TEMPFAIL)
 
   def checkpoint(self) -> Any:
-    """What submitit shall run next time: the same, as the folder has all else."""
+    """Returns what submitit runs next time: the same, since the folder has the rest."""
     from submitit.helpers import DelayedSubmission
 
     return DelayedSubmission(self)
@@ -177,15 +178,15 @@ def _submit(
 ) -> dict[str, Trial]:
   """Submits one array; returns the trial of each of its jobs."""
   folder = trials[0].folder.absolute().parent.parent / 'slurm'
-  if '%' in check_path(folder):  # which submitit does not write as %%
+  if '%' in check_path(folder):  # submitit does not escape it
     raise ValueError(f'Slurm interprets the % in {folder}: use another --workdir')
   executor = _executor(folder)
   name = f'seqlab-{trials[0].folder.parent.name}'
   executor.update_parameters(job_name=name, **_parameters(args, workers or len(trials)))
   calls = []
   for trial in trials:
-    # So that what is there afterwards is the job's.
-    leave(trial, status='waiting', reason=None)
+    # A later state in `trial.json` is then the job's, not one of an earlier sweep.
+    write_idle_state(trial, status='waiting', reason=None)
     folder = trial.folder.absolute()
     calls.append(Training(trial.experiment, trial.overrides, folder, force))
   try:
@@ -208,11 +209,11 @@ def _executor(folder: Path) -> Any:
     raise RuntimeError(
       "--on slurm needs submitit: pip install 'seqlab[launch]'"
     ) from None
-  return submitit.SlurmExecutor(folder, max_num_timeout=_TIMEOUTS)
+  return submitit.SlurmExecutor(folder, max_num_timeout=_MAX_TIMEOUTS)
 
 
 def _parameters(args: argparse.Namespace, at_once: int) -> dict[str, Any]:
-  """The options as submitit wants them."""
+  """Returns the options of submitit."""
   own = {k: v for k, v in environment().items() if k not in os.environ}
   cores = args.cpus_per_task
   return dict(
@@ -221,76 +222,76 @@ def _parameters(args: argparse.Namespace, at_once: int) -> dict[str, Any]:
     array_parallelism=at_once,
     stderr_to_stdout=True,
     wckey=None,
-    # Slurm's SIGTERM is for the trial: this shell waits for it.
+    # The trial handles Slurm's SIGTERM; the shell has to wait for it.
     setup=['trap : TERM', *(f'export {k}={shlex.quote(v)}' for k, v in own.items())],
-    # srun wants to be told what sbatch was told.
+    # srun does not inherit this from sbatch.
     srun_args=[f'--cpus-per-task={cores}'] if cores else None,
     additional_parameters={'requeue': True, **resources(args)},
   )
 
 
 def _watch(
-  jobs: dict[str, Trial], done: Callable[[Trial, dict[str, Any]], None]
+  jobs: dict[str, Trial], on_end: Callable[[Trial, dict[str, Any]], None]
 ) -> None:
-  """Takes out of `jobs` what has ended, until there is nothing left."""
-  pause, answered, waiting = _SOONEST, time.monotonic(), ''
+  """Removes jobs that ended from `jobs`, until none is left."""
+  pause, answered, waiting = _MIN_PAUSE, time.monotonic(), ''
   while jobs:
     try:
-      found, answered = jobs_of_mine(), time.monotonic()
-    except RuntimeError:  # its controller may be starting anew
+      queue, answered = my_jobs(), time.monotonic()
+    except RuntimeError:  # Slurm's controller may be restarting
       if time.monotonic() - answered > _PATIENCE:
         raise
-      time.sleep(_LATEST)
+      time.sleep(_MAX_PAUSE)
       continue
     for number, trial in list(jobs.items()):
-      job = found.get(number, Job())
+      job = queue.get(number, Job())
       if not job.alive:
-        state = _state(trial, number, job)
+        state = _final_state(trial, number, job)
         del jobs[number]
-        done(trial, state)
-    before, waiting = waiting, _waiting([found[n] for n in jobs if n in found])
+        on_end(trial, state)
+    before, waiting = waiting, _reasons([queue[n] for n in jobs if n in queue])
     if waiting and waiting != before:
       print(f'trials wait in the queue: {waiting}', flush=True)
     time.sleep(pause if jobs else 0)
-    pause = min(1.5 * pause, _LATEST)
+    pause = min(1.5 * pause, _MAX_PAUSE)
 
 
-def _waiting(jobs: Sequence[Job]) -> str:
-  """For what jobs wait, such as Resources, or a time limit that is too long."""
+def _reasons(jobs: Sequence[Job]) -> str:
+  """Returns the reasons why jobs wait, such as Resources or PartitionTimeLimit."""
   reasons = {job.reason for job in jobs if job.state == 'PENDING'}
   return ', '.join(sorted(reasons - {'None'}))
 
 
-def _state(trial: Trial, number: str, job: Job) -> dict[str, Any]:
-  """The state of a trial whose job has ended; why it failed, if that did."""
+def _final_state(trial: Trial, number: str, job: Job) -> dict[str, Any]:
+  """Returns the state of a trial whose job has ended, with the reason of a failure."""
   until = time.monotonic() + 60
-  over = ('finished', 'failed')
-  while job.state == 'COMPLETED' and trial.state.get('status') not in over:
+  final = ('finished', 'failed')
+  while job.state == 'COMPLETED' and trial.state.get('status') not in final:
     if time.monotonic() > until:
       break
-    time.sleep(1)  # what another machine wrote may be seen a little later
+    time.sleep(1)  # a shared disk may show a file of another machine later
   state = trial.state
-  if state.get('status') in over:
+  if state.get('status') in final:
     return state
   log = _note(trial).get('log', 'its log')
   never = state.get('status') == 'waiting'
-  see = f'. It never began: does the node see {trial.folder}?' if never else ''
+  hint = f'. It never started: is {trial.folder} visible on the node?' if never else ''
   where = f' on {job.nodes}' if job.nodes else ''
   why = f' ({job.reason})' if job.reason not in ('', 'None') else ''
   reason = (
     f'its job {number} of Slurm ended{where} as {job.state}{why}; the last lines of '
-    f'{log} may say why{see}'
+    f'{log} may say why{hint}'
   )
-  return leave(trial, status='failed', reason=reason)
+  return write_idle_state(trial, status='failed', reason=reason)
 
 
 def _job_of(trial: Trial) -> str:
-  """The number of the job that it was last given; an empty string if it never had one."""
+  """Returns the number of the trial's last job; an empty string if it had none."""
   return str(_note(trial).get('job', ''))
 
 
 def _note(trial: Trial) -> dict[str, Any]:
-  """What slurm.json says of the trial's job; empty if it never had one.
+  """Returns the contents of the trial's slurm.json; empty if it never had a job.
 
   Raises:
     ValueError: the file is damaged.

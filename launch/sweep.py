@@ -6,11 +6,12 @@ r"""Runs all trials of experiments, then their reports.
   python -m launch.sweep ... --trials 40               # a search instead, see search.py
   python -m launch.sweep ... --trials 40 --storage postgresql://me@host/searches
 
-An experiment's `sweep(add)` calls add(seed=1, **{'hyper.peak': 1e-3}) once a trial,
-or add(arg='size=small', seed=1) where `get_config` is to make another experiment; its
-`report(runs, folder)` writes figures and table.md. With --trials its `search(trial)` is
-asked for that many in all, by Optuna: with a storage on a server, by any number of
-sweeps at once, on many machines. What was interrupted goes on with the same command.
+An experiment's `sweep(add)` calls add(seed=1, **{'hyper.peak': 1e-3}) once per trial,
+or add(arg='size=small', seed=1) to pass arguments to `get_config`. Any option of any
+piece may be set, whether or not the file names it. `report(runs, folder)` writes figures
+and table.md. With --trials Optuna asks `search(trial)` for that many trials in all; with
+a storage on a server many machines can do so at once. The same command resumes a sweep
+that was interrupted.
 """
 
 import argparse
@@ -49,15 +50,16 @@ from seqlab.train.folder import RunFolder
 if TYPE_CHECKING:
   from launch.search import HyperSearch
 
-# Where trials can run: name -> function(trials, done, workers=, force=).
+# Where trials can run: name -> function(trials, on_end, workers=, force=).
 RUNNERS = {
   'local': workers.run_many,
   'population': population.run_many,
   'slurm': slurm_array.run_many,
 }
-_AT_ONCE = 8  # trials of a search that are given to those which take many
-_KEPT = ('.png', '.svg', '.md')
+_BATCH = 8  # trials of a search that a population or job array is given at a time
+_REPORT_FILES = ('.png', '.svg', '.md')
 _REFUSALS = (ValueError, OSError, RuntimeError)
+_SAME_NAME = 'two of the experiments have the same name: use one command for each'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,19 +72,19 @@ class Study:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command; returns its exit status: 1 if anything failed, 130 if stopped."""
+  """Runs the command; returns its exit status: 1 after a failure, 130 if stopped."""
   argv = sys.argv[1:] if argv is None else list(argv)
   args = _arguments(argv)
   terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
   try:
     return (sweep if args.trials is None else search)(args)
   except KeyboardInterrupt:
-    again = shlex.join(['python', '-m', 'launch.sweep', *_shown(argv, args)])
-    print(f'\nsweep: stopped. The same command goes on:\n  {again}', file=sys.stderr)
+    command = shlex.join(['python', '-m', 'launch.sweep', *_shown(argv, args)])
+    print(f'\nsweep: stopped. The same command resumes:\n  {command}', file=sys.stderr)
     return 130
   except Exception as error:
     if os.environ.get('SEQLAB_TRACEBACK') or not isinstance(error, _REFUSALS):
-      # Not left to Python: its traceback would show what an error's cause says.
+      # Python's own traceback would show secrets in the message of an error's cause.
       print(scrub(traceback.format_exc()), end='', file=sys.stderr)
     else:
       print(f'sweep: {scrub(str(error))}', file=sys.stderr)
@@ -92,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _shown(argv: Sequence[str], args: argparse.Namespace) -> list[str]:
-  """The words of the command, without the secrets of --storage."""
+  """Returns the words of the command, without the secrets of --storage."""
   if not args.storage:
     return [*argv]
   try:
@@ -103,28 +105,27 @@ def _shown(argv: Sequence[str], args: argparse.Namespace) -> list[str]:
 
 
 def sweep(args: argparse.Namespace) -> int:
-  """Plans, runs what is left, reports."""
+  """Runs the trials that are not finished, and reports on all."""
   workdir = _folder_of(args)
   studies = [
     Study(experiment, workdir / experiment_name(experiment), plan(experiment, workdir))
     for experiment in args.experiments
   ]
   if len({study.folder for study in studies}) < len(studies):
-    raise ValueError('an experiment is named twice, or two of one name; run them apart')
+    raise ValueError(_SAME_NAME)
   _check_reports(args, studies)
   trials = [trial for study in studies for trial in study.trials]
   with contextlib.ExitStack() as stack:
     for study in studies:
       study.folder.mkdir(parents=True, exist_ok=True)
-      # One sweep at a time.
+      # Only one sweep at a time may use the folder.
       stack.enter_context(RunFolder(study.folder, {}).lock())
       _check_target(study.folder, args)
-    left = unfinished(trials, force=args.force)
-    if not args.report_only and left:
-      print(
-        f'{len(trials) - len(left)} of {len(trials)} trials are finished', flush=True
-      )
-      _run(left, len(trials), args)
+    todo = unfinished(trials, force=args.force)
+    if not args.report_only and todo:
+      finished = len(trials) - len(todo)
+      print(f'{finished} of {len(trials)} trials are finished', flush=True)
+      _run(todo, len(trials), args)
     failed = [] if args.report_only else [t for t in trials if not t.finished]
     broken = [s.experiment for s in studies if not _report(s, args)]
   for trial in failed:
@@ -135,35 +136,36 @@ def sweep(args: argparse.Namespace) -> int:
   print(f'{finished} of {len(trials)} trials are finished')
   if args.report_only and not finished:
     raise ValueError(
-      f'there is nothing to report on in {workdir}: run the trials first, without '
+      f'no trial in {workdir} is finished, so there is nothing to report on: run the '
+      f'trials first, without '
       f'--report-only'
     )
   return int(bool(failed or broken))
 
 
 def _folder_of(args: argparse.Namespace) -> Path:
-  """The folder of the studies, which is on a disk."""
+  """Returns the folder of the studies; raises ValueError if it is in a bucket."""
   if is_remote(args.workdir):
     raise ValueError(
-      f'--workdir {hide_url(args.workdir)} is in a bucket: the studies of a sweep need a '
-      f'folder on a disk'
+      f'--workdir {hide_url(args.workdir)} is in a bucket: use a folder on a disk for '
+      f'the studies of a sweep'
     )
   return Path(args.workdir)
 
 
 def _check_reports(args: argparse.Namespace, studies: Sequence[Study]) -> None:
-  """Refuses to make reports of experiments that have none."""
-  wanted = '--report-only' if args.report_only else '--report-to'
-  asked = args.report_only or args.report_to
-  if asked and not any(hasattr(module_of(s.experiment), 'report') for s in studies):
+  """Refuses the options of reports if no experiment defines a report."""
+  option = '--report-only' if args.report_only else '--report-to'
+  given = args.report_only or args.report_to
+  if given and not any(hasattr(module_of(s.experiment), 'report') for s in studies):
     names = ', '.join(study.experiment for study in studies)
     raise ValueError(
-      f'{names} has no function report(runs, folder): leave {wanted} out, or add one'
+      f'{names} has no function report(runs, folder): leave {option} out, or add one'
     )
 
 
 def _check_target(study: Path, args: argparse.Namespace) -> None:
-  """Raises OSError or ValueError, before trials run, if --report-to is no place."""
+  """Raises OSError or ValueError, before trials run, if --report-to cannot be used."""
   if not args.report_to:
     return
   folder = Path(args.report_to) / study.name
@@ -178,7 +180,7 @@ def _check_target(study: Path, args: argparse.Namespace) -> None:
     ) from None
   if folder.resolve() == study.resolve():
     raise ValueError(
-      f'--report-to {args.report_to} is where the study itself lies: use another folder'
+      f'--report-to {args.report_to} is the folder of the study itself: use another one'
     )
 
 
@@ -197,8 +199,8 @@ def search(args: argparse.Namespace) -> int:
   options |= dict(url=args.storage, prunes=args.on == 'local', force=args.force)
   names = [experiment_name(experiment) for experiment in args.experiments]
   if len({*names}) < len(names):
-    raise ValueError('an experiment is named twice, or two of one name; run them apart')
-  good = True
+    raise ValueError(_SAME_NAME)
+  succeeded = True
   with contextlib.ExitStack() as stack:
     studies = [
       stack.enter_context(HyperSearch(experiment, workdir, **options))
@@ -209,17 +211,17 @@ def search(args: argparse.Namespace) -> int:
     for experiment, study in zip(args.experiments, studies, strict=True):
       if not args.report_only:
         _search(study, args)
-      good &= _report_search(experiment, study, args)
+      succeeded &= _report_search(experiment, study, args)
     if args.report_only and not any(study.num_ended for study in studies):
       raise ValueError(
-        f'there is nothing to report on in {workdir}: run trials first, without '
-        f'--report-only'
+        f'no trial in {workdir} has ended, so there is nothing to report on: run trials '
+        f'first, without --report-only'
       )
-  return int(not good)
+  return int(not succeeded)
 
 
 def _search(study: 'HyperSearch', args: argparse.Namespace) -> None:
-  def done(trial: Trial, state: dict[str, Any]) -> None:
+  def on_end(trial: Trial, state: dict[str, Any]) -> None:
     text = study.finish(trial, state)
     print(f'[{study.num_ended}/{args.trials}] {trial.name}: {text}', flush=True)
 
@@ -228,40 +230,41 @@ def _search(study: 'HyperSearch', args: argparse.Namespace) -> None:
   while study.queue.wait_for_work():
     if args.on == 'local':
       n = min(args.workers or len(all_cores()), args.trials)
-      options = dict(workers=n, stop=study.should_stop, force=args.force)
-      workers.run_from(study.next_trial, done, **options)
-    elif trials := study.next_trials(args.workers or _AT_ONCE):
-      _runner(args)(trials, done)
+      options = dict(workers=n, should_stop=study.should_stop, force=args.force)
+      workers.run_from(study.next_trial, on_end, **options)
+    elif trials := study.next_trials(args.workers or _BATCH):
+      _runner(args)(trials, on_end)
 
 
 def _report_search(
   experiment: str, study: 'HyperSearch', args: argparse.Namespace
 ) -> bool:
-  """Writes the table and the figures; whether all went well."""
-  wrote = study.report()
-  if args.report_to and wrote:
+  """Writes the table and the figures; returns whether no trial failed."""
+  written = study.report()
+  if args.report_to and written:
     folders = (study.folder / f'{number:04d}' for number in study.queue.latest())
     states = [state for state in map(read_state, folders) if 'device' in state]
-    _publish(experiment, study.folder, wrote, states, args)
+    _publish(experiment, study.folder, written, states, args)
   failures = study.failures
   for name, reason in failures.items():
     print(f'failed: {study.folder / name}: {reason}', file=sys.stderr)
-  listed = ', '.join(map(str, wrote))
-  print(f'{study.summary}{f": {listed}" if wrote else ""}')
+  listed = ', '.join(map(str, written))
+  print(f'{study.summary}{f": {listed}" if written else ""}')
   return not failures
 
 
 def _runner(args: argparse.Namespace) -> Callable[..., None]:
-  """Runs what it is given, as the options say."""
+  """Returns the function that runs trials where the options say."""
   options = dict(workers=args.workers, force=args.force)
-  more = {'options': args.slurm} if args.on == 'slurm' else {}
-  return functools.partial(RUNNERS[args.on], **options, **more)
+  if args.on == 'slurm':
+    options['options'] = args.slurm
+  return functools.partial(RUNNERS[args.on], **options)
 
 
-def _run(left: list[Trial], total: int, args: argparse.Namespace) -> None:
-  ended = total - len(left)
+def _run(trials: list[Trial], total: int, args: argparse.Namespace) -> None:
+  ended = total - len(trials)
 
-  def done(trial: Trial, state: dict[str, Any]) -> None:
+  def on_end(trial: Trial, state: dict[str, Any]) -> None:
     nonlocal ended
     ended += 1
     if state['status'] == 'finished':
@@ -271,14 +274,14 @@ def _run(left: list[Trial], total: int, args: argparse.Namespace) -> None:
       text = f'failed: {reason[0]}'
     print(f'[{ended}/{total}] {trial.name}: {text}', flush=True)
 
-  _runner(args)(left, done)
+  _runner(args)(trials, on_end)
 
 
 def _headline(folder: Path) -> str:
-  """The best value of the metric by which the run kept its best, or its last loss."""
+  """Returns the best value of the metric `keep_best`, or the last loss, as text."""
   try:
     run = read_run(folder)
-  except (OSError, ValueError) as error:  # the other trials go on
+  except (OSError, ValueError) as error:  # the other trials continue
     return f', and cannot be read: {error}'
   name = run.config.get('keep_best')
   if name and run.has(name):
@@ -287,47 +290,47 @@ def _headline(folder: Path) -> str:
 
 
 def _report(study: Study, args: argparse.Namespace) -> bool:
-  """Calls the experiment's own `report`, if it has one; whether that went well."""
+  """Calls the experiment's `report`, if it has one; returns whether it succeeded."""
   report = getattr(module_of(study.experiment), 'report', None)
   runs = [read_run(trial.folder) for trial in study.trials if trial.finished]
   if report is None or not runs:
     return True
-  before = _written(study.folder)
+  before = _report_files(study.folder)
   try:
     report(runs, study.folder)
-  except Exception:  # the reports of the other experiments are still wanted
+  except Exception:  # the reports of the other experiments follow
     traceback.print_exc()
     print(f'failed: the report of {study.experiment}', file=sys.stderr)
     return False
-  wrote = [
-    path for path, at in _written(study.folder).items() if before.get(path) != at
-  ]
-  print(f'report of {len(runs)} trials: {", ".join(map(str, wrote)) or "no files"}')
+  after = _report_files(study.folder)
+  written = [path for path, time in after.items() if before.get(path) != time]
+  print(f'report of {len(runs)} trials: {", ".join(map(str, written)) or "no files"}')
   if args.report_to:
     states = [trial.state for trial in study.trials if trial.finished]
-    _publish(study.experiment, study.folder, wrote, states, args)
+    _publish(study.experiment, study.folder, written, states, args)
   return True
 
 
 def _publish(
   experiment: str,
   study: Path,
-  wrote: list[Path],
+  written: list[Path],
   states: list[dict[str, Any]],
   args: argparse.Namespace,
 ) -> None:
-  """Copies a report, and says in its table.md what made it."""
+  """Copies a report, and adds to its table.md the command that made it."""
   folder = Path(args.report_to) / study.name
   folder.mkdir(parents=True, exist_ok=True)
-  for path in wrote:
+  for path in written:
     if path.name != 'table.md':
       write_bytes(folder / path.name, path.read_bytes())
-  table = ''.join(p.read_text('utf-8') for p in wrote if p.name == 'table.md')
+  table = ''.join(p.read_text('utf-8') for p in written if p.name == 'table.md')
   if states:  # those of a search may have run on other machines
     words = ['python', '-m', 'launch.sweep', experiment, '--workdir', args.workdir]
     words += [] if args.trials is None else ['--trials', str(args.trials)]
     command = hide_urls(shlex.join([*words, '--report-to', args.report_to]))
     devices = ' or '.join(sorted({state['device'] for state in states}))
+    # More backticks than there are in the command itself, as Markdown requires.
     mark = '`' * (1 + max(map(len, re.findall('`+', command)), default=0))
     table += (
       f'\nMade by {mark}{command}{mark}: {len(states)} trials on {devices} each, '
@@ -338,12 +341,12 @@ def _publish(
     write_text(folder / 'table.md', table)
 
 
-def _written(folder: Path) -> dict[Path, int]:
-  """The files of a report, and when each was written."""
+def _report_files(folder: Path) -> dict[Path, int]:
+  """Returns the files of a report -> time of the last change, in nanoseconds."""
   return {
     path: path.stat().st_mtime_ns
     for path in sorted(folder.iterdir())
-    if path.suffix in _KEPT
+    if path.suffix in _REPORT_FILES
   }
 
 
@@ -363,34 +366,35 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     '--workers',
     type=positive,
-    help='trials at a time: processes, by default one a core, so name a number where '
-    'there is a GPU; members of a population; jobs of Slurm that run at once',
+    help='trials at a time: processes, by default one per core (set it on a machine '
+    'with a GPU); members of a population; jobs of Slurm that run at once',
   )
-  about = 'of its jobs, such as --slurm="--partition gpu --time 4:00:00" (launch.slurm)'
+  about = 'options of its jobs, such as --slurm="--partition gpu --time 4:00:00"'
   parser.add_argument('--slurm', metavar='OPTIONS', default='', help=about)
   parser.add_argument(
     '--force',
     action='store_true',
-    help='go on from the checkpoints of trials that another experiment made',
+    help='resume from the checkpoints of trials that another experiment made',
   )
   parser.add_argument(
-    '--trials', type=positive, help='search: so many trials in all, by search(trial)'
+    '--trials', type=positive, help='search: number of trials in all, by search(trial)'
   )
   parser.add_argument(
     '--storage',
     metavar='URL',
-    help='of the database that keeps a search; by default it is a file in its folder. '
-    'Better without a password, which others could read here: use ~/.pgpass or '
-    '$PGPASSWORD',
+    help='database that keeps a search; by default it is a file in its folder. Leave the '
+    'password out, since other users can read the command: use ~/.pgpass or $PGPASSWORD',
   )
   parser.add_argument(
-    '--seed', type=whole(0, 2**32 - 1), help="of a search's sampler (0)"
+    '--seed', type=whole(0, 2**32 - 1), help="seed of a search's sampler (0)"
   )
   parser.add_argument(
-    '--report-to', metavar='FOLDER', help='copy what the reports write to here'
+    '--report-to', metavar='FOLDER', help='copy the files of the reports to this folder'
   )
   parser.add_argument(
-    '--report-only', action='store_true', help='run no trial; report on the finished'
+    '--report-only',
+    action='store_true',
+    help='run no trial; report on the finished ones',
   )
   return parser
 
@@ -401,9 +405,9 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
   if args.trials is None:
     for name in ('storage', 'seed'):
       if getattr(args, name) is not None:
-        parser.error(f'--{name} is of a search: say with --trials how many it has')
+        parser.error(f'--{name} is an option of a search: add --trials N')
   if args.slurm and args.on != 'slurm':
-    parser.error('--slurm is of --on slurm')
+    parser.error('--slurm has no effect without --on slurm: add it')
   args.seed = args.seed or 0
   return args
 

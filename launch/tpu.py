@@ -4,12 +4,12 @@ r"""Trains one experiment on all machines of a TPU pod of Google Cloud.
     --accelerator v5litepod-16 --zone us-west4-a --config.seed=1
   python -m launch.tpu ... --dry-run                   # prints the script
 
-Renders templates/tpu.sh, a few commands of gcloud, and runs it: makes the machines unless
-they are there, installs this repository as it is committed, and starts the same
-`seqlab train` on all of them, where NAME.log keeps what each said. What is preempted
-gets SIGTERM: all then write a checkpoint at the same step. The same command goes on; a
-pod that is gone (--spot) has to be deleted first, with the command that is printed in
-the end. What follows that is not known here goes to `seqlab train`.
+Renders templates/tpu.sh, a few gcloud commands, and runs it. It creates the machines
+unless they exist, installs the committed state of this repository, and starts the same
+`seqlab train` on all of them, where NAME.log keeps the output. A machine that is
+preempted gets SIGTERM: all then write a checkpoint at the same step. The same command
+resumes; a preempted pod (--spot) has to be deleted first, by the command that is printed
+at the end. Options that are not known here are passed to `seqlab train`.
 """
 
 import argparse
@@ -22,8 +22,8 @@ import tempfile
 from launch.options import fill, launch, need, parser, run_name, train_command
 from seqlab.text.remote import is_remote
 
-_WHERE = 'where gcloud is, or take there what --dry-run prints'
-# What each kind of TPU is started with, by the first letters of its name.
+_WHERE = 'on a machine with gcloud, or copy the output of --dry-run there'
+# The software of each type of TPU, by the start of its name.
 # https://cloud.google.com/tpu/docs/runtimes
 _VERSIONS = {
   'v5litepod': 'v2-alpha-tpuv5-lite',
@@ -43,21 +43,21 @@ def main(argv: Sequence[str] | None = None) -> int:
   add = options.add_argument
   add('--accelerator', required=True, help='type and size, such as v5litepod-16')
   add('--zone', required=True, help='such as us-west4-a')
-  add('--project', help="(gcloud's own)")
-  add('--version', help='of the software on the machines (the one for the type)')
-  add('--spot', action='store_true', help='cheaper, and may be taken away')
+  add('--project', help="project (gcloud's default)")
+  add('--version', help='software version of the machines (the one for the type)')
+  add('--spot', action='store_true', help='use preemptible machines, which are cheaper')
   return launch(options, recipe, _run, argv)
 
 
 def recipe(args: argparse.Namespace, rest: Sequence[str]) -> str:
-  """The script of gcloud commands.
+  """Returns the script of gcloud commands.
 
   Raises:
-    ValueError: the folder is not where all machines can write to.
+    ValueError: the workdir is not in a bucket.
   """
   if not is_remote(args.workdir):
     raise ValueError(
-      f'--workdir {args.workdir}: the machines of a pod share no disk; name a bucket, '
+      f'--workdir {args.workdir}: the machines of a pod share no disk: use a bucket, '
       f'such as gs://mine/{args.name}'
     )
   name = run_name(args)
@@ -82,7 +82,7 @@ def recipe(args: argparse.Namespace, rest: Sequence[str]) -> str:
 
 def _train(args: argparse.Namespace, rest: Sequence[str]) -> str:
   command = train_command('.venv/bin/python', args, rest)
-  # What stops the machine stops `tee` as well, which has still to hear of the end.
+  # `tee` ignores SIGTERM, since it has to log what the training prints after it.
   log = f'(trap "" TERM; tee -a ../{run_name(args)}.log)'
   train = shlex.join(command)
   return (
@@ -92,8 +92,8 @@ def _train(args: argparse.Namespace, rest: Sequence[str]) -> str:
 
 
 def _environment(args: argparse.Namespace) -> str:
-  """A file for a shell, as the words of a command are seen by all on a machine."""
-  # Outside of Google's Kubernetes nothing in the environment says that this is a pod.
+  """Returns a shell file of settings: other users could read a command's words."""
+  # Outside of Google's Kubernetes no variable says that this machine is part of a pod.
   settings = {'SEQLAB_CLUSTER': 'gcetpu', **dict(args.env)}
   return '\n'.join(f'export {k}={shlex.quote(v)}' for k, v in settings.items())
 
@@ -101,14 +101,15 @@ def _environment(args: argparse.Namespace) -> str:
 def _run(args: argparse.Namespace, text: str) -> None:
   del args
   need('gcloud', _WHERE)
-  # A file for this user only: the words of a command are seen by all on a machine.
+  # A file of this user only: other users of the machine could read a command's words.
   with tempfile.NamedTemporaryFile('w', encoding='utf-8', suffix='.sh') as script:
     script.write(text)
     script.flush()
     status = subprocess.run(['bash', script.name]).returncode
   if status:
     raise RuntimeError(
-      f'a command ended with status {status}; the same command goes on'
+      f'a gcloud command ended with status {status}: correct what it reports, and run '
+      f'the same command again'
     )
 
 

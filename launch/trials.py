@@ -1,4 +1,4 @@
-"""Trials: what a sweep asks for, where each one lies, and how it went."""
+"""Trials of a sweep: their overrides, their folders and their states."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -20,8 +20,8 @@ from seqlab.report.runs import short_names
 from seqlab.text.workers import all_cores
 from seqlab.train.folder import open_folder
 
-# Characters and bytes of a folder's name; file systems admit 255 bytes.
-_LONGEST, _BYTES = 100, 200
+# Of a folder's name; file systems allow 255 bytes.
+_MAX_CHARACTERS, _MAX_BYTES = 100, 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Trial:
   """One training that a sweep asks for.
 
   Attributes:
-    experiment: its file, and what may follow the colon.
-    name: of its folder, made of the overrides.
-    folder: of its run.
-    overrides: dotted key of the experiment -> value; and 'arg', which its
-      `get_config` got, where a sweep varies more than values.
-    config: the resolved experiment with them.
+    experiment: its file, and after a colon the arguments of its `get_config`.
+    name: name of its folder, made of the overrides.
+    folder: folder of its run.
+    overrides: dotted key of the experiment -> value; and 'arg', the arguments of
+      `get_config`, where a sweep varies more than values.
+    config: the resolved experiment with these overrides.
   """
 
   experiment: str
@@ -45,17 +45,17 @@ class Trial:
 
   @property
   def state(self) -> dict[str, Any]:
-    """What `trial.json` says; empty before the first try."""
+    """The contents of `trial.json`; empty before the first attempt."""
     return read_state(self.folder)
 
   @property
   def finished(self) -> bool:
-    """Whether it ended well."""
+    """Whether it ended without an error."""
     return self.state.get('status') == 'finished'
 
 
 def plan(experiment: str, workdir: Path) -> list[Trial]:
-  """All trials of an experiment's `sweep(add)`, in its order; starts nothing.
+  """Returns all trials of an experiment's `sweep(add)` in its order; starts nothing.
 
   Args:
     experiment: a file, and maybe :arguments for its `get_config`.
@@ -66,22 +66,22 @@ def plan(experiment: str, workdir: Path) -> list[Trial]:
     ValueError: it has no `sweep`, or an override does not fit the experiment, or two
       trials are the same.
   """
-  load_experiment(experiment)  # says what is wrong with it without any overrides
+  load_experiment(experiment)  # errors that do not depend on overrides come first
   module = module_of(experiment)
   sweep = getattr(module, 'sweep', None)
   if sweep is None and hasattr(module, 'search'):
     raise ValueError(
-      f'{experiment} has no sweep(add), and a search(trial), which needs --trials N'
+      f'{experiment} has no sweep(add), but a search(trial): add --trials N'
     )
   if sweep is None:
     raise ValueError(
-      f'{experiment} has no function sweep(add) to list its trials; train it once with '
-      f'`seqlab train`'
+      f'{experiment} has no function sweep(add) that lists its trials: define it, or '
+      f'train one run with `seqlab train`'
     )
   listed: list[dict[str, Any]] = []
   sweep(lambda **overrides: listed.append(overrides))
   if not listed:
-    raise ValueError(f'the sweep of {experiment} adds no trial')
+    raise ValueError(f'sweep(add) of {experiment} adds no trial: let it call add(...)')
   listed = [*map(_plain, listed)]
   folder = workdir / experiment_name(experiment)
   return [
@@ -91,12 +91,12 @@ def plan(experiment: str, workdir: Path) -> list[Trial]:
 
 
 def module_of(experiment: str) -> Any:
-  """The experiment's file as a module, whatever arguments follow the colon."""
+  """Returns the experiment's file as a module, without its arguments."""
   return load_module(split_name(experiment)[0])
 
 
 def make_trial(experiment: str, folder: Path, overrides: Mapping[str, Any]) -> Trial:
-  """A trial of an experiment, named like its folder; starts nothing.
+  """Returns a trial of an experiment, named like its folder; starts nothing.
 
   Raises:
     ValueError: an override does not fit the experiment.
@@ -107,12 +107,12 @@ def make_trial(experiment: str, folder: Path, overrides: Mapping[str, Any]) -> T
 
 
 def _plain(overrides: Mapping[str, Any]) -> dict[str, Any]:
-  """The overrides; a number of NumPy's is a number."""
+  """Returns the overrides with NumPy's numbers as Python's."""
   return {k: getattr(v, 'item', lambda v=v: v)() for k, v in overrides.items()}
 
 
 def with_argument(experiment: str, argument: str | None) -> str:
-  """'file.py:smoke' and 'model=rnn' -> 'file.py:smoke,model=rnn'."""
+  """Appends an argument: 'file.py:smoke', 'model=rnn' -> 'file.py:smoke,model=rnn'."""
   if argument is None:
     return experiment
   file, own = split_name(experiment)
@@ -131,7 +131,7 @@ def experiment_name(experiment: str) -> str:
 
 
 def unfinished(trials: list[Trial], *, force: bool = False) -> list[Trial]:
-  """The trials that have still to be run, in their order.
+  """Returns the trials that are still to be run, in their order.
 
   Raises:
     ValueError: a trial's folder was made by a different experiment, unless `force`
@@ -148,7 +148,7 @@ def unfinished(trials: list[Trial], *, force: bool = False) -> list[Trial]:
     if changed and not force:
       raise ValueError(
         f'the experiment changed since trial {trial.name}: {changed} from its '
-        f'checkpoint; to train it anew, delete the folder'
+        f'checkpoint; to train it again from the start, delete the folder'
       )
     if changed or not trial.finished:
       left.append(trial)
@@ -158,13 +158,13 @@ def unfinished(trials: list[Trial], *, force: bool = False) -> list[Trial]:
 def run_trial(
   experiment: str, overrides: Mapping[str, Any], folder: Path, *, force: bool = False
 ) -> dict[str, Any]:
-  """Trains one trial in this process, going on from its checkpoint if it has one.
+  """Trains one trial in this process, resuming from its checkpoint if it has one.
 
   Returns:
-    Its state, which `trial.json` in its folder has too; an error is a state as well,
-    and its traceback goes to stderr. Its 'status' is 'finished', 'failed', or, after
-    SIGTERM, 'stopped': then it goes on where it stands when it is run again. (Of a
-    search it may become 'pruned' then.)
+    Its state, which is also written to `trial.json` in its folder. An error is a state
+    too, and its traceback is printed to stderr. The 'status' is 'finished', 'failed',
+    or, after SIGTERM, 'stopped': the trial then resumes from its checkpoint when it is
+    run again. (A search may turn 'stopped' into 'pruned'.)
   """
   from seqlab.train.loop import train
   from seqlab.train.processes import Stopped
@@ -174,12 +174,12 @@ def run_trial(
   try:
     config = load_experiment(experiment, _options(overrides))
     prepare(config.get('threads'))
-    state = begin(folder, overrides)
+    state = write_running_state(folder, overrides)
     train(config, folder, force=force)
     status, reason = 'finished', None
   except Stopped as stopped:
     status, reason = 'stopped', str(stopped)
-  except Exception as error:  # whatever it is, the other trials go on
+  except Exception as error:  # of any kind: the other trials continue
     print(scrub(traceback.format_exc()), end='', file=sys.stderr)
     status, reason = 'failed', scrub(f'{type(error).__name__}: {error}')
   state = state or dict(overrides=overrides, seconds=0.0)
@@ -189,13 +189,24 @@ def run_trial(
   return state
 
 
-def begin(folder: Path, overrides: Mapping[str, Any], **details: Any) -> dict[str, Any]:
-  """The state of a trial that begins here and now, on this process's devices."""
+def write_running_state(
+  folder: Path, overrides: Mapping[str, Any], **details: Any
+) -> dict[str, Any]:
+  """Writes `trial.json` of a trial that starts now on this process's devices.
+
+  Args:
+    folder: folder of its run.
+    overrides: its overrides.
+    **details: further entries.
+
+  Returns:
+    The state that was written.
+  """
   import jax
 
   state = dict(overrides=overrides, status='running', reason=None)
   earlier = read_state(folder)
-  state['seconds'] = earlier.get('seconds', 0.0)  # of this and all earlier tries
+  state['seconds'] = earlier.get('seconds', 0.0)  # of this and all earlier attempts
   state['date'] = datetime.date.today().isoformat()
   state['device'] = _device(jax.devices())
   state |= details
@@ -203,15 +214,15 @@ def begin(folder: Path, overrides: Mapping[str, Any], **details: Any) -> dict[st
   return state
 
 
-def leave(trial: Trial, **changes: Any) -> dict[str, Any]:
-  """Writes `trial.json` for a trial that no process works on; returns its state."""
+def write_idle_state(trial: Trial, **changes: Any) -> dict[str, Any]:
+  """Writes `trial.json` of a trial that no process runs; returns its state."""
   state = dict(seconds=0.0) | trial.state | dict(overrides=trial.overrides) | changes
   write_state(trial.folder, state)
   return state
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-  """Returns what `trial.json` in a folder says; empty if there is none.
+  """Returns the contents of `trial.json` in a folder; empty if there is none.
 
   Raises:
     ValueError: the file is damaged.
@@ -220,7 +231,7 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-  """Reads a file that a trial's state is kept in; empty if there is none.
+  """Reads a JSON file of a trial; empty if there is none.
 
   Raises:
     ValueError: it is damaged; the message names it.
@@ -231,22 +242,22 @@ def read_json(path: Path) -> dict[str, Any]:
     return {}
   except ValueError as error:
     raise ValueError(
-      f'{error}: delete it, and the trial runs again, from its newest checkpoint if it '
-      f'has one'
+      f'{error}: delete it; the trial then runs again, from its newest checkpoint if '
+      f'it has one'
     ) from None
 
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:
-  """Writes `trial.json`, whole or not at all; makes the folder if it is not there."""
-  folder.mkdir(parents=True, exist_ok=True)  # somebody may have removed it
+  """Writes `trial.json` atomically; creates the folder if there is none."""
+  folder.mkdir(parents=True, exist_ok=True)  # a user may have removed it
   write_text(folder / 'trial.json', json.dumps(state, indent=2, ensure_ascii=False))
 
 
 def _configure(experiment: str, name: str, overrides: dict[str, Any]) -> dict[str, Any]:
-  """Resolves and checks the experiment of a trial, whatever will run it.
+  """Resolves and checks the experiment of a trial.
 
-  Sweeps, searches, populations and job arrays have all their trials made here, before
-  the first of them starts.
+  Sweeps, searches, populations and job arrays make all their trials here, before the
+  first one starts.
   """
   try:
     json.dumps(overrides)
@@ -264,29 +275,29 @@ def _configure(experiment: str, name: str, overrides: dict[str, Any]) -> dict[st
 def _is_of_seqlab(config: Mapping[str, Any]) -> bool:
   """Whether an experiment names seqlab's own task and pieces only.
 
-  A check imports what is named. Code of the user's own is imported by the trials alone,
-  each in its process, so that what goes wrong there ends one trial and no sweep.
+  A check imports the named modules. A user's own code is imported by the trials only,
+  each in its process, so that an error in it ends one trial and not the sweep.
   """
   try:
     check_names(config, 'the experiment')
   except ValueError:
     return False
-  return 'task' in config  # else the trial itself says what is missing
+  return 'task' in config  # without it the trial itself reports what is missing
 
 
 def _options(overrides: Mapping[str, Any]) -> list[str]:
-  """The overrides as a command line has them, so that the same checks hold."""
+  """Returns the overrides as options of a command line, for the same checks."""
   return [f'--config.{k}={v!r}' for k, v in overrides.items() if k != 'arg']
 
 
 def _names(listed: list[dict[str, Any]]) -> list[str]:
-  """A name for each trial, such as 'cell=gru,seed=1'; all are different.
+  """Returns a name per trial, such as 'cell=gru,seed=1'; all are different.
 
   Raises:
     ValueError: two trials are the same.
   """
   short = short_names(dict.fromkeys(key for overrides in listed for key in overrides))
-  # Runs that differ only in their seed stand together in a listing of the folder.
+  # The seed comes last, so that a listing shows the seeds of one setting together.
   short = dict(sorted(short.items(), key=lambda item: item[0] == 'seed'))
   names: dict[str, dict[str, Any]] = {}
   for overrides in listed:
@@ -296,7 +307,7 @@ def _names(listed: list[dict[str, Any]]) -> list[str]:
       )
     parts = (f'{short[key]}={overrides[key]}' for key in short if key in overrides)
     name = _safe(','.join(parts)) or 'base'
-    # Some file systems take capitals for small letters.
+    # Some file systems do not distinguish capitals from small letters.
     if _is_long(name) or name.lower() in map(str.lower, names):
       name = _cut(name, json.dumps(overrides, default=str))
     names[name] = overrides
@@ -304,18 +315,18 @@ def _names(listed: list[dict[str, Any]]) -> list[str]:
 
 
 def _is_long(name: str) -> bool:
-  return len(name) > _LONGEST or len(name.encode()) > _BYTES
+  return len(name) > _MAX_CHARACTERS or len(name.encode()) > _MAX_BYTES
 
 
 def _cut(name: str, whole: str) -> str:
-  """The beginning of a name, and a digest of what it stands for."""
+  """Returns the start of a name, and a digest of the whole."""
   digest = hashlib.sha256(whole.encode()).hexdigest()
-  start = name[:_LONGEST].encode()[:_BYTES].decode(errors='ignore')
+  start = name[:_MAX_CHARACTERS].encode()[:_MAX_BYTES].decode(errors='ignore')
   return f'{start}-{digest[:8]}'
 
 
 def _safe(text: str) -> str:
-  """`text` with nothing in it that a file system or a shell takes for its own."""
+  """Returns `text` without characters that are special to a file system or shell."""
   return re.sub(r'[^\w.,=+-]+', '_', text).strip('_')
 
 

@@ -1,4 +1,4 @@
-"""Many trials on this machine, in processes that have a share of its cores each."""
+"""Many trials on this machine, in processes with a share of its cores each."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,50 +19,51 @@ from typing import Any
 
 from launch import leash
 from launch.machine import environment, how_it_ended, is_suspended, share
-from launch.trials import Trial, leave, run_trial
+from launch.trials import Trial, run_trial, write_idle_state
 from seqlab.text.workers import all_cores
 
-EVERY = 0.5  # seconds between two looks at what runs
+POLL = 0.5  # seconds between two checks of the running trials
 _SUSPENDED = 5.0  # seconds that a worker may be suspended before that is reported
 
 
 def run_many(
   trials: Sequence[Trial],
-  done: Callable[[Trial, dict[str, Any]], None],
+  on_end: Callable[[Trial, dict[str, Any]], None],
   *,
   workers: int | None = None,
   force: bool = False,
 ) -> None:
-  """Runs trials side by side, and kills what still runs if it is interrupted.
+  """Runs trials side by side, and kills those that still run if it is interrupted.
 
-  A trial that ends its whole process counts as failed; the others go on.
+  A trial whose process dies counts as failed; the others continue.
 
   Args:
-    trials: what to run.
-    done: called with each trial that ended, and its state.
-    workers: how many at a time; by default one for each core.
+    trials: trials to run.
+    on_end: called with each trial that ended, and its state.
+    workers: number of trials that run at a time; by default one per core.
     force: run in folders that a different experiment made.
   """
   workers = min(workers or len(all_cores()), len(trials))
-  run_from(Waiting(trials).take, done, workers=workers, force=force)
+  queue = GroupedQueue(trials)
+  run_from(queue.next_trial, on_end, workers=workers, force=force)
 
 
 def run_from(
-  take: Callable[['Worker'], Trial | None],
-  done: Callable[[Trial, dict[str, Any]], None],
+  next_trial: Callable[['Worker'], Trial | None],
+  on_end: Callable[[Trial, dict[str, Any]], None],
   *,
   workers: int,
-  stop: Callable[[Trial], bool] | None = None,
+  should_stop: Callable[[Trial], bool] | None = None,
   force: bool = False,
 ) -> None:
   """Runs the trials that it is given, the next one when a worker is free.
 
   Args:
-    take: the next trial for a worker; None if there are no more.
-    done: called with each trial that ended, and its state.
-    workers: how many at a time.
-    stop: asked of each running trial every `EVERY` seconds: whether to stop it, by
-      SIGTERM; it then ends as 'stopped', with a checkpoint, unless it has just
+    next_trial: returns the next trial for a worker; None if there are no more.
+    on_end: called with each trial that ended, and its state.
+    workers: number of trials that run at a time.
+    should_stop: asked of each running trial every `POLL` seconds whether to stop it, by
+      SIGTERM. It then ends as 'stopped', with a checkpoint, unless it has just
       finished.
     force: run in folders that a different experiment made.
   """
@@ -72,25 +73,25 @@ def run_from(
     for i in range(workers):
       worker = Worker(share(cores, i, workers), alone=workers == 1)
       stack.callback(worker.kill)
-      if worker.begin(take, force=force):
+      if worker.start_next(next_trial, force=force):
         selector.register(worker.results, selectors.EVENT_READ, worker)
     while selector.get_map():
-      for key, _ in selector.select(EVERY):
+      for key, _ in selector.select(POLL):
         worker = key.data
         selector.unregister(key.fileobj)
-        done(worker.trial, worker.end())
-        if worker.begin(take, force=force):
+        on_end(worker.trial, worker.end())
+        if worker.start_next(next_trial, force=force):
           selector.register(worker.results, selectors.EVENT_READ, worker)
       for key in list(selector.get_map().values()):
         key.data.report_suspended()
-        if stop and stop(key.data.trial):
+        if should_stop and should_stop(key.data.trial):
           key.data.stop()
 
 
 def grouped(trials: Sequence[Trial]) -> list[list[Trial]]:
-  """Trials that share a compiled program together, in their order.
+  """Groups trials by the compiled program that they share, in their order.
 
-  Seeds and what is in `hyper` are arguments of the program: it depends only on which
+  Seeds and the values in `hyper` are arguments of the program: it depends only on which
   hyperparameters there are.
   """
   groups: dict[str, list[Trial]] = {}
@@ -106,47 +107,54 @@ def grouped(trials: Sequence[Trial]) -> list[list[Trial]]:
   return list(groups.values())
 
 
-class Waiting:
-  """Trials that nobody has taken yet, in groups that share a compiled program.
+class GroupedQueue:
+  """Trials that wait for a worker, in groups that share a compiled program.
 
-  Whoever has begun a group goes on with it, so that two workers seldom compile the
-  same thing at once.
+  A worker continues with the group that it has started, so that two workers seldom
+  compile the same program at once.
   """
 
   def __init__(self, trials: Sequence[Trial]):
     """Puts the trials into groups, in their order."""
-    self._fresh = deque(map(deque, grouped(trials)))
-    self._begun: dict[Any, deque[Trial]] = {}
+    self._unassigned = deque(map(deque, grouped(trials)))
+    self._assigned: dict[Any, deque[Trial]] = {}  # by worker
 
-  def take(self, who: Any) -> Trial | None:
-    """The next trial for `who`; None if there are no more."""
-    if not self._begun.get(who) and self._fresh:
-      self._begun[who] = self._fresh.popleft()
-    own = self._begun.get(who)
-    if not own:  # helps with the longest group
-      own = max(self._begun.values(), key=len, default=None)
-    return own.popleft() if own else None
+  def next_trial(self, worker: Any) -> Trial | None:
+    """Returns the next trial for a worker; None if there are no more."""
+    if not self._assigned.get(worker) and self._unassigned:
+      self._assigned[worker] = self._unassigned.popleft()
+    group = self._assigned.get(worker)
+    if not group:  # help with the longest group
+      group = max(self._assigned.values(), key=len, default=None)
+    return group.popleft() if group else None
 
 
 class Worker:
   """A process that runs one trial after another."""
 
   def __init__(self, cores: Sequence[int], *, alone: bool):
-    """Starts nothing yet; `alone` if it need not share the memory of a GPU."""
+    """Starts nothing yet.
+
+    Args:
+      cores: cores of its process.
+      alone: whether no other worker uses the memory of the GPU.
+    """
     self._cores, self._environment = cores, environment()
     if not alone:
       self._environment.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
     self._process: subprocess.Popen | None = None
-    self._suspended: float | None = None  # since when; infinity once it was reported
+    self._suspended: float | None = None  # since when; infinity after the report
 
   @property
   def results(self) -> Any:
-    """The file that can be read once the trial has ended."""
+    """The file that becomes readable when the trial has ended."""
     return self._process.stdout
 
-  def begin(self, take: Callable[['Worker'], Trial | None], *, force: bool) -> bool:
-    """Begins with the next trial; or ends the process, as there is none."""
-    self.trial, self._told = take(self), False
+  def start_next(
+    self, next_trial: Callable[['Worker'], Trial | None], *, force: bool
+  ) -> bool:
+    """Starts the next trial, or ends the process if there is none."""
+    self.trial, self._stop_requested = next_trial(self), False
     if self.trial is None:
       self.kill()
       return False
@@ -158,32 +166,32 @@ class Worker:
       folder=str(self.trial.folder),
       force=force,
     )
-    with contextlib.suppress(BrokenPipeError):  # `end` sees that it died
+    with contextlib.suppress(BrokenPipeError):  # it died, which `end` reports
       self._process.stdin.write(f'{json.dumps(order)}\n')
       self._process.stdin.flush()
     return True
 
   def end(self) -> dict[str, Any]:
-    """The state of the trial that ended, or that the process died of."""
+    """Returns the state of the trial that ended, or whose process died."""
     line = self._process.stdout.readline()
     if line:
       return json.loads(line)
     status = self._process.wait()
     self.kill()
-    if self._told and status == -signal.SIGTERM:  # before it could hear it
-      reason = 'stopped, as it was told, at its start'
-      return leave(self.trial, status='stopped', reason=reason)
+    if self._stop_requested and status == -signal.SIGTERM:  # it had no handler yet
+      reason = 'stopped at its start, by SIGTERM'
+      return write_idle_state(self.trial, status='stopped', reason=reason)
     how = how_it_ended(status)
     reason = f'its process was ended {how}; the last lines of trial.log may say why'
-    return leave(self.trial, status='failed', reason=reason, died=True)
+    return write_idle_state(self.trial, status='failed', reason=reason, died=True)
 
   def stop(self) -> None:
-    """Tells the trial to stop; `end` has what came of it."""
-    self._told = True
+    """Requests the trial to stop; `end` returns its state."""
+    self._stop_requested = True
     self._process.terminate()
 
   def report_suspended(self) -> None:
-    """Says so once if the process was suspended, as its trial then never ends."""
+    """Reports once if the process is suspended, since its trial then never ends."""
     if not is_suspended(self._process.pid):
       self._suspended = None
       return
@@ -198,7 +206,7 @@ class Worker:
       )
 
   def kill(self) -> None:
-    """Ends the process and those it started; a run bears that at any moment."""
+    """Kills the process and its children; a run survives that at any moment."""
     if self._process:
       with contextlib.suppress(ProcessLookupError):
         os.killpg(self._process.pid, signal.SIGKILL)
@@ -218,15 +226,16 @@ class Worker:
       stdout=subprocess.PIPE,
       encoding='utf-8',
       env=self._environment,
-      start_new_session=True,  # Ctrl-C is for the sweep, which then ends this
+      start_new_session=True,  # Ctrl-C reaches the sweep, which then ends this
     )
 
 
 def work(cores: Sequence[int]) -> None:
-  """What a worker does: trials come in at stdin, and their states go out at stdout."""
+  """Runs in a worker: reads trials from stdin, and writes their states to stdout."""
   if cores and hasattr(os, 'sched_setaffinity'):
     os.sched_setaffinity(0, cores)  # before JAX counts the cores
-  # A trial hears SIGTERM by itself; that to one which has just ended is not for the next.
+  # A trial installs its own handler. A SIGTERM that arrives after its end must not stop
+  # the next one.
   signal.signal(signal.SIGTERM, lambda *_: None)
   results = os.fdopen(os.dup(1), 'w', encoding='utf-8', buffering=1)
   orders: queue.Queue[dict[str, Any]] = queue.Queue()
@@ -238,18 +247,18 @@ def work(cores: Sequence[int]) -> None:
     state = run_trial(folder=folder, **order)
     sys.stdout.flush()
     sys.stderr.flush()
-    gc.collect()  # a run that ended refers to itself, and holds its arrays
+    gc.collect()  # a run that ended is part of a cycle, which holds its arrays
     results.write(f'{json.dumps(state)}\n')
 
 
 def _read(orders: queue.Queue) -> None:
   for line in sys.stdin:
     orders.put(json.loads(line))
-  os._exit(0)  # the sweep is gone, whatever ended it: nothing stays behind
+  os._exit(0)  # the sweep has ended, for whatever reason: leave no process behind
 
 
 def write_to(path: Path) -> None:
-  """Sends all output there, that of libraries in C++ too."""
+  """Redirects all output to a file, also that of libraries in C++."""
   path.parent.mkdir(parents=True, exist_ok=True)
   with open(path, 'a', encoding='utf-8') as file:
     os.dup2(file.fileno(), 1)

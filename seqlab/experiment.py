@@ -24,14 +24,14 @@ from seqlab.config import (
 
 
 def load_experiment(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-  """The resolved configuration of `path.py:arguments` with `--config.key=value`.
+  """Returns the resolved configuration of `path.py:arguments` with overrides.
 
   Args:
     name: path of the file, and after a colon the arguments of its `get_config`. If
       `smoke` is among them, the file's `smoke(config)` then makes the experiment small.
-    overrides: '--config.hyper.peak=1e-3' and the like; the value is read as the
-      type that the experiment has there. 'None' unsets, and so does 'none' where
-      the experiment has no text, for which 'none' may be a choice of its own.
+    overrides: options such as '--config.hyper.peak=1e-3'; the value is read as the
+      type of the value that it replaces. 'None' means no value, and so does 'none'
+      where the experiment has no text, for which 'none' may be one of the choices.
 
   Returns:
     Plain dicts, lists and scalars.
@@ -61,8 +61,8 @@ def load_experiment(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
 def split_name(name: str) -> tuple[Path, str]:
   """Divides 'folder/file.py:size=small' into the file and its arguments.
 
-  A colon may also be part of a folder's name. The first one after '.py' before which
-  there is a file divides the name; if there is no file, the first one after '.py'.
+  A colon may also be part of a folder's name. The name is divided at the first colon
+  that follows the path of a file, or if there is none at the first one after '.py'.
 
   Returns:
     The path, and the arguments, which may be empty.
@@ -79,7 +79,7 @@ def split_name(name: str) -> tuple[Path, str]:
 
 
 def load_module(path: Path) -> Any:
-  """An experiment's file as a module.
+  """Returns an experiment's file as a module.
 
   Raises:
     FileNotFoundError: there is no such file.
@@ -128,39 +128,39 @@ def _override(config: config_dict.ConfigDict, override: str, path: Path) -> None
 def _section(
   section: config_dict.ConfigDict, part: str, key: str, path: Path
 ) -> config_dict.ConfigDict:
-  """The section of this name; made of a piece's short name, or empty, if need be."""
+  """Returns the section of this name; creates it, or makes it from a short name."""
   if part not in section and part in SECTIONS:
     section[part] = config_dict.ConfigDict()
-  found = section.get(part)
-  if isinstance(found, str):  # 't5' -> dict(kind='t5'), to take options of its own
+  existing = section.get(part)
+  if isinstance(existing, str):  # 't5' -> dict(kind='t5'), which may have options
     with section.ignore_type():
-      section[part] = config_dict.ConfigDict({'kind': found})
+      section[part] = config_dict.ConfigDict({'kind': existing})
     return section[part]
-  if not isinstance(found, config_dict.ConfigDict):
+  if not isinstance(existing, config_dict.ConfigDict):
     raise ValueError(_no_key(path, key, part, section))
-  return found
+  return existing
 
 
 def _no_key(path: Path, key: str, part: str, known: Iterable[str]) -> str:
-  return f'{path} has no key {key!r}{suggest(part, known)} (there: {", ".join(known)})'
+  return f'{path} has no key {key!r}{suggest(part, known)} (known: {", ".join(known)})'
 
 
-def _replacement(found: Any, text: str, name: str, *, top: bool) -> Any:
-  """The text as the type of the value it replaces."""
-  if isinstance(found, config_dict.ConfigDict) and 'kind' in found:
+def _replacement(existing: Any, text: str, name: str, *, top: bool) -> Any:
+  """Reads a text as the type of the value that it replaces."""
+  if isinstance(existing, config_dict.ConfigDict) and 'kind' in existing:
     value = _literal(text)  # another piece, with options or without
     if isinstance(value, str) or (isinstance(value, dict) and 'kind' in value):
       return value
-  if isinstance(found, config_dict.ConfigDict):
+  if isinstance(existing, config_dict.ConfigDict):
     raise ValueError(
-      f'{name} is a section; set a key in it (there: {", ".join(found) or "none"})'
+      f'{name} is a section; set a key in it (known: {", ".join(existing) or "none"})'
     )
   try:
-    return _value(text, found, name)
+    return _value(text, existing, name)
   except ValueError:
     if not top or name.removeprefix('config.') not in domains.annotations(Settings):
       raise
-    return _literal(text)  # `Settings` knows better than a default what it must be
+    return _literal(text)  # `Settings` declares its type more precisely than a default
 
 
 def _unspelled(
@@ -170,7 +170,7 @@ def _unspelled(
   text: str,
   path: Path,
 ) -> Any:
-  """The text as the type that the signature of the option's owner declares."""
+  """Reads a text as the type that the signature of the piece declares."""
   from seqlab.train.checks import annotation_of  # imports JAX, so only where needed
 
   last = key.rpartition('.')[2]
@@ -179,7 +179,7 @@ def _unspelled(
   try:
     annotation = annotation_of(config.to_dict(), key)
   except ValueError as error:
-    if str(error).startswith('task'):  # it cannot be asked which options there are
+    if str(error).startswith('task'):  # its pieces cannot be looked up
       raise ValueError(_no_key(path, key, last, section)) from None
     raise ValueError(f'{path}: {error}') from None
   value = _literal(text)
@@ -203,7 +203,7 @@ def _literal(text: str) -> Any:
 
 
 def _value(text: str, default: Any, key: str) -> Any:
-  """`text` as the type of the value it replaces."""
+  """Reads a text as the type of the default."""
   value = _literal(text)
   if isinstance(default, bool):
     if isinstance(value, bool):
@@ -213,7 +213,7 @@ def _value(text: str, default: Any, key: str) -> Any:
     if _is_duration(default) and (value is None or type(value) is int):
       return value
     if isinstance(value, dict) and 'kind' in value:
-      return value  # a piece with options, where it had been a short name
+      return value  # a piece with options instead of a short name
     return value if isinstance(value, str) or text == 'None' else text
   if default is None or value is None or type(value) is type(default):
     return value

@@ -8,17 +8,17 @@ finish() {
 }
 trap finish EXIT
 
-# The machines of the pod, unless they are there.
+# Create the machines of the pod, unless they exist.
 gcloud compute tpus tpu-vm describe $name $where > /dev/null 2>&1 ||
   gcloud compute tpus tpu-vm create $name $where \
     --accelerator-type=$accelerator --version=$version$spot
 
-# This repository as it is committed, what it needs, and the settings of --env.
+# Copy the committed state of this repository and the settings of --env; install it.
 git archive --format=tar.gz --output="$$code"/seqlab.tar.gz HEAD
 printf '%s\n' $environment > "$$code"/environment
 gcloud compute tpus tpu-vm scp "$$code"/seqlab.tar.gz "$$code"/environment $name: \
   $where --worker=all
 gcloud compute tpus tpu-vm ssh $name $where --worker=all --command=$install
 
-# The same command on all of them; each finds the others by itself.
+# Run the same command on all of them; JAX finds the others.
 gcloud compute tpus tpu-vm ssh $name $where --worker=all --command=$command

@@ -37,7 +37,7 @@ STYLE = {
   'legend.frameon': False,
   'lines.linewidth': 1.8,
   'lines.markersize': 5,
-  # The same figure gives the same bytes.
+  # Without this the same figure would give different bytes each time.
   'svg.hashsalt': 'seqlab',
 }
 
@@ -58,18 +58,18 @@ def lines(
   ylim: tuple[float | None, float | None] | None = None,
   reference: Mapping[str, float] | None = None,
 ) -> list[Path]:
-  """Draws means over seeds as lines, with one standard deviation about them.
+  """Draws means over seeds as lines, with a band of one standard deviation.
 
   Args:
-    path: of the figure; '.png' and '.svg' are put after it.
+    path: path of the figure without '.png' and '.svg'.
     series: label -> (x, y) of each seed. A mean is drawn where all seeds have an x.
-    xlabel: what x is, with its unit.
-    ylabel: what y is, with its unit.
-    title: above the figure.
+    xlabel: label of x, with the unit.
+    ylabel: label of y, with the unit.
+    title: title of the figure.
     spread: 'band' for a shaded band, 'bars' for error bars.
     xlog: whether x is logarithmic; `ylog`: whether y is.
     ylim: lowest and highest y.
-    reference: label -> y of dashed lines across, such as a paper's number.
+    reference: label -> y of a dashed horizontal line, such as a paper's number.
 
   Returns:
     The two files.
@@ -123,15 +123,15 @@ def bars(
   """Draws means over seeds as bars, with one standard deviation as error bars.
 
   Args:
-    path: of the figure; '.png' and '.svg' are put after it.
-    series: label -> category -> value of each seed. Categories stand along x, and
-      in each a bar for every series; a single series needs no legend.
-    ylabel: what the values are, with their unit.
-    xlabel: what the categories are.
-    title: above the figure.
+    path: path of the figure without '.png' and '.svg'.
+    series: label -> category -> value of each seed. Categories are along x, with one
+      bar per series in each; a single series has no legend.
+    ylabel: label of the values, with the unit.
+    xlabel: label of the categories.
+    title: title of the figure.
     ylim: lowest and highest y.
-    reference: label -> y of dashed lines across, such as a paper's number.
-    digits: after the point, to write the means above the bars; None for none.
+    reference: label -> y of a dashed horizontal line, such as a paper's number.
+    digits: digits after the point of the means above the bars; None for no numbers.
 
   Returns:
     The two files.
@@ -164,7 +164,7 @@ def bars(
     if ylim:
       axes.set_ylim(*ylim)
     _references(axes, reference)
-    # Bars fill the axes, so there is no room for it in them.
+    # Bars fill the axes, so the legend is beside them.
     entries = (len(series) if len(series) > 1 else 0) + len(reference or ())
     legend(axes, entries, beside=True)
   return files
@@ -184,26 +184,26 @@ def heatmap(
   limits: tuple[float | None, float | None] = (None, None),
   colours: str = 'viridis',
 ) -> list[Path]:
-  """Draws a matrix in colours, such as attention: a target word a row.
+  """Draws a matrix in colours, such as attention with one target token per row.
 
   Args:
-    path: of the figure; '.png' and '.svg' are put after it.
+    path: path of the figure without '.png' and '.svg'.
     matrix: [rows, columns] numbers; NaN is left white.
-    xlabels: of the columns.
-    ylabels: of the rows.
-    label: what the numbers are, with their unit; stands at the colour bar.
-    xlabel: what the columns are.
-    ylabel: what the rows are.
-    title: above the figure.
-    digits: after the point, to write each number into its cell; None for none.
-    limits: the numbers at the ends of the colours.
-    colours: a colour map of matplotlib.
+    xlabels: labels of the columns.
+    ylabels: labels of the rows.
+    label: label of the colour bar, with the unit of the numbers.
+    xlabel: label of the x axis.
+    ylabel: label of the y axis.
+    title: title of the figure.
+    digits: digits after the point of the numbers in the cells; None for no numbers.
+    limits: the numbers at the two ends of the colours.
+    colours: name of a colour map of matplotlib.
 
   Returns:
     The two files.
 
   Raises:
-    ValueError: there are not as many labels as rows and columns.
+    ValueError: the number of labels is not that of rows or columns.
   """
   matrix = np.asarray(matrix, float)
   if matrix.shape != (len(ylabels), len(xlabels)):
@@ -215,7 +215,10 @@ def heatmap(
   cell = 0.42 if digits is None else 0.6
   size = max(3.0 + cell * columns, 4.0), max(1.8 + 0.42 * rows, 2.8)
   if not any(i and j for i, j in itertools.pairwise(ylabels)):
-    size = min(size[0], 8.4), min(size[1], 6.4)  # not each row is to be read
+    size = (
+      min(size[0], 8.4),
+      min(size[1], 6.4),
+    )  # with labels so sparse, rows need not be readable
   with figure(path, title=title, xlabel=xlabel, ylabel=ylabel, size=size) as (
     axes,
     files,
@@ -249,23 +252,23 @@ def figure(
   ylabel: str,
   size: tuple[float, float] = (6.4, 4.2),
 ) -> Iterator[tuple[Axes, list[Path]]]:
-  """Axes to draw on, and the files that they will be written to in the end."""
+  """Yields axes to draw on, and the files to which they are saved on exit."""
   path = Path(path)
   stem = path.stem if path.suffix in ('.png', '.svg') else path.name
   path.parent.mkdir(parents=True, exist_ok=True)
   files = [path.with_name(f'{stem}.png'), path.with_name(f'{stem}.svg')]
-  # No pyplot: it would keep every figure, and choose a backend for the whole process.
+  # Not pyplot, which would keep every figure and set a backend for the whole process.
   with matplotlib.rc_context(STYLE):
     axes = Figure(figsize=size).add_subplot()
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     yield axes, files
-    _as_it_is(axes.figure)
+    _disable_tex(axes.figure)
     for file, metadata in zip(files, ({'Software': None}, {'Date': None}), strict=True):
       axes.figure.savefig(file, metadata=metadata)
 
 
-def _as_it_is(drawn: Figure) -> None:
-  """Keeps matplotlib from reading $ in names as TeX; powers of ten on axes stay so."""
+def _disable_tex(drawn: Figure) -> None:
+  """Keeps matplotlib from reading $ in names as TeX, except for powers of ten on axes."""
   axes = [axis for axes in drawn.axes for axis in (axes.xaxis, axes.yaxis)]
   powers = {
     text
@@ -282,7 +285,7 @@ def _as_it_is(drawn: Figure) -> None:
 def _mean_curve(
   label: str, curves: Sequence[Curve]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """x [n], and mean and standard deviation [n] over the seeds that all have it."""
+  """Returns the x [n] that all seeds have, and mean and standard deviation [n] there."""
   tables = [dict(zip(x, y, strict=True)) for x, y in curves]
   x = [at for at in tables[0] if all(at in table for table in tables)] if tables else []
   if not x:
@@ -298,7 +301,7 @@ def _references(axes: Axes, reference: Mapping[str, float] | None) -> None:
 
 
 def legend(axes: Axes, entries: int, *, beside: bool) -> None:
-  """A legend, if there is anything to tell apart; within the axes or beside them."""
+  """Adds a legend of so many entries, if any, within the axes or beside them."""
   if entries and beside:
     axes.legend(loc='center left', bbox_to_anchor=(1.0, 0.5))
   elif entries:
@@ -306,7 +309,7 @@ def legend(axes: Axes, entries: int, *, beside: bool) -> None:
 
 
 def _log_ticks(axes: Axes, at: Sequence[float]) -> None:
-  """A logarithmic x, which names the points themselves if they are few."""
+  """Makes x logarithmic, with the points themselves as ticks if they are few."""
   axes.set_xscale('log')
   if len(at) <= 10:
     axes.set_xticks(at, [f'{x:g}' for x in at])
@@ -314,7 +317,7 @@ def _log_ticks(axes: Axes, at: Sequence[float]) -> None:
 
 
 def _ticks(axes: Axes, labels: Labels, room: float) -> None:
-  """Names along x; slanting if so many letters do not fit side by side."""
+  """Sets labels along x, which are slanted if they would overlap."""
   slanting = len(labels) * (max(map(len, labels), default=0) + 1) > room
-  how = dict(rotation=40, ha='right', rotation_mode='anchor') if slanting else {}
-  axes.set_xticks(range(len(labels)), labels, **how)
+  style = dict(rotation=40, ha='right', rotation_mode='anchor') if slanting else {}
+  axes.set_xticks(range(len(labels)), labels, **style)

@@ -1,4 +1,4 @@
-"""Pictures of word vectors: maps of chosen words, spectra, crowding by frequency."""
+"""Figures of word vectors: maps of chosen words, spectra, density by frequency."""
 
 from collections.abc import Mapping, Sequence
 import importlib
@@ -13,26 +13,26 @@ import numpy as np
 from seqlab.report.figures import COLOURS, MARKERS, figure, legend, lines
 
 METHODS = ('pca', 'tsne', 'umap')
-# Where a label may stand about its point, in points of 1/72 inch: the best first.
+# Offsets of a label from its point, in points of 1/72 inch; the best come first.
 _PLACES = (*itertools.product((5, -5), (0, 6, -6, 13, -13)), (0, 6), (0, -6))
 
 
 def project(
   vectors: np.ndarray, method: str = 'pca', *, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray | None]:
-  """Brings vectors into the plane; only their directions count.
+  """Projects the directions of vectors to the plane.
 
   Args:
     vectors: [N, D].
-    method: 'pca', the two directions in which they differ most; 'tsne', which keeps
-      neighbours together (van der Maaten and Hinton 2008,
+    method: 'pca', the two directions of the largest variance; 'tsne', which preserves
+      neighbours (van der Maaten and Hinton 2008,
       https://jmlr.org/papers/v9/vandermaaten08a.html), by scikit-learn; 'umap', the
       same aim (McInnes et al. 2018, https://arxiv.org/abs/1802.03426), by umap-learn.
-      Of the latter two distances between far points mean little.
-    seed: of the latter two.
+      In the latter two, large distances have little meaning.
+    seed: integer seed of the latter two.
 
   Returns:
-    [N, 2]; and for PCA the shares of the variance [2].
+    Points [N, 2]; and for PCA the shares of the variance [2], else None.
 
   Raises:
     ValueError: the method is unknown, or there are fewer than three vectors.
@@ -42,24 +42,24 @@ def project(
   if method not in METHODS:
     raise ValueError(f'method is {method!r}; it may be {", ".join(METHODS)}')
   if N < 3:
-    raise ValueError(f'{N} vectors make no map: give three or more')
+    raise ValueError(f'{N} vectors are too few for a map: give three or more')
   lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
   unit = vectors / np.where(lengths > 0, lengths, 1)
   if method == 'pca':
     return _pca(unit)
   if method == 'tsne':
     kind = _library('sklearn.manifold', 'scikit-learn>=1.5').TSNE
-    # Its default of 30 is meant for many more points.
-    found = kind(perplexity=min(30.0, N / 4), init='pca', random_state=seed)
+    # Its default of 30 is for many more points.
+    projection = kind(perplexity=min(30.0, N / 4), init='pca', random_state=seed)
   else:
     kind = _library('umap', 'umap-learn>=0.5').UMAP
-    found = kind(n_neighbors=min(15, N - 1), random_state=seed, n_jobs=1)
-  return np.asarray(found.fit_transform(unit), float), None
+    projection = kind(n_neighbors=min(15, N - 1), random_state=seed, n_jobs=1)
+  return np.asarray(projection.fit_transform(unit), float), None
 
 
 def _pca(unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   left, singular, directions = np.linalg.svd(unit - unit.mean(axis=0), False)
-  # A direction may point either way; the same vectors should give the same picture.
+  # The sign of a direction is arbitrary: fix it, so that a figure is reproducible.
   largest = np.abs(directions).argmax(axis=1)
   signs = np.sign(directions[np.arange(len(directions)), largest])
   points = (left * singular * signs)[:, :2]
@@ -87,24 +87,24 @@ def word_map(
   title: str = '',
   seed: int = 0,
 ) -> list[Path]:
-  """Draws words as points with their names.
+  """Draws words as labelled points.
 
   Args:
-    path: of the figure; '.png' and '.svg' are put after it.
-    words: N of them, up to about a hundred.
-    vectors: [N, D], of these words.
+    path: path of the figure without '.png' and '.svg'.
+    words: N words; more than about a hundred are not readable.
+    vectors: vectors [N, D] of these words.
     method: see `project`.
-    groups: a name for each word; those of a group have one colour.
-    links: pairs of words that are joined by a line, as capitals with their countries.
-    title: above the figure.
+    groups: name of the group of each word; each group has one colour.
+    links: pairs of words to be joined by a line, such as capitals and countries.
+    title: title of the figure.
     seed: see `project`.
 
   Returns:
     The two files.
 
   Raises:
-    ValueError: there are not as many vectors or groups as words, a link has another
-      word; or as `project`.
+    ValueError: the number of vectors or groups is not that of the words, or a link has
+      a word that is not among them; or as `project`.
     RuntimeError: as `project`.
   """
   groups = [''] * len(words) if groups is None else list(groups)
@@ -112,13 +112,13 @@ def word_map(
     raise ValueError(
       f'{len(words)} words have {len(vectors)} vectors and {len(groups)} groups'
     )
-  if strange := {word for pair in links for word in pair} - set(words):
-    raise ValueError(f'links have words that are not on the map: {sorted(strange)}')
+  if unknown := {word for pair in links for word in pair} - set(words):
+    raise ValueError(f'links have words that are not on the map: {sorted(unknown)}')
   points, shares = project(np.asarray(vectors), method, seed=seed)
   names = list(dict.fromkeys(groups))
   axis = ['', ''] if shares is None else [f'{x:.0%} of the variance' for x in shares]
-  about = dict(title=title, xlabel=axis[0], ylabel=axis[1])
-  with figure(path, **about, size=(8.4, 6.4)) as (axes, files):
+  titles = dict(title=title, xlabel=axis[0], ylabel=axis[1])
+  with figure(path, **titles, size=(8.4, 6.4)) as (axes, files):
     at = dict(zip(words, points, strict=True))
     for pair in links:
       axes.plot(*zip(*(at[w] for w in pair), strict=True), color='#bbbbbb', linewidth=1)
@@ -127,7 +127,7 @@ def word_map(
       style = dict(color=COLOURS[i % len(COLOURS)], marker=MARKERS[i % len(MARKERS)])
       axes.scatter(*chosen.T, s=16, label=name, zorder=3, **style)
     if shares is None:
-      axes.set(xticks=[], yticks=[])  # their numbers mean nothing
+      axes.set(xticks=[], yticks=[])  # the coordinates have no meaning
     axes.margins(0.08)
     legend(axes, len(names) if any(names) else 0, beside=True)
     colours = [COLOURS[names.index(group) % len(COLOURS)] for group in groups]
@@ -144,22 +144,22 @@ def _label(
   colours: Sequence[str],
   drawn: np.ndarray,
 ) -> None:
-  """Names the points, each where it covers least of what is drawn and of other names.
+  """Labels the points, each where its label covers least of points and other labels.
 
   Args:
-    axes: which have the points already.
-    points: [N, 2].
-    words: N names.
-    colours: of each.
-    drawn: [n, 2] points that a name should not cover.
+    axes: axes with the points.
+    points: coordinates [N, 2].
+    words: N labels.
+    colours: colour of each label.
+    drawn: points [n, 2] that a label should not cover.
   """
-  axes.figure.draw_without_rendering()  # from now on places in pixels are known
+  axes.figure.draw_without_rendering()  # fixes the positions in pixels
   drawn = axes.transData.transform(drawn)
   frame, taken = axes.get_window_extent().extents, np.zeros((0, 4))
   for word, point, colour in zip(words, points, colours, strict=True):
     texts = [_text(axes, word, point, place, colour) for place in _PLACES]
     boxes = [text.get_window_extent().extents for text in texts]  # [x, y, x, y]
-    far = [y * y for _, y in _PLACES]  # a name should be seen to be its point's
+    far = [y * y for _, y in _PLACES]  # a label far from its point is ambiguous
     cost = [_covered(box, drawn, taken, frame) for box in boxes]
     best = np.argmin(np.add(cost, far))
     for i, text in enumerate(texts):
@@ -187,35 +187,35 @@ def _text(
 def _covered(
   box: np.ndarray, drawn: np.ndarray, taken: np.ndarray, frame: np.ndarray
 ) -> float:
-  """How bad a place for a name is: square pixels of others, points, and what is out."""
+  """Returns the cost of a place: covered labels and points, and parts outside."""
   inside = (drawn > box[:2] - 2).all(axis=1) & (drawn < box[2:] + 2).all(axis=1)
   size = np.minimum(taken[:, 2:], box[2:]) - np.maximum(taken[:, :2], box[:2])
   out = np.maximum(frame[:2] - box[:2], 0) + np.maximum(box[2:] - frame[2:], 0)
   shared = np.prod(np.maximum(size, 0), axis=1)
-  # A name on another can be read less than one on a line.
+  # Two labels on each other are harder to read than a label on a line.
   return float(150 * inside.sum() + 5 * shared.sum() + 100 * out.sum())
 
 
 def spectrum(
   path: str | Path, values: Mapping[str, Sequence[np.ndarray]], *, title: str = ''
 ) -> list[Path]:
-  """Draws singular values by their rank, both axes logarithmic.
+  """Draws singular values by their rank, with both axes logarithmic.
 
   Args:
-    path: of the figure; '.png' and '.svg' are put after it.
-    values: label -> of each seed the singular values [D], the largest first.
-    title: above the figure.
+    path: path of the figure without '.png' and '.svg'.
+    values: label -> singular values [D] of each seed, the largest first.
+    title: title of the figure.
 
   Returns:
     The two files.
 
   Raises:
-    ValueError: singular values do not fall, or are not above zero.
+    ValueError: singular values increase, or are not positive.
   """
   for label, seeds in values.items():
     for one in seeds:
       if np.any(np.diff(one) > 0) or np.min(one) <= 0:
-        raise ValueError(f'singular values of {label!r} do not fall, or reach zero')
+        raise ValueError(f'singular values of {label!r} increase, or are not positive')
   curves = {
     label: [(list(range(1, len(one) + 1)), list(one)) for one in seeds]
     for label, seeds in values.items()
@@ -232,15 +232,15 @@ def by_rank(
   title: str = '',
   bins: int = 12,
 ) -> list[Path]:
-  """Draws what words have by the rank of their frequency: points, and medians of bins.
+  """Draws values of words by the rank of their frequency, with medians of bins.
 
   Args:
-    path: of the figure; '.png' and '.svg' are put after it.
-    series: label -> ranks [W], 1 for the most frequent word, and values [W]: such as
-      the arrays `density/rank` and `density/cosine` of the evaluator of similarity.
-    ylabel: what the values are.
-    title: above the figure.
-    bins: of equal width in the ranks' logarithm.
+    path: path of the figure without '.png' and '.svg'.
+    series: label -> ranks [W], 1 for the most frequent word, and values [W], such as
+      the arrays `density/rank` and `density/cosine` of the evaluator `similarity`.
+    ylabel: label of the values.
+    title: title of the figure.
+    bins: number of bins, of equal width in the logarithm of the rank.
 
   Returns:
     The two files.
@@ -255,16 +255,16 @@ def by_rank(
       marker = MARKERS[i % len(MARKERS)]
       axes.plot(middle, median, color=colour, marker=marker, label=label)
     axes.set_xscale('log')
-    legend(axes, len(series), beside=len(series) > 2)  # points are everywhere
+    legend(axes, len(series), beside=len(series) > 2)  # the points leave no room inside
   return files
 
 
 def _medians(
   rank: np.ndarray, values: np.ndarray, bins: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Of each bin that has words, the middle of its ranks and the median value."""
+  """Returns the middle rank and the median value of each bin that has words."""
   edges = np.geomspace(1, rank.max() + 1, bins + 1)
-  which = np.digitize(rank, edges)
-  found = [which == k for k in np.unique(which)]
-  middle = [np.exp(np.log(rank[mask]).mean()) for mask in found]
-  return np.array(middle), np.array([np.median(values[mask]) for mask in found])
+  bin_of = np.digitize(rank, edges)
+  masks = [bin_of == k for k in np.unique(bin_of)]
+  middle = [np.exp(np.log(rank[mask]).mean()) for mask in masks]
+  return np.array(middle), np.array([np.median(values[mask]) for mask in masks])

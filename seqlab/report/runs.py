@@ -20,13 +20,13 @@ Row = dict[str, float]  # the metrics of one step; NaN where the run had no numb
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """What one run left behind.
+  """The configuration and the metrics of one run.
 
   Attributes:
-    path: its folder.
+    path: folder of the run.
     config: the resolved experiment.
-    overrides: what the sweep set in it; empty for a run of no sweep.
-    rows: the metrics, a row a step.
+    overrides: options that a sweep set; empty for a run outside of sweeps.
+    rows: the metrics, one row per step.
   """
 
   path: Path
@@ -40,31 +40,31 @@ class Run:
     return {key: _frozen(value) for key, value in flatten(self.config).items()}
 
   def series(self, name: str) -> tuple[list[int], list[float]]:
-    """Steps and values of a metric.
+    """Returns the steps and values of a metric.
 
     Raises:
       ValueError: the run has no such metric.
     """
-    found = [(row['step'], row[name]) for row in self.rows if name in row]
-    if not found:
+    points = [(row['step'], row[name]) for row in self.rows if name in row]
+    if not points:
       known = {key: None for row in self.rows for key in row if key != 'step'}
       raise ValueError(
         f'{self.path} has no metric {name!r}{suggest(name, known)} '
-        f'(there: {", ".join(known) or "none"})'
+        f'(known: {", ".join(known) or "none"})'
       )
-    steps, values = zip(*found, strict=True)
+    steps, values = zip(*points, strict=True)
     return list(steps), list(values)
 
   def has(self, name: str) -> bool:
-    """Whether there is a value of a metric."""
+    """Returns whether the run has a value of a metric."""
     return any(name in row for row in self.rows)
 
   def final(self, name: str) -> float:
-    """The last value of a metric."""
+    """Returns the last value of a metric."""
     return self.series(name)[1][-1]
 
   def best(self, name: str, mode: str = 'max') -> float:
-    """The best value of a metric; `mode` is 'max' or 'min'. NaN if it had no number."""
+    """Returns the best value of a metric, for `mode` 'max' or 'min'; NaN if all are."""
     if mode not in ('max', 'min'):
       raise ValueError(f"mode is {mode!r}; it may be 'max' or 'min'")
     values = [v for v in self.series(name)[1] if not math.isnan(v)]
@@ -72,27 +72,27 @@ class Run:
 
   @functools.cached_property
   def minutes(self) -> tuple[float, ...]:
-    """Of updates, until the end of each."""
+    """Minutes of updates until the end of each step."""
     seconds = self.series('speed/seconds')[1]
     return tuple(second / 60 for second in itertools.accumulate(seconds))
 
   def arrays(self, evaluator: str) -> dict[str, np.ndarray]:
-    """What an evaluator kept at its last evaluation, by name.
+    """Returns the arrays that an evaluator saved at its last evaluation, by name.
 
     Raises:
-      FileNotFoundError: it kept nothing.
+      FileNotFoundError: it saved none.
     """
-    # The name of an evaluator is no pattern.
+    # The name of an evaluator may contain characters of a pattern.
     pattern = f'{glob.escape(evaluator)}-{"[0-9]" * 8}*.npz'
     files = sorted((self.path / 'samples').glob(pattern))
     if not files:
       raise FileNotFoundError(f'{self.path}/samples has no {evaluator}-*.npz')
-    with np.load(files[-1]) as found:
-      return dict(found)
+    with np.load(files[-1]) as arrays:
+      return dict(arrays)
 
   @property
   def seconds(self) -> float:
-    """Of updates and evaluations, over all sessions; compiling is not counted."""
+    """Seconds of updates and evaluations over all sessions, without compilation."""
     return sum(
       value
       for row in self.rows
@@ -105,14 +105,14 @@ def read_run(path: str | Path) -> Run:
   """Reads one run.
 
   Raises:
-    FileNotFoundError: the folder is no run's.
+    FileNotFoundError: the folder is not that of a run.
     ValueError: one of its files is damaged.
   """
   path = Path(path)
   if not path.exists():
     raise FileNotFoundError(f'there is no folder {path}')
   if not (path / 'config.json').is_file():
-    raise FileNotFoundError(f'{path} is no run: there is no config.json in it')
+    raise FileNotFoundError(f'{path} is not the folder of a run: it has no config.json')
   metrics = path / 'metrics.jsonl'
   return Run(
     path=path,
@@ -123,9 +123,11 @@ def read_run(path: str | Path) -> Run:
 
 
 def read_runs(folder: str | Path, *, unfinished: bool = False) -> list[Run]:
-  """Reads the runs in a folder, however deep, or the one that the folder is.
+  """Reads the runs in a folder and its subfolders, or the one run of the folder.
 
-  Runs that are not finished are left out, unless `unfinished`; see `left_out`.
+  Args:
+    folder: folder of a run, or of many.
+    unfinished: whether to include runs that are not finished; see `left_out`.
 
   Raises:
     FileNotFoundError: there is no finished run.
@@ -133,24 +135,28 @@ def read_runs(folder: str | Path, *, unfinished: bool = False) -> list[Run]:
   """
   folder = Path(folder)
   runs = [read_run(path) for path in _folders(folder)]
-  left = {run.path: why for run in runs if not unfinished and (why := _why_left(run))}
+  excluded = {} if unfinished else _unfinished(runs)
   if not folder.exists():
     raise FileNotFoundError(f'there is no folder {folder}')
-  if len(left) == len(runs):
-    whys = '\n  '.join(f'{path}: {why}' for path, why in left.items())
-    what = f'only\n  {whys}' if left else 'no folder with a config.json'
-    raise FileNotFoundError(f'there is no finished run in {folder}: {what}')
-  return [run for run in runs if run.path not in left]
+  if len(excluded) == len(runs):
+    listed = '\n  '.join(f'{path}: {reason}' for path, reason in excluded.items())
+    content = f'only\n  {listed}' if excluded else 'no folder with a config.json'
+    raise FileNotFoundError(f'there is no finished run in {folder}: {content}')
+  return [run for run in runs if run.path not in excluded]
 
 
 def left_out(folders: Iterable[str | Path]) -> dict[Path, str]:
-  """The runs that `read_runs` leaves out -> why."""
+  """Returns the runs that `read_runs` leaves out -> the reason."""
   runs = [read_run(path) for folder in folders for path in _folders(Path(folder))]
-  return {run.path: why for run in runs if (why := _why_left(run))}
+  return _unfinished(runs)
 
 
-def _why_left(run: Run) -> str | None:
-  """Why a run is not finished; None if it is, as far as one can see."""
+def _unfinished(runs: Iterable[Run]) -> dict[Path, str]:
+  return {run.path: reason for run in runs if (reason := _why_unfinished(run))}
+
+
+def _why_unfinished(run: Run) -> str | None:
+  """Returns why a run is not finished; None if it is, or if its files do not show it."""
   state = _trial(run.path)
   if 'status' in state:
     reason = (state.get('reason') or '').partition('\n')[0]
@@ -164,7 +170,7 @@ def _why_left(run: Run) -> str | None:
 
 
 def differing(runs: Sequence[Run], over: str = 'seed') -> list[str]:
-  """The keys of the experiments, but `over`, that are not the same in all runs."""
+  """Returns the keys of the experiments, except `over`, that differ between runs."""
   keys = {key: None for run in runs for key in run.flat if key != over}
   return [key for key in keys if len({run.flat.get(key) for run in runs}) > 1]
 
@@ -172,20 +178,20 @@ def differing(runs: Sequence[Run], over: str = 'seed') -> list[str]:
 def group(
   runs: Sequence[Run], by: Iterable[str] | None = None, over: str = 'seed'
 ) -> dict[tuple, list[Run]]:
-  """Puts together the runs that differ in `over` only.
+  """Groups the runs that differ in `over` only.
 
   Args:
-    runs: of one or several experiments.
+    runs: runs of one or several experiments.
     by: dotted keys of the experiment; by default all that differ between the runs.
-    over: the key that tells repetitions apart.
+    over: the key that distinguishes repetitions.
 
   Returns:
-    The values of `by` -> the runs with them, in the order of the runs. A key that a
-    run's experiment has not counts as None.
+    The values of `by` -> the runs with these values, in the order of the runs. A key
+    that an experiment does not have counts as None.
 
   Raises:
-    ValueError: no run has a key; or two runs of a group have the same `over`, so
-      that they are no repetitions of each other.
+    ValueError: no run has a key; or two runs of a group have the same value of `over`,
+      so that they are not repetitions of each other.
   """
   by = differing(runs, over) if by is None else list(by)
   known = {key: None for run in runs for key in run.flat}
@@ -205,15 +211,15 @@ def _check_repetitions(runs: list[Run], over: str) -> None:
   for run in runs:
     other = seen.setdefault(run.flat.get(over), run)
     if other is not run:
-      what = ', '.join(differing([other, run], over)) or 'nothing'
+      keys = ', '.join(differing([other, run], over)) or 'nothing'
       raise ValueError(
-        f'{other.path} and {run.path} fall together with the same {over}, and differ '
-        f'in {what}: group by that too, or leave one of them out'
+        f'{other.path} and {run.path} are in one group with the same {over}, and differ '
+        f'in {keys}: group by that too, or leave one of them out'
       )
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:
-  """'hyper.peak' -> 'peak', or the whole key where two would be called the same."""
+  """Shortens keys: 'hyper.peak' -> 'peak', unless two would have the same name."""
   keys = list(keys)
   last = [key.rpartition('.')[2] for key in keys]
   return {

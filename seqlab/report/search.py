@@ -1,6 +1,6 @@
-"""What came of a search: a table of its trials, and two figures.
+"""Results of a hyperparameter search: a table of its trials, and two figures.
 
-Trials are Optuna's, number -> `FrozenTrial`. Optuna is in the extra `launch`.
+Trials are given as number -> Optuna's `FrozenTrial`. Optuna is in the extra `launch`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
   Trials = Mapping[int, FrozenTrial]
 
-_ENOUGH = 4  # finished trials, for an importance that means something
+_MIN_FINISHED = 4  # finished trials, below which an importance means nothing
 _PRUNED = '#b0b0b0'
 
 
@@ -37,34 +37,40 @@ def write(
 ) -> list[Path]:
   """Writes table.md, parallel-coordinates and importance, each figure as PNG and SVG.
 
-  A figure for which there are too few trials is left out, and table.md says so.
+  A figure for which there are too few trials is left out, as table.md then notes.
 
   Args:
-    trials: those that have ended.
-    folder: for the files.
-    metric: what was made best.
+    trials: the trials that have ended.
+    folder: folder of the files.
+    metric: name of the metric that was optimised.
     best_is: 'max' or 'min'.
+
+  Returns:
+    The files.
   """
-  wrote, notes = [], _notes(trials)
+  written, notes = [], _notes(trials)
   if any(_finite(trial) for trial in trials.values()):
     path = folder / 'parallel-coordinates'
-    wrote += parallel_coordinates(path, trials, metric, best_is=best_is)
-  found, how = importances(trials, best_is=best_is)
-  if found:
-    label = f'importance for {metric}, 1 in all ({how})'
-    series = {metric: {name: [value] for name, value in found.items()}}
-    top = 1.1 * max(found.values())
-    wrote += bars(folder / 'importance', series, label, ylim=(0, top), digits=2)
+    written += parallel_coordinates(path, trials, metric, best_is=best_is)
+  shares, method = importances(trials, best_is=best_is)
+  if shares:
+    label = f'share of importance for {metric} ({method})'
+    series = {metric: {name: [value] for name, value in shares.items()}}
+    top = 1.1 * max(shares.values())
+    written += bars(folder / 'importance', series, label, ylim=(0, top), digits=2)
   else:
-    notes.append(f'There is no figure of importance: {how}.')
+    notes.append(f'There is no figure of importance: {method}.')
   path = folder / 'table.md'
   text = trials_table(trials, metric, best_is=best_is)
   write_text(path, '\n'.join([text, *notes]).rstrip('\n') + '\n')
-  return [*wrote, path]
+  return [*written, path]
 
 
 def trials_table(trials: 'Trials', metric: str, *, best_is: str = 'max') -> str:
-  """A row a trial in Markdown, the best first; a pruned one has its last value."""
+  """Returns one row per trial in Markdown, the best first.
+
+  A pruned trial has its last value.
+  """
   sign = -1 if best_is == 'max' else 1
   names = _names(trials)
 
@@ -89,12 +95,12 @@ def trials_table(trials: 'Trials', metric: str, *, best_is: str = 'max') -> str:
 def importances(
   trials: 'Trials', *, best_is: str = 'max'
 ) -> tuple[dict[str, float], str]:
-  """How much each parameter mattered, the most first; they add up to 1.
+  """Returns the importance of each parameter, the largest first; the sum is 1.
 
-  It is the share of the variance of the metric by fANOVA (F. Hutter et al., "An
-  Efficient Approach for Assessing Hyperparameter Importance", 2014), of the parameters
-  that all finished trials have; without scikit-learn, PED-ANOVA (S. Watanabe et al.,
-  2023, https://arxiv.org/abs/2304.10255), which asks what mattered for the best tenth.
+  The importance is the share of the metric's variance by fANOVA (F. Hutter et al., "An
+  Efficient Approach for Assessing Hyperparameter Importance", 2014), among the parameters
+  that all finished trials have. Without scikit-learn it is that of PED-ANOVA (S. Watanabe
+  et al., 2023, https://arxiv.org/abs/2304.10255), for the best tenth of the trials.
 
   Returns:
     Parameter -> importance, and the name of the method; or {}, and why there is none.
@@ -103,13 +109,13 @@ def importances(
   from optuna import importance
 
   finished = [t for t in trials.values() if t.state.name == 'COMPLETE' and _finite(t)]
-  if len(finished) < _ENOUGH:
-    return {}, f'{len(finished)} trials are finished, and it takes {_ENOUGH}'
+  if len(finished) < _MIN_FINISHED:
+    return {}, f'{len(finished)} trials are finished, and it needs {_MIN_FINISHED}'
   if len({trial.value for trial in finished}) == 1:
     return {}, 'all trials are equally good'
-  evaluator, how = importance.PedAnovaImportanceEvaluator(), 'PED-ANOVA'
+  evaluator, method = importance.PedAnovaImportanceEvaluator(), 'PED-ANOVA'
   with contextlib.suppress(ImportError):  # scikit-learn is in the extra `report`
-    evaluator, how = importance.FanovaImportanceEvaluator(seed=0), 'fANOVA'
+    evaluator, method = importance.FanovaImportanceEvaluator(seed=0), 'fANOVA'
   direction = {'max': 'maximize', 'min': 'minimize'}[best_is]
   verbosity = optuna.logging.get_verbosity()
   optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -117,25 +123,25 @@ def importances(
   optuna.logging.set_verbosity(verbosity)
   study.add_trials(finished)
   try:
-    found = importance.get_param_importances(study, evaluator=evaluator)
+    shares = importance.get_param_importances(study, evaluator=evaluator)
   except (RuntimeError, ValueError) as error:
     return {}, str(error)
-  if len(found) < 2:
-    return {}, 'there is one parameter only that all trials have'
-  names = short_names(found)
-  return {names[key]: value for key, value in found.items()}, how
+  if len(shares) < 2:
+    return {}, 'all trials have only one parameter in common'
+  names = short_names(shares)
+  return {names[key]: value for key, value in shares.items()}, method
 
 
 def parallel_coordinates(
   path: str | Path, trials: 'Trials', metric: str, *, best_is: str = 'max'
 ) -> list[Path]:
-  """Draws a line for each trial through the values of its parameters to its result.
+  """Draws one line per trial through the values of its parameters to its result.
 
   Args:
-    path: of the figure; '.png' and '.svg' are put after it.
-    trials: those that have ended; the failed ones are not drawn.
-    metric: what was made best; the last axis, and the colour.
-    best_is: 'max' or 'min'; the best are dark, and on top.
+    path: path of the figure without '.png' and '.svg'.
+    trials: the trials that have ended; those that failed are not drawn.
+    metric: name of the metric that was optimised: the last axis, and the colour.
+    best_is: 'max' or 'min'; the best trials are dark, and on top.
 
   Returns:
     The two files.
@@ -174,7 +180,7 @@ _ABSENT = object()
 
 @dataclasses.dataclass(frozen=True)
 class _Scale:
-  """One axis: where its values stand, from 0 to 1, and what is written at it."""
+  """One axis: the height of its values, from 0 to 1, and its labels."""
 
   low: float
   high: float
@@ -187,7 +193,7 @@ class _Scale:
     cls, low: float, high: float, *, log: bool = False, whole: bool = False
   ) -> '_Scale':
     if log:
-      # Finer marks for fewer decades.
+      # The fewer decades there are, the finer the ticks.
       for subs in ((1.0,), (1.0, 3.0), (1.0, 2.0, 3.0, 5.0)):
         at = LogLocator(subs=subs).tick_values(low, high)
         if sum(low <= x <= high for x in at) > 2:
@@ -199,7 +205,7 @@ class _Scale:
     return cls(low, high, log, None, ticks or ((low, f'{low:.4g}'),))
 
   def height(self, value: Any) -> float:
-    """Between 0 and 1; NaN for a parameter that a trial has not."""
+    """Returns the height of a value; NaN for a parameter that a trial does not have."""
     if value is _ABSENT:
       return math.nan
     if self.choices is not None:
@@ -211,7 +217,7 @@ class _Scale:
 
 
 def _scale(distributions: Sequence['BaseDistribution']) -> _Scale:
-  """An axis for all that a parameter could be."""
+  """Returns an axis for all values that a parameter may have."""
   first = distributions[0]
   if hasattr(first, 'choices'):
     choices = list(dict.fromkeys(c for d in distributions for c in d.choices))
@@ -223,7 +229,7 @@ def _scale(distributions: Sequence['BaseDistribution']) -> _Scale:
 
 
 class _Colours:
-  """Colours of results: dark for good ones, and none so pale that it is not seen."""
+  """Colours of results: dark for good ones, and all dark enough to be seen."""
 
   def __init__(self, norm: Normalize, best_is: str):
     ends = (0.92, 0.0) if best_is == 'max' else (0.0, 0.92)
@@ -239,7 +245,7 @@ def _draw_scales(axes: Axes, scales: Sequence[_Scale], names: Sequence[str]) -> 
   box = dict(boxstyle='square,pad=0.1', facecolor='white', edgecolor='none', alpha=0.8)
   for x, scale in enumerate(scales):
     axes.axvline(x, color='#555555', linewidth=1.0)
-    # All lines end at the last axis: what is written there stands on its other side.
+    # All lines end at the last axis, so its labels are to the right of it.
     side, align = (1, 'left') if x == len(scales) - 1 else (-1, 'right')
     for value, label in scale.ticks:
       y = scale.height(value)
@@ -254,7 +260,7 @@ def _draw_scales(axes: Axes, scales: Sequence[_Scale], names: Sequence[str]) -> 
 
 
 def _names(trials: 'Trials') -> list[str]:
-  """Parameters, in the order in which they were asked for first."""
+  """Returns the parameters in the order in which they were first suggested."""
   return list(dict.fromkeys(name for trial in trials.values() for name in trial.params))
 
 
@@ -268,7 +274,7 @@ def _state(trial: 'FrozenTrial') -> str:
 
 
 def _notes(trials: 'Trials') -> list[str]:
-  """Why trials failed, a line each."""
+  """Returns one line per failed trial, with the reason."""
   failed = {n: t for n, t in trials.items() if t.state.name == 'FAIL'}
   reasons = ((n, t.user_attrs.get('reason', 'it died')) for n, t in failed.items())
   first = ((n, ''.join(reason.splitlines()[:1])) for n, reason in reasons)

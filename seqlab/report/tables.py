@@ -12,10 +12,10 @@ from typing import Any
 
 from seqlab.report.runs import Run, differing, group, read_runs, short_names
 
-Cell = str | float | Sequence[float]  # text, a number, or a number for each seed
+Cell = str | float | Sequence[float]  # text, a number, or one number per seed
 FORMATS = ('markdown', 'csv', 'latex')
 
-# Words in a metric's name that say that less is better.
+# Words in the name of a metric of which lower values are better.
 _LESS = re.compile(
   r'(^|[/_])(loss|nll|perplexity|error|wer|cer|ter|gap|seconds|minutes)($|[/_])'
 )
@@ -28,9 +28,9 @@ class Column:
   """One column.
 
   Attributes:
-    title: what stands above it.
+    title: text of the header.
     best: 'max' or 'min' to print the best mean in bold; None for no bold.
-    digits: after the point; by default as many as make four figures of the largest.
+    digits: digits after the point; by default the largest mean has four in all.
   """
 
   title: str
@@ -44,15 +44,15 @@ def table(
   *,
   format: str = 'markdown',
 ) -> str:
-  """A table; cells with a number for each seed become mean ± standard deviation.
+  """Returns a table; cells with one number per seed become mean ± standard deviation.
 
-  The standard deviation is that of a sample (n - 1). A last column n says over how
-  many seeds a row goes, if any of its cells has several numbers. CSV has mean and
-  deviation in columns of their own, unrounded, and no bold.
+  The standard deviation is that of a sample (n - 1). If any cell has several numbers, a
+  last column n has the number of seeds of each row. CSV has mean and deviation in
+  separate columns, unrounded, and no bold.
 
   Args:
-    rows: a cell for each column; an empty sequence is a number that is not there.
-    columns: titles, or `Column`s to say more.
+    rows: one cell per column; an empty sequence is a missing number.
+    columns: titles, or `Column`s for more options.
     format: 'markdown', 'csv' or 'latex' (with the rules of booktabs).
 
   Raises:
@@ -86,19 +86,19 @@ def summary(
   choose: str = 'last',
   format: str = 'markdown',
 ) -> str:
-  """A table of what differs between runs, and what came of it.
+  """Returns a table of the options that differ between runs, and of their results.
 
   Args:
-    folders: of runs, or of many runs each.
-    metrics: names of metrics; by default those by which the runs keep the best.
-    by: dotted keys that make a row of their own; by default all that differ.
+    folders: folders of runs, or of many runs each.
+    metrics: names of metrics; by default each run's `keep_best`.
+    by: dotted keys; their values distinguish the rows; by default all that differ.
     over: the key over which means are taken.
     choose: 'last' value of each metric, or 'best'.
     format: one of `FORMATS`.
 
   Raises:
     FileNotFoundError: a folder has no finished run.
-    ValueError: an option or a metric is unknown, or the runs of a row are no
+    ValueError: an option or a metric is unknown, or the runs of a row are not
       repetitions of each other.
   """
   if choose not in ('last', 'best'):
@@ -109,7 +109,7 @@ def summary(
   modes = {name: kept.get(name) or direction(name) for name in metrics}
   for name in metrics:
     if not any(run.has(name) for run in runs):
-      runs[0].series(name)  # says what there is
+      runs[0].series(name)  # raises an error that lists the known metrics
   by = differing(runs, over) if by is None else list(by)
   names = short_names(by)
   columns = [*(names[key] for key in by), *(Column(m, modes[m]) for m in metrics)]
@@ -121,15 +121,15 @@ def summary(
 
 
 def direction(metric: str) -> str:
-  """'min' for a loss, an error or a time, 'max' for all else."""
+  """Returns 'min' for a loss, an error or a time, 'max' for any other metric."""
   return 'min' if _LESS.search(metric) else 'max'
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-  """Mean and standard deviation of a sample (n - 1), which is 0 for a single value."""
+  """Returns mean and standard deviation of a sample (n - 1); 0 for a single value."""
   mean = statistics.fmean(values)
   if len(values) == 1 or not math.isfinite(mean):
-    return mean, mean - mean  # NaN if the mean is no number
+    return mean, mean - mean  # NaN if the mean is infinite or NaN
   return mean, statistics.stdev(values)
 
 
@@ -145,7 +145,7 @@ def _text(value: Any) -> str:
 
 
 def _one_line(text: str) -> str:
-  """A row of a table is a line, whatever is in a name."""
+  """Removes line breaks, which would divide a row."""
   return ' '.join(text.split())
 
 
@@ -154,13 +154,13 @@ def _is_sample(cell: Cell) -> bool:
 
 
 def _n(row: Sequence[Cell]) -> str:
-  """Over how many seeds a row goes: '3', or '2-3' if its cells differ in that."""
+  """Returns the number of seeds of a row: '3', or '2-3' if its cells differ."""
   sizes = sorted({len(cell) for cell in row if _is_sample(cell) and len(cell)})
   return '-'.join(dict.fromkeys(map(str, (sizes[0], sizes[-1])))) if sizes else '0'
 
 
 def _column(cells: list[Cell], column: Column, latex: bool) -> tuple[bool, list[str]]:
-  """Whether it has numbers, and its title and texts."""
+  """Returns whether a column has numbers, and its title and texts."""
   escape = _escape_latex if latex else _escape_markdown
   samples = {
     i: list(cell) if _is_sample(cell) else [cell]
@@ -251,7 +251,7 @@ def _csv(rows: Sequence[Sequence[Cell]], columns: Sequence[Column]) -> str:
 
 
 def _moments(cell: Cell) -> Sequence[float | str]:
-  """Mean and deviation; a deviation that one value cannot have stays empty."""
+  """Returns mean and deviation; the deviation of a single value is empty."""
   if isinstance(cell, str):
     return cell, ''
   values = list(cell) if _is_sample(cell) else [cell]

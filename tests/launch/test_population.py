@@ -8,7 +8,7 @@ import pytest
 
 from launch import population
 from launch.sweep import main
-from launch.trials import Trial, begin, plan, unfinished
+from launch.trials import Trial, plan, unfinished, write_running_state
 from launch.workers import grouped
 from seqlab.report.runs import read_run
 from seqlab.use.runs import load_run
@@ -62,7 +62,7 @@ def test_a_failure_has_its_reason_and_its_traceback(swept):
   state, log = swept[0][2].state, swept[0][2].folder / 'trial.log'
   assert state['reason'].startswith('FloatingPointError: the norm of the update')
   first, _, trace = log.read_text('utf-8').partition('\n')
-  assert first.startswith('in a population, whose process writes to ')
+  assert first.startswith('in a population: its process writes to ')
   assert trace.startswith('Traceback')
 
 
@@ -84,7 +84,7 @@ def test_a_member_can_be_evaluated_like_any_run(swept):
 def test_what_is_finished_is_not_run_again(swept, capsys, monkeypatch):
   trials, _, command = swept
   taken = []
-  monkeypatch.setattr(population, '_run', lambda group, *_: taken.append(group))
+  monkeypatch.setattr(population, '_run', lambda group, *_: taken.append(group.trials))
   before = trials[0].state
   assert main(command) == 1
   assert taken == [[trials[2]]]
@@ -109,10 +109,9 @@ def ran(monkeypatch):
   """What runs as one population: the trials' seeds, their places, and its width."""
   ran = []
 
-  def run(group, seats, *_):
-    assert group == [*seats.trials]
-    seeds = [trial.overrides['seed'] for trial in group]
-    ran.append((seeds, [*seats.places], seats.width))
+  def run(group, *_):
+    seeds = [trial.overrides['seed'] for trial in group.trials]
+    ran.append((seeds, [*group.places], group.width))
 
   monkeypatch.setattr(population, '_run', run)
   return ran
@@ -157,21 +156,23 @@ def test_a_process_that_dies_fails_its_trials(tmp_path, monkeypatch):
     assert state['reason'].startswith(
       'its process was ended by SIGKILL; the last lines'
     )
-    assert 'take fewer than 2 by --workers' in state['reason']
+    assert 'set --workers to less than 2' in state['reason']
 
 
 def test_time_is_shared_among_those_that_go_on(tmp_path, monkeypatch):
   clock = iter([0.0, 6.0, 8.0, 9.0])
   monkeypatch.setattr(population.time, 'monotonic', lambda: next(clock))
   orders = [dict(folder=str(tmp_path / i), overrides={}) for i in 'xyz']
-  told = {}
-  going = population.Going(orders, told.__setitem__)
-  going.end(1, None)
-  going.end(0, ValueError('no good'))
-  going.stop('as SIGTERM asked')
-  assert {i: state['seconds'] for i, state in told.items()} == {1: 2.0, 0: 3.0, 2: 4.0}
-  assert [told[i]['status'] for i in range(3)] == ['failed', 'finished', 'stopped']
-  assert begin(tmp_path / 'z', {})['seconds'] == 4.0  # what comes is added
+  ended = {}
+  states = population.MemberStates(orders, ended.__setitem__)
+  states.end(1, None)
+  states.end(0, ValueError('no good'))
+  states.stop('as SIGTERM asked')
+  assert {i: state['seconds'] for i, state in ended.items()} == {1: 2.0, 0: 3.0, 2: 4.0}
+  assert [ended[i]['status'] for i in range(3)] == ['failed', 'finished', 'stopped']
+  assert (
+    write_running_state(tmp_path / 'z', {})['seconds'] == 4.0
+  )  # later time is added
 
 
 def test_an_interrupted_sweep_leaves_no_process(tmp_path, monkeypatch):

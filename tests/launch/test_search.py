@@ -505,12 +505,12 @@ def test_all_experiments_of_a_search_are_checked_before_one_starts(
 def test_options_of_a_search_need_trials(capsys):
   with pytest.raises(SystemExit):
     main(['mine.py', '--workdir', 'runs', '--storage', 'sqlite:///x.db'])
-  assert '--storage is of a search: say with --trials' in capsys.readouterr().err
+  assert '--storage is an option of a search: add --trials' in capsys.readouterr().err
 
 
 def test_a_sweep_of_an_experiment_that_only_searches(experiment, tmp_path, capsys):
   assert main([experiment(), '--workdir', str(tmp_path)]) == 1
-  assert 'a search(trial), which needs --trials N' in capsys.readouterr().err
+  assert 'but a search(trial): add --trials N' in capsys.readouterr().err
 
 
 def test_without_optuna_the_extra_is_named(experiment, monkeypatch, capsys):

@@ -15,7 +15,7 @@ import pytest
 
 from launch import slurm, slurm_array, sweep
 from launch.slurm import minutes
-from launch.slurm_array import jobs_of_mine, run_many
+from launch.slurm_array import my_jobs, run_many
 from launch.trials import Trial, plan, write_state
 from seqlab.report.runs import read_run
 
@@ -138,7 +138,7 @@ def test_time_limits(limit, expected):
 
 @pytest.mark.parametrize('limit', ['', '-5', '1:2:3:4', 'an hour', '1-'])
 def test_what_is_no_time_limit_is_refused(limit):
-  with pytest.raises(ValueError, match='is no time limit'):
+  with pytest.raises(ValueError, match='is not a time limit'):
     minutes(limit)
 
 
@@ -148,7 +148,7 @@ def test_what_is_no_time_limit_is_refused(limit):
     (['--config.sed=1'], "no key 'sed'; did you mean 'seed'"),
     (['--sbatch=nodelist=a'], '--sbatch=nodelist=a should be written'),
     (['--name=a\nb'], '--job-name: .* has a line break'),
-    (['--time=soon'], '--time soon is no time limit'),
+    (['--time=soon'], '--time soon is not a time limit'),
     ([], 'there is no command sbatch here: run this where Slurm'),
   ],
 )
@@ -166,7 +166,7 @@ def test_mistakes_show_before_anything_is_submitted(
 def queue(tmp_path, programs, monkeypatch):
   """A file of what squeue prints, and one of what sbatch was told."""
   pytest.importorskip('submitit')
-  monkeypatch.setattr(slurm_array, '_SOONEST', 0.01)
+  monkeypatch.setattr(slurm_array, '_MIN_PAUSE', 0.01)
   listed, told = tmp_path / 'squeue', tmp_path / 'sbatch'
   listed.write_text('')
   sbatch = f'cat "$1" >> {told}; echo Submitted batch job 5'
@@ -198,7 +198,7 @@ def test_a_job_that_died_is_a_failed_trial_with_slurms_reason(tmp_path, queue):
   assert f'{tmp_path}/slurm/5_0_0_log.out may say why' in reasons[0]
   assert 'ended on n2 as NODE_FAIL' in reasons[1]
   assert 'ended as GONE' in reasons[2]
-  assert f'It never began: does the node see {third.folder}?' in reasons[2]
+  assert f'It never started: is {third.folder} visible on the node?' in reasons[2]
   assert {trial.state['status'] for trial in trials} == {'failed'}
   lines = told.read_text().splitlines()
   assert {'#SBATCH --array=0-2%2', '#SBATCH --gpus-per-node=1'} <= set(lines)
@@ -229,7 +229,7 @@ def test_a_trial_that_has_a_job_gets_no_other(tmp_path, queue, monkeypatch, caps
   assert json.loads((second.folder / 'slurm.json').read_text())['job'] == '5'
   assert told.read_text().count('#!/bin/bash') == 1
   shown = capsys.readouterr().out
-  assert '1 trials have a job of Slurm that goes on' in shown
+  assert '1 trials already have a job of Slurm' in shown
   assert 'trials wait in the queue: Priority\n' in shown
 
 
@@ -242,7 +242,7 @@ def test_an_interrupted_sweep_leaves_its_jobs(tmp_path, queue, monkeypatch, caps
   monkeypatch.setattr(slurm_array.time, 'sleep', interrupt)
   with pytest.raises(KeyboardInterrupt):
     _run(_trials(tmp_path, 2))
-  assert 'jobs of Slurm go on; `scancel 5` ends them' in capsys.readouterr().err
+  assert 'jobs of Slurm continue; `scancel 5` ends them' in capsys.readouterr().err
 
 
 def test_a_controller_out_of_reach_is_asked_again(
@@ -250,7 +250,7 @@ def test_a_controller_out_of_reach_is_asked_again(
 ):
   (trial,) = _trials(tmp_path, 1)
   listed = queue[0]
-  monkeypatch.setattr(slurm_array, '_LATEST', 0.01)
+  monkeypatch.setattr(slurm_array, '_MAX_PAUSE', 0.01)
   silent = (
     f'[ -s {listed} ] && {{ echo >> {tmp_path}/n; [ $(wc -l < {tmp_path}/n) = 3 ] '
   )
@@ -380,7 +380,7 @@ def test_a_sweep_as_an_array_with_a_trial_preempted(cluster, tiny, tmp_path):
   started.send_signal(signal.SIGINT)
   assert f'`scancel {number}` ends them' in started.communicate()[1]
   assert started.returncode == 130
-  found = jobs_of_mine()
+  found = my_jobs()
   assert [found[job['job']].state for job in jobs] == ['RUNNING'] * 4
 
   # All cores are taken: one trial has to give way.
@@ -432,8 +432,8 @@ def test_a_run_in_two_processes_is_requeued_and_goes_on(
   job = re.match(r'Submitted batch job (\d+)\n', capsys.readouterr().out)[1]
   _wait('a checkpoint', lambda: _saved(folder))
   subprocess.run(['scancel', '--signal=TERM', job], check=True)
-  _wait('the end', lambda: not jobs_of_mine()[job].alive)
-  assert jobs_of_mine()[job].state == 'COMPLETED'
+  _wait('the end', lambda: not my_jobs()[job].alive)
+  assert my_jobs()[job].state == 'COMPLETED'
   logs = [folder / 'logs' / f'process-{i}.log' for i in range(2)]
   assert _resumed(logs[0]) == _resumed(logs[1])
   assert len(_resumed(logs[0])) == 1

@@ -175,7 +175,7 @@ def test_an_interrupted_sweep_stops_its_workers_and_goes_on(
   process.send_signal(signal.SIGTERM)
   error = process.communicate()[1]
   assert process.returncode == 130
-  assert 'The same command goes on:\n  python -m launch.sweep' in error
+  assert 'The same command resumes:\n  python -m launch.sweep' in error
   assert workers
   assert not any(worker.is_running() for worker in workers)
   assert trial.state['status'] == 'running'
@@ -195,7 +195,7 @@ def test_an_interrupted_sweep_stops_its_workers_and_goes_on(
     (['--trials', '2.5'], "--trials: it is '2.5'; it must be a whole number"),
     (['--trials', '٣'], "--trials: it is '٣'; it must be a whole number"),
     (['--trials', '2', '--seed', '-1'], '--seed: it is -1; it must be at least 0'),
-    (['--slurm', '--time 4'], '--slurm is of --on slurm'),
+    (['--slurm', '--time 4'], '--slurm has no effect without --on slurm'),
   ],
 )
 def test_an_option_that_is_not_known_is_refused(argv, message, capsys):
@@ -207,7 +207,7 @@ def test_an_option_that_is_not_known_is_refused(argv, message, capsys):
 def test_an_experiment_named_twice_is_refused(tiny, tmp_path, capsys):
   experiment = _write(tmp_path / 'mine.py', tiny)
   assert main([experiment, experiment, '--workdir', str(tmp_path / 'runs')]) == 1
-  assert 'an experiment is named twice' in capsys.readouterr().err
+  assert 'two of the experiments have the same name' in capsys.readouterr().err
 
 
 PLANNED = """
@@ -258,7 +258,7 @@ def test_a_report_that_could_not_be_written_is_refused(refused, tmp_path, target
 
 def test_a_report_does_not_overwrite_itself(refused, tmp_path):
   line = refused('--report-to', str(tmp_path / 'runs'))
-  assert 'is where the study itself lies' in line
+  assert 'is the folder of the study itself' in line
 
 
 @pytest.mark.parametrize('option', [['--report-only'], ['--report-to', 'docs']])
@@ -278,7 +278,7 @@ def test_a_damaged_state_is_named(refused, tmp_path, text):
   (folder / 'trial.json').write_text(text)
   line = refused()
   assert line.startswith(f'sweep: {folder}/trial.json is damaged')
-  assert 'delete it, and the trial runs again' in line
+  assert 'delete it; the trial then runs again' in line
 
 
 def test_a_sweep_in_a_bucket_is_refused(refused):

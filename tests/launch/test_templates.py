@@ -138,7 +138,7 @@ def _fails(main, argv, capsys):
 @pytest.mark.parametrize('workdir', ['/elsewhere/run', 'run', '/runs-too'])
 def test_a_folder_that_ends_with_its_pod_is_refused(workdir, experiment, capsys):
   command = [experiment, '--workdir', workdir, '--image', 'a', '--volume', 'b:/runs']
-  assert f'--workdir {workdir} ends with its pod' in _fails(
+  assert f'--workdir {workdir} is deleted with its pod' in _fails(
     kubernetes.main, command, capsys
   )
 
@@ -257,7 +257,7 @@ def test_the_status_of_what_fails_on_a_pod_is_told(
 ):
   assert _recipe(experiment, tmp_path, monkeypatch, train='exit 75')[0] == 1
   shown = capfd.readouterr()
-  assert 'a command ended with status 75; the same command goes on' in shown.err
+  assert 'a gcloud command ended with status 75: correct what it reports' in shown.err
   assert 'tpu-vm delete' in shown.out  # it costs all the same
 
 

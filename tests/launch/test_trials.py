@@ -20,7 +20,7 @@ from launch.trials import (
   unfinished,
   write_state,
 )
-from launch.workers import Waiting
+from launch.workers import GroupedQueue
 from seqlab.config import with_defaults
 from seqlab.experiment import split_name
 from seqlab.tasks.translation import Translation
@@ -229,7 +229,7 @@ def test_a_trial_that_sigterm_stopped_is_left(tiny, tmp_path, monkeypatch):
 def test_a_task_and_its_open_files_end_with_their_run(tiny, tmp_path):
   """Else the trials of a worker add up to more files than a process may open."""
   task = Translation.from_config(tiny, tmp_path / 'vocabulary')
-  assert task.stores('valid') is task.stores('valid')
+  assert task.stores('valid')[0] is task.stores('valid')[0]
   ended = weakref.ref(task)
   del task
   gc.collect()
@@ -243,10 +243,10 @@ def _trials(*overrides):
 def test_workers_take_groups_that_share_a_program():
   a = _trials(*({'cell': 'gru', 'seed': i, 'hyper.peak': 0.1 * i} for i in range(3)))
   b = _trials(*({'cell': 'lstm', 'seed': i} for i in range(2)))
-  waiting = Waiting([*a, *b])
-  assert [waiting.take(who) for who in 'xyyx'] == [a[0], b[0], b[1], a[1]]
-  assert waiting.take('y') == a[2]  # nothing of its own is left: helps with another's
-  assert [waiting.take(who) for who in 'xy'] == [None, None]
+  queue = GroupedQueue([*a, *b])
+  assert [queue.next_trial(worker) for worker in 'xyyx'] == [a[0], b[0], b[1], a[1]]
+  assert queue.next_trial('y') == a[2]  # its group is done: it helps with another's
+  assert [queue.next_trial(worker) for worker in 'xy'] == [None, None]
 
 
 def test_cores_are_shared_out():

@@ -91,7 +91,10 @@ def test_a_map_has_the_same_bytes_each_time(tmp_path):
     (dict(groups=['x']), '8 words have 8 vectors and 1 groups'),
     (dict(links=[('cat', 'cow')]), r"not on the map: \['cow'\]"),
     (dict(method='lda'), "method is 'lda'; it may be pca, tsne, umap"),
-    (dict(words=['a'], vectors=VECTORS[:1], groups=None), '1 vectors make no map'),
+    (
+      dict(words=['a'], vectors=VECTORS[:1], groups=None),
+      '1 vectors are too few for a map',
+    ),
   ],
 )
 def test_maps_that_cannot_be_are_refused(tmp_path, change, message):
@@ -121,7 +124,7 @@ def test_a_spectrum_is_drawn_for_each_label(tmp_path):
   assert has(png, COLOURS[0])
   assert has(png, COLOURS[1])
   assert '<!-- singular value -->' in svg.read_text('utf-8')
-  with pytest.raises(ValueError, match="'x' do not fall, or reach zero"):
+  with pytest.raises(ValueError, match="'x' increase, or are not positive"):
     spectrum(tmp_path / 'b', {'x': [np.array([2.0, 3.0])]})
 
 

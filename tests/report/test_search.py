@@ -70,7 +70,7 @@ def test_what_is_too_little_for_a_figure_is_said(tmp_path):
   assert (tmp_path / 'table.md').read_text('utf-8').splitlines()[-3:] == [
     '0003 failed: ValueError: no',
     '',
-    'There is no figure of importance: 2 trials are finished, and it takes 4.',
+    'There is no figure of importance: 2 trials are finished, and it needs 4.',
   ]
 
 
