@@ -241,4 +241,4 @@ def encode_corpus(
     return EncodedCorpus(sides, entry.about.get('skipped', 0))
 
   title = f'the encoded corpus {corpus.name} {split}'
-  return cached(folder, about, build, read, what=title, need=lambda: size)
+  return cached(folder, about, build, read, title=title, need=lambda: size)

@@ -90,7 +90,7 @@ def cached_words(corpus: PlainText, cache: Path, **options) -> WordCounts:
       raise DamagedError(f'has words that cannot be read ({error})') from None
 
   what = f'the counted words of {corpus.name}'
-  return cached(folder, about, build, read, what=what, need=lambda: need)
+  return cached(folder, about, build, read, title=what, need=lambda: need)
 
 
 def encode_text(
@@ -128,7 +128,7 @@ def encode_text(
 
   what = f'the encoded corpus {corpus.name}'
   need = int(words.counts.sum()) * dtype.itemsize  # if they are of this text
-  return cached(folder, about, build, read, what=what, need=need)
+  return cached(folder, about, build, read, title=what, need=need)
 
 
 def _digest(about: dict) -> str:

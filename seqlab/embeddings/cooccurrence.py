@@ -163,7 +163,7 @@ def cached_cooccurrence(
       raise DamagedError(f'has counts of the shape {matrix.shape}')
     return matrix
 
-  return cached(folder, about, build, read, what='the counts', need=lambda: need)
+  return cached(folder, about, build, read, title='the counts', need=lambda: need)
 
 
 def _check_ids(ids: np.ndarray, V: int, start: int) -> None:

@@ -1,9 +1,9 @@
-"""The cache: folders that are whole, verified when they are opened, and made again.
+"""The cache: complete folders that are verified when opened, and rebuilt if damaged.
 
-An entry is a folder whose name is a digest of all that decides its content. Its
-`about.json` says what that is, and has the size and the sha256 of every other file and
-of itself. An entry that is missing is built; one that is damaged is named on standard
-error and built again. Nothing is read from it before it is verified.
+An entry is a folder whose name is a digest of everything that determines its content.
+Its `about.json` describes this content, and has the size and the sha256 of every other
+file and a digest of itself. A missing entry is built; a damaged one is reported on
+standard error and built again. Nothing is read from an entry before it is verified.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -28,21 +28,21 @@ from seqlab.io.files import NO_SPACE, sync, sync_tree
 _T = TypeVar('_T')
 
 _ABOUT = 'about.json'
-_IN_MEMORY = 1 << 26  # bytes; a larger array stays on the disk and is mapped
-_TRIES = 8  # of one entry, which somebody may delete as often as it is built
+_IN_MEMORY = 1 << 26  # bytes; a larger array stays on the disk and is memory-mapped
+_TRIES = 8  # attempts per entry, because others may delete it after each build
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
-_NO_FOLDER = (errno.ENOTDIR, errno.EEXIST)  # a file is where a folder should be
+_NO_FOLDER = (errno.ENOTDIR, errno.EEXIST)  # there is a file in place of a folder
 
 
 class DamagedError(Exception):
-  """A file of an entry is not what was written; the text says which, and why."""
+  """A file of an entry has changed since it was written; the text names the file."""
 
 
 class Entry:
-  """An entry whose `about.json` is verified; its other files are, as they are read.
+  """An entry with a verified `about.json`; other files are verified when they are read.
 
   Attributes:
-    folder: where it lies.
+    folder: path of the entry.
     about: content of `about.json`, without sizes and digests.
   """
 
@@ -50,32 +50,32 @@ class Entry:
     """Opens an entry.
 
     Args:
-      folder: the entry.
-      about: what it is made from; `about.json` must say the same.
+      folder: path of the entry.
+      about: expected description of its content; `about.json` must contain it.
 
     Raises:
       FileNotFoundError: there is no such folder.
-      DamagedError: `about.json` is not what was written.
+      DamagedError: `about.json` is damaged or describes another content.
     """
     self.folder = folder
     try:
-      noted = json.loads(self._open(_ABOUT, lambda f: f.read()).decode('utf-8'))
-      self._files = noted.pop('files')
-      digest = noted.pop('sha256')
+      stored = json.loads(self._open(_ABOUT, lambda f: f.read()).decode('utf-8'))
+      self._files = stored.pop('files')
+      digest = stored.pop('sha256')
     except KeyError:
-      raise DamagedError('has no digests, as those of earlier versions') from None
+      raise DamagedError('is of an earlier version without digests') from None
     except (ValueError, AttributeError, TypeError, RecursionError):
       raise DamagedError(f'has a damaged {_ABOUT}') from None
-    if digest != _digest_of([noted, self._files]):
+    if digest != _digest_of([stored, self._files]):
       raise DamagedError(f'has a damaged {_ABOUT}')
-    made_from = json.loads(json.dumps(about))
-    if any(noted.get(name) != value for name, value in made_from.items()):
-      raise DamagedError('is of something else')
-    self.about = noted
+    expected = json.loads(json.dumps(about))
+    if any(stored.get(name) != value for name, value in expected.items()):
+      raise DamagedError('has another content than its name says')
+    self.about = stored
 
   def verify(self) -> None:
-    """Reads all files, several at a time. Raises DamagedError."""
-    with ThreadPoolExecutor(4) as pool:  # hashlib leaves the interpreter free
+    """Compares the digests of all files. Raises DamagedError."""
+    with ThreadPoolExecutor(4) as pool:  # hashlib releases the interpreter lock
       list(pool.map(self._verify, self._files))
 
   def _verify(self, name: str) -> None:
@@ -85,19 +85,19 @@ class Entry:
     self._open(name, check)
 
   def array(self, name: str) -> np.ndarray:
-    """A one-dimensional array in NumPy's format, read-only.
+    """Returns a one-dimensional array from a file in NumPy's format, read-only.
 
-    It is in memory, or a `WatchedArray` if it is large. What another process does to
-    the file is without effect on the one, and an error of the other.
+    The array is in memory, or a `WatchedArray` if it is large. If another process
+    changes the file later, the former does not change, and the latter raises an error.
 
     Raises:
-      DamagedError: it is not what was written.
+      DamagedError: the file has changed since it was written.
     """
     return self._open(name, lambda file: self._array(name, file))
 
   def _array(self, name: str, file: io.BufferedReader) -> np.ndarray:
-    about = os.fstat(file.fileno())
-    if about.st_size <= _IN_MEMORY:
+    status = os.fstat(file.fileno())
+    if status.st_size <= _IN_MEMORY:
       data = file.read()
       self._compare(name, hashlib.sha256(data).hexdigest())
       start, dtype, size = _header(io.BytesIO(data))
@@ -107,13 +107,13 @@ class Entry:
     self._compare(name, hashlib.file_digest(file, 'sha256').hexdigest())
     file.seek(0)
     start, dtype, size = _header(file)
-    return WatchedArray(self.folder / name, file, dtype, size, start, about)
+    return WatchedArray(self.folder / name, file, dtype, size, start, status)
 
   def _open(self, name: str, read: Callable[[io.BufferedReader], _T]) -> _T:
-    """read(file) of one of the files, whose size is as noted."""
+    """Returns read(file) of one of the files, after comparing its size."""
     try:
       with (self.folder / name).open('rb') as file:
-        if name != _ABOUT and os.fstat(file.fileno()).st_size != self._noted(name)[0]:
+        if name != _ABOUT and os.fstat(file.fileno()).st_size != self._stored(name)[0]:
           raise DamagedError(f'has a {name} of another size')
         return read(file)
     except FileNotFoundError:
@@ -123,26 +123,28 @@ class Entry:
     except IsADirectoryError:
       raise DamagedError(f'has a folder {name}') from None
     except OSError as error:
-      if error.errno == errno.EIO:  # a sector of the disk, say
+      if error.errno == errno.EIO:  # for example a bad sector of the disk
         raise DamagedError(f'has a {name} that cannot be read') from None
       raise
 
-  def _noted(self, name: str) -> tuple[int, str]:
+  def _stored(self, name: str) -> tuple[int, str]:
+    """Returns the size and the digest of a file in `about.json`."""
     try:
       return self._files[name]['size'], self._files[name]['sha256']
     except KeyError:
       raise DamagedError(f'does not list {name}') from None
 
   def _compare(self, name: str, digest: str) -> None:
-    if digest != self._noted(name)[1]:
+    if digest != self._stored(name)[1]:
       raise DamagedError(f'has a {name} with another content')
 
 
 class WatchedArray(np.memmap):
-  """A mapped file, of which each part that is taken is copied.
+  """A memory-mapped file; each access returns a copy.
 
-  A process that touches a mapped place beyond the file's end is killed by SIGBUS. So
-  before each access the file is compared with what was opened.
+  A process that accesses a mapped address beyond the file's end is killed by SIGBUS.
+  Before each access, the size and time of the file are therefore compared with those at
+  the time of opening.
   """
 
   def __new__(
@@ -152,26 +154,25 @@ class WatchedArray(np.memmap):
     dtype: np.dtype,
     size: int,
     start: int,
-    about: os.stat_result,
+    status: os.stat_result,
   ):
-    """Maps `size` values of an open file of which `about` was true when it was read."""
+    """Maps `size` values of an open file that had `status` when it was verified."""
     array = super().__new__(cls, file, dtype, 'r', start, (size,))
     array._file = _Handle(file.fileno())
-    array._path, array._state = path, _state(about)
+    array._path, array._state = path, _state(status)
     array.check()
     return array
 
   def __array_finalize__(self, array: Any) -> None:
     super().__array_finalize__(array)
-    self._file = None  # what is computed from it is not on the disk
+    self._file = None  # results of computations are not on the disk
 
   def check(self) -> None:
-    """Raises OSError if the file is not as it was when it was opened."""
+    """Raises OSError if the file has changed since it was opened."""
     if self._file and _state(os.fstat(self._file.number)) != self._state:
       raise OSError(
         errno.ESTALE,
-        'the file was changed while it was in use; start again, and the cache makes it '
-        'anew',
+        'the file was changed while it was in use; start again to build it again',
         str(self._path),
       )
 
@@ -181,7 +182,7 @@ class WatchedArray(np.memmap):
 
 
 class _Handle:
-  """A file that is open for as long as this object lives."""
+  """A file handle that is closed when this object is deleted."""
 
   def __init__(self, number: int):
     self.number = os.dup(number)
@@ -190,12 +191,12 @@ class _Handle:
     os.close(self.number)
 
 
-def _state(about: os.stat_result) -> tuple[int, int]:
-  return about.st_size, about.st_mtime_ns
+def _state(status: os.stat_result) -> tuple[int, int]:
+  return status.st_size, status.st_mtime_ns
 
 
 def _header(file: Any) -> tuple[int, np.dtype, int]:
-  """Where the values of an .npy file begin, their type, and their number."""
+  """Returns the offset of the values of an .npy file, their type and their number."""
   try:
     np.lib.format.read_magic(file)
     (size,), _, dtype = np.lib.format.read_array_header_1_0(file)
@@ -210,22 +211,24 @@ def cached(
   build: Callable[[Path], Mapping[str, Any]],
   read: Callable[[Entry], _T],
   *,
-  what: str,
+  title: str,
   need: int | Callable[[], int] = 0,
 ) -> _T:
-  """What an entry holds; it is built first if it is missing or damaged.
+  """Returns the content of an entry, which is built first if missing or damaged.
 
   Args:
-    folder: the entry; its name says all that is in `about`.
-    about: what decides the content; it goes to `about.json`.
-    build: writes the files into a folder, and returns what else `about.json` shall say.
-    read: takes what is wanted from the entry. It raises DamagedError for what is not right.
-    what: is built, for messages.
-    need: bytes that it takes, for messages.
+    folder: path of the entry; its name is determined by `about`.
+    about: everything that determines the content; it is written to `about.json`.
+    build: function that writes the files into a folder, and returns further items for
+      `about.json`.
+    read: function that returns the result from the entry. It raises DamagedError for
+      invalid content.
+    title: name of the content in messages.
+    need: size of the content in bytes, for messages.
 
   Raises:
-    OSError: the disk is full, or the folder can be neither read nor written; says where,
-      and what to do.
+    OSError: the disk is full, or the folder can be neither read nor written; the message
+      says where, and what to do.
   """
 
   def is_damaged() -> bool:
@@ -239,17 +242,17 @@ def cached(
     try:
       return read(Entry(folder, about))
     except FileNotFoundError:
-      pass  # it was not there, or somebody deleted it just now
+      pass  # the entry is missing, or another process has just deleted it
     except DamagedError as error:
-      _discard(folder, is_damaged, str(error), what)
+      _discard(folder, is_damaged, str(error), title)
       continue  # another process may have built it since then
     except OSError as error:
-      raise _explained(error, folder, what) from None
-    with contextlib.suppress(_VanishedError), publish(folder, what, need) as part:
+      raise _explained(error, folder, title) from None
+    with contextlib.suppress(_VanishedError), publish(folder, title, need) as part:
       note(part, {**about, **build(part)})
   raise OSError(
     errno.ESTALE,
-    f'{what} could not be kept: the folder is damaged or deleted as often as it is '
+    f'{title} could not be kept: the folder is damaged or deleted whenever it is '
     'written; set SEQLAB_CACHE to a folder on another disk',
     str(folder),
   )
@@ -273,28 +276,28 @@ def _digest_of(value: Any) -> str:
 
 
 class _VanishedError(Exception):
-  """Somebody deleted the folder that was being written."""
+  """Another process has deleted a folder while it was being written."""
 
 
 @contextlib.contextmanager
 def publish(
-  folder: Path, what: str, need: int | Callable[[], int] = 0
+  folder: Path, title: str, need: int | Callable[[], int] = 0
 ) -> Iterator[Path]:
-  """Gives a folder to write to, and renames it: `folder` is there whole or not at all.
+  """Yields a temporary folder, and renames it to `folder` when it is complete.
 
-  This holds after a power cut, too. If another process was quicker, what that wrote
-  stays: the name says all that decides the content.
+  `folder` is complete or absent, even after a power cut. If another process was faster,
+  its folder is kept, because the name determines the content.
 
   Args:
-    folder: the entry.
-    what: is written, for messages.
-    need: bytes that it takes, for messages.
+    folder: path of the entry.
+    title: name of the content in messages.
+    need: size of the content in bytes, for messages.
 
   Raises:
-    OSError: the disk is full, or the folder cannot be written; says where, and what to
-      do.
+    OSError: the disk is full, or the folder cannot be written; the message says where,
+      and what to do.
   """
-  with staging(folder.parent, what) as part:
+  with staging(folder.parent, title) as part:
     try:
       yield part
       sync_tree(part)
@@ -303,11 +306,11 @@ def publish(
       except OSError:
         if not folder.is_dir():
           raise
-        return  # another process was quicker
+        return  # another process was faster
       sync(folder.parent)
     except OSError as error:
       if error.errno in NO_SPACE and _concerns(error, folder.parent):
-        raise no_space(error, folder.parent, what, need) from None
+        raise no_space(error, folder.parent, title, need) from None
       if isinstance(error, FileNotFoundError) and not part.exists():
         raise _VanishedError from error
       raise
@@ -320,26 +323,26 @@ def _concerns(error: OSError, folder: Path) -> bool:
 @contextlib.contextmanager
 def staging(
   parent: Path,
-  what: str,
+  title: str,
   *,
   prefix: str = '.part-',
   mode: int = 0o777,
   variable: str = 'SEQLAB_CACHE',
 ) -> Iterator[Path]:
-  """A new folder for what is not whole yet, locked for as long as its owner lives.
+  """Yields a new folder for incomplete files, which is locked while its owner lives.
 
-  It is deleted in the end, unless it was renamed. What processes left there that were
-  killed is deleted first.
+  It is deleted at the end, unless it was renamed. Folders of killed processes are
+  deleted at the beginning.
 
   Args:
-    parent: where it lies; made if it is not there.
-    what: is written, for messages.
-    prefix: of its name. Others of this prefix that nobody has locked are deleted.
-    mode: of the folder, less the umask.
-    variable: of the environment, that names another place, for messages.
+    parent: folder in which it is made; created if it does not exist.
+    title: name of the content in messages.
+    prefix: prefix of its name. Unlocked folders with this prefix are deleted.
+    mode: permissions of the folder, before the umask is applied.
+    variable: environment variable that chooses another folder, for messages.
 
   Raises:
-    OSError: the folder cannot be made; says where, and what to do.
+    OSError: the folder cannot be made; the message says where, and what to do.
   """
   try:
     _make_folder(parent)
@@ -347,8 +350,8 @@ def staging(
     path, handle = _claim(parent, prefix, mode)
   except OSError as error:
     if error.errno in NO_SPACE:
-      raise no_space(error, parent, what, 0, variable) from None
-    raise _explained(error, parent, what, variable) from None
+      raise no_space(error, parent, title, 0, variable) from None
+    raise _explained(error, parent, title, variable) from None
   try:
     yield path
   finally:
@@ -359,9 +362,10 @@ def staging(
 def _make_folder(path: Path) -> None:
   missing = [p for p in (path, *path.parents) if not p.exists()]
   path.mkdir(parents=True, exist_ok=True)
-  for made in missing:
-    with contextlib.suppress(PermissionError):  # one may pass through, but not list it
-      sync(made.parent)
+  for folder in missing:
+    # A folder may be passed through but not opened by this user.
+    with contextlib.suppress(PermissionError):
+      sync(folder.parent)
 
 
 def _clear(parent: Path, prefix: str) -> None:
@@ -369,7 +373,7 @@ def _clear(parent: Path, prefix: str) -> None:
   for entry in os.scandir(parent):
     if not entry.name.startswith(prefix):
       continue
-    with contextlib.suppress(OSError):  # it has gone, or is another user's
+    with contextlib.suppress(OSError):  # it was deleted, or belongs to another user
       handle = os.open(entry.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
       try:
         if _lock(handle, wait=False):
@@ -379,21 +383,24 @@ def _clear(parent: Path, prefix: str) -> None:
 
 
 def _claim(parent: Path, prefix: str, mode: int) -> tuple[Path, int]:
-  """A new folder, and the open file that holds its lock."""
+  """Returns a new folder, and the file handle that holds its lock."""
   while True:
     path = parent / f'{prefix}{uuid.uuid4().hex[:12]}'
     path.mkdir(mode)
     with contextlib.suppress(FileNotFoundError):
       handle = os.open(path, os.O_RDONLY)
       _lock(handle, wait=True)
-      # Before it had its lock another process may have taken it for a dead one's.
+      # Before it was locked, another process may have deleted it as abandoned.
       if path.exists():
         return path, handle
       os.close(handle)
 
 
 def _lock(handle: int, *, wait: bool) -> bool:
-  """Locks a folder until its file is closed; False if it is locked, or has no locks."""
+  """Locks a folder until its handle is closed; returns whether this succeeded.
+
+  It fails if the folder is locked, or on a file system without locks.
+  """
   try:
     fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
   except OSError:
@@ -401,9 +408,9 @@ def _lock(handle: int, *, wait: bool) -> bool:
   return True
 
 
-def place(path: Path, data: bytes, what: str) -> None:
-  """Writes one file, whole or not at all, and durably; see `staging`."""
-  with staging(path.parent, what) as part:
+def place(path: Path, data: bytes, title: str) -> None:
+  """Writes one file atomically and durably; see `staging`."""
+  with staging(path.parent, title) as part:
     whole = part / path.name
     whole.write_bytes(data)
     sync(whole)
@@ -414,29 +421,29 @@ def place(path: Path, data: bytes, what: str) -> None:
 def no_space(
   error: OSError,
   folder: Path,
-  what: str,
+  title: str,
   need: int | Callable[[], int],
   variable: str = 'SEQLAB_CACHE',
 ) -> OSError:
-  """The error of a full disk, or of a user's share of it, that says what to do."""
+  """Returns an error with advice for a full disk, or an exhausted quota of the user."""
   size = (need() if callable(need) else need) / 2**20
-  much = f': {size:,.1f} MiB are needed' if size else ''
+  needed = f': {size:,.1f} MiB are needed' if size else ''
   return OSError(
     error.errno,
-    f'no space left for {what}{much}; free some, or set {variable} to a folder on '
+    f'no space left for {title}{needed}; free some, or set {variable} to a folder on '
     'another disk',
     str(folder),
   )
 
 
 def _explained(
-  error: OSError, folder: Path, what: str, variable: str = 'SEQLAB_CACHE'
+  error: OSError, folder: Path, title: str, variable: str = 'SEQLAB_CACHE'
 ) -> OSError:
-  """The same, with advice if the folder cannot be used by this user."""
+  """Returns the error, with advice if this user cannot use the folder."""
   if error.errno in _REFUSED:
     return OSError(
       error.errno,
-      f'{what} cannot be read or written here by this user '
+      f'{title} cannot be read or written here by this user '
       f'({os.strerror(error.errno)}); ask the owner of the folder for access, or set '
       f'{variable} to a folder of your own',
       str(folder),
@@ -444,38 +451,39 @@ def _explained(
   if error.errno in _NO_FOLDER:
     return OSError(
       error.errno,
-      f'{what} cannot be kept: there is a file where a folder is needed; delete it, or '
+      f'{title} cannot be kept: there is a file where a folder is needed; delete it, or '
       f'set {variable} to a folder',
       str(next((p for p in (folder, *folder.parents) if p.is_file()), folder)),
     )
   return error
 
 
-def _discard(folder: Path, still_damaged: Callable[[], bool], why: str, what: str):
-  """Takes a damaged entry away; processes that use its files keep them."""
+def _discard(folder: Path, still_damaged: Callable[[], bool], damage: str, title: str):
+  """Removes a damaged entry; processes that have its files open keep them."""
   handle = os.open(folder.parent, os.O_RDONLY)
   try:
-    _lock(handle, wait=True)  # two that saw the damage do not delete what one rebuilt
+    # With the lock, a second process that saw the damage does not delete the new entry.
+    _lock(handle, wait=True)
     if not still_damaged():
       return
-    away = folder.with_name(f'.part-{uuid.uuid4().hex[:12]}')
-    folder.rename(away)
+    removed = folder.with_name(f'.part-{uuid.uuid4().hex[:12]}')
+    folder.rename(removed)
   except FileNotFoundError:
     return
   except OSError as error:
     raise OSError(
       error.errno,
-      f'{what} in the cache: the folder {why}, and this user cannot replace it '
-      f'({os.strerror(error.errno)}); have it deleted, or set SEQLAB_CACHE to a folder '
-      'of your own',
+      f'{title} in the cache: the folder {damage}, and this user cannot replace it '
+      f'({os.strerror(error.errno)}); ask its owner to delete it, or set SEQLAB_CACHE '
+      'to a folder of your own',
       str(folder),
     ) from None
   finally:
     os.close(handle)
-  say(f'{what} in the cache: {folder} {why}; it is built again')
-  shutil.rmtree(away, ignore_errors=True)
+  say(f'{title} in the cache: {folder} {damage}; it is built again')
+  shutil.rmtree(removed, ignore_errors=True)
 
 
 def say(text: str) -> None:
-  """Prints a line on standard error."""
+  """Prints a line to standard error."""
   print(f'seqlab: {text}', file=sys.stderr, flush=True)

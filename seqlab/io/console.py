@@ -1,4 +1,4 @@
-"""The terminal: text as it is, and tables that are cut nowhere but at a terminal."""
+"""The terminal: literal text, tables and progress bars."""
 
 from collections.abc import Iterable, Iterator
 import sys
@@ -16,18 +16,18 @@ from rich.table import Table
 from rich.text import Text
 
 _T = TypeVar('_T')
-_WIDE = 100_000  # columns, where there is no terminal whose width would matter
+_WIDE = 100_000  # columns; the width of an output that is not a terminal
 
 
 def console(file: IO[str] | None = None) -> Console:
-  """Returns a console that prints text as it is.
+  """Returns a console that prints text literally.
 
-  Rich reads [brackets] as markup, :names: as emoji, and cuts tables to 80 columns
-  where there is no terminal. Paths, run names and sentences are none of these, so
-  every module prints through this function; a test keeps `Console(` out of the rest.
+  By default Rich interprets [brackets] as markup and :names: as emoji, and limits
+  tables to 80 columns without a terminal, which would damage paths, run names and
+  sentences. All modules print with this function; a test forbids `Console(` elsewhere.
 
   Args:
-    file: where it prints; by default standard output.
+    file: stream to print to; by default standard output.
   """
   file = sys.stdout if file is None else file
   return Console(
@@ -41,36 +41,36 @@ def console(file: IO[str] | None = None) -> Console:
 
 
 def print_table(table: Table, file: IO[str] | None = None) -> None:
-  """Prints a table. Cells that a narrow terminal cuts are wrapped, not shortened."""
+  """Prints a table; in a narrow terminal cells are wrapped, not truncated."""
   for column in table.columns:
     column.overflow = 'fold'
   console(file).print(table, soft_wrap=False)
 
 
 def verbatim(text: object) -> Text:
-  """Returns text that no console interprets, for titles and cells of tables."""
+  """Returns text without markup, for titles and cells of tables."""
   return Text(str(text))
 
 
 def has_bars(out: IO[str] | None = None) -> bool:
-  """Whether a stream is a terminal that can redraw a line; TERM=dumb cannot."""
-  shown = console(out)
-  return shown.is_terminal and not shown.is_dumb_terminal
+  """Returns whether a stream is a terminal that can redraw a line (not TERM=dumb)."""
+  terminal = console(out)
+  return terminal.is_terminal and not terminal.is_dumb_terminal
 
 
 def track(
-  things: Iterable[_T], label: str, total: int, *, show: bool = True
+  items: Iterable[_T], label: str, total: int, *, show: bool = True
 ) -> Iterator[_T]:
-  """Yields things with a progress bar on standard error, if that can show one.
+  """Yields items with a progress bar on standard error, if it is a terminal.
 
   Args:
-    things: what is worked on, one after the other.
-    label: text beside the bar.
-    total: number of things.
-    show: whether a bar is wanted at all.
+    items: items to process.
+    label: label of the bar.
+    total: number of items.
+    show: whether to show a bar.
   """
   with progress_bar(show=show) as progress:
-    yield from progress.track(things, total, description=label)
+    yield from progress.track(items, total, description=label)
 
 
 def progress_bar(*, show: bool = True) -> Progress:

@@ -1,13 +1,13 @@
-"""What a file is by its first bytes: packed, in another encoding, or not text at all.
+"""Recognises files by their first bytes: packed, in another encoding, or not text.
 
-Readers ask this where a file is not what they expect, so that their message can name
-what it is. Names of files say little: a download is often renamed.
+Readers use this for files that they cannot read, so that their message can name the
+format. Names of files are not reliable, because downloads are often renamed.
 """
 
 import unicodedata
 
-# First bytes -> name. Longer ones first where one begins with another. Text in UTF-8
-# begins with none of them, save where noted.
+# First bytes -> name. If one begins with another, the longer one is first. Text in UTF-8
+# begins with none of them, except where noted.
 _MAGIC = (
   (b'\x1f\x8b', 'gzip'),
   (b'\x1f\x9d', 'compress (.Z)'),
@@ -18,9 +18,9 @@ _MAGIC = (
   (b'7z\xbc\xaf\x27\x1c', '7z'),
   (b'Rar!\x1a\x07', 'rar'),
   (b'PK\x03\x04', 'zip'),
-  (b'PK\x05\x06', 'zip'),  # an empty one
+  (b'PK\x05\x06', 'zip'),  # an empty archive
   (b'PK\x07\x08', 'zip'),  # one of several volumes
-  (b'%PDF-', 'PDF'),  # a line of text might begin so, but does not
+  (b'%PDF-', 'PDF'),  # text could begin with this, but does not in practice
   (b'\x89HDF\r\n\x1a\n', 'HDF5'),
   (b'\x93NUMPY', 'NumPy array (.npy)'),
   (b'\xff\xfe\0\0', 'UTF-32'),  # byte order marks
@@ -28,9 +28,9 @@ _MAGIC = (
   (b'\xff\xfe', 'UTF-16'),
   (b'\xfe\xff', 'UTF-16'),
 )
-# What follows 'BZh' and a digit: the first block, or the end of an empty stream.
+# The bytes after 'BZh' and a digit: the first block, or the end of an empty stream.
 _BZIP2 = (b'\x31\x41\x59\x26\x53\x59', b'\x17\x72\x45\x38\x50\x90')
-_SAMPLE = 4096  # bytes in which zeros are looked for
+_SAMPLE = 4096  # number of first bytes that are searched for zeros
 
 _UNPACK = {
   'gzip': 'gzip -d',
@@ -48,7 +48,7 @@ _UNPACK = {
 
 
 def name_of_container(data: bytes) -> str | None:
-  """Returns the name of what bytes are if they are not text in UTF-8, as far as known.
+  """Returns the format of a file that is not text in UTF-8, if it is known.
 
   Args:
     data: the first bytes of a file. 512 of them are needed to recognise tar; a few
@@ -56,7 +56,7 @@ def name_of_container(data: bytes) -> str | None:
 
   Returns:
     A name such as 'gzip', 'xz', 'zip' or 'UTF-16LE', for `advice`; or None. Encodings
-    have the names that iconv gives them.
+    have their names in iconv.
   """
   for magic, name in _MAGIC:
     if data.startswith(magic):
@@ -71,10 +71,10 @@ def name_of_container(data: bytes) -> str | None:
 
 
 def _wide_encoding(data: bytes) -> str | None:
-  """The encoding whose code units have 2 or 4 bytes, of text without an order mark.
+  """Returns the encoding of text in UTF-16 or UTF-32 without a byte order mark, or None.
 
-  Such text has zeros at the same place of each unit, at least in its spaces and line
-  ends, whatever its script.
+  Text of any script has zeros at the same byte of each code unit, at least in its
+  spaces and line ends.
   """
   if b'\0' not in data:
     return None
@@ -102,7 +102,7 @@ def _is_of_text(character: str) -> bool:
 
 
 def advice(name: str) -> str:
-  """Returns what to do with a file for which `name_of_container` gave a name."""
+  """Returns advice for a file that `name_of_container` has recognised."""
   if name in _UNPACK:
     return f'unpack it with `{_UNPACK[name]}`'
   if name.startswith('UTF-'):

@@ -1,4 +1,4 @@
-"""Durable files: whole on the disk or absent, after a kill and after a power cut."""
+"""Durable files: complete or absent, even after a kill or a power cut."""
 
 from collections.abc import Iterator
 import contextlib
@@ -11,34 +11,35 @@ from typing import Any
 import uuid
 
 _OPEN_FILE = re.compile(r'/proc/[^/]+/fd/\d+')
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)  # the disk's, or this user's share of it
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)  # the disk is full, or the quota exhausted
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-  """Gives a temporary path, whose file becomes `path` if the block succeeds.
+  """Yields a temporary path, whose file replaces `path` if the block succeeds.
 
-  A reader sees the old file or the new one, never a part. The data reaches the disk
-  before the new name does: without that order ext4 and XFS may keep the name of an
-  empty file after a power cut.
+  A reader sees the complete old file or the complete new one. The data reach the disk
+  before the new name does; otherwise ext4 and XFS may leave an empty file after a power
+  cut.
 
   Args:
-    path: the file to write. Its folder must exist.
+    path: path of the file to write. Its folder must exist.
 
   Yields:
-    A path in the same folder, to be written and closed inside the block.
+    A path in the same folder; the file must be written and closed inside the block.
   """
   given, path = str(path), Path(path)
-  final = path.resolve()  # a link stays, and what it names is replaced
-  # A device, a pipe or an open file is written to and not replaced. A path that begins
-  # in /proc may lead to a folder on the disk, as that of a run's checkpoints does.
+  final = path.resolve()  # a link is kept, and its target is replaced
+  # A device, a pipe or an open file is written and not replaced. A path in /proc may
+  # lead to a folder on the disk, like the path of a run's checkpoints.
   is_open = given.startswith('/dev/') or _OPEN_FILE.fullmatch(given)
   special = is_open or str(final).startswith(('/dev/', '/proc/'))
   if special or (path.exists() and not path.is_file()):
     yield path
     return
   path = final
-  temporary = path.with_name(f'.part-{uuid.uuid4().hex[:12]}')  # short, whatever `path`
+  # Short, because the name of `path` may already have the maximum length.
+  temporary = path.with_name(f'.part-{uuid.uuid4().hex[:12]}')
   try:
     yield temporary
     sync(temporary)
@@ -49,39 +50,41 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def check_output(path: str | os.PathLike, option: str = '--output') -> None:
-  """Raises an error, before long work, if a file could not be written. Makes its folder.
+  """Makes a file's folder, and raises an error if the file cannot be written.
+
+  It is called before long work whose result the file will hold.
 
   Args:
-    path: the file.
-    option: what messages call it.
+    path: path of the file.
+    option: name of the command's option, for messages.
 
   Raises:
-    OSError: it is a folder, or one may not write there.
+    OSError: the path is a folder, or this user may not write there.
   """
   path = Path(path)
   if path.is_dir():
     raise IsADirectoryError(f'{option} {path} is a folder: name a file in it')
   path.parent.mkdir(parents=True, exist_ok=True)
   if not os.access(path if path.exists() else path.parent, os.W_OK):
-    raise PermissionError(f'{option} {path} cannot be written: name another place')
+    raise PermissionError(f'{option} {path} cannot be written: name another path')
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
-  """Writes a file, whole or not at all, and durably; see `replacing`."""
+  """Writes a file atomically and durably; see `replacing`."""
   with replacing(path) as temporary:
     temporary.write_bytes(content)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-  """Writes a text in UTF-8, whole or not at all, and durably; see `replacing`."""
+  """Writes a text in UTF-8, atomically and durably; see `replacing`."""
   write_bytes(path, text.encode('utf-8'))
 
 
 def append_line(path: str | os.PathLike, line: str) -> None:
   """Adds a line to a text file in UTF-8, durably.
 
-  A last line that was cut off, say by a power cut, is ended first, so that it does not
-  spoil this one.
+  If the last line has no end, for example after a power cut, a line end is written
+  first.
   """
   with open(path, 'ab+') as file:
     file.seek(0, os.SEEK_END)
@@ -98,23 +101,23 @@ def read_json_object(path: str | os.PathLike) -> dict[str, Any]:
   """Reads a file that holds a JSON object.
 
   Raises:
-    ValueError: it holds something else, and the message begins with its path.
+    ValueError: the file holds something else; the message begins with its path.
     OSError: it cannot be read.
   """
   try:
-    found = json.loads(Path(path).read_bytes().decode('utf-8'))
+    value = json.loads(Path(path).read_bytes().decode('utf-8'))
   except (ValueError, RecursionError) as error:
     reason = str(error) if Path(path).stat().st_size else 'the file is empty'
-    raise ValueError(f'{path} is damaged, it is no JSON: {reason}') from None
-  if not isinstance(found, dict):
+    raise ValueError(f'{path} is damaged, it is not JSON: {reason}') from None
+  if not isinstance(value, dict):
     raise ValueError(
-      f'{path} is damaged: it holds a JSON {type(found).__name__} and not an object'
+      f'{path} is damaged: it holds a JSON {type(value).__name__} and not an object'
     )
-  return found
+  return value
 
 
 def is_still(path: str | os.PathLike, handle: int) -> bool:
-  """Whether a path still names the file or folder that was opened as `handle`."""
+  """Returns whether a path still names the file or folder opened as `handle`."""
   try:
     return os.path.samestat(os.stat(path), os.fstat(handle))
   except (FileNotFoundError, NotADirectoryError):
@@ -122,7 +125,7 @@ def is_still(path: str | os.PathLike, handle: int) -> bool:
 
 
 def sync(path: str | os.PathLike) -> None:
-  """Returns once a file's data, or a folder's list of names, is on the disk."""
+  """Waits until a file's data, or a folder's list of names, are on the disk."""
   handle = os.open(path, os.O_RDONLY)
   try:
     os.fsync(handle)
@@ -134,7 +137,7 @@ def sync(path: str | os.PathLike) -> None:
 
 
 def sync_tree(folder: str | os.PathLike) -> None:
-  """Returns once all files below a folder, and its folders, are on the disk."""
+  """Waits until all files and folders below a folder are on the disk."""
   for root, _, names in os.walk(folder, topdown=False):
     for name in names:
       sync(os.path.join(root, name))

@@ -10,10 +10,10 @@ _SHORT = 4  # characters; a shorter secret is replaced only where it is a whole 
 _NAME = re.compile(r'key|token|secret|passw|pwd|credential|auth(?!or)', re.IGNORECASE)
 _URL = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*)://(\S*)')
 _PARAMETER = re.compile(r'([?&]([\w.-]+)=)[^&\s\'")]+')  # of a URL without its scheme
-# The parts of a URL that leave no doubt where a password begins and ends.
+# The parts of a URL in which the beginning and the end of a password are unambiguous.
 _BODY = re.compile(
   r'((?P<user>[^:/?#@]*)(?P<password>:[^/?#@]*)?@)?'
-  r'(?P<host>([\w.%-]*|\[[\da-fA-F:.%]*\])(:(\d*|PORT))?)'  # PORT: of an example
+  r'(?P<host>([\w.%-]*|\[[\da-fA-F:.%]*\])(:(\d*|PORT))?)'  # PORT is in examples
   r'(?P<path>/[^?#@]*)?'
   r'(\?(?P<query>[^?]*))?'
 )
@@ -22,7 +22,7 @@ _HARMLESS = {
   *('host', 'hostaddr', 'port', 'dbname', 'user', 'sslmode', 'connect_timeout'),
   *('application_name', 'client_encoding', 'charset', 'timeout', 'mode', 'uri'),
 }
-# Those that do. An unknown name may be the rest of a secret that has an & in it.
+# Parameters that do. An unknown name may be the rest of a secret that contains an &.
 _SECRET = {
   *('password', 'passwd', 'pwd', 'sslpassword', 'token', 'access_token', 'key'),
   *('api_key', 'apikey', 'secret', 'client_secret', 'signature', 'sig', 'auth'),
@@ -42,20 +42,20 @@ def is_harmless(parameter: str) -> bool:
 
 
 def shown_parameter(name: str, value: str) -> tuple[str, str]:
-  """Returns the name and the value of a URL's parameter, as they may be shown."""
+  """Returns the name and the value of a URL's parameter, with secrets hidden."""
   if is_harmless(name):
     return name, value
   return name if name.lower() in _SECRET else HIDDEN, HIDDEN
 
 
 def parameter_secrets(name: str, value: str) -> list[str]:
-  """Returns what `shown_parameter` does not show."""
+  """Returns the texts that `shown_parameter` hides."""
   pairs = zip((name, value), shown_parameter(name, value), strict=True)
   return [text for text, shown in pairs if text and text != shown]
 
 
 def keep_secret(*secrets: str | None) -> None:
-  """Has `scrub` hide these from now on, however they are quoted."""
+  """Makes `scrub` hide these secrets from now on, in any quoting."""
   for secret in filter(None, secrets):
     _known.update(
       spelling
@@ -70,10 +70,10 @@ def keep_secret(*secrets: str | None) -> None:
 
 
 def scrub(text: str) -> str:
-  """Returns a text without secrets.
+  """Returns a text with all secrets hidden.
 
-  Those are what `keep_secret` was given, the passwords of the proxies that the
-  environment names, and what stands for passwords and tokens in URLs.
+  Secrets are the arguments of `keep_secret`, the passwords of proxies in environment
+  variables, and passwords and tokens in URLs.
   """
   _keep_proxies()
   for secret in sorted(_known, key=len, reverse=True):
@@ -89,64 +89,64 @@ def _keep_proxies() -> None:
     if name.lower().endswith('_proxy') and '@' in url:
       before = url.rpartition('@')[0].rpartition('://')[2]
       password = before.partition(':')[2] or before
-      # Of a password with / or # in it, messages show what they take for the host.
+      # If a password contains / or #, messages may show a part of it as the host.
       keep_secret(password, *re.split('[/?#@]', password))
 
 
 def hide_urls(text: str) -> str:
-  """Returns a text whose URLs show no password and no parameter but harmless ones."""
-  text = _URL.sub(lambda found: _hide_body(found[1], found[2]), text)
+  """Returns a text with passwords and all but harmless parameters of URLs hidden."""
+  text = _URL.sub(lambda match: _hide_body(match[1], match[2]), text)
   return _PARAMETER.sub(
-    lambda found: found[0] if not is_secret_name(found[2]) else found[1] + HIDDEN, text
+    lambda match: match[0] if not is_secret_name(match[2]) else match[1] + HIDDEN, text
   )
 
 
 def hide_url(url: str) -> str:
-  """Returns a URL without its secrets; one of doubtful form is shown by its scheme."""
-  found = _URL.match(url)
-  if not found:
+  """Returns a URL with secrets hidden; of an ambiguous URL only the scheme is shown."""
+  match = _URL.match(url)
+  if not match:
     return url if re.fullmatch(r'[\w./-]*', url) else HIDDEN
-  if found.end() < len(url):  # white space: nobody can tell what it belongs to
-    return f'{found[1]}://{HIDDEN}'
-  return _hide_body(found[1], found[2])
+  if match.end() < len(url):  # white space, after which a secret may continue
+    return f'{match[1]}://{HIDDEN}'
+  return _hide_body(match[1], match[2])
 
 
 def url_secrets(url: str) -> list[str]:
-  """Returns what a URL holds in places where passwords and tokens stand."""
+  """Returns the passwords and tokens in a URL."""
   scheme, _, body = url.partition('://')
-  found = _BODY.fullmatch(body.partition('#')[0])
-  if not found:
+  match = _BODY.fullmatch(body.partition('#')[0])
+  if not match:
     return []
-  secrets = [(found['password'] or '')[1:]]
-  if scheme in ('http', 'https') and not found['password']:
-    secrets.append(found['user'] or '')
-  pairs = parse_qsl(found['query'] or '', keep_blank_values=True)
+  secrets = [(match['password'] or '')[1:]]
+  if scheme in ('http', 'https') and not match['password']:
+    secrets.append(match['user'] or '')
+  pairs = parse_qsl(match['query'] or '', keep_blank_values=True)
   secrets += [secret for pair in pairs for secret in parameter_secrets(*pair)]
   return [secret for secret in secrets if secret]
 
 
 def _hide_body(scheme: str, body: str) -> str:
-  """Hides the secrets in what follows `scheme://`."""
-  # What follows a URL in a sentence.
+  """Hides the secrets in the part after `scheme://`."""
+  # Punctuation after a URL in a sentence.
   end = re.search(r'[\'"`)\]},.;:!]*$', body).start()
   if end and not _BODY.fullmatch(body):
     body, rest = body[:end], body[end:]
   else:
     rest = ''
-  found = _BODY.fullmatch(body)
-  if not found:
+  match = _BODY.fullmatch(body)
+  if not match:
     plain = not re.search(r'[@?#&=;]|:(?!\d*([/,]|$))', body)
     return f'{scheme}://{body if plain else HIDDEN}{rest if plain else ""}'
-  shown = found['host'] + (found['path'] or '')
-  user, password = found['user'], found['password']
+  shown = match['host'] + (match['path'] or '')
+  user, password = match['user'], match['password']
   if user is not None:
     if password is not None:
       user = f'{user}:{HIDDEN}'
-    elif scheme in ('http', 'https'):  # where a token may stand alone
+    elif scheme in ('http', 'https'):  # the user may be a token
       user = HIDDEN
     shown = f'{user}@{shown}'
-  if found['query'] is not None:
-    parts = (part.partition('=') for part in found['query'].split('&'))
+  if match['query'] is not None:
+    parts = (part.partition('=') for part in match['query'].split('&'))
     shown += '?' + '&'.join(
       '='.join(shown_parameter(name, value)) for name, _, value in parts
     )

@@ -364,7 +364,7 @@ def test_a_store_of_earlier_versions_is_made_again(words, tmp_path, capsys):
   path.write_text(json.dumps(about), 'utf-8')
   encoded(corpus, 'train', both, cache=tmp_path)
   assert corpus.reads == 2
-  assert 'has no digests, as those of earlier versions' in capsys.readouterr().err
+  assert 'is of an earlier version without digests' in capsys.readouterr().err
 
 
 def test_what_a_killed_process_left_is_deleted_by_the_next_one(words, tmp_path):

@@ -45,7 +45,7 @@ class Numbers:
     def read(entry):
       return self.read(entry)
 
-    return cached(self.folder, ABOUT, build, read, what='the numbers')
+    return cached(self.folder, ABOUT, build, read, title='the numbers')
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize('damage', DAMAGES)
 @pytest.mark.parametrize('name', ['numbers.npy', 'note.txt', 'about.json'])
-def test_damage_is_named_and_mended(numbers, capsys, name, damage):
+def test_damage_is_named_and_repaired(numbers, capsys, name, damage):
   numbers.get()
   DAMAGES[damage](numbers.folder / name)
   np.testing.assert_array_equal(numbers.get(), NUMBERS)
@@ -103,20 +103,20 @@ def test_damage_is_named_and_mended(numbers, capsys, name, damage):
   assert os.listdir(numbers.folder.parent) == ['entry']
 
 
-def test_an_empty_folder_is_an_entry_to_be_built(numbers):
+def test_an_empty_folder_is_built(numbers):
   numbers.folder.mkdir(parents=True)
   np.testing.assert_array_equal(numbers.get(), NUMBERS)
 
 
 @pytest.mark.parametrize('text', ['[]', '7', '{"files": 1, "sha256": ""}', '{"files"'])
-def test_another_about_is_damage(numbers, text):
+def test_a_different_about_json_is_damage(numbers, text):
   numbers.get()
   (numbers.folder / 'about.json').write_text(text)
   np.testing.assert_array_equal(numbers.get(), NUMBERS)
   assert numbers.built == 2
 
 
-def test_a_total_that_was_changed_is_damage(numbers):
+def test_a_changed_item_of_about_json_is_damage(numbers):
   numbers.get()
   path = numbers.folder / 'about.json'
   path.write_text(path.read_text().replace('"total": 7', '"total": 8'))
@@ -124,21 +124,21 @@ def test_a_total_that_was_changed_is_damage(numbers):
   assert numbers.built == 2
 
 
-def test_an_entry_under_the_name_of_another_is_damage(numbers, capsys):
+def test_an_entry_with_the_name_of_another_is_damage(numbers, capsys):
   numbers.get()
   other = Numbers(numbers.folder.parent)
   other.folder = numbers.folder
-  cached(other.folder, {'text': 'other'}, other.build, other.read, what='others')
+  cached(other.folder, {'text': 'other'}, other.build, other.read, title='others')
   assert other.built == 1
-  assert 'is of something else' in capsys.readouterr().err
+  assert 'has another content than its name says' in capsys.readouterr().err
 
 
-def test_what_is_built_wrong_each_time_ends(numbers):
+def test_repeated_damage_ends_with_an_error(numbers):
   def read(entry):
-    raise DamagedError('has what nobody wants')
+    raise DamagedError('has invalid content')
 
-  with pytest.raises(OSError, match=r'as often as it is written; set SEQLAB_CACHE'):
-    cached(numbers.folder, ABOUT, numbers.build, read, what='the numbers')
+  with pytest.raises(OSError, match=r'whenever it is written; set SEQLAB_CACHE'):
+    cached(numbers.folder, ABOUT, numbers.build, read, title='the numbers')
 
 
 def test_files_and_folder_reach_the_disk_before_the_name_appears(numbers, monkeypatch):
@@ -213,34 +213,34 @@ def shared():
   shutil.rmtree(folder)
 
 
-def test_another_user_reads_what_the_first_one_built(shared, as_nobody):
+def test_another_user_reads_the_entries_of_the_first_one(shared, as_nobody):
   Numbers(shared).get()
   assert as_nobody(shared) == f'{NUMBERS.sum()} 0'
 
 
-def test_another_user_is_told_what_to_do_where_an_entry_is_missing(shared, as_nobody):
-  said = as_nobody(shared)
-  assert 'the numbers cannot be read or written here by this user' in said
-  assert 'set SEQLAB_CACHE to a folder of your own' in said
+def test_another_user_gets_advice_about_a_missing_entry(shared, as_nobody):
+  message = as_nobody(shared)
+  assert 'the numbers cannot be read or written here by this user' in message
+  assert 'set SEQLAB_CACHE to a folder of your own' in message
 
 
-def test_another_user_is_told_what_to_do_about_damage(shared, as_nobody):
+def test_another_user_gets_advice_about_damage(shared, as_nobody):
   numbers = Numbers(shared)
   numbers.get()
   flip(numbers.folder / 'numbers.npy')
-  said = as_nobody(shared)
-  assert 'has a numbers.npy with another content, and this user cannot replace' in said
-  assert str(numbers.folder) in said
+  message = as_nobody(shared)
+  assert 'has a numbers.npy with another content, and this user cannot replace' in message
+  assert str(numbers.folder) in message
 
 
-def test_another_user_is_told_what_to_do_about_a_private_entry(shared, as_nobody):
+def test_another_user_gets_advice_about_a_private_entry(shared, as_nobody):
   numbers = Numbers(shared)
   numbers.get()
-  numbers.folder.chmod(0o700)  # as those of earlier versions
+  numbers.folder.chmod(0o700)  # like entries of earlier versions
   assert 'ask the owner of the folder for access, or set SEQLAB' in as_nobody(shared)
 
 
-def test_an_unfinished_folder_of_another_user_is_no_obstacle(shared, as_nobody):
+def test_an_unfinished_folder_of_another_user_is_ignored(shared, as_nobody):
   kind = shared / 'kind'
   kind.mkdir()
   kind.chmod(0o777)
@@ -259,24 +259,26 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path, below):
 
 
 @pytest.mark.parametrize('number', [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_is_named_with_what_is_needed(numbers, number):
+def test_a_full_disk_is_named_with_the_space_that_is_needed(numbers, number):
   def build(part):
     raise OSError(number, 'full')
 
   with pytest.raises(
     OSError, match=r'no space left for the numbers: 3\.0 MiB'
   ) as caught:
-    cached(numbers.folder, ABOUT, build, numbers.read, what='the numbers', need=3 << 20)
+    cached(
+      numbers.folder, ABOUT, build, numbers.read, title='the numbers', need=3 << 20
+    )
   assert caught.value.errno == number
   assert os.listdir(numbers.folder.parent) == []
 
 
-def test_a_full_disk_elsewhere_is_not_blamed_on_the_cache(numbers):
+def test_a_full_disk_outside_the_cache_is_not_explained_as_the_cache(numbers):
   def build(part):
     raise OSError(errno.ENOSPC, 'full', '/elsewhere/file')
 
   with pytest.raises(OSError, match=r'full.*/elsewhere/file'):
-    cached(numbers.folder, ABOUT, build, numbers.read, what='the numbers')
+    cached(numbers.folder, ABOUT, build, numbers.read, title='the numbers')
 
 
 def test_an_entry_that_is_deleted_between_open_and_read_is_built(numbers):
@@ -305,7 +307,7 @@ def test_a_cache_that_is_deleted_during_the_build_is_built_again(numbers, tmp_pa
   np.testing.assert_array_equal(numbers.get(), NUMBERS)
 
 
-def test_an_entry_that_another_process_has_built_again_is_kept(numbers):
+def test_an_entry_that_another_process_has_rebuilt_is_kept(numbers):
   numbers.get()
   flip(numbers.folder / 'numbers.npy')
   read = numbers.read
@@ -332,7 +334,7 @@ def mapped(numbers, monkeypatch):
   return numbers.get()
 
 
-def test_a_large_array_is_mapped_and_gives_the_same(mapped):
+def test_a_large_array_is_mapped_and_has_the_same_values(mapped):
   assert isinstance(mapped, np.memmap)
   assert mapped[7] == NUMBERS[7]
   rows = np.array([[3, 5], [999, 0]])
@@ -344,7 +346,7 @@ def test_a_large_array_is_mapped_and_gives_the_same(mapped):
   assert len(mapped) == 1_000
 
 
-def test_small_arrays_are_in_memory_and_know_no_file(numbers):
+def test_small_arrays_are_in_memory(numbers):
   array = numbers.get()
   (numbers.folder / 'numbers.npy').write_bytes(b'')
   np.testing.assert_array_equal(array, NUMBERS)
@@ -360,9 +362,7 @@ def test_a_file_that_changes_while_it_is_in_use_is_an_error(mapped, numbers, dam
   assert caught.value.filename == str(numbers.folder / 'numbers.npy')
 
 
-def test_a_file_that_is_deleted_while_it_is_in_use_still_gives_the_same(
-  mapped, numbers
-):
+def test_a_file_that_is_deleted_while_it_is_in_use_keeps_its_values(mapped, numbers):
   shutil.rmtree(numbers.folder)
   np.testing.assert_array_equal(mapped[:], NUMBERS)
 
@@ -403,15 +403,15 @@ def start(folder):
   return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
 
 
-def test_two_processes_that_build_at_once_agree(tmp_path):
+def test_two_processes_that_build_concurrently_agree(tmp_path):
   processes = [start(tmp_path) for _ in range(2)]
   assert [process.stdout.readline() for process in processes] == ['built\n'] * 2
-  said = [process.communicate('go\n')[0].split() for process in processes]
-  assert said == [[str(NUMBERS.sum()), '1']] * 2
+  message = [process.communicate('go\n')[0].split() for process in processes]
+  assert message == [[str(NUMBERS.sum()), '1']] * 2
   assert os.listdir(tmp_path / 'kind') == ['entry']
 
 
-def test_what_a_killed_process_left_is_deleted_and_nothing_else(tmp_path):
+def test_only_folders_of_killed_processes_are_deleted(tmp_path):
   with start(tmp_path) as dead, start(tmp_path) as alive:
     assert dead.stdout.readline() == alive.stdout.readline() == 'built\n'
     dead.send_signal(signal.SIGKILL)
@@ -423,7 +423,7 @@ def test_what_a_killed_process_left_is_deleted_and_nothing_else(tmp_path):
   assert 'entry' in left
 
 
-def test_folders_of_another_prefix_are_left_alone(tmp_path):
+def test_folders_with_another_prefix_are_kept(tmp_path):
   (tmp_path / 'mine').mkdir()
   (tmp_path / '.part-file').write_text('')
   with staging(tmp_path, 'it'):
@@ -441,7 +441,7 @@ def test_a_link_is_not_followed(tmp_path):
   assert (precious / 'x').is_dir()
 
 
-def test_many_that_start_at_once_do_not_delete_each_other(tmp_path):
+def test_processes_that_start_together_do_not_delete_each_others_folders(tmp_path):
   code = (
     'import sys; from pathlib import Path; from seqlab.io.cache import staging\n'
     'for i in range(150):\n'
@@ -461,7 +461,7 @@ def test_a_block_that_fails_leaves_nothing(tmp_path):
   assert os.listdir(tmp_path) == []
 
 
-def test_brackets_spaces_and_colons_are_names(tmp_path):
+def test_names_may_have_brackets_spaces_and_colons(tmp_path):
   numbers = Numbers(tmp_path / 'my [cache]: *')
   numbers.get()
   flip(numbers.folder / 'numbers.npy')
@@ -476,11 +476,11 @@ def test_a_file_that_is_not_listed_cannot_be_read(numbers):
 
 
 @pytest.mark.slow
-def test_opening_takes_no_time_to_speak_of(tmp_path):
+def test_opening_an_entry_is_fast(tmp_path):
   """100 MB: about 0.1 s, which a start does not notice."""
   numbers = Numbers(tmp_path)
   numbers.build = lambda part: np.save(part / 'x.npy', np.zeros(5 * 10**7, 'u2')) or {}
-  cached(numbers.folder, ABOUT, numbers.build, lambda e: e.array('x.npy'), what='it')
+  cached(numbers.folder, ABOUT, numbers.build, lambda e: e.array('x.npy'), title='it')
   start = time.perf_counter()
-  cached(numbers.folder, ABOUT, numbers.build, lambda e: e.array('x.npy'), what='it')
+  cached(numbers.folder, ABOUT, numbers.build, lambda e: e.array('x.npy'), title='it')
   assert time.perf_counter() - start < 2

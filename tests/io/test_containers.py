@@ -89,7 +89,7 @@ def test_wide_text_without_an_order_mark_is_named(name, text):
     b'3 2\na \0\0\x80?\0\0\0@\nb \0\0\x80?\0\0\0@\nc \0\0\x80?\0\0\0@\n',
   ],
 )
-def test_text_and_what_is_not_known_have_no_name(data):
+def test_text_and_unknown_formats_have_no_name(data):
   assert name_of_container(data) is None
 
 

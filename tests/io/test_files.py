@@ -27,7 +27,7 @@ def test_the_data_is_synced_before_the_name_appears(tmp_path, monkeypatch):
   assert after == ['a']  # the folder, once the name is there
 
 
-def test_a_name_as_long_as_the_file_system_takes(tmp_path):
+def test_a_name_may_have_the_maximum_length(tmp_path):
   name = 'x' * 255
   files.write_text(tmp_path / name, 'x')
   assert (tmp_path / name).read_text() == 'x'
@@ -42,7 +42,7 @@ def test_permissions_follow_the_umask(tmp_path):
   assert (tmp_path / 'a').stat().st_mode & 0o777 == 0o644
 
 
-def test_a_device_is_written_to_and_not_replaced(tmp_path):
+def test_a_device_is_written_and_not_replaced(tmp_path):
   pipe = tmp_path / 'pipe'
   os.mkfifo(pipe)
   reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)

@@ -51,7 +51,7 @@ def test_a_short_secret_is_hidden_as_a_word():
   assert scrub('some "me" here') == 'some "***" here'
 
 
-def test_what_a_url_holds_where_secrets_stand():
+def test_the_secrets_of_a_url_are_found():
   url = 'https://me:pw@host/a?token=abc&timeout=3'
   assert url_secrets(url) == ['pw', 'abc']
   assert url_secrets('https://token@host/a') == ['token']

@@ -64,11 +64,11 @@ _WHOLE = json.dumps(CONFIG).encode()
 @pytest.mark.parametrize(
   ('content', 'message'),
   [
-    (b'{"steps": ', 'is no JSON'),
+    (b'{"steps": ', 'is not JSON'),
     (b'', 'the file is empty'),
-    (b'\0' * 4096, 'is no JSON'),
-    (b'\xff\xfe\x00{', 'is no JSON'),
-    (b'[' * 100_000, 'is no JSON'),
+    (b'\0' * 4096, 'is not JSON'),
+    (b'\xff\xfe\x00{', 'is not JSON'),
+    (b'[' * 100_000, 'is not JSON'),
     (b'[1, 2]', 'a JSON list and not an object'),
     (b'null', 'a JSON NoneType and not an object'),
     (b'{"steps": 5}', "it has no 'task'"),
