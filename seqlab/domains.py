@@ -1,11 +1,11 @@
-"""Domains of options: the values that a function's signature admits.
+"""Domains of options: the values that a function's signature allows.
 
 A signature declares an option once, with its type and its domain:
 
     def step(*, clip: Annotated[float, Range(0, exclude_low=True)] | None = None): ...
 
-`check` compares values with such a signature before anything is built from them, so
-that a file, a command line, a sweep and a call from Python are all held to it.
+`check` compares values with such a signature before anything is built from them. The
+same domain therefore applies to a file, a command line, a sweep and a call from Python.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -56,10 +56,10 @@ class Range:
 _LARGEST = 3.4028234663852886e38  # of float32
 
 Positive = Range(0, exclude_low=True)  # 0 excluded
-Count = Annotated[int, Range(1)]  # how many of something there must be
+Count = Annotated[int, Range(1)]  # a number of things, at least 1
 Probability = Annotated[float, Range(0, 1)]
-Rate = Annotated[float, Range(0, 1, exclude_high=True)]  # of dropout, of decay
-Seed = Annotated[int, Range(0, 2**32 - 1)]  # of a random number generator
+Rate = Annotated[float, Range(0, 1, exclude_high=True)]  # a rate of dropout or decay
+Seed = Annotated[int, Range(0, 2**32 - 1)]  # a seed of a random number generator
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -81,16 +81,16 @@ class OneOf:
   def advice(self, value: Any) -> str:
     """Returns 'one of a, b, c', with the name that is closest to the value."""
     close = difflib.get_close_matches(str(value), self.names, n=1)
-    near = f'; did you mean {close[0]!r}?' if close else ''
-    return f'one of {", ".join(map(repr, self.names))}{near}'
+    suggestion = f'; did you mean {close[0]!r}?' if close else ''
+    return f'one of {", ".join(map(repr, self.names))}{suggestion}'
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-  """A domain that is no interval, as a function that refuses what is outside of it.
+  """A domain given by a function that refuses values outside of it.
 
   Attributes:
-    test: called with the value; its ValueError says what the value must be.
+    test: function of the value; its ValueError says what the value must be.
   """
 
   test: Callable[[Any], Any]
@@ -102,15 +102,16 @@ Signature = Callable | Mapping[str, Any]  # a mapping: name -> annotation
 def check(function: Signature, options: Mapping[str, Any], where: str = '') -> None:
   """Compares options with the types and domains that a signature declares.
 
-  An option whose annotation is no plain type, or that is no parameter, is not checked.
+  An option without a plain type as its annotation, or without a parameter of its name,
+  is not checked.
 
   Args:
-    function: the function, or the class, that takes the options; or its annotations.
+    function: function or class that takes the options; or its annotations.
     options: name -> value.
     where: prefix of names in messages, such as 'model.'.
 
   Raises:
-    ValueError: a value is of another type or outside the domain.
+    ValueError: a value has another type, or is outside the domain.
   """
   hints = annotations(function)
   for name, value in options.items():
@@ -123,12 +124,12 @@ def check_fields(instance: Any, where: str = '') -> None:
   hints = annotations(type(instance))
   fields = [f.name for f in dataclasses.fields(instance) if f.name in hints]
   for name in fields:
-    if name not in ('parent', 'name'):  # Linen's own
+    if name not in ('parent', 'name'):  # fields of every Linen module
       check_value(f'{where}{name}', getattr(instance, name), hints[name])
 
 
 def checked(function: _F) -> _F:
-  """Makes a function check its arguments by `check` before it runs."""
+  """Wraps a function so that `check` checks its arguments before each call."""
   signature = inspect.signature(function)
 
   @functools.wraps(function)
@@ -146,16 +147,16 @@ def annotations_of(names: Iterable[str] | Mapping[str, Any]) -> Mapping[str, Any
 
 
 def annotations(function: Signature) -> Mapping[str, Any]:
-  """Parameter -> annotation, of a function or of a class's constructor."""
+  """Returns parameter -> annotation for a function or a class's constructor."""
   if isinstance(function, Mapping):
     return function
   if isinstance(function, functools.partial):
     function = function.func
   if inspect.isclass(function) and not dataclasses.is_dataclass(function):
-    function = function.__init__  # the fields of a dataclass, as of Linen, are its own
+    function = function.__init__  # a dataclass, such as a Linen module, has its fields
   try:
     return typing.get_type_hints(function, include_extras=True)
-  except (NameError, TypeError):  # names that exist for type checkers only
+  except (NameError, TypeError):  # names that exist only for type checkers
     return {}
 
 
@@ -163,13 +164,13 @@ class Domain(Protocol):
   """A domain whose messages name parts of the value, such as a piece's options."""
 
   def check(self, name: str, value: Any) -> None:
-    """Raises ValueError unless it admits the value that is called `name`."""
+    """Raises ValueError unless the value of the option `name` is in the domain."""
     ...
 
 
 def check_value(name: str, value: Any, annotation: Any) -> None:
-  """Raises ValueError, which begins with `name`, unless `annotation` admits `value`."""
-  for domain in _own_checks(annotation, value):
+  """Raises ValueError, which begins with `name`, unless `annotation` allows `value`."""
+  for domain in _custom_domains(annotation, value):
     domain.check(name, value)
     return
   problem = _problem(value, annotation)
@@ -179,8 +180,8 @@ def check_value(name: str, value: Any, annotation: Any) -> None:
     raise ValueError(f'{name} is {shown}; it must be {problem}')
 
 
-def _own_checks(annotation: Any, value: Any) -> Iterator[Domain]:
-  """The domains in an annotation that check by themselves; none for an allowed None."""
+def _custom_domains(annotation: Any, value: Any) -> Iterator[Domain]:
+  """Yields the domains of an annotation that have a `check`; none for an allowed None."""
   args = typing.get_args(annotation)
   if typing.get_origin(annotation) is Annotated:
     yield from (x for x in args[1:] if hasattr(x, 'check'))
@@ -188,17 +189,18 @@ def _own_checks(annotation: Any, value: Any) -> Iterator[Domain]:
     if value is None and type(None) in args:
       return
     for part in args:
-      yield from _own_checks(part, value)
+      yield from _custom_domains(part, value)
 
 
 def _problem(value: Any, annotation: Any) -> str:
-  """What the value must be and is not; an empty string if it is admitted."""
+  """Returns a description of the allowed values; '' if the value is allowed."""
   origin, args = typing.get_origin(annotation), typing.get_args(annotation)
   if origin is Annotated:
     problem = _problem(value, args[0])
     if not problem:
       return _outside(value, annotation, args[1:])
-    # A check of its own says more than the type that it expects, if it can tell.
+    # The message of a `Check` is more specific than the name of the expected type, if
+    # the check can be applied to a value of another type.
     checks = [domain for domain in args[1:] if isinstance(domain, Check)]
     with contextlib.suppress(TypeError):
       return _outside(value, annotation, checks) or problem

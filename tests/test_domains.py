@@ -1,4 +1,4 @@
-"""Domains of options: what a signature admits."""
+"""Domains of options: the values that a signature allows."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -15,7 +15,7 @@ def _even(value):
     raise ValueError('an even number')
 
 
-def _take(
+def _example(
   count: Count = 1,
   share: Probability = 0.0,
   drop: Rate = 0.0,
@@ -49,8 +49,8 @@ def _take(
     dict(no_parameter='x'),
   ],
 )
-def test_what_is_in_the_domain_is_admitted(option):
-  domains.check(_take, option)
+def test_values_in_the_domain_are_allowed(option):
+  domains.check(_example, option)
 
 
 @pytest.mark.parametrize(
@@ -76,12 +76,12 @@ def test_what_is_in_the_domain_is_admitted(option):
     (dict(even=3), 'x.even is 3; it must be an even number'),
   ],
 )
-def test_what_is_outside_the_domain_is_named(option, message):
+def test_values_outside_the_domain_are_named(option, message):
   with pytest.raises(ValueError, match=message):
-    domains.check(_take, option, 'x.')
+    domains.check(_example, option, 'x.')
 
 
-def test_a_checked_function_does_not_run():
+def test_a_checked_function_does_not_run_with_a_wrong_argument():
   ran = []
 
   @domains.checked

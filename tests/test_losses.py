@@ -1,7 +1,7 @@
 """The first losses of every experiment's `:smoke`, as recorded at commit 4f4a78a.
 
-A change of structure keeps them; a change that is meant to alter them records them
-anew and says so. Made on a CPU with AVX-512, eight pretended devices.
+A change of structure keeps them. A change that is meant to alter them records them
+again and states this. They were made on a CPU with AVX-512 and eight pretended devices.
 """
 
 import json
@@ -30,5 +30,5 @@ def test_the_first_losses_are_those_recorded(name, tmp_path):
     pytest.skip(f'needs real data: {error}')
   rows = read_metrics(tmp_path / 'metrics.jsonl')
   losses = [row['loss'] for row in rows if 'loss' in row][:20]
-  # Other processors round otherwise, which grows from step to step.
+  # Other processors round differently, and the differences grow from step to step.
   np.testing.assert_allclose(losses, LOSSES[name], rtol=2e-3)

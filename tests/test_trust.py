@@ -1,4 +1,4 @@
-"""A run's folder from somebody else executes none of its owner's code."""
+"""The folder of another user's run does not execute its owner's code."""
 
 import json
 from pathlib import Path

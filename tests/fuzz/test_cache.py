@@ -43,7 +43,7 @@ class Everything:
     self.text = open_text(path=text)
 
   def get(self):
-    """The values, read from the cache, or built."""
+    """Returns the values, read from the cache or built."""
     values = []
     encoded = encode_corpus(self.corpus, 'train', self.both, cache=self.cache)
     for store in encoded.sides.values():
@@ -61,7 +61,7 @@ KINDS = (*BYTES, 'digit', 'gone', 'folder', 'other')
 
 
 def meaning(data):
-  """What a file says: spaces and repeated keys mean nothing in JSON."""
+  """Returns the content of a file; spaces and repeated keys do not matter in JSON."""
   try:
     return json.loads(data)
   except ValueError:
@@ -69,7 +69,7 @@ def meaning(data):
 
 
 def damage(path, draw):
-  """Changes a file at random; returns False if it says what it said."""
+  """Changes a file at random; returns whether its content has changed."""
   data = bytearray(path.read_bytes())
   before, size = bytes(data), len(data)
   at, end = sorted((draw.randrange(size), draw.randrange(size)))
@@ -109,7 +109,7 @@ def damage(path, draw):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('seed', range(4))
-def test_damage_is_always_named_and_mended(tmp_path, monkeypatch, capsys, seed):
+def test_damage_is_always_named_and_repaired(tmp_path, monkeypatch, capsys, seed):
   draw = random.Random(seed)
   monkeypatch.setattr(module, '_IN_MEMORY', 0 if seed % 2 else 1 << 26)
   everything = Everything(tmp_path)
@@ -121,9 +121,9 @@ def test_damage_is_always_named_and_mended(tmp_path, monkeypatch, capsys, seed):
     chosen = draw.sample(files, draw.choice((1, 1, 1, 2, 5)))
     hit = {path.parent for path in chosen if damage(path, draw)}
     assert everything.get() == right, (seed, i, chosen)
-    said = capsys.readouterr().err
+    messages = capsys.readouterr().err
     for folder in hit:
-      assert f'{folder} ' in said, (seed, i, chosen)
+      assert f'{folder} ' in messages, (seed, i, chosen)
     changed += bool(hit)
   assert changed > 600
 

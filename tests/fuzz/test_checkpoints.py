@@ -1,4 +1,4 @@
-"""Random damage to a run's folder: a whole checkpoint is loaded, or a clear refusal."""
+"""Random damage to a run's folder: an intact checkpoint is loaded, or a clear error."""
 
 import contextlib
 import json
@@ -49,15 +49,15 @@ def run(tmp_path_factory):
 
 
 def _parts(step):
-  # Some numbers of which a flipped bit changes little, and some that compress well.
+  # Numbers that a flipped bit changes only slightly, and numbers that compress well.
   x = np.random.default_rng(step).normal(size=300).astype(np.float32)
   state = {'x': jnp.asarray(x), 'y': jnp.full((3, 5), step, jnp.int32)}
   return {'state': state, 'meta': {'best': step / 2, 'bad': step}}
 
 
 def _abstract():
-  here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  shape = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here)  # noqa: E731
+  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  shape = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device)  # noqa: E731
   return {'state': jax.tree.map(shape, _parts(10)['state']), 'meta': None}
 
 
@@ -136,7 +136,7 @@ def _link_to_nothing(path, files, draw):
 
 
 def _move_folder(path, files, draw):
-  """Gives a checkpoint's folder, or one within, the name of another one."""
+  """Renames a checkpoint's folder, or one inside it, to another one."""
   folders = sorted({p.parent for p in files} | {p.parent.parent for p in files})
   other = draw.choice(folders)
   if path.parent not in (other, *other.parents) and other not in path.parent.parents:
@@ -165,7 +165,7 @@ def _equals(parts, step):
 
 
 def _whole(folder, run):
-  """The steps whose checkpoints are what they were, byte for byte."""
+  """Returns the steps whose checkpoints are unchanged, byte for byte."""
   content = lambda path: {  # noqa: E731
     p.relative_to(path): p.read_bytes() for p in _files(path)
   }
@@ -176,11 +176,11 @@ def _whole(folder, run):
   ]
 
 
-def _check_reading(folder, abstract, said, whole):
-  """As evaluation reads: the mean of the newest one that is whole."""
+def _check_reading(folder, abstract, messages, whole):
+  """Reads as evaluation does: the mean over the newest intact checkpoint."""
   try:
     reader = Checkpoints(
-      folder / 'checkpoints', keep_best='bleu', read_only=True, say=said.append
+      folder / 'checkpoints', keep_best='bleu', read_only=True, say=messages.append
     )
   except FileNotFoundError:
     return
@@ -191,58 +191,60 @@ def _check_reading(folder, abstract, said, whole):
       except (ValueError, OSError):
         assert not whole
         continue
-      if whole:  # a change between two words of a seal leaves it as it was
+      if whole:  # a change between two words of a seal does not change its meaning
         assert step >= max(whole) if by == 'last' else step <= min(whole)
       assert _equals({'state': state, 'meta': _parts(step)['meta']}, step)
 
 
-def _check_resuming(folder, abstract, said, whole, draw):
-  """As training resumes: from the newest one that is whole; and it saves the next."""
-  checkpoints = Checkpoints(folder / 'checkpoints', keep_best='bleu', say=said.append)
+def _check_resuming(folder, abstract, messages, whole, draw):
+  """Resumes as training does: from the newest intact checkpoint; saves the next one."""
+  checkpoints = Checkpoints(
+    folder / 'checkpoints', keep_best='bleu', say=messages.append
+  )
   with contextlib.closing(checkpoints):
     try:
-      found = checkpoints.restore(abstract)
+      restored = checkpoints.restore(abstract)
     except (ValueError, OSError):
       assert not whole
       return 'refused'
     step = 0
-    if found:
-      step, parts = found
+    if restored:
+      step, parts = restored
       assert _equals(parts, step)
     assert step >= max(whole, default=0)
-    for later in STEPS:  # none that was there is lost without a word
+    for later in STEPS:  # no checkpoint is lost without a message
       if later > step and (folder / 'checkpoints' / f'broken-{later}').exists():
-        assert any(f'of step {later} cannot be read' in text for text in said)
+        assert any(f'of step {later} cannot be read' in text for text in messages)
     if draw.random() < 0.1:
       checkpoints.save(step + 10, _parts(step + 10), {'bleu': 1.0}, wait=True)
       assert checkpoints.latest == step + 10
   return 'newest' if step == STEPS[-1] else 'earlier'
 
 
-def _check_rest(folder, said):
-  """The configuration, the vocabulary and the rows."""
+def _check_rest(folder, messages):
+  """Checks the configuration, the vocabulary and the rows."""
   with contextlib.suppress(ValueError, OSError):
     opened = RunFolder.open(folder)
     assert set(opened.config) >= set(CONFIG)
     with contextlib.suppress(FileNotFoundError):
       both = Vocabularies.load(opened.vocabulary)
-      if (opened.vocabulary / 'digests.json').is_file():  # else it is as of old
+      if (opened.vocabulary / 'digests.json').is_file():  # absent in old runs
         assert both.source.decode([[4, 5, 6, 7]]) == ['c d b a']
   with contextlib.suppress(OSError):
-    rows = read_metrics(folder / 'metrics.jsonl', said.append)
-    cut(folder / 'metrics.jsonl', 20, said.append)
-    kept = read_metrics(folder / 'metrics.jsonl', said.append)
+    rows = read_metrics(folder / 'metrics.jsonl', messages.append)
+    cut(folder / 'metrics.jsonl', 20, messages.append)
+    kept = read_metrics(folder / 'metrics.jsonl', messages.append)
     assert [row for row in rows if row['step'] <= 20] == kept
 
 
-# What Orbax leaves of a load that failed, for the garbage collector.
+# Orbax leaves objects of a failed load to the garbage collector.
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 @pytest.mark.slow  # minutes
 @pytest.mark.parametrize('part', range(8))
 def test_damage_never_leads_to_a_wrong_state(run, tmp_path, part):
   abstract, outcomes = _abstract(), dict.fromkeys(('newest', 'earlier', 'refused'), 0)
   for trial in range(part, TRIALS, 8):
-    draw, said = random.Random(trial), []
+    draw, messages = random.Random(trial), []
     folder = tmp_path / 'run'
     shutil.copytree(run, folder)
     names = []
@@ -255,11 +257,11 @@ def test_damage_never_leads_to_a_wrong_state(run, tmp_path, part):
       damage(path, files, draw)
     try:
       whole = _whole(folder, run)
-      _check_rest(folder, said)
-      _check_reading(folder, abstract, said, whole)
-      outcomes[_check_resuming(folder, abstract, said, whole, draw)] += 1
+      _check_rest(folder, messages)
+      _check_reading(folder, abstract, messages, whole)
+      outcomes[_check_resuming(folder, abstract, messages, whole, draw)] += 1
     except BaseException as error:
-      error.add_note(f'trial {trial}: {json.dumps(names)}; said {said}')
+      error.add_note(f'trial {trial}: {json.dumps(names)}; said {messages}')
       raise
     shutil.rmtree(folder)
   assert min(outcomes.values()) > 0, outcomes  # each was met

@@ -1,4 +1,4 @@
-"""Random names, URLs and options through all that launchers write and print."""
+"""Random names, URLs and options in everything that launchers write and print."""
 
 import argparse
 from pathlib import Path
@@ -27,7 +27,7 @@ from launch.storage import checked_url, hidden  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
-# What an operating system admits as a word of a command.
+# Words that an operating system allows in a command.
 WORD = st.text(
   st.one_of(
     st.characters(exclude_characters='\0', exclude_categories=['Cs']),
@@ -36,7 +36,7 @@ WORD = st.text(
   max_size=40,
 )
 FOLDER = WORD.map(lambda text: 'runs/' + re.sub(r'[\\\r\n]', '_', text) + '/x')
-MARK = 'zqX7'  # occurs in nothing but secrets
+MARK = 'zqX7'  # occurs only in secrets
 SECRET = st.tuples(WORD, WORD).map(MARK.join)
 FORMS = (
   *('{0}://me:{1}@host/db', '{0}://me:{1}@host:5432/db', '{0}://:{1}@/db'),
@@ -52,8 +52,8 @@ URL = st.tuples(
 ).map(lambda parts: parts[0].format(*parts[1:]))
 
 
-def many(count):
-  """The settings of a test of `count` inputs, the same each time."""
+def examples(count):
+  """Returns the settings of a test of `count` inputs, which are always the same."""
   checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
   return settings(
     max_examples=count, deadline=None, derandomize=True, suppress_health_check=checks
@@ -61,7 +61,7 @@ def many(count):
 
 
 def attempt(function, *args):
-  """What a function returns, and what it refuses its arguments with."""
+  """Returns the result of a function, or None, and the message of its error."""
   try:
     return function(*args), ''
   except (ValueError, argparse.ArgumentTypeError) as error:
@@ -73,7 +73,7 @@ def _nothing_known(monkeypatch):
   monkeypatch.setattr(secrets, '_known', set())
 
 
-@many(2_000)
+@examples(2_000)
 @given(url=URL)
 def test_the_secret_of_a_storage_never_appears(url):
   secrets._known.clear()
@@ -82,24 +82,24 @@ def test_the_secret_of_a_storage_never_appears(url):
   assert MARK not in attempt(checked_url, url)[1]
 
 
-@many(1_000)
+@examples(1_000)
 @given(text=SECRET)
-def test_a_known_secret_never_appears_in_what_others_say(text):
+def test_a_known_secret_never_appears_in_messages(text):
   secrets._known.clear()
   keep_secret(text)
-  for said in (
+  for message in (
     text,
     repr(text),
     quote(text),
     shlex.quote(text),
     f'no {text}, {text!r}',
   ):
-    assert text not in scrub(said)
-    if '%' not in text:  # else it may be read in two ways
-      assert MARK not in scrub(said), said
+    assert text not in scrub(message)
+    if '%' not in text:  # otherwise it is ambiguous
+      assert MARK not in scrub(message), message
 
 
-@many(1_000)
+@examples(1_000)
 @given(text=SECRET, form=st.sampled_from(FORMS[:5]))
 def test_the_secret_of_a_url_never_appears_in_a_sentence(text, form):
   word = quote(text, safe='')
@@ -108,9 +108,15 @@ def test_the_secret_of_a_url_never_appears_in_a_sentence(text, form):
   assert word in url_secrets(url) or text in url_secrets(url)
 
 
-def _args(workdir, env, **more):
-  own = dict(name='Mein Lauf', named=False, workdir=workdir, env=env, experiment='a.py')
-  return argparse.Namespace(**own, **more)
+def _args(workdir, env, **options):
+  return argparse.Namespace(
+    name='Mein Lauf',
+    named=False,
+    workdir=workdir,
+    env=env,
+    experiment='a.py',
+    **options,
+  )
 
 
 SCRIPT = """
@@ -120,28 +126,28 @@ squeue() {{ :; }}
 """
 
 
-@many(300)
+@examples(300)
 @given(workdir=FOLDER, value=WORD, words=st.lists(WORD, max_size=4))
-def test_a_script_of_slurm_trains_what_was_typed(workdir, value, words):
-  more = dict(nodes=2, processes_per_node=1, time='1:00:00', grace=60, sbatch=[])
-  more |= dict(partition=None, account=None, gpus_per_node=None, mem=None)
-  args = _args(workdir, [('TEXT', value)], cpus_per_task=None, **more)
+def test_a_script_of_slurm_has_the_arguments_of_the_command(workdir, value, words):
+  options = dict(nodes=2, processes_per_node=1, time='1:00:00', grace=60, sbatch=[])
+  options |= dict(partition=None, account=None, gpus_per_node=None, mem=None)
+  args = _args(workdir, [('TEXT', value)], cpus_per_task=None, **options)
   script = slurm.script(args, words).replace('exit "$status"', '')
   tail = 'printf "%s\\0" "$TEXT"'
   text = SCRIPT.format(python=shlex.quote(slurm.sys.executable), script=script) + tail
   done = subprocess.run(['bash', '-c', text], capture_output=True)
-  found = done.stdout.decode('utf-8', 'surrogateescape').split('\0')[:-1]
+  printed = done.stdout.decode('utf-8', 'surrogateescape').split('\0')[:-1]
   assert not done.stderr, done.stderr
-  assert found[1:] == [
+  assert printed[1:] == [
     *('-m', 'seqlab.cli', 'train', 'a.py', '--workdir', workdir, *words, value)
   ]
 
 
-@many(300)
+@examples(300)
 @given(workdir=FOLDER, value=WORD, words=st.lists(WORD, max_size=4))
-def test_a_recipe_of_a_pod_trains_what_was_typed(workdir, value, words):
-  more = dict(zone=value or 'z', project=value, accelerator=value, version=None)
-  args = _args(f'gs://{workdir}', [('TEXT', value)], spot=False, **more)
+def test_a_recipe_of_a_pod_has_the_arguments_of_the_command(workdir, value, words):
+  options = dict(zone=value or 'z', project=value, accelerator=value, version=None)
+  args = _args(f'gs://{workdir}', [('TEXT', value)], spot=False, **options)
   script = tpu.recipe(args, words)
   stub = 'gcloud() { printf "%s\\0" "$@"; printf "\\036"; }; git() { :; }\n'
   done = subprocess.run(['bash', '-c', stub + script], capture_output=True)
@@ -157,15 +163,15 @@ def test_a_recipe_of_a_pod_trains_what_was_typed(workdir, value, words):
   assert f'--zone={value or "z"}' in train.split('\0')
 
 
-@many(500)
+@examples(500)
 @given(workdir=FOLDER, value=WORD, words=st.lists(WORD, max_size=4), namespace=WORD)
-def test_a_jobset_holds_what_was_typed(workdir, value, words, namespace):
-  more = dict(namespace=namespace, restarts=1, nodes=2, grace=1, image=value)
-  args = _args(f'/{workdir}', [('TEXT', value)], gpus_per_node=1, **more)
+def test_a_jobset_has_the_arguments_of_the_command(workdir, value, words, namespace):
+  options = dict(namespace=namespace, restarts=1, nodes=2, grace=1, image=value)
+  args = _args(f'/{workdir}', [('TEXT', value)], gpus_per_node=1, **options)
   args.volume = [('claim', '/runs')]
-  found = yaml.safe_load(kubernetes.jobset(args, words))
-  assert found['metadata']['namespace'] == namespace
-  pod = found['spec']['replicatedJobs'][0]['template']['spec']['template']['spec']
+  jobset = yaml.safe_load(kubernetes.jobset(args, words))
+  assert jobset['metadata']['namespace'] == namespace
+  pod = jobset['spec']['replicatedJobs'][0]['template']['spec']['template']['spec']
   (container,) = pod['containers']
   assert container['image'] == value
   assert [word.replace('$$', '$') for word in container['command'][1:]] == [
@@ -175,9 +181,9 @@ def test_a_jobset_holds_what_was_typed(workdir, value, words, namespace):
   assert text.replace('$$', '$') == value
 
 
-@many(1_000)
+@examples(1_000)
 @given(name=WORD, other=WORD)
-def test_names_are_those_of_dns(name, other):
+def test_names_are_valid_in_dns(name, other):
   for salt in ('', other):
     assert re.fullmatch('[a-z]([a-z0-9-]*[a-z0-9])?', dns_name(name, salt))
     assert len(f'{dns_name(name, salt)}-train-0-12345') <= 63
@@ -185,7 +191,7 @@ def test_names_are_those_of_dns(name, other):
   assert len(names) == len({x.rstrip('/') for x in (name, other)})
 
 
-@many(1_000)
+@examples(1_000)
 @given(text=st.one_of(WORD, st.integers().map(str), st.floats().map(str)))
 def test_an_option_is_a_number_in_its_range_or_refused(text):
   for read, low, high in (
@@ -203,13 +209,13 @@ def test_an_option_is_a_number_in_its_range_or_refused(text):
   assert refusal.startswith('--time ') or minutes > 0
 
 
-@many(1_000)
+@examples(1_000)
 @given(
   host=st.one_of(WORD, st.sampled_from(['a', '[::1]', '10.0.0.1'])),
   number=st.one_of(WORD, st.integers(-10, 10**6).map(str)),
   process=st.one_of(WORD, st.integers(-2, 9).map(str)),
 )
-def test_an_address_is_one_or_refused(host, number, process):
+def test_an_address_is_valid_or_refused(host, number, process):
   environ = {'JAX_COORDINATOR_ADDRESS': f'{host}:{number}', 'JAX_NUM_PROCESSES': '4'}
   options, refusal = attempt(cluster_options, environ | {'JAX_PROCESS_ID': process})
   if refusal:
@@ -219,14 +225,14 @@ def test_an_address_is_one_or_refused(host, number, process):
     assert 0 <= options['process_id'] < 4
 
 
-@many(1_000)
-@given(folder=WORD, argument=WORD, more=WORD)
-def test_an_experiment_has_a_name_for_a_folder(folder, argument, more):
+@examples(1_000)
+@given(folder=WORD, argument=WORD, added=WORD)
+def test_the_name_of_an_experiment_can_name_a_folder(folder, argument, added):
   folder = folder.replace('.py', '')
   experiment = f'{folder}/mine.py:{argument}'
   assert split_name(experiment) == (Path(f'{folder}/mine.py'), argument)
-  joined = f'{argument},{more}' if argument else more
-  assert split_name(with_argument(experiment, more))[1] == joined
+  joined = f'{argument},{added}' if argument else added
+  assert split_name(with_argument(experiment, added))[1] == joined
   name = experiment_name(experiment)
   assert name not in ('', '.', '..')
   assert len(name.encode()) < 250
@@ -236,11 +242,11 @@ def test_an_experiment_has_a_name_for_a_folder(folder, argument, more):
 VALUE = st.one_of(WORD, st.integers(), st.floats(allow_nan=False), st.booleans())
 
 
-@many(1_000)
+@examples(1_000)
 @given(
   st.lists(st.dictionaries(st.sampled_from(['seed', 'a.b', 'c.b']), VALUE), max_size=5)
 )
-def test_trials_have_names_of_their_own(listed):
+def test_trials_have_different_names(listed):
   names, refusal = attempt(_names, listed)
   if refusal:
     assert 'adds the same trial twice' in refusal
@@ -252,7 +258,7 @@ def test_trials_have_names_of_their_own(listed):
     assert re.fullmatch(r'[\w.,=+-]+', name)
 
 
-@many(1_000)
+@examples(1_000)
 @given(st.lists(st.tuples(WORD, st.floats()), min_size=1, max_size=4), WORD)
 def test_a_table_has_one_line_per_row(rows, title):
   rows = [[name, value] for name, value in rows]

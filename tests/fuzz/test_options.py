@@ -95,7 +95,7 @@ def test_a_wrong_value_is_refused_in_one_line(name):
   assert 0 < refused < 1_200
 
 
-def test_overrides_of_any_text_are_taken_or_refused():
+def test_overrides_of_any_text_are_accepted_or_refused():
   draw = random.Random(0)
   letters = 'a1.=-_[]{}()\'":, \n\t\\/é\u3000%$e+'
   name = f'{FOLDER}/agreement/transformer.py:smoke'
@@ -107,8 +107,8 @@ def test_overrides_of_any_text_are_taken_or_refused():
       load_experiment(name, [f'--config.{key}={text}'])
 
 
-def test_schedules_that_are_taken_stay_between_zero_and_the_peak():
-  draw, taken = random.Random(1), 0
+def test_accepted_schedules_stay_between_zero_and_the_peak():
+  draw, accepted = random.Random(1), 0
   for _ in range(1_500):
     kind = draw.choice(('rsqrt', 'cosine', 'linear', 'constant', 'warm', None))
     options = dict(kind=kind, warmup=_value(draw), floor=_value(draw))
@@ -118,15 +118,15 @@ def test_schedules_that_are_taken_stay_between_zero_and_the_peak():
       schedule = make_schedule(options, steps=20)
     except ValueError:
       continue
-    taken += 1
+    accepted += 1
     with jax.disable_jit():
       rates = [float(schedule(np.int32(s), {'peak': 0.5})) for s in (0, 1, 7, 19, 40)]
     assert all(0 <= rate <= 0.5 + 1e-6 for rate in rates), options
-  assert taken > 200
+  assert accepted > 200
 
 
-def test_optimizers_that_are_taken_go_downhill():
-  draw, taken = random.Random(2), 0
+def test_accepted_optimizers_descend():
+  draw, accepted = random.Random(2), 0
   params = {'w': jnp.ones((2, 2))}
   schedule = make_schedule('constant', steps=10)
   for _ in range(300):
@@ -138,10 +138,10 @@ def test_optimizers_that_are_taken_go_downhill():
       transform = make_optimizer(options, schedule)
     except ValueError:
       continue
-    taken += 1
+    accepted += 1
     updates, _ = transform.update(
       params, transform.init(params), params, hyper={'peak': 0.1}
     )
     after = optax.apply_updates(params, updates)['w']  # the gradient of |w|² / 2 is w
     assert bool((after <= params['w']).all()), options
-  assert taken > 20
+  assert accepted > 20

@@ -1,4 +1,4 @@
-"""Random text in: nothing lost, one line out for each line in, and no traceback."""
+"""Random text: nothing is lost, each line has one line of output, no traceback."""
 
 import io
 import itertools
@@ -66,7 +66,7 @@ WORDS = ['the', 'dog', 'sees', 'a', 'cat', '.', 'собака', 'видит', '3
 
 
 def random_line(rng):
-  """Words and odd characters, or any characters at all; no line feed."""
+  """Returns words and unusual characters, or arbitrary characters; no line feed."""
   if rng.random() < 0.1:
     codes = (rng.randrange(0x110000) for _ in range(rng.randrange(12)))
     return ''.join(chr(c) for c in codes if not 0xD800 <= c < 0xE000 and c != 10)
@@ -77,7 +77,7 @@ def random_line(rng):
 
 
 def random_input(rng, lines):
-  """Bytes of so many lines, some of which are no UTF-8."""
+  """Returns the bytes of several lines, some of which are not UTF-8."""
   data = rng.choice([b'', b'', b'\xef\xbb\xbf'])
   for i in range(lines):
     line = random_line(rng).encode()
@@ -90,7 +90,7 @@ def random_input(rng, lines):
 
 
 def oracle(data):
-  """The lines of an input, byte by byte: text, or None for what is no UTF-8."""
+  """Returns the lines of an input, read byte by byte; None for lines not in UTF-8."""
   if data[:3] == b'\xef\xbb\xbf':
     data = data[3:]
   lines, line = [], bytearray()
@@ -101,17 +101,17 @@ def oracle(data):
     else:
       line.append(byte)
   lines += [bytes(line)] if line else []
-  found = []
+  texts = []
   for each in lines:
     each = each[:-1] if each[-1:] == b'\r' else each
     try:
-      found.append(str(each, 'utf-8'))
+      texts.append(str(each, 'utf-8'))
     except UnicodeDecodeError:
-      found.append(None)
-  return found
+      texts.append(None)
+  return texts
 
 
-def test_readers_have_the_lines_of_the_oracle(tmp_path):
+def test_readers_return_the_lines_of_the_oracle(tmp_path):
   rng, path, lines = random.Random(0), tmp_path / 'text', 0
   for _ in range(800):
     data = random_input(rng, rng.randrange(8))
@@ -120,8 +120,7 @@ def test_readers_have_the_lines_of_the_oracle(tmp_path):
     path.write_bytes(data)
     bad = [i for i, line in enumerate(expected, 1) if line is None]
     try:
-      found = read_lines(path)
-      assert found == expected
+      assert read_lines(path) == expected
     except ValueError as error:
       named = re.match(r'line ([\d,]+) of text is not UTF-8', str(error))
       assert int(named[1]) == bad[0] if named else name_of_container(data)
@@ -134,7 +133,7 @@ def test_readers_have_the_lines_of_the_oracle(tmp_path):
 
 
 def kept(line):
-  """What a line comes back as: spaces, breaks and NUL as the vocabulary's head says."""
+  """Returns a line as it is decoded: spaces, breaks and NUL as `vocabulary` defines."""
   line = ' '.join(filter(None, line.split(' ')))
   line = re.sub('[\0\ufdd0-\ufdd2]', '\ufffd', line)
   return re.sub('[\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029]', ' ', line).lstrip(' ')
@@ -142,15 +141,15 @@ def kept(line):
 
 @pytest.mark.parametrize('fallback', [False, True])
 @pytest.mark.parametrize('kind', ['bpe', 'unigram'])
-def test_what_was_learnt_comes_back(kind, fallback):
+def test_lines_of_the_training_text_are_decoded(kind, fallback):
   rng = random.Random(1)
   for seed in range(6):
     lines = [random_line(rng) for _ in range(150)]
     options = dict(kind=kind, byte_fallback=fallback)
     with pytest.raises(ValueError, match='at most') as error:
       train_vocabulary(lines, size=50_000, **options)
-    most = int(re.search(r'at most (\d+)', str(error.value))[1])
-    vocabulary = train_vocabulary(lines, size=most, **options)
+    largest = int(re.search(r'at most (\d+)', str(error.value))[1])
+    vocabulary = train_vocabulary(lines, size=largest, **options)
     for sampling in (0.0, 0.2):
       flat, offsets = vocabulary.encode(lines, sampling=sampling, seed=seed)
       assert UNK not in flat
@@ -158,7 +157,7 @@ def test_what_was_learnt_comes_back(kind, fallback):
       assert vocabulary.decode(ids) == [kept(line) for line in lines]
 
 
-def test_what_was_not_learnt_comes_back_from_bytes():
+def test_other_lines_are_decoded_with_byte_fallback():
   rng = random.Random(2)
   vocabulary = train_vocabulary(WORDS * 9, size=300, byte_fallback=True)
   lines = [random_line(rng) for _ in range(1_500)]
@@ -168,7 +167,7 @@ def test_what_was_not_learnt_comes_back_from_bytes():
   assert vocabulary.decode(ids) == [kept(line) for line in lines]
 
 
-def test_what_pieces_write_is_what_is_decoded_and_scored():
+def test_decoding_and_scoring_use_the_same_text_of_pieces():
   rng = np.random.default_rng(3)
   lines = [random_line(random.Random(n)) for n in range(200)]
   vocabulary = train_vocabulary([*WORDS * 9, *lines], size=600, byte_fallback=True)
@@ -189,7 +188,7 @@ def test_what_pieces_write_is_what_is_decoded_and_scored():
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-  """A run whose pieces are mostly bytes, which it has hardly learnt to use."""
+  """A run whose pieces are mostly bytes, after one update."""
   folder = tmp_path_factory.mktemp('fuzz')
   rng = random.Random(4)
   for side in ('en', 'de'):
@@ -213,7 +212,7 @@ def run(tmp_path_factory):
   return folder / 'run'
 
 
-def test_one_line_out_for_each_line_in(run):
+def test_each_line_has_one_line_of_output(run):
   rng, lines = random.Random(5), 0
   for n in (0, 1, 2, 3, 500, 1_500):
     data = random_input(rng, n)
@@ -224,10 +223,10 @@ def test_one_line_out_for_each_line_in(run):
       )
     except ValueError as error:
       named = str(error)
-    found = out.getvalue().split('\n')
-    assert found.pop() == ''
-    assert len(found) == len(expected)
-    for line, text in zip(expected, found, strict=True):
+    translations = out.getvalue().split('\n')
+    assert translations.pop() == ''
+    assert len(translations) == len(expected)
+    for line, text in zip(expected, translations, strict=True):
       assert len(text.splitlines()) <= 1
       assert not text or (line is not None and not is_blank(line))
     bad = [i for i, line in enumerate(expected, 1) if line is None]

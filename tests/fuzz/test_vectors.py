@@ -174,13 +174,13 @@ def _start(random, data):
 
 
 def _line(random, data, new):
-  """Puts a new line somewhere after the first one."""
+  """Inserts a line after the first one."""
   lines = data.split(b'\n')
   at = int(random.integers(1, len(lines))) if len(lines) > 1 else 1
   return b'\n'.join([*lines[:at], new, *lines[at:]])
 
 
-def _again(random, data):
+def _repeat(random, data):
   lines = [line for line in data.split(b'\n')[1:] if line.strip()]
   return _line(random, data, lines[random.integers(len(lines))]) if lines else data
 
@@ -202,10 +202,10 @@ def _mark(random, data):
 
 
 def _word(random, data):
-  """Puts something into a word after the first line."""
+  """Changes a word after the first line."""
   lines = data.split(b'\n')
   rows = [i for i in range(1, len(lines)) if lines[i].strip()]
-  # Of 'x y 5 0.1 0.2' one cannot say where the word ends.
+  # In 'x y 5 0.1 0.2' the end of the word is ambiguous.
   rows = [i for i in rows if not re.match(rb'[\d.]+ ', lines[i])]
   if rows:
     at = rows[random.integers(len(rows))]
@@ -215,18 +215,18 @@ def _word(random, data):
 
 
 CHANGES = (
-  *(_cut, _flip, _insert, _delete, _double),  # of any bytes
-  *(_header, _encode, _pack, _number, _start, _again, _blank, _spaces, _word),
+  *(_cut, _flip, _insert, _delete, _double),  # these change arbitrary bytes
+  *(_header, _encode, _pack, _number, _start, _repeat, _blank, _spaces, _word),
 )
-HARMLESS = (_again, _blank, _spaces, _carriage, _mark, _word)
-HARMLESS_GLOVE = (_again, _blank, _spaces, _carriage, _word)
+HARMLESS = (_repeat, _blank, _spaces, _carriage, _mark, _word)
+HARMLESS_GLOVE = (_repeat, _blank, _spaces, _carriage, _word)
 
 
-# The simple reader: rows of (word, numbers), and how many rows are of which kind.
+# A simple reader: rows of (word, numbers), and the number of rows of each kind.
 
 
 class UnreadableError(Exception):
-  """Of the simple reader."""
+  """The simple reader cannot read a file."""
 
 
 def _simple(format, files, D):
@@ -344,15 +344,15 @@ def _read(format, files, folder):
     words, matrix = read(path, format)
   text = '\n'.join(str(w.message) for w in caught)
   counts = {}
-  for kind, said in KINDS.items():
-    match = re.search(rf'(\d[\d,]*) {said}', text)
+  for kind, message in KINDS.items():
+    match = re.search(rf'(\d[\d,]*) {message}', text)
     counts[kind] = int(match[1].replace(',', '')) if match else 0
   assert len(caught) == sum(map(bool, counts.values())), text
   return words, matrix, counts
 
 
 def _outcome(format, files, folder):
-  """What was read, or None; and the error's text."""
+  """Returns the content of a file, or None, and the text of the error."""
   try:
     return _read(format, files, folder), ''
   except REFUSALS as error:
@@ -365,14 +365,14 @@ def test_a_file_is_refused_or_read_as_it_is(tmp_path):
   whole = [_whole(number, tmp_path) for number in range(200)]
   for number in range(12_000):
     format, files, must = _changed(number, *whole[number % len(whole)])
-    found, error = _outcome(format, files, tmp_path)
-    if found is None:
+    content, error = _outcome(format, files, tmp_path)
+    if content is None:
       assert not must, f'{number}: {format} {files} is refused: {error}'
       assert len(error) < 1_000, number
       assert 'latin1' not in error, number
       outcomes['refused'] += 1
       continue
-    words, matrix, counts = found
+    words, matrix, counts = content
     kept, expected = _simple(format, files, matrix.shape[1])
     assert words == [word for word, _ in kept], (number, format, files)
     numbers = np.array([numbers for _, numbers in kept], np.float64)
@@ -419,7 +419,7 @@ def _is_letter(c):
 
 
 def _words(text):
-  """Words, character by character."""
+  """Returns the words of a text, found character by character."""
   dropped = re.compile('[\u0300-\u036f\u00ad\ufe00-\ufe0f\U000e0100-\U000e01ef]')
   text = dropped.sub('', unicodedata.normalize('NFC', text.lower()))
   text = unicodedata.normalize('NFC', text)
@@ -442,7 +442,7 @@ def _words(text):
 
 
 @pytest.mark.slow
-def test_words_of_any_text_hold_to_their_definition():
+def test_words_of_any_text_agree_with_their_definition():
   for number in range(6_000):
     text = _text(number)
     words = tokenize(text)

@@ -229,7 +229,9 @@ def test_another_user_gets_advice_about_damage(shared, as_nobody):
   numbers.get()
   flip(numbers.folder / 'numbers.npy')
   message = as_nobody(shared)
-  assert 'has a numbers.npy with another content, and this user cannot replace' in message
+  assert (
+    'has a numbers.npy with another content, and this user cannot replace' in message
+  )
   assert str(numbers.folder) in message
 
 
