@@ -1,4 +1,4 @@
-"""Joins processes that train as one, and lets none of them wait for a dead one."""
+"""Joins the processes of one run, and ends them if one of them dies."""
 
 from collections.abc import Iterator, Mapping
 import contextlib
@@ -16,14 +16,15 @@ import jax
 from seqlab.io.secrets import scrub
 from seqlab.train import processes
 
-# Seconds: for all to come together; until a process that gives no sign of life is
-# dead, which ends the others; for all to be done in the end.
+# Seconds: for all processes to join; until a process without heartbeats counts as dead,
+# which ends the others; for all processes to finish at the end.
 _TIMES = dict(
   initialization_timeout=300, heartbeat_timeout_seconds=40, shutdown_timeout_seconds=120
 )
-_NAMED = 60.0  # seconds for the name of process 0's host to become known
+_NAMED = 60.0  # seconds until the name of process 0's host must be known
 _HOST = re.compile(r'\[[0-9A-Fa-f:.]+(%\w+)?\]|[\w.-]+')
-# What must be set, and the number of processes, where JAX finds the rest by itself.
+# For the launchers that JAX detects: variables that must be set, and the variable of the
+# number of processes.
 _DETECTED = (
   (
     ('SLURM_JOB_ID', 'SLURM_STEP_NODELIST', 'SLURM_PROCID', 'SLURM_LOCALID'),
@@ -37,18 +38,19 @@ _LOST = re.compile('gloo|nccl|barrier|coordination|connection', re.IGNORECASE)
 
 @contextlib.contextmanager
 def cluster(environ: Mapping[str, str] = os.environ) -> Iterator[None]:
-  """Joins the cluster that the environment names; if it names none, does nothing.
+  """Joins the cluster that the environment describes; without one it does nothing.
 
-  To be entered before anything is computed. An error inside ends this process at once,
-  with a line on stderr: an orderly end waits for the others, which wait for this one.
+  It must be entered before any computation. After an error inside, this process exits
+  immediately with a line on stderr: a normal exit would wait for the other processes,
+  which wait for this one.
 
   Args:
-    environ: see `cluster_options`.
+    environ: environment variables; see `cluster_options`.
 
   Raises:
-    ValueError: the environment names a cluster wrongly.
+    ValueError: a variable of the cluster is invalid.
     OSError: the address of process 0 cannot be used.
-    RuntimeError: the others did not come.
+    RuntimeError: the other processes did not join in time.
   """
   options = cluster_options(environ)
   if options is None:
@@ -64,12 +66,13 @@ def cluster(environ: Mapping[str, str] = os.environ) -> Iterator[None]:
 
 
 def cluster_options(environ: Mapping[str, str]) -> dict[str, Any] | None:
-  """What `jax.distributed.initialize` needs to be told here; None if there is no need.
+  """Returns the options of `jax.distributed.initialize`; None without a cluster.
 
   A launcher sets JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES
-  and JAX_PROCESS_ID, and perhaps JAX_LOCAL_DEVICE_IDS. Slurm, Open MPI, Kubernetes
-  (indexed jobs) and TPUs on GKE are found by what they set. SEQLAB_CLUSTER names JAX's
-  method for what cannot be seen ('gcetpu', 'mpi4py', ...), or 'none'.
+  and JAX_PROCESS_ID, and optionally JAX_LOCAL_DEVICE_IDS. Slurm, Open MPI, Kubernetes
+  (indexed jobs) and TPUs on GKE are detected by their variables. For other clusters
+  SEQLAB_CLUSTER names JAX's method of detection ('gcetpu', 'mpi4py', ...); 'none' never
+  joins.
 
   Raises:
     ValueError: a number or an address is not valid.
@@ -81,7 +84,7 @@ def cluster_options(environ: Mapping[str, str]) -> dict[str, Any] | None:
     for name in ('JAX_COORDINATOR_ADDRESS', 'JAX_COORDINATOR_BIND_ADDRESS'):
       if name in environ:
         _host_and_port(name, environ[name])
-    found = {}
+    options = {}
     for argument in ('num_processes', 'process_id'):
       name = f'JAX_{argument.upper()}'
       if not re.fullmatch('[0-9]{1,9}', environ.get(name, '')):
@@ -89,16 +92,16 @@ def cluster_options(environ: Mapping[str, str]) -> dict[str, Any] | None:
           f'JAX_COORDINATOR_ADDRESS is set, and {name} is {environ.get(name)!r}; '
           f'it should be a number'
         )
-      found[argument] = int(environ[name])
-    if found['process_id'] >= found['num_processes']:
+      options[argument] = int(environ[name])
+    if options['process_id'] >= options['num_processes']:
       raise ValueError(
-        f'JAX_PROCESS_ID is {found["process_id"]}, and JAX_NUM_PROCESSES is '
-        f'{found["num_processes"]}: the processes are numbered from 0'
+        f'JAX_PROCESS_ID is {options["process_id"]}, and JAX_NUM_PROCESSES is '
+        f'{options["num_processes"]}: number the processes from 0'
       )
     ids = environ.get('JAX_LOCAL_DEVICE_IDS', '')
     if ids and not re.fullmatch('[0-9]+(,[0-9]+)*', ids):
       raise ValueError(f'JAX_LOCAL_DEVICE_IDS is {ids!r}; it should be like 0,1,2')
-    return {**found, 'cluster_detection_method': 'deactivate'}
+    return {**options, 'cluster_detection_method': 'deactivate'}
   for names, size in _DETECTED:
     if all(name in environ for name in names) and int(environ.get(size, '1')) > 1:
       return {}
@@ -109,7 +112,7 @@ def cluster_options(environ: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def _host_and_port(name: str, address: str) -> tuple[str, int]:
-  """Reads `host:port`.
+  """Parses `host:port`.
 
   Raises:
     ValueError: the address has another form, or the port is not 1 to 65535.
@@ -128,22 +131,22 @@ def _host_and_port(name: str, address: str) -> tuple[str, int]:
 
 
 def _check_address(process: int, environ: Mapping[str, str]) -> None:
-  """Looks at the address of process 0 first, as JAX waits for minutes or crashes.
+  """Checks the address of process 0, because JAX would wait for minutes or crash.
 
   Raises:
-    OSError: process 0 cannot listen there, or nobody knows the name of its host.
+    OSError: process 0 cannot listen at it, or the name of its host is unknown.
   """
   name = 'JAX_COORDINATOR_ADDRESS'
   host, port = _host_and_port(name, environ[name])
-  started, said = time.monotonic(), False
+  started, announced = time.monotonic(), False
   while True:
     try:
       socket.getaddrinfo(host, port)
       break
-    except OSError as error:  # in Kubernetes a host may be known a little later
-      if not said:
+    except OSError as error:  # in Kubernetes a host may become known with a delay
+      if not announced:
         print(f'waiting for {_NAMED:.0f} s until the host {host} is known', flush=True)
-      said = True
+      announced = True
       if time.monotonic() - started > _NAMED:
         raise OSError(
           f'{name} is {environ[name]!r}, and this machine does not know the host '
@@ -156,18 +159,18 @@ def _check_address(process: int, environ: Mapping[str, str]) -> None:
   if name in environ:
     host, port = _host_and_port(name, environ[name])
   else:
-    host = '::'  # where JAX has process 0 listen
+    host = '::'  # JAX's default address for process 0
   try:
     _listen(host, port)
   except OSError as error:
     raise OSError(
-      f'process 0 cannot listen at port {port} ({os.strerror(error.errno)}): choose '
-      f'another port in JAX_COORDINATOR_ADDRESS, and let that host be this machine'
+      f'process 0 cannot listen at port {port} ({os.strerror(error.errno)}): set '
+      f'JAX_COORDINATOR_ADDRESS to another port of this machine'
     ) from None
 
 
 def _listen(host: str, port: int) -> None:
-  """Listens there for a moment; raises OSError if that is not possible."""
+  """Opens a server socket and closes it; raises OSError if that is not possible."""
   if host == '::' and not socket.has_dualstack_ipv6():
     host = '0.0.0.0'
   (family, _, _, _, address), *_ = socket.getaddrinfo(
@@ -179,7 +182,7 @@ def _listen(host: str, port: int) -> None:
 
 
 def _join(options: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
-  """Joins; returns the host of each process."""
+  """Joins the cluster and returns the host of each process."""
   if 'process_id' in options:
     _check_address(options['process_id'], environ)
   try:
@@ -188,8 +191,8 @@ def _join(options: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
     lines = str(error).strip().splitlines() or ['']
     seconds = _TIMES['initialization_timeout']
     raise RuntimeError(
-      f'this process could not join the others within {seconds} s: {lines[0]}. Look '
-      f'whether all were started, and whether process 0 can be reached at '
+      f'this process could not join the others within {seconds} s: {lines[0]}. Check '
+      f'that all were started, and that process 0 can be reached at '
       f'{environ.get("JAX_COORDINATOR_ADDRESS", "its host")}'
     ) from error
   hosts = processes.gather_from_all(socket.gethostname())
@@ -199,16 +202,16 @@ def _join(options: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
 
 
 def _end(error: BaseException, hosts: list[str]) -> NoReturn:
-  """Says what went wrong, and who is gone if that is why; ends this process."""
+  """Prints the error, with the processes that are missing, and ends this process."""
   if os.environ.get('SEQLAB_TRACEBACK') or not isinstance(
     error, (*_REFUSALS, KeyboardInterrupt)
   ):
     print(scrub(traceback.format_exc()), end='', file=sys.stderr)
   i, text = jax.process_index(), scrub(str(error)) or type(error).__name__
   if _LOST.search(text):
-    gone = processes.missing_processes()
-    named = ', '.join(f'process {p} on {hosts[p]}' for p in gone)
-    text = f'{named} did not answer: {text}' if gone else text
+    missing = processes.missing_processes()
+    named = ', '.join(f'process {p} on {hosts[p]}' for p in missing)
+    text = f'{named} did not answer: {text}' if missing else text
   where = f'process {i} of {len(hosts)} on {hosts[i]}'
   print(f'seqlab train: {where}: {text}', file=sys.stderr)
   sys.stdout.flush()

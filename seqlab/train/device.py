@@ -1,4 +1,4 @@
-"""What the devices could do at best, to say what share of it a run reaches."""
+"""The peak speed of the devices, of which a run reports the share that it reaches."""
 
 import functools
 import time
@@ -11,10 +11,10 @@ from seqlab.chips import chip_of
 
 @functools.cache
 def peak_flops(devices: int = 1) -> float | None:
-  """FLOP/s of so many devices together; None if this kind of device is not known.
+  """Returns the FLOP/s of `devices` devices; None if this kind of device is unknown.
 
-  On CPU, where data sheets do not help, it is what a float32 matrix product of
-  1,024 x 1,024 reaches now, times the number of processes.
+  For CPUs, without data sheets, it is the measured speed of a float32 matrix product of
+  1,024 x 1,024, times the number of processes.
   """
   device = jax.devices()[0]
   if device.platform == 'cpu':

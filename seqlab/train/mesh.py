@@ -1,4 +1,4 @@
-"""Devices as a mesh, and which axis of which array lies along which of its axes."""
+"""The mesh of devices, and the sharding of arrays along its axes."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,47 +12,50 @@ from seqlab.types import PyTree
 
 AXES = ('data', 'fsdp', 'tensor')
 
-# Logical axis -> axis of the mesh: of parameters, and of a batch's rows.
+# Logical axis of parameters and batches -> axis of the mesh.
 RULES = (
   ('batch', ('data', 'fsdp')),
   ('vocab', 'tensor'),
   ('heads', 'tensor'),
   ('mlp', 'tensor'),
   ('embed', 'fsdp'),
-  ('features', None),  # of vectors, too short to be worth the gathering
+  ('features', None),  # axes of vectors, too short to be worth gathering
   ('gates', None),
   ('head_dim', None),
   ('layers', None),
-  ('rows', AXES),  # of a matrix, over all devices
+  ('rows', AXES),  # rows of an embedding matrix, over all devices
 )
 
 
 def make_mesh(
   data: int = -1, fsdp: int = 1, tensor: int = 1, devices: int | None = None
 ) -> Mesh:
-  """A mesh of devices; one of the three sizes may be -1, for what is left.
+  """Returns a mesh of devices; one of the three sizes may be -1 for all the rest.
 
   Args:
-    data: parts of a batch, with the parameters replicated.
-    fsdp: parts of a batch, with the parameters sharded.
-    tensor: parts of a layer's heads, hidden units and words.
-    devices: how many to use, the first ones; all if None.
+    data: number of parts of a batch, with replicated parameters.
+    fsdp: number of parts of a batch, with sharded parameters.
+    tensor: number of parts of a layer's heads, hidden units and vocabulary.
+    devices: number of devices, of which the first ones are used; None uses all.
 
   Raises:
-    ValueError: the sizes do not multiply to the number of devices, or there are
-      not so many.
+    ValueError: the product of the sizes is not the number of devices, or there are not
+      enough devices.
   """
   if devices is not None and not 1 <= devices <= jax.device_count():
-    raise ValueError(f'mesh.devices is {devices}, and there are {jax.device_count()}')
+    raise ValueError(
+      f'mesh.devices is {devices}; it must be at least 1 and at most '
+      f'{jax.device_count()}, the number of devices'
+    )
   chosen = jax.devices()[:devices]
   sizes, devices = [data, fsdp, tensor], len(chosen)
-  rest = int(-np.prod(sizes))  # of the other two, where one is -1
+  rest = int(-np.prod(sizes))  # product of the other two, if one is -1
   if sizes.count(-1) == 1 and rest > 0 and devices % rest == 0:
     sizes[sizes.index(-1)] = devices // rest
   if min(sizes) < 1 or np.prod(sizes) != devices:
     raise ValueError(
       f'mesh (data={data}, fsdp={fsdp}, tensor={tensor}) does not fit '
-      f'{devices} devices: the sizes must multiply to that, and one may be -1'
+      f'{devices} devices: their product must be {devices}, and one may be -1'
     )
   return jax.make_mesh(
     tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3, devices=chosen
@@ -60,48 +63,48 @@ def make_mesh(
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-  """Rows over the data and fsdp axes."""
+  """Returns the sharding of rows over the data and fsdp axes."""
   return NamedSharding(mesh, PartitionSpec(('data', 'fsdp')))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-  """The same on every device."""
+  """Returns the sharding of an array that every device holds."""
   return NamedSharding(mesh, PartitionSpec())
 
 
 def rows_divisor(mesh: Mesh) -> int:
-  """What the rows of a batch must be a multiple of."""
+  """Returns the number of which the rows of a batch must be a multiple."""
   return mesh.shape['data'] * mesh.shape['fsdp']
 
 
 def rows_share(mesh: Mesh, process: int) -> tuple[int, int]:
-  """(i, n): the devices of a process hold the i-th of n equal shares of a batch's rows.
+  """Returns (i, n): a process's devices hold the i-th of n equal shares of the rows.
 
   Processes whose devices differ only along the tensor axis hold the same share.
 
   Raises:
-    ValueError: the process has no device in the mesh, or what its devices hold is no
-      such share.
+    ValueError: the process has no device in the mesh, or the rows of its devices are
+      not such a share.
   """
   parts = mesh.devices.reshape(rows_divisor(mesh), -1)  # [parts of a batch, tensor]
-  here = [
+  local = [
     part
     for part, devices in enumerate(parts)
     if any(device.process_index == process for device in devices)
   ]
   sizes = ', '.join(f'{name}={size}' for name, size in mesh.shape.items())
-  if not here:
+  if not local:
     raise ValueError(
-      f'the mesh ({sizes}) has no device of process {process}: let mesh.devices be '
-      f'all that the processes have, or start fewer processes'
+      f'the mesh ({sizes}) has no device of process {process}: set mesh.devices to the '
+      f'number of devices of all processes, or start fewer processes'
     )
-  start, count = here[0], len(here)
-  if here[-1] - start + 1 != count or start % count or len(parts) % count:
+  start, count = local[0], len(local)
+  if local[-1] - start + 1 != count or start % count or len(parts) % count:
     raise ValueError(
       f'the mesh ({sizes}) gives the devices of process {process} the parts '
-      f'{", ".join(map(str, here))} of the {len(parts)} of a batch, which are no equal '
-      f'share in one piece: give every process as many devices, and choose data x fsdp '
-      f'so that it is a multiple of the processes or divides them'
+      f'{", ".join(map(str, local))} of the {len(parts)} of a batch, which are not one '
+      f'of equal contiguous shares: give every process the same number of devices, and '
+      f'choose data x fsdp as a multiple or a divisor of the number of processes'
     )
   return start // count, len(parts) // count
 
@@ -124,12 +127,12 @@ def logical_axes(init: Callable[[jax.Array], Mapping[str, PyTree]]) -> PyTree:
 
 
 def state_shardings(create: Callable[..., PyTree], mesh: Mesh, *args) -> PyTree:
-  """Shardings of what `create` returns, from its parameters' logical axes.
+  """Returns the shardings of the result of `create`, by its parameters' logical axes.
 
-  Parameters carry their axes in boxes. An optimiser's state has none: an array in it
-  lies like the parameter whose path its own path ends with, through whatever masks and
-  partitions. An axis that the mesh does not divide, and an array with fewer axes than
-  its parameter (Adafactor's factors), is replicated.
+  The boxes of parameters name their axes. An optimiser's state has no boxes: an array in
+  it has the sharding of the parameter whose path is the end of the array's path, within
+  any masks and partitions. An axis whose size is not a multiple of the mesh's, and an
+  array with fewer axes than its parameter (Adafactor's factors), are replicated.
   """
   abstract = jax.eval_shape(create, *args)
   specs = nn.get_partition_spec(abstract)
@@ -144,14 +147,14 @@ def state_shardings(create: Callable[..., PyTree], mesh: Mesh, *args) -> PyTree:
   def like_parameter(path: tuple, spec: PartitionSpec) -> PartitionSpec:
     keys = path_keys(path)
     ends = (keys[i:] for i in range(len(keys)))
-    found = next((end for end in ends if end in of_params), None)
-    return spec if found is None else of_params[found]
+    parameter = next((end for end in ends if end in of_params), None)
+    return spec if parameter is None else of_params[parameter]
 
   if hasattr(specs, 'opt_state'):
-    own = jax.tree_util.tree_map_with_path(
+    opt_specs = jax.tree_util.tree_map_with_path(
       like_parameter, specs.opt_state, is_leaf=is_spec
     )
-    specs = specs.replace(opt_state=own)
+    specs = specs.replace(opt_state=opt_specs)
   shardings = nn.logical_to_mesh_sharding(specs, mesh, RULES)
 
   def fit(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> NamedSharding:

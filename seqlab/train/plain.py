@@ -2,8 +2,8 @@
 
 Orbax finds files by a glob pattern made of the whole path, so `[`, `*` and `?` in it
 match other folders; TensorStore reads `\\` as `/` and refuses `..`; etils takes /gs/x
-for a bucket. And TensorStore makes a folder anew that was removed. So a folder is opened
-once and is then called /proc/self/fd/N, which is that folder and never another one.
+for a bucket. TensorStore also creates a removed folder again. A folder is therefore
+opened once and is then named /proc/self/fd/N, which always refers to the open folder.
 """
 
 import os
@@ -13,25 +13,25 @@ import tempfile
 
 from seqlab.io.files import is_still
 
-# A path that every library takes as it is. Shorter than what the system admits, since
-# names are added to it.
+# A path that every library takes literally. It is shorter than the system's limit,
+# because names are added to it.
 _PLAIN = re.compile(r'/(?!(?:gs|s3|az|hf)(?:/|$))[A-Za-z0-9_./-]{0,2000}')
 _OPEN_FILES = '/proc/self/fd'
 
 
 class PlainFolder:
-  """A folder of this machine, kept open, under a name that nothing interprets.
+  """A folder of this machine, kept open, with a name that no library interprets.
 
   Attributes:
-    path: the plain name. Without /proc it is the folder's own if that is plain, or
-      else a link to it.
+    path: the plain name. Without /proc it is the folder's path if that is plain, or
+      otherwise a link to it.
   """
 
   def __init__(self, folder: Path):
     """Opens the folder, whose path is absolute.
 
     Raises:
-      OSError: it is not there, or is no folder.
+      OSError: it does not exist, or is not a folder.
     """
     self._folder, self._link = folder, None
     self._handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -43,7 +43,7 @@ class PlainFolder:
       self.path = self._make_link()
 
   def _make_link(self) -> Path:
-    """Makes a symbolic link: for systems without /proc."""
+    """Makes a symbolic link, for systems without /proc."""
     self._link = Path(tempfile.mkdtemp(prefix='seqlab-'))
     link = self._link / 'folder'
     if not is_plain(link):
@@ -56,16 +56,15 @@ class PlainFolder:
     return link
 
   def check(self) -> None:
-    """Raises FileNotFoundError if another folder, or none, has the name by now."""
+    """Raises FileNotFoundError if the path no longer names the open folder."""
     if not is_still(self._folder, self._handle):
       raise FileNotFoundError(
         f'{self._folder} was removed, renamed or replaced while the run was using it: '
-        'what would be written now would be lost. Put the folder back, or start the '
-        'run again'
+        'further files would be lost. Put the folder back, or start the run again'
       )
 
   def close(self) -> None:
-    """Closes the folder; `path` is then the folder's own name."""
+    """Closes the folder; `path` is then the folder's original path."""
     self.path = self._folder
     if self._handle is not None:
       os.close(self._handle)
@@ -77,6 +76,6 @@ class PlainFolder:
 
 
 def is_plain(path: str | os.PathLike) -> bool:
-  """Whether every library takes an absolute path as it is."""
+  """Returns whether every library takes an absolute path literally."""
   name = os.fspath(path)
   return bool(_PLAIN.fullmatch(name)) and '..' not in name.split('/')

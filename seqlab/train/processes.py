@@ -107,7 +107,7 @@ def missing_processes(seconds: float = 5.0) -> list[int]:
 
 
 def _named_in(error: RuntimeError) -> list[int]:
-  """The processes that JAX's error of a barrier names, one number per line."""
+  """Returns the processes that JAX's error of a barrier names, one per line."""
   names = str(error).partition('timed out task names:')[2].partition('RPC:')[0]
   return [int(name) for name in names.split() if name.isdecimal()]
 
@@ -119,8 +119,8 @@ def _unique(name: str) -> str:
 class Stopped(BaseException):
   """The run was asked to stop; its state is saved, and the same command resumes it.
 
-  This is no `Exception`, so that code which tries alternatives, such as older
-  checkpoints, does not mistake it for a failure.
+  This is not a subclass of `Exception`, so that code which tries alternatives, such as
+  older checkpoints, does not mistake it for a failure.
   """
 
 

@@ -1,4 +1,4 @@
-"""Trying again what fails for a while: a full disk, a bucket out of reach."""
+"""Retries after temporary failures: a full disk, an unreachable bucket."""
 
 from collections.abc import Callable, Iterator
 import errno
@@ -7,7 +7,7 @@ import time
 
 from seqlab.train import processes
 
-# Seconds before the second try; each later pause is twice as long, up to the longest.
+# Seconds before the second attempt; each later pause is doubled, up to the longest.
 PAUSE, LONGEST = 5.0, 300.0
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -16,7 +16,7 @@ _AWAY = (
   *(errno.ECONNABORTED, errno.EPIPE, errno.ENETDOWN, errno.ENETUNREACH),
   *(errno.EHOSTDOWN, errno.EHOSTUNREACH),
 )
-# What tensorstore and the drivers of buckets say where there is no errno to go by.
+# Messages of tensorstore and of the drivers of buckets, whose errors have no errno.
 _FULL_TEXT = re.compile(
   'no space left|quota exceeded|'
   'RESOURCE_EXHAUSTED(?!.*(memory|too many open files|file too large))',
@@ -27,14 +27,14 @@ _AWAY_TEXT = re.compile(
   'connection (refused|reset|closed|error)|name resolution|slow ?down',
   re.IGNORECASE,
 )
-# What stays wrong until somebody changes it: error numbers, texts, what it is called,
-# and what to do.
+# Failures that last until the system is changed: error numbers, pattern of the message,
+# name, and remedy.
 _LASTING = (
   (
     (errno.EMFILE, errno.ENFILE),
     re.compile('too many open files', re.IGNORECASE),
     'too many open files',
-    'Raise the limit, say with `ulimit -n 65536`,',
+    'Raise the limit, for example with `ulimit -n 65536`,',
   ),
   (
     (errno.EFBIG,),
@@ -56,19 +56,19 @@ _STATUS = re.compile(r'\b(429|5\d\d)\b')
 
 
 def may_pass(error: BaseException) -> str | None:
-  """What is wrong, in few words, if it may be gone the next time; else None."""
+  """Returns a short description of a temporary failure; None for other errors."""
   causes = list(_causes(error))
   if any(_is(e, _FULL, _FULL_TEXT) for e in causes):
     return 'no space left'
   for e in causes:
-    gone = isinstance(e, ConnectionError | TimeoutError) or _answers_later(e)
-    if gone or _is(e, _AWAY, _AWAY_TEXT):
+    disconnected = isinstance(e, ConnectionError | TimeoutError) or _answers_later(e)
+    if disconnected or _is(e, _AWAY, _AWAY_TEXT):
       return f'the storage does not answer ({str(e).strip()[:200] or type(e).__name__})'
   return None
 
 
 def lasting(error: BaseException) -> str | None:
-  """The name of a fault that stays until somebody changes the system; else None."""
+  """Returns the name of a failure that lasts until the system is changed, or None."""
   for e in _causes(error):
     for numbers, text, reason, _ in _LASTING:
       if _is(e, numbers, text):
@@ -82,55 +82,55 @@ def _is(error: BaseException, numbers: tuple[int, ...], text: re.Pattern) -> boo
 
 
 def _answers_later(error: BaseException) -> bool:
-  """Whether a server said so: 429, or one of the 5xx."""
+  """Returns whether a server has asked to try later: status 429, or one of the 5xx."""
   driver = type(error).__module__.partition('.')[0] in _DRIVERS
   return driver and bool(_STATUS.search(str(error)))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-  """An error, and those that it came from."""
+  """Yields an error and its causes."""
   while error is not None:
     yield error
     error = error.__cause__ or error.__context__
 
 
 class GaveUp(OSError):  # noqa: N818
-  """What was tried failed each time."""
+  """All attempts of an action have failed."""
 
 
 def remedy(reason: str) -> str:
-  """What to do about what `may_pass` or `lasting` says."""
-  first = 'Free some space' if reason == 'no space left' else 'Wait until it does'
-  first = next((todo for *_, name, todo in _LASTING if name == reason), first)
-  return f'{first} and run the same command again: it goes on from the last checkpoint'
+  """Returns advice for a failure that `may_pass` or `lasting` has described."""
+  action = 'Free some space' if reason == 'no space left' else 'Wait until it does'
+  action = next((todo for *_, name, todo in _LASTING if name == reason), action)
+  return f'{action} and run the same command again: it resumes from the last checkpoint'
 
 
 def retry(
   action: Callable[[int], object],
-  what: str,
+  title: str,
   *,
   tries: int,
   say: Callable[[str], None],
 ) -> None:
-  """Does something, and does it again while it fails for what may pass by itself.
+  """Calls a function, and repeats the call after temporary failures.
 
-  Several processes do it together: if it fails in one, all do it again.
+  All processes call it together: if it fails in one of them, all repeat it.
 
   Args:
-    action: is given the number of the try, from 0.
-    what: it is, for messages ('a checkpoint in runs/x').
-    tries: how many more there are after the first.
-    say: told of each try that failed.
+    action: function of the number of the attempt, from 0.
+    title: name of the object in messages, such as 'a checkpoint in runs/x'.
+    tries: maximum number of attempts after the first one.
+    say: called with a message after each failed attempt.
 
   Raises:
-    GaveUp: the last try failed.
-    Exception: whatever `action` raises that will not pass.
+    GaveUp: the last attempt failed.
+    Exception: `action` raised an error that is not temporary.
   """
   for i in range(tries + 1):
     error = None
     try:
       action(i)
-    except Exception as caught:  # orbax and the drivers of buckets raise many kinds
+    except Exception as caught:  # orbax and the drivers of buckets raise many types
       if not may_pass(caught):
         raise
       error = caught
@@ -140,7 +140,7 @@ def retry(
       return
     if i == tries:
       times = f' after {tries + 1} tries' if tries else ''
-      raise GaveUp(f'{reason} for {what}{times}') from error
+      raise GaveUp(f'{reason} for {title}{times}') from error
     pause = min(PAUSE * 2**i, LONGEST)
-    say(f'{reason} for {what}; trying again in {pause:g} s ({tries - i} more)')
+    say(f'{reason} for {title}; trying again in {pause:g} s ({tries - i} more)')
     time.sleep(pause)

@@ -1,4 +1,4 @@
-"""Settings of JAX that a process makes before the devices start."""
+"""Settings of JAX that must be made before the devices start."""
 
 import contextlib
 import hashlib
@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import jax
-from jax._src import compilation_cache  # which offers no public place for a digest
+from jax._src import compilation_cache  # has no public interface for digests
 from jax._src.compilation_cache_interface import CacheInterface
 
 from seqlab.io.cache import place, say
@@ -15,14 +15,14 @@ from seqlab.text.workers import all_cores
 
 
 def prepare(threads: int | None = None) -> None:
-  """Sets how many threads a CPU device has, and where compiled programs are kept.
+  """Sets the number of threads of a CPU device, and the cache of compiled programs.
 
-  Has no effect on what the user set by JAX's own variables, nor on devices that have
-  started.
+  It does not change settings that the user made with JAX's variables, and has no effect
+  on devices that have started.
 
   Args:
-    threads: of a CPU device; None takes one a core. A step of many small operations
-      is slowed by each that is cut in two: then 1 is best.
+    threads: number of threads of a CPU device; None uses one per core. 1 is fastest for
+      a step of many small operations, because dividing each of them takes time.
 
   Raises:
     ValueError: `threads` is less than 1.
@@ -35,37 +35,37 @@ def prepare(threads: int | None = None) -> None:
     return
   try:
     root = cache_dir()
-  except ValueError:  # programs are compiled anew; who needs the cache says what to do
+  except ValueError:  # no folder: users of the cache report this with advice
     return
-  # A program for many threads works in one too, but slowly, and the cache does not
-  # tell them apart.
+  # A program for many threads also runs in one thread, but slowly, and JAX's cache does
+  # not distinguish them.
   folder = root / 'xla' / f'{_threads()}-threads'
   jax.config.update('jax_compilation_cache_dir', str(folder))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
-  if jax.config.jax_compilation_cache_max_size != -1:  # JAX's own files have a limit
+  if jax.config.jax_compilation_cache_max_size != -1:  # the user limits JAX's cache
     return
   compilation_cache.get_file_cache = lambda path: (Programs(path), path)
   with contextlib.suppress(OSError):
     folder.mkdir(parents=True, exist_ok=True)
-  if not os.access(folder, os.W_OK):  # XLA ends where it cannot write its own files
+  if not os.access(folder, os.W_OK):  # XLA aborts if it cannot write its files
     jax.config.update('jax_persistent_cache_enable_xla_caches', 'none')
 
 
 class Programs(CacheInterface):
   """Compiled programs in files, each of which begins with the digest of the rest.
 
-  JAX's own files may be half written after a kill, and are never written again once
-  they are damaged: each run would warn, and compile anew. Where the compression has no
-  checksum, as zstd has none by default, a flipped bit would be run.
+  JAX's files may be incomplete after a kill, and damaged ones are never replaced: each
+  run would print a warning and compile again. If the compression has no checksum, which
+  is zstd's default, a program with a flipped bit would be executed.
   """
 
   def __init__(self, folder: str):
-    """Keeps programs in a folder, which is made when there is a program to keep."""
+    """Stores programs in a folder, which is created with the first program."""
     self._path = Path(folder)
     self._refused = False
 
   def get(self, key: str) -> bytes | None:
-    """A compiled program; None if there is none, or none that is whole."""
+    """Returns a compiled program; None if it is missing or damaged."""
     path = self._file(key)
     try:
       data = path.read_bytes()
@@ -77,7 +77,7 @@ class Programs(CacheInterface):
     return None
 
   def put(self, key: str, value: bytes) -> None:
-    """Keeps a compiled program, in place of a damaged one too."""
+    """Stores a compiled program, replacing a damaged one."""
     try:
       data = hashlib.sha256(value).digest() + value
       place(self._file(key), data, 'the compiled programs')

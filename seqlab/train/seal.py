@@ -1,8 +1,8 @@
-"""Seals of checkpoints: what says that a folder is whole, and finds what is not.
+"""Seals of checkpoints, by which incomplete and damaged folders are recognised.
 
 A seal lists the size and the SHA-256 digest of every file of a folder. It is written
-after all files have reached the disk and before the folder gets its final name. So
-neither a power cut nor a flipped bit can pass for a checkpoint.
+after all files have reached the disk and before the folder gets its final name. A folder
+that is incomplete after a power cut, or has a flipped bit, is therefore never loaded.
 """
 
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ import re
 
 from seqlab.io import files
 
-NAME = 'commit_success.txt'  # Orbax's name for the file that says a folder is whole
-_DIGESTS = 'digests.json'  # of the files of any other folder
-# What Orbax writes there by itself: checkpoints that were made before there were seals.
+NAME = 'commit_success.txt'  # Orbax's name of the file that marks a complete folder
+_DIGESTS = 'digests.json'  # the digests of the files of any other folder
+# Orbax's own content of that file, in checkpoints of versions without seals.
 _UNSEALED = re.compile('Checkpoint commit was successful')
 _SMALL = 2**16  # bytes; files up to this size are read in a quick check
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
-# Errors of the system or of a network, which say nothing of the file. All others, such
+# Errors of the system or of a network, which do not concern the file. All others, such
 # as a bad block, are damage.
 _ELSEWHERE = {
   *(errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.ENOMEM, errno.EINTR),
@@ -34,11 +34,11 @@ _BAD_CONTENT = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 class DamagedError(ValueError):
-  """A checkpoint, or another folder with digests, is not what was written."""
+  """A checkpoint, or another folder with digests, has changed since it was written."""
 
 
 def seal(folder: Path, step: int) -> None:
-  """Brings all files of a folder to the disk, and writes their sizes and digests.
+  """Syncs all files of a folder to the disk, and writes their sizes and digests.
 
   Args:
     folder: the folder of a checkpoint that is written, under any name.
@@ -58,12 +58,12 @@ def check(folder: Path, *, quick: bool = False) -> bool:
     quick: compares only the sizes, and the digests of files up to 64 KiB.
 
   Returns:
-    Whether it has a seal. Checkpoints of versions before there were seals have none:
-    of them only those files are checked that must not be empty.
+    Whether it has a seal. Checkpoints of versions without seals have none; for them only
+    the files that must not be empty are checked.
 
   Raises:
     DamagedError: a file is missing or differs.
-    OSError: a file is there and cannot be read.
+    OSError: a file exists and cannot be read.
   """
   text = _read(folder, NAME)
   if _UNSEALED.match(text.decode('utf-8', 'replace')):
@@ -71,29 +71,29 @@ def check(folder: Path, *, quick: bool = False) -> bool:
     return False
   step, listed = _parse(text, NAME)
   if str(step) != folder.name:
-    raise DamagedError(f'{NAME} is that of step {step}')
+    raise DamagedError(f'{NAME} belongs to step {step}')
   for name, (size, digest) in listed.items():
     _compare(folder, name, size, digest, quick)
   return True
 
 
 def note_digests(folder: Path) -> None:
-  """Brings all files of a folder to the disk, and keeps their digests beside them.
+  """Syncs all files of a folder to the disk, and adds a file with their digests.
 
-  Nothing is done if there are digests already, or no folder.
+  It does nothing if the folder has digests already, or does not exist.
   """
   if folder.is_dir() and not (folder / _DIGESTS).exists():
     _write(folder, _DIGESTS, None)
 
 
 def check_digests(folder: Path) -> None:
-  """Compares a folder's files with the digests that `note_digests` kept, if any.
+  """Compares a folder's files with the digests that `note_digests` wrote, if any.
 
-  Files that were deleted are not missed here, but by who reads them.
+  Deleted files are not reported here, but where they are read.
 
   Raises:
     DamagedError: a file differs.
-    OSError: a file is there and cannot be read.
+    OSError: a file exists and cannot be read.
   """
   if not (folder / _DIGESTS).exists():
     return
@@ -104,8 +104,8 @@ def check_digests(folder: Path) -> None:
         _compare(folder, name, size, digest, quick=False)
   except DamagedError as error:
     raise DamagedError(
-      f'{folder}/{error}: it was damaged or changed after the run made it. Bring it '
-      f'back from a copy, or delete {folder / _DIGESTS} to use the files as they are'
+      f'{folder}/{error}: it was damaged or changed after the run made it. Restore it '
+      f'from a copy, or delete {folder / _DIGESTS} to use the files as they are'
     ) from None
 
 
@@ -127,7 +127,7 @@ def _write(folder: Path, name: str, step: int | None) -> None:
 
 
 def _parse(text: bytes, name: str) -> tuple[int | None, dict[str, tuple[int, str]]]:
-  """The step, and the size and digest of each file."""
+  """Returns the step, and the size and digest of each file."""
   try:
     content = json.loads(text.decode('utf-8'))
     if content.pop('digest') != _digest(content):
@@ -146,12 +146,12 @@ def _compare(folder: Path, name: str, size: int, digest: str, quick: bool) -> No
     if quick and size > _SMALL:
       return
     if hashlib.file_digest(file, 'sha256').hexdigest() != digest:
-      raise DamagedError(f'{name} has other content than was written')
+      raise DamagedError(f'{name} has changed since it was written')
 
 
 @contextlib.contextmanager
 def _damage(name: str) -> Iterator[None]:
-  """Makes what is wrong with a file a DamagedError; other errors pass."""
+  """Turns errors of a file into a DamagedError; system errors are raised unchanged."""
   try:
     yield
   except _ABSENT:
@@ -163,7 +163,7 @@ def _damage(name: str) -> Iterator[None]:
 
 
 def _check_unsealed(folder: Path) -> None:
-  """Raises DamagedError if a file of JSON, which Orbax reads first, cannot be read."""
+  """Raises DamagedError if a JSON file that Orbax reads first is unreadable."""
   names = ['_CHECKPOINT_METADATA']
   if (folder / 'metrics').exists():
     names.append('metrics/metrics')

@@ -1,4 +1,4 @@
-"""What a run says: rows of metrics, TensorBoard events, a progress bar, a log."""
+"""The output of a run: rows of metrics, TensorBoard events, a progress bar, a log."""
 
 from collections.abc import Callable, Mapping
 import contextlib
@@ -21,11 +21,11 @@ from seqlab.metrics_file import cut
 from seqlab.metrics_file import read_metrics as read_metrics
 from seqlab.train.folder import RunFolder
 
-_CHECK_SECONDS = 1.0  # between looks whether the file of rows is still in its place
+_CHECK_SECONDS = 1.0  # between checks that the file of rows still exists
 
 
 class Lines:
-  """A file that lines are added to; those that a full disk refuses wait in memory."""
+  """A file to which lines are added; on a full disk they wait in memory."""
 
   def __init__(self, path: Path | str):
     self._path = path
@@ -33,25 +33,25 @@ class Lines:
     self._waiting = b''
 
   def check(self) -> None:
-    """Raises FileNotFoundError if another file, or none, has the name by now."""
+    """Raises FileNotFoundError if the path no longer names the open file."""
     if not is_still(self._path, self._file):
       raise FileNotFoundError(
         f'{self._path} was removed, renamed or replaced while the run was writing it: '
-        'what would be written now would be lost. Put it back, or start the run again, '
-        'which continues from the last checkpoint that is left'
+        'further rows would be lost. Put it back, or start the run again, which '
+        'resumes from the last remaining checkpoint'
       )
 
   def add(self, line: str) -> None:
-    """Adds a line, which `write` brings to the file."""
+    """Adds a line, which `write` writes to the file."""
     self._waiting += f'{line}\n'.encode()
 
   def write(self) -> None:
-    """Writes what waits; where that raises OSError the rest still waits."""
+    """Writes all waiting lines; after an OSError the rest is still waiting."""
     while self._waiting:
       self._waiting = self._waiting[os.write(self._file, self._waiting) :]
 
   def sync(self) -> None:
-    """Writes what waits, and has it reach the disk."""
+    """Writes all waiting lines and syncs the file to the disk."""
     self.write()
     os.fsync(self._file)
 
@@ -61,10 +61,10 @@ class Lines:
 
 
 class Writer:
-  """Writes `metrics.jsonl` and TensorBoard event files, one row a step.
+  """Writes `metrics.jsonl` and TensorBoard event files, one row per step.
 
-  Rows of steps that a resumed run will take again are cut off first, so that a
-  run which was killed and resumed has the rows of one that was not.
+  Rows of steps that a resumed run will repeat are removed first. A run that was killed
+  and resumed therefore has the same rows as an uninterrupted one.
   """
 
   def __init__(
@@ -78,26 +78,28 @@ class Writer:
 
     Args:
       folder: the run's folder.
-      start_step: the step that the run resumes from.
+      start_step: the step from which the run resumes.
       say: called with a message for each damaged row; see `metrics_file.cut`.
     """
     self._step, self._row = start_step, {}
     self._checked = time.monotonic()
-    self._waiting: list[Event] = []  # for a disk that is full
+    self._waiting: list[Event] = []  # not yet written, because the disk was full
     cut(folder.metrics, start_step, say)
     self._lines = Lines(folder.metrics)
-    # Written by this thread: tensorboardX's `SummaryWriter` has one of its own, which
-    # dies of a full disk and leaves the run waiting for it.
+    # This thread writes the events. tensorboardX's `SummaryWriter` has a thread that
+    # dies on a full disk, after which the run would wait for it forever.
     folder.events.mkdir(parents=True, exist_ok=True)
-    number = sum(1 for _ in folder.events.iterdir())  # more than one may begin a second
+    number = sum(
+      1 for _ in folder.events.iterdir()
+    )  # two files may begin in one second
     suffix = f'.{os.getpid()}.{number}'
     self._events = EventsWriter(str(folder.events / 'events'), suffix)
-    if start_step:  # TensorBoard drops what it has of later steps
+    if start_step:  # makes TensorBoard drop the events of later steps
       again = SessionLog(status=SessionLog.START)
       self._events.write_event(Event(step=start_step + 1, session_log=again))
 
   def write(self, step: int, row: Mapping[str, float]) -> None:
-    """Adds values to the row of a step; steps do not go back."""
+    """Adds values to the row of a step; steps must not decrease."""
     if step != self._step:
       self._emit()
       self._step = step
@@ -117,7 +119,7 @@ class Writer:
     if now - self._checked >= _CHECK_SECONDS:
       self._checked = now
       self._lines.check()
-    with contextlib.suppress(OSError):  # a full disk: `flush` tells, if it stays full
+    with contextlib.suppress(OSError):  # if the disk stays full, `flush` raises
       self._write_out()
 
   def _write_out(self) -> None:
@@ -127,10 +129,10 @@ class Writer:
       self._waiting.pop(0)
 
   def flush(self) -> None:
-    """Brings every row so far to the disk, before a checkpoint says that it is.
+    """Writes and syncs all rows, which must happen before a checkpoint is saved.
 
     Raises:
-      OSError: the disk is full. Nothing is lost: it may be called again.
+      OSError: the disk is full. Nothing is lost; the call may be repeated.
       FileNotFoundError: the file, or the run's folder, was removed or replaced.
     """
     self._emit()
@@ -140,7 +142,7 @@ class Writer:
     self._events.flush()
 
   def close(self) -> None:
-    """Writes what is left and closes the files."""
+    """Writes the remaining rows and closes the files."""
     self._emit()
     self._write_out()
     self._lines.close()
@@ -148,7 +150,7 @@ class Writer:
 
 
 class NoWriter:
-  """Writes nothing: for processes whose rows are those that process 0 writes."""
+  """Writes nothing; for processes other than process 0, which writes the rows."""
 
   def write(self, step: int, row: Mapping[str, float]) -> None:
     """See `Writer`."""
@@ -161,16 +163,17 @@ class NoWriter:
 
 
 class Progress:
-  """A bar at a terminal; elsewhere, and in the log file, plain lines.
+  """A progress bar in a terminal; plain lines elsewhere and in the log file.
 
   Attributes:
-    name: of the run, where others speak too; said before each line but in the log.
+    name: name of the run, if several runs share the output; it is printed before each
+      line, but not written to the log.
   """
 
   name = ''
 
   def __init__(self, log: Path | str, *, total: int, every: float = 30.0):
-    """A run of `total` steps; a plain line each `every` seconds."""
+    """Opens the log of a run of `total` steps, with a line every `every` seconds."""
     self._log = Lines(log)
     self._total, self._every = total, every
     self._next = datetime.datetime.now().timestamp() + every
@@ -179,7 +182,7 @@ class Progress:
     self._bar, self._first = None, True
 
   def start(self, step: int) -> None:
-    """Shows the bar, where there is a terminal, with `step` steps behind it."""
+    """Shows the bar in a terminal, with `step` completed steps."""
     if has_bars():
       self._bar = Bar(
         MofNCompleteColumn(),
@@ -192,18 +195,18 @@ class Progress:
       self._bar.start()
 
   def message(self, text: str) -> None:
-    """Says something, above the bar."""
+    """Prints a message above the bar and writes it to the log."""
     self._console.print(f'{self.name}: {text}' if self.name else text)
-    self._keep(text)
+    self._log_line(text)
 
-  def _keep(self, text: str) -> None:
+  def _log_line(self, text: str) -> None:
     stamp = datetime.datetime.now().isoformat(sep=' ', timespec='seconds')
     self._log.add(f'{stamp} {text}')
-    with contextlib.suppress(OSError):  # a full disk may soon have room again
+    with contextlib.suppress(OSError):  # a full disk may soon have space again
       self._log.write()
 
   def update(self, step: int, row: Mapping[str, float]) -> None:
-    """Shows how far training has come; speed is that since the last line."""
+    """Shows the step and loss, with the speed since the last line."""
     self._seconds += row['speed/seconds']
     self._words += row['speed/seconds'] * row['speed/tokens_per_s']
     speed = self._words / max(self._seconds, 1e-9)
@@ -218,12 +221,12 @@ class Progress:
       self._next, self._seconds, self._words = now + self._every, 0.0, 0.0
       line = f'step {step:,} of {self._total:,}: {text}'
       if self._bar:
-        self._keep(line)
+        self._log_line(line)
       else:
         self.message(line)
 
   def close(self) -> None:
-    """Takes the bar away and closes the log."""
+    """Removes the bar and closes the log."""
     if self._bar:
       self._bar.stop()
     self._log.close()

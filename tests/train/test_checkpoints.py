@@ -483,7 +483,7 @@ def test_one_checkpoint_cannot_pass_for_another(tmp_path):
   (tmp_path / '2').rename(tmp_path / '3')
   said = []
   assert Checkpoints(tmp_path, say=said.append).restore(ABSTRACT)[0] == 1
-  assert 'is that of step 2' in said[0]
+  assert 'belongs to step 2' in said[0]
 
 
 def _unseal(folder):

@@ -1,4 +1,4 @@
-"""Which environments name a cluster."""
+"""Environments that describe a cluster."""
 
 import socket
 import subprocess
@@ -30,11 +30,11 @@ LAUNCHED = {'JAX_COORDINATOR_ADDRESS': 'a:1', 'JAX_NUM_PROCESSES': '4'}
     (SLURM | {'SEQLAB_CLUSTER': 'none'}, None),
   ],
 )
-def test_a_cluster_is_seen_where_there_is_one(environ, found):
+def test_clusters_are_detected(environ, found):
   assert cluster_options(environ) == found
 
 
-def test_what_a_launcher_says_counts_more_than_what_is_seen():
+def test_variables_of_a_launcher_take_precedence_over_detection():
   options = cluster_options(SLURM | LAUNCHED | {'JAX_PROCESS_ID': '3'})
   assert options['num_processes'] == 4
   assert options['process_id'] == 3
@@ -42,7 +42,7 @@ def test_what_a_launcher_says_counts_more_than_what_is_seen():
 
 
 @pytest.mark.parametrize('value', [None, '', 'x', '-1'])
-def test_a_process_without_a_number_is_told(value):
+def test_a_process_without_a_number_is_refused(value):
   environ = LAUNCHED | ({} if value is None else {'JAX_PROCESS_ID': value})
   with pytest.raises(ValueError, match='JAX_PROCESS_ID is'):
     cluster_options(environ)
@@ -64,7 +64,7 @@ def test_an_address_without_a_host_or_a_port_is_refused(address, name):
 
 
 @pytest.mark.parametrize('address', ['host:1', 'a-b.c_d:65535', '[fd00::1]:8476'])
-def test_addresses_that_are_admitted(address):
+def test_valid_addresses_are_accepted(address):
   environ = {'JAX_COORDINATOR_ADDRESS': address, 'JAX_NUM_PROCESSES': '1'}
   assert cluster_options(environ | {'JAX_PROCESS_ID': '0'})['process_id'] == 0
 
@@ -72,8 +72,8 @@ def test_addresses_that_are_admitted(address):
 @pytest.mark.parametrize(
   ('setting', 'message'),
   [
-    ({'JAX_PROCESS_ID': '4'}, 'the processes are numbered from 0'),
-    ({'JAX_NUM_PROCESSES': '0'}, 'the processes are numbered from 0'),
+    ({'JAX_PROCESS_ID': '4'}, 'number the processes from 0'),
+    ({'JAX_NUM_PROCESSES': '0'}, 'number the processes from 0'),
     ({'JAX_LOCAL_DEVICE_IDS': 'a'}, "is 'a'; it should be like 0,1,2"),
   ],
 )
@@ -98,14 +98,14 @@ def test_a_port_that_is_taken_is_refused_before_jax_takes_it(host, monkeypatch):
     _join(f'127.0.0.1:{other.getsockname()[1]}', monkeypatch)
 
 
-def test_a_host_that_nobody_knows_is_named(monkeypatch):
+def test_an_unknown_host_is_named(monkeypatch):
   monkeypatch.setattr('seqlab.train.cluster._NAMED', 0.0)
   monkeypatch.setattr('seqlab.train.cluster.time.sleep', lambda _: None)
   with pytest.raises(OSError, match=r'does not know the host nowhere\.invalid: '):
     _join('nowhere.invalid:1234', monkeypatch)
 
 
-def test_others_that_do_not_come_are_one_line(monkeypatch):
+def test_missing_processes_are_reported_in_one_line(monkeypatch):
   def late(**_):
     raise RuntimeError('DEADLINE_EXCEEDED: too late\nand more')
 
@@ -113,7 +113,7 @@ def test_others_that_do_not_come_are_one_line(monkeypatch):
   environ = {'JAX_COORDINATOR_ADDRESS': '127.0.0.1:1', 'JAX_NUM_PROCESSES': '2'}
   with (
     pytest.raises(
-      RuntimeError, match=r'join the others within 300 s: D.* too late\. L'
+      RuntimeError, match=r'join the others within 300 s: D.* too late\. C'
     ),
     cluster(environ | {'JAX_PROCESS_ID': '1'}),
   ):

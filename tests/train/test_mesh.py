@@ -62,17 +62,17 @@ def test_sizes_that_do_not_fit_are_named(sizes):
     make_mesh(**sizes)
 
 
-def test_more_devices_than_there_are_is_refused():
-  with pytest.raises(ValueError, match=r'mesh.devices is 9, and there are 8'):
+def test_more_devices_than_exist_are_refused():
+  with pytest.raises(ValueError, match=r'mesh.devices is 9; .* at most 8'):
     make_mesh(devices=9)
 
 
 def pieces(x):
-  """Device number -> the part of the array that lies on it."""
+  """Returns device number -> the part of the array on this device."""
   return {s.device.id: np.asarray(s.data) for s in x.addressable_shards}
 
 
-def test_rows_lie_over_data_and_fsdp():
+def test_rows_are_sharded_over_data_and_fsdp():
   mesh = make_mesh(2, 2, 2)
   rows = np.arange(24).reshape(8, 3)
   shards = pieces(jax.device_put(rows, batch_sharding(mesh)))
@@ -85,7 +85,7 @@ def test_rows_lie_over_data_and_fsdp():
         np.testing.assert_array_equal(found, rows[first : first + 2])
 
 
-def test_replicated_is_everywhere_whole():
+def test_replicated_arrays_are_complete_on_every_device():
   x = np.arange(6.0).reshape(2, 3)
   shards = pieces(jax.device_put(x, replicated(make_mesh(2, 2, 2))))
   assert len(shards) == 8
@@ -94,7 +94,7 @@ def test_replicated_is_everywhere_whole():
 
 
 def _mesh(shape, processes):
-  """A mesh whose devices belong to these processes, in its order."""
+  """Returns a mesh whose devices belong to the given processes, in its order."""
   devices = np.array([SimpleNamespace(process_index=p) for p in processes])
   sizes = dict(zip(AXES, shape, strict=True))
   return SimpleNamespace(devices=devices.reshape(shape), shape=sizes)
@@ -107,7 +107,7 @@ def _mesh(shape, processes):
     ((8, 1, 1), [0, 0, 1, 1, 2, 2, 3, 3], [(0, 4), (1, 4), (2, 4), (3, 4)]),
     ((2, 2, 2), [0, 0, 0, 0, 1, 1, 1, 1], [(0, 2), (1, 2)]),
     ((2, 2, 1), [1, 1, 0, 0], [(1, 2), (0, 2)]),  # TPUs come in an order of their own
-    # Devices that share a layer see the same rows, in whatever process they are.
+    # Devices that share a layer have the same rows, even in different processes.
     ((1, 1, 4), [0, 0, 1, 1], [(0, 1), (0, 1)]),
     ((1, 2, 2), [0, 1, 2, 3], [(0, 2), (0, 2), (1, 2), (1, 2)]),
   ],
@@ -120,13 +120,13 @@ def test_a_process_builds_the_rows_that_its_devices_hold(shape, processes, share
 @pytest.mark.parametrize(
   ('shape', 'processes', 'process', 'message'),
   [
-    ((2, 1, 1), [0, 0], 1, 'has no device of process 1: let mesh.devices be all'),
+    ((2, 1, 1), [0, 0], 1, 'has no device of process 1: set mesh.devices'),
     ((4, 1, 1), [0, 1, 0, 1], 1, 'of process 1 the parts 1, 3 of the 4 of a batch'),
     ((4, 1, 1), [0, 1, 1, 2], 1, 'the parts 1, 2 of the 4'),
     ((4, 1, 1), [0, 0, 0, 1], 0, 'the parts 0, 1, 2 of the 4'),
   ],
 )
-def test_rows_that_are_no_share_are_refused(shape, processes, process, message):
+def test_rows_that_are_not_a_share_are_refused(shape, processes, process, message):
   with pytest.raises(ValueError, match=message):
     rows_share(_mesh(shape, processes), process)
 
@@ -158,7 +158,7 @@ def specs(mesh, **options):
   return jax.tree.map(lambda s: s.spec, shardings)
 
 
-def test_parameters_lie_along_their_logical_axes():
+def test_parameters_are_sharded_along_their_logical_axes():
   params = specs(make_mesh(2, 2, 2))['params']
   assert params['kernel'] == PartitionSpec('fsdp', 'tensor')
   assert params['bias'] == PartitionSpec('tensor')
@@ -173,7 +173,7 @@ def test_an_axis_that_the_mesh_does_not_divide_is_replicated():
 
 
 @pytest.mark.parametrize('kind', ['adam', 'sgd'])
-def test_moments_lie_where_their_parameters_do(kind):
+def test_moments_have_the_sharding_of_their_parameters(kind):
   tx = make_optimizer(kind, lambda step, hyper: 1.0)
   state = specs(make_mesh(2, 2, 2), tx=tx)
   leaves, params = jax.tree.leaves(state['opt']), state['params']
@@ -182,7 +182,7 @@ def test_moments_lie_where_their_parameters_do(kind):
     assert leaves.count(params[name]) >= copies
 
 
-def test_a_state_is_created_sharded_and_is_the_same_on_any_mesh():
+def test_a_state_is_created_sharded_and_equal_on_any_mesh():
   # Adafactor keeps factors of large kernels: fewer axes than the parameter has.
   tx = make_optimizer('adafactor', lambda step, hyper: 1.0)
 

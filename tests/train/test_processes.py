@@ -20,7 +20,7 @@ def test_with_nothing_to_save_it_stops_immediately():
   assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_what_takes_exceptions_for_failures_does_not_take_it():
+def test_handlers_of_exceptions_do_not_catch_it():
   with (
     pytest.raises(Stopped),
     StopImmediately(),
@@ -29,7 +29,7 @@ def test_what_takes_exceptions_for_failures_does_not_take_it():
     _terminate()
 
 
-def test_inside_of_a_stop_signal_it_is_kept_for_the_end_of_a_step():
+def test_inside_of_a_stop_signal_it_waits_for_the_end_of_a_step():
   with StopImmediately():
     with StopSignal() as stop:
       assert not stop.requested()
@@ -39,7 +39,7 @@ def test_inside_of_a_stop_signal_it_is_kept_for_the_end_of_a_step():
       _terminate()
 
 
-def test_an_exception_that_got_lost_reaches_the_stop_signal():
+def test_a_dropped_exception_reaches_the_stop_signal():
   with StopImmediately():
     with pytest.raises(Stopped):  # as Python does with what a finaliser raises
       _terminate()

@@ -1,4 +1,4 @@
-"""What is tried again, how often, and what is said of it."""
+"""Which failures are retried, how often, and with which messages."""
 
 import errno
 
@@ -18,7 +18,7 @@ def pauses(monkeypatch):
 
 
 def _fails(times, error):
-  """An action that fails so often, and the numbers of the tries it was called for."""
+  """Returns an action that fails several times, and the numbers of its attempts."""
   tries = []
 
   def action(i):
@@ -29,7 +29,7 @@ def _fails(times, error):
   return action, tries
 
 
-def test_what_passes_is_tried_again_with_growing_pauses(pauses):
+def test_temporary_failures_are_retried_with_growing_pauses(pauses):
   action, tries = _fails(3, FULL)
   said = []
   retry(action, 'x', tries=5, say=said.append)
@@ -38,13 +38,13 @@ def test_what_passes_is_tried_again_with_growing_pauses(pauses):
   assert said[0] == 'no space left for x; trying again in 5 s (5 more)'
 
 
-def test_pauses_do_not_grow_for_ever(pauses):
+def test_pauses_have_a_maximum(pauses):
   action, _ = _fails(9, FULL)
   retry(action, 'x', tries=9, say=lambda text: None)
   assert pauses[-2:] == [300, 300]
 
 
-def test_it_ends_with_how_often_it_was_tried(pauses):
+def test_the_last_error_has_the_number_of_attempts(pauses):
   action, tries = _fails(9, FULL)
   with pytest.raises(GaveUp, match=r'^no space left for x after 3 tries$'):
     retry(action, 'x', tries=2, say=lambda text: None)
@@ -52,7 +52,7 @@ def test_it_ends_with_how_often_it_was_tried(pauses):
   assert len(pauses) == 2
 
 
-def test_what_does_not_pass_is_raised_at_once(pauses):
+def test_other_errors_are_raised_immediately(pauses):
   action, tries = _fails(9, PermissionError(errno.EACCES, 'no'))
   with pytest.raises(PermissionError):
     retry(action, 'x', tries=2, say=lambda text: None)
@@ -92,7 +92,7 @@ class _DriverError(Exception):
     (ValueError('RESOURCE_EXHAUSTED: [OS error 27: EFBIG File too large]'), None),
   ],
 )
-def test_what_may_pass_is_told_from_what_will_not(error, reason):
+def test_temporary_failures_are_distinguished(error, reason):
   found = may_pass(error)
   assert found is None if reason is None else reason in found
 
@@ -112,12 +112,12 @@ def test_what_may_pass_is_told_from_what_will_not(error, reason):
     (OSError(errno.EFBIG, 'File too large'), 'larger', 'ulimit -f'),
   ],
 )
-def test_what_stays_wrong_has_a_name_and_a_remedy(error, reason, todo):
+def test_lasting_failures_have_a_name_and_a_remedy(error, reason, todo):
   found = lasting(error)
   assert reason in found
   assert todo in remedy(found)
 
 
-def test_what_passes_does_not_stay():
+def test_temporary_failures_are_not_lasting():
   assert lasting(FULL) is None
   assert lasting(ConnectionResetError('reset')) is None

@@ -1,4 +1,4 @@
-"""Threads of a CPU device, and programs kept for as many."""
+"""Threads of a CPU device, and the cache of compiled programs."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ print(jax.config.jax_compilation_cache_dir)
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='counts threads in /proc')
 @pytest.mark.parametrize('threads', [1, 3])
-def test_a_device_has_as_many_threads_as_asked(threads, tmp_path):
+def test_a_device_has_the_given_number_of_threads(threads, tmp_path):
   own = ('NPROC', 'JAX_COMPILATION_CACHE_DIR')
   environment = {k: v for k, v in os.environ.items() if k not in own}
   out = subprocess.run(
@@ -35,7 +35,7 @@ def test_a_device_has_as_many_threads_as_asked(threads, tmp_path):
   assert out == [str(threads), f'{tmp_path}/xla/{threads}-threads']
 
 
-def test_none_at_all_is_refused():
+def test_zero_threads_are_refused():
   with pytest.raises(ValueError, match='threads is 0; it must be 1 or more'):
     prepare(0)
 
@@ -72,7 +72,7 @@ def test_a_damaged_program_is_named_and_compiled_again(tmp_path):
   assert len(program.read_bytes()) > 500  # kept again
 
 
-def test_a_cache_that_cannot_be_written_is_said_once(tmp_path):
+def test_a_cache_that_cannot_be_written_is_reported_once(tmp_path):
   path = tmp_path / 'file'
   path.write_text('')
   done = compile_and_run(path)
@@ -80,7 +80,7 @@ def test_a_cache_that_cannot_be_written_is_said_once(tmp_path):
   assert done.stderr.count('compiled programs are not kept') == 1
 
 
-def test_programs_are_kept_whole(tmp_path):
+def test_programs_are_stored_completely(tmp_path):
   programs = Programs(str(tmp_path / 'a [b]'))
   assert programs.get('x') is None
   programs.put('x', b'program')
@@ -88,7 +88,7 @@ def test_programs_are_kept_whole(tmp_path):
 
 
 @pytest.mark.parametrize('data', [b'', b'short', bytes(99)])
-def test_a_program_that_is_not_whole_is_none(tmp_path, capsys, data):
+def test_a_damaged_program_is_none(tmp_path, capsys, data):
   programs = Programs(str(tmp_path))
   programs.put('x', b'program')
   [path] = tmp_path.iterdir()

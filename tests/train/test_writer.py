@@ -1,4 +1,4 @@
-"""Rows of metrics, and lines for people."""
+"""Rows of metrics, and lines on the terminal."""
 
 import json
 import math
@@ -13,7 +13,7 @@ def _folder(tmp_path):
   return open_folder(tmp_path, {})
 
 
-def test_a_row_a_step_whatever_wrote_it(tmp_path):
+def test_there_is_one_row_per_step(tmp_path):
   writer = Writer(_folder(tmp_path))
   writer.write(1, {'loss': 2.0})
   writer.write(1, {'bleu': 30.0})
@@ -25,7 +25,7 @@ def test_a_row_a_step_whatever_wrote_it(tmp_path):
   ]
 
 
-def test_rows_that_will_be_taken_again_are_dropped(tmp_path):
+def test_rows_of_repeated_steps_are_dropped(tmp_path):
   writer = Writer(_folder(tmp_path))
   for step in range(1, 6):
     writer.write(step, {'loss': step})
@@ -37,7 +37,7 @@ def test_rows_that_will_be_taken_again_are_dropped(tmp_path):
   assert [row['step'] for row in rows] == [1, 2, 3]
 
 
-def test_what_json_lacks_becomes_null(tmp_path):
+def test_nan_and_infinity_become_null(tmp_path):
   writer = Writer(_folder(tmp_path))
   writer.write(1, {'loss': math.nan, 'norm': math.inf})
   writer.close()
@@ -54,7 +54,7 @@ def test_flushed_rows_are_on_the_disk(tmp_path):
   writer.close()
 
 
-def test_what_a_full_disk_refuses_waits(small_disk, fill):
+def test_rows_wait_while_the_disk_is_full(small_disk, fill):
   folder = _folder(small_disk)
   writer, progress = Writer(folder), Progress(folder.log, total=9)
   filler = fill(small_disk)

@@ -268,7 +268,7 @@ def test_a_run_refuses_a_vocabulary_that_was_edited(run):
   path = run / 'vocabulary' / 'shared.txt'
   words = path.read_text('utf-8').split('\n')
   path.write_text('\n'.join(words[::-1]), 'utf-8')
-  with pytest.raises(ValueError, match=r'shared\.txt has other content than was writ'):
+  with pytest.raises(ValueError, match=r'shared\.txt has changed since it was writ'):
     _translate(run, 'w1')
   (run / 'vocabulary' / 'digests.json').unlink()  # as in a run of an earlier version
   with pytest.raises(
