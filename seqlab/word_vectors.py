@@ -13,7 +13,7 @@ import numpy as np
 
 from seqlab.domains import Count, checked
 from seqlab.embeddings.formats import TENSORS, by_ending, check_target
-from seqlab.embeddings.vectors import Found, SparseVectors, Vectors, load_vectors
+from seqlab.embeddings.vectors import Ranking, SparseVectors, Vectors, load_vectors
 from seqlab.evaluators.similarity import ENGLISH, evaluate_vectors, open_sets, table
 from seqlab.io.console import print_table
 from seqlab.metrics.similarity import Estimate, Result
@@ -273,7 +273,7 @@ def _spelling(vectors: Vectors | SparseVectors, word: str) -> str:
   return form
 
 
-def _print(found: Found) -> None:
+def _print(found: Ranking) -> None:
   for word, score in found:
     print(f'  {score:7.4f}  {word}')
 

@@ -1,8 +1,8 @@
-"""What readers of files of word vectors share: opening, counting, and saying what is lost.
+"""Shared functions for reading files of word vectors, with warnings about lost rows.
 
-A file's name says little, and its first line may claim anything. So files are opened by
-their content, memory grows with what is read, and each row that is not kept is counted
-in a warning.
+The name of a file is not reliable, and neither is its first line. Files are therefore
+recognised by their content, memory grows with the rows that are read, and each row that
+is not kept is counted in a warning.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,28 +23,27 @@ from seqlab.text.lines import DAMAGE
 from seqlab.text.workers import machine_memory
 
 Matrix = np.ndarray | scipy.sparse.csr_array
-Stream = io.BufferedReader | gzip.GzipFile  # both can look ahead, by `peek`
+Stream = io.BufferedReader | gzip.GzipFile  # both have `peek`
 Content = tuple[list[str], Matrix]  # V words and [V, D] float32
 
-LONGEST = 10_000  # bytes of a word; where there are more, no word begins there
-_LINE = 1 << 26  # bytes of a line; where there are more, it is no line of numbers
-_NUMBER = 64  # bytes of a number in a line whose dimensions are known
+LONGEST = 10_000  # maximum bytes of a word; a longer one means a damaged file
+_LINE = 1 << 26  # maximum bytes of a line of numbers
+_NUMBER = 64  # maximum bytes per number in a line of known dimensions
 _BUFFER = 1 << 18
-_DEFLATE = 1032  # the most bytes that one byte of gzip unpacks to
-_FASTTEXT = (793_712_314).to_bytes(4, 'little')  # how a model of fastText begins
+_DEFLATE = 1032  # maximum number of bytes into which one byte of gzip is unpacked
+_FASTTEXT = (793_712_314).to_bytes(4, 'little')  # first bytes of a fastText model
 
 
 @contextlib.contextmanager
 def opened(path: Path, format: str) -> Iterator[tuple[Stream, int | None]]:
-  """Opens a file of vectors, unpacked if it is gzipped, whatever its name.
+  """Opens a file of vectors, unpacked if its content is gzipped.
 
   Args:
-    path: the file.
-    format: what it is read as, for messages.
+    path: path of the file.
+    format: expected format, for messages.
 
   Yields:
-    The file, and the largest number of bytes it can have; None if that is not known, as
-    of a pipe.
+    The file, and its maximum number of bytes; None if that is unknown, as for a pipe.
 
   Raises:
     ValueError: its first bytes are those of another kind of file; or it is empty or
@@ -52,8 +51,8 @@ def opened(path: Path, format: str) -> Iterator[tuple[Stream, int | None]]:
   """
   with contextlib.ExitStack() as stack:
     packed = stack.enter_context(open(path, 'rb', _BUFFER))
-    about = os.fstat(packed.fileno())
-    size = about.st_size if stat.S_ISREG(about.st_mode) else None
+    status = os.fstat(packed.fileno())
+    size = status.st_size if stat.S_ISREG(status.st_mode) else None
     file: Stream = packed
     try:
       if packed.peek(2)[:2] == b'\x1f\x8b':
@@ -64,24 +63,24 @@ def opened(path: Path, format: str) -> Iterator[tuple[Stream, int | None]]:
         raise ValueError(f'{path} is empty')
       check_kind(path, head, format)
       yield file, size
-    except DAMAGE as error:  # wherever the reader met it
+    except DAMAGE as error:  # at any point of reading
       raise ValueError(
-        f'{path} is damaged or cut short ({error}); get it anew'
+        f'{path} is damaged or cut short ({error}); get a new copy of it'
       ) from error
 
 
 def check_kind(path: Path, head: bytes, format: str | None) -> None:
-  """Raises ValueError if a file's first bytes show that it is of another kind.
+  """Raises ValueError if a file's first bytes are those of another kind of file.
 
   Args:
-    path: for the message.
-    head: the first bytes, unpacked.
-    format: what it is read as; None if that is not known yet.
+    path: path of the file, for the message.
+    head: first bytes of the file, unpacked.
+    format: expected format; None if that is not known yet.
   """
   if head.startswith(_FASTTEXT):
     raise ValueError(
-      f'{path} is a model of fastText, whose format is not read here; use the .vec file '
-      'that fastText writes or offers beside it, or make one with gensim: '
+      f'{path} is a model of fastText, whose format is not supported; use the .vec file '
+      'that fastText writes or offers with it, or make one with gensim: '
       'gensim.models.fasttext.load_facebook_vectors(FILE).save_word2vec_format(NEW)'
     )
   name = name_of_container(head)
@@ -96,42 +95,42 @@ def check_kind(path: Path, head: bytes, format: str | None) -> None:
       f'{path} is a pickle, as gensim saves KeyedVectors. Reading one can run any code; '
       'if you trust this file, add --from gensim'
     )
-  raise ValueError(f'{path} is {name}, and no file of vectors: {advice(name)}')
+  raise ValueError(f'{path} is {name}, not a file of vectors: {advice(name)}')
 
 
 def lines(
   file: Stream, path: Path, dimensions: int | None = None, start: int = 1
 ) -> Iterator[tuple[int, str, bool]]:
-  r"""Yields numbered lines without their ends, and whether bytes had to be replaced.
+  r"""Yields line numbers, lines without ends, and whether bytes had to be replaced.
 
-  A line ends at \n alone. Bytes that are not UTF-8 become \xNN, which is different for
-  different bytes, so that words stay different too. A byte order mark at the start is
-  left out.
+  A line ends only at \n. Bytes that are not UTF-8 become \xNN, so that different words
+  stay different. A byte order mark at the start is left out.
 
   Args:
-    file: what is read.
-    path: for messages.
-    dimensions: numbers in a line, which bound its length; None if not known.
+    file: file to read.
+    path: path of the file, for messages.
+    dimensions: number of numbers per line, which bounds its length; None if unknown.
     start: number of the first line.
 
   Raises:
     ValueError: the file is damaged, or a line too long.
   """
-  most = _LINE if dimensions is None else _NUMBER * dimensions + LONGEST
+  limit = _LINE if dimensions is None else _NUMBER * dimensions + LONGEST
   number = start - 1
   while True:
     try:
-      line = file.readline(most + 1)
+      line = file.readline(limit + 1)
     except DAMAGE as error:
       raise ValueError(
-        f'{path} is damaged or cut short after line {number:,} ({error}); get it anew'
+        f'{path} is damaged or cut short after line {number:,} ({error}); get a new '
+        'copy of it'
       ) from error
     if not line:
       return
     number += 1
-    if len(line) > most:
+    if len(line) > limit:
       raise ValueError(
-        f'line {number:,} of {path} has more than {most:,} bytes, too many for a word '
+        f'line {number:,} of {path} has more than {limit:,} bytes, too many for a word '
         'and its numbers: line 1 is wrong about the dimensions, or the file is damaged'
       )
     line = line.rstrip(b'\r\n')
@@ -147,24 +146,25 @@ def check_memory(path: Path, words: float, dimensions: float, source: str) -> No
   """Raises ValueError if a matrix is larger than this machine's memory.
 
   Args:
-    path: for the message.
-    words: V.
-    dimensions: D.
-    source: what claims these numbers, as 'by line 1'.
+    path: path of the file, for the message.
+    words: number of words, V.
+    dimensions: dimension of the vectors, D.
+    source: source of these numbers in the message, such as 'by line 1'.
   """
-  need, has = 4 * words * dimensions, machine_memory()
-  if need > has:
+  needed, available = 4 * words * dimensions, machine_memory()
+  if needed > available:
     raise ValueError(
       f'{path}: {source} there are {words:,} words of {dimensions:,} numbers, which '
-      f'take {need / 2**30:,.1f} GiB; this machine has {has / 2**30:,.1f} GiB of memory'
+      f'take {needed / 2**30:,.1f} GiB; this machine has {available / 2**30:,.1f} GiB '
+      'of memory'
     )
 
 
 class Losses:
-  """Rows that are not kept, or not as they are, of one file; said in warnings at its end.
+  """Counts of rows of a file that are left out or changed, for warnings at its end.
 
   Attributes:
-    path: of the file.
+    path: path of the file.
   """
 
   def __init__(self, path: Path):
@@ -173,12 +173,12 @@ class Losses:
     self._first: dict[str, str] = {}
 
   def add(self, kind: str, place: str) -> None:
-    """Counts a row of a kind of loss; `place` shows the first one."""
+    """Counts a row of one kind of loss; `place` describes the first one."""
     self._counts[kind] = self._counts.get(kind, 0) + 1
     self._first.setdefault(kind, place)
 
   def warn(self) -> None:
-    """Warns once for each kind of loss."""
+    """Gives one warning per kind of loss."""
     for kind, count in self._counts.items():
       text = f'{self.path}: {_KINDS[kind].format(n=count, first=self._first[kind])}'
       warnings.warn(text, stacklevel=2)
@@ -197,19 +197,18 @@ _KINDS = {
 
 
 class Rows:
-  """Words and vectors as they are read: one matrix, which grows only if it has to.
+  """Words and vectors during reading: one matrix, which grows only if necessary.
 
-  A word that is empty, or was there before, is left out and counted.
+  Empty and repeated words are left out and counted.
   """
 
   def __init__(self, losses: Losses, dimensions: int, capacity: int):
-    """Makes room.
+    """Allocates the matrix.
 
     Args:
-      losses: counts what is left out.
-      dimensions: D, 1 or more.
-      capacity: number of rows to make room for. Memory is used by those that are filled
-        only.
+      losses: counts of the words that are left out.
+      dimensions: dimension of the vectors D, at least 1.
+      capacity: initial number of rows. Only filled rows use memory.
     """
     self.words: list[str] = []
     self._known: set[str] = set()
@@ -217,17 +216,17 @@ class Rows:
     self._matrix = np.empty((max(1, capacity), dimensions), '<f4')
 
   def next(self) -> np.ndarray:
-    """Returns the row [D] to fill, which counts after `keep`."""
+    """Returns the row [D] to fill; `keep` makes it permanent."""
     used = len(self.words)
     if used == len(self._matrix):
       rows = used + used // 8 + 1_000
-      check_memory(self._losses.path, rows, self._matrix.shape[1], 'by what is read')
-      # In place where the allocator can. No one but this class refers to the matrix.
+      check_memory(self._losses.path, rows, self._matrix.shape[1], 'so far')
+      # In place if the allocator can; only this class refers to the matrix.
       self._matrix.resize((rows, self._matrix.shape[1]), refcheck=False)
     return self._matrix[used]
 
   def keep(self, word: str, place: str) -> None:
-    """Takes the row that was filled last as that of a word, which `place` shows."""
+    """Keeps the row that was filled last for a word; `place` describes it."""
     if not word:
       self._losses.add('empty', place)
     elif word in self._known:
@@ -245,7 +244,7 @@ class Rows:
 
 
 def kept_once(losses: Losses, words: Sequence[str], matrix: Matrix) -> Content:
-  """Leaves out the rows of words that are empty or came before, and counts them."""
+  """Leaves out the rows of empty and repeated words, and counts them."""
   known: set[str] = set()
   keep = []
   for number, word in enumerate(words, 1):
@@ -262,7 +261,7 @@ def kept_once(losses: Losses, words: Sequence[str], matrix: Matrix) -> Content:
 
 
 def first_not_finite(matrix: Matrix) -> int | None:
-  """Returns the first row that has NaN or infinity, without a mask of the whole."""
+  """Returns the first row with NaN or infinity, without a mask of the whole matrix."""
   if scipy.sparse.issparse(matrix):
     bad = np.flatnonzero(~np.isfinite(matrix.data))
     return (
@@ -276,7 +275,7 @@ def first_not_finite(matrix: Matrix) -> int | None:
 
 
 def numbers_at_end(parts: Sequence[str]) -> int:
-  """Returns how many of a line's last fields are numbers, the first field left out."""
+  """Returns the number of numeric fields at a line's end, without its first field."""
   count = 0
   for part in reversed(parts[1:]):
     if not is_number(part):
@@ -286,7 +285,7 @@ def numbers_at_end(parts: Sequence[str]) -> int:
 
 
 def is_number(text: str) -> bool:
-  """Whether a text is a number; 'nan' and 'inf' are words as well, and are none."""
+  """Returns whether a text is a finite number; 'nan' and 'inf' count as words."""
   try:
     return math.isfinite(float(text))
   except ValueError:
@@ -294,7 +293,7 @@ def is_number(text: str) -> bool:
 
 
 def most_common(numbers: Iterable[int]) -> int:
-  """Returns the number that comes most often; of several the largest."""
+  """Returns the most frequent number, and the largest of several."""
   counts: dict[int, int] = {}
   for number in numbers:
     counts[number] = counts.get(number, 0) + 1

@@ -1,4 +1,4 @@
-"""Word vectors and what is asked of them: likeness, neighbours, analogies.
+"""Word vectors with similarities, neighbours and analogies.
 
 An analogy "a is to b as c is to x" is answered by the word x that maximises
 
@@ -7,14 +7,15 @@ An analogy "a is to b as c is to x" is answered by the word x that maximises
   3CosMul: cos(x, b) cos(x, c) / (cos(x, a) + ε) (Levy and Goldberg, "Linguistic
            Regularities in Sparse and Explicit Word Representations", 2014, section 6,
            https://aclanthology.org/W14-1618), where cosines that may be negative are
-           shifted first, to (1 + cos) / 2.
+           first shifted to (1 + cos) / 2.
 
-The words of the question are no answers, as in word2vec's compute-accuracy.c and gensim.
+The words of the question are excluded from the answers, as in word2vec's
+compute-accuracy.c and gensim.
 
-All cosines a set of questions needs are those between its own words, which are few, and
-the vocabulary. They are computed for a block of the vocabulary at a time, as one product
-of matrices, and each question then combines rows of it: 19,544 questions about 905 words
-take a twentieth of the work that a product for each question would.
+A set of questions needs only the cosines between its words, which are few, and the
+vocabulary. They are computed for one block of the vocabulary at a time, as one matrix
+product, and each question combines rows of the result. For 19,544 questions about 905
+words, this takes a twentieth of the work of one product per question.
 """
 
 import abc
@@ -35,41 +36,41 @@ from seqlab.text.words import nearest
 from seqlab.types import Array
 
 METHODS = ('add', 'mul')
-EPSILON = 1e-3  # of 3CosMul in its paper; gensim takes 1e-6, hyperwords 1e-2
-BLOCK = 1 << 22  # cosines and scores that are held at once, 16 MiB of them
-_BATCH = 128  # questions that are answered at once
-_ALIGNMENT = 64  # bytes; what XLA asks of an array that it takes without a copy
-_DENSE = 64  # rows of a sparse matrix that are written out at once
+EPSILON = 1e-3  # of 3CosMul in its paper; gensim uses 1e-6, hyperwords 1e-2
+BLOCK = 1 << 22  # number of cosines and scores in memory at a time, 16 MiB
+_BATCH = 128  # number of questions that are answered together
+_ALIGNMENT = 64  # bytes; XLA uses an array with this alignment without a copy
+_DENSE = 64  # number of rows of a sparse matrix that are made dense at a time
 
-Found = list[tuple[str, float]]  # words and their scores, the best first
+Ranking = list[tuple[str, float]]  # words and their scores, the best first
 
 
 class _Table(abc.ABC):
-  """Words with a vector each; see `Vectors` and `SparseVectors`.
+  """Words with vectors; see `Vectors` and `SparseVectors`.
 
   Attributes:
-    words: [V] str, the most frequent first wherever it is known.
-    matrix: [V, D] float32, not to be changed.
+    words: [V] str, by decreasing frequency if it is known.
+    matrix: [V, D] float32, which must not be changed.
   """
 
   shifted: bool  # whether cosines may be negative, and are shifted for 3CosMul
 
   def __init__(self, words: Sequence[str], matrix: Any):
     if matrix.ndim == 2 and not matrix.shape[1]:
-      raise ValueError('vectors of 0 numbers have no direction: give them 1 or more')
+      raise ValueError('vectors of dimension 0 have no direction: use 1 or more')
     self.words, self.matrix = list(words), matrix
     if matrix.ndim != 2 or len(self.words) != matrix.shape[0]:
       raise ValueError(
         f'{len(self.words):,} words and a matrix of shape {matrix.shape}: there should '
-        'be a row for each word'
+        'be one row per word'
       )
     if len(self.ids) != len(self.words):
-      twice = next(w for i, w in enumerate(self.words) if self.ids[w] != i)
-      raise ValueError(f'the word {twice!r} comes twice among the vectors')
+      repeated = next(w for i, w in enumerate(self.words) if self.ids[w] != i)
+      raise ValueError(f'the word {repeated!r} occurs twice among the vectors')
 
   @functools.cached_property
   def ids(self) -> dict[str, int]:
-    """Word -> row."""
+    """Returns word -> row."""
     return {word: i for i, word in enumerate(self.words)}
 
   @property
@@ -79,7 +80,7 @@ class _Table(abc.ABC):
 
   @property
   def dimensions(self) -> int:
-    """Numbers in a vector, D."""
+    """Dimension of the vectors, D."""
     return self.matrix.shape[1]
 
   def __len__(self) -> int:
@@ -89,10 +90,10 @@ class _Table(abc.ABC):
     return word in self.ids
 
   def index(self, word: str) -> int:
-    """A word's row.
+    """Returns the row of a word.
 
     Raises:
-      ValueError: it has none; offers those of the nearest spelling.
+      ValueError: the word has no vector; the message names similar spellings.
     """
     if word in self.ids:
       return self.ids[word]
@@ -102,29 +103,32 @@ class _Table(abc.ABC):
     )
 
   def rows(self, words: np.ndarray) -> np.ndarray:
-    """Rows of words, -1 where there is none: an array of str -> the same of int32."""
+    """Returns the rows of an array of words, int32 of the same shape; -1 for unknown."""
     words = np.asarray(words, object)
-    found = (self.ids.get(word, -1) for word in words.ravel())
-    return np.fromiter(found, np.int32, words.size).reshape(words.shape)
+    rows = (self.ids.get(word, -1) for word in words.ravel())
+    return np.fromiter(rows, np.int32, words.size).reshape(words.shape)
 
   def similarity(self, one: str, other: str) -> float:
-    """Cosine of two words. Raises ValueError as `index`."""
+    """Returns the cosine of two words. Raises ValueError as `index`."""
     return float(self.cosines(np.array([[self.index(one), self.index(other)]]))[0])
 
-  def neighbours(self, word: str, n: int = 10, *, restrict: int | None = None) -> Found:
-    """The words nearest to a word, and their cosines.
+  def neighbours(
+    self, word: str, n: int = 10, *, restrict: int | None = None
+  ) -> Ranking:
+    """Returns the nearest words of a word, and their cosines.
 
     Args:
-      word: is not among them.
-      n: how many, at most.
-      restrict: looks among so many words only, the first ones.
+      word: word whose neighbours are returned; it is not one of them.
+      n: maximum number of neighbours.
+      restrict: number of first words among which neighbours are searched; None is all.
 
     Raises:
-      ValueError: as `index`.
+      ValueError: as in `index`.
     """
-    n = min(n, self.size)  # room is made for n
-    found = self.nearest(np.array([self.index(word)]), n, restrict=restrict)
-    return self._found(*found)
+    n = min(n, self.size)  # arrays of n results are allocated
+    return self._ranking(
+      *self.nearest(np.array([self.index(word)]), n, restrict=restrict)
+    )
 
   def analogy(
     self,
@@ -136,35 +140,35 @@ class _Table(abc.ABC):
     method: str = 'add',
     restrict: int | None = None,
     epsilon: float = EPSILON,
-  ) -> Found:
-    """The words that are to c as b is to a, and their scores; see `answers`.
+  ) -> Ranking:
+    """Returns the words that are to c as b is to a, and their scores; see `answers`.
 
-    The score of 3CosAdd is cos(x, b - a + c), as gensim gives it.
+    The score of 3CosAdd is cos(x, b - a + c), as in gensim.
 
     Raises:
-      ValueError: as `index` and `answers`.
+      ValueError: as in `index` and `answers`.
     """
     question = np.array([[self.index(word) for word in (a, b, c)]])
-    how = dict(method=method, restrict=restrict, epsilon=epsilon)
-    rows, scores = self.answers(question, min(n, self.size), **how)
+    options = dict(method=method, restrict=restrict, epsilon=epsilon)
+    rows, scores = self.answers(question, min(n, self.size), **options)
     if method == 'add':
       scores = scores / self._length(question[0])
-    return self._found(rows, scores)
+    return self._ranking(rows, scores)
 
   def _length(self, question: np.ndarray) -> float:
-    """The length of b - a + c, where a, b and c have length 1."""
+    """Returns the length of b - a + c, where a, b and c have length 1."""
     pairs = np.stack(np.meshgrid(question, question), axis=-1).reshape(9, 2)
     cosines = self.cosines(pairs).reshape(3, 3)
     signs = np.array([-1, 1, 1])
     return max(float(signs @ cosines @ signs), 1e-12) ** 0.5
 
-  def _found(self, rows: np.ndarray, scores: np.ndarray) -> Found:
+  def _ranking(self, rows: np.ndarray, scores: np.ndarray) -> Ranking:
     pairs = zip(rows[0].tolist(), scores[0].tolist(), strict=True)
     return [(self.words[row], score) for row, score in pairs if row >= 0]
 
   @abc.abstractmethod
   def cosines(self, pairs: np.ndarray) -> np.ndarray:
-    """Cosines of pairs of rows, [P, 2] -> [P] float32; 0 where a vector is all 0."""
+    """Returns cosines of pairs of rows, [P, 2] -> [P] float32; 0 for zero vectors."""
 
   def nearest(
     self,
@@ -174,18 +178,18 @@ class _Table(abc.ABC):
     restrict: int | None = None,
     block: int = BLOCK,
   ) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest words of many words.
+    """Returns the nearest words of many words.
 
     Args:
-      rows: [Q] of the words, each of which is no neighbour of itself.
-      n: how many for each.
-      restrict: looks among so many words only, the first ones.
-      block: numbers that are held at once, four bytes each; at the least those of one
-        word with all others that are asked about.
+      rows: [Q] rows of the words, none of which is its own neighbour.
+      n: number of neighbours per word.
+      restrict: number of first words among which neighbours are searched; None is all.
+      block: number of float32 values in memory at a time; at least the cosines of one
+        word with all given words.
 
     Returns:
-      [Q, n] int32 rows, the nearest first, and [Q, n] float32 cosines. Where there are
-      fewer than n words, row -1 with cosine -inf.
+      [Q, n] int32 rows, the nearest first, and [Q, n] float32 cosines. If there are
+      fewer than n words, the rest has row -1 and cosine -inf.
     """
     questions = np.asarray(rows, np.int32)[:, None]  # [Q, 1]
     return self._search(questions, n, 'near', restrict, block, 0.0)
@@ -204,19 +208,19 @@ class _Table(abc.ABC):
 
     Args:
       questions: [Q, 3] rows of a, b and c.
-      n: how many answers for each.
-      method: 'add' or 'mul', see the module.
-      restrict: looks for answers among so many words only, the first ones (gensim's
-        restrict_vocab, compute-accuracy.c's threshold).
-      block: as for `nearest`.
-      epsilon: of 3CosMul.
+      n: number of answers per question.
+      method: 'add' for 3CosAdd or 'mul' for 3CosMul.
+      restrict: number of first words among which answers are searched (restrict_vocab
+        in gensim, threshold in compute-accuracy.c); None is all.
+      block: as in `nearest`.
+      epsilon: ε of 3CosMul.
 
     Returns:
       [Q, n] int32 rows, the best first, and [Q, n] float32 scores: the maximised
-      expressions. Where there are fewer than n words, row -1 with score -inf.
+      expressions. If there are fewer than n words, the rest has row -1 and score -inf.
 
     Raises:
-      ValueError: the method is unknown, or there is nothing to look among.
+      ValueError: the method is unknown, or n or `restrict` is less than 1.
     """
     if method not in METHODS:
       raise ValueError(f"method is {method!r}; it may be 'add' or 'mul'")
@@ -232,7 +236,7 @@ class _Table(abc.ABC):
     block: int,
     epsilon: float,
   ) -> tuple[np.ndarray, np.ndarray]:
-    """The best n words [Q, n] for questions [Q, K], and their scores."""
+    """Returns the best n words [Q, n] for questions [Q, K], and their scores."""
     limit = self.size if restrict is None else min(restrict, self.size)
     if limit < 1 or n < 1:
       raise ValueError(f'the best {n} of {limit} words: both should be 1 or more')
@@ -242,7 +246,7 @@ class _Table(abc.ABC):
     asked, at = np.unique(questions, return_inverse=True)  # [U], [Q, K]
     B = min(_BATCH, Q)
     W = min(limit, max(1, block // (len(asked) + 2 * B)))
-    if not scipy.sparse.issparse(self.matrix):  # whose rows are copied for a product
+    if not scipy.sparse.issparse(self.matrix):  # a product copies the rows of a block
       W = min(W, max(1, block // self.dimensions))
     at, hidden = (
       jnp.asarray(np.pad(x.reshape(Q, K), ((0, -Q % B), (0, 0))), np.int32).reshape(
@@ -253,30 +257,30 @@ class _Table(abc.ABC):
     shape = *at.shape[:2], n
     best = jnp.full(shape, -jnp.inf), jnp.full(shape, -1, jnp.int32)
     for start in range(0, limit, W):
-      first = min(start, limit - W)  # the last block reaches back, to be as wide
+      first = min(start, limit - W)  # the last block overlaps, to have the same width
       cosines = self._block(asked, first, W)  # [U, W]
-      how = dict(method=method, shifted=self.shifted)
-      best = _improve(best, cosines, at, hidden, first, start, epsilon, **how)
+      options = dict(method=method, shifted=self.shifted)
+      best = _improve(best, cosines, at, hidden, first, start, epsilon, **options)
     scores, rows = (np.asarray(x).reshape(-1, n)[:Q] for x in best)
     return rows, scores
 
   @abc.abstractmethod
   def _block(self, asked: np.ndarray, first: int, width: int) -> Array:
-    """Cosines of the rows `asked` [U] with `width` rows from `first` on: [U, W]."""
+    """Returns cosines of the rows `asked` [U] with `width` rows from `first`, [U, W]."""
 
   @classmethod
   def load(cls, path: str | Path, format: str | None = None) -> Self:
     """Reads vectors from a file; see `embeddings.formats:read`.
 
     Raises:
-      ValueError: they are sparse and should not be, or the other way round.
+      ValueError: the vectors are sparse and should be dense, or the reverse.
     """
-    found = load_vectors(path, format)
-    if not isinstance(found, cls):
+    vectors = load_vectors(path, format)
+    if not isinstance(vectors, cls):
       raise ValueError(
-        f'{path} holds {type(found).__name__}, where {cls.__name__} were expected'
+        f'{path} holds {type(vectors).__name__}, where {cls.__name__} were expected'
       )
-    return found
+    return vectors
 
   def save(self, path: str | Path, format: str | None = None) -> None:
     """Writes vectors to a file; see `embeddings.formats:write`."""
@@ -284,20 +288,20 @@ class _Table(abc.ABC):
 
 
 class Vectors(_Table):
-  """Words with dense vectors; products run on the device.
+  """Words with dense vectors; products are computed on the device.
 
   Attributes:
-    words: [V] str, all different, the most frequent first wherever it is known.
-    matrix: [V, D] float32, not to be changed.
+    words: [V] different str, by decreasing frequency if it is known.
+    matrix: [V, D] float32, which must not be changed.
   """
 
   shifted = True
 
   def __init__(self, words: Sequence[str], matrix: np.ndarray):
-    """Takes words and a row for each.
+    """Takes words and one row per word.
 
     Raises:
-      ValueError: there are not as many rows as words, a word comes twice, or a number
+      ValueError: the numbers of rows and words differ, a word occurs twice, or a number
         is not finite.
     """
     super().__init__(words, np.asarray(matrix, np.float32))
@@ -307,10 +311,10 @@ class Vectors(_Table):
 
   @functools.cached_property
   def _unit(self) -> Array:
-    """[V, D] of length 1, on the device; 0 stays 0."""
+    """Returns the vectors normalised to length 1, [V, D], on the device; 0 stays 0."""
     square = np.einsum('vd,vd->v', self.matrix, self.matrix, dtype=np.float64)
     inverse = _inverse(square)[:, None]
-    # Aligned so that a device which is this machine takes the array as it is.
+    # Aligned so that a CPU device uses the array without a copy.
     room = np.empty(4 * self.matrix.size + _ALIGNMENT, np.uint8)
     start = -room.ctypes.data % _ALIGNMENT
     unit = room[start : start + 4 * self.matrix.size].view(np.float32)
@@ -319,7 +323,7 @@ class Vectors(_Table):
     return jax.device_put(unit, may_alias=True)  # nothing else refers to it
 
   def cosines(self, pairs: np.ndarray) -> np.ndarray:
-    """Cosines of pairs of rows, [P, 2] -> [P] float32; 0 where a vector is all 0."""
+    """Returns cosines of pairs of rows, [P, 2] -> [P] float32; 0 for zero vectors."""
     return np.asarray(_cosines(self._unit, jnp.asarray(pairs, np.int32)))
 
   def _block(self, asked: np.ndarray, first: int, width: int) -> Array:
@@ -329,19 +333,19 @@ class Vectors(_Table):
 class SparseVectors(_Table):
   """Words with sparse vectors, such as the rows of PPMI; products run on the host.
 
-  Where no number is negative, no cosine is, and 3CosMul takes cosines as they are, as
-  its paper does and hyperwords (`analogy_eval.py`), rather than (1 + cos) / 2.
+  Without negative numbers no cosine is negative, and 3CosMul uses the cosines directly,
+  as in its paper and in hyperwords (`analogy_eval.py`), instead of (1 + cos) / 2.
 
   Attributes:
-    words: [V] str, all different, the most frequent first wherever it is known.
-    matrix: [V, C] float32 CSR, C contexts, not to be changed.
+    words: [V] different str, by decreasing frequency if it is known.
+    matrix: [V, C] float32 CSR with C contexts, which must not be changed.
   """
 
   def __init__(self, words: Sequence[str], matrix: scipy.sparse.csr_array):
-    """Takes words and a row for each.
+    """Takes words and one row per word.
 
     Raises:
-      ValueError: there are not as many rows as words, or a word comes twice.
+      ValueError: the numbers of rows and words differ, or a word occurs twice.
     """
     rows = scipy.sparse.csr_array(matrix, dtype=np.float32)
     if not rows.has_canonical_format:
@@ -352,25 +356,24 @@ class SparseVectors(_Table):
 
   @functools.cached_property
   def _inverse(self) -> np.ndarray:
-    """[V] 1 / length; 0 where all is 0."""
+    """Returns 1 / length of each vector, [V]; 0 for zero vectors."""
     return _inverse(self.matrix.power(2).sum(axis=1, dtype=np.float64))
 
   def cosines(self, pairs: np.ndarray) -> np.ndarray:
-    """Cosines of pairs of rows, [P, 2] -> [P] float32; 0 where a vector is all 0."""
+    """Returns cosines of pairs of rows, [P, 2] -> [P] float32; 0 for zero vectors."""
     pairs = np.asarray(pairs)
-    found = np.zeros(len(pairs), np.float32)
+    products = np.zeros(len(pairs), np.float32)
     for start in range(0, len(pairs), 1024):
-      some = pairs[start : start + 1024]
-      one, other = (self.matrix[some[:, i]] for i in range(2))
-      found[start : start + 1024] = one.multiply(other).sum(axis=1)
-    return found * self._inverse[pairs].prod(axis=1)
+      block = pairs[start : start + 1024]
+      one, other = (self.matrix[block[:, i]] for i in range(2))
+      products[start : start + 1024] = one.multiply(other).sum(axis=1)
+    return products * self._inverse[pairs].prod(axis=1)
 
   def _block(self, asked: np.ndarray, first: int, width: int) -> np.ndarray:
     words = self.matrix[first : first + width]  # [W, C]
     out = np.empty((len(asked), width), np.float32)
     for start in range(0, len(asked), _DENSE):
-      some = asked[start : start + _DENSE]
-      columns = self.matrix[some].T.toarray()  # [C, u]
+      columns = self.matrix[asked[start : start + _DENSE]].T.toarray()  # [C, u]
       out[start : start + _DENSE] = (words @ columns).T
     out *= self._inverse[asked, None]
     out *= self._inverse[first : first + width]
@@ -380,13 +383,13 @@ class SparseVectors(_Table):
 def load_vectors(
   path: str | Path, format: str | None = None
 ) -> Vectors | SparseVectors:
-  """Reads vectors of either kind; arguments and errors of `embeddings.formats:read`."""
+  """Reads dense or sparse vectors; arguments and errors as in `formats.read`."""
   words, matrix = formats.read(path, format)
   return (SparseVectors if scipy.sparse.issparse(matrix) else Vectors)(words, matrix)
 
 
 def _inverse(square: np.ndarray) -> np.ndarray:
-  """1 / length of squared lengths, float32; 0 for 0."""
+  """Returns 1 / length from squared lengths, float32; 0 for 0."""
   length = np.sqrt(np.where(square > 0, square, np.inf))
   return (1 / length).astype(np.float32)
 
@@ -407,18 +410,18 @@ def _product(unit: Array, asked: Array, first: Array, width: int) -> Array:
 
 @functools.partial(jax.jit, static_argnames=('method', 'shifted'))
 def _improve(best, cosines, at, hidden, first, start, epsilon, *, method, shifted):
-  """Puts into the best words so far those of a block that are better.
+  """Merges the best words so far with those of a block.
 
   Args:
     best: scores [N, B, n] and rows [N, B, n] of N batches.
-    cosines: [U, W] of the words that are asked about with those of the block.
+    cosines: [U, W] cosines of the questions' words with the words of the block.
     at: [N, B, K] rows in `cosines` of each question's words.
-    hidden: [N, B, K] words that are no answers.
-    first: the block's first word.
-    start: the first of its words that has not been seen before.
-    epsilon: of 'mul'.
+    hidden: [N, B, K] words that are excluded from the answers.
+    first: first word of the block.
+    start: first word that was not in an earlier block.
+    epsilon: ε of 'mul'.
     method: 'near', 'add' or 'mul'.
-    shifted: whether 'mul' takes (1 + cos) / 2.
+    shifted: whether 'mul' uses (1 + cos) / 2.
   """
   words = first + jnp.arange(cosines.shape[1])  # [W]
 
@@ -428,7 +431,7 @@ def _improve(best, cosines, at, hidden, first, start, epsilon, *, method, shifte
     for k in range(hidden.shape[1]):
       new = jnp.where(words == hidden[:, k, None], -jnp.inf, new)
     new, place = _top(jnp.where(words < start, -jnp.inf, new), scores.shape[1])
-    both = jnp.concatenate([scores, new], axis=1)  # [B, n + n]; the old win a tie
+    both = jnp.concatenate([scores, new], axis=1)  # [B, n + n]; old ones first in ties
     scores, place_of = lax.top_k(both, scores.shape[1])
     rows = jnp.concatenate([rows, first + place], axis=1)
     rows = jnp.take_along_axis(rows, place_of, axis=1)
@@ -446,10 +449,10 @@ def _improve(best, cosines, at, hidden, first, start, epsilon, *, method, shifte
 
 
 def _top(scores: Array, n: int) -> tuple[Array, Array]:
-  """The best n of each row [B, W], and where they are; the first of equal ones."""
+  """Returns the best n of each row [B, W] and their columns; the first of equal ones."""
   W = scores.shape[1]
   if n > 1:
     return lax.top_k(scores, min(n, W))
-  # On a CPU, XLA's argmax and top_k take over three times as long as this.
+  # On a CPU, XLA's argmax and top_k take more than three times as long as this.
   top = scores.max(axis=1, keepdims=True)
   return top, jnp.where(scores == top, jnp.arange(W), W).min(axis=1, keepdims=True)

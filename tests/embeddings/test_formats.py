@@ -635,7 +635,7 @@ def test_more_than_the_machine_has_is_refused(tmp_path, monkeypatch):
       read(tmp_path / f'v{ending}')
   write(tmp_path / 'g', WORDS, MATRIX, 'glove')
   monkeypatch.setattr(formats, '_estimate', lambda *_: 1)
-  with pytest.raises(ValueError, match='by what is read there are'):
+  with pytest.raises(ValueError, match='so far there are'):
     read(tmp_path / 'g', 'glove')
 
 

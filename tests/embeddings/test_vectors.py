@@ -211,7 +211,7 @@ def test_a_word_that_is_not_there_is_refused_with_the_nearest():
   [
     (['a'], (2, 3), r'1 words and a matrix of shape \(2, 3\)'),
     (['a', 'b'], (2,), r'2 words and a matrix of shape \(2,\)'),
-    (['a', 'b', 'a'], (3, 2), r"'a' comes twice"),
+    (['a', 'b', 'a'], (3, 2), r"'a' occurs twice"),
   ],
 )
 def test_words_and_rows_have_to_agree(words, shape, message):
@@ -220,7 +220,7 @@ def test_words_and_rows_have_to_agree(words, shape, message):
 
 
 def test_vectors_of_no_numbers_are_refused():
-  with pytest.raises(ValueError, match='vectors of 0 numbers have no direction'):
+  with pytest.raises(ValueError, match='vectors of dimension 0 have no direction'):
     Vectors(['a', 'b'], np.ones((2, 0)))
 
 
