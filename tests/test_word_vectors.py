@@ -372,7 +372,7 @@ def test_a_target_that_cannot_be_written_is_refused_before_reading(tmp_path, cap
   (tmp_path / 'file').write_text('mine')
   target = str(tmp_path / 'file' / 'v.bin')
   assert cli.main(['vectors', str(tmp_path / 'gone.txt'), '--to', target]) == 1
-  assert 'file is a file, and no folder' in capsys.readouterr().err
+  assert 'file is a file, not a folder' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('name', ['[a]', 'a:b', 'a,b', 'a b', '[bold]', 'a\nb'])

@@ -1,24 +1,24 @@
-"""Files of word vectors: words and a matrix, as several programs write them.
+"""Files of word vectors: words and a matrix, in the formats of several programs.
 
-  'text'       word2vec's: a line 'V D', then a line for each word: it and D numbers.
-  'glove'      the same without the first line, as GloVe writes it.
-  'binary'     word2vec's: a line 'V D', then each word, a space, D float32.
-  'gensim'     KeyedVectors as gensim saves them (needs gensim).
-  'npz'        NumPy's: `words` and `matrix`, or of sparse vectors the parts of a CSR;
-               where one word is far longer than the rest, `utf8` and `ends` for `words`.
+  'text'       word2vec's: a line 'V D', then one line per word: the word and D numbers.
+  'glove'      GloVe's: the same without the first line.
+  'binary'     word2vec's: a line 'V D', then for each word: it, a space, D float32.
+  'gensim'     KeyedVectors as saved by gensim (needs gensim).
+  'npz'        NumPy's: `words` and `matrix`, or the parts of a CSR for sparse vectors;
+               `utf8` and `ends` instead of `words` if one word is much longer than the
+               others.
   'projector'  a folder for TensorBoard's embedding projector.
 
-By default the name tells which it is; `FORMATS` says how. The first three may be gzipped
-whatever their name is. Only 'gensim' is read by unpickling, which can run whatever the
-file says. It is therefore never taken for granted by a name: it has to be asked for, for
-a file that you trust.
+By default the ending of the name determines the format, as in `FORMATS`. The first three
+may be gzipped under any name. Only 'gensim' is read by unpickling, which can run any code
+in the file. It is therefore never chosen by the name alone: the caller has to request it,
+for a file that is trusted.
 
-Rows are the first of their word: where a word comes again, where there is none, and
-where a word is not UTF-8, a warning says how many rows are concerned, and shows one. In
-text a word may have spaces in it, since the last D fields of a line are its numbers; so
-lines beyond the number in line 1 are read as well, with a warning. Fewer lines are an
-error, and in 'binary', where a wrong first line cannot be told from other contents, so
-are more.
+The first row of a word is kept. Rows of repeated words, rows without a word, and words
+that are not UTF-8 are counted in a warning that shows one of them. In text a word may
+contain spaces, because the last D fields of a line are its numbers. Lines beyond the
+number in line 1 are read, too, with a warning. Fewer lines are an error. In 'binary' more
+words are also an error, because they cannot be distinguished from a wrong first line.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -75,34 +75,38 @@ _CONFIG = f"""embeddings {{
   metadata_path: "{METADATA}"
 }}
 """
-_SPARSE = ('data', 'indices', 'indptr', 'shape')  # of a CSR, in .npz
-# In .npz words are an array up to so many bytes, or bytes a letter; beyond, joined.
+_SPARSE = ('data', 'indices', 'indptr', 'shape')  # the parts of a CSR in .npz
+# Words in .npz are an array of up to so many bytes, or bytes per letter; otherwise their
+# bytes are joined.
 _LARGE, _WIDE = 1 << 26, 64
-_BLANK = ' \t\r'  # holds nothing at the end of a line of text
-_SAMPLE = 100  # lines by which the dimensions of a file without a first line are found
+_BLANK = ' \t\r'  # characters without a meaning at the end of a line of text
+_SAMPLE = 100  # number of lines that determine the dimension of a file without header
 
 
 def read(path: str | Path, format: str | None = None) -> Content:
   """Reads words and their vectors.
 
-  Memory is about that of the matrix.
+  The memory needed is about that of the matrix.
 
   Args:
-    path: a file; of 'projector', a folder.
-    format: see above; None goes by the name, which 'gensim' has to be given besides.
+    path: path of a file, or of a folder for 'projector'.
+    format: format of the file, see above; None determines it by the name, except for
+      'gensim'.
 
   Warns:
     UserWarning: rows were left out, or words changed; see above.
 
   Raises:
-    FileNotFoundError: there is nothing at the path.
-    ValueError: the content is not of that format, is cut short, has a number that is
-      not finite, or needs more memory than there is. Says where.
-    RuntimeError: it takes gensim, which is not installed.
+    FileNotFoundError: the path does not exist.
+    ValueError: the content does not have this format, is cut short, has a number that is
+      not finite, or needs more memory than this machine has. The message says where.
+    RuntimeError: the format needs gensim, which is not installed.
   """
   path = Path(path).expanduser()
   if not path.exists():
-    raise FileNotFoundError(f'there are no vectors at {path} (seen from {Path.cwd()})')
+    raise FileNotFoundError(
+      f'there are no vectors at {path} (relative to {Path.cwd()})'
+    )
   if format is None and path.is_dir():
     format = 'projector'
   if format is None:
@@ -114,7 +118,7 @@ def read(path: str | Path, format: str | None = None) -> Content:
   try:
     words, matrix = _READERS[format](path, losses)
   except MemoryError:
-    raise RuntimeError(f'{path} needs more memory than there is') from None
+    raise RuntimeError(f'{path} needs more memory than this machine has') from None
   _check(path, words, matrix)
   words, matrix = kept_once(losses, words, matrix)
   if not words or not matrix.shape[1]:
@@ -128,29 +132,30 @@ def read(path: str | Path, format: str | None = None) -> Content:
 def write(
   path: str | Path, words: Sequence[str], matrix: Matrix, format: str | None = None
 ) -> None:
-  """Writes words and their vectors; each file is there whole or not at all.
+  """Writes words and their vectors; each file is written atomically.
 
-  Phrases: those formats that part a word from its numbers by a space take no word with
-  a space in it, for neither word2vec nor gensim could read it. Both join the words of a
-  phrase with '_'.
+  Formats with a space between a word and its numbers refuse a word that contains a
+  space, because word2vec and gensim could not read it. Both join the words of a phrase
+  with '_'.
 
   Args:
-    path: a file; of 'projector', a folder. Its folder is made if it is not there.
-    words: V of them, all different.
-    matrix: [V, D]; sparse for 'npz' only.
-    format: see above; None goes by the name.
+    path: path of a file, or of a folder for 'projector'. Missing folders are made.
+    words: V different words.
+    matrix: [V, D]; a sparse one only for 'npz'.
+    format: format of the file, see above; None determines it by the name.
 
   Raises:
-    ValueError: the format is unknown, or cannot hold such words or a sparse matrix; or
-      a folder lies where a file should, or the other way round.
-    PermissionError: the place cannot be written to.
-    RuntimeError: it takes gensim, which is not installed.
+    ValueError: the format is unknown, or cannot hold these words or a sparse matrix; or
+      there is a folder in place of the file, or the reverse.
+    PermissionError: the path cannot be written.
+    RuntimeError: the format needs gensim, which is not installed.
   """
   path = Path(path).expanduser()
   format = check_target(path, format)
   if scipy.sparse.issparse(matrix) and format != 'npz':
     raise ValueError(
-      f'{path}: sparse vectors of {matrix.shape[1]:,} numbers a word go into .npz only'
+      f'{path}: sparse vectors of {matrix.shape[1]:,} numbers per word can only be '
+      'written as .npz'
     )
   bad = {'npz': '', 'gensim': '', 'projector': '\t\n\r'}.get(format, ' \t\n\v\f\r')
   for number, word in enumerate(words, 1):
@@ -176,7 +181,7 @@ def check_target(path: str | Path, format: str | None = None) -> str:
   """Returns the format in which `write` would write to a path, without writing.
 
   Raises:
-    ValueError, PermissionError, RuntimeError: as `write`, as far as the place goes.
+    ValueError, PermissionError, RuntimeError: as in `write`, for the path and format.
   """
   path = Path(path).expanduser()
   if format is None and not by_ending(path) and (path.is_dir() or not _ending(path)):
@@ -191,7 +196,7 @@ def check_target(path: str | Path, format: str | None = None) -> str:
 
 
 def by_ending(path: Path) -> str | None:
-  """The format that a name's ending tells, or None."""
+  """Returns the format of a name's ending, or None."""
   return FORMATS.get(_ending(path))
 
 
@@ -201,26 +206,26 @@ def _ending(path: Path) -> str:
 
 
 def _check_name(path: Path) -> None:
-  """Raises ValueError for a file whose format cannot be taken from its name alone."""
+  """Raises ValueError for a file whose format its name alone does not determine."""
   if path.is_file() and by_ending(path) in (None, 'gensim'):
     with open(path, 'rb') as file:
       check_kind(path, file.read(4096), None)
   if by_ending(path) == 'gensim':
     raise ValueError(
-      f'{path}: what gensim saves is a pickle, and reading one can run any code; if you '
+      f'{path}: files of gensim are pickles, and reading one can run any code; if you '
       'trust this file, add --from gensim (in Python, format=)'
     )
 
 
 def _format(path: Path, format: str | None, option: str) -> str:
-  """The format of a file, by `option` of the command line or by its ending."""
+  """Returns the format of a file, by `option` of the command line or by its ending."""
   format = by_ending(path) if format is None else format
   endings = f'{", ".join(_READERS)}; by their endings: {", ".join(FORMATS)}'
   if format is None:
-    what = f'its ending {_ending(path)}' if _ending(path) else 'its name'
+    part = f'its ending {_ending(path)}' if _ending(path) else 'its name'
     raise ValueError(
-      f'{path}: {what} tells no format; add {option} (in Python, format=) with one of: '
-      f'{endings}'
+      f'{path}: {part} does not determine the format; add {option} (in Python, format=) '
+      f'with one of: {endings}'
     )
   if format not in _READERS:
     close = suggest(format, _READERS)
@@ -229,25 +234,30 @@ def _format(path: Path, format: str | None, option: str) -> str:
 
 
 def _check_place(path: Path, format: str) -> None:
-  """Raises ValueError if a file is in the way, or a folder; PermissionError if closed."""
+  """Checks that a path can be written.
+
+  Raises:
+    ValueError: a file is in place of a folder, or the reverse.
+    PermissionError: this user may not write there.
+  """
   above = next((p for p in path.parents if p.exists()), path)
   if not above.is_dir():
-    raise ValueError(f'{path}: {above} is a file, and no folder; name another place')
+    raise ValueError(f'{path}: {above} is a file, not a folder; name another path')
   if format == 'projector' and path.exists() and not path.is_dir():
     raise ValueError(
-      f"{path} is a file, and 'projector' makes a folder: name another, or add an "
+      f"{path} is a file, and 'projector' makes a folder: name another path, or add an "
       f'ending ({", ".join(FORMATS)})'
     )
   if format != 'projector' and path.is_dir():
     raise ValueError(
-      f'{path} is a folder, and {format!r} makes a file: name another, or add --format '
-      'projector to write into the folder'
+      f'{path} is a folder, and {format!r} makes a file: name another path, or add '
+      '--format projector to write into the folder'
     )
-  # Files are made under another name first, so it is the folder that must be open.
+  # Files are first written under another name, so the folder must be writable.
   folder = path if format == 'projector' and path.exists() else above
   if not os.access(folder, os.W_OK | os.X_OK):
     raise PermissionError(
-      f'{path}: no file can be made in {folder}; name another place'
+      f'{path}: this user cannot make files in {folder}; name another path'
     )
 
 
@@ -261,7 +271,7 @@ def _check(path: Path, words: list[str], matrix: Matrix) -> None:
 
 @contextlib.contextmanager
 def _whole(path: Path) -> Iterator[BinaryIO]:
-  """A file that takes its name when it is finished; gzipped if the name says so."""
+  """Yields a file that gets its name when it is complete; gzipped if it ends in .gz."""
   with replacing(path) as part, open(part, 'wb') as file:
     if path.suffix.lower() == '.gz':
       # No time stamp and no name, so that the same vectors give the same bytes.
@@ -275,7 +285,7 @@ def _whole(path: Path) -> Iterator[BinaryIO]:
 
 
 def _header(path: Path, line: str, format: str) -> tuple[int, int]:
-  """V and D."""
+  """Parses line 1 and returns V and D."""
   parts = line.split()
   if len(parts) == 2 and all(part.isascii() and part.isdigit() for part in parts):
     V, D = (int(part) if len(part) < 16 else 10**15 for part in parts)
@@ -298,10 +308,10 @@ def _header(path: Path, line: str, format: str) -> tuple[int, int]:
 
 
 def _row(path: Path, number: int, line: str, D: int) -> tuple[str, list[str]]:
-  """A line's word, and its numbers as text.
+  """Returns the word of a line, and its numbers as text.
 
-  The last D fields are numbers, so that a word may have spaces in it. Spaces around a
-  word are a second separator, unless it is nothing else.
+  The last D fields are numbers, so a word may contain spaces. Spaces around a word are
+  separators, unless the word consists of spaces only.
   """
   word, *parts = line.rstrip(_BLANK).rsplit(' ', D)  # word2vec.c leaves one at the end
   before = word.rpartition(' ')[2]
@@ -319,13 +329,13 @@ def _row(path: Path, number: int, line: str, D: int) -> tuple[str, list[str]]:
 
 
 def _hint_of_binary(line: str) -> str:
-  """What may be added where a line cannot be read."""
+  """Returns advice for a line that cannot be read because it may be binary."""
   binary = any(character < ' ' and character != '\t' for character in line)
   return '; is it a binary file (--from binary)?' if binary else ''
 
 
 def _numbers(path: Path, number: int, parts: list[str], out: np.ndarray) -> None:
-  """Puts a line's numbers into `out` [D]."""
+  """Parses the numbers of a line into `out` [D]."""
   if len(parts) != len(out):
     raise ValueError(
       f'line {number:,} of {path} has {len(parts):,} numbers, and should have '
@@ -333,7 +343,7 @@ def _numbers(path: Path, number: int, parts: list[str], out: np.ndarray) -> None
     )
   try:
     with np.errstate(over='ignore'):  # it becomes infinity, which is refused below
-      # By way of float, since an array of str takes the longest one's room for each.
+      # A list of float, because an array of str reserves the longest length for each.
       out[:] = list(map(float, parts))
   except ValueError as error:
     problem = f'line {number:,} of {path}: {str(error)[:200]}'
@@ -373,7 +383,7 @@ def _read_text(path: Path, losses: Losses) -> Content:
 def _read_row(
   path: Path, losses: Losses, rows: Rows, number: int, line: str, damaged: bool
 ) -> None:
-  """Takes a line of text as the next row."""
+  """Parses a line of text as the next row."""
   out, place = rows.next(), f'line {number:,}'
   word, parts = _row(path, number, line, len(out))
   _numbers(path, number, parts, out)
@@ -397,8 +407,8 @@ def _read_glove(path: Path, losses: Losses) -> Content:
       )
     first = fields[0]
     if len(first) == 2 and all(x.isdecimal() for x in first) and len(fields) > 1:
-      there = numbers_at_end(fields[1])
-      if int(first[1][:15]) == there and there > 1:
+      dimensions = numbers_at_end(fields[1])
+      if int(first[1][:15]) == dimensions and dimensions > 1:
         raise ValueError(
           f"{path} has word2vec's first line, {sample[0][1]!r}: read it as 'text' "
           '(--from text)'
@@ -410,9 +420,9 @@ def _read_glove(path: Path, losses: Losses) -> Content:
 
 
 def _estimate(path: Path, file: Stream, sample: Sequence[tuple]) -> int:
-  """About how many lines a file has, going by its first ones.
+  """Estimates the number of lines of a file from its first ones.
 
-  Room that is not used costs no memory; a matrix that has to grow may, for a while.
+  Unused capacity needs no memory, while a growing matrix may temporarily need more.
   """
   read = sum(len(line.encode('utf-8', 'replace')) + 1 for _, line, _ in sample)
   size = path.stat().st_size if path.is_file() else 0
@@ -438,7 +448,7 @@ def _write_glove(path: Path, words: list[str], matrix: np.ndarray) -> None:
 
 
 def _shortest(row: np.ndarray, between: str) -> str:
-  """Numbers with as many digits as tell one float32 from all others."""
+  """Returns numbers with the fewest digits that determine their float32."""
   return between.join(map(str, row.astype(np.float32)))
 
 
@@ -451,10 +461,10 @@ def _read_binary(path: Path, losses: Losses) -> Content:
     text = line.removesuffix(b'\n').removesuffix(b'\r')
     V, D = _header(path, text.decode('ascii', 'backslashreplace')[:60], 'binary')
     at = len(line)
-    if size is not None and (most := (size - at) // (4 * D + 1)) < V:
+    if size is not None and (capacity := (size - at) // (4 * D + 1)) < V:
       raise ValueError(
         f'{path} was cut short: by line 1 there are {V:,} words of {D:,} numbers, and '
-        f'{path.stat().st_size:,} bytes hold {most:,} at most'
+        f'{path.stat().st_size:,} bytes hold {capacity:,} at most'
       )
     check_memory(path, V, D, 'by line 1')
     _check_not_text(path, file.peek(1), D)
@@ -465,8 +475,8 @@ def _read_binary(path: Path, losses: Losses) -> Content:
       rest = file.read(1 << 16)
     except DAMAGE as error:
       raise ValueError(
-        f'{path} is damaged or cut short after byte {at:,} of what is unpacked '
-        f'({error}); get it anew'
+        f'{path} is damaged or cut short after byte {at:,} of its unpacked content '
+        f'({error}); get a new copy of it'
       ) from None
   if rest.strip(b'\r\n'):
     count = f'{len(rest):,}' if len(rest) < 1 << 16 else f'more than {1 << 16:,}'
@@ -478,7 +488,7 @@ def _read_binary(path: Path, losses: Losses) -> Content:
 
 
 def _check_not_text(path: Path, ahead: bytes, D: int) -> None:
-  """Raises ValueError if what follows line 1 is a row of text."""
+  """Raises ValueError if a row of text follows line 1."""
   line, end, _ = ahead.partition(b'\n')
   fields = line.split()
   if end and len(fields) > D and numbers_at_end(fields) >= D:
@@ -494,7 +504,7 @@ def _read_binary_row(
   index: int,
   V: int,
 ) -> int:
-  """Takes the word at byte `at` and its numbers as the next row; returns its end."""
+  """Reads the word at byte `at` and its numbers as the next row; returns its end."""
   raw = _until_space(file)
   # word2vec.c ends a vector with \n, gensim does not.
   data = raw.lstrip(b'\n')
@@ -507,7 +517,7 @@ def _read_binary_row(
   try:
     word = data[:-1].decode('utf-8')
   except UnicodeDecodeError:
-    if min(data) < 32:  # no word, even if it is cut
+    if min(data) < 32:  # not a word, not even a truncated one
       raise ValueError(
         f'{where} is not UTF-8: {data[:40]!r}; line 1 is wrong about the dimensions, or '
         'the file is damaged'
@@ -527,15 +537,15 @@ def _read_binary_row(
 
 
 def _until_space(file: Stream) -> bytes:
-  """Bytes up to the first space, with it; fewer at the file's end or beyond `LONGEST`."""
+  """Reads bytes up to and with the first space, or to the file's end, or `LONGEST`."""
   parts, length = [], 0
   while length <= LONGEST:
     ahead = file.peek(1)
-    found = ahead.find(b' ') + 1
-    part = file.read(found or len(ahead))
+    end = ahead.find(b' ') + 1
+    part = file.read(end or len(ahead))
     parts.append(part)
     length += len(part)
-    if found or not ahead:
+    if end or not ahead:
       break
   return b''.join(parts)
 
@@ -556,26 +566,26 @@ def _gensim() -> ModuleType:
   except ImportError as error:
     raise RuntimeError(
       f"KeyedVectors need gensim: pip install 'gensim>=4.4' ({error}); or use "
-      "word2vec's format, .bin, which gensim reads and writes as well"
+      "word2vec's format, .bin, which gensim can also read and write"
     ) from None
 
 
 def _read_gensim(path: Path, losses: Losses) -> Content:
   models = _gensim()
   try:
-    found = models.KeyedVectors.load(str(path))
-    found = getattr(found, 'wv', found)  # of a whole model, its vectors
-    keyed = isinstance(found, models.KeyedVectors)
-    words = list(found.index_to_key) if keyed else []
-    matrix = np.asarray(found.vectors) if keyed else np.zeros((0, 0))
+    saved = models.KeyedVectors.load(str(path))
+    saved = getattr(saved, 'wv', saved)  # the vectors of a whole model
+    keyed = isinstance(saved, models.KeyedVectors)
+    words = list(saved.index_to_key) if keyed else []
+    matrix = np.asarray(saved.vectors) if keyed else np.zeros((0, 0))
   except Exception as error:  # a damaged pickle may raise anything
     raise ValueError(
-      f'{path} is not what gensim saved, or is cut short, or a file beside it is '
-      f'missing: {type(error).__name__}: {str(error)[:200]}'
+      f'{path} is not a file that gensim saved, or is cut short, or another file of it '
+      f'is missing: {type(error).__name__}: {str(error)[:200]}'
     ) from error
   if not keyed:
-    raise ValueError(f'{path} holds a {type(found).__name__}, not KeyedVectors')
-  # gensim 4 reads a file in which a word comes twice into a list that ends in None.
+    raise ValueError(f'{path} holds a {type(saved).__name__}, not KeyedVectors')
+  # gensim 4 reads a file with a repeated word into a list that ends in None.
   words = ['' if word is None else word for word in words]
   if not all(isinstance(word, str) for word in words):
     raise ValueError(f'{path} has words that are not text')
@@ -584,10 +594,10 @@ def _read_gensim(path: Path, losses: Losses) -> Content:
 
 def _write_gensim(path: Path, words: list[str], matrix: np.ndarray) -> None:
   vectors = _gensim().KeyedVectors(matrix.shape[1])
-  vectors.lifecycle_events = None  # the temporary name, the time and this machine
+  vectors.lifecycle_events = None  # would hold the temporary name, time and machine
   vectors.add_vectors(words, np.asarray(matrix, np.float32))
   with replacing(path) as part:
-    vectors.save(str(part), separately=[])  # one file, which is whole or not there
+    vectors.save(str(part), separately=[])  # a single file, so that it is atomic
 
 
 # NumPy.
@@ -597,14 +607,14 @@ def _read_npz(path: Path, losses: Losses) -> Content:
   with open(path, 'rb') as file:
     head = file.read(4096)
   check_kind(path, head, 'npz')
-  if not head.startswith(b'PK'):  # else NumPy would advise to unpickle it
-    raise ValueError(f'{path} is no .npz, or is damaged or cut short at its start')
+  if not head.startswith(b'PK'):  # otherwise NumPy would advise to unpickle it
+    raise ValueError(f'{path} is not an .npz, or is damaged or cut short at its start')
   try:
     with zipfile.ZipFile(path) as archive:
       size = sum(member.file_size for member in archive.infolist())
   except (OSError, ValueError, RuntimeError, *DAMAGE) as error:
     raise ValueError(
-      f'{path} is no .npz, or is damaged or cut short: {error}'
+      f'{path} is not an .npz, or is damaged or cut short: {error}'
     ) from error
   if size > machine_memory():
     raise ValueError(
@@ -617,26 +627,26 @@ def _read_npz(path: Path, losses: Losses) -> Content:
         x for x in arrays.files if x in ('words', 'utf8', 'ends', 'matrix', *_SPARSE)
       ]
       others = [name for name in arrays.files if name not in names]
-      found = {name: _npz_array(arrays, name) for name in names}
+      parts = {name: _npz_array(arrays, name) for name in names}
   except MemoryError:
     raise
-  except Exception as error:  # NumPy and zipfile raise many kinds for damaged content
+  except Exception as error:  # NumPy and zipfile raise many types for damaged content
     raise ValueError(
-      f'{path} is no .npz, or is damaged or cut short: {str(error)[:200]}'
+      f'{path} is not an .npz, or is damaged or cut short: {str(error)[:200]}'
     ) from error
-  named = 'words' in found or {'utf8', 'ends'} <= set(found)
-  if named and 'matrix' in found:
-    return _npz_words(path, found), _float32(path, found['matrix'], 'matrix')
-  if named and set(_SPARSE) <= set(found):
-    return _npz_words(path, found), _npz_sparse(path, found)
+  named = 'words' in parts or {'utf8', 'ends'} <= set(parts)
+  if named and 'matrix' in parts:
+    return _npz_words(path, parts), _float32(path, parts['matrix'], 'matrix')
+  if named and set(_SPARSE) <= set(parts):
+    return _npz_words(path, parts), _npz_sparse(path, parts)
   raise ValueError(
-    f'{path} has {", ".join([*found, *others]) or "nothing"}; of vectors there should be '
-    'words and matrix, or words, data, indices, indptr and shape'
+    f'{path} has {", ".join([*parts, *others]) or "nothing"}; a file of vectors should '
+    'have words and matrix, or words, data, indices, indptr and shape'
   )
 
 
 def _npz_array(arrays: Any, name: str) -> np.ndarray:
-  """An array of an .npz, whose header claims no more than its file has."""
+  """Returns an array of an .npz, after comparing its header with its size."""
   with arrays.zip.open(f'{name}.npy') as member:
     version = np.lib.format.read_magic(member)
     if version == (1, 0):
@@ -654,13 +664,13 @@ def _npz_array(arrays: Any, name: str) -> np.ndarray:
   return arrays[name]
 
 
-def _npz_words(path: Path, found: dict[str, np.ndarray]) -> list[str]:
-  if 'words' not in found:
-    return _npz_joined(path, found['utf8'], found['ends'])
-  words = found['words']
+def _npz_words(path: Path, parts: dict[str, np.ndarray]) -> list[str]:
+  if 'words' not in parts:
+    return _npz_joined(path, parts['utf8'], parts['ends'])
+  words = parts['words']
   if words.ndim != 1 or words.dtype.kind != 'U':
     raise ValueError(
-      f'{path}: words is {_described(words)}; it should be text (str), a row of it'
+      f'{path}: words is {_described(words)}; it should be a row of text (str)'
     )
   try:
     return words.tolist()
@@ -669,13 +679,13 @@ def _npz_words(path: Path, found: dict[str, np.ndarray]) -> list[str]:
 
 
 def _npz_joined(path: Path, utf8: np.ndarray, ends: np.ndarray) -> list[str]:
-  """Words from their bytes in a row, and where each ends."""
-  sound = utf8.dtype == np.uint8 and ends.dtype.kind == 'i' and ends.ndim == 1
-  bounds = [0, *ends.tolist()] if sound else [-1]
+  """Returns words from their joined bytes and the end of each."""
+  valid = utf8.dtype == np.uint8 and ends.dtype.kind == 'i' and ends.ndim == 1
+  bounds = [0, *ends.tolist()] if valid else [-1]
   if bounds != sorted(bounds) or bounds[-1] != utf8.size or utf8.ndim != 1:
     raise ValueError(
       f'{path}: utf8 is {_described(utf8)}, which ends ({_described(ends)}) does not '
-      'part into words'
+      'divide into words'
     )
   data = utf8.tobytes()
   try:
@@ -691,22 +701,22 @@ def _float32(path: Path, array: np.ndarray, name: str) -> np.ndarray:
     return array.astype(np.float32, copy=False)
 
 
-def _npz_sparse(path: Path, found: dict[str, np.ndarray]) -> scipy.sparse.csr_array:
+def _npz_sparse(path: Path, parts: dict[str, np.ndarray]) -> scipy.sparse.csr_array:
   for name in ('indices', 'indptr', 'shape'):
-    array = found[name]
+    array = parts[name]
     if array.ndim != 1 or array.dtype.kind not in 'iu':
       raise ValueError(
         f'{path}: {name} is {_described(array)}; it should be a row of integers'
       )
-  data, indptr = _float32(path, found['data'], 'data'), found['indptr']
+  data, indptr = _float32(path, parts['data'], 'data'), parts['indptr']
   try:
-    if (indptr[1:] < indptr[:-1]).any():  # which scipy asks only if the last is not 0
+    if (indptr[1:] < indptr[:-1]).any():  # scipy checks this only if the last is not 0
       raise ValueError('indptr must be a non-decreasing sequence')
-    shape = tuple(found['shape'].tolist())
-    matrix = scipy.sparse.csr_array((data, found['indices'], indptr), shape=shape)
-    matrix.check_format(full_check=True)  # else scipy would read beyond its memory
+    shape = tuple(parts['shape'].tolist())
+    matrix = scipy.sparse.csr_array((data, parts['indices'], indptr), shape=shape)
+    matrix.check_format(full_check=True)  # otherwise scipy could read invalid memory
   except (ValueError, TypeError, IndexError, OverflowError) as error:
-    raise ValueError(f'{path} has no whole sparse matrix: {error}') from error
+    raise ValueError(f'{path} has an invalid sparse matrix: {error}') from error
   return matrix
 
 
@@ -725,10 +735,10 @@ def _write_npz(path: Path, words: list[str], matrix: Matrix) -> None:
 
 
 def _npz_names(words: list[str]) -> dict[str, np.ndarray]:
-  """Words as an array of str, or as UTF-8 where that would be large or inexact.
+  """Returns words as an array of str, or as UTF-8 if that would be large or inexact.
 
-  NumPy gives every word the width of the longest, four bytes a letter, and drops
-  characters 0 at the end.
+  NumPy gives every word the width of the longest, with four bytes per letter, and drops
+  NUL characters at the end.
   """
   width = max(map(len, words), default=0)
   large = 4 * width * len(words) > max(_LARGE, _WIDE * sum(map(len, words)))
@@ -745,20 +755,20 @@ def _npz_names(words: list[str]) -> dict[str, np.ndarray]:
 def _read_projector(path: Path, losses: Losses) -> Content:
   for name in (TENSORS, METADATA):
     if not (path / name).is_file():
-      raise FileNotFoundError(f'{path} has no {name}: it is no folder of the projector')
+      raise FileNotFoundError(f'{path} has no {name}: it is not a projector folder')
   words = []
   with opened(path / METADATA, 'projector') as (file, _):
     for number, word, damaged in lines(file, path / METADATA):
       if '\t' in word:
         raise ValueError(
-          f'line {number:,} of {path / METADATA} has a tab: keep the column of words '
-          'alone, without a heading'
+          f'line {number:,} of {path / METADATA} has a tab: keep only the column of '
+          'words, without a heading'
         )
       words.append(word)
       if damaged:
         losses.add('bytes', f'{word!r}, line {number:,}')
   rows: Rows | None = None
-  number = 0  # of the last line that is not blank
+  number = 0  # number of the last line that is not blank
   with opened(path / TENSORS, 'projector') as (file, _):
     for at, line, _ in lines(file, path / TENSORS):
       if not line.strip():
@@ -784,12 +794,12 @@ def _read_projector(path: Path, losses: Losses) -> Content:
 
 
 def _write_projector(path: Path, words: list[str], matrix: np.ndarray) -> None:
-  """Its documentation: https://www.tensorflow.org/tensorboard/tensorboard_projector_plugin.
+  """Writes a projector folder; a metadata.tsv of one column has no heading.
 
-  A metadata.tsv of one column has no heading.
+  https://www.tensorflow.org/tensorboard/tensorboard_projector_plugin
   """
   path.mkdir(exist_ok=True)
-  # Without words there are no vectors, so a write that is cut leaves no mixture of two.
+  # A folder without words is invalid, so an interrupted write cannot mix two of them.
   (path / METADATA).unlink(missing_ok=True)
   with _whole(path / TENSORS) as file:
     for row in matrix:

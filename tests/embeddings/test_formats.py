@@ -149,7 +149,9 @@ def test_sparse_vectors_are_kept_in_npz_only(tmp_path):
   assert words == WORDS
   assert found.dtype == np.float32
   np.testing.assert_array_equal(found.toarray(), matrix.toarray())
-  with pytest.raises(ValueError, match=r'sparse vectors of 20 numbers a word go into'):
+  with pytest.raises(
+    ValueError, match=r'sparse vectors of 20 numbers per word can only'
+  ):
     write(tmp_path / 'v.txt', WORDS, matrix.tocsr())
 
 
@@ -258,7 +260,9 @@ def test_nobody_is_advised_to_unpickle_a_damaged_archive(tmp_path):
 
 def test_archives_of_something_else_are_refused(tmp_path):
   np.savez(tmp_path / 'v.npz', x=MATRIX)
-  with pytest.raises(ValueError, match='has x; of vectors there should be words and'):
+  with pytest.raises(
+    ValueError, match='has x; a file of vectors should have words and'
+  ):
     read(tmp_path / 'v.npz')
   np.savez(tmp_path / 'v.npz', words=np.array(WORDS[1:]), matrix=MATRIX)
   with pytest.raises(ValueError, match=r'has 7 words and a matrix \(8, 5\)'):
@@ -268,8 +272,8 @@ def test_archives_of_something_else_are_refused(tmp_path):
 @pytest.mark.parametrize(
   ('name', 'value', 'message'),
   [
-    ('words', [1, 2], r'words is int64 of shape \(2,\); it should be text'),
-    ('words', [b'a', b'b'], r'words is \|S1 .*; it should be text'),
+    ('words', [1, 2], r'words is int64 of shape \(2,\); it should be a row of text'),
+    ('words', [b'a', b'b'], r'words is \|S1 .*; it should be a row of text'),
     ('words', [['a', 'b']], r'words is <U1 of shape \(1, 2\)'),
     ('matrix', [['1', '2'], ['3', '4']], r'matrix is <U1 .*; it should be numbers'),
     ('matrix', [[1j, 2], [3, 4]], r'matrix is complex128 .*; it should be numbers'),
@@ -292,16 +296,16 @@ def test_arrays_of_the_wrong_kind_are_refused(tmp_path, name, value, message):
     ('indices', [0.0, 1.0], 'indices is float64 .* integers'),
     ('indices', np.array([0, 1 << 32]), 'indices must be'),
     ('indices', np.array([0, 1 << 63], np.uint64), 'indices must be'),
-    ('indices', [0], 'whole sparse matrix'),
-    ('indptr', [0, 2], 'whole sparse matrix'),
-    ('indptr', [1, 1, 2], 'whole sparse matrix'),
-    ('indptr', [0, 1, 900], 'whole sparse matrix'),
+    ('indices', [0], 'invalid sparse matrix'),
+    ('indptr', [0, 2], 'invalid sparse matrix'),
+    ('indptr', [1, 1, 2], 'invalid sparse matrix'),
+    ('indptr', [0, 1, 900], 'invalid sparse matrix'),
     ('indptr', [0, 900, 2], 'indptr must be'),
     ('indptr', [0, 900, 0], 'indptr must be'),
     ('indptr', [], 'indptr is float64'),
     ('data', ['x', 'y'], 'data is <U1 .*numbers'),
-    ('shape', [2], 'has 2 words and a matrix|whole sparse matrix'),
-    ('shape', [2, -3], 'whole sparse matrix'),
+    ('shape', [2], 'has 2 words and a matrix|invalid sparse matrix'),
+    ('shape', [2, -3], 'invalid sparse matrix'),
     ('shape', 2, r'shape is int64 of shape \(\)'),
   ],
 )
@@ -389,17 +393,22 @@ def test_a_wrong_projector_is_refused(tmp_path, file, text, message):
 
 def test_a_format_is_told_by_the_name_or_said(tmp_path):
   with pytest.raises(
-    ValueError, match=r'ending \.doc tells no format; add --format .*endings: \.txt'
+    ValueError,
+    match=r'ending \.doc does not determine the format; add --format .*endings: \.txt',
   ):
     write(tmp_path / 'v.doc', WORDS, MATRIX)
   with pytest.raises(ValueError, match=r"unknown format 'txet'; did you mean 'text'\?"):
     write(tmp_path / 'v.txt', WORDS, MATRIX, 'txet')
   write(tmp_path / 'v.doc', WORDS, MATRIX, 'binary')
   same(read(tmp_path / 'v.doc', 'binary'))
-  with pytest.raises(ValueError, match=r'ending \.doc tells no format; add --from'):
+  with pytest.raises(
+    ValueError, match=r'ending \.doc does not determine the format; add --from'
+  ):
     read(tmp_path / 'v.doc')
   write(tmp_path / 'v', WORDS, MATRIX, 'binary')
-  with pytest.raises(ValueError, match=r'v: its name tells no format; add --from'):
+  with pytest.raises(
+    ValueError, match=r'v: its name does not determine the format; add --from'
+  ):
     read(tmp_path / 'v')
   with pytest.raises(FileNotFoundError, match='there are no vectors at'):
     read(tmp_path / 'none.txt')
@@ -411,7 +420,7 @@ def test_a_format_is_told_by_the_name_or_said(tmp_path):
     ('plain', None, r"plain is a file, and 'projector' makes a folder: name another"),
     ('folder.bin', None, r"folder\.bin is a folder, and 'binary' makes a file"),
     ('folder', 'text', r"folder is a folder, and 'text' makes a file: name another"),
-    ('plain/new/v.bin', None, r'plain/new/v\.bin: .*plain is a file, and no folder'),
+    ('plain/new/v.bin', None, r'plain/new/v\.bin: .*plain is a file, not a folder'),
   ],
 )
 def test_what_is_in_the_way_is_named_and_stays(tmp_path, name, format, message):
@@ -604,8 +613,8 @@ def test_files_of_other_kinds_are_named(tmp_path, name, data, message):
     ('v.bin', 'glove', r'is it a binary file \(--from binary\)'),
     ('v.txt', 'binary', r'line 2 .* is text, and not binary: add --from text'),
     ('v.txt', 'glove', r"has word2vec's first line, '8 5'.*--from text"),
-    ('v.txt', 'npz', r'v\.txt is no \.npz'),
-    ('v.txt', 'gensim', r'v\.txt is not what gensim saved'),
+    ('v.txt', 'npz', r'v\.txt is not an \.npz'),
+    ('v.txt', 'gensim', r'v\.txt is not a file that gensim saved'),
     ('glove', 'binary', r'it looks like text: add --from text, or --from glove'),
   ],
 )
@@ -673,7 +682,7 @@ def test_a_place_that_is_closed_is_refused_before_anything_is_computed(
 ):
   monkeypatch.setattr(os, 'access', lambda *_: False)
   for name in ('v.bin', 'new/v.bin', 'projector'):
-    with pytest.raises(PermissionError, match='no file can be made in'):
+    with pytest.raises(PermissionError, match='this user cannot make files in'):
       check_target(tmp_path / name)
   assert not list(tmp_path.iterdir())
 
