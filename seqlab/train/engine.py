@@ -82,10 +82,11 @@ def as_arrays(hyper: Hyper) -> dict[str, np.ndarray]:
 
 
 class CompiledSteps:
-  """One compiled step per shape of batches; what was not declared is compiled late.
+  """A step compiled ahead for every shape of batches.
 
-  A compiled step is chosen by shape, since JAX would otherwise compile an undeclared
-  shape in the middle of a run, unnoticed but for the time it takes.
+  `jax.jit` does not know the programs that were compiled ahead: a call of it would
+  compile the same step once more. It is called for undeclared shapes only, which shows
+  in the run's column `compiles`.
   """
 
   def __init__(self, step: Callable):

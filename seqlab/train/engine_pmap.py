@@ -61,8 +61,13 @@ class PmapEngine:
   def member(self, state: PyTree, i: int = 0) -> TrainState:
     """See `Engine`."""
     del i
-    first = jax.tree.map(lambda x: x[0], state)  # all devices hold the same
-    return jax.device_put(first, self.definition.shardings)
+
+    def copy_of_one(x: jax.Array) -> np.ndarray:
+      # By way of the host: indexing the array would compile during the run.
+      return np.asarray(x.addressable_shards[0].data).reshape(x.shape[1:])
+
+    copies = jax.tree.map(copy_of_one, state)  # all devices hold the same
+    return jax.device_put(copies, self.definition.shardings)
 
   def set_hyper(self, hyper: Hyper) -> None:
     """See `Engine`."""

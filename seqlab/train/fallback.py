@@ -1,7 +1,8 @@
-"""Back to the last good checkpoint with a smaller rate, where training diverges.
+"""Falling back to the last good checkpoint where training diverges.
 
-As Marian's `--throw-on-divergence` with `--custom-fallbacks` (Junczys-Dowmunt et al.
-2018, https://marian-nmt.github.io/docs/cmd/marian).
+Training then resumes with a smaller learning rate, as with Marian's options
+`--throw-on-divergence` and `--custom-fallbacks` (Junczys-Dowmunt et al. 2018,
+https://marian-nmt.github.io/docs/cmd/marian).
 """
 
 from collections.abc import Mapping
@@ -14,11 +15,11 @@ from seqlab.domains import Positive, Range
 
 
 class DivergenceError(FloatingPointError):
-  """The loss or the gradient of a step is no number, or the loss is beyond a bound.
+  """The loss or the gradient of a step is not finite, or the loss exceeds its bound.
 
   Attributes:
-    state: the step from whose state on it is wrong. A loss is that of the state after
-      the step before, and from there it is the same whatever the rate.
+    state: the first step whose state is bad. A loss belongs to the state after the step
+      before its own: resumed from there it would be the same at any learning rate.
   """
 
   def __init__(self, text: str, state: int):
@@ -28,13 +29,13 @@ class DivergenceError(FloatingPointError):
 
 @dataclasses.dataclass(frozen=True)
 class Fallback:
-  """What an experiment wants done when training diverges: its section `fallback`.
+  """The section `fallback` of an experiment.
 
   Attributes:
     factor: what the learning rate is multiplied by each time.
-    times: how often at most, over the whole run.
-    loss_above: a training loss (nats a target word) that counts as diverged; None
-      leaves it at losses and gradients that are no numbers.
+    times: the largest number of times, over the whole run.
+    loss_above: training loss, in nats per target token, above which training counts as
+      diverged; None leaves it at losses and gradients that are not finite.
   """
 
   factor: Annotated[float, Range(0, 1, exclude_low=True)] = 0.5
@@ -45,8 +46,19 @@ class Fallback:
     domains.check_fields(self, 'fallback.')
 
   def check(self, step: int, seed: int, row: Mapping[str, float]) -> None:
-    """Raises DivergenceError if the step's row says so."""
-    before, after = [], []  # of the step that the state was good until, or not even
+    """Checks the metrics of a step.
+
+    Args:
+      step: number of the step, from 1.
+      seed: of the run, for the message.
+      row: metrics of the step.
+
+    Raises:
+      DivergenceError: training diverged.
+    """
+    # A bad loss or gradient is that of the state before the step, a bad update that of
+    # the state after it.
+    before, after = [], []
     for key, name, wrong in (
       ('loss', 'the loss', before),
       ('grad_norm', 'the gradient norm', before),
@@ -65,5 +77,5 @@ class Fallback:
       )
 
   def peak(self, peak: float, times: int) -> float:
-    """The experiment's `hyper.peak` after so many times."""
+    """Returns the learning rate `peak` after falling back so many times."""
     return peak * self.factor**times

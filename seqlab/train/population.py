@@ -123,35 +123,31 @@ def _train_in(
   definition = Definition(first.config, task, timetable.steps)
   definition.check(batches.shapes)
   evaluators = evaluators_of(first.config, task, definition.mesh)
-  members: dict[int, Session] = {}
+  sessions: list[Session] = []
+  states: list[TrainState] = []
+  seats: list[int] = []
   for i, folder in folders.items():
     try:
       if folder is not first:
         _share_vocabulary(first, folder)
       check_text(folder, task)
-      members[i] = stack.enter_context(
-        Session(
-          folder,
-          timetable,
-          evaluators,
-          name=folder.path.name,
-          on_end=functools.partial(end, i),
-        )
-      )
+      on_end = functools.partial(end, i)
+      name = folder.path.name
+      session = Session(folder, timetable, evaluators, name=name, on_end=on_end)
     except Exception as error:  # whatever it is, the others continue
       end(i, error)
-  states: dict[int, TrainState] = {}
-  for i, session in members.items():
+      continue
+    stack.enter_context(session)
     with session.isolate_errors():
       if state := _restore(session, definition, task, batches):
-        states[i] = state
-  if not states:
+        sessions.append(session)
+        states.append(state)
+        seats.append(places[i])
+  if not sessions:
     return
-  sessions = [members[i] for i in states]
   hypers = [session.hyper for session in sessions]
-  seats = [places[i] for i in states]
   engine = PopulationEngine(definition, hypers, seats, width)
-  loop(engine, sessions, [*states.values()], task, batches)
+  loop(engine, sessions, states, task, batches)
 
 
 def _restore(

@@ -1,4 +1,4 @@
-"""All that changes during training, as one value."""
+"""The state of a training: all that a step changes."""
 
 from flax import struct
 
@@ -7,14 +7,15 @@ from seqlab.types import Array, PyTree, Variables
 
 @struct.dataclass
 class TrainState:
-  """What a step reads and returns.
+  """Everything that a step reads and returns besides its batch.
 
   Attributes:
-    step: [] int32, updates made so far.
-    seed: [] uint32, of dropout and its like; data, so that seeds can be swept.
-    params: the trained parameters.
+    step: [] int32, number of updates so far.
+    seed: [] uint32, seed of dropout and other noise. It is data, so that a population
+      can vary it without compiling.
+    params: the trained parameters, without boxes.
     collections: Linen's other collections, such as running statistics.
-    opt_state: the optimiser's.
+    opt_state: state of the optimiser.
     ema: the parameters that are evaluated, where they are not those that are trained:
       their exponential moving average, or what the optimiser evaluates with.
   """
@@ -28,11 +29,11 @@ class TrainState:
 
   @property
   def variables(self) -> Variables:
-    """What a model's `apply` takes."""
+    """The variables that a model's `apply` takes."""
     return {'params': self.params, **self.collections}
 
   @property
   def averaged(self) -> Variables:
-    """The same with the moving average of the parameters, where one is kept."""
+    """The variables to evaluate with: averaged parameters, where they are kept."""
     params = self.params if self.ema is None else self.ema
     return {'params': params, **self.collections}

@@ -369,6 +369,18 @@ def test_a_folder_of_any_name_is_trained_in_and_continued(
   assert {p.name for p in tmp_path.iterdir()} == {name}
 
 
+def test_a_run_by_pmap_resumes_with_its_bits(point, drawn, left, tmp_path):
+  """Its state is restored as one, and copied to every device."""
+  config = point | {'parallel': 'pmap', 'mesh': {'data': 2, 'devices': 2}}
+  train(config, tmp_path / 'whole')
+  shutil.copytree(tmp_path / 'whole', tmp_path / 'cut')
+  shutil.rmtree(tmp_path / 'cut' / 'checkpoints' / '12')
+  train(config, tmp_path / 'cut')
+  assert left(tmp_path / 'cut') == left(tmp_path / 'whole')
+  losses = [[row['loss'] for row in left(f)[0]] for f in (tmp_path / 'cut', drawn)]
+  np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
 # Orbax may be saving on threads of its own when the folder goes, and what they
 # raise then reaches nobody but the interpreter's hook.
 ORPHANED = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
