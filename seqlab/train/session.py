@@ -3,17 +3,15 @@
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import dataclasses
+import functools
 import os
-import time
 from typing import Any
 
-import numpy as np
-
 from seqlab.config import call
-from seqlab.io import files
 from seqlab.train import processes
 from seqlab.train.checkpoints import Checkpoints
 from seqlab.train.definition import Definition
+from seqlab.train.evaluation import measure, save_samples
 from seqlab.train.fallback import DivergenceError, Fallback
 from seqlab.train.folder import RunFolder
 from seqlab.train.history import History
@@ -261,33 +259,20 @@ class Session:
     Returns:
       What they measured, and the seconds of each; nothing if none is due.
     """
-    due = [*self.evaluators] if last else self.timetable.due(step)
     metrics: dict[str, float] = {}
-    for name in due:
-      started = time.monotonic()
-      values = {k: float(v) for k, v in self.evaluators[name].run(variables)}
-      # All processes draw the same conclusions, where their last bits may differ.
-      values = processes.broadcast_from_primary(values)
-      values = {f'{name}/{key}': value for key, value in values.items()}
-      text = ', '.join(f'{key} {value:.4g}' for key, value in values.items())
-      self.say(f'step {step:,}: {text}')
-      metrics |= values | {f'speed/{name}_seconds': time.monotonic() - started}
-      self._retry(lambda name=name: self._save_samples(step, name), 'samples')
+    for name in [*self.evaluators] if last else self.timetable.due(step):
+      evaluator = self.evaluators[name]
+      values = measure(name, evaluator, variables)
+      metrics |= values
+      shown = (f'{k} {v:.4g}' for k, v in values.items() if k.startswith(f'{name}/'))
+      self.say(f'step {step:,}: {", ".join(shown)}')
+      path = f'{self.folder.samples}/{name}-{step:08d}'
+      self._retry(functools.partial(save_samples, evaluator, path), 'samples')
     if metrics:
       self._writer.write(step, metrics)
     if (best := self.config['keep_best']) in metrics:
       self.history.add(metrics[best], -1.0 if self.config['best_is'] == 'min' else 1.0)
     return metrics
-
-  def _save_samples(self, step: int, name: str) -> None:
-    if not processes.is_primary():
-      return
-    path, evaluator = f'{self.folder.samples}/{name}-{step:08d}', self.evaluators[name]
-    if evaluator.samples:
-      files.write_text(f'{path}.txt', '\n'.join(evaluator.samples))
-    if arrays := getattr(evaluator, 'arrays', None):
-      with files.replacing(f'{path}.npz') as temporary, temporary.open('wb') as file:
-        np.savez_compressed(file, **arrays)
 
   def save(
     self, step: int, state: TrainState, metrics: Mapping[str, float], *, wait: bool

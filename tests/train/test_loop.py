@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from seqlab.cli import main
-from seqlab.train import retry
+from seqlab.train import retry, session
 from seqlab.train import writer as writer_module
 from seqlab.train.checkpoints import Checkpoints
 from seqlab.train.engine_jit import JitEngine
@@ -25,7 +25,6 @@ from seqlab.train.folder import open_folder
 from seqlab.train.history import History
 from seqlab.train.loop import train
 from seqlab.train.processes import Stopped
-from seqlab.train.session import Session
 from seqlab.train.writer import Progress, Writer, read_metrics
 from seqlab.use.runs import load_run
 
@@ -330,13 +329,14 @@ def test_sigterm_while_it_compiles_ends_it_with_nothing_to_save(
 
 @pytest.mark.slow  # compiles a Transformer, and how it is evaluated
 def test_sigterm_while_it_evaluates_is_heard_after_it(tiny, tmp_path, monkeypatch):
-  save = Session._save_samples
+  measure = session.measure
 
-  def told(self, step, name):
-    save(self, step, name)
+  def told(name, evaluator, variables):
+    measured = measure(name, evaluator, variables)
     os.kill(os.getpid(), signal.SIGTERM)
+    return measured
 
-  monkeypatch.setattr(Session, '_save_samples', told)
+  monkeypatch.setattr(session, 'measure', told)
   with pytest.raises(Stopped, match='stopped at step 5 of 12, as SIGTERM asked'):
     train(tiny, tmp_path)
   assert Checkpoints(tmp_path / 'checkpoints').steps() == [4, 5]
