@@ -1,6 +1,6 @@
-"""The `seqlab` command: a verb, a function, no logic.
+"""The `seqlab` command: each verb is a function without any logic.
 
-Each verb imports what it needs, so that `seqlab --help` needs no JAX.
+A verb imports what it needs when it runs, so that `seqlab --help` needs no JAX.
 """
 
 import argparse
@@ -16,9 +16,9 @@ from seqlab.io.secrets import scrub
 
 _REFUSALS = (ValueError, ArithmeticError, OSError, RuntimeError, MemoryError)
 
-# glibc gives large buffers back to the kernel at every free, and a step on a CPU then
+# glibc returns large buffers to the kernel at every free, and a step on a CPU then
 # spends up to half its time on fresh pages. Huge pages and one arena that keeps its
-# memory mend that; the allocator reads this once, when the process starts.
+# memory avoid that; the allocator reads these settings once, when the process starts.
 MALLOC = ':'.join(
   f'glibc.malloc.{name}'
   for name in (
@@ -29,7 +29,7 @@ MALLOC = ':'.join(
 
 
 def _keep_memory(verb: str) -> None:
-  """Starts this command anew under `MALLOC`, unless the user set tunables."""
+  """Restarts this command with `MALLOC`, unless the user has set tunables."""
   if (
     _VERBS[verb].computes
     and sys.platform == 'linux'
@@ -42,11 +42,11 @@ def _keep_memory(verb: str) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs one command; returns its exit status.
 
-  What the user can mend ends in one line on stderr and status 1, without a
-  traceback; set SEQLAB_TRACEBACK=1 to see it all the same.
+  An error that the user can fix ends in one line on stderr and status 1, without a
+  traceback; SEQLAB_TRACEBACK=1 shows the traceback.
   """
   if hasattr(sys.stdout, 'reconfigure'):
-    # Text is UTF-8 whatever the locale; names of files may hold any other bytes too.
+    # Text is UTF-8 whatever the locale; names of files may contain any other bytes.
     sys.stdout.reconfigure(encoding='utf-8', errors='surrogateescape')
   args, rest = _parser().parse_known_args(argv)
   if rest and args.verb not in ('train', 'plan'):
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     status = args.run(args, rest) or 0
     sys.stdout.flush()
     return status
-  except BrokenPipeError:  # who reads has had enough, as `head` has
+  except BrokenPipeError:  # the reader has closed the pipe, as `head` does
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 128 + signal.SIGPIPE
   except _REFUSALS as error:
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def train(args: argparse.Namespace, rest: Sequence[str]) -> int:
-  """Trains an experiment, or goes on with it."""
+  """Trains an experiment, or resumes it."""
   from seqlab.experiment import load_experiment
   from seqlab.train.cluster import cluster
   from seqlab.train.loop import train
@@ -85,13 +85,13 @@ def train(args: argparse.Namespace, rest: Sequence[str]) -> int:
       folder = train(config, args.workdir, force=args.force)
   except Stopped as stopped:
     print(f'seqlab train: {stopped}', file=sys.stderr)
-    return os.EX_TEMPFAIL  # a scheduler that gets 75 should start this once more
+    return os.EX_TEMPFAIL  # 75: a scheduler should start this command again
   print(f'done: {folder.name}')
   return 0
 
 
 def plan(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  """Says what an experiment would take of more devices than there are."""
+  """Predicts time and memory of an experiment on more devices than there are."""
   from seqlab.experiment import load_experiment
 
   config = load_experiment(args.experiment, rest)
@@ -123,9 +123,9 @@ def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> None:
 def _evaluate_words(args: argparse.Namespace) -> None:
   from seqlab.word_vectors import evaluate_words
 
-  more = dict(format=args.source, average=args.average, choose=args.choose)
-  more |= _given(args, ('sets', 'restrict', 'method'))
-  evaluate_words(args.run_folder, trust=args.trust, **more)
+  options = dict(format=args.source, average=args.average, choose=args.choose)
+  options |= _given(args, ('sets', 'restrict', 'method'))
+  evaluate_words(args.run_folder, trust=args.trust, **options)
 
 
 def _evaluate_translations(args: argparse.Namespace) -> None:
@@ -233,7 +233,7 @@ def analogy(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def vectors(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  """Writes word vectors to a file for other tools, or turns one file into another."""
+  """Writes word vectors to a file for other tools, or converts such a file."""
   del rest
   _prepare()
   from seqlab.word_vectors import save
@@ -243,15 +243,15 @@ def vectors(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def table(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  """Prints a table of runs: what differs between them, and what came of it."""
+  """Prints a table of runs: what differs between them, and their results."""
   del rest
   from seqlab.report.runs import left_out
   from seqlab.report.tables import summary
 
   options = dict(by=args.by, choose=args.choose, format=args.format)
   print(summary(args.run_folders, args.metric, **options), end='')
-  for run, why in left_out(args.run_folders).items():
-    print(f'left out: {run}: {why}', file=sys.stderr)
+  for run, reason in left_out(args.run_folders).items():
+    print(f'left out: {run}: {reason}', file=sys.stderr)
 
 
 def experiments(args: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -274,7 +274,7 @@ def bench(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def _prepare(threads: int | None = None) -> None:
-  """Settings of JAX that every computing verb wants."""
+  """Applies the settings of JAX that every computing verb needs."""
   from seqlab.train.runtime import prepare
 
   prepare(threads)
@@ -287,7 +287,7 @@ _Parser = argparse.ArgumentParser
 
 def _train_options(parser: _Parser) -> None:
   add = parser.add_argument
-  add('experiment', help='a file, and maybe :arguments for it')
+  add('experiment', help='a file; :arguments for it may follow')
   add('--workdir', required=True, help='folder of the run')
   add('--force', action='store_true', help='use a folder of another experiment or text')
   parser.epilog = 'Any value of the experiment can be set: --config.hyper.peak=1e-3'
@@ -295,10 +295,10 @@ def _train_options(parser: _Parser) -> None:
 
 def _plan_options(parser: _Parser) -> None:
   add = parser.add_argument
-  add('experiment', help='a file, and maybe :arguments for it')
-  about = 'how many; several numbers are compared'
-  add('--devices', type=int, nargs='+', required=True, metavar='N', help=about)
-  add('--chip', nargs='+', help='h100, v5e, ... (all of which the data sheet is known)')
+  add('experiment', help='a file; :arguments for it may follow')
+  text = 'number of devices; several numbers are compared'
+  add('--devices', type=int, nargs='+', required=True, metavar='N', help=text)
+  add('--chip', nargs='+', help='h100, v5e, ... (default: all with a known data sheet)')
   parser.epilog = 'As with train, any value can be set: --config.mesh.fsdp=8'
 
 
@@ -309,9 +309,9 @@ def _evaluate_options(parser: _Parser) -> None:
   _ensemble_option(parser)
   _split_option(parser)
   add('--output', help='also write the translations to this file')
-  about = "run the experiment's evaluators, all or these (default for other tasks)"
-  add('--evals', nargs='*', metavar='NAME', help=about)
-  group = parser.add_argument_group('of word vectors, for which RUN may be a file')
+  text = "run the experiment's evaluators, all or these (default for other tasks)"
+  add('--evals', nargs='*', metavar='NAME', help=text)
+  group = parser.add_argument_group('for word vectors; RUN may be a file')
   group.add_argument('--sets', nargs='+', help='names, or files of pairs or questions')
   _analogy_options(group)
   _from_option(group)
@@ -322,10 +322,10 @@ def _compare_options(parser: _Parser) -> None:
   add('run_folders', metavar='RUN', nargs='+', help='baseline first')
   _search_options(parser)
   _split_option(parser)
-  add('--tokenize', choices=_TOKENIZERS, help="(the corpus's own)")
-  about = 'paired bootstrap, or paired approximate randomisation'
-  add('--test', choices=('bs', 'ar'), default='bs', help=about)
-  add('--trials', type=int, default=10_000, help="of 'ar' (10,000)")
+  add('--tokenize', choices=_TOKENIZERS, help='tokeniser (default: that of the corpus)')
+  text = 'paired bootstrap, or paired approximate randomisation'
+  add('--test', choices=('bs', 'ar'), default='bs', help=text)
+  add('--trials', type=int, default=10_000, help="trials of 'ar' (10,000)")
   _bootstrap_options(parser, '--bootstrap-seed')
 
 
@@ -350,52 +350,58 @@ def _vectors_option(parser: _Parser) -> None:
 
 
 def _from_option(parser: argparse._ActionsContainer) -> None:
-  about = 'of a file: text, glove, binary, npz, projector (by its ending); or gensim'
-  parser.add_argument('--from', dest='source', metavar='FORMAT', help=about)
+  text = 'format of a file: text, glove, binary, npz, projector, gensim (by its name)'
+  parser.add_argument('--from', dest='source', metavar='FORMAT', help=text)
 
 
 def _neighbours_options(parser: _Parser) -> None:
   _vectors_option(parser)
   parser.add_argument('words', metavar='WORD', nargs='+')
-  parser.add_argument('-n', type=int, default=10, help='how many (10)')
+  parser.add_argument('-n', type=int, default=10, help='number of words (10)')
 
 
 def _analogy_verb_options(parser: _Parser) -> None:
   _vectors_option(parser)
-  about = 'A B C: the answer is to C as B is to A'
-  parser.add_argument('words', metavar='WORD', nargs=3, help=about)
-  parser.add_argument('-n', type=int, default=10, help='how many (10)')
+  text = 'A B C: the answer is to C as B is to A'
+  parser.add_argument('words', metavar='WORD', nargs=3, help=text)
+  parser.add_argument('-n', type=int, default=10, help='number of words (10)')
   _analogy_options(parser)
 
 
 def _analogy_options(parser: argparse._ActionsContainer) -> None:
   add = parser.add_argument
-  about = 'answer among so many first words (evaluate: 30,000 of a run, all of a file)'
-  add('--restrict', type=int, help=about)
+  text = (
+    'number of first words to answer among (evaluate: 30,000 of a run, all of a file)'
+  )
+  add('--restrict', type=int, help=text)
   add('--method', choices=('add', 'mul'), help='3CosAdd (the default) or 3CosMul')
 
 
 def _vectors_options(parser: _Parser) -> None:
   _vectors_option(parser)
   add = parser.add_argument
-  about = '.txt, .bin (word2vec; also .gz), .kv (gensim), .npz; a folder (projector)'
-  add('--to', metavar='FILE', required=True, help=about)
-  add('--format', help='if the name does not tell')
+  text = '.txt, .bin (word2vec; also .gz), .kv (gensim), .npz; a folder (projector)'
+  add('--to', metavar='FILE', required=True, help=text)
+  add('--format', help='format (by the name of the file)')
 
 
 def _table_options(parser: _Parser) -> None:
   add = parser.add_argument
   add('run_folders', metavar='RUN', nargs='+', help='runs, or folders of runs')
-  add('--metric', nargs='+', help='columns (by which the runs keep the best)')
-  add('--by', nargs='+', help='keys that make rows (all that differ)')
+  add(
+    '--metric',
+    nargs='+',
+    help='columns (default: the metric by which runs keep the best)',
+  )
+  add('--by', nargs='+', help='keys that make rows (default: all that differ)')
   add('--choose', choices=('last', 'best'), default='last', help='which value')
   add('--format', choices=('markdown', 'csv', 'latex'), default='markdown')
 
 
 def _bleu_options(parser: _Parser) -> None:
   add = parser.add_argument
-  add('hypothesis', help='a plain or gzipped file, a sentence a line')
-  add('references', nargs='+', help='files with as many lines')
+  add('hypothesis', help='a plain or gzipped file, one sentence per line')
+  add('references', nargs='+', help='files with the same number of lines')
   add('--tokenize', choices=_TOKENIZERS, default='13a')
   add('--lowercase', action='store_true', help='score without case')
   add('--confidence', action='store_true', help='add the 95 %% interval')
@@ -403,7 +409,9 @@ def _bleu_options(parser: _Parser) -> None:
 
 
 def _experiments_options(parser: _Parser) -> None:
-  parser.add_argument('folder', nargs='?', default='experiments', help='where they are')
+  parser.add_argument(
+    'folder', nargs='?', default='experiments', help='folder of experiments'
+  )
   parser.add_argument('--format', choices=('table', 'tsv', 'json'), default='table')
 
 
@@ -415,14 +423,18 @@ def _bench_options(parser: _Parser) -> None:
 
 
 def _search_options(parser: _Parser) -> None:
-  """Of all verbs that translate: which parameters, and how outputs are found."""
+  """Adds the options of verbs that translate: checkpoints, and how outputs are found."""
   add = parser.add_argument
   add('--beam', type=int, help='hypotheses per sentence (5)')
   add('--alpha', type=float, help='length penalty (0.6)')
   add('--temperature', type=float, help='sample instead of searching')
-  add('--top-k', type=int, help='sample among the k likeliest words')
-  add('--top-p', type=float, help='sample among this much probability')
-  add('--seed', type=int, help='of sampling')
+  add('--top-k', type=int, help='sample among the k likeliest tokens')
+  add(
+    '--top-p',
+    type=float,
+    help='sample among the likeliest tokens of this total probability',
+  )
+  add('--seed', type=int, help='seed of sampling')
   _checkpoint_options(parser)
 
 
@@ -434,24 +446,25 @@ def _checkpoint_options(parser: _Parser) -> None:
 
 
 def _trust_option(parser: argparse._ActionsContainer) -> None:
-  about = 'use a run whose config.json names code that is no part of seqlab, and run it'
-  parser.add_argument('--trust', action='store_true', help=about)
+  text = 'allow a run whose config.json names code that is no part of seqlab'
+  parser.add_argument('--trust', action='store_true', help=text)
 
 
 def _ensemble_option(parser: _Parser) -> None:
-  about = 'more runs, of the same vocabularies, whose log-probabilities are averaged'
-  parser.add_argument('--ensemble', metavar='RUN', nargs='+', default=(), help=about)
+  text = 'more runs with the same vocabularies, whose log-probabilities are averaged'
+  parser.add_argument('--ensemble', metavar='RUN', nargs='+', default=(), help=text)
 
 
 def _search(args: argparse.Namespace) -> dict:
-  """What `_search_options` added, as arguments of the functions that translate."""
+  """Returns what `_search_options` added, as arguments of functions that translate."""
   options = _given(args, _SEARCH)
-  more = {'ensemble': args.ensemble} if 'ensemble' in args else {}
-  return {'average': args.average, 'choose': args.choose, 'options': options, **more}
+  ensemble = {'ensemble': args.ensemble} if 'ensemble' in args else {}
+  which = {'average': args.average, 'choose': args.choose}
+  return {**which, 'options': options, **ensemble}
 
 
 _SEARCH = ('beam', 'alpha', 'temperature', 'top_k', 'top_p', 'seed')
-# What `evaluate` may measure -> options that only some of them have.
+# Kind of measurement of `evaluate` -> options that not all kinds have.
 _EVALUATE = {
   'translations': (*_SEARCH, 'ensemble', 'split', 'output'),
   'word vectors': ('sets', 'restrict', 'method', 'source'),
@@ -465,12 +478,12 @@ _MEASURES = {
 
 
 def _given(args: argparse.Namespace, names: Iterable[str]) -> dict:
-  """Those options that the user set."""
+  """Returns the options that the user set."""
   return {n: getattr(args, n) for n in names if getattr(args, n) not in (None, ())}
 
 
 def _refuse(args: argparse.Namespace, names: Iterable[str], kind: str) -> None:
-  """Raises ValueError for an option that is for something else than is measured."""
+  """Raises ValueError for an option that belongs to another kind of measurement."""
   for name in _given(args, sorted(names)):
     option = '--from' if name == 'source' else f'--{name.replace("_", "-")}'
     raise ValueError(
@@ -479,7 +492,7 @@ def _refuse(args: argparse.Namespace, names: Iterable[str], kind: str) -> None:
 
 
 def _split_option(parser: _Parser) -> None:
-  parser.add_argument('--split', help='which part of the corpus (test)')
+  parser.add_argument('--split', help='part of the data (test)')
 
 
 def _split(args: argparse.Namespace) -> str:
@@ -488,14 +501,20 @@ def _split(args: argparse.Namespace) -> str:
 
 def _bootstrap_options(parser: _Parser, seed: str) -> None:
   add = parser.add_argument
-  add('--samples', type=int, default=1_000, help='bootstrap (1,000)')
-  add(seed, type=int, default=0, help='of the bootstrap (0)')
+  add('--samples', type=int, default=1_000, help='samples of the bootstrap (1,000)')
+  add(seed, type=int, default=0, help='seed of the bootstrap (0)')
 
 
 class _Verb(NamedTuple):
-  """What a verb does, what may follow it, and whether it computes for long."""
+  """A verb.
 
-  run: Callable[[argparse.Namespace, Sequence[str]], int | None]  # the exit status
+  Attributes:
+    run: function of the parsed arguments and the unparsed ones; returns the exit status.
+    options: adds the options to a parser.
+    computes: whether it computes for long.
+  """
+
+  run: Callable[[argparse.Namespace, Sequence[str]], int | None]
   options: Callable[[_Parser], None]
   computes: bool = True
 

@@ -1,4 +1,4 @@
-"""Batches of arrays in memory, for a task that has its data at hand.
+"""Batches of arrays in memory.
 
 def batches(self, split, **options):
   return ArrayBatches({'x': x, 'y': y}, rows=32, **options)
@@ -37,8 +37,8 @@ class ArrayBatches:
     Args:
       arrays: name -> [N, ...], the same N for all.
       rows: number of rows per batch, B.
-      shuffle: whether each epoch has an order of its own. False takes all rows in
-        their order, as evaluation needs it.
+      shuffle: whether each epoch has another order. False takes all rows in their
+        order, as evaluation needs it.
       rows_multiple: B is lowered to a multiple of this where it can be.
       tokens: is not used; rows have no tokens to count.
       shapes: is not used; there are one or two.

@@ -1,4 +1,4 @@
-"""What is measured during training, one evaluator per file."""
+"""Measurements during training, one evaluator per file."""
 
 # Short name -> path of the class. Paths, so that naming one imports none.
 EVALUATORS = {

@@ -1,7 +1,7 @@
-"""What each head looks at, on the corpus whose grammar is known.
+"""Attention of each head to governing words, on the corpus whose grammar is known.
 
-When the piece that carries a word's form is predicted, does a head look at the word
-that decides the form? And is the form still right when the head is taken away
+When the piece that carries a word's form is predicted, does a head attend to the word
+that determines the form? And is the form still correct without that head
 (Voita et al. 2019, https://arxiv.org/abs/1905.09418; Michel et al. 2019,
 https://arxiv.org/abs/1905.10650)?
 """
@@ -27,14 +27,14 @@ _PATHS = {'cross': 'cross_attention', 'decoder': 'self_attention'}
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-  """A word whose form another word decides, as pieces.
+  """A word whose form is determined by another word, its governor, as pieces.
 
   Attributes:
-    kind: number of what is decided, in KINDS.
-    ending: the target position of its last piece, which carries the form.
-    source: positions of the source word that the decider renders; may be empty.
-    target: positions of the decider among the pieces that the decoder has read, <s>
-      at 0; empty if it comes later.
+    kind: index in KINDS of the category that is determined.
+    ending: target position of the word's last piece, which carries the form.
+    source: positions of the source word that the governor translates; may be empty.
+    target: positions of the governor among the pieces that the decoder has read, <s>
+      at 0; empty if the governor comes later.
   """
 
   kind: int
@@ -44,38 +44,38 @@ class Form:
 
 
 def forms(pair: Pair, source: list[int], target: list[int]) -> list[Form]:
-  """The forms of a sentence.
+  """Returns the forms of a sentence.
 
   Args:
     pair: the sentence and its grammar.
     source: for each source piece the number of its word.
     target: for each target piece the number of its word.
   """
-  found = []
-  for dependent, decider, kind in pair.dependencies:
+  sentence_forms = []
+  for dependent, governor, kind in pair.dependencies:
     if kind in KINDS:
-      renders = pair.alignment[decider]
-      before = decider < dependent
-      found.append(
+      aligned = pair.alignment[governor]
+      before = governor < dependent
+      sentence_forms.append(
         Form(
           kind=KINDS.index(kind),
           ending=max(i for i, word in enumerate(target) if word == dependent),
-          source=tuple(i for i, word in enumerate(source) if word == renders),
+          source=tuple(i for i, word in enumerate(source) if word == aligned),
           target=tuple(
-            i + 1 for i, word in enumerate(target) if word == decider and before
+            i + 1 for i, word in enumerate(target) if word == governor and before
           ),
         )
       )
-  return found
+  return sentence_forms
 
 
 class Evaluator:
-  """Shares of looks at the decider by head, and accuracy of forms without a head.
+  """How often each head attends to the governor, and accuracy without that head.
 
   Attributes:
-    arrays: of the last run. `accuracy` [kinds] of the last pieces of the words
-      whose form is decided, true words given; `look/<side>` [layers, H, kinds], how
-      often a head looks most at the decider, where it can be seen there; `without/
+    arrays: results of the last run. `accuracy` [kinds] of the last pieces of the words
+      whose form is determined, true words given; `look/<side>` [layers, H, kinds], how
+      often a head attends most to the governor, where it is visible; `without/
       <side>` [layers, H, kinds], the accuracy without that head; `kinds`; `count`.
   """
 
@@ -100,21 +100,21 @@ class Evaluator:
 
     Args:
       task: English to Russian on the embedded corpus, with a Transformer.
-      sharding: of a batch's rows.
-      split: its name.
-      tokens: source or target positions in a batch, at most.
-      shapes: number of shapes that are compiled.
+      sharding: sharding of the rows of a batch.
+      split: name of the split.
+      tokens: number of source or target positions in a batch, at most.
+      shapes: number of batch shapes.
 
     Raises:
-      ValueError: the corpus or the model is another.
+      ValueError: the corpus or the model is not of that kind.
     """
     if not isinstance(task.corpus, Agreement) or task.corpus.target != 'ru':
       raise ValueError(
-        "evals: type='agreement' knows the grammar of corpus.name='agreement' with "
+        "evals: kind='agreement' knows the grammar of corpus.kind='agreement' with "
         "corpus.target='ru' only"
       )
     if not hasattr(task.model, 'heads'):
-      raise ValueError("evals: type='agreement' takes away heads of a Transformer")
+      raise ValueError("evals: kind='agreement' removes heads of a Transformer")
     self.arrays: dict[str, np.ndarray] = {}
     model = task.model
     layers = model.layers if model.decoder_layers is None else model.decoder_layers
@@ -132,7 +132,7 @@ class Evaluator:
 
   @staticmethod
   def _read(task: Translates, split: str) -> list[list[Form]]:
-    """The forms of every line."""
+    """Returns the forms of every line."""
     stores = task.stores(split)
     vocabularies = task.vocabularies.source, task.vocabularies.target
     starts = [
@@ -150,7 +150,7 @@ class Evaluator:
     return lines
 
   def _ablated(self, variables: Variables, side: str = '', head=()) -> Variables:
-    """The variables without a head; all heads are there if `side` is empty."""
+    """Returns the variables without a head; with all heads if `side` is empty."""
     keep = {s: k.copy() for s, k in self._keep.items()}
     if side:
       keep[side][head] = 0
@@ -162,7 +162,7 @@ class Evaluator:
     self._resident.compile(self._ablated(variables))
 
   def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
-    """Yields the accuracy of each kind of form, and the best head's looks at it."""
+    """Yields the accuracy of each kind of form, and the best head's attention share."""
     out = self._resident.run(self._ablated(variables))
     accuracy, count = self._accuracy(out)
     self.arrays = {'kinds': np.array(KINDS), 'count': count, 'accuracy': accuracy}
@@ -170,8 +170,8 @@ class Evaluator:
       self.arrays[f'look/{side}'] = self._looks(out, side)
       without = np.zeros((*keep.shape, len(KINDS)))
       for head in np.ndindex(keep.shape):
-        found = self._resident.run(self._ablated(variables, side, head))
-        without[head] = self._accuracy(found)[0]
+        ablated = self._resident.run(self._ablated(variables, side, head))
+        without[head] = self._accuracy(ablated)[0]
       self.arrays[f'without/{side}'] = without
     for k, kind in enumerate(KINDS):
       yield f'accuracy_{kind}', float(accuracy[k])
@@ -179,7 +179,7 @@ class Evaluator:
         yield f'look_{kind}_{side}', float(self.arrays[f'look/{side}'][..., k].max())
 
   def _each(self, out: list) -> Iterator[tuple[np.ndarray, dict, Form]]:
-    """For each form of the split: what is right in its row, looks, and itself."""
+    """Yields for each form: which of its row is correct, attention, and the form."""
     for rows, (right, looks) in zip(self._resident.rows, out, strict=True):
       for row, line in enumerate(rows):
         for form in self._forms[line] if line >= 0 else ():
@@ -187,7 +187,7 @@ class Evaluator:
           yield right[row], at, form
 
   def _accuracy(self, out: list) -> tuple[np.ndarray, np.ndarray]:
-    """[kinds] each: the share of right endings, and how many there are."""
+    """Returns the share of correct endings and their number, [kinds] each."""
     right, count = np.zeros(len(KINDS)), np.zeros(len(KINDS), np.int64)
     for row, _, form in self._each(out):
       right[form.kind] += row[form.ending]
@@ -195,12 +195,12 @@ class Evaluator:
     return right / np.maximum(count, 1), count
 
   def _looks(self, out: list, side: str) -> np.ndarray:
-    """[layers, H, kinds]: how often the most attended piece is of the decider."""
+    """Returns how often the most attended piece is the governor's, [layers, H, kinds]."""
     hits = np.zeros((*self._keep[side].shape, len(KINDS)))
     count = np.zeros(len(KINDS))
     for _, looks, form in self._each(out):
-      decider = form.source if side == 'cross' else form.target
-      if decider:
-        hits[..., form.kind] += np.isin(looks[side], decider)  # [layers, H]
+      governor = form.source if side == 'cross' else form.target
+      if governor:
+        hits[..., form.kind] += np.isin(looks[side], governor)  # [layers, H]
         count[form.kind] += 1
     return hits / np.maximum(count, 1)

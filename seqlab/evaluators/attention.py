@@ -1,4 +1,4 @@
-"""Where a model looks: entropy of its attention, and maps of the first sentences."""
+"""Entropy of a model's attention, and attention maps of the first sentences."""
 
 from collections.abc import Iterator
 import functools
@@ -20,9 +20,9 @@ class Evaluator:
   """Entropy, in nats, of each kind of attention; the true words are given.
 
   Attributes:
-    arrays: maps of the first sentences, last run: `<kind>/<line>` [layers, H, L, S]
+    arrays: maps of the first sentences, from the last run: `<kind>/<line>` [layers, H, L, S]
       with `source/<line>` [S] and `target/<line>` [T], the pieces as text. Row t of
-      'cross' and 'decoder' is where the model looks when it predicts piece t; the
+      'cross' and 'decoder' is the attention with which piece t is predicted; the
       decoder's columns are the pieces it has read, of which the first is <s>.
   """
 
@@ -44,21 +44,21 @@ class Evaluator:
 
     Args:
       task: gives data and model, which must have attention.
-      sharding: of a batch's rows.
-      split: its name.
-      show: sentences to keep maps of.
-      tokens: source or target positions in a batch, at most.
-      shapes: number of shapes that are compiled.
+      sharding: sharding of the rows of a batch.
+      split: name of the split.
+      show: number of sentences to keep maps of.
+      tokens: number of source or target positions in a batch, at most.
+      shapes: number of batch shapes.
     """
     self.arrays: dict[str, np.ndarray] = {}
     self._task, self._split, self._show = task, split, show
     weights = functools.partial(attention_weights, task.model)
 
     def function(variables, batch):
-      found = weights(variables, batch['source'], batch['target'])
+      by_kind = weights(variables, batch['source'], batch['target'])
       return {
         kind: _entropy(w, batch['source' if kind == 'encoder' else 'target'])
-        for kind, w in found.items()
+        for kind, w in by_kind.items()
       }
 
     batches = evaluation_batches(task, split, sharding, tokens=tokens, shapes=shapes)
@@ -66,7 +66,7 @@ class Evaluator:
     self._maps = jax.jit(weights)
 
   def _first(self) -> tuple[np.ndarray, np.ndarray]:
-    """The sentences that are shown, [show, S] and [show, T]."""
+    """Returns the sentences that are shown, [show, S] and [show, T]."""
     stores = self._task.stores(self._split)
     rows = np.arange(min(self._show, len(stores[0])))
     return tuple(s.gather(rows, int(s.lengths[rows].max())) for s in stores)
@@ -84,13 +84,13 @@ class Evaluator:
 
   def _shown(self, variables: Variables) -> dict[str, np.ndarray]:
     source, target = self._first()
-    found = jax.device_get(self._maps(variables, source, target))
+    maps = jax.device_get(self._maps(variables, source, target))
     vocabularies = self._task.vocabularies
     arrays: dict[str, np.ndarray] = {}
     for i, (s, t) in enumerate(zip(source, target, strict=True)):
       S, T = np.count_nonzero(s != PAD), np.count_nonzero(t != PAD)
       lengths = {'encoder': (S, S), 'decoder': (T, T), 'cross': (T, S)}
-      for kind, weights in found.items():
+      for kind, weights in maps.items():
         rows, columns = lengths[kind]
         arrays[f'{kind}/{i}'] = weights[:, i, :, :rows, :columns]
       arrays[f'source/{i}'] = _pieces(vocabularies.source, s[:S])
@@ -104,7 +104,12 @@ def _pieces(vocabulary, ids: np.ndarray) -> np.ndarray:
 
 
 def _entropy(weights: Array, ids: Array) -> tuple[Array, Array]:
-  """[layers, B, H, L, S], [B, L] -> summed entropy of words' rows, and their count."""
+  """Returns the summed entropy of the rows of words, and their number.
+
+  Args:
+    weights: [layers, B, H, L, S] attention.
+    ids: [B, L] the words that attend; rows of padding are not counted.
+  """
   entropy = jax.scipy.special.entr(weights).sum(axis=-1)  # [layers, B, H, L]
-  there = (ids != PAD)[None, :, None]
-  return (entropy * there).sum(), (there * jnp.ones_like(entropy)).sum()
+  is_word = (ids != PAD)[None, :, None]
+  return (entropy * is_word).sum(), (is_word * jnp.ones_like(entropy)).sum()

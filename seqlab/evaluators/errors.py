@@ -1,9 +1,9 @@
-"""Errors by position: of the next piece, and of all pieces until there.
+"""Accuracy by position: of the next piece, and of all pieces up to that position.
 
 The first is a marginal probability and the second a joint one, so their difference does
 not measure exposure bias (Bengio et al. 2015, https://arxiv.org/abs/1506.03099): under
-greedy search all of an output's first t pieces are right exactly where all of the first t
-predictions are right with the true pieces given.
+greedy search the first t pieces of an output are all correct exactly where the first t
+predictions are all correct with the true pieces given.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from seqlab.types import PAD, Variables
 
 
 class Evaluator:
-  """Accuracy of the piece at a position, and of all pieces until there."""
+  """Accuracy of the piece at a position, and of all pieces up to that position."""
 
   needs = (Translates,)
   samples: tuple[str, ...] = ()
@@ -40,11 +40,11 @@ class Evaluator:
 
     Args:
       task: gives data and model.
-      sharding: of a batch's rows.
-      split: its name.
-      positions: of target pieces, counted from 1, that are reported.
-      tokens: source or target positions in a batch, at most.
-      shapes: number of shapes that are compiled.
+      sharding: sharding of the rows of a batch.
+      split: name of the split.
+      positions: target positions, counted from 1, that are reported.
+      tokens: number of source or target positions in a batch, at most.
+      shapes: number of batch shapes.
     """
     self._positions = tuple(positions)
     self.metrics = tuple(
@@ -60,12 +60,14 @@ class Evaluator:
       tokens = tokens[:, 0, : target.shape[1]]  # [B, L]
       short = target.shape[1] - tokens.shape[1]
       tokens = jnp.pad(tokens, ((0, 0), (0, short)), constant_values=PAD)
-      whole = jnp.cumprod(tokens == target, axis=1).astype(bool)  # all until here
-      there = target != PAD
+      whole = jnp.cumprod(tokens == target, axis=1).astype(
+        bool
+      )  # all pieces up to here
+      is_piece = target != PAD
 
       def sums(hit):  # at the positions that are reported
-        found = [x.sum(axis=0) for x in (hit & there, there)]  # [T]
-        return [jnp.take(x, at, fill_value=0) for x in found]  # [P]
+        counts = [x.sum(axis=0) for x in (hit & is_piece, is_piece)]  # [T]
+        return [jnp.take(x, at, fill_value=0) for x in counts]  # [P]
 
       return {'forced': sums(right), 'prefix': sums(whole)}
 
@@ -79,7 +81,7 @@ class Evaluator:
   def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
     """Yields, for each position that some reference has:
 
-    `forced/5`: accuracy of the fifth piece, the true ones before it given;
+    `forced/5`: accuracy of the fifth piece, given the true pieces before it;
     `prefix/5`: share of outputs whose first five pieces are all the reference's.
     """
     sums = jax.tree.map(lambda x: x.tolist(), total(self._resident.run(variables)))

@@ -1,11 +1,11 @@
-"""What training and `seqlab evaluate` need of an evaluator."""
+"""The interface between an evaluator, and training and `seqlab evaluate`."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from seqlab.types import Variables
 
-# What a constructor may ask for by name, besides the options of the experiment.
+# Parameters that a constructor may have besides the options of the experiment.
 CONTEXT = {
   'task': 'the task of the run',
   'sharding': 'sharding of the rows of a batch, over the devices of the run',
@@ -23,14 +23,14 @@ class Evaluator(Protocol):
 
   Attributes:
     needs: abilities that the task must have; see `tasks.interface`.
-    samples: lines to read beside the numbers, from the last run.
-    about: what is needed to read the numbers, such as a metric's signature, for the
-      log.
+    samples: lines to read together with the numbers, from the last run.
+    about: a note for the log that is needed to read the numbers, such as a metric's
+      signature.
 
   An evaluator may also have
     metrics: names of all that `run` may yield, so that a metric by which checkpoints
       are kept is known to exist without a run.
-    arrays: by name, what a report draws, from the last run; kept in the folder's
+    arrays: name -> array for a report to draw, from the last run; kept in the folder's
       samples/<name>-<step>.npz.
     signatures: functions or classes that take the constructor's **options.
   """

@@ -1,4 +1,4 @@
-"""How much a prediction depends on words that are yet to be written."""
+"""How much a prediction depends on target words at its own position or later."""
 
 from collections.abc import Iterator
 
@@ -13,10 +13,10 @@ from seqlab.types import EOS, Variables
 
 
 class Evaluator:
-  """The gradient's share that flows to words at the predicted position or later.
+  """Share of the gradient that flows to words at the predicted position or later.
 
-  Zero, exactly, for a model whose decoder is masked. Words are drawn at random, all
-  of them different, so that a word's vector tells its position.
+  It is exactly zero for a model whose decoder is masked. Words are drawn at random, all
+  of them different, so that the gradient of a word's vector is that of one position.
   """
 
   needs = (Translates,)
@@ -32,8 +32,18 @@ class Evaluator:
     length: Count = 16,
     seed: Seed = 0,
   ):
-    """`length` is that of the one sentence on each side; `seed` draws its words."""
-    del sharding  # one sentence lies on every device
+    """Draws one sentence for each side.
+
+    Args:
+      task: gives the model and the vocabularies.
+      sharding: is not used; one sentence lies on every device.
+      length: number of words of each sentence.
+      seed: integer seed of the words.
+
+    Raises:
+      ValueError: the vocabulary has too few words.
+    """
+    del sharding
     first, size = EOS + 1, task.vocabularies.target.size
     if size - first < 2 * length:
       raise ValueError(
@@ -43,7 +53,7 @@ class Evaluator:
     random = np.random.default_rng(seed)
     words = first + random.permutation(size - first)[: 2 * length]
     source, target = words.astype(np.int32).reshape(2, 1, length)
-    probe = random.normal(size=(length, 1)).astype(np.float32)  # one number a state
+    probe = random.normal(size=(length, 1)).astype(np.float32)  # one number per state
 
     def share(variables):
       def hidden(table):

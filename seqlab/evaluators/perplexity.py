@@ -16,8 +16,8 @@ from seqlab.types import Variables
 class Evaluator:
   """Cross-entropy (nats), perplexity and accuracy per token, for any task.
 
-  The cross-entropy is what the loss reports as 'nll', such as one without label
-  smoothing, and else the loss itself. There is an accuracy where the loss reports one.
+  The cross-entropy is the sum 'nll' of the loss, such as one without label smoothing,
+  and otherwise the loss itself. There is an accuracy where the loss reports one.
   """
 
   samples: tuple[str, ...] = ()

@@ -22,7 +22,7 @@ def evaluation_batches(
     task: any task.
     split: name of the split.
     sharding: sharding of the rows of a batch.
-    **options: of `task.batches`, such as tokens= and shapes=; those that the task does
+    **options: options of `task.batches`, such as tokens= and shapes=; those that the task does
       not take are left out.
 
   Raises:
@@ -45,7 +45,7 @@ class Resident:
   Attributes:
     batches: on the devices.
     rows: for each batch, the line number of each row, -1 for no line; empty where the
-      batches do not say.
+      batches have no method `rows`.
   """
 
   def __init__(
@@ -54,31 +54,31 @@ class Resident:
     sharding: NamedSharding,
     function: Callable[[Variables, PyTree], PyTree],
     *,
-    more: Mapping[str, np.ndarray] | None = None,
+    extra: Mapping[str, np.ndarray] | None = None,
   ):
     """Puts a split on the devices.
 
     Args:
-      batches: of the split, not shuffled; see `evaluation_batches`.
+      batches: batches of the split, not shuffled; see `evaluation_batches`.
       sharding: sharding of the rows of a batch. A batch whose rows the devices do not
         divide lies on each of them as a whole.
       function: (variables, batch) -> sums over the batch; gets compiled.
-      more: further entries of a batch, given for all lines, [lines, ...]; zeros in
+      extra: further entries of a batch, given for all lines, [lines, ...]; zeros in
         rows without a line.
 
     Raises:
-      ValueError: `more` is given, and the batches do not say which line a row holds.
+      ValueError: `extra` is given, and the batches have no method `rows`.
     """
     steps = range(batches.steps_per_epoch)
     rows_of = getattr(batches, 'rows', None)
     self.rows = [rows_of(k) for k in steps] if rows_of else []
-    _check_rows(self.rows, more or {})
+    _check_rows(self.rows, extra or {})
     self._sharding = sharding
     self._everywhere = NamedSharding(sharding.mesh, PartitionSpec())
 
     def build(k: int) -> Batch:
       batch = dict(batches.batch(k, seed=0))
-      for name, values in (more or {}).items():
+      for name, values in (extra or {}).items():
         rows = self.rows[k]
         batch[name] = np.where(_like(rows >= 0, values), values[rows], 0)
       return batch
@@ -110,12 +110,12 @@ class Resident:
     )
 
 
-def _check_rows(rows: list[np.ndarray], more: Mapping[str, np.ndarray]) -> None:
-  if more and not rows:
-    raise ValueError(f'batches without a method `rows` cannot have {", ".join(more)}')
+def _check_rows(rows: list[np.ndarray], extra: Mapping[str, np.ndarray]) -> None:
+  if extra and not rows:
+    raise ValueError(f'batches without a method `rows` cannot have {", ".join(extra)}')
   lines = np.concatenate([*rows, np.zeros(0, np.int64)])
   lines = np.sort(lines[lines >= 0])
-  counts = {len(x) for x in more.values()} or {len(lines)}
+  counts = {len(x) for x in extra.values()} or {len(lines)}
   if (lines != np.arange(len(lines))).any() or counts != {len(lines)}:
     raise AssertionError('the batches do not hold each line of the split once')
 

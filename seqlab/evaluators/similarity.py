@@ -1,4 +1,4 @@
-"""How well word vectors agree with people: pairs, analogies, and some neighbours."""
+"""Agreement of word vectors with human judgements: pairs, analogies, neighbours."""
 
 from collections.abc import Iterator, Sequence
 import math
@@ -30,16 +30,17 @@ ENGLISH = (
 
 
 class Score(NamedTuple):
-  """What vectors score on a set.
+  """The score of vectors on a set.
 
   Attributes:
     set: the set.
     result: Spearman's correlation, or accuracy.
-    parts: of a set of analogies, the same for its parts: 'semantic', 'syntactic'.
-    arrays: what it is made of. `rows` [P, 2] or [Q, 4], words as rows of the vectors,
-      -1 for unknown ones; `lowered`, of the same shape, which words are known in lower
-      case only. Of pairs, `similarity` [P], NaN for unknown ones, and
-      `scores` [P] of people. Of analogies, `answers` [Q], -1 for unknown ones.
+    parts: for a set of analogies, the accuracy of its parts 'semantic', 'syntactic'.
+    arrays: the data behind the score. `rows` [P, 2] or [Q, 4], words as rows of the
+      vectors, -1 for unknown ones; `lowered`, of the same shape, True for words that
+      are known in lower case only. For pairs also `similarity` [P], NaN for unknown
+      ones, and the human `scores` [P]. For analogies also `answers` [Q], -1 for
+      unknown ones.
   """
 
   set: WordSet
@@ -49,7 +50,7 @@ class Score(NamedTuple):
 
 
 def open_sets(sets: Sequence[str | Path | WordSet]) -> list[WordSet]:
-  """Opens sets, each of another name: results are kept by it.
+  """Opens sets, whose names must differ, since results are kept by name.
 
   Args:
     sets: names or paths for `text.wordsets:open_wordset`, or sets.
@@ -58,17 +59,18 @@ def open_sets(sets: Sequence[str | Path | WordSet]) -> list[WordSet]:
     ValueError: two have the same name; or as `open_wordset`.
     FileNotFoundError: a set's file is not there.
   """
-  opened: dict[str, tuple[WordSet, str]] = {}  # by name, and as it was given
+  opened: dict[str, tuple[WordSet, str]] = {}  # name -> set, and how it was given
   for given in sets:
-    found = given if isinstance(given, WordSet) else open_wordset(given)
-    source = found.name if isinstance(given, WordSet) else str(given)
-    if found.name in opened:
+    wordset = given if isinstance(given, WordSet) else open_wordset(given)
+    name = wordset.name
+    source = name if isinstance(given, WordSet) else str(given)
+    if name in opened:
       raise ValueError(
-        f'two sets have the name {found.name!r}: {opened[found.name][1]} and {source}; '
+        f'two sets have the name {name!r}: {opened[name][1]} and {source}; '
         'leave one out, or rename its file'
       )
-    opened[found.name] = found, source
-  return [found for found, _ in opened.values()]
+    opened[name] = wordset, source
+  return [wordset for wordset, _ in opened.values()]
 
 
 def evaluate_vectors(
@@ -82,20 +84,19 @@ def evaluate_vectors(
 ) -> list[Score]:
   """Scores vectors on pairs and analogies.
 
-  A word of a set is looked up as the set spells it, else in lower case; the score says
-  how many pairs or questions take the latter. So vectors with capitals are scored by
-  "Athens", and those without by "athens".
+  A word of a set is looked up as the set spells it, and otherwise in lower case; the
+  score contains the number of pairs or questions that need lower case. Vectors with
+  capitals are thus scored by "Athens", and those without by "athens".
 
   Args:
-    vectors: of either kind; the most frequent word first, if `restrict` is to mean
-      anything.
+    vectors: dense or sparse vectors; with `restrict`, the most frequent word first.
     sets: names or paths for `text.wordsets:open_wordset`, or sets.
-    restrict: of analogies: a question with a word that is not among so many first
-      words is unknown, and so is such an answer. None takes all words. gensim has
-      300,000; word2vec's demonstrations 30,000.
-    method: of analogies, 'add' or 'mul'.
-    samples: of the bootstrap.
-    seed: of its draw.
+    restrict: number of first words that analogies are asked and answered among; a
+      question with another word is unknown. None takes all words. gensim's default is
+      300,000; word2vec's demonstrations take 30,000.
+    method: method of analogies, 'add' or 'mul'.
+    samples: number of bootstrap samples.
+    seed: integer seed of the bootstrap.
 
   Returns:
     A score for each set; `table` prints them.
@@ -108,11 +109,11 @@ def evaluate_vectors(
   check(evaluate_vectors, options)
   scores = []
   for given in sets:
-    found = given if isinstance(given, WordSet) else open_wordset(given)
-    if isinstance(found, Pairs):
-      scores.append(_score_pairs(vectors, found, samples, seed))
+    wordset = given if isinstance(given, WordSet) else open_wordset(given)
+    if isinstance(wordset, Pairs):
+      scores.append(_score_pairs(vectors, wordset, samples, seed))
     else:
-      scores.append(_score_analogies(vectors, found, restrict, method))
+      scores.append(_score_analogies(vectors, wordset, restrict, method))
   return scores
 
 
@@ -135,8 +136,8 @@ def _score_analogies(
   limit = vectors.size if restrict is None else restrict
   known = ((rows >= 0) & (rows < limit)).all(axis=1)
   answers = np.full(len(rows), -1, np.int32)
-  found, _ = vectors.answers(rows[known, :3], method=method, restrict=restrict)
-  answers[known] = found[:, 0]
+  best, _ = vectors.answers(rows[known, :3], method=method, restrict=restrict)
+  answers[known] = best[:, 0]
   right, lower = answers == rows[:, 3], lowered.any(axis=1) & known
 
   def result(mask: np.ndarray) -> Result:
@@ -149,34 +150,34 @@ def _score_analogies(
 
 
 def table(scores: Sequence[Score], title: str | None = None, note: str = '') -> Table:
-  """A table for the terminal: by both conventions, with 95 % intervals and coverage.
+  """Returns a table: scores by both conventions, with 95 % intervals and coverage.
 
   Args:
-    scores: of `evaluate_vectors`.
-    title: above the table.
-    note: below it, such as the words among which analogies were answered.
+    scores: scores of `evaluate_vectors`.
+    title: title of the table.
+    note: text below the table, such as the words that analogies were answered among.
   """
   caption = 'Spearman or accuracy, 95 % bootstrap interval'
-  found = Table(
+  shown = Table(
     title=None if title is None else verbatim(title),
     caption=verbatim(f'{caption}; {note}' if note else caption),
   )
-  found.add_column('set')
+  shown.add_column('set')
   for column in (
     *('unknown left out', 'unknown as 0 or wrong', 'known', 'of'),
     *('as spelled', 'in lower case'),
   ):
-    found.add_column(column, justify='right')
+    shown.add_column(column, justify='right')
   for score in scores:
     percent = isinstance(score.set, Analogies)
     lines = {score.set.name: score.result}
     lines |= {f'  {part}': result for part, result in score.parts.items()}
     for name, result in lines.items():
-      shown = (_shown(x, percent) for x in (result.known, result.all))
+      values = (_shown(x, percent) for x in (result.known, result.all))
       by_spelling = result.covered - result.lowered, result.lowered
       counts = (f'{n:,}' for n in (result.covered, result.total, *by_spelling))
-      found.add_row(verbatim(name), *shown, *counts)
-  return found
+      shown.add_row(verbatim(name), *values, *counts)
+  return shown
 
 
 def _shown(x: Estimate, percent: bool) -> str:
@@ -192,14 +193,14 @@ def _shown(x: Estimate, percent: bool) -> str:
 def density(
   vectors: Vectors | SparseVectors, *, words: Count = 500, n: Count = 10
 ) -> dict[str, np.ndarray]:
-  """How near the nearest words are, by frequency.
+  """Returns the mean cosine of the nearest words, by frequency.
 
-  In some vectors frequent words crowd together, and in some the rare ones do.
+  In some vectors frequent words lie close together, and in others rare words do.
 
   Args:
-    vectors: the most frequent word first.
-    words: how many to ask about, at most; evenly spread over the ranks' logarithm.
-    n: neighbours of each.
+    vectors: vectors, the most frequent word first.
+    words: number of words to measure, at most; evenly spaced in log rank.
+    n: number of neighbours of each.
 
   Returns:
     `rank` [W], 1 for the most frequent word, and `cosine` [W], the mean over a word's n
@@ -221,12 +222,12 @@ def density(
 
 
 class Evaluator:
-  """Correlation with people, accuracy of analogies, neighbours of some words.
+  """Correlation with human scores, accuracy of analogies, neighbours of some words.
 
   Attributes:
     samples: a line for each shown word, its neighbours and their cosines.
-    about: how much of each set the vocabulary knows.
-    arrays: of the last run, `<set>/rows` and so on, see `Score`; and with `density`,
+    about: share of each set that the vocabulary covers.
+    arrays: results of the last run, `<set>/rows` and so on, see `Score`; and with `density`,
       `density/rank` and `density/cosine`, see the function.
   """
 
@@ -251,15 +252,15 @@ class Evaluator:
       sharding: is not used; vectors are scored on the first device.
       sets: see `open_sets`.
       restrict: see `evaluate_vectors`.
-      method: of analogies, 'add' or 'mul'.
+      method: method of analogies, 'add' or 'mul'.
       show: words whose neighbours are shown; None shows eight, from frequent ones to
         the rarest.
-      neighbours: how many of them.
-      density: words for `density`; 0 leaves it out.
+      neighbours: number of neighbours of each shown word.
+      density: number of words for `density`; 0 leaves it out.
 
     Raises:
-      ValueError: a set, a shown word or the method is unknown, there are no sets, or
-        two of one name.
+      ValueError: a set, a shown word or the method is unknown, `sets` is empty,
+        or two sets have the same name.
       FileNotFoundError: a set's file is not there.
     """
     del sharding
@@ -280,16 +281,16 @@ class Evaluator:
     self._show, self._neighbours, self._density = show, neighbours, density
     self.samples: list[str] = []
     self.arrays: dict[str, np.ndarray] = {}
-    self.about = '; '.join(self._coverage(found, restrict) for found in self._sets)
+    self.about = '; '.join(self._coverage(x, restrict) for x in self._sets)
 
-  def _coverage(self, found: WordSet, restrict: int | None) -> str:
-    analogies = isinstance(found, Analogies)
-    rows, _ = look_up(found.words, self._task.words.ids)
+  def _coverage(self, wordset: WordSet, restrict: int | None) -> str:
+    analogies = isinstance(wordset, Analogies)
+    rows, _ = look_up(wordset.words, self._task.words.ids)
     limit = restrict if analogies and restrict else self._task.words.size
     covered = int(((rows >= 0) & (rows < limit)).all(axis=1).sum())
-    of = f'{covered:,} of {len(found.words):,} {found.unit}'
+    of = f'{covered:,} of {len(wordset.words):,} {wordset.unit}'
     among = f' among {restrict:,} words' if analogies and restrict else ''
-    return f'{found.name}: {of}{among}'
+    return f'{wordset.name}: {of}{among}'
 
   def compile(self, variables: Variables) -> None:
     """Compiles all by running it once."""
@@ -310,8 +311,8 @@ class Evaluator:
       f'{s.set.name}/{name}': array for s in scores for name, array in s.arrays.items()
     }
     if self._density:
-      found = density(vectors, words=self._density)
-      self.arrays |= {f'density/{name}': array for name, array in found.items()}
+      near = density(vectors, words=self._density)
+      self.arrays |= {f'density/{name}': array for name, array in near.items()}
     self.samples = [self._line(vectors, word) for word in self._show]
     for score in scores:
       name = score.set.name
@@ -322,5 +323,5 @@ class Evaluator:
       yield from ((key, x) for key, x in values.items() if not math.isnan(x))
 
   def _line(self, vectors: Vectors | SparseVectors, word: str) -> str:
-    found = vectors.neighbours(word, self._neighbours)
-    return f'{word}: {", ".join(f"{other} {cosine:.2f}" for other, cosine in found)}'
+    near = vectors.neighbours(word, self._neighbours)
+    return f'{word}: {", ".join(f"{other} {cosine:.2f}" for other, cosine in near)}'

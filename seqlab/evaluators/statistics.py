@@ -1,7 +1,7 @@
-"""What a model loses by normalising with running statistics instead of a batch's.
+"""The cost of normalising with running statistics instead of those of the batch.
 
-Shen et al., "PowerNorm", 2020, section 3, https://arxiv.org/abs/2003.07845, explain with
-that gap why batch normalisation did worse than layer normalisation in their experiments.
+Shen et al., "PowerNorm", 2020, section 3, https://arxiv.org/abs/2003.07845, explain by
+this gap why batch normalisation did worse than layer normalisation in their experiments.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from seqlab.types import Variables
 
 
 class Evaluator:
-  """Cross-entropy with running statistics, as decoding has them, and a batch's own."""
+  """Cross-entropy with running statistics, as in decoding, and with the batch's own."""
 
   samples: tuple[str, ...] = ()
   metrics: tuple[str, ...] = ('nll_running', 'nll_batch', 'gap')
@@ -31,14 +31,22 @@ class Evaluator:
     tokens: Count = 2048,
     shapes: Count = 1,
   ):
-    """Puts the split on the devices; `tokens` bounds the positions in a batch."""
-    rng = jax.random.key(0)  # of dropout, which no hyperparameter turns on here
+    """Puts the split on the devices.
+
+    Args:
+      task: any task.
+      sharding: sharding of the rows of a batch.
+      split: name of the split.
+      tokens: number of positions in a batch, at most, where the task can bound it.
+      shapes: number of batch shapes, where the task can bound it.
+    """
+    rng = jax.random.key(0)  # for dropout, whose rate is 0 here
 
     def sums(variables, batch):
-      found = {'running': None, 'batch': rng}
+      keys = {'running': None, 'batch': rng}
       totals = {
         name: task.loss(variables, batch, key, {}).totals()
-        for name, key in found.items()
+        for name, key in keys.items()
       }
       return {name: sums.get('nll', sums['loss']) for name, sums in totals.items()}
 
@@ -50,7 +58,7 @@ class Evaluator:
     self._resident.compile(variables)
 
   def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
-    """Yields both, nats per target piece, and by how much running is worse."""
+    """Yields both, in nats per token, and by how much running statistics are worse."""
     sums = total(self._resident.run(variables))
     nll = {name: float(nll / words) for name, (nll, words) in sums.items()}
     yield 'nll_running', nll['running']

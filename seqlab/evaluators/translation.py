@@ -1,7 +1,7 @@
-"""Translation quality, measured where the model lives.
+"""Translation quality, measured on the devices that hold the model.
 
 Decoding, detokenising and the counting of n-grams are one compiled function per
-shape; the host gets ten integers, summed over the devices, and sentences to read.
+shape; the host receives ten integers, summed over the devices, and sample sentences.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,7 +34,7 @@ class Evaluator:
   """Corpus BLEU of detokenised outputs, sacreBLEU's to the last integer.
 
   Attributes:
-    samples: source, reference and output of the first sentences, last run.
+    samples: source, reference and output of the first sentences, from the last run.
     about: sacreBLEU's signature of the BLEU that is reported.
   """
 
@@ -59,16 +59,16 @@ class Evaluator:
 
     Args:
       task: gives data, model and vocabularies.
-      sharding: of a batch's rows.
-      split: its name.
-      tokens: source or target positions in a batch, at most.
-      shapes: number of shapes that are compiled.
-      show: sentences to keep as samples.
+      sharding: sharding of the rows of a batch.
+      split: name of the split.
+      tokens: number of source or target positions in a batch, at most.
+      shapes: number of batch shapes.
+      show: number of sentences to keep as samples.
       tokenizer: '13a', 'none' or 'char'; by default the corpus's convention.
       lowercase: score without case.
       lengths: bounds of source lengths, in words; BLEU is reported for each part of
         the split too (Bahdanau et al. 2015, figure 2). (10, 20) makes three parts.
-      **search: of `tasks.translator.Search`: beam, alpha, ...
+      **search: options of `tasks.translator.Search`: beam, alpha, ...
 
     Raises:
       ValueError: the tokeniser is not one of those on the device.
@@ -97,8 +97,8 @@ class Evaluator:
     def function(variables, batch):
       tokens, _ = decode(task.model, variables, batch['source'], search)
       best = tokens[:, 0]  # [B, L]
-      # Room for the longest pieces there are. A piece has no more than one word, but
-      # maybe several marks: more than two a piece is counted again, below.
+      # Room for the longest pieces. A piece has at most one word, but may have several
+      # punctuation marks: where there are more than two per piece, `_whole` recounts.
       size = best.shape[1] * self._table.bytes.shape[1]
       room = size if tokenizer == 'char' else 2 * best.shape[1]
       text = detokenize(best, self._table, size)
@@ -112,7 +112,7 @@ class Evaluator:
       evaluation_batches(task, split, sharding, tokens=tokens, shapes=shapes),
       sharding,
       function,
-      more={
+      extra={
         'reference': words.hashes,
         'reference_words': words.count,
         'part': parts,
@@ -127,7 +127,7 @@ class Evaluator:
     jax.block_until_ready(self._score(np.ones(10, np.int32)))
 
   def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
-    """Yields bleu, bleu/1-10 and so on, and how long outputs are for references."""
+    """Yields bleu, bleu/1-10 and so on, and the length of outputs over references."""
     out = self._resident.run(variables)
     outputs = [best for _, best, _ in out]
     by_part = total([self._whole(k, *found) for k, found in enumerate(out)])
@@ -142,15 +142,15 @@ class Evaluator:
   def _whole(
     self, k: int, sums: np.ndarray, tokens: np.ndarray, cut: np.ndarray
   ) -> np.ndarray:
-    """Sums of batch k by part; counted again, with more room, if words had none."""
+    """Returns the sums of batch k by part; recounts on the host if words were cut."""
     if not cut:
       return sums
-    there = [(i, r) for i, r in enumerate(self._resident.rows[k]) if r >= 0]
-    ids = Pieces([tokens[i] for i, _ in there], self._table)
-    reference = Lines([self._reference[r] for _, r in there])
+    lines = [(i, r) for i, r in enumerate(self._resident.rows[k]) if r >= 0]
+    ids = Pieces([tokens[i] for i, _ in lines], self._table)
+    reference = Lines([self._reference[r] for _, r in lines])
     statistics = corpus_statistics(ids, [reference], **self._options)
     by_part = np.zeros_like(sums)
-    np.add.at(by_part, self._part[[r for _, r in there]], statistics)
+    np.add.at(by_part, self._part[[r for _, r in lines]], statistics)
     return by_part
 
   def _read(self, outputs: list[np.ndarray]) -> list[str]:

@@ -27,11 +27,11 @@ def task_class(config: Mapping[str, Any]) -> Any:
   task, options = find(config.get('task'), TASKS, 'task')
   if options:
     raise ValueError(
-      f'task has options {", ".join(options)}: give them in sections of their own'
+      f'task has options {", ".join(options)}: set them in other sections'
     )
   if not hasattr(task, 'sections'):
     raise ValueError(
-      f'task {config["task"]!r} is no task: let it inherit from '
+      f'task {config["task"]!r} is not a task: let it inherit from '
       f'seqlab.tasks.interface.Task'
     )
   return task

@@ -1,9 +1,9 @@
-"""What the rest of the tree needs of a task: batches, variables, a loss.
+"""The interface of a task: batches, variables, a loss.
 
-A task owns its run: training, evaluation and every other verb ask the task for what they
-need, and none of them tests which task it has. What only some tasks can do is an ability,
-a protocol of its own (`Translates`, `HasVectors`, ...); `has` and `needs` are the two ways
-to ask for one.
+A task owns its run: training, evaluation and every other verb ask the task for all that
+is specific to it, and none of them tests which task it has. An ability that only some
+tasks have is a separate protocol (`Translates`, `HasVectors`, ...); `has` and `needs` are
+the two ways to ask for one.
 
 A task knows no devices, steps or checkpoints.
 """
@@ -42,7 +42,7 @@ class Loss(NamedTuple):
   collections: Variables = {}  # noqa: RUF012  # never changed
 
   def totals(self) -> Sums:
-    """Returns all sums, among them 'loss' with `value` and `weight`, as float32."""
+    """Returns all sums, including 'loss' with `value` and `weight`, as float32."""
     sums = {'loss': (self.value, self.weight), **self.sums}
     return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), sums)
 
@@ -172,9 +172,9 @@ class Task(Protocol):
     """Returns the loss of a batch.
 
     Args:
-      variables: of `init`, without boxes.
-      batch: of `batches`.
-      rng: random key of dropout and the like. None means evaluation: nothing is
+      variables: variables as `init` returns them, without boxes.
+      batch: a batch of `batches`.
+      rng: random key of dropout and similar operations. None means evaluation: nothing is
         dropped, running statistics are used, and no collection changes.
       hyper: name -> scalar, traced.
     """
@@ -221,7 +221,7 @@ class Translates(Protocol):
 
   Attributes:
     corpus: parallel text.
-    vocabularies: of both sides.
+    vocabularies: vocabularies of both sides.
     model: a `models.interface.Seq2Seq`.
     reverse_source: whether sources are read from their end.
   """
@@ -277,7 +277,7 @@ class HasSpectrum(Protocol):
 
 @ability('update its parameters itself')
 class CustomUpdate(Protocol):
-  """A task with an update of its own in place of gradient and optimiser.
+  """A task whose update takes the place of gradient and optimiser.
 
   It is for a task where a gradient of all parameters would be a waste.
   """
@@ -289,7 +289,7 @@ class CustomUpdate(Protocol):
 
     Args:
       params: the parameters.
-      batch: of `batches`.
+      batch: a batch of `batches`.
       rng: random key of the step.
       rate: [] the schedule's learning rate.
       constants: what `constants` returned.

@@ -1,4 +1,4 @@
-"""Forced decoding: how likely a model finds translations that are given."""
+"""Forced decoding: log-probabilities of given translations under a model."""
 
 import collections
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ class Scorer:
   """Log-probabilities of target pieces, in batches sorted by length.
 
   Attributes:
-    vocabularies: of both languages.
-    refused: number of a pair -> why it was not scored, of the last call.
+    vocabularies: vocabularies of both languages.
+    refused: number of a pair -> why it was not scored, in the last call.
   """
 
   def __init__(
@@ -38,14 +38,14 @@ class Scorer:
     tokens: int = 4096,
     reverse_source: bool = False,
   ):
-    """Compiles when the first batch comes.
+    """Compiles nothing yet; each shape is compiled when its first batch comes.
 
     Args:
       model: a `Seq2Seq` module, or an `Ensemble`.
       variables: its variables.
-      vocabularies: of both languages.
-      tokens: positions in a batch on either side, at most.
-      reverse_source: read sources from their end, as in training.
+      vocabularies: vocabularies of both languages.
+      tokens: number of positions in a batch on either side, at most.
+      reverse_source: whether sources are read from their end, as in training.
     """
     self.vocabularies = vocabularies
     self.refused: dict[int, str] = {}
@@ -58,7 +58,7 @@ class Scorer:
     self._variables, self._score = variables, Fitting(score)
 
   def score(self, pairs: Sequence[tuple[str, str]]) -> list[np.ndarray]:
-    """log p of each target piece, EOS the last, all that stand before it given.
+    """Returns log p of each target piece given those before it, EOS the last.
 
     Args:
       pairs: source and target sentences.
@@ -81,7 +81,7 @@ class Scorer:
       if i not in refused
     }
     nothing = np.zeros(0, np.float32)
-    found: dict[int, np.ndarray] = dict.fromkeys(refused, nothing)
+    scores: dict[int, np.ndarray] = dict.fromkeys(refused, nothing)
     batches = collections.deque(batches_of(longest, self._tokens))
     while batches:
       rows, shape = batches.popleft()
@@ -91,14 +91,14 @@ class Scorer:
       try:
         logp = self._run(source, target)
       except TooLongError as error:
-        if len(rows) > 1:  # too many together; each by itself may fit
+        if len(rows) > 1:  # too many together; each alone may fit
           batches.extend(([i], (1, shape[1])) for i in rows)
         else:
           refused[rows[0]] = f'is {longest[rows[0]]:,} pieces long; {error}'
-          found[rows[0]] = nothing
+          scores[rows[0]] = nothing
       else:
-        found |= {i: logp[row, : len(sides[1][i])] for row, i in enumerate(rows)}
-    return [found[i] for i in range(len(pairs))]
+        scores |= {i: logp[row, : len(sides[1][i])] for row, i in enumerate(rows)}
+    return [scores[i] for i in range(len(pairs))]
 
   def _run(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
     try:

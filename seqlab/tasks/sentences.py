@@ -1,7 +1,7 @@
-"""Sentences in batches of few shapes, for what is compiled when the first one comes.
+"""Sentences in batches of few shapes, for functions that are compiled at first use.
 
 A line is never cut. One that is too long for the model or for the memory of the device
-is named, and left out of its batch, so that all other lines have their results.
+is reported, and left out of its batch, so that all other lines have their results.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,8 +16,8 @@ from seqlab.text.vocabulary import Vocabulary
 from seqlab.text.workers import machine_memory
 from seqlab.types import EOS, PAD
 
-MAX_PIECES = 1 << 16  # of a line, EOS among them; no model was trained on as many
-_MAX_CHARACTERS = 16 * MAX_PIECES  # of a line that is encoded at all
+MAX_PIECES = 1 << 16  # per line, EOS included; no model was trained on longer ones
+_MAX_CHARACTERS = 16 * MAX_PIECES  # per line; longer ones are not even encoded
 
 
 class TooLongError(Exception):
@@ -25,7 +25,7 @@ class TooLongError(Exception):
 
 
 def encode_lines(vocabulary: Vocabulary, lines: Sequence[str]) -> list[np.ndarray]:
-  """Ids of each line, [L], EOS at the end."""
+  """Returns the ids of each line, [L], EOS at the end."""
   flat, offsets = vocabulary.encode(lines)
   return [np.append(flat[a:b], EOS) for a, b in itertools.pairwise(offsets)]
 
@@ -49,19 +49,19 @@ def encode_fitting(
     for i, line in lines.items()
     if i not in short
   }
-  found = dict(zip(short, encode_lines(vocabulary, [*short.values()]), strict=True))
-  for i in [i for i, ids in found.items() if len(ids) > MAX_PIECES]:
-    n = len(found.pop(i))
+  encoded = dict(zip(short, encode_lines(vocabulary, [*short.values()]), strict=True))
+  for i in [i for i, ids in encoded.items() if len(ids) > MAX_PIECES]:
+    n = len(encoded.pop(i))
     refused[i] = f'is {n:,} pieces long; at most {MAX_PIECES:,} are read'
-  return found, refused
+  return encoded, refused
 
 
 class Fitting:
-  """A jitted function that is not run on what does not fit.
+  """A jitted function that is not run where its memory would not suffice.
 
-  What it needs is known once it is compiled. To run it first and to catch the error
-  would not do: an operating system that gives more memory than it has kills the
-  process later.
+  The memory that it needs is known once it is compiled. Running it and catching the
+  error does not work: an operating system that overcommits memory kills the process
+  later, without an error to catch.
   """
 
   def __init__(self, function: Callable):
@@ -73,11 +73,11 @@ class Fitting:
 
     Args:
       variables: first argument, of the same shapes in each call.
-      *arrays: of the batch.
-      **named: further ones.
+      *arrays: arrays of the batch.
+      **named: further arrays of the batch.
 
     Raises:
-      TooLongError: the model refuses rows of such a length, or memory is too small.
+      TooLongError: the model refuses rows of this length, or memory does not suffice.
     """
     key = tuple(np.shape(x) for x in (*arrays, *named.values()))
     if key not in self._compiled:
@@ -93,7 +93,7 @@ class Fitting:
   def _compile(self, *args: Any, **named: Any) -> Any:
     try:
       lowered = self._function.lower(*args, **named)
-    except ValueError as error:  # of a model that has no positions for so many words
+    except ValueError as error:  # from a model that has too few positions
       return TooLongError(str(error))
     try:
       compiled = lowered.compile()
@@ -103,16 +103,16 @@ class Fitting:
     need = sum(
       getattr(stats, f'{kind}_size_in_bytes', 0) or 0 for kind in ('temp', 'output')
     )
-    if need > (has := available_memory()):
+    if need > (free := available_memory()):
       return TooLongError(
         f'its batch would take {need / 2**30:,.1f} GiB of memory, of which '
-        f'{has / 2**30:,.1f} GiB are free: split the line'
+        f'{free / 2**30:,.1f} GiB are free: split the line'
       )
     return compiled
 
 
 def no_memory(error: Exception) -> TooLongError:
-  """The error of a batch that found no memory; raises any other error again."""
+  """Returns the error of a batch that did not fit; raises any other error again."""
   if not any(x in str(error) for x in ('RESOURCE_EXHAUSTED', 'ut of memory')):
     raise error
   return TooLongError(
@@ -122,18 +122,18 @@ def no_memory(error: Exception) -> TooLongError:
 
 
 def available_memory() -> float:
-  """Bytes that are free on the first device; on a CPU, in the machine."""
+  """Returns the free bytes on the first device; on a CPU, those of the machine."""
   device = jax.devices()[0]
   if device.platform != 'cpu':
     stats = device.memory_stats() or {}
     limit = stats.get('bytes_limit', float('inf'))
     return float(limit - stats.get('bytes_in_use', 0))
   free = [machine_memory()]
-  about = Path('/proc/meminfo')
-  if about.is_file():
-    rows = (row.split() for row in about.read_text('utf-8').splitlines())
+  meminfo = Path('/proc/meminfo')
+  if meminfo.is_file():
+    rows = (row.split() for row in meminfo.read_text('utf-8').splitlines())
     free += [1024 * int(row[1]) for row in rows if row[0] == 'MemAvailable:']
-  group = Path('/sys/fs/cgroup')  # of a container
+  group = Path('/sys/fs/cgroup')  # limits of a container
   limit, used = group / 'memory.max', group / 'memory.current'
   if limit.is_file() and used.is_file() and limit.read_text().strip().isdecimal():
     free.append(int(limit.read_text()) - int(used.read_text()))
@@ -143,11 +143,13 @@ def available_memory() -> float:
 def batches_of(
   lengths: dict[int, int], cells: int
 ) -> Iterator[tuple[list[int], tuple[int, int]]]:
-  """Batches sorted by length: each shape is compiled, which takes longer than padding.
+  """Makes batches of sentences sorted by length, of few shapes.
+
+  Each shape is compiled, which takes longer than computing on some padding.
 
   Args:
     lengths: number of a sentence -> its length.
-    cells: positions in a batch, at most.
+    cells: number of positions in a batch, at most.
 
   Yields:
     Numbers of the sentences in a batch, and its shape (B, L).
@@ -158,7 +160,7 @@ def batches_of(
     width = -(-lengths[order[start]] // 16) * 16
     B = max(1, cells // width)
     rows = [i for i in order[start : start + B] if lengths[i] <= width]
-    # A lone line, as at a prompt, need not pay for a batch's worth of rows.
+    # A single line, as at a prompt, should not cost as much as a batch of many rows.
     yield rows, (1 if len(order) == 1 else B, width)
     start += len(rows)
 
@@ -166,7 +168,7 @@ def batches_of(
 def padded(
   sentences: Mapping[int, np.ndarray], rows: Sequence[int], shape: tuple[int, int]
 ) -> np.ndarray:
-  """The sentences of these numbers in the first rows of a batch [B, L], else PAD."""
+  """Returns a batch [B, L] with these sentences in its first rows, PAD elsewhere."""
   batch = np.full(shape, PAD, np.int32)
   for row, i in enumerate(rows):
     batch[row, : len(sentences[i])] = sentences[i]

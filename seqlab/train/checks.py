@@ -23,7 +23,7 @@ from seqlab.train.optimizers import (
 )
 from seqlab.types import Variables
 
-# Sections that every task has, and what their options are for.
+# Sections that every experiment may have, and the signatures of their options.
 _SIGNATURES: dict[str, Sequence[Signature]] = {
   'mesh': (make_mesh,),
   'fallback': (Fallback,),
@@ -37,8 +37,8 @@ _HYPER = {
 def check_experiment(config: Mapping[str, Any]) -> None:
   """Checks every option of a resolved experiment by the signature that takes it.
 
-  A sweep checks all its trials so before the first one starts, and training does
-  before it reads any data.
+  A sweep checks all its trials before the first one starts, and training checks its
+  experiment before it reads any data.
 
   Args:
     config: a resolved experiment.
@@ -53,7 +53,7 @@ def check_experiment(config: Mapping[str, Any]) -> None:
       raise ValueError(f'the experiment has no section {section!r}')
   config = {**config, **{n: _as_section(config[n]) for n in ('schedule', 'optimizer')}}
   for name, signatures in _signatures(config).items():
-    # A task of the user's own need not say which hyperparameters it reads.
+    # A user's own task need not declare the hyperparameters that it reads.
     closed = name != 'hyper' or has(task, ChecksOptions)
     check_section(name, config[name], signatures, closed=closed)
   if config['hyper'].get('peak') is None:
@@ -74,7 +74,7 @@ def annotation_of(config: Mapping[str, Any], key: str) -> Any:
     key: the option, such as 'model.normalization' or 'evals.valid.beam'.
 
   Raises:
-    ValueError: nothing in the experiment takes such an option; suggests another one.
+    ValueError: nothing in the experiment takes such an option; suggests a similar one.
   """
   config = with_defaults(config)
   section, _, name = key.rpartition('.')
@@ -98,7 +98,7 @@ def annotation_of(config: Mapping[str, Any], key: str) -> Any:
 
 
 def _signatures(config: Mapping[str, Any]) -> dict[str, Sequence[Signature]]:
-  """Section -> what its options are for."""
+  """Returns section -> signatures that take its options."""
   task = task_of(config)
   sections = {**_SIGNATURES, 'hyper': (_HYPER,)}
   schedule, _ = find(with_kind(config['schedule'], 'rsqrt'), SCHEDULES, 'schedule')
@@ -124,7 +124,7 @@ def check_section(
     closed: whether an option of none of these is an error.
 
   Raises:
-    ValueError: it is no section, an option is unknown, or a value is outside its
+    ValueError: it is not a section, an option is unknown, or a value is outside its
       domain.
   """
   if not isinstance(options, Mapping):
@@ -164,22 +164,22 @@ def make_evaluators(evals: Mapping[str, Any], **context: Any) -> dict[str, Any]:
     **context: `task` and `sharding`; see `evaluators.interface.CONTEXT`.
 
   Raises:
-    ValueError: an option does not fit, or what was made is no evaluator.
+    ValueError: an option does not fit, or a class is not one of evaluators.
   """
-  made = {}
+  evaluators = {}
   for name, specification in evals.items():
     where = f'evals.{name}'
     kind, options = evaluator_of(where, specification)
-    known, wanted = {**context, 'name': name}, parameters(kind)
-    given = {key: value for key, value in known.items() if key in wanted}
-    made[name] = call(kind, options, where, **given)
+    known = parameters(kind)
+    given = {k: x for k, x in {**context, 'name': name}.items() if k in known}
+    evaluators[name] = call(kind, options, where, **given)
     for needed in ('compile', 'run', 'about', 'samples'):
-      if not hasattr(made[name], needed):
+      if not hasattr(evaluators[name], needed):
         raise ValueError(
           f'{where}: {kind.__name__} has no `{needed}`: let it inherit from '
           f'seqlab.evaluators.interface.Evaluator'
         )
-  return made
+  return evaluators
 
 
 def check_evaluator(where: str, options: Any, task: Any) -> None:
@@ -211,7 +211,7 @@ def _as_section(specification: Any) -> Any:
 
 
 def _check_optimizer(config: Mapping[str, Any]) -> None:
-  """Builds the schedule and the optimiser, which starts nothing."""
+  """Builds the schedule and the optimiser, which check their own options."""
   width = config.get('model', {}).get('width')
   schedule = make_schedule(config['schedule'], steps=100, width=width)
   make_optimizer(config['optimizer'], schedule)
@@ -235,7 +235,7 @@ def check_metric(
   Args:
     best: 'valid/bleu' and the like, or None.
     evaluators: name -> evaluator.
-    variables: of the model. An evaluator that does not say what it measures, by its
+    variables: variables of the model. An evaluator that does not say what it measures, by its
       attribute `metrics`, is run with them; without variables it is not checked.
 
   Raises:

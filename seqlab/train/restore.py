@@ -1,4 +1,4 @@
-"""Variables of a run's checkpoints, for whatever is done with them afterwards."""
+"""Loads the variables of a finished run from its checkpoints."""
 
 import contextlib
 import sys
@@ -29,19 +29,21 @@ def check_finished(folder: RunFolder, kind: type) -> None:
 def restore(
   folder: RunFolder, task: Task, *, average: int = 1, choose: str = 'last'
 ) -> tuple[Variables, list[int]]:
-  """Variables on the first device, and the steps they come from.
+  """Returns variables on the first device, and the steps that they come from.
 
   Args:
-    folder: of the run.
+    folder: the folder of the run.
     task: gives the variables' shapes.
-    average: how many checkpoints' parameters to average (Vaswani et al. 2017,
+    average: number of checkpoints whose parameters are averaged (Vaswani et al. 2017,
       section 6.1).
     choose: the 'last' ones or the 'best' ones.
   """
   config = folder.config
-  here = SingleDeviceSharding(jax.devices()[0])  # whatever the training ran on
+  first_device = SingleDeviceSharding(
+    jax.devices()[0]
+  )  # whatever devices it trained on
   variables = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=first_device),
     dict(nn.unbox(jax.eval_shape(lambda: task.init(jax.random.key(0))))),
   )
   params = 'ema' if keeps_average(config) else 'params'

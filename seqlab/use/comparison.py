@@ -1,4 +1,4 @@
-"""Runs beside each other on one split: BLEU with intervals and p-values."""
+"""Compares runs on one split: BLEU with intervals and p-values."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -75,8 +75,8 @@ def compare_runs(
     evaluation = evaluate_system(system, split, text, refusals[-1], tokenizer=tokenizer)
     record_evaluation(folder, evaluation.result, evaluation.statistics, name=split)
     statistics.append(evaluation.statistics[tokenizer])
-  how = dict(test=test, samples=samples, trials=trials, seed=seed)
-  comparisons = compare(statistics, **how)
+  options = dict(test=test, samples=samples, trials=trials, seed=seed)
+  comparisons = compare(statistics, **options)
   shown = {'bs': samples, 'ar': trials if test == 'ar' else None, 'seed': seed}
   shown = {name: value for name, value in shown.items() if value is not None}
   _print_table(runs, comparisons, signature(tokenizer=tokenizer, **shown))

@@ -25,7 +25,7 @@ def join_models(
 
   Args:
     task: the first task.
-    variables: of its model.
+    variables: variables of its model.
     runs: folders of the other runs.
     average: see `load_run`.
     choose: see `load_run`.
@@ -46,11 +46,11 @@ def join_models(
 
 
 def _check_compatible(run: Run, other: Translates, task: Translates) -> None:
-  here, there = (
+  first, second = (
     (x.vocabularies.source.fingerprint, x.vocabularies.target.fingerprint)
     for x in (task, other)
   )
-  if here != there:
+  if first != second:
     raise ValueError(
       f'{run} has other vocabularies: an ensemble needs models with the same '
       'vocabularies; train them on one corpus with the same vocabulary section'

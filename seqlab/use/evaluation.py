@@ -22,7 +22,7 @@ Measured = Literal['word vectors', 'translations', 'evaluators']
 
 
 def default_measure(run: Run, *, trust: bool = False) -> Measured:
-  """Returns what `seqlab evaluate` measures of a run, if it is not told."""
+  """Returns the kind of measurement that `seqlab evaluate` makes by default."""
   task = task_class(RunFolder.open(run, trust=trust).config)
   if has(task, HasVectors):
     return 'word vectors'
@@ -111,12 +111,12 @@ def _chosen(
 
 
 def _print(
-  steps: Sequence[int], scores: Mapping[str, float], about: Mapping[str, str]
+  steps: Sequence[int], scores: Mapping[str, float], notes: Mapping[str, str]
 ) -> None:
   out = console()
   out.print(f'checkpoints of steps {[*steps]}')
   for name, value in scores.items():
     out.print(f'  {name:32s} {value:.6g}', markup=False)
-  for name, text in about.items():
+  for name, text in notes.items():
     if text:
       out.print(f'  {name}: {text}', style='dim', markup=False)

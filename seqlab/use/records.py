@@ -26,12 +26,12 @@ def record_evaluation(
 ) -> None:
   """Adds an evaluation to the folder of a run, or says that it cannot.
 
-  Its scores are printed by then, so a folder that one may only read is no error.
+  Its scores are printed by then, so a folder that is read-only is not an error.
 
   Args:
     folder: the folder of the run.
-    row: what `evaluations.jsonl` gets as a line.
-    arrays: what is kept beside it, in `evaluations/<name>.npz`, if there is any.
+    row: a JSON object, which becomes a line of `evaluations.jsonl`.
+    arrays: arrays to keep in `evaluations/<name>.npz`, if any.
     name: name of that file.
   """
   try:

@@ -1,4 +1,4 @@
-"""Lines for which there is no result, by their numbers."""
+"""Lines without a result, reported by their numbers."""
 
 from collections.abc import Mapping
 
@@ -6,18 +6,18 @@ _NAMED = 10  # lines whose reasons are named; of the others only the numbers are
 
 
 class RefusedLines:
-  """Collects the lines for which there is no result, and the reasons.
+  """Collects lines without a result, and the reasons.
 
   Attributes:
     total: number of lines so far.
   """
 
   def __init__(self, kind: str, where: str):
-    """Starts without any.
+    """Starts with no line.
 
     Args:
-      kind: what one of them is called in messages: 'line'.
-      where: where they are from: 'the input'.
+      kind: name of one of them in messages: 'line'.
+      where: name of their source in messages: 'the input'.
     """
     self.total, self._kind, self._where = 0, kind, where
     self._count, self._reasons = 0, {}

@@ -24,7 +24,7 @@ class LoadedRun(NamedTuple):
   Attributes:
     folder: the folder of the run.
     task: the task, restored.
-    variables: from the checkpoints, on the first device.
+    variables: variables of the checkpoints, on the first device.
     steps: steps of the checkpoints that the variables come from.
   """
 
@@ -42,7 +42,7 @@ def open_run(run: Run, *, trust: bool = False) -> tuple[RunFolder, Task]:
     trust: whether a run may name code that is no part of seqlab; see `RunFolder.open`.
 
   Raises:
-    FileNotFoundError: it is no run, or has no checkpoint yet.
+    FileNotFoundError: it is not a run, or it has no checkpoint yet.
     ValueError: the folder is damaged, or names code that is not trusted.
   """
   folder = RunFolder.open(run, trust=trust)

@@ -21,7 +21,7 @@ def corpus_scores(
 
   Args:
     hypotheses: detokenised outputs.
-    reference: as many.
+    reference: a reference for each of them.
     convention: sacreBLEU's name of the tokeniser that the corpus's papers use.
     statistics: tokeniser -> counts from the device, [R, 10].
 
@@ -31,7 +31,7 @@ def corpus_scores(
   Raises:
     ArithmeticError: the device counted otherwise than sacreBLEU.
   """
-  found = []
+  scored = []
   for tokenizer in dict.fromkeys((convention, '13a', *statistics)):
     metric = sacrebleu_metric(tokenizer)
     score = metric.corpus_score(hypotheses, [reference])
@@ -40,9 +40,9 @@ def corpus_scores(
     name = f'bleu ({tokenizer})'
     if convention == 'none' and tokenizer != 'none':
       name = f'bleu ({tokenizer}, of tokens)'
-    found.append((name, score, metric.get_signature()))
+    scored.append((name, score, metric.get_signature()))
   metric = sacrebleu.CHRF()
-  found.append(
+  scored.append(
     ('chrF', metric.corpus_score(hypotheses, [reference]), metric.get_signature())
   )
   return [
@@ -52,7 +52,7 @@ def corpus_scores(
       'signature': str(signature),
       'text': str(score),
     }
-    for name, score, signature in found
+    for name, score, signature in scored
   ]
 
 
@@ -60,7 +60,7 @@ def sacrebleu_metric(tokenizer: str) -> sacrebleu.BLEU:
   """Returns sacreBLEU's BLEU with one of its tokenisers.
 
   Raises:
-    ValueError: it has none of that name, or needs a package that is not installed.
+    ValueError: the name is unknown, or needs a package that is not installed.
   """
   known = sacrebleu.BLEU.TOKENIZERS
   if tokenizer not in known:
@@ -69,7 +69,7 @@ def sacrebleu_metric(tokenizer: str) -> sacrebleu.BLEU:
     )
   try:
     return sacrebleu.BLEU(tokenize=tokenizer, force=True)
-  except Exception as error:  # each tokeniser has its own kind
+  except Exception as error:  # each tokeniser raises errors of another class
     raise ValueError(f'sacreBLEU cannot tokenise by {tokenizer!r}: {error}') from None
 
 

@@ -38,7 +38,7 @@ def translate_stream(
   Args:
     run: the folder of the run.
     lines: source sentences, as `text.lines` defines lines; blank ones give empty ones.
-    out: where translations go; with `n_best` > 1, as `line ||| text ||| score`, lines
+    out: receives the translations; with `n_best` > 1, as `line ||| text ||| score`, lines
       counted from 0.
     average: number of checkpoints to average.
     choose: 'last' or 'best'.
@@ -65,13 +65,13 @@ def translate_stream(
   refused, fewer = RefusedLines('line', 'the input'), 0
   for first, chunk, bad in _chunks(lines):
     texts = translator.n_best(chunk, first=first)
-    for number, found in enumerate(texts, first):
+    for number, best in enumerate(texts, first):
       if n_best == 1:
-        print(found[0][0], file=out)
-      for text, score in found[:n_best] if n_best > 1 else ():
+        print(best[0][0], file=out)
+      for text, score in best[:n_best] if n_best > 1 else ():
         print(f'{number} ||| {text} ||| {score:.4f}', file=out)
       blank = is_blank(chunk[number - first])
-      fewer += len(found) < n_best and not blank and number not in translator.refused
+      fewer += len(best) < n_best and not blank and number not in translator.refused
     out.flush()
     refused.add(first, len(chunk), translator.refused | bad)
   if fewer:
@@ -97,13 +97,13 @@ def score_stream(
   """Scores given translations: for each line log p in nats, a tab, and its pieces.
 
   The log-probability of the whole target is the sum over its pieces, the end of the
-  sentence among them; divided by their number and negated it is the cross-entropy.
+  sentence included; divided by their number and negated it is the cross-entropy.
   A line that cannot be scored gives an empty line, as in `translate_stream`.
 
   Args:
     run: the folder of the run.
     lines: a source, a tab and a target, as `text.lines` defines lines.
-    out: where scores go, one line for each.
+    out: receives the scores, one line per input line.
     average: number of checkpoints to average.
     choose: 'last' or 'best'.
     ensemble: further runs, whose models score together with this one's.
@@ -129,11 +129,11 @@ def score_stream(
           f'has {len(sides) - 1} tabs: write a source, one tab, and a target, as '
           '`paste source.txt target.txt` does'
         )
-    found = dict(zip(pairs, scorer.score([*pairs.values()]), strict=True))
+    scores = dict(zip(pairs, scorer.score([*pairs.values()]), strict=True))
     numbers = [*pairs]
     bad |= {numbers[i]: reason for i, reason in scorer.refused.items()}
     for i in range(len(chunk)):
-      logp = found.get(i)
+      logp = scores.get(i)
       print('' if i in bad else f'{logp.sum():.4f}\t{len(logp)}', file=out)
     out.flush()
     refused.add(first, len(chunk), bad)
@@ -141,9 +141,9 @@ def score_stream(
 
 
 def _chunks(lines: BinaryIO) -> Iterator[tuple[int, list[str], dict[int, str]]]:
-  """Yields the number of its first line, lines, and for those that are no text, why.
+  """Yields the number of the first line, the lines, and why some are not text.
 
-  At a terminal each line is a chunk. In place of one that is no text there is ''.
+  At a terminal each line is a chunk. A line that is not text is replaced by ''.
   """
   prompt = lines.isatty()
 

@@ -43,8 +43,8 @@ def evaluate_translations(
 
   BLEU is counted twice, on the device from the ids of pieces and by sacreBLEU from
   the text, and both have to agree to the last integer. On a corpus that is already
-  tokenised the paper's convention, BLEU of the tokens as they are, comes first, and
-  that of the standard tokeniser beside it.
+  tokenised, BLEU by the paper's convention, of the tokens as they are, comes first, and
+  then that of the standard tokeniser.
 
   Args:
     run: the folder of the run.
@@ -59,8 +59,8 @@ def evaluate_translations(
   Returns:
     What was printed: scores by signature, and how they were made. It is also
     added to `evaluations.jsonl` in the folder of the run, with the text's fingerprint;
-    each sentence's statistics are kept beside it, in `evaluations/<split>.npz`. Where
-    one may only read, that is left out, and said.
+    each sentence's statistics are kept in `evaluations/<split>.npz`. Where the folder
+    is read-only, a warning says so.
 
   Raises:
     ValueError: an option, `split` or `output` is wrong, or the task cannot translate,
@@ -121,7 +121,7 @@ class System:
 
 
 class Evaluation(NamedTuple):
-  """What an evaluation finds.
+  """Results of an evaluation.
 
   Attributes:
     result: what is printed and recorded.
@@ -169,8 +169,8 @@ def evaluate_system(
   refused.add(0, len(source), translator.refused)
   hypotheses = task.vocabularies.target.decode(ids)
   not_written = _write(output, hypotheses) if output else None
-  wanted = (convention, '13a', *([tokenizer] if tokenizer else []))
-  statistics = _statistics(ids, task, reference, wanted)
+  tokenizers = (convention, '13a', *([tokenizer] if tokenizer else []))
+  statistics = _statistics(ids, task, reference, tokenizers)
   ensemble = [str(run) for run in system.ensemble]
   result = {
     'split': split,
@@ -199,14 +199,17 @@ def _write(output: str | Path, lines: Sequence[str]) -> OSError | None:
 
 
 def _statistics(
-  ids: list[np.ndarray], task: Translates, reference: list[str], wanted: Sequence[str]
+  ids: list[np.ndarray],
+  task: Translates,
+  reference: list[str],
+  tokenizers: Sequence[str],
 ) -> dict[str, np.ndarray]:
-  """For each wanted tokeniser that the device has, each sentence's ten integers."""
+  """Returns tokeniser -> ten integers per sentence, where the device has it."""
   outputs = Pieces(ids, piece_bytes(task.vocabularies.target.surfaces()))
   lines = [Lines([line.encode('utf-8') for line in reference])]
   return {
     name: corpus_statistics(outputs, lines, tokenizer=name)
-    for name in dict.fromkeys(wanted)
+    for name in dict.fromkeys(tokenizers)
     if name in TOKENIZERS
   }
 

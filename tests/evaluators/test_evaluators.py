@@ -33,7 +33,7 @@ def fresh(tiny, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def by_length(fresh):
-  """What is found by the lengths of sources, (3, 6) and (100,)."""
+  """What is metrics by the lengths of sources, (3, 6) and (100,)."""
   about = dict(split='valid', beam=1)
   return [
     _run('translation', *fresh, lengths=lengths, **about)[0]
@@ -42,16 +42,16 @@ def by_length(fresh):
 
 
 def test_bleu_by_length_is_made_of_the_same_sentences(by_length):
-  found, whole = by_length
-  names = [n for n in found if n.startswith('bleu/')]
+  metrics, whole = by_length
+  names = [n for n in metrics if n.startswith('bleu/')]
   assert names == ['bleu/1-3', 'bleu/4-6', 'bleu/7-']
-  assert found['bleu'] == whole['bleu']
+  assert metrics['bleu'] == whole['bleu']
 
 
 def test_a_part_that_is_the_whole_has_its_bleu(by_length):
-  _, found = by_length
-  assert found['bleu/1-100'] == found['bleu']
-  assert 'bleu/101-' not in found
+  _, metrics = by_length
+  assert metrics['bleu/1-100'] == metrics['bleu']
+  assert 'bleu/101-' not in metrics
 
 
 @pytest.mark.parametrize('lengths', [(5, 5), (6, 3), (0,)])
@@ -61,21 +61,21 @@ def test_lengths_that_do_not_rise_are_refused(fresh, lengths):
 
 
 def test_prefixes_are_right_less_often_than_their_parts(fresh):
-  found, _ = _run('errors', *fresh, split='valid', positions=(1, 2, 4, 90))
-  assert set(found) == {f'{n}/{p}' for n in ('forced', 'prefix') for p in (1, 2, 4)}
-  assert found['prefix/4'] <= found['prefix/2'] <= found['prefix/1']
-  assert found['prefix/1'] == found['forced/1']  # nothing of its own comes before
+  metrics, _ = _run('errors', *fresh, split='valid', positions=(1, 2, 4, 90))
+  assert set(metrics) == {f'{n}/{p}' for n in ('forced', 'prefix') for p in (1, 2, 4)}
+  assert metrics['prefix/4'] <= metrics['prefix/2'] <= metrics['prefix/1']
+  assert metrics['prefix/1'] == metrics['forced/1']  # nothing of its own comes before
 
 
 def test_a_masked_decoder_leaks_nothing(fresh):
-  found, _ = _run('leak', *fresh, length=3)
-  assert found['share'] == 0.0
+  metrics, _ = _run('leak', *fresh, length=3)
+  assert metrics['share'] == 0.0
 
 
 def test_a_decoder_without_its_mask_leaks(tiny, tmp_path):
   task, variables = _task(tiny, tmp_path, model=tiny['model'] | {'causal': False})
-  found, _ = _run('leak', task, variables, length=3)
-  assert found['share'] > 0.1
+  metrics, _ = _run('leak', task, variables, length=3)
+  assert metrics['share'] > 0.1
 
 
 def test_a_leak_needs_words_enough(fresh):
@@ -84,21 +84,21 @@ def test_a_leak_needs_words_enough(fresh):
 
 
 def test_layer_norm_has_no_gap(fresh):
-  found, _ = _run('statistics', *fresh, split='valid')
-  assert found['gap'] == pytest.approx(0.0, abs=1e-5)
+  metrics, _ = _run('statistics', *fresh, split='valid')
+  assert metrics['gap'] == pytest.approx(0.0, abs=1e-5)
 
 
 def test_fresh_batch_norm_has_a_gap(tiny, tmp_path):
   model = tiny['model'] | {'normalization': 'batch'}
-  found, _ = _run('statistics', *_task(tiny, tmp_path, model=model), split='valid')
-  assert abs(found['gap']) > 1e-3
-  assert found['gap'] == pytest.approx(found['nll_running'] - found['nll_batch'])
+  metrics, _ = _run('statistics', *_task(tiny, tmp_path, model=model), split='valid')
+  assert abs(metrics['gap']) > 1e-3
+  assert metrics['gap'] == pytest.approx(metrics['nll_running'] - metrics['nll_batch'])
 
 
 def test_entropy_is_at_most_that_of_looking_everywhere(fresh):
-  found, evaluator = _run('attention', *fresh, split='valid', show=2)
-  assert set(found) == {'entropy_encoder', 'entropy_decoder', 'entropy_cross'}
-  assert all(0 < value <= np.log(9) + 1e-5 for value in found.values())
+  metrics, evaluator = _run('attention', *fresh, split='valid', show=2)
+  assert set(metrics) == {'entropy_encoder', 'entropy_decoder', 'entropy_cross'}
+  assert all(0 < value <= np.log(9) + 1e-5 for value in metrics.values())
   weights = evaluator.arrays['cross/1']  # [layers, H, T, S]
   assert weights.shape[2:] == (
     len(evaluator.arrays['target/1']),
@@ -112,8 +112,8 @@ def test_a_recurrent_model_has_maps_too(tiny, tmp_path):
     'model_name': 'models.recurrent:Recurrent',
     'model': {'width': 8, 'attention': 'layers.alignment:Dot'},
   }
-  found, _ = _run('attention', *_task(tiny, tmp_path, **changes), split='valid')
-  assert set(found) == {'entropy_cross'}
+  metrics, _ = _run('attention', *_task(tiny, tmp_path, **changes), split='valid')
+  assert set(metrics) == {'entropy_cross'}
 
 
 def test_a_model_without_attention_has_no_maps(tiny, tmp_path):
@@ -144,16 +144,16 @@ def grammatical(tiny, tmp_path_factory):
 
 
 def test_heads_are_taken_away_one_by_one(grammatical):
-  found, evaluator = _run('agreement', *grammatical, split='valid')
+  metrics, evaluator = _run('agreement', *grammatical, split='valid')
   arrays = evaluator.arrays
   assert arrays['look/cross'].shape == arrays['without/decoder'].shape == (1, 2, 3)
   assert (arrays['count'] > 0).all()
-  assert 0 <= found['look_case_cross'] <= 1
+  assert 0 <= metrics['look_case_cross'] <= 1
   # With both heads of the only layer gone, nothing of the source is left; with one,
   # a fresh model's guesses change.
   assert np.isfinite(arrays['without/cross']).all()
 
 
 def test_agreement_needs_its_corpus(fresh):
-  with pytest.raises(ValueError, match=r"corpus\.name='agreement'"):
+  with pytest.raises(ValueError, match=r"corpus\.kind='agreement'"):
     _run('agreement', *fresh, split='valid')

@@ -42,34 +42,34 @@ def _found(kind, devices=8, **options):
   make = resolve(f'evaluators.{kind}:Evaluator')
   evaluator = call(make, options, 'evals', task=Mean(), sharding=sharding)
   place = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
-  found = dict(evaluator.run(jax.device_put(VARIABLES, place)))
-  assert set(found) == set(evaluator.metrics)
-  return found
+  metrics = dict(evaluator.run(jax.device_put(VARIABLES, place)))
+  assert set(metrics) == set(evaluator.metrics)
+  return metrics
 
 
 @pytest.mark.parametrize('devices', [1, 8])
 def test_the_loss_of_any_task_is_the_mean_over_all_rows(devices):
   """The last batch has 5 rows, which 8 devices do not divide."""
-  found = _found('loss', devices, split='valid')
-  assert found == {
+  metrics = _found('loss', devices, split='valid')
+  assert metrics == {
     'loss': pytest.approx(np.square(X - 10).mean()),
     'accuracy': pytest.approx(10 / 21),
   }
 
 
 def test_the_cross_entropy_is_the_loss_where_nothing_else_is_reported():
-  found = _found('perplexity', split='valid')
+  metrics = _found('perplexity', split='valid')
   nll = np.square(X - 10).mean()
-  assert found['nll'] == pytest.approx(nll)
-  assert found['perplexity'] == pytest.approx(np.exp(found['nll']))
-  assert found['accuracy'] == pytest.approx(10 / 21)
+  assert metrics['nll'] == pytest.approx(nll)
+  assert metrics['perplexity'] == pytest.approx(np.exp(metrics['nll']))
+  assert metrics['accuracy'] == pytest.approx(10 / 21)
 
 
 def test_further_entries_lie_beside_their_rows():
   sharding = batch_sharding(make_mesh())
   batches = evaluation_batches(Mean(), 'valid', sharding)
   resident = Resident(
-    batches, sharding, lambda v, b: jnp.sum(b['x'] * b['y']), more={'y': 2 * X}
+    batches, sharding, lambda v, b: jnp.sum(b['x'] * b['y']), extra={'y': 2 * X}
   )
   everywhere = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
   out = resident.run(jax.device_put(VARIABLES, everywhere))

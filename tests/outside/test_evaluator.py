@@ -43,7 +43,7 @@ def get_config(arg=None):
 
 @pytest.fixture
 def experiment(outside):
-  """The path of an experiment's file, with an evaluator and a corpus beside it."""
+  """The path of an experiment's file, with the files of an evaluator and of a corpus."""
   lines = ['the red fox', 'a dog sees the fox', 'the dog', 'a red dog runs'] * 3
   outside.write('en', ''.join(f'{line}\n' for line in lines))
   outside.write('de', ''.join(f'{line[::-1]}\n' for line in lines))

@@ -41,7 +41,7 @@ def sweep(add):
 
 @pytest.fixture
 def experiment(outside):
-  """The path of an experiment's file, beside that of the task."""
+  """The path of an experiment's file, with the file of its task."""
   outside.write('mine.py', TASK)
   assert len([line for line in TASK.splitlines() if line]) <= 15
   return outside.write('regression.py', EXPERIMENT)
