@@ -115,8 +115,8 @@ def _override(config: config_dict.ConfigDict, override: str, path: Path) -> None
   key = name.removeprefix('config.')
   *sections, last = key.split('.')
   section = config
-  for part in sections:
-    section = _section(section, part, key, path)
+  for i in range(len(sections)):
+    section = _section(config, section, '.'.join(sections[: i + 1]), key, path)
   if last in section:
     value = _replacement(section[last], text, name, top=not sections)
   else:
@@ -126,19 +126,47 @@ def _override(config: config_dict.ConfigDict, override: str, path: Path) -> None
 
 
 def _section(
-  section: config_dict.ConfigDict, part: str, key: str, path: Path
+  config: config_dict.ConfigDict,
+  outer: config_dict.ConfigDict,
+  name: str,
+  key: str,
+  path: Path,
 ) -> config_dict.ConfigDict:
-  """Returns the section of this name; creates it, or makes it from a short name."""
-  if part not in section and part in SECTIONS:
-    section[part] = config_dict.ConfigDict()
-  existing = section.get(part)
+  """Returns a section for an option to be set in it.
+
+  Args:
+    config: the experiment.
+    outer: the section of it that contains the one that is asked for.
+    name: dotted name of the section, such as 'model.positions'. It is created if the
+      experiment may have such a section, or if it names a piece by a short name: by
+      that of the file or else by its default.
+    key: the option, for messages.
+    path: the experiment's file, for messages.
+  """
+  part = name.rpartition('.')[2]
+  if part not in outer and name in SECTIONS:
+    outer[part] = config_dict.ConfigDict()
+  existing = outer.get(part)
+  if existing is None:
+    existing = _default_piece(config, name)
   if isinstance(existing, str):  # 't5' -> dict(kind='t5'), which may have options
-    with section.ignore_type():
-      section[part] = config_dict.ConfigDict({'kind': existing})
-    return section[part]
+    with outer.ignore_type():
+      outer[part] = config_dict.ConfigDict({'kind': existing})
+    return outer[part]
   if not isinstance(existing, config_dict.ConfigDict):
-    raise ValueError(_no_key(path, key, part, section))
+    raise ValueError(_no_key(path, key, part, outer))
   return existing
+
+
+def _default_piece(config: config_dict.ConfigDict, name: str) -> Any:
+  """Returns the short name that an option has by default; None if it has none."""
+  if '.' not in name or 'task' not in config:
+    return None
+  from seqlab.train.checks import default_of  # imports JAX, so only where needed
+
+  with contextlib.suppress(ValueError):  # no piece takes such an option
+    return default_of(config.to_dict(), name)
+  return None
 
 
 def _no_key(path: Path, key: str, part: str, known: Iterable[str]) -> str:

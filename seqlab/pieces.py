@@ -15,6 +15,7 @@ classes themselves, or paths to them, so that a dictionary imports nothing.
 from collections.abc import Callable, Iterable, Mapping
 import dataclasses
 import inspect
+import typing
 from typing import Any
 
 from seqlab import domains
@@ -121,6 +122,22 @@ class Piece:
 
   def __hash__(self) -> int:
     return hash((tuple(self.kinds), self.context))
+
+
+def piece_in(annotation: Any) -> Any:
+  """Returns the domain in an annotation that names pieces, such as `Piece`.
+
+  Args:
+    annotation: an annotation, such as `Annotated[Specification, Piece(KINDS)] | None`.
+
+  Returns:
+    The domain, whose `kinds` are the short names; None if there is none.
+  """
+  for domain in getattr(annotation, '__metadata__', ()):
+    if hasattr(domain, 'kinds'):
+      return domain
+  domains_inside = map(piece_in, typing.get_args(annotation))
+  return next((domain for domain in domains_inside if domain is not None), None)
 
 
 def names(signature: Signature, hidden: Iterable[str] = ()) -> list[str] | None:

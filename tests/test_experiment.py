@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 import re
+import sys
 
 import pytest
 
@@ -208,11 +209,11 @@ def test_the_last_override_of_a_key_counts(file):
     ('model.remat=1', r'config.model.remat=1 should be true or false'),
     ('model.remat=none', r'config.model.remat=none should be true or false'),
     ('model.sizes=3', r'config.model.sizes=3 should be a tuple, like \(1, 2\)'),
-    ('model=3', r'config.model is a section; set a key in it \(there: layers, '),
+    ('model=3', r'config.model is a section; set a key in it \(known: layers, '),
     ('model.model=3', r'config.model.model is a section; set a key in it'),
     ('hyper.paek=1', r"has no key 'hyper.paek'; did you mean 'peak'\?"),
     ('stpes=1', r"has no key 'stpes'; did you mean 'steps'\?"),
-    ('hyper.xyz=1', r"has no key 'hyper.xyz' \(there: clip, peak\)"),
+    ('hyper.xyz=1', r"has no key 'hyper.xyz' \(known: clip, peak\)"),
     ('hyper.peak.high=1', r"has no key 'hyper.peak.high'"),
     ('evals.valid.every=1', r"has no key 'evals.valid.every'"),
     ('steps=none', r'steps is None; it must be 1 or more steps'),
@@ -351,3 +352,99 @@ def test_an_option_that_the_file_does_not_spell_out_can_be_set(name, override, f
 def test_an_option_that_nothing_takes_is_named(override, message):
   with pytest.raises(ValueError, match=message):
     load(FOLDER / 'agreement/transformer.py', override)
+
+
+PIECES = """
+from typing import Annotated
+
+from seqlab.domains import Range
+from seqlab.pieces import Piece, Specification
+from seqlab.tasks.interface import Task
+
+
+def buckets(*, count: Annotated[int, Range(2)] = 32): ...
+
+
+def plain(): ...
+
+
+KINDS = {'buckets': buckets, 'plain': plain}
+
+
+def model(
+  *,
+  width: int = 8,
+  positions: Annotated[Specification, Piece(KINDS)] = 'buckets',
+  other: Annotated[Specification, Piece(KINDS)] | None = None,
+): ...
+
+
+class Own(Task):
+  sections = ('model',)
+
+  @classmethod
+  def signatures(cls, config):
+    return {'model': (model,)}
+"""
+
+
+OWN = """
+import ml_collections
+
+
+def get_config(arg=None):
+  c = ml_collections.ConfigDict(dict(task='own_pieces:Own', seed=0, steps=1))
+  c.hyper, c.model = dict(peak=1e-3), dict(width=8)
+  return c
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+  """A file that names a task with pieces of its own, none of which it spells out."""
+  monkeypatch.syspath_prepend(tmp_path)
+  (tmp_path / 'own_pieces.py').write_text(PIECES, 'utf-8')
+  monkeypatch.delitem(sys.modules, 'own_pieces', raising=False)
+  file = tmp_path / 'own.py'
+  file.write_text(OWN, 'utf-8')
+  return file
+
+
+@pytest.mark.parametrize(
+  ('overrides', 'expected'),
+  [
+    (['model.positions.count=64'], {'positions': {'kind': 'buckets', 'count': 64}}),
+    (['model.positions=plain'], {'positions': 'plain'}),
+    (
+      ['model.positions=buckets', 'model.positions.count=4'],
+      {'positions': {'kind': 'buckets', 'count': 4}},
+    ),
+    (
+      ['model.other=buckets', 'model.other.count=2'],
+      {'other': {'kind': 'buckets', 'count': 2}},
+    ),
+  ],
+)
+def test_an_option_inside_a_piece_that_the_file_leaves_out(own, overrides, expected):
+  assert load(own, *overrides)['model'] == {'width': 8, **expected}
+
+
+@pytest.mark.parametrize(
+  ('overrides', 'message'),
+  [
+    (
+      ['model.positions.count=1'],
+      r'model\.positions\.count is 1; it must be at least 2',
+    ),
+    (['model.positions.coutn=4'], r"positions\.coutn; did you mean 'count'"),
+    (
+      ['model.positions=plain', 'model.positions.count=4'],
+      'unknown key model.positions',
+    ),
+    (['model.other.count=4'], r"has no key 'model\.other\.count'"),
+    (['model.width.count=4'], r"has no key 'model\.width\.count'"),
+  ],
+)
+def test_an_option_that_no_piece_takes_is_named(own, overrides, message):
+  with pytest.raises(ValueError, match=message):
+    load(own, *overrides)

@@ -1,12 +1,12 @@
-r"""Transformer on the embedded corpus: English to Russian that agrees.
+r"""Transformer on the embedded corpus: English to Russian with grammatical agreement.
 
   seqlab train experiments/agreement/transformer.py --workdir runs/demo
   seqlab evaluate runs/demo --split test
   python -m launch.sweep experiments/agreement/transformer.py --trials 20 \
     --workdir runs/searches
 
-Sentences come from a grammar, so data needs no download and a small model can
-learn all of it: the demo, and the smallest real thing to change and run again.
+Sentences come from a grammar, so no data are downloaded, and a small model can learn the
+whole task. This is the demo, and the smallest experiment to change and run again.
 """
 
 import ml_collections
@@ -29,10 +29,10 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   # Model
   c.model_name = 'models.transformer:Transformer'
   c.model = dict(width=128, mlp_width=256, heads=8, layers=2)
-  c.model.unroll = 2  # a quarter faster on a CPU, and compiles as fast
+  c.model.unroll = 2  # takes a quarter less time on a CPU, and compiles as fast
 
   # What a sweep or a population may vary without compiling again
-  # Nothing is dropped: hardly a sentence comes often enough to be learnt by heart.
+  # No dropout: hardly any sentence occurs often enough to be memorised.
   c.hyper = dict(peak=5e-3, label_smoothing=0.1, weight_decay=0.0)
   c.schedule = dict(kind='linear', warmup=300)
   c.optimizer = dict(kind='adam', clip=1.0)
@@ -62,7 +62,7 @@ def sweep(add):
 
 
 def search(trial):
-  """Three values that all trials compile once for, and one with a program for each."""
+  """Suggests three traced values, and one (warmup) that compiles a program per value."""
   return {
     'hyper.peak': trial.suggest_float('peak', 3e-4, 3e-2, log=True),
     'hyper.label_smoothing': trial.suggest_float('label_smoothing', 0.0, 0.3),

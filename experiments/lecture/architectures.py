@@ -1,9 +1,9 @@
-r"""GRU, GRU with attention and Transformer, for the same minutes of updates.
+r"""GRU, GRU with attention and Transformer, trained for the same time.
 
   python -m launch.sweep experiments/lecture/architectures.py --workdir runs/studies
 
-A recurrent encoder-decoder (386,512 parameters), the same with attention (415,744), and
-a Transformer (468,096), trained for the same number of minutes. This study is under
+A recurrent encoder-decoder (386,512 parameters), one with attention (415,744), and a
+Transformer (468,096) are trained for the same number of minutes. This study is under
 revision: the parameters differ by up to 21 %, and each model has one learning rate.
 """
 
@@ -42,7 +42,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   arg = parse_arg(arg, model='transformer', minutes=1.0)
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
-  # A constant rate, so that every moment is comparable; time ends the run.
+  # The learning rate is constant, so that models can be compared at any time; `minutes`
+  # ends the run.
   c.seed, c.steps = 0, 20_000
   c.minutes = arg.minutes
 
@@ -123,7 +124,7 @@ def _kind(run):
 
 
 def _at(run, minutes):
-  """BLEU at these minutes, between evaluations on a straight line from nothing."""
+  """Returns BLEU at these minutes, interpolated between evaluations, from 0 on."""
   steps, values = run.series('valid/bleu')
   at = np.array([0, *(run.minutes[step - 1] for step in steps)])
   return np.interp(minutes, at, [0, *values])

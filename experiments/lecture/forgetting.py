@@ -3,11 +3,11 @@ r"""BLEU by source length, with one fixed vector and with attention.
   python -m launch.sweep experiments/lecture/forgetting.py --workdir runs/studies
 
 Bahdanau et al. 2015, figure 2, https://arxiv.org/abs/1409.0473, report that quality
-falls with length where one vector holds the whole source, and much less with attention;
-Sutskever et al. 2014, section 3.3, https://arxiv.org/abs/1409.3215, that a source read
-from its end helps the first words. This study is under revision: the models have 746,112
-and 893,952 parameters, only the one with attention has an output layer, and the position
-in the source is not varied.
+falls with length where one vector encodes the whole source, and much less with attention;
+Sutskever et al. 2014, section 3.3, https://arxiv.org/abs/1409.3215, that reversing the
+source helps the first words. This study is under revision: the models have 746,112 and
+893,952 parameters, only the one with attention has an output layer, and the position in
+the source is not varied.
 """
 
 import ml_collections
@@ -17,8 +17,8 @@ from seqlab.report.figures import lines
 from seqlab.report.runs import group
 from seqlab.report.tables import Column, table
 
-LENGTHS = (5, 8, 11, 14, 17)  # words; the last part is open
-POSITIONS = (1, 2, 3, 4, 6, 8, 10, 12, 15, 20)  # target pieces
+LENGTHS = (5, 8, 11, 14, 17)  # upper limits in words; the last group has no limit
+POSITIONS = (1, 2, 3, 4, 6, 8, 10, 12, 15, 20)  # target positions, in tokens
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -37,7 +37,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   # Model
   c.model_name = 'models.recurrent:Recurrent'
   c.model = dict(width=192, cell='gru', context='always')
-  # One direction only: to an encoder that reads both ways, reversal is nothing.
+  # A bidirectional encoder reads the source from its end anyway.
   c.model.bidirectional = False
   c.model.update(attention=None, placement='before')
 
@@ -96,7 +96,7 @@ def report(runs, folder):
       ]
       for label, members in named.items()
     },
-    'source length (words; up to, the last point: longer)',
+    'source length (words, upper limit; last point: longer)',
     'BLEU',
     title='A fixed context and attention, by length of the source',
     spread='bars',
@@ -110,9 +110,9 @@ def report(runs, folder):
       ]
       for label, members in named.items()
     },
-    'target position (pieces)',
-    'accuracy, true words before it given',
-    title='Accuracy by position in the output',
+    'target position (tokens)',
+    'accuracy, true prefix',
+    title='Accuracy by target position',
     spread='bars',
   )
   parts = [f'BLEU, {n} words' for n in names]
@@ -125,7 +125,7 @@ def report(runs, folder):
     ]
     for label, members in named.items()
   ]
-  columns = ['model', 'BLEU', *parts, 'accuracy of the first piece']
+  columns = ['model', 'BLEU', *parts, 'accuracy of the first token']
   text = table(rows, [columns[0], *(Column(c, 'max') for c in columns[1:])])
   (folder / 'table.md').write_text(text, 'utf-8')
 

@@ -1,13 +1,14 @@
-r"""What each head looks at, and which endings are lost without it.
+r"""Which words each head attends to, and which endings are wrong without it.
 
   python -m launch.sweep experiments/lecture/heads.py --workdir runs/studies
 
 Vaswani et al. 2017, table 3 (A), https://arxiv.org/abs/1706.03762: 1, 2, 4 and 8
-heads at equal size. The grammar of the corpus says which word decides the gender,
-number and case of another, so each head can be asked how often it looks there when
-the ending is predicted, and how many endings are right when it is taken away. This study
-is under revision: it has no baseline (a head that always looks at a fixed distance), its
-tables of heads are of one seed, and one noun decides both gender and number.
+heads at equal size. The grammar of the corpus defines which word determines the gender,
+number and case of another. For each head this study measures how often it attends most to
+that word when the ending is predicted, and how many endings are right without the head.
+It is under revision: there is no baseline (a head that always attends to a fixed
+distance), the tables of heads are of one seed, and one noun determines both gender and
+number.
 """
 
 import ml_collections
@@ -19,7 +20,7 @@ from seqlab.report.runs import group
 from seqlab.report.tables import Column, table
 
 HEADS = (1, 2, 4, 8)
-SIDES = {'cross': 'to the source', 'decoder': 'to what was written'}
+SIDES = {'cross': 'to the source', 'decoder': 'to the prefix'}
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -85,11 +86,14 @@ def report(runs, folder):
   columns = [
     *('heads', Column('BLEU', 'max')),
     *(Column(f'{k} right (%)', 'max', 1) for k in kinds),
-    *(Column(f'best head looks at what decides {k} (%)', digits=1) for k in kinds),
+    *(
+      Column(f'best head attends to the word that determines {k} (%)', digits=1)
+      for k in kinds
+    ),
   ]
   text = table(rows, columns)
 
-  run = found[8][0]  # one seed: heads of several have no common order
+  run = found[8][0]  # one seed: the order of heads is arbitrary in each
   arrays = run.arrays('agreement')
   for side, where in SIDES.items():
     look, without = arrays[f'look/{side}'], arrays[f'without/{side}']
@@ -99,9 +103,9 @@ def report(runs, folder):
       100 * look.reshape(-1, len(kinds)),
       kinds,
       names,
-      label='most attended piece is the decider (%)',
-      xlabel='what is decided',
-      title=f'What heads look at: {where}',
+      label='most attended token determines the ending (%)',
+      xlabel='category of the ending',
+      title=f'Attention of the heads {where}',
       digits=0,
       limits=(0, 100),
     )
@@ -112,13 +116,13 @@ def report(runs, folder):
       kinds,
       names,
       label='endings lost without the head (percentage points)',
-      xlabel='what is decided',
-      title=f'What is lost without a head: {where}',
+      xlabel='category of the ending',
+      title=f'Endings lost without a head: {where}',
       digits=1,
       colours='magma_r',
     )
     text += (
-      f'\nSeed {run.config["seed"]}, 8 heads, {where}; looks, and endings lost:\n\n'
+      f'\nSeed {run.config["seed"]}, 8 heads, {where}; attention, and endings lost:\n\n'
     )
     text += table(
       [
@@ -127,7 +131,7 @@ def report(runs, folder):
       ],
       [
         'head',
-        *(Column(f'looks, {k} (%)', 'max', 1) for k in kinds),
+        *(Column(f'attends, {k} (%)', 'max', 1) for k in kinds),
         *(Column(f'lost, {k} (points)', 'max', 1) for k in kinds),
       ],
     )
@@ -146,7 +150,7 @@ def report(runs, folder):
 
 
 def _maps(run, folder):
-  """Map of the head that most often looks at what decides gender, on one sentence."""
+  """Draws the head that most often attends to the word that determines gender."""
   look = run.arrays('agreement')['look/cross']
   layer, head = np.unravel_index(look[..., 0].argmax(), look.shape[:2])
   arrays = run.arrays('attention')
@@ -156,8 +160,8 @@ def _maps(run, folder):
     [str(piece) for piece in arrays['source/0']],
     [str(piece) for piece in arrays['target/0']],
     label='attention',
-    xlabel='source piece',
-    ylabel='target piece, when predicted',
+    xlabel='source token',
+    ylabel='target token to be predicted',
     title=f'Layer {layer + 1}, head {head + 1}, on the first sentence',
     limits=(0, 1),
   )

@@ -1,10 +1,10 @@
-r"""A decoder with its causal mask, and one that sees what it has yet to write.
+r"""A decoder with its causal mask, and one that attends to later positions.
 
   python -m launch.sweep experiments/lecture/mask.py --workdir runs/studies
 
 Vaswani et al. 2017, section 3.2.3, https://arxiv.org/abs/1706.03762. Without the
-causal mask the next word can be copied in training, and not in decoding. Reported are
-the training loss, BLEU, and the share of the gradient that reaches words to come.
+causal mask the next token can be copied in training, but not in decoding. The study
+reports the training loss, BLEU, and the share of the gradient at later positions.
 """
 
 import ml_collections
@@ -65,8 +65,8 @@ def sweep(add):
 def report(runs, folder):
   found = group(runs, by=('model.causal',))
   named = {label: found[causal,] for label, causal in VARIANTS.items()}
-  for name, metric, what in (
-    ('loss', 'nll', 'training loss (nats per piece)'),
+  for name, metric, ylabel in (
+    ('loss', 'nll', 'training loss (nats per token)'),
     ('bleu', 'valid/bleu', 'BLEU of the validation set'),
   ):
     lines(
@@ -76,8 +76,8 @@ def report(runs, folder):
         for label, members in named.items()
       },
       'updates',
-      what,
-      title='A decoder with its causal mask, and without',
+      ylabel,
+      title='Decoders with and without a causal mask',
     )
   rows = [
     [
@@ -90,7 +90,7 @@ def report(runs, folder):
   ]
   columns = [
     *('decoder', Column('training loss (nats)', digits=2), Column('BLEU', 'max', 2)),
-    Column("gradient's share at words to come (%)", digits=1),
+    Column('share of the gradient at later positions (%)', digits=1),
   ]
   (folder / 'table.md').write_text(table(rows, columns), 'utf-8')
 

@@ -1,12 +1,12 @@
-r"""Batch, layer, power and RMS normalisation of the encoder, by size of batch.
+r"""Batch, layer, power and RMS normalisation of the encoder, by batch size.
 
   python -m launch.sweep experiments/lecture/normalization.py --workdir runs/studies
 
 Shen et al. 2020, table 1, https://arxiv.org/abs/2003.07845: as in their experiments
-'batch' and 'power' stand in the encoder, and the decoder has layer normalisation.
-Batches of fewer tokens take more updates, so that all see as many target positions. This
-study is under revision: 'power' has a warm-up of 100 updates and no groups, where the
-paper has 4,000 and groups, and each size of batch has one learning rate.
+'batch' and 'power' are used in the encoder, and the decoder has layer normalisation.
+Smaller batches take more updates, so that all runs see the same number of target
+positions. This study is under revision: 'power' has a warm-up of 100 updates and no
+groups, where the paper has 4,000 and groups, and each batch size has one learning rate.
 """
 
 import ml_collections
@@ -17,7 +17,7 @@ from seqlab.report.runs import group
 from seqlab.report.tables import Column, table
 
 KINDS = ('batch', 'layer', 'power', 'rms')
-# Target positions in a batch -> updates and peak rate.
+# Target positions per batch -> updates and peak learning rate.
 BATCHES = {
   128: (4_800, 2e-3),
   512: (1_200, 4e-3),
@@ -75,9 +75,9 @@ def sweep(add):
 
 def report(runs, folder):
   found = group(runs, by=('model.normalization', 'batching.tokens'))
-  for name, metric, what in (
+  for name, metric, ylabel in (
     ('bleu', 'valid/bleu', 'BLEU'),
-    ('gap', 'statistics/gap', 'loss with running statistics less batch ones (nats)'),
+    ('gap', 'statistics/gap', 'loss with running minus with batch statistics (nats)'),
   ):
     curves = {
       kind: list(
@@ -97,9 +97,9 @@ def report(runs, folder):
         kind: [tuple(zip(*seed, strict=True)) for seed in seeds]
         for kind, seeds in curves.items()
       },
-      'target positions in a batch',
-      what,
-      title='Normalisation of the encoder, by size of batch',
+      'target positions per batch',
+      ylabel,
+      title='Normalisation of the encoder by batch size',
       spread='bars',
       xlog=True,
     )

@@ -1,13 +1,13 @@
-r"""Kinds of positions by source length, and the rotation of sinusoidal ones.
+r"""Kinds of positions by source length, and the rotation of sinusoidal positions.
 
   python -m launch.sweep experiments/lecture/positions.py --workdir runs/studies
 
-Vaswani et al. 2017, section 3.5, https://arxiv.org/abs/1706.03762: of sinusoidal
-positions p there is a matrix M, a rotation, with M p(t) = p(t + k) for all t. The
-table is their row (E) with the kinds that came later, trained on short sentences;
-the figure asks each for longer ones (Press et al. 2022,
-https://arxiv.org/abs/2108.12409). This study is under revision: no model is trained on
-all lengths, so that extrapolation and difficulty cannot be told apart.
+Vaswani et al. 2017, section 3.5, https://arxiv.org/abs/1706.03762: for sinusoidal
+positions p there is a rotation matrix M with M p(t) = p(t + k) for all t. The table
+extends their row (E) by later kinds, trained on short sentences; the figure evaluates
+them on longer ones (Press et al. 2022, https://arxiv.org/abs/2108.12409). This study is
+under revision: no model is trained on all lengths, so that extrapolation and difficulty
+cannot be distinguished.
 """
 
 import ml_collections
@@ -19,7 +19,7 @@ from seqlab.report.runs import group
 from seqlab.report.tables import Column, table
 
 KINDS = ('sinusoidal', 'learned', 'rotary', 'shaw', 't5', 'alibi', 'none')
-LENGTHS = (6, 8, 10, 12, 15)  # source words; training ends at about ten
+LENGTHS = (6, 8, 10, 12, 15)  # source words; in training there are about ten at most
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -32,7 +32,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.corpus = dict(name='agreement', source='en', target='ru')
   c.corpus.update(train=40_000, valid=2_000)
   c.vocabulary = dict(kind='bpe', size=1_000, shared=True)
-  # Pairs of more than 20 pieces are left out, and counted: half of them.
+  # Pairs of more than 20 tokens, about half of all, are left out and counted.
   c.batching = dict(kind='buckets', tokens=1_024, shapes=1, max_length=20)
 
   # Model
@@ -81,7 +81,7 @@ def report(runs, folder):
       ]
       for kind, members in found.items()
     },
-    'source length (words; up to, the last point: longer)',
+    'source length (words, upper limit; last point: longer)',
     'BLEU',
     title='BLEU by source length; training ends at about 10 words',
     spread='bars',
@@ -103,17 +103,18 @@ def report(runs, folder):
 
 
 def _rotation(folder, width=64, length=64, k=5):
-  """Heat map, dot products, and the matrix that moves every position by k."""
+  """Draws sinusoidal positions; returns a paragraph on the rotation by k positions."""
   rate = 10_000.0 ** -(np.arange(width // 2) / (width // 2 - 1))
   angle = np.arange(length + k)[:, None] * rate
   p = np.concatenate([np.sin(angle), np.cos(angle)], axis=1)  # [length + k, width]
-  # A fit over all t. It is not M: p spans fewer than `width` dimensions here.
-  found = np.linalg.lstsq(p[:length], p[k:], rcond=None)[0].T
-  # M itself: each pair of a sine and a cosine turns by its own rate times k.
+  # A least-squares fit over all t. It differs from M, since p spans fewer than `width`
+  # dimensions here.
+  fitted = np.linalg.lstsq(p[:length], p[k:], rcond=None)[0].T
+  # M itself rotates each pair of a sine and a cosine by its frequency times k.
   c, s = np.diag(np.cos(rate * k)), np.diag(np.sin(rate * k))
   M = np.block([[c, s], [-s, c]])
   error = np.abs(p[:length] @ M.T - p[k:]).max()
-  fit = np.abs(p[:length] @ found.T - p[k:]).max()
+  fit = np.abs(p[:length] @ fitted.T - p[k:]).max()
   turns = np.abs(M @ M.T - np.eye(width)).max()
   every = range(0, length, 8)
   label = [str(t) if t in every else '' for t in range(length)]

@@ -1,11 +1,11 @@
-r"""Ten attention scores, before and after the cells, after 500 updates at one rate.
+r"""Ten attention scores, before and after the cells, after 500 updates.
 
   python -m launch.sweep experiments/lecture/scores.py --workdir runs/studies
 
 Luong et al. 2015, table 4, https://arxiv.org/abs/1508.04025, with the scores of
 Bahdanau et al. 2015 and Tu et al. 2016 beside theirs. This study is under revision: with
 one learning rate and 500 updates it measures optimisation, not what a score can
-represent, and the models have 382,720 to 415,872 parameters.
+represent; and the models have 382,720 to 415,872 parameters.
 """
 
 import ml_collections
@@ -97,7 +97,7 @@ def report(runs, folder):
       [run.final('valid/bleu') for run in members],
       [run.final('loss/perplexity') for run in members],
       [run.final('attention/entropy_cross') for run in members],
-      # Other work on the machine only adds to a step's time.
+      # A low quantile, since other work on the machine can only lengthen a step.
       [1e3 * np.quantile(run.series('speed/seconds')[1], 0.1) for run in members],
     ]
     for (score, placement), members in found.items()

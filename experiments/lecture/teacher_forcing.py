@@ -3,10 +3,10 @@ r"""Teacher forcing, scheduled sampling at a constant rate, and free running.
   python -m launch.sweep experiments/lecture/teacher_forcing.py --workdir runs/studies
 
 Bengio et al. 2015, https://arxiv.org/abs/1506.03099, expect that a model that was only
-fed true words does worse after its own errors (exposure bias). This study does not
-measure that, and is under revision: accuracy given the true words is a marginal
-probability, the share of outputs that are right so far a joint one, and under greedy
-search the latter is the same whether the words are the true ones or the model's own.
+trained on true prefixes does worse after its own errors (exposure bias). This study does
+not measure that, and is under revision: accuracy given the true prefix is a marginal
+probability, but the share of outputs without an error so far is a joint one; under greedy
+search the latter is the same for true prefixes and for the model's own.
 """
 
 import ml_collections
@@ -16,8 +16,12 @@ from seqlab.report.figures import lines
 from seqlab.report.runs import group
 from seqlab.report.tables import Column, table
 
-POSITIONS = (1, 2, 3, 4, 6, 8, 10, 12, 15, 20)  # target pieces
-RATES = {'teacher forcing': 0.0, 'scheduled, 25 % its own': 0.25, 'free running': 1.0}
+POSITIONS = (1, 2, 3, 4, 6, 8, 10, 12, 15, 20)  # target positions, in tokens
+RATES = {
+  'teacher forcing': 0.0,
+  'scheduled, 25 % own tokens': 0.25,
+  'free running': 1.0,
+}
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -70,20 +74,20 @@ def report(runs, folder):
   named = {label: found[rate,] for label, rate in RATES.items()}
   curves = {}
   for label, members in named.items():
-    for kind, what in (
-      ('forced', 'next piece, true ones given'),
-      ('prefix', 'all pieces until here'),
+    for kind, errors in (
+      ('forced', 'next token, true prefix'),
+      ('prefix', 'all tokens so far'),
     ):
-      curves[f'{label}: {what}'] = [
+      curves[f'{label}: {errors}'] = [
         (POSITIONS, [1 - run.final(f'errors/{kind}/{p}') for p in POSITIONS])
         for run in members
       ]
   lines(
     folder / 'errors-by-position',
     curves,
-    'target position (pieces)',
+    'target position (tokens)',
     'share of errors',
-    title='Errors by position: next piece, and all until here',
+    title='Errors by position: next token, and all tokens so far',
     spread='bars',
   )
   rows = [
@@ -97,8 +101,8 @@ def report(runs, folder):
     for label, members in named.items()
   ]
   columns = [
-    *('training', Column('BLEU', 'max'), Column('perplexity, true words given', 'min')),
-    *(Column('accuracy of piece 10', 'max'), Column('first 10 pieces right', 'max')),
+    *('training', Column('BLEU', 'max'), Column('perplexity, true prefix', 'min')),
+    *(Column('accuracy of token 10', 'max'), Column('first 10 tokens right', 'max')),
   ]
   (folder / 'table.md').write_text(table(rows, columns), 'utf-8')
 

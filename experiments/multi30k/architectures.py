@@ -1,10 +1,10 @@
-r"""Multi30k German-English with and without attention, and without recurrence.
+r"""Multi30k German-English: GRU with and without attention, and Transformer.
 
   python -m launch.sweep experiments/multi30k/architectures.py --workdir runs/studies
 
-A GRU whose decoder sees one vector, one that looks back (Bahdanau et al. 2015,
+A GRU with one fixed context vector, a GRU with attention (Bahdanau et al. 2015,
 https://arxiv.org/abs/1409.0473), and the "tiny" Transformer (Wu et al. 2021,
-https://arxiv.org/abs/2105.14462), with the same vocabulary, batches, epochs and learning
+https://arxiv.org/abs/2105.14462) have the same vocabulary, batches, epochs and learning
 rate, and 3.4, 3.7 and 2.6 million parameters.
 """
 

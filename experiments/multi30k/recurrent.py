@@ -3,8 +3,8 @@ r"""Recurrent encoder-decoders on Multi30k, with the Transformer's vocabulary an
   seqlab train experiments/multi30k/recurrent.py --workdir runs/m30k-gru
   seqlab train experiments/multi30k/recurrent.py:attention=none --workdir runs/m30k-fixed
 
-GRU with additive attention (Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473),
-or with none. `:attention=Dot,placement=after` and so on make others;
+GRU with additive attention (Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473), or
+without attention. Arguments such as `:attention=Dot,placement=after` choose other models;
 `:source=de,target=en` is the direction of most tutorials.
 """
 
@@ -36,8 +36,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.model_name = 'models.recurrent:Recurrent'
   c.model = dict(width=256, cell=arg.cell, layers=1)
   c.model.update(placement=arg.placement, context='always')
-  with_one = arg.attention != 'none'
-  c.model.attention = f'layers.alignment:{arg.attention}' if with_one else None
+  attends = arg.attention != 'none'
+  c.model.attention = f'layers.alignment:{arg.attention}' if attends else None
 
   # What a sweep or a population may vary without compiling again
   c.hyper = dict(peak=3e-3, dropout=0.3, label_smoothing=0.1, weight_decay=0.0)

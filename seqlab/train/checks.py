@@ -1,6 +1,7 @@
 """Checks of a whole experiment, before data are read or anything is compiled."""
 
 from collections.abc import Callable, Mapping, Sequence
+import inspect
 from typing import Annotated, Any
 
 from seqlab import domains
@@ -8,7 +9,7 @@ from seqlab.config import Duration, call, check_keys, suggest, with_defaults
 from seqlab.domains import Range, Signature
 from seqlab.evaluators import EVALUATORS
 from seqlab.evaluators.interface import CONTEXT
-from seqlab.pieces import find, names, parameters, required
+from seqlab.pieces import find, names, options_of, parameters, piece_in, required
 from seqlab.tasks import task_of
 from seqlab.tasks.interface import ChecksOptions, has, needs
 from seqlab.train.fallback import Fallback
@@ -76,25 +77,80 @@ def annotation_of(config: Mapping[str, Any], key: str) -> Any:
   Raises:
     ValueError: nothing in the experiment takes such an option; suggests a similar one.
   """
-  config = with_defaults(config)
+  signature = _owner(with_defaults(config), key)
+  return domains.annotations(signature).get(key.rpartition('.')[2], Any)
+
+
+def default_of(config: Mapping[str, Any], key: str) -> Any:
+  """Returns the default of an option that an experiment may leave out.
+
+  Args:
+    config: a resolved experiment.
+    key: the option, such as 'model.positions'.
+
+  Returns:
+    The default; None if the option has none.
+
+  Raises:
+    ValueError: as `annotation_of`.
+  """
+  signature = _owner(with_defaults(config), key)
+  return _default(signature, key.rpartition('.')[2])
+
+
+def _owner(config: Mapping[str, Any], key: str) -> Signature:
+  """Returns the signature that takes an option."""
   section, _, name = key.rpartition('.')
-  if section.startswith('evals.'):
-    evaluator = section.removeprefix('evals.')
-    if evaluator not in config['evals']:
-      raise ValueError(
-        f'evals has no {evaluator!r} (there: {", ".join(config["evals"])})'
-      )
-    kind, _ = evaluator_of(section, config['evals'][evaluator])
-    more: Sequence[Signature] = getattr(kind, 'signatures', ())
-    signatures = ({'every': Duration | None}, kind, *more)
-  else:
-    signatures = _signatures(config).get(section, ())
+  signatures = _signatures_of(config, section)
   for signature in signatures:
     if name in parameters(signature):
-      return domains.annotations(signature).get(name, Any)
+      return signature
   known = [name for signature in signatures for name in parameters(signature)]
   place = f' (known: {", ".join(known)})' if known else ''
   raise ValueError(f'unknown key {key}{suggest(name, known)}{place}')
+
+
+def _signatures_of(config: Mapping[str, Any], section: str) -> Sequence[Signature]:
+  """Returns the signatures of a section, of an evaluator, or of a piece inside one."""
+  outer, _, option = section.rpartition('.')
+  if outer == 'evals':
+    return _evaluator_signatures(config['evals'], option)
+  if not outer:
+    return _signatures(config).get(section, ())
+  for signature in _signatures_of(config, outer):
+    if option in parameters(signature):
+      piece = piece_in(domains.annotations(signature).get(option))
+      default = _default(signature, option)
+      specification = _get(config, outer).get(option, default)
+      if piece is not None and specification is not None:
+        builder, _ = find(specification, piece.kinds, section)
+        return (options_of(builder, hidden=getattr(piece, 'context', ())),)
+  return ()
+
+
+def _evaluator_signatures(
+  evals: Mapping[str, Any], evaluator: str
+) -> Sequence[Signature]:
+  if evaluator not in evals:
+    raise ValueError(f'evals has no {evaluator!r} (known: {", ".join(evals)})')
+  kind, _ = evaluator_of(f'evals.{evaluator}', evals[evaluator])
+  return ({'every': Duration | None}, kind, *getattr(kind, 'signatures', ()))
+
+
+def _default(signature: Signature, name: str) -> Any:
+  if isinstance(signature, Mapping):
+    return None
+  parameter = inspect.signature(signature).parameters[name]
+  return None if parameter.default is parameter.empty else parameter.default
+
+
+def _get(config: Mapping[str, Any], section: str) -> Mapping[str, Any]:
+  """Returns a section by its dotted key; empty if it is missing or a short name."""
+  for part in section.split('.'):
+    config = config.get(part, {})
+    if not isinstance(config, Mapping):
+      return {}
+  return config
 
 
 def _signatures(config: Mapping[str, Any]) -> dict[str, Sequence[Signature]]:

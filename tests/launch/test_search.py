@@ -351,6 +351,25 @@ def test_values_that_the_search_gives_up_are_pruned(opened):
     assert study.summary == '0 of 3 trials are finished, 1 pruned'
 
 
+@pytest.mark.parametrize(
+  ('kind', 'wrong'), [('rms', None), ('rsm', "did you mean 'rms'")]
+)
+def test_an_option_that_the_file_leaves_out_may_be_searched_for(tmp_path, kind, wrong):
+  agreement = Path(__file__).parents[2] / 'experiments/agreement/transformer.py'
+  search = f"""
+def search(trial):
+  return {{'model.normalization': trial.suggest_categorical('norm', [{kind!r}])}}
+"""
+  file = tmp_path / 'mine.py'
+  file.write_text(f'{agreement.read_text("utf-8")}\n{search}', 'utf-8')
+  if wrong:  # found before the first trial
+    with pytest.raises(ValueError, match=wrong):
+      HyperSearch(str(file), tmp_path / 'runs', trials=2)
+    return
+  with HyperSearch(str(file), tmp_path / 'runs', trials=2) as study:
+    assert study.next_trial().config['model']['normalization'] == kind
+
+
 def test_an_argument_may_be_searched_for(opened):
   text = "def search(trial):\n  return {'arg': trial.suggest_categorical('a', ['x'])}\n"
   with opened(text) as study:
