@@ -1,4 +1,4 @@
-"""Checkpoints on orbax: saved in the background, whole or not at all."""
+"""Checkpoints with orbax, saved atomically in the background."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -30,14 +30,14 @@ from seqlab.types import PyTree
 
 _policies = ocp.training.preservation_policies
 _LATE = 300  # seconds that processes wait for each other after a save
-_PROOF = 2**20  # bytes of a state that are read back after a run's first save
+_PROOF = 2**20  # number of bytes of a state that are read back after the first save
 
 
 class _SealedPath(atomicity.AtomicRenameTemporaryPath):
-  """A checkpoint that is being written: gets a seal before it gets its name."""
+  """A checkpoint during writing, which gets a seal before it gets its name."""
 
   async def finalize(self) -> None:
-    """Brings all to the disk, seals it and renames it. Runs in the background."""
+    """Syncs the checkpoint to the disk, seals and renames it, in the background."""
     await asyncio.to_thread(self._finalize)
 
   def _finalize(self) -> None:
@@ -57,11 +57,11 @@ class _SealedPath(atomicity.AtomicRenameTemporaryPath):
 class Checkpoints:
   """The checkpoints of one run.
 
-  Several processes that train as one save and restore together, each its own part.
+  The processes of a run save and restore together, each its part of the arrays.
 
-  Each holds two parts: 'state', a tree of arrays, and 'meta', which is JSON. The
-  newest ones and the best ones stay; the rest are deleted. On a disk each has a seal
-  (see `train.seal`), and one that does not match its seal is never loaded.
+  A checkpoint has two parts: 'state', a tree of arrays, and 'meta', which is JSON. The
+  newest and the best checkpoints are kept; the others are deleted. A checkpoint on a
+  disk has a seal (see `train.seal`), and is never loaded if it does not match the seal.
   """
 
   @checked
@@ -80,18 +80,18 @@ class Checkpoints:
     """Opens a folder of checkpoints.
 
     Args:
-      directory: the folder, on a disk or on gs://; need not exist, unless only read.
-      keep_latest: how many of the newest to keep.
-      keep_best: a metric's name; checkpoints where it was best are kept too.
-      keep_best_n: how many of them.
+      directory: the folder, on a disk or on gs://; it must exist if `read_only`.
+      keep_latest: number of the newest checkpoints to keep.
+      keep_best: name of a metric, by which the best checkpoints are also kept.
+      keep_best_n: number of the best checkpoints to keep.
       best_mode: 'max' or 'min'.
-      read_only: leave all as it is, since a training may be writing there; and
-        let parts of a state be loaded.
-      retries: how often a save that fails for what may pass is tried again.
-      say: told of checkpoints that cannot be read, and of saves that failed.
+      read_only: whether to leave the folder unchanged, because a run may be writing
+        there. This also allows loading parts of a state.
+      retries: maximum number of retries of a save after a temporary failure.
+      say: called with messages about unreadable checkpoints and failed saves.
 
     Raises:
-      FileNotFoundError: there is no folder, and it is to be read.
+      FileNotFoundError: the folder does not exist, and `read_only` is set.
       ValueError: an option is outside its domain.
       OSError: the folder cannot be made or opened.
     """
@@ -100,7 +100,7 @@ class Checkpoints:
     if read_only and not self._directory.is_dir():
       raise FileNotFoundError(f'there are no checkpoints in {directory}; train first')
     self._remote, self._read_only = remote, read_only
-    self._folder = None  # of a bucket there is nothing to keep open
+    self._folder = None  # a bucket has no folder to keep open
     if not remote:
       if not read_only:
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -117,40 +117,40 @@ class Checkpoints:
       )
     self._best, self._mode = keep_best, best_mode
     self._retries, self._say = retries, say
-    self._what = f'a checkpoint in {self._directory}'
-    self._said = False  # what failed, so that it needs not be said once more
+    self._title = f'a checkpoint in {self._directory}'
+    self._reported = False  # whether the failure was reported already
     self._failed = False
     self._policy = _policies.AnyPreservationPolicy(policies)
-    self._orbax: ocp.training.Checkpointer | None = None  # opened once it is needed
-    # Of the first save: its step, and a part of the state that is to be read back.
+    self._orbax: ocp.training.Checkpointer | None = None  # opened when needed
+    # The first save: its step, and a part of the state, which is read back.
     self._proof: tuple[int, int, PyTree, PyTree] | None = None
     self._proven = False
 
   @property
   def _path(self) -> epath.Path:
-    """The folder, by the name that libraries are given."""
+    """The folder, by a name that no library interprets."""
     return epath.Path(self._folder.path) if self._folder else self._directory
 
   def _context(self, *, partial: bool = False) -> ocp.Context:
     context = ocp.Context()
-    # Replicas would each write a share, which needs slices that get compiled.
+    # With this on, each replica writes a share, for which slices would be compiled.
     context.array.saving.use_replica_parallel = False
     context.pytree.loading.partial_load = partial or self._read_only
-    if jax.process_count() > 1:  # for those that wait for one that could not write
+    if jax.process_count() > 1:  # bounds the wait for a process that cannot write
       context.async_options.timeout_secs = _LATE
     elif not self._remote:
-      # Where a folder cannot be made, as on a disk that is gone, Orbax's threads would
-      # wait for it, and the process for them, for ten minutes.
+      # If a folder cannot be made, for example on a missing disk, Orbax's threads would
+      # wait for it, and the process for the threads, for ten minutes.
       context.async_options.create_directories_asynchronously = False
     return context
 
   def _make_ready(self) -> None:
-    """Opens what saves, now: among several processes that compiles what they wait by."""
+    """Opens Orbax early, because with several processes this compiles a barrier."""
     if self._orbax is None and not self._read_only:
       self._orbax = self._open()
 
   def _open(self) -> ocp.training.Checkpointer:
-    """Opens Orbax, which saves and deletes; it cannot do so beside damaged ones."""
+    """Opens Orbax, after renaming damaged checkpoints, with which it cannot work."""
     damaged = processes.broadcast_from_primary(
       [s for s in self.steps() if self._damage(s)] if processes.is_primary() else []
     )
@@ -165,26 +165,26 @@ class Checkpoints:
       cleanup_tmp_directories=not self._read_only,
     )
     if jax.process_count() > 1:
-      # Orbax asks JAX's preemption service about the step of a save, maybe when that
-      # has long passed, and the service takes it for where this process stands.
+      # Orbax asks JAX's preemption service about the step of a save, possibly a step
+      # of the past, which the service would take for this process's current step.
       opened._manager.reached_preemption = lambda step: False
     return opened
 
   @property
   def latest(self) -> int | None:
-    """The newest step that is saved whole, None if there is none."""
+    """The newest complete step; None if there is none."""
     steps = self.steps()
     return steps[-1] if steps else None
 
   def steps(self) -> list[int]:
-    """The steps that are saved whole, oldest first."""
+    """Returns the complete steps, oldest first."""
     if not self._path.is_dir():
       return []
-    # Orbax's names of steps, and not '007' or '²'.
-    found = [p for p in self._path.iterdir() if re.fullmatch('0|[1-9][0-9]*', p.name)]
-    # In a bucket nothing can be renamed at once: orbax writes this file last.
-    whole = (p for p in found if p.is_dir() and (not self._remote or _committed(p)))
-    return sorted(int(p.name) for p in whole)
+    # Names that Orbax gives to steps, without '007' or '²'.
+    named = [p for p in self._path.iterdir() if re.fullmatch('0|[1-9][0-9]*', p.name)]
+    # Buckets cannot rename atomically; there orbax writes a marker as the last file.
+    complete = (p for p in named if p.is_dir() and (not self._remote or _committed(p)))
+    return sorted(int(p.name) for p in complete)
 
   def save(
     self,
@@ -196,24 +196,24 @@ class Checkpoints:
   ) -> None:
     """Copies the parts and writes them in the background.
 
-    What goes wrong there shows when the next save begins, and that is then tried
-    again in place of this one, whose arrays are gone. Among several processes it is
-    not: the others wait in orbax for the one where it failed, which has to end.
+    An error of the background shows when the next save begins. The next save is then
+    retried in place of this one, whose arrays no longer exist. With several processes
+    nothing is retried: the others wait in orbax for the failed process, which must exit.
 
     Args:
-      step: the checkpoint's number, above those there are.
+      step: number of the checkpoint, larger than all existing ones.
       parts: 'state' and 'meta'.
-      metrics: what was measured at this step.
-      wait: until all is written, and try again if it was not.
+      metrics: metrics of this step.
+      wait: whether to wait until the checkpoint is written, with retries.
 
     Raises:
-      OSError: this or the save before it could not be written, or the first one cannot
-        be read back; names the last good step.
+      OSError: this save or the previous one could not be written, or the first one cannot
+        be read back; the message names the last good step.
       FileNotFoundError: the folder was removed, renamed or replaced.
     """
 
     def save(i: int) -> None:
-      if i:  # what is left of the last try would be in the way
+      if i:  # removes the rest of the previous attempt
         self._failed = True
         self._end_orbax()
         self._proof = None
@@ -228,7 +228,7 @@ class Checkpoints:
       if jax.process_count() > 1:
         save(0)
       else:
-        retry(save, self._what, tries=self._retries, say=self._say)
+        retry(save, self._title, tries=self._retries, say=self._say)
 
   def _check_folder(self) -> None:
     if self._folder:
@@ -249,21 +249,21 @@ class Checkpoints:
   def _start(self, step: int, parts: dict[str, PyTree], metrics: Any) -> bool:
     """Begins a save, as Orbax's `save_checkpointables_async` does.
 
-    That one has no place for a class of temporary paths, and each of its responses
-    keeps a thread and three open files until somebody asks for its result.
+    Orbax's function has no parameter for a class of temporary paths, and each of its
+    responses holds a thread and three open files until its result is requested.
     """
     manager = self._orbax._manager
     with self._context():
       writer, args = saving.get_v0_checkpointer_and_args(dict(parts), metrics=metrics)
       if self._folder:
         writer._temporary_path_class = _SealedPath
-      with contextlib.suppress(Exception):  # done, and what failed was said
+      with contextlib.suppress(Exception):  # finished; its error was reported
         manager._checkpointer.close()
       manager._checkpointer = writer
       return manager.save(step, args=args, metrics=metrics)
 
   def _settle(self) -> None:
-    """Waits for what is being written, and reads the first of it back."""
+    """Waits for the current save, and reads the first one back."""
     if self._orbax is None:
       return
     self._orbax.wait()
@@ -272,27 +272,27 @@ class Checkpoints:
       self._prove(*proof)
 
   def _prove(self, step: int, count: int, abstract: PyTree, expected: PyTree) -> None:
-    """Reads a small part of a checkpoint, as later starts will, and compares it.
+    """Reads a small part of a checkpoint, as resuming will, and compares it.
 
     Args:
-      step: the checkpoint's number.
-      count: how many arrays and numbers the state has.
-      abstract: part of the state, see `_sample`.
-      expected: what it was when it was saved.
+      step: number of the checkpoint.
+      count: number of arrays and scalars in the state.
+      abstract: shapes of a part of the state, see `_sample`.
+      expected: values of this part when it was saved.
 
     Raises:
-      OSError: what was written cannot be read, or is not what was saved.
+      OSError: the checkpoint cannot be read, or has other values.
     """
     try:
       self._count_entries(step, count)
       if abstract:
-        found = self._load(step, {'state': abstract}, partial=True)['state']
-        same = jax.tree.map(
-          lambda a, b: np.asarray(a).tobytes() == b.tobytes(), found, expected
+        loaded = self._load(step, {'state': abstract}, partial=True)['state']
+        equal = jax.tree.map(
+          lambda a, b: np.asarray(a).tobytes() == b.tobytes(), loaded, expected
         )
-        if not all(jax.tree.leaves(same)):
-          raise ValueError('it holds other numbers than were saved')
-    except Exception as error:  # Orbax and TensorStore raise many kinds
+        if not all(jax.tree.leaves(equal)):
+          raise ValueError('it has other values than were saved')
+    except Exception as error:  # Orbax and TensorStore raise many types
       if may_pass(error) or lasting(error):
         raise
       raise OSError(
@@ -302,57 +302,57 @@ class Checkpoints:
       ) from error
 
   def _count_entries(self, step: int, count: int) -> None:
-    """Raises ValueError if a checkpoint's database holds less than the state."""
+    """Raises ValueError if a checkpoint's database has too few entries."""
     if self._remote or not processes.is_primary():
       return
     base = {'driver': 'file', 'path': f'{self._path / str(step)}/state/'}
     opened = tensorstore.KvStore.open({'driver': 'ocdbt', 'base': base}).result()
-    found = len(opened.list().result())
-    if found < count:
-      raise ValueError(f'it has {found} entries for {count} arrays')
+    entries = len(opened.list().result())
+    if entries < count:
+      raise ValueError(f'it has {entries} entries for {count} arrays')
 
   def _end_orbax(self) -> None:
     if self._orbax:
-      with contextlib.suppress(Exception):  # says once more what went wrong
+      with contextlib.suppress(Exception):  # repeats an error that was reported
         self._orbax.close()
     self._orbax = None
 
   def wait(self) -> None:
-    """Waits for what is being written."""
+    """Waits for the current save."""
     with self._explained():
       self._settle()
 
   def close(self) -> None:
-    """Waits for what is being written, and ends orbax's threads."""
-    if self._said and jax.process_count() > 1:
-      return  # the others wait elsewhere, and it would wait for them
+    """Waits for the current save, and ends orbax's threads."""
+    if self._reported and jax.process_count() > 1:
+      return  # waiting would be in vain, as the other processes wait elsewhere
     try:
-      # What failed and was said would only be said once more.
-      with contextlib.suppress(Exception) if self._said else self._explained():
+      # An error that was reported would only be raised again.
+      with contextlib.suppress(Exception) if self._reported else self._explained():
         self._settle()
     except BaseException:
       self._failed = True
       raise
     finally:
       self._end_orbax()
-      # After a failure a thread of TensorStore may still be writing: it has to find
-      # this folder under the plain name, and none that is opened later.
+      # After a failure a thread of TensorStore may still be writing. The plain name must
+      # refer to this folder, and not to one that is opened later.
       if self._folder and not self._failed:
         self._folder.close()
 
   @contextlib.contextmanager
   def _explained(self) -> Iterator[None]:
-    """Makes what the storage has to say an OSError with a remedy."""
+    """Turns errors of the storage into an OSError with advice."""
     try:
       yield
-    except Exception as error:  # what runs in the background comes as many kinds
+    except Exception as error:  # errors of the background have many types
       reason = lasting(error) or may_pass(error)
       if not reason:
         self._failed = True
-        self._check_folder()  # its removal shows as a file that is not found
+        self._check_folder()  # a removed folder causes other errors
         raise
-      self._failed = self._said = True
-      text = str(error) if isinstance(error, GaveUp) else f'{reason} for {self._what}'
+      self._failed = self._reported = True
+      text = str(error) if isinstance(error, GaveUp) else f'{reason} for {self._title}'
       raise OSError(
         f'{text}; the last good one is of step {self._latest_or_unknown()}. '
         f'{remedy(reason)}'
@@ -361,17 +361,17 @@ class Checkpoints:
   def _latest_or_unknown(self) -> int | str | None:
     try:
       return self.latest
-    except OSError:  # say because no more files can be opened
+    except OSError:  # for example, because no more files can be opened
       return '(unknown)'
 
   def restore(
     self, abstract: dict[str, PyTree]
   ) -> tuple[int, dict[str, PyTree]] | None:
-    """Loads the newest checkpoint that is whole.
+    """Loads the newest intact checkpoint.
 
-    One that is damaged, say because the machine went down while it was copied, is
-    reported, renamed to `broken-<step>` once an older one was read, and so is no
-    longer in the way of new ones.
+    A damaged one, for example after a crash of the machine during a copy, is reported.
+    It is renamed to `broken-<step>` after an older one was loaded, so that it does not
+    conflict with new ones.
 
     Args:
       abstract: part -> tree of `jax.ShapeDtypeStruct` with shardings; None for
@@ -381,17 +381,17 @@ class Checkpoints:
       The step and the parts, or None if there is no checkpoint.
 
     Raises:
-      ValueError: checkpoints are there, and none can be read; or the newest that is
-        whole holds another state.
-      OSError: the storage is at fault, and not the checkpoint.
+      ValueError: none of the checkpoints can be read, or the newest intact one has
+        another state.
+      OSError: the storage has failed, while the checkpoint may be intact.
     """
     steps = processes.broadcast_from_primary(self.steps())
     for step in reversed(steps):
-      found = self._try(step, abstract)
-      if found is not None:
+      parts = self._try(step, abstract)
+      if parts is not None:
         self.set_aside([s for s in steps if s > step])
         self._make_ready()
-        return step, found
+        return step, parts
     if steps:
       raise ValueError(
         f'none of the checkpoints in {self._directory} can be read (steps '
@@ -401,39 +401,39 @@ class Checkpoints:
     return None
 
   def _try(self, step: int, abstract: dict[str, PyTree]) -> dict[str, PyTree] | None:
-    """Loads a checkpoint; None, and a line that says so, if it is damaged.
+    """Loads a checkpoint; returns None, after a message, if it is damaged.
 
-    Several processes do it together, and it is None in all of them or in none.
+    All processes call it together, and the result is None in all of them or in none.
 
     Raises:
-      ValueError: it is whole, and does not fit the state that is asked for.
-      OSError: the storage is at fault.
+      ValueError: it is intact, and does not match `abstract`.
+      OSError: the storage has failed.
     """
-    sealed, found, damage, error = False, None, '', None
+    sealed, parts, damage, error = False, None, '', None
     try:
       sealed = self._check(step)
-      found = self._load(step, abstract)
+      parts = self._load(step, abstract)
     except seal.DamagedError as caught:
       damage = str(caught)
-    except Exception as caught:  # orbax and tensorstore raise many kinds
+    except Exception as caught:  # orbax and tensorstore raise many types
       error = caught
       storage = isinstance(error, OSError) or lasting(error) or may_pass(error)
       if not sealed and not storage:
-        damage = self._reason(error)  # one without a seal may be damaged anywhere
-    here = f'damaged:{damage}' if damage else ''
+        damage = self._reason(error)  # without a seal, any error may be damage
+    problem = f'damaged:{damage}' if damage else ''
     if error and not damage:
-      here = f'error:{self._reason(error)}'
-    everywhere = [text for text in processes.gather_from_all(here) if text]
-    for text in everywhere:
+      problem = f'error:{self._reason(error)}'
+    problems = [text for text in processes.gather_from_all(problem) if text]
+    for text in problems:
       if text.startswith('error:'):
         raise self._unloadable(step, text.removeprefix('error:'), error) from error
-    for text in everywhere[:1]:
+    for text in problems[:1]:
       reason = text.removeprefix('damaged:')[:200]
       self._say(f'the checkpoint of step {step:,} cannot be read ({reason})')
-    return None if everywhere else found
+    return None if problems else parts
 
   def _unloadable(self, step: int, text: str, error: Exception | None) -> Exception:
-    """What to raise for a checkpoint that is whole and was not loaded."""
+    """Returns the error for an intact checkpoint that could not be loaded."""
     where = f'the checkpoint of step {step:,} in {self._directory}'
     reason = error and (lasting(error) or may_pass(error))
     if reason:
@@ -441,12 +441,12 @@ class Checkpoints:
     if isinstance(error, OSError):
       return OSError(f'{where} cannot be read now: {text}')
     return ValueError(
-      f'{where} is whole and cannot be loaded ({text}); if the model or the optimizer '
+      f'{where} is intact and cannot be loaded ({text}); if the model or the optimizer '
       'changed, use another workdir'
     )
 
   def _check(self, step: int) -> bool:
-    """Compares a checkpoint with its seal; the first process does, for all.
+    """Compares a checkpoint with its seal, in process 0 for all processes.
 
     Returns:
       Whether it has a seal.
@@ -472,7 +472,7 @@ class Checkpoints:
     return state == 'sealed'
 
   def _damage(self, step: int) -> str | None:
-    """What a quick look finds wrong with a checkpoint; None if nothing."""
+    """Returns the damage of a checkpoint by a quick check; None if it has none."""
     if self._remote:
       return None
     try:
@@ -482,7 +482,7 @@ class Checkpoints:
     return None
 
   def _reason(self, error: Exception) -> str:
-    """The first line of an error, with the folder's own name."""
+    """Returns the first line of an error, with the folder's original path."""
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return text.replace(str(self._path), str(self._directory))
 
@@ -503,7 +503,7 @@ class Checkpoints:
     """Loads one checkpoint; see `restore`.
 
     Raises:
-      DamagedError: it is not what was saved.
+      DamagedError: it has changed since it was saved.
     """
     try:
       self._check(step)
@@ -517,7 +517,7 @@ class Checkpoints:
   ) -> dict[str, PyTree]:
     path = self._path / str(step)
     with self._context(partial=partial):
-      # One by one: what fails leaves none of the others half-way.
+      # One part at a time, so that an error leaves no other part half loaded.
       return {
         part: ocp.load_checkpointables(path, {part: tree})[part]
         for part, tree in abstract.items()
@@ -526,23 +526,23 @@ class Checkpoints:
   def average(
     self, n: Annotated[int, Range(1)], abstract: PyTree, *, by: str = 'last'
   ) -> tuple[list[int], PyTree]:
-    """The mean of part of the state over the last or the best n checkpoints.
+    """Returns the mean of a part of the state over the last or best n checkpoints.
 
-    Taken in float32, one at a time (Vaswani et al., "Attention Is All You Need",
-    2017, section 6.1). Those that are damaged are reported and passed over.
+    It is computed in float32, one checkpoint at a time (Vaswani et al., "Attention Is
+    All You Need", 2017, section 6.1). Damaged checkpoints are reported and skipped.
 
     Args:
-      n: how many.
-      abstract: a tree of `jax.ShapeDtypeStruct`: the part of the state.
+      n: number of checkpoints.
+      abstract: tree of `jax.ShapeDtypeStruct` of the part of the state.
       by: 'last' or 'best'.
 
     Returns:
-      Their steps and the mean.
+      The steps of the checkpoints and the mean.
 
     Raises:
       FileNotFoundError: there are no checkpoints.
-      ValueError: there are fewer than n, or one holds another state.
-      OSError: the storage is at fault.
+      ValueError: there are fewer than n, or one has another state.
+      OSError: the storage has failed.
     """
     check_value('average', n, Annotated[int, Range(1)])
     total, used = None, []
@@ -550,9 +550,9 @@ class Checkpoints:
     for step in ranked:
       if len(used) == n:
         break
-      found = self._try(step, {'state': abstract})
-      if found is not None:
-        wide = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), found['state'])
+      parts = self._try(step, {'state': abstract})
+      if parts is not None:
+        wide = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), parts['state'])
         total = wide if total is None else jax.tree.map(jnp.add, total, wide)
         used.append(step)
     if len(used) < n:
@@ -560,12 +560,12 @@ class Checkpoints:
         f'{n} checkpoints were asked for, and {len(used)} can be read (steps {used}): '
         f'lower --average, or train with a larger {"keep_best_n" if by == "best" else "keep_latest"}'
       )
-    if used != ranked[:n]:  # some could not be read
+    if used != ranked[:n]:  # damaged ones were skipped
       self._say(f'used instead: the checkpoints of steps {used}')
     return used, jax.tree.map(lambda x, a: (x / n).astype(a.dtype), total, abstract)
 
   def _ranked(self, by: str) -> list[int]:
-    """Steps, the newest or the best first."""
+    """Returns the steps, the newest or the best first."""
     steps = self.steps()
     if not steps:
       raise FileNotFoundError(
@@ -586,17 +586,17 @@ class Checkpoints:
     return [step for _, step in sorted(ranked, reverse=True)]
 
   def _rank(self, metrics: Any) -> float:
-    """The value of the metric that chooses; the worst there is, if it is missing."""
+    """Returns the value of `keep_best`; the worst possible value if it is missing."""
     value = metrics.get(self._best)
     if not isinstance(value, int | float) or math.isnan(value):
       return math.inf if self._mode == 'min' else -math.inf
     return float(value)
 
   def _metrics(self, step: int) -> dict[str, float]:
-    """What was measured at a checkpoint."""
+    """Returns the metrics of a checkpoint."""
     file = self._path / str(step) / 'metrics' / 'metrics'
-    found = json.loads(file.read_text('utf-8')) if file.exists() else {}
-    return found if isinstance(found, dict) else {}
+    metrics = json.loads(file.read_text('utf-8')) if file.exists() else {}
+    return metrics if isinstance(metrics, dict) else {}
 
 
 def _committed(path: epath.Path) -> bool:
@@ -604,18 +604,18 @@ def _committed(path: epath.Path) -> bool:
 
 
 def _sample(state: PyTree) -> tuple[PyTree, PyTree]:
-  """A small part of a state: the smallest arrays, up to `_PROOF` bytes, at least one.
+  """Returns a small part of a state: the smallest arrays of up to `_PROOF` bytes.
 
-  Among several processes it is empty: to load arrays together would compile what puts
-  them together.
+  It has at least one array, but with several processes it is empty, because loading
+  arrays together would compile a program.
 
   Returns:
-    Nested dicts of the shapes, and of the numbers.
+    Nested dicts of the shapes, and of the values.
   """
   if jax.process_count() > 1:
     return {}, {}
   leaves = jax.tree_util.tree_leaves_with_path(state)
-  # Parts of a state can be asked for by names only, not by places in lists.
+  # Parts of a state can be loaded by names, but not by indices of lists.
   named = [(_names(path), x) for path, x in leaves if _is_plain_array(x)]
   named = sorted(((n, x) for n, x in named if n), key=lambda item: item[1].nbytes)
   shapes, numbers, size = {}, {}, 0
@@ -632,7 +632,7 @@ def _sample(state: PyTree) -> tuple[PyTree, PyTree]:
 
 
 def _names(path: tuple) -> list[str] | None:
-  """Names of the keys to an array; None if not all have one."""
+  """Returns the names of the keys of a path; None if a key has no name."""
   keys = (
     [getattr(path[0], 'name', None) or getattr(path[0], 'key', None)] if path else []
   )

@@ -473,7 +473,7 @@ def test_a_whole_checkpoint_of_another_state_is_not_set_aside(tmp_path):
   _fill(tmp_path, {1: None, 2: None}).close()
   here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   other = {'y': jax.ShapeDtypeStruct((3,), jnp.float32, sharding=here)}
-  with pytest.raises(ValueError, match=r'of step 2 .* is whole and cannot be loaded'):
+  with pytest.raises(ValueError, match=r'of step 2 .* is intact and cannot be loaded'):
     Checkpoints(tmp_path).restore({'state': other, 'meta': None})
   assert Checkpoints(tmp_path).steps() == [1, 2]
 
@@ -620,7 +620,7 @@ def test_other_numbers_than_were_saved_are_an_error(tmp_path, monkeypatch):
     Checkpoints, '_load', lambda *_, **__: {'state': {'x': jnp.zeros(3)}}
   )
   checkpoints = Checkpoints(tmp_path)
-  with pytest.raises(OSError, match='holds other numbers than were saved'):
+  with pytest.raises(OSError, match='has other values than were saved'):
     checkpoints.save(1, _parts(1.0), wait=True)
   checkpoints.close()
 
