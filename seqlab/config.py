@@ -21,6 +21,7 @@ import ml_collections
 
 from seqlab import domains
 from seqlab.domains import Check, Count, Positive, Range, Rate, Seed
+from seqlab.upgrade import upgrade
 
 SMOKE = 'smoke'  # the argument of every experiment that makes it small
 _DURATION = re.compile(r'([\d_.]+(?:e\d+)?)\s*(steps?|epochs?|tokens?)', re.ASCII)
@@ -205,7 +206,7 @@ class Settings:
 
   Attributes:
     seed: decides every random number of the run.
-    steps: updates of the run.
+    steps: updates of the run. An estimator has steps of its own, and no such key.
     parallel: 'jit', or 'pmap' for replicated data parallelism.
     threads: threads per CPU device; None gives one per core.
     accumulate: micro-batches per update.
@@ -241,7 +242,7 @@ DEFAULTS = {
   for field in dataclasses.fields(Settings)
   if field.default is not dataclasses.MISSING
 }
-NEEDED = ('task', 'seed', 'steps')
+NEEDED = ('task', 'seed')
 # Names that a run's folder may use without being trusted: seqlab's own pieces. A
 # prefix would not do, since a name leads to anything that its module imports
 # ('seqlab.cli:Path'), which is then called with arguments from the folder.
@@ -250,10 +251,10 @@ PIECES = {
     *('translation', 'word2vec', 'glove', 'ppmi', 'svd', 'gensim'),
     'tasks.translation:Translation',
     'tasks.word2vec:WordPrediction',
-    'tasks.counting:Explicit',
-    'tasks.counting:SingularVectors',
+    'tasks.estimators.ppmi:PPMIVectors',
+    'tasks.estimators.svd:SingularVectors',
     'tasks.glove:GlobalVectors',
-    'tasks.peer:Gensim',
+    'tasks.estimators.gensim_baseline:GensimBaseline',
   ),
   'model_name': ('models.transformer:Transformer', 'models.recurrent:Recurrent'),
   'model.attention': tuple(
@@ -320,6 +321,7 @@ _CONSTANT = {'kind': 'constant'}  # the schedule of an experiment that names non
 
 def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
   """The experiment with all that it leaves to be chosen here."""
+  config = upgrade(config)
   sections = {section: {} for section in SECTIONS}
   return {**DEFAULTS, **sections, 'schedule': _CONSTANT, **config}
 

@@ -19,7 +19,7 @@ from seqlab.config import with_defaults
 from seqlab.domains import Count, checked
 from seqlab.io.console import console
 from seqlab.tasks import task_of
-from seqlab.tasks.interface import Task
+from seqlab.tasks.interface import Estimator, Task, has
 from seqlab.train.checks import check_experiment
 from seqlab.train.collectives import Collective, collectives, summary
 from seqlab.train.engines import make_engine
@@ -89,12 +89,25 @@ def plan(config: Mapping, devices: Sequence[Count], chips: Sequence[str] = ()) -
   out = console()
   with tempfile.TemporaryDirectory() as folder:
     task = _task(config, Path(folder))
+    if has(task, Estimator):
+      out.print(_describe_estimator(config['task'], task))
+      return
     found = []
     for n in devices:
       found.append(compiled(config, task, n))
       out.print(describe(found[-1]))
   out.print(_table(found, chosen))
   out.print(ASSUMPTIONS)
+
+
+def _describe_estimator(name: str, task: Estimator) -> str:
+  """Returns the sizes of an estimator's data; there is no training step to compile."""
+  report = getattr(task, 'report', {}).items()
+  sizes = ''.join(f'\n  {key}: {value:,.4g}' for key, value in report)
+  return (
+    f'{name} is fitted in steps of its own, by one process, on all of its devices: there '
+    f'is no training step to plan{sizes}'
+  )
 
 
 def pretend(devices: int) -> None:

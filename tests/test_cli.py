@@ -176,8 +176,10 @@ def test_the_benchmark_of_word2vec_names_its_peer(few_words, tmp_path, capsys):
 @pytest.mark.parametrize(
   ('name', 'parts'),
   [
-    *(('sgns', 'words, quality'), ('softmax', 'words')),
-    *(('ppmi', 'counts, svd'), ('glove', 'counts')),
+    ('sgns', 'start, feed, train, words, quality'),
+    ('softmax', 'start, feed, train, words'),
+    ('glove', 'start, feed, train, counts'),
+    ('ppmi', 'counts, svd'),  # which has no training step
   ],
 )
 def test_a_part_that_an_experiment_does_not_have_is_named(
@@ -185,10 +187,7 @@ def test_a_part_that_an_experiment_does_not_have_is_named(
 ):
   experiment = f'experiments/enwiki/{name}.py:path={few_words}'
   assert cli.main(['bench', experiment, '--only=decode']) == 1
-  assert (
-    f"has no part 'decode' (it has: start, feed, train, {parts})"
-    in capsys.readouterr().err
-  )
+  assert f"has no part 'decode' (it has: {parts})" in capsys.readouterr().err
 
 
 def test_what_has_no_peer_is_measured_alone(few_words, tmp_path, capsys):

@@ -319,7 +319,10 @@ TREE = {
     ('evals.valid.tokenizer=char', 'char'),
   ],
   'multi30k/recurrent.py': [('model.forget_bias=0.0', 0.0)],
-  'enwiki/sgns.py': [('model.use=both', 'both'), ('batching.formula=levy', 'levy')],
+  'enwiki/sgns.py': [
+    ('model.output_vectors=both', 'both'),
+    ('batching.formula=levy', 'levy'),
+  ],
 }
 
 

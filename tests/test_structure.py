@@ -12,7 +12,7 @@ import seqlab
 ROOT = Path(seqlab.__file__).parent
 # From the ground up; modules of one floor may import each other.
 FLOORS = (
-  {'types', 'domains', 'io'},
+  {'types', 'domains', 'io', 'upgrade'},
   {'config', 'metrics_file', 'pieces'},
   {'text', 'metrics', 'chips'},
   {'data'},

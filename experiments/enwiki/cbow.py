@@ -3,10 +3,11 @@ r"""Continuous bag of words, with negative sampling, on English Wikipedia.
   seqlab train experiments/enwiki/cbow.py --workdir runs/cbow
   seqlab evaluate runs/cbow
 
-Mikolov et al. 2013, https://arxiv.org/abs/1301.3781. The gradient is that of the mean of
-the vectors around a word, where word2vec.c and gensim give each of them the whole of it;
-with the right one the rate has to be higher: İrsoy, Benton and Stratos, "Corrected CBOW
-Performs as well as Skip-gram", 2021, https://aclanthology.org/2021.insights-1.1.
+Mikolov et al. 2013, https://arxiv.org/abs/1301.3781. The gradient of the mean of
+the vectors around a word is divided among them, whereas word2vec.c and gensim give each
+vector the whole gradient. With the right gradient the learning rate has to be higher:
+İrsoy, Benton and Stratos, "Corrected CBOW Performs as well as Skip-gram", 2021,
+https://aclanthology.org/2021.insights-1.1.
 """
 
 import ml_collections
@@ -22,13 +23,13 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Data: a named corpus, or a text file of your own, or a folder of them
   c.corpus = dict(path=arg.path) if arg.path else dict(name='enwiki2018')
-  c.corpus.heldout = arg.heldout  # every 200th sentence is not learnt from
+  c.corpus.heldout = arg.heldout  # every 200th sentence is held out
   c.vocabulary = dict(min_count=5, max_size=None)
-  c.batching = dict(lanes=32, length=2_048, subsample=1e-3)
+  c.batching = dict(streams=32, length=2_048, subsample=1e-3)
 
   # Model
   c.model = dict(kind='cbow', width=arg.width, window=5)
-  c.model.update(dynamic=True, block=32, most=64.0, use='words')
+  c.model.update(dynamic=True, block=32, max_pairs_per_row=64.0, output_vectors='words')
   c.model.objective = dict(kind='negative', negatives=5, pool=32, power=0.75)
 
   # What a sweep may vary without compiling again
@@ -36,7 +37,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.schedule = dict(kind='linear', floor=1e-3)
 
   # Devices
-  # On a CPU the operations of narrow vectors are too small to be cut up for threads
+  # Operations on narrow vectors are too small to be split among threads of a CPU
   c.threads = 1 if arg.width < 200 else None
 
   # Evaluation

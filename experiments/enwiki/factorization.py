@@ -1,12 +1,12 @@
-r"""Dot products of skip-gram with negative sampling, beside PMI - log k.
+r"""Dot products of skip-gram with negative sampling, compared with PMI - log k.
 
   python -m launch.sweep experiments/enwiki/factorization.py --workdir runs/studies
 
-Levy and Goldberg 2014, section 3, https://papers.nips.cc/paper/5477: where the loss of
-each pair of a word and a context is least, w · c = PMI(w, c) - log k, with k negative
-samples. Reported is how near the dot products are to it, by dimensions, samples and
-epochs. Of a pair that is never seen the optimum is -infinity. This study is under
-revision: its table is of one seed.
+Levy and Goldberg 2014, section 3, https://papers.nips.cc/paper/5477: the loss of a pair
+of a word and a context is smallest where w · c = PMI(w, c) - log k, with k negative
+samples. The report says how near the dot products are to this optimum, by dimensions,
+samples and epochs. The optimum of a pair that never occurs is -infinity. This study is
+under revision: its table has one seed.
 """
 
 import ml_collections
@@ -26,11 +26,11 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   # Data
   c.corpus = dict(name='enwiki2018', part=tuple(range(arg.parts)))
   c.vocabulary = dict(min_count=5, max_size=10_000)
-  c.batching = dict(lanes=32, length=2_048, subsample=1e-3)
+  c.batching = dict(streams=32, length=2_048, subsample=1e-3)
 
   # Model
   c.model = dict(kind='skipgram', width=arg.d, window=5)
-  c.model.update(dynamic=True, block=32, most=64.0, use='words')
+  c.model.update(dynamic=True, block=32, max_pairs_per_row=64.0, output_vectors='words')
   c.model.objective = dict(kind='negative', negatives=5, pool=32, power=0.75)
 
   # What a sweep may vary without compiling again
@@ -39,8 +39,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Evaluation
   c.evals = {}
-  c.evals.factorization = dict(type='factorization', min_count=10.0)
-  c.evals.factorization.every = '1 epochs'
+  c.evals.factorization = dict(type='factorization', min_count=10.0, every='1 epochs')
   c.keep_latest = 1
   return c
 
@@ -85,9 +84,9 @@ def report(runs, folder):
   ]
   text = table(rows, columns)
   text += (
-    '\nCorrelation of w · c with PMI - log k over pairs that were seen ten times or '
-    'more; the gap is the root of their mean squared difference, weighted. Figures are '
-    'of a sample of one seed, without the outermost 0.1 % on either side.\n'
+    '\nCorrelation of w · c with PMI - log k over pairs that occur ten times or more; '
+    'the gap is the root of their mean squared difference, weighted. Figures show a '
+    'sample of one seed, without the outermost 0.1 % on each side.\n'
   )
   (folder / 'table.md').write_text(text, 'utf-8')
   lines(
@@ -116,7 +115,7 @@ def _by_epoch(run, metric):
 
 
 def _density(path, label, run):
-  """Pairs of one run: what the net has, against what it should have."""
+  """Draws the pairs of one run: the dot product against its optimum."""
   arrays = run.arrays('factorization')
   optimum, dot = arrays['optimum'], arrays['dot']
   title = f'Pairs of words and contexts, {label}'
@@ -132,7 +131,7 @@ def _density(path, label, run):
       cmap='viridis',
       linewidths=0,
     )
-    cells.set_rasterized(True)  # of some thousand cells an SVG would be large
+    cells.set_rasterized(True)  # as vectors, thousands of cells would make a large SVG
     axes.plot([low, high], [low, high], color=COLOURS[1], label='w · c = PMI - log k')
     mean = arrays['unseen'].mean()
     axes.axhline(mean, color=COLOURS[6], linestyle=':', label='mean of unseen pairs')

@@ -1,10 +1,10 @@
-r"""Explicit vectors: a word is its row of the PPMI matrix.
+r"""PPMI vectors: the vector of a word is its row of the PPMI matrix.
 
   seqlab train experiments/enwiki/ppmi.py --workdir runs/ppmi
   seqlab evaluate runs/ppmi
 
 Levy, Goldberg and Dagan 2015, https://aclanthology.org/Q15-1016. Nothing is trained; the
-text is counted, once, and the counts stay in the cache.
+text is counted once, and the counts stay in the cache.
 """
 
 import ml_collections
@@ -15,20 +15,16 @@ from seqlab.config import parse_arg
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   arg = parse_arg(arg, path='', words=50_000)
   c = ml_collections.ConfigDict()
-  c.task = 'tasks.counting:Explicit'
-  c.seed, c.steps = 0, 1
+  c.task = 'tasks.estimators.ppmi:PPMIVectors'
+  c.seed = 0
 
   # Data: a named corpus, or a text file of your own, or a folder of them
   c.corpus = dict(path=arg.path) if arg.path else dict(name='enwiki2018')
   c.vocabulary = dict(min_count=5, max_size=arg.words)
 
-  # What is counted, and how likely it would be by chance
+  # What is counted, and how likely a pair would be by chance
   c.counts = dict(window=5, side='both', weights='linear', subsample=1e-3)
   c.pmi = dict(smoothing=0.75, shift=1.0, positive=True)
-  c.model = {}
-
-  c.hyper = dict(peak=0.0)
-  c.schedule = dict(kind='constant')
   return c
 
 
@@ -38,4 +34,4 @@ def smoke(c: ml_collections.ConfigDict) -> None:
 
 
 PAPER = {}
-TIME = 'a minute on 2 CPU cores'
+TIME = '1 minute on 2 CPU cores'

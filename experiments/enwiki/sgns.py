@@ -4,8 +4,8 @@ r"""Skip-gram with negative sampling on English Wikipedia.
   seqlab evaluate runs/sgns
   seqlab neighbours runs/sgns moscow
 
-Mikolov et al. 2013, https://arxiv.org/abs/1310.4546, with the settings by which
-word2vec is known: window 5, 5 negative samples, words thinned out from 1e-3.
+Mikolov et al. 2013, https://arxiv.org/abs/1310.4546, with the usual settings of
+word2vec: window 5, 5 negative samples, frequent words subsampled with threshold 1e-3.
 """
 
 import ml_collections
@@ -21,22 +21,22 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Data: a named corpus, or a text file of your own, or a folder of them
   c.corpus = dict(path=arg.path) if arg.path else dict(name='enwiki2018')
-  c.corpus.heldout = arg.heldout  # every 200th sentence is not learnt from
+  c.corpus.heldout = arg.heldout  # every 200th sentence is held out
   c.vocabulary = dict(min_count=5, max_size=None)
-  c.batching = dict(lanes=32, length=2_048, subsample=1e-3)
+  c.batching = dict(streams=32, length=2_048, subsample=1e-3)
 
   # Model
   c.model = dict(kind='skipgram', width=arg.width, window=5)
-  c.model.update(dynamic=True, block=32, most=64.0, use='words')
+  c.model.update(dynamic=True, block=32, max_pairs_per_row=64.0, output_vectors='words')
   c.model.objective = dict(kind='negative', negatives=5, pool=32, power=0.75)
 
   # What a sweep may vary without compiling again
   c.hyper = dict(peak=0.025)
   c.schedule = dict(kind='linear', floor=4e-3)
 
-  # Devices: lanes over data, rows of the tables over tensor
+  # Devices: streams over data, rows of the tables over tensor
   c.mesh = dict(data=-1, fsdp=1, tensor=1)
-  # On a CPU the operations of narrow vectors are too small to be cut up for threads
+  # Operations on narrow vectors are too small to be split among threads of a CPU
   c.threads = 1 if arg.width < 200 else None
 
   # Evaluation

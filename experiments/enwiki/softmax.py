@@ -1,12 +1,12 @@
-r"""The lecture's net as it stands: one word in, the whole vocabulary out.
+r"""The lecture's net: one word as input, the whole vocabulary as output.
 
   seqlab train experiments/enwiki/softmax.py --workdir runs/softmax
   seqlab evaluate runs/softmax
 
 Skip-gram with the full softmax, Mikolov et al. 2013, https://arxiv.org/abs/1310.4546,
-equation 2. Every prediction is compared with every word, so the vocabulary is small:
-this is what negative sampling (sgns.py) and the tree (--config.model.objective.kind=
-hierarchical) are there to spare.
+equation 2. Every prediction is compared with every word, so the vocabulary must be small.
+Negative sampling (sgns.py) and the tree (--config.model.objective.kind=hierarchical)
+avoid this.
 """
 
 import ml_collections
@@ -22,13 +22,13 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Data: a named corpus, or a text file of your own, or a folder of them
   c.corpus = dict(path=arg.path) if arg.path else dict(name='enwiki2018')
-  c.corpus.heldout = arg.heldout  # every 200th sentence is not learnt from
+  c.corpus.heldout = arg.heldout  # every 200th sentence is held out
   c.vocabulary = dict(min_count=5, max_size=arg.words)
-  c.batching = dict(lanes=8, length=2_048, subsample=1e-3)
+  c.batching = dict(streams=8, length=2_048, subsample=1e-3)
 
   # Model
   c.model = dict(kind='skipgram', width=100, window=5)
-  c.model.update(dynamic=True, block=32, most=64.0, use='words')
+  c.model.update(dynamic=True, block=32, max_pairs_per_row=64.0, output_vectors='words')
   c.model.objective = dict(kind='softmax')
 
   # What a sweep may vary without compiling again
@@ -51,4 +51,4 @@ def smoke(c: ml_collections.ConfigDict) -> None:
 
 
 PAPER = {}
-TIME = 'an hour on 2 CPU cores'
+TIME = '1 hour on 2 CPU cores'

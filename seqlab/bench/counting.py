@@ -167,7 +167,7 @@ def _count_by_dictionary(ids: np.ndarray, offsets: np.ndarray) -> Speed:
 
 def measure_svd(subject: Subject) -> list[Row]:
   """Returns the seconds of a truncated SVD, beside ARPACK and scikit-learn."""
-  matrix, D = subject.task.matrix, subject.config['model'].get('width', 300)
+  matrix, D = subject.task.matrix, subject.config.get('model', {}).get('width', 300)
   mesh = make_mesh()
   seconds, (_, values, _) = timed(lambda: truncated_svd(matrix, D, mesh))
   arpack, (_, exact, _) = timed(lambda: svds(matrix, k=D, random_state=0))

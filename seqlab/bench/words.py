@@ -24,7 +24,7 @@ from seqlab.chips import chip_of
 from seqlab.data.windows import sentences
 from seqlab.embeddings.objectives import Negative
 from seqlab.evaluators.similarity import evaluate_vectors
-from seqlab.tasks import peer
+from seqlab.tasks.estimators import gensim_baseline
 from seqlab.tasks.interface import tokens_per_step
 from seqlab.tasks.word2vec import WordPrediction
 
@@ -35,14 +35,14 @@ _SETS = ('ws353', 'men', 'rw', 'google', 'msr')
 
 def samples_negatives(subject: Subject) -> bool:
   """Returns whether the objective is the one for which gensim is fast."""
-  return isinstance(subject.task.net.judge, Negative)
+  return isinstance(subject.task.net.objective, Negative)
 
 
 def measure_words(subject: Subject) -> list[Row]:
   """Returns words per second, as `seqlab train` trains, and as gensim does."""
   cores, net = os.cpu_count() or 1, subject.task.net
   words, speed = _measure_epoch(subject)
-  note = f'D = {net.width}, {words:,} words, {net.kind}, window {net.window}'
+  note = f'D = {net.width}, {words:,} words, {type(net).__name__}, window {net.window}'
   rows = [
     Row('word2vec', speed.cpu, 'words/s of CPU', note),
     Row('word2vec', speed.wall, 'words/s', note),
@@ -52,7 +52,7 @@ def measure_words(subject: Subject) -> list[Row]:
     return rows
   text = first_words(subject.task.store, words)
   arguments = text.ids, text.offsets, net.width
-  options = peer.options_of(subject.task)
+  options = gensim_baseline.options_of(subject.task)
   one = in_own_process(_measure_gensim, *arguments, 1, options)
   many = in_own_process(_measure_gensim, *arguments, cores, options)
   note = f'D = {net.width}; gensim {one.cpu:,.0f} with one worker'
@@ -99,7 +99,7 @@ def _measure_gensim(
   ids: np.ndarray, offsets: np.ndarray, D: int, workers: int, options: dict[str, Any]
 ) -> Speed:
   """Returns the speed of an epoch of gensim over these rows."""
-  net, rows = peer.start(ids, offsets, D, workers, options)
+  net, rows = gensim_baseline.start(ids, offsets, D, workers, options)
 
   def train() -> int:
     net.train(rows, total_examples=net.corpus_count, epochs=1)
@@ -150,9 +150,11 @@ def _train_gensim(subject: Subject, seed: int) -> dict[str, np.ndarray]:
   """Returns both tables after as many epochs of gensim."""
   task = subject.task
   epochs = max(1, round(subject.total_steps / subject.batches.steps_per_epoch))
-  ids, offsets = peer.rows_of(task.store, sentences(task.store, task.heldout)[0])
-  options = {**peer.options_of(task), 'seed': seed}
+  ids, offsets = gensim_baseline.rows_of(
+    task.store, sentences(task.store, task.heldout)[0]
+  )
+  options = {**gensim_baseline.options_of(task), 'seed': seed}
   workers = os.cpu_count() or 1
-  train = functools.partial(peer.trained, epochs=epochs)
+  train = functools.partial(gensim_baseline.trained, epochs=epochs)
   V, D = task.words.size, task.net.width
   return in_own_process(train, V, ids, offsets, D, workers, options)

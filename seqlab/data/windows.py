@@ -1,8 +1,8 @@
-"""Batch k of the words of a text, in which windows are looked at.
+"""Batch k of the words of a text, for tasks that read a window around each word.
 
-A batch is a stretch of the text, its frequent words thinned out, cut into lanes of one
-length. A lane overlaps its neighbours by the window on both sides, so that no pair of
-words is lost where lanes meet.
+A batch is a stretch of the text without some of its frequent words, cut into streams of
+one length. A stream overlaps its neighbours by the window on both sides, so that no pair
+of words is lost where streams meet.
 """
 
 from collections.abc import Iterator
@@ -17,15 +17,15 @@ from seqlab.data.store import TokenStore
 from seqlab.domains import Check, Count, check, check_value
 from seqlab.types import Batch
 
-NOWHERE = -1  # a place without a word, and the sentence of one outside of any
-MAX_SENTENCE = 10_000  # words, as of gensim
-_TOKENS = 1 << 22  # that are looked at together when batches are planned
+NO_WORD = -1  # at a position without a word; also its sentence, if it is in none
+MAX_SENTENCE = 10_000  # words, gensim's limit
+_TOKENS = 1 << 22  # that are read at once when batches are planned
 
 
 def _check_heldout(every: int) -> None:
   if not isinstance(every, numbers.Integral) or every < 0 or every == 1:
     raise ValueError(
-      '2 or more, since every so many-th sentence is held out, or 0 to hold out none'
+      '2 or more, to hold out every 2nd (3rd, ...) sentence, or 0 to hold out none'
     )
 
 
@@ -33,16 +33,16 @@ Heldout = Annotated[int, Check(_check_heldout)]  # of `corpus.heldout`
 
 
 class WindowBatches:
-  """Batches of a token store without special ids, a sentence or paragraph a row.
+  """Batches of a token store without special ids, one sentence or paragraph per row.
 
-  A batch has whole sentences, so no window crosses batches. How many of their words
-  stay is chance; batches are made so that they are expected to fill what there is room
-  for but for six standard deviations. Should there be more words all the same, once in
-  about 10^9 batches, the last ones are thinned out too.
+  A batch has whole sentences, so no window crosses batches. How many of their words are
+  kept is random; batches are planned so that the expected number of words, plus six
+  standard deviations, fills them. If a batch has more words nevertheless, which happens
+  once in about 10^9 batches, its last words are dropped.
 
   Attributes:
-    steps_per_epoch: batches in which every word is met once.
-    words: of the store that are trained on, before frequent ones are thinned out.
+    steps_per_epoch: number of batches in which every word of the text occurs once.
+    words: number of words that are trained on, before frequent ones are removed.
     tokens_per_step: mean number of words of the text per batch.
     report: counts of the data.
   """
@@ -52,31 +52,31 @@ class WindowBatches:
     store: TokenStore,
     keep: np.ndarray,
     *,
-    lanes: Count = 32,
+    streams: Count = 32,
     length: Count = 2048,
     window: Count = 5,
-    holes: bool = False,
+    keep_gaps: bool = False,
     max_sentence: Count = MAX_SENTENCE,
     heldout: Heldout = 0,
   ):
-    """Plans an epoch; one pass over the store.
+    """Plans an epoch, in one pass over the store.
 
     Args:
       store: the text.
-      keep: [V], how likely a place of each word is kept.
-      lanes: B, stretches of text that are trained on side by side.
-      length: L, words of a lane.
-      window: words that a lane shares with the next one.
-      holes: leave the places of words that are thinned out empty, so that windows are
-        measured in the text as it was ("clean", Levy et al. 2015, section 3.1); else
-        the rest moves together, as in word2vec.c ("dirty").
-      max_sentence: longer ones are cut, as gensim cuts them.
-      heldout: every so many-th sentence is left out, for evaluation; 0 leaves none.
+      keep: [V] probability that an occurrence of each word is kept.
+      streams: B, stretches of text that are trained on in parallel.
+      length: L, number of words per stream.
+      window: number of words that a stream shares with the next one.
+      keep_gaps: leave the positions of removed words empty, so that windows are measured
+        in the original text ("clean", Levy et al. 2015, section 3.1); otherwise the
+        remaining words move together, as in word2vec.c ("dirty").
+      max_sentence: longest sentence in words; longer ones are cut, as gensim does.
+      heldout: hold out every so many-th sentence for evaluation; 0 holds out none.
 
     Raises:
       ValueError: a number is out of range, or there is nothing to train on.
     """
-    options = dict(lanes=lanes, length=length, window=window, holes=holes)
+    options = dict(streams=streams, length=length, window=window, keep_gaps=keep_gaps)
     check(WindowBatches, {**options, 'max_sentence': max_sentence}, 'batching.')
     check(WindowBatches, {'heldout': heldout}, 'corpus.')
     if length < window:
@@ -84,11 +84,11 @@ class WindowBatches:
         f'batching.length is {length}, less than the window of {window} words'
       )
     self._ids, self._keep = store.ids, np.asarray(keep, np.float32)
-    self._shape, self._room = (lanes, length), lanes * length
-    self.lanes, self.length, self.window = lanes, length, window
-    self._holes = holes
+    self._shape, self._capacity = (streams, length), streams * length
+    self.streams, self.length, self.window = streams, length, window
+    self._keep_gaps = keep_gaps
     train, _ = sentences(store, heldout, longest=max_sentence)
-    self._sentences = _cut(train, max(1, self._room // 2))
+    self._sentences = _cut(train, max(1, self._capacity // 2))
     self._check_ids(store)
     self.words = int((self._sentences[:, 1] - self._sentences[:, 0]).sum())
     if not self.words:
@@ -108,18 +108,18 @@ class WindowBatches:
       part = store.ids[start : start + _TOKENS]
       if part.min() < 0 or part.max() >= len(self._keep):
         raise ValueError(
-          f'the text has an id that is none of the {len(self._keep):,} words; was it '
-          'encoded with other words?'
+          f'the text has an id outside the {len(self._keep):,} words: it was encoded '
+          'with other words'
         )
 
   def _plan(self) -> np.ndarray:
-    """[batches + 1], the sentence with which each batch begins."""
+    """Returns the first sentence of each batch, and the end: [batches + 1]."""
     expected = np.concatenate(list(self._expectations()))
     total = np.concatenate([[0.0], np.cumsum(expected)])
     self._expected = float(total[-1])
-    # The variance of the sum, at most: it is largest if all are kept alike.
-    variance = self._room * (1 - self._expected / self.words)
-    target = self._room - 6 * np.sqrt(max(variance, 0.0))
+    # An upper bound: the variance is largest if all words have the same probability.
+    variance = self._capacity * (1 - self._expected / self.words)
+    target = self._capacity - 6 * np.sqrt(max(variance, 0.0))
     starts = [0]
     while starts[-1] < len(expected):
       end = np.searchsorted(total, total[starts[-1]] + target, side='right') - 1
@@ -127,9 +127,9 @@ class WindowBatches:
     return np.array(starts)
 
   def _expectations(self) -> Iterator[np.ndarray]:
-    """How many words of each sentence are expected to take a place."""
+    """Yields the expected number of positions that each sentence takes."""
     lengths = self._sentences[:, 1] - self._sentences[:, 0]
-    if self._holes:
+    if self._keep_gaps:
       yield lengths.astype(np.float64)
       return
     parts = np.cumsum(lengths) // _TOKENS
@@ -140,10 +140,10 @@ class WindowBatches:
       yield total[ends] - total[ends - sizes]
 
   def _gather(self, sentences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All ids of some sentences, and how many each has."""
+    """Returns all ids of some sentences, and the length of each."""
     first, last = sentences[0, 0], sentences[-1, 1]
     sizes = sentences[:, 1] - sentences[:, 0]
-    if last - first == sizes.sum():  # nothing between them is left out
+    if last - first == sizes.sum():  # the sentences are contiguous
       return self._ids[first:last], sizes
     return gather(self._ids, sentences)
 
@@ -151,22 +151,23 @@ class WindowBatches:
   def shapes(self) -> tuple[Batch, ...]:
     """The one shape, as an empty batch."""
     wide = self.length + 2 * self.window
-    empty = np.full((self.lanes, wide), NOWHERE, np.int32)
-    count = np.zeros(self.lanes, np.int32)
+    empty = np.full((self.streams, wide), NO_WORD, np.int32)
+    count = np.zeros(self.streams, np.int32)
     return ({'words': empty, 'sentence': empty, 'count': count},)
 
   def batch(self, k: int, *, seed: int, rows: tuple[int, int] = (0, 1)) -> Batch:
-    """Batch number k, a pure function of (seed, k).
+    """Returns batch number k, a pure function of (seed, k).
 
     Args:
-      k: from 0, over all epochs. Each epoch takes the batches in an order of its own.
-      seed: of the order and of what is thinned out.
-      rows: (i, n) asks for the i-th of n equal shares of the lanes.
+      k: number of the batch, counted from 0 over all epochs. Each epoch has an order of
+        batches of its own.
+      seed: integer seed of the order and of which words are kept.
+      rows: (i, n) asks for the i-th of n equal shares of the streams.
 
     Returns:
-      `words` [B, L + 2 window] int32, NOWHERE where there is none; `sentence` the
-      same, a number that all places of one sentence share, NOWHERE outside of any;
-      `count` [B] int32, words of the text that each lane stands for.
+      `words` [B, L + 2 window] int32, NO_WORD where there is none; `sentence` of the same
+      shape, the number of the sentence at each position, NO_WORD outside of any; `count`
+      [B] int32, number of words of the text that each stream stands for.
     """
     epoch, place = divmod(k, self.steps_per_epoch)
     chosen = self._order(seed, epoch)[place]
@@ -175,17 +176,17 @@ class WindowBatches:
     number = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
     draw = np.random.default_rng([seed, k]).random(len(ids), np.float32)
     kept = draw < self._keep[ids]
-    if self._holes:
-      ids = np.where(kept, ids.astype(np.int32), NOWHERE)
+    if self._keep_gaps:
+      ids = np.where(kept, ids.astype(np.int32), NO_WORD)
     else:
-      ids, number = ids[kept][: self._room], number[kept][: self._room]
+      ids, number = ids[kept][: self._capacity], number[kept][: self._capacity]
     i, n = rows
-    lanes = slice(self.lanes * i // n, self.lanes * (i + 1) // n)
-    share = np.diff(np.linspace(0, len(kept), self.lanes + 1).astype(np.int32))
+    part = slice(self.streams * i // n, self.streams * (i + 1) // n)
+    share = np.diff(np.linspace(0, len(kept), self.streams + 1).astype(np.int32))
     return {
-      'words': _lanes(ids, self._shape, self.window)[lanes],
-      'sentence': _lanes(number, self._shape, self.window)[lanes],
-      'count': share[lanes],
+      'words': _streams(ids, self._shape, self.window)[part],
+      'sentence': _streams(number, self._shape, self.window)[part],
+      'count': share[part],
     }
 
   @functools.lru_cache(maxsize=2)  # noqa: B019  # batches live as long as their run
@@ -197,49 +198,51 @@ def heldout_batch(
   store: TokenStore,
   every: int,
   *,
-  most: int,
+  max_words: int,
   length: int,
   window: int,
   max_sentence: int = MAX_SENTENCE,
 ) -> Batch:
-  """What `WindowBatches(heldout=every)` leaves out, nothing thinned out.
+  """Returns the sentences that `WindowBatches(heldout=every)` holds out, as one batch.
+
+  All their words are kept.
 
   Args:
     store: the text.
-    every: every so many-th sentence.
-    most: words, at most; what is beyond is not looked at.
-    length: of a lane.
-    window: that lanes share.
-    max_sentence: longer ones are cut.
+    every: every so many-th sentence is held out.
+    max_words: largest number of words; later ones are ignored.
+    length: number of words per stream.
+    window: number of words that neighbouring streams share.
+    max_sentence: longest sentence in words; longer ones are cut.
 
   Returns:
     `words` and `sentence`, [B, length + 2 window] int32.
 
   Raises:
-    ValueError: no sentence is left out.
+    ValueError: no sentence is held out.
   """
   train, bounds = sentences(store, every, longest=max_sentence)
   if not len(bounds):
     raise ValueError(
-      f'corpus.heldout={every} leaves out none of {len(train):,} sentences: lower it, '
-      'or set it to 0 and leave evals.heldout out'
+      f'corpus.heldout={every} holds out none of {len(train):,} sentences: lower it, '
+      'or set it to 0 and leave out evals.heldout'
     )
   sizes = bounds[:, 1] - bounds[:, 0]
-  room = np.maximum(most - (np.cumsum(sizes) - sizes), 0)
+  room = np.maximum(max_words - (np.cumsum(sizes) - sizes), 0)
   ends = bounds[:, 0] + np.minimum(sizes, room)
   words, sizes = gather(store.ids, np.stack([bounds[:, 0], ends], 1))
   number = np.repeat(np.arange(len(sizes)), sizes)
   B = -(-len(words) // length)
   return {
-    'words': _lanes(words, (B, length), window),
-    'sentence': _lanes(number, (B, length), window),
+    'words': _streams(words, (B, length), window),
+    'sentence': _streams(number, (B, length), window),
   }
 
 
-def _lanes(values: np.ndarray, shape: tuple[int, int], window: int) -> np.ndarray:
-  """[n] -> [B, L + 2 window], each lane with the ends of its neighbours."""
+def _streams(values: np.ndarray, shape: tuple[int, int], window: int) -> np.ndarray:
+  """Cuts [n] into [B, L + 2 window], each stream with the ends of its neighbours."""
   B, L = shape
-  row = np.full(B * L + 2 * window, NOWHERE, np.int32)
+  row = np.full(B * L + 2 * window, NO_WORD, np.int32)
   row[window : window + len(values)] = values
   return np.ascontiguousarray(sliding_window_view(row, L + 2 * window)[::L])
 
@@ -247,21 +250,21 @@ def _lanes(values: np.ndarray, shape: tuple[int, int], window: int) -> np.ndarra
 def sentences(
   store: TokenStore, every: int, *, longest: int = MAX_SENTENCE
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Parts a text: what is learnt from, and every so many-th sentence for evaluation.
+  """Splits a text into sentences to learn from and sentences that are held out.
 
-  Rows without words count for nothing, and longer ones for as many sentences as they
-  are cut into, so that a text may be one line.
+  Rows without words do not count, and a long row counts as the sentences that it is cut
+  into, so a text may be a single line.
 
   Args:
     store: the text.
-    every: 0 leaves nothing out.
-    longest: sentence, in words.
+    every: hold out every so many-th sentence; 0 holds out none.
+    longest: longest sentence in words; longer rows are cut.
 
   Returns:
-    [n, 2] and [m, 2], first and past-the-last place of each.
+    [n, 2] and [m, 2], first and past-the-last position of each sentence.
 
   Raises:
-    ValueError: `every` leaves nothing to learn from.
+    ValueError: `every` is not a valid number.
   """
   check_value('corpus.heldout', every, Heldout)
   bounds = _cut(np.stack([store.offsets[:-1], store.offsets[1:]], 1), longest)
@@ -272,14 +275,14 @@ def sentences(
 
 
 def gather(ids: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """All ids of sentences with bounds [n, 2], in a row, and how many each has, [n]."""
+  """Returns the ids of sentences with bounds [n, 2], joined, and their lengths [n]."""
   sizes = bounds[:, 1] - bounds[:, 0]
   starts = bounds[:, 0] - (np.cumsum(sizes) - sizes)
   return ids[np.arange(sizes.sum()) + np.repeat(starts, sizes)], sizes
 
 
 def _cut(bounds: np.ndarray, longest: int) -> np.ndarray:
-  """[n, 2] first and past-the-last place of sentences -> the same, none too long."""
+  """Cuts sentences that are too long; [n, 2] first and past-the-last positions."""
   sizes = bounds[:, 1] - bounds[:, 0]
   parts = -(-sizes // longest)  # none of an empty sentence
   first = np.repeat(np.cumsum(parts) - parts, parts)

@@ -1,4 +1,4 @@
-"""Draws from any finite distribution at the cost of two look-ups.
+"""Samples from any finite distribution with two table look-ups per sample.
 
 Walker, "An Efficient Method for Generating Random Variables with General
 Distributions", 1977; tables as in Vose, "A Linear Algorithm for Generating Random
@@ -16,11 +16,11 @@ from seqlab.types import Array
 
 @dataclasses.dataclass(frozen=True)
 class Alias:
-  """A distribution over 0 ... V - 1.
+  """A distribution over 0 ... V - 1, as V cells of equal probability.
 
   Attributes:
-    own: [V] float32, how much of its own cell each has.
-    other: [V] int32, who has the rest of the cell.
+    own: [V] float32, the share of cell i that belongs to outcome i.
+    other: [V] int32, the outcome that the rest of cell i belongs to.
   """
 
   own: np.ndarray
@@ -28,13 +28,13 @@ class Alias:
 
   @classmethod
   def of(cls, weights: Sequence[float]) -> 'Alias':
-    """The distribution with chances in proportion to `weights`, [V]."""
+    """Returns the distribution with probabilities proportional to `weights`, [V]."""
     weights = np.asarray(weights, np.float64)
     scaled = (weights * (len(weights) / weights.sum())).tolist()
     other = list(range(len(scaled)))
     small = [i for i, x in enumerate(scaled) if x < 1]
     large = [i for i, x in enumerate(scaled) if x >= 1]
-    while small and large:
+    while small and large:  # an outcome that exceeds its cell fills one that does not
       i, j = small.pop(), large[-1]
       other[i] = j
       scaled[j] -= 1 - scaled[i]
@@ -43,7 +43,7 @@ class Alias:
     return cls(np.minimum(scaled, 1).astype(np.float32), np.array(other, np.int32))
 
   def draw(self, rng: Array, shape: tuple[int, ...]) -> Array:
-    """Independent draws, int32."""
+    """Returns independent samples, int32."""
     cell_rng, side_rng = jax.random.split(rng)
     cell = jax.random.randint(cell_rng, shape, 0, len(self.own))
     own = jax.random.uniform(side_rng, shape) < jax.numpy.asarray(self.own)[cell]

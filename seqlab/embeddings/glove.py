@@ -1,12 +1,12 @@
 """GloVe: vectors whose dot products are the logarithms of counts of pairs.
 
 Pennington, Socher and Manning, "GloVe: Global Vectors for Word Representation", 2014,
-https://aclanthology.org/D14-1162. AdaGrad as in their program: its sums are of squared
-gradients of single pairs, times the rate, and start from one. Here they grow before they
-are used, and some pairs are taken together (`update`).
+https://aclanthology.org/D14-1162. AdaGrad is as in their program: it sums the squares of
+learning rate times gradient over single pairs, and starts from one. Unlike there, sums
+are updated before they are used, and several pairs are processed together (`update`).
 
   V  words                       N  groups of a batch
-  D  dimensions                  K  pairs of a group, which share their word
+  D  dimensions                  K  pairs of a group, all of the same word
 """
 
 import functools
@@ -24,51 +24,52 @@ from seqlab import domains
 from seqlab.domains import Count, Positive, Range, Seed
 from seqlab.types import Array, Batch
 
-_BLOCK = 1 << 22  # pairs that are shuffled at once
+_BLOCK = 1 << 22  # pairs that are shuffled at once, to bound the memory
 
 
 class PairGroups:
-  """All pairs that were counted, shuffled, in groups that share their word.
+  """All pairs that were counted, shuffled, in groups of pairs of the same word.
 
-  A word's pairs are put in random order and cut into groups of K, the last one filled
-  up with pairs without a count; the groups of all words are shuffled. Groups make the
-  gathering and scattering of words' rows K times cheaper.
+  The pairs of a word are put in random order and cut into groups of K, the last of which
+  is padded with pairs of count 0; then the groups of all words are shuffled. Groups
+  divide the cost of gathering and scattering the rows of words by K.
 
   Attributes:
     rows: [M] int32, the word of each group.
     columns: [M, K] int32, context words.
-    counts: [M, K] float32; 0 for what fills up.
-    size: N, groups in a batch; M is a multiple of it.
-    pairs: how many there are in all.
+    counts: [M, K] float32; 0 for padding.
+    size: N, groups per batch; M is a multiple of it.
+    pairs: total number of pairs.
   """
 
   def __init__(
     self, counts: sparse.csr_array, *, size: Count, group: Count = 16, seed: Seed = 0
   ):
-    """Shuffles the nonzeros of `counts`, [V, V]; needs 8 bytes a pair.
+    """Shuffles the nonzeros of `counts`; needs 8 bytes per pair.
 
     Args:
-      counts: row word, column context.
-      size: N.
-      group: K.
-      seed: of the shuffling.
+      counts: [V, V], row word and column context.
+      size: N, groups per batch.
+      group: K, pairs per group.
+      seed: integer seed of the shuffling.
 
     Raises:
-      ValueError: there are no counts, or one is below zero; or a number is.
+      ValueError: there are no counts, one is not positive, or an option is outside its
+        domain.
     """
     domains.check(PairGroups, dict(size=size, group=group, seed=seed), 'batching.')
     counts = sparse.csr_array(counts)
     if not counts.nnz or not counts.data.min() > 0:
       raise ValueError(
-        f'{counts.nnz} counts, the smallest {counts.data.min(initial=np.inf)}: there '
-        f'must be some, and all stored ones above 0 (csr_array.eliminate_zeros)'
+        f'{counts.nnz} counts, the smallest {counts.data.min(initial=np.inf)}: there must '
+        f'be some, and all that are stored must be above 0 (csr_array.eliminate_zeros)'
       )
     random = np.random.default_rng(seed)
     self.size, self.pairs = size, counts.nnz
     groups = -(-np.diff(counts.indptr) // group)  # [V]
     firsts = np.concatenate([[0], np.cumsum(groups)])
     M = -(-int(firsts[-1]) // size) * size
-    place = random.permutation(M).astype(np.int32)  # where each group goes
+    place = random.permutation(M).astype(np.int32)  # new index of each group
     self.rows = np.zeros(M, np.int32)
     self.rows[place[: firsts[-1]]] = np.repeat(np.arange(len(groups)), groups)
     self.columns = np.zeros((M, group), np.int32)
@@ -80,7 +81,7 @@ class PairGroups:
       lengths = np.diff(counts.indptr[a : b + 1])
       row = np.repeat(np.arange(a, b), lengths)
       key = row + random.random(len(row))
-      order = np.argsort(key, kind='stable')  # shuffled within their row
+      order = np.argsort(key, kind='stable')  # random order within a row
       within = np.arange(part.start, part.stop) - counts.indptr[row]
       at = place[firsts[row] + within // group], within % group
       self.columns[at] = counts.indices[part][order]
@@ -88,13 +89,16 @@ class PairGroups:
 
   @property
   def batches(self) -> int:
-    """Batches in an epoch."""
+    """Number of batches per epoch."""
     return len(self.rows) // self.size
 
   def batch(self, k: int, *, seed: int) -> Batch:
-    """Batch number k, a pure function of (seed, k): rows [N], columns, counts [N, K].
+    """Returns batch number k, a pure function of (seed, k).
 
-    Batches stay the same; their order is drawn anew for every epoch.
+    The batches are the same in every epoch; their order is not.
+
+    Returns:
+      `rows` [N], `columns` [N, K] and `counts` [N, K].
     """
     epoch, i = divmod(k, self.batches)
     first = (
@@ -110,7 +114,7 @@ class PairGroups:
 
 @struct.dataclass
 class Parameters:
-  """Vectors and biases of words and of contexts, or one number for each of theirs."""
+  """Vectors and biases of words and contexts; also AdaGrad's sum for each of them."""
 
   words: Array  # [V, D]
   contexts: Array  # [V, D]
@@ -120,13 +124,13 @@ class Parameters:
 
 @struct.dataclass
 class GloVe:
-  """What an update reads and returns.
+  """The state of training.
 
-  Tables may be sharded by D over any mesh: then devices exchange dot products only.
+  Tables may be sharded by D over any mesh: devices then exchange dot products only.
 
   Attributes:
-    parameters: of the model.
-    squares: AdaGrad's sums, 1 at first.
+    parameters: vectors and biases.
+    squares: AdaGrad's sums of squares, 1 at the start.
   """
 
   parameters: Parameters
@@ -134,7 +138,7 @@ class GloVe:
 
 
 def start(rng: Array, V: int, D: int) -> GloVe:
-  """Uniform between -1/2D and 1/2D, vectors and biases alike."""
+  """Returns vectors and biases that are uniform between -1/2D and 1/2D."""
   shapes = Parameters((V, D), (V, D), (V,), (V,))
   leaves, tree = jax.tree.flatten(shapes, is_leaf=lambda x: isinstance(x, tuple))
   half = 0.5 / D
@@ -147,7 +151,7 @@ def start(rng: Array, V: int, D: int) -> GloVe:
 
 
 def vectors(state: GloVe) -> Array:
-  """Word vectors, the sum of both roles of a word (section 4.2): [V, D]."""
+  """Returns the sum of a word's vectors as word and as context (section 4.2), [V, D]."""
   return state.parameters.words + state.parameters.contexts
 
 
@@ -159,9 +163,17 @@ def _errors(
   x_max: float,
   alpha: float,
 ) -> tuple[Array, Array]:
-  """[N, D], [N, K, D], [N, K], [N, K] -> differences and their weights, [N, K]."""
-  seen = counts > 0
-  target = jnp.log(jnp.where(seen, counts, 1.0))
+  """Returns the differences to the log-counts, and their weights, both [N, K].
+
+  Args:
+    words: [N, D].
+    contexts: [N, K, D].
+    biases: [N, K], sum of both biases.
+    counts: [N, K].
+    x_max: see `loss`.
+    alpha: see `loss`.
+  """
+  target = jnp.log(jnp.where(counts > 0, counts, 1.0))  # padding has the weight 0
   difference = jnp.einsum('nkd,nd->nk', contexts, words) + biases - target
   return difference, jnp.minimum(1.0, (counts / x_max) ** alpha)
 
@@ -169,13 +181,13 @@ def _errors(
 def loss(
   parameters: Parameters, batch: Batch, *, x_max: float = 100.0, alpha: float = 0.75
 ) -> tuple[Array, Array]:
-  """Half the weighted squared errors (equation 8), summed, and the number of pairs.
+  """Returns half the sum of weighted squared errors (equation 8), and the pairs.
 
   Args:
-    parameters: of the model.
+    parameters: vectors and biases.
     batch: rows [N], columns [N, K], counts [N, K].
-    x_max: count from which pairs weigh 1.
-    alpha: pairs counted x times weigh (x / x_max)^alpha below that.
+    x_max: pairs with this count or more have the weight 1.
+    alpha: pairs with a lower count x have the weight (x / x_max)^alpha.
   """
   p, rows, columns = parameters, batch['rows'], batch['columns']
   biases = p.word_biases[rows][:, None] + p.context_biases[columns]  # [N, K]
@@ -194,22 +206,22 @@ def update(
   alpha: Annotated[float, Range(0)] = 0.75,
   groups: Count = 64,
 ) -> tuple[GloVe, tuple[Array, Array]]:
-  """Takes the groups of a batch, some at a time, one after another.
+  """Returns the state after the updates of a batch, a few groups at a time.
 
-  Groups that are taken together see the same parameters; where a word is among them
-  more than once its gradients are summed, and the sums of squares are those of single
-  pairs. Only rows of the tables that are in the batch are touched.
+  Groups that are processed together read the same parameters. If a word occurs in them
+  more than once, its gradients are summed, and AdaGrad sums the squares of single pairs.
+  Only the rows of the tables that occur in the batch are touched.
 
   Args:
-    state: to go on from; donate it.
+    state: the state before; donate it.
     batch: rows [N], columns [N, K], counts [N, K].
-    rate: of learning, 0.05 in the paper.
+    rate: [] learning rate, 0.05 in the paper.
     x_max: see `loss`.
     alpha: see `loss`.
-    groups: taken together; N must be a multiple of it.
+    groups: number of groups that are processed together; it must divide N.
 
   Returns:
-    The state, and the sums of `loss`, each pair's before its update.
+    The state, and the sums of `loss`, of each pair before its own update.
 
   Raises:
     ValueError: N is not a multiple of `groups`.
@@ -217,18 +229,18 @@ def update(
   N = len(batch['rows'])
   if N % groups:
     raise ValueError(
-      f'batching.size is {N}, which is no multiple of model.groups, {groups}'
+      f'batching.size is {N}, which is not a multiple of model.groups, {groups}'
     )
   parts = jax.tree.map(lambda x: x.reshape(-1, groups, *x.shape[1:]), batch)
-  step = functools.partial(_take, rate=rate, x_max=x_max, alpha=alpha)
+  step = functools.partial(_update_groups, rate=rate, x_max=x_max, alpha=alpha)
   state, losses = lax.scan(step, state, parts)
   return state, (losses.sum(), jnp.sum(batch['counts'] > 0))
 
 
-def _take(
+def _update_groups(
   state: GloVe, batch: Batch, rate: Array, x_max: float, alpha: float
 ) -> tuple[GloVe, Array]:
-  """One step of AdaGrad, and the loss before it."""
+  """Returns the state after one step of AdaGrad, and the loss before it."""
   p, rows, columns = state.parameters, batch['rows'], batch['columns']
   words, contexts = p.words[rows], p.contexts[columns]  # [N, D], [N, K, D]
   biases = p.word_biases[rows][:, None] + p.context_biases[columns]  # [N, K]
@@ -248,8 +260,9 @@ def _take(
     context_biases=error**2,
   )
   places = Parameters(rows, columns, rows, columns)
-  # Sums first, so that their rows are read from the new table: XLA copies a table that
-  # is read and then written in one step, unless what is written depends on what is read.
+  # The sums are updated first, so that their rows are read from the new table. XLA copies
+  # a table that is read and then written in one step, unless the written values depend on
+  # the values that are read.
   squares = jax.tree.map(
     lambda table, at, g: table.at[at].add(g), state.squares, places, squared
   )

@@ -1,4 +1,4 @@
-"""Huffman's code of a vocabulary: frequent words have short paths through a binary tree.
+"""Huffman's code of a vocabulary: frequent words have short paths in a binary tree.
 
 Huffman, "A Method for the Construction of Minimum-Redundancy Codes", 1952; for
 hierarchical softmax, Mikolov et al. 2013, section 2.1, https://arxiv.org/abs/1310.4546.
@@ -13,12 +13,12 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Huffman:
-  """The path from the root to each word.
+  """The path from the root to each word. P is the length of the longest path.
 
   Attributes:
-    nodes: [V, P] int32, inner nodes on the way, the root (V - 2) first; 0 after the end.
-    turns: [V, P] bool, where the way goes on at each node.
-    lengths: [V] int32, nodes on the way.
+    nodes: [V, P] int32, inner nodes on the path, the root (V - 2) first; 0 after its end.
+    turns: [V, P] bool, whether the path turns right at each node.
+    lengths: [V] int32, number of inner nodes on the path.
   """
 
   nodes: np.ndarray
@@ -27,14 +27,14 @@ class Huffman:
 
   @classmethod
   def of(cls, counts: Sequence[int]) -> 'Huffman':
-    """The code of words that come so often.
+    """Returns the code of words with these counts, [V].
 
     Raises:
       ValueError: there are fewer than two words.
     """
     V = len(counts)
     if V < 2:
-      raise ValueError(f'a tree needs two words at least, and there are {V}')
+      raise ValueError(f'a tree needs at least two words, and there are {V}')
     heap = [(int(count), i) for i, count in enumerate(counts)]
     heapq.heapify(heap)
     parent, turn = np.zeros(2 * V - 1, np.int64), np.zeros(2 * V - 1, bool)
@@ -50,8 +50,8 @@ class Huffman:
     turns = np.zeros(nodes.shape, bool)
     at = np.arange(V)
     for place in range(lengths.max() - 1, -1, -1):  # from each word up to the root
-      here = np.flatnonzero(lengths > place)
-      turns[here, place] = turn[at[here]]
-      at[here] = parent[at[here]]
-      nodes[here, place] = at[here] - V
+      active = np.flatnonzero(lengths > place)
+      turns[active, place] = turn[at[active]]
+      at[active] = parent[at[active]]
+      nodes[active, place] = at[active] - V
     return cls(nodes, turns, lengths)

@@ -1,11 +1,11 @@
-"""What a prediction of words is judged by: sampling, a tree, or the whole vocabulary.
+"""Objectives of word prediction: negative sampling, a tree, or the whole vocabulary.
 
-Each objective learns from a block: S inputs h a lane, T words, and a band that says which
-input foresees which words. Gradients are written out, since they are short, and since
-only the rows that are met are to be touched.
+An objective learns from one block at a time: S inputs h per stream, T words, and a band
+that says which input predicts which words. Gradients are written out, because they are
+short, and because only the rows that occur in a block may be touched.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 from typing import Annotated, NamedTuple, Protocol
@@ -23,39 +23,42 @@ from seqlab.embeddings.rows import add_rows
 from seqlab.types import Array
 
 
-class Learnt(NamedTuple):
-  """What a block teaches.
+class BlockUpdate(NamedTuple):
+  """What an objective computes from a block.
 
   Attributes:
-    inputs: [B, S, D], to be added to the inputs.
-    table: [V, D], the output table after the block.
-    met: as it was given.
-    pairs: [B, S], updates of pairs that each input's is the sum of.
-    loss: [] nats, summed over the first lane's predictions, as they were before.
+    inputs: [B, S, D] to be added to the inputs.
+    table: [V, D] the output table after the block.
+    row_counts: the buffer, as it was given.
+    pairs: [B, S] number of pairs that the update of each input is the sum of.
+    loss: [] nats, summed over the predictions of the first stream, before the update.
   """
 
   inputs: Array
   table: Array
-  met: Array
+  row_counts: Array
   pairs: Array
   loss: Array
 
 
 class Objective(Protocol):
-  """How predictions are judged, and what is learnt from that.
+  """The loss of predictions, and the update that lowers it.
 
-  In what follows `table` is [V, D], `h` [B, S, D], `words` [B, T] int32, `band` of S
-  runs of these words, and `drawn` what `draw` gave for this block.
+  Arguments of its methods: `table` is [V, D], `h` is [B, S, D], `words` is [B, T] int32,
+  `band` holds S ranges of these words, and `drawn` is what `draw` returned for the block.
+
+  Attributes:
+    num_rows: number of rows of the output table.
   """
 
-  rows: int  # of the output table
+  num_rows: int
 
-  def met(self, T: int) -> int:
-    """Rows of the table that a lane's block of T words to foresee looks up."""
+  def num_lookups(self, T: int) -> int:
+    """Returns the rows of the table that a block of T words per stream looks up."""
     ...
 
   def draw(self, rng: Array, shape: tuple[int, ...]) -> dict[str, Array]:
-    """What blocks need of chance, `shape` [n, B] in front."""
+    """Returns the random numbers of blocks, with axes `shape` = [n, B] in front."""
     ...
 
   def learn(
@@ -66,10 +69,13 @@ class Objective(Protocol):
     band: Band,
     drawn: Mapping[str, Array],
     rate: Array,
-    most: float | None,
-    met: Array,
-  ) -> Learnt:
-    """Learns from a block at a learning rate; `most` and `met` are for `add_rows`."""
+    max_pairs_per_row: float | None,
+    row_counts: Array,
+  ) -> BlockUpdate:
+    """Returns the update of a block at a learning rate `rate`.
+
+    `max_pairs_per_row` and `row_counts` are for `add_rows`.
+    """
     ...
 
   def loss(
@@ -80,7 +86,7 @@ class Objective(Protocol):
     band: Band,
     drawn: Mapping[str, Array],
   ) -> Array:
-    """[] nats, summed over the block's predictions."""
+    """Returns the loss, [] nats, summed over the predictions of the block."""
     ...
 
 
@@ -90,8 +96,8 @@ class Choices(NamedTuple):
   Attributes:
     rows: [B, R] int32.
     yes: [1, R, 1] or [B, R, 1], the right answers, 1 or 0.
-    weights: [B, R, S] float32, how often each input is asked each question. Inputs
-      stand last: so the matrix products are a tenth faster on a CPU.
+    weights: [B, R, S] float32, how often each input is asked each question. Inputs are
+      the last axis: so the matrix products are a tenth faster on a CPU.
   """
 
   rows: Array
@@ -109,16 +115,21 @@ class _Logistic:
   def choices(self, words: Array, band: Band, drawn: Mapping[str, Array]) -> Choices:
     raise NotImplementedError
 
-  def learn(self, table, h, words, band, drawn, rate, most, met) -> Learnt:
+  def learn(
+    self, table, h, words, band, drawn, rate, max_pairs_per_row, row_counts
+  ) -> BlockUpdate:
     rows, yes, weights = self.choices(words, band, drawn)
     outputs = table[rows]  # [B, R, D]
     logits = jnp.einsum('brd,bsd->brs', outputs, h)
     error = (yes - jax.nn.sigmoid(logits)) * weights * rate  # [B, R, S]
     inputs = jnp.einsum('brs,brd->bsd', error, outputs)
     updates = jnp.einsum('brs,bsd->brd', error, h)
-    table, met = add_rows(table, rows, updates, weights.sum(axis=2), most, met)
+    pairs = weights.sum(axis=2)  # [B, R]
+    table, row_counts = add_rows(
+      table, rows, updates, pairs, max_pairs_per_row, row_counts
+    )
     loss = _nats(logits[:1], yes[:1], weights[:1])
-    return Learnt(inputs, table, met, weights.sum(axis=1), loss)
+    return BlockUpdate(inputs, table, row_counts, weights.sum(axis=1), loss)
 
   def loss(self, table, h, words, band, drawn) -> Array:
     rows, yes, weights = self.choices(words, band, drawn)
@@ -131,16 +142,16 @@ def _nats(logits: Array, yes: Array, weights: Array) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class Negative(_Logistic):
-  """Negative sampling: words that are there against words drawn by frequency.
+  """Negative sampling: words that occur against words that are drawn by frequency.
 
-  Mikolov et al. 2013, section 2.2, https://arxiv.org/abs/1310.4546. A block draws
-  `pool` samples for all its inputs; each pair counts them `negatives` / `pool` times.
+  Mikolov et al. 2013, section 2.2, https://arxiv.org/abs/1310.4546. A block draws `pool`
+  samples that all its inputs share; each pair counts them `negatives` / `pool` times.
 
   Attributes:
-    counts: [V], how often each word comes.
-    negatives: samples a pair.
-    pool: samples a block.
-    power: of the counts.
+    counts: [V] number of occurrences of each word.
+    negatives: samples per pair.
+    pool: samples per block.
+    power: exponent of the counts in the distribution of samples.
   """
 
   counts: np.ndarray
@@ -152,12 +163,12 @@ class Negative(_Logistic):
     domains.check_fields(self, 'model.objective.')
 
   @property
-  def rows(self) -> int:
-    """A row a word."""
+  def num_rows(self) -> int:
+    """One row per word."""
     return len(self.counts)
 
-  def met(self, T: int) -> int:
-    """Those of the words and of the samples."""
+  def num_lookups(self, T: int) -> int:
+    """Returns the rows of the words and of the samples."""
     return T + self.pool
 
   @functools.cached_property
@@ -165,11 +176,11 @@ class Negative(_Logistic):
     return Alias.of(np.asarray(self.counts, np.float64) ** self.power)
 
   def draw(self, rng: Array, shape: tuple[int, ...]) -> dict[str, Array]:
-    """`samples` [n, B, pool] int32."""
+    """Returns `samples` [n, B, pool] int32."""
     return {'samples': self._alias.draw(rng, (*shape, self.pool))}
 
   def choices(self, words: Array, band: Band, drawn: Mapping[str, Array]) -> Choices:
-    """The words, and after them the samples."""
+    """Returns the words, with the answer yes, and then the samples, with no."""
     rows = jnp.concatenate([words, drawn['samples']], axis=1)  # [B, R = T + pool]
     column = np.arange(rows.shape[1])
     yes = (column < words.shape[1])[None, :, None]
@@ -180,24 +191,24 @@ class Negative(_Logistic):
 
 @dataclasses.dataclass(frozen=True)
 class Hierarchical(_Logistic):
-  """Hierarchical softmax: the way to a word through a binary tree, turn by turn.
+  """Hierarchical softmax: the path to a word in a binary tree, turn by turn.
 
   Morin and Bengio 2005; with Huffman's tree, Mikolov et al. 2013, section 2.1,
   https://arxiv.org/abs/1310.4546.
 
   Attributes:
-    counts: [V], how often each word comes.
+    counts: [V] number of occurrences of each word.
   """
 
   counts: np.ndarray
 
   @property
-  def rows(self) -> int:
-    """A row an inner node."""
+  def num_rows(self) -> int:
+    """One row per inner node."""
     return len(self.counts) - 1
 
-  def met(self, T: int) -> int:
-    """Those of all ways to the words, padded to the longest."""
+  def num_lookups(self, T: int) -> int:
+    """Returns the rows on the paths to all words, padded to the longest path."""
     return T * self._tree.nodes.shape[1]
 
   @functools.cached_property
@@ -205,70 +216,80 @@ class Hierarchical(_Logistic):
     return Huffman.of(self.counts)
 
   def choices(self, words: Array, band: Band, drawn: Mapping[str, Array]) -> Choices:
-    """At every node on the way to every word, whether it goes on to the one side."""
+    """Returns for every node on the path to every word whether the path turns right."""
     B, T = words.shape
     tree = self._tree
     P = tree.nodes.shape[1]
     rows = jnp.asarray(tree.nodes)[words].reshape(B, T * P)
     yes = jnp.asarray(tree.turns)[words].reshape(B, T * P, 1).astype(jnp.float32)
-    on_way = np.arange(P) < jnp.asarray(tree.lengths)[words][..., None]  # [B, T, P]
-    weights = band.covers(np.arange(T * P) // P) & on_way.reshape(B, T * P, 1)
+    on_path = np.arange(P) < jnp.asarray(tree.lengths)[words][..., None]  # [B, T, P]
+    weights = band.covers(np.arange(T * P) // P) & on_path.reshape(B, T * P, 1)
     return Choices(rows, yes, weights.astype(jnp.float32))
 
 
 @dataclasses.dataclass(frozen=True)
 class Softmax:
-  """The full softmax: every word of the vocabulary is a rival. For small ones.
+  """The full softmax, in which every word of the vocabulary competes.
 
-  The lecture's net as it stands: one-hot in, V outputs. Its step passes over the whole
-  output table.
+  It is the lecture's net: one-hot input, V outputs. A step passes over the whole output
+  table, so it is for small vocabularies.
 
   Attributes:
-    counts: [V], how often each word comes.
+    counts: [V] number of occurrences of each word.
   """
 
   counts: np.ndarray
 
   @property
-  def rows(self) -> int:
-    """A row a word."""
+  def num_rows(self) -> int:
+    """One row per word."""
     return len(self.counts)
 
-  def met(self, T: int) -> int:
-    """All."""
+  def num_lookups(self, T: int) -> int:
+    """Returns the number of all rows."""
     del T
-    return self.rows
+    return self.num_rows
 
   def draw(self, rng: Array, shape: tuple[int, ...]) -> dict[str, Array]:
-    """Nothing."""
+    """Returns nothing, as nothing is random."""
     del rng, shape
     return {}
 
-  def _wanted(self, words: Array, band: Band) -> Array:
-    """[B, S, V], how often each input has each word to foresee."""
+  def _targets(self, words: Array, band: Band) -> Array:
+    """Returns how often each input has each word to predict, [B, S, V]."""
     mask = band.covers(np.arange(words.shape[1]))
     B, _, S = mask.shape
     b, s = np.ogrid[:B, :S]
-    zeros = jnp.zeros((B, S, self.rows))
+    zeros = jnp.zeros((B, S, self.num_rows))
     return zeros.at[b[:, None], s[:, None], words[..., None]].add(mask)
 
-  def learn(self, table, h, words, band, drawn, rate, most, met) -> Learnt:
-    """See `Objective`; `most` bounds the pairs that a step sums in all rows alike."""
+  def learn(
+    self, table, h, words, band, drawn, rate, max_pairs_per_row, row_counts
+  ) -> BlockUpdate:
+    """See `Objective`; a row counts as many pairs as predictions of its word."""
     del drawn
-    pairs, wanted = band.number, self._wanted(words, band)
+    pairs, targets = band.number, self._targets(words, band)
     logp = jax.nn.log_softmax(jnp.einsum('bsd,vd->bsv', h, table))
-    chances = jnp.exp(logp)
-    error = rate * (wanted - pairs[..., None] * chances)  # [B, S, V]
+    probabilities = jnp.exp(logp)
+    error = rate * (targets - pairs[..., None] * probabilities)  # [B, S, V]
     inputs = jnp.einsum('bsv,vd->bsd', error, table)
     update = jnp.einsum('bsv,bsd->vd', error, h)
-    if most is not None:
-      often = wanted.sum(axis=(0, 1))  # [V]
-      update *= jnp.minimum(1.0, most / jnp.maximum(often, 1.0))[:, None]
-    loss = -(logp[:1] * wanted[:1]).sum()
-    return Learnt(inputs, table + update, met, pairs, loss)
+    if max_pairs_per_row is not None:
+      total = targets.sum(axis=(0, 1))  # [V]
+      update *= jnp.minimum(1.0, max_pairs_per_row / jnp.maximum(total, 1.0))[:, None]
+    loss = -(logp[:1] * targets[:1]).sum()
+    return BlockUpdate(inputs, table + update, row_counts, pairs, loss)
 
   def loss(self, table, h, words, band, drawn) -> Array:
     """See `Objective`."""
     del drawn
     logp = jax.nn.log_softmax(jnp.einsum('bsd,vd->bsv', h, table))
-    return -(logp * self._wanted(words, band)).sum()
+    return -(logp * self._targets(words, band)).sum()
+
+
+# Short name -> the class, which is called with `counts` and its own options.
+OBJECTIVES: dict[str, Callable[..., Objective]] = {
+  'negative': Negative,
+  'hierarchical': Hierarchical,
+  'softmax': Softmax,
+}

@@ -1,4 +1,4 @@
-"""Pairs of words counted on an accelerator, by a sort and a sum over segments."""
+"""Pairs of words counted on an accelerator, by a sort and a segment sum."""
 
 import functools
 
@@ -11,43 +11,45 @@ from seqlab.embeddings.contexts import Contexts
 from seqlab.embeddings.runs import Run
 from seqlab.types import Array
 
-_FEWEST = 1_024  # places that a piece should have
-_NOWHERE = np.int32(2**31 - 1)  # the id of no word
+_MIN_POSITIONS = 1_024  # per call; fewer are slower than on the CPU
+_NO_WORD = np.int32(2**31 - 1)  # greater than any id
 
 
 def limit(contexts: Contexts) -> int:
-  """Number of places whose sums fit in 32 bits, whatever the words are.
+  """Returns the number of positions whose sums fit in 32 bits, whatever the words are.
 
   Raises:
-    ValueError: those are too few to be worth a device's while.
+    ValueError: they are too few to be faster than the CPU.
   """
-  places = (2**31 - 1) // sum(contexts.numerators)
-  if places < _FEWEST:
+  number = (2**31 - 1) // sum(contexts.numerators)
+  if number < _MIN_POSITIONS:
     raise ValueError(
-      f'on a device sums have 32 bits, which with weights={contexts.weights!r} and a '
-      f'window of {contexts.window} are enough for {places:,} places at a time: take a '
+      f'on a device sums have 32 bits, which with weights={contexts.weighting!r} and a '
+      f'window of {contexts.window} are enough for {number:,} positions at a time: use a '
       'narrower window, other weights, or counts.device=False'
     )
-  return places
+  return number
 
 
 def count_pairs_on_device(
   contexts: Contexts, ids: np.ndarray, rows: np.ndarray, n: int, *, size: int
 ) -> Run:
-  """As `contexts.count_pairs`, and equal to it, with JAX.
+  """Counts with JAX what `contexts.count_pairs` counts, with the same result.
 
   Args:
     contexts: what is counted.
     ids: [n + m] below V.
-    rows: [n + m]; only places with the same number make pairs.
-    n: number of places; `size` at most.
-    size: that arrays are filled up to, so that one program serves all pieces; `limit`
-      at most.
+    rows: [n + m]; only positions with the same number make pairs.
+    n: number of positions, at most `size`.
+    size: length that arrays are padded to, so that one program serves all calls; at most
+      `limit`.
   """
   m = min(len(ids), n + contexts.window)
   filled = np.zeros(size + contexts.window, np.int32)
   filled[:m] = ids[:m]
-  row_of = -1 - np.arange(len(filled), dtype=np.int32)  # each place a row of its own
+  row_of = -1 - np.arange(
+    len(filled), dtype=np.int32
+  )  # padding: each position a row of its own
   row_of[:m] = rows[:m]
   numerators = np.array(contexts.numerators, np.int32)
   *run, found = _count(filled, row_of, np.int32(n), numerators, side=contexts.side)
@@ -59,19 +61,19 @@ def count_pairs_on_device(
 def _count(
   ids: Array, rows: Array, n: Array, numerators: Array, *, side: str
 ) -> tuple[Array, Array, Array, Array]:
-  """First and second ids, their sums, and how many there are.
+  """Returns first and second ids, their sums, and the number of pairs.
 
-  S is the number of places that a piece may have, w the window.
+  S is the largest number of positions, w the window.
 
   Args:
     ids: [S + w].
     rows: [S + w].
-    n: number of places that are there.
+    n: number of positions that are not padding.
     numerators: [w].
-    side: of the centre.
+    side: side of the centre that contexts are on.
 
   Returns:
-    [S w], [S w], [S w] and a number.
+    [S w], [S w], [S w] and [].
   """
   w = len(numerators)
   S = len(ids) - w
@@ -84,15 +86,15 @@ def _count(
     'right': lambda: (jnp.broadcast_to(left, (w, S)), right),
     'left': lambda: (right, jnp.broadcast_to(left, (w, S))),
   }[side]()
-  first = jnp.where(together, first, _NOWHERE)  # which comes last when sorted
+  first = jnp.where(together, first, _NO_WORD)  # is last when sorted
   second = jnp.where(together, second, 0)
   weight = jnp.broadcast_to(numerators[:, None], (w, S))
-  # Two keys of 32 bits do what one of 64 would, which JAX has in its x64 mode only.
+  # Two keys of 32 bits in place of one of 64, which JAX has in its x64 mode only.
   columns = (first.reshape(-1), second.reshape(-1), weight.reshape(-1))  # [S w]
   first, second, weight = lax.sort(columns, num_keys=2, is_stable=False)
   new = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
   segment = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(new)])  # [S w]
-  found = segment[-1] + (first[-1] != _NOWHERE)
+  found = segment[-1] + (first[-1] != _NO_WORD)
   spread = functools.partial(
     jnp.zeros_like(first).at[segment].set, indices_are_sorted=True
   )

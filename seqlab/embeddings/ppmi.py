@@ -15,7 +15,7 @@ from scipy import sparse
 
 from seqlab.domains import Positive, checked
 
-_BLOCK = 1 << 22  # nonzeros that are worked on at once, 32 MiB in each float64 array
+_BLOCK = 1 << 22  # nonzeros that are processed at once, 32 MiB per float64 array
 
 
 @checked
@@ -26,37 +26,37 @@ def pmi(
   shift: Annotated[float, Positive] = 1.0,
   positive: bool = True,
 ) -> sparse.csr_array:
-  """log(P(w, c) / (P(w) P(c))) - log k, of pairs that were seen together.
+  """Returns log(P(w, c) / (P(w) P(c))) - log k of the pairs that occur together.
 
-  P(w, c) and P(w) are relative frequencies; P(c) is #(c)^smoothing over the sum of
-  that. Pairs without a count have a PMI of minus infinity. They are left out, which
-  is exact where negative values are clipped to zero. Works on some million pairs at
-  a time; besides `counts`, which stays as it is, it needs room for the result twice.
+  P(w, c) and P(w) are relative frequencies; P(c) is proportional to #(c)^smoothing. The
+  PMI of a pair without a count is minus infinity. Such pairs are left out, which is exact
+  where negative values are clipped to zero. A few million pairs are processed at a time;
+  the memory that is needed, besides `counts`, is twice that of the result.
 
   Args:
-    counts: [V, C] of pairs, row word, column context; any kind of number.
-    smoothing: exponent of the contexts' counts; 1 for none. 0.75 makes rare contexts
-      less attractive.
+    counts: [V, C] counts of pairs, row word and column context; not changed.
+    smoothing: exponent of the counts of contexts; 1 for none. 0.75 lowers the PMI of
+      rare contexts.
     shift: k, the number of negative samples of the word2vec whose dot products this
       matrix holds (Levy and Goldberg 2014); 1 for none.
-    positive: keep only what is above zero (PPMI).
+    positive: whether to keep only values above zero (PPMI).
 
   Returns:
-    [V, C] float32, in the order of `counts`; what is left out is not stored.
+    [V, C] float32, in the order of `counts`; pairs that are left out are not stored.
 
   Raises:
-    ValueError: there are no counts, or one is below zero; smoothing or shift is not
-      above zero.
+    ValueError: there are no counts, one is below zero, or an option is outside its
+      domain.
   """
   counts = sparse.csr_array(counts)
   words, contexts = _margins(counts)  # [V], [C]
   contexts **= smoothing
   # log #(w, c) - log #(w) - log P(c) - log k: the size of the corpus cancels out.
-  with np.errstate(divide='ignore'):  # of words and contexts that were never seen
+  with np.errstate(divide='ignore'):  # log(0) of words and contexts without a pair
     words, contexts = np.log(words * shift), np.log(contexts / contexts.sum())
   blocks = []
   for first, block in _blocks(counts):
-    block.eliminate_zeros()  # counts of zero that were stored
+    block.eliminate_zeros()  # counts of zero may be stored
     value = np.log(block.data, dtype=np.float64)
     value -= np.repeat(words[first : first + block.shape[0]], np.diff(block.indptr))
     value -= contexts[block.indices]
@@ -69,7 +69,7 @@ def pmi(
 
 
 def _blocks(counts: sparse.csr_array) -> Iterator[tuple[int, sparse.csr_array]]:
-  """Copies of rows that lie together, about `_BLOCK` pairs each, and the first row."""
+  """Yields copies of consecutive rows with about `_BLOCK` pairs, and their first row."""
   ends = np.arange(_BLOCK, counts.nnz, _BLOCK)
   cuts = np.unique([0, *np.searchsorted(counts.indptr, ends), counts.shape[0]])
   for first, end in itertools.pairwise(cuts.tolist()):
@@ -81,7 +81,7 @@ def _with_data(block: sparse.csr_array, data: np.ndarray) -> sparse.csr_array:
 
 
 def _margins(counts: sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
-  """How often each word [V] and each context [C] was counted, float64."""
+  """Returns the total count of each word [V] and of each context [C], float64."""
   words, contexts = np.zeros(counts.shape[0]), np.zeros(counts.shape[1])
   for first, block in _blocks(counts):
     block = _with_data(block, block.data.astype(np.float64))

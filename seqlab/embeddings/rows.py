@@ -1,4 +1,4 @@
-"""Adding to some rows of a table, without a pass over all of it."""
+"""Adding to some rows of a table without a pass over the whole table."""
 
 import jax
 import jax.numpy as jnp
@@ -12,43 +12,44 @@ def add_rows(
   rows: Array,
   updates: Array,
   pairs: Array,
-  most: float | None,
-  met: Array,
+  max_pairs_per_row: float | None,
+  row_counts: Array,
 ) -> tuple[Array, Array]:
-  """Adds updates to rows; those that meet in one row are summed.
+  """Adds updates to rows of a table; updates of the same row are summed.
 
-  A sum of many updates that were all made from the same row overshoots. Where those
-  that meet stand for more than `most` pairs, they are scaled down to so many, as if
-  the mean pair's update had been made `most` times.
+  A sum of many updates that were all computed from the same row overshoots. Where the
+  updates of a row stand for more than `max_pairs_per_row` pairs, they are scaled down to
+  that number, as if the update of the mean pair had been applied so many times.
 
   Args:
     table: [V, D].
-    rows: [...] int32, which rows.
+    rows: [...] int32, the row of each update.
     updates: [..., D].
-    pairs: [...], how many pairs each update is the sum of; none is negative.
-    most: see above; None sums all.
-    met: [V] zeros, room to count pairs in. Making it anew would be a pass over V
-      numbers in every step.
+    pairs: [...] number of pairs that each update is the sum of; none is negative.
+    max_pairs_per_row: see above; None sums all.
+    row_counts: [V] zeros, a buffer to count pairs in. Making a new one would be a pass
+      over V numbers in every step.
 
   Returns:
-    The table, and `met`, zeros again.
+    The table, and `row_counts`, which is zero again.
   """
-  rows, updates, pairs = (everywhere(x) for x in (rows, updates, pairs))
-  if most is not None:
-    met = met.at[rows].add(pairs)
-    found = met[rows]
-    updates = updates * jnp.minimum(1.0, most / jnp.maximum(found, 1.0))[..., None]
-    # The zeros are made of what was read, so that they are written after that and in
-    # place; of plain zeros the compiler makes a copy of `met`.
-    met = met.at[rows].set(jnp.minimum(found, 0.0))
-  return table.at[rows].add(updates), met
+  rows, updates, pairs = (replicate(x) for x in (rows, updates, pairs))
+  if max_pairs_per_row is not None:
+    row_counts = row_counts.at[rows].add(pairs)
+    total = row_counts[rows]
+    scale = jnp.minimum(1.0, max_pairs_per_row / jnp.maximum(total, 1.0))
+    updates = updates * scale[..., None]
+    # The zeros are computed from what was read, so that they are written after it and in
+    # place; given plain zeros the compiler makes a copy of `row_counts`.
+    row_counts = row_counts.at[rows].set(jnp.minimum(total, 0.0))
+  return table.at[rows].add(updates), row_counts
 
 
-def everywhere(x: Array) -> Array:
-  """The same, brought to all devices, where the lanes of a batch are shared out.
+def replicate(x: Array) -> Array:
+  """Copies an array to all devices, where the streams of a batch are sharded.
 
-  Left to itself the compiler lets each device add to a table of zeros, and sums these,
-  V x D numbers in every step; the updates are far fewer.
+  Without this the compiler has each device add to a table of zeros and sums these
+  tables, which moves V x D numbers in every step; the updates are far fewer.
   """
-  alone = jax.sharding.get_abstract_mesh().empty
-  return x if alone else jax.lax.with_sharding_constraint(x, PartitionSpec())
+  single = jax.sharding.get_abstract_mesh().empty
+  return x if single else jax.lax.with_sharding_constraint(x, PartitionSpec())

@@ -1,8 +1,9 @@
-"""Runs: different keys in increasing order, each with a sum; in memory or on disk.
+"""Runs: distinct keys in increasing order, each with a sum; in memory or on disk.
 
-What is too much for memory is counted piece by piece, a run a piece, and the runs are
-merged range by range of keys, as an external sort does (Knuth, The Art of Computer
-Programming, volume 3, section 5.4). Sums are integers, so no order matters.
+A text that is too large for the memory is counted in chunks, one run per chunk, and the
+runs are merged one range of keys at a time, as in an external sort (Knuth, The Art of
+Computer Programming, volume 3, section 5.4). Sums are integers, so the result does not
+depend on the order.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-MERGE_BYTES = 80  # that a key and its sum take while they are merged, at most
+MERGE_BYTES = 80  # most bytes that a key and its sum take while they are merged
 
 
 class Run(NamedTuple):
@@ -27,19 +28,19 @@ class Run(NamedTuple):
   sums: np.ndarray
 
   def spill(self, folder: Path | None, name: str) -> 'Run | SpilledRun':
-    """The same on disk; without a folder, or where it is empty, itself."""
+    """Writes the run to a folder; returns itself if it is empty or there is no folder."""
     if folder is None or not len(self.keys):
       return self
     sums = self.sums.astype(np.min_scalar_type(int(self.sums.max())))  # often 2 bytes
     for field, array in (('keys', self.keys), ('sums', sums)):
-      # Not by tofile, whose OSError does not say that the disk is full.
+      # The OSError of `tofile` does not say that the disk is full.
       (folder / f'{name}.{field}').write_bytes(array.data)
     return SpilledRun(folder / name, sums.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
 class SpilledRun:
-  """A run on disk; an array that is asked for is mapped as long as it is held."""
+  """A run on disk; its arrays are mapped for as long as the caller holds them."""
 
   path: Path
   dtype: np.dtype  # of the sums
@@ -56,7 +57,7 @@ class SpilledRun:
 
 
 class Slice(NamedTuple):
-  """Part of a run that is not read yet."""
+  """A part of a run, which is read when it is merged."""
 
   run: Run | SpilledRun
   start: int
@@ -64,7 +65,7 @@ class Slice(NamedTuple):
 
 
 def sum_sorted(keys: np.ndarray, values: np.ndarray | None = None) -> Run:
-  """Adds up the values of equal keys; without values, counts the keys.
+  """Sums the values of equal keys; without values, counts the keys.
 
   Args:
     keys: [n] uint64, sorted.
@@ -82,8 +83,8 @@ def sum_sorted(keys: np.ndarray, values: np.ndarray | None = None) -> Run:
 
 
 def ranges(runs: Sequence[Run | SpilledRun], size: int) -> list[list[Slice]]:
-  """Cuts runs at the same keys, so that each range has about `size` sums in all."""
-  step = max(1, size // (8 * len(runs)))  # so that it is off by an eighth at most
+  """Cuts all runs at the same keys, so that each range has about `size` sums in all."""
+  step = max(1, size // (8 * len(runs)))  # bounds the error to an eighth
   sample = np.sort(np.concatenate([run.keys[::step] for run in runs]))
   each = max(1, size // step)
   cuts = np.unique(sample[each::each])
@@ -97,7 +98,7 @@ def ranges(runs: Sequence[Run | SpilledRun], size: int) -> list[list[Slice]]:
 
 
 def merge(slices: Sequence[Slice]) -> Run:
-  """One run with the sums of all."""
+  """Returns one run with the sums of all slices."""
   keys = np.concatenate([run.keys[a:b] for run, a, b in slices])
   sums = np.concatenate([run.sums[a:b] for run, a, b in slices], dtype=np.int64)
   if not len(keys):
@@ -106,7 +107,7 @@ def merge(slices: Sequence[Slice]) -> Run:
   if int(keys.max() - low).bit_length() + bits > 64:
     order = np.argsort(keys)
     return sum_sorted(keys[order], sums[order])
-  # Both in one number, which takes a third of the time of sorting an order.
+  # Key and sum are one number: sorting them takes a third of the time of `argsort`.
   keys = (keys - low << np.uint64(bits)) | sums.view(np.uint64)
   keys.sort()
   sums = (keys & np.uint64(2**bits - 1)).view(np.int64)

@@ -1,4 +1,4 @@
-"""A large sparse matrix times a narrow dense one, with rows over a mesh of devices."""
+"""A large sparse matrix times a narrow dense one, with rows sharded over a mesh."""
 
 import functools
 
@@ -14,17 +14,17 @@ from seqlab.types import Array
 
 @struct.dataclass
 class Panels:
-  """Rows of a sparse matrix, dealt to N devices like cards.
+  """Rows of a sparse matrix, assigned to N devices in turn.
 
-  Row r is number r // N of panel r % N, so that panels have about equally many
-  nonzeros though frequent words come first.
+  Row r is row r // N of panel r % N. So the panels have about the same number of
+  nonzeros, although frequent words come first.
 
   Attributes:
-    data: [N, Z] float32, nonzeros of each panel, zeros after them.
+    data: [N, Z] float32, nonzeros of each panel, padded with zeros.
     columns: [N, Z] int32.
-    starts: [N, R + 1] int32, where each row starts.
-    shape: V and C, of the whole matrix.
-    mesh: the devices; panels lie along all of its axes.
+    starts: [N, R + 1] int32, index of the first nonzero of each row.
+    shape: V and C, the shape of the whole matrix.
+    mesh: the devices; panels are sharded over all of its axes.
   """
 
   data: Array
@@ -45,7 +45,9 @@ class Panels:
     parts = [sparse.csr_array(matrix[i::N]) for i in range(N)]
     Z = max(1, *(part.nnz for part in parts))
     if Z >= 2**31:
-      raise ValueError(f'{Z:,} nonzeros on one device; spread them over more devices')
+      raise ValueError(
+        f'one device would hold {Z:,} nonzeros, 2^31 or more: use more devices'
+      )
     data, columns = np.zeros((N, Z), np.float32), np.zeros((N, Z), np.int32)
     starts = np.empty((N, R + 1), np.int32)
     for i, part in enumerate(parts):
@@ -56,7 +58,7 @@ class Panels:
     return cls(put(data), put(columns), put(starts), matrix.shape, mesh)
 
   def __matmul__(self, dense: Array) -> Array:
-    """[V, C] @ [C, D] -> [V, D] float32, each device its panel's rows."""
+    """Returns [V, C] @ [C, D], float32 [V, D]; each device computes its panel's rows."""
     rows = PartitionSpec(self.mesh.axis_names)
 
     @functools.partial(
@@ -70,11 +72,11 @@ class Panels:
       panel = BCSR((data[0], columns[0], starts[0]), shape=shape)
       return bcsr_dot_general(panel, dense, dimension_numbers=(((1,), (0,)), ((), ())))
 
-    dealt = product(self.data, self.columns, self.starts, dense)  # [N R, D]
-    panels = dealt.reshape(self.mesh.size, -1, dense.shape[1])  # [N, R, D]
-    return panels.swapaxes(0, 1).reshape(dealt.shape)[: self.shape[0]]
+    interleaved = product(self.data, self.columns, self.starts, dense)  # [N R, D]
+    panels = interleaved.reshape(self.mesh.size, -1, dense.shape[1])  # [N, R, D]
+    return panels.swapaxes(0, 1).reshape(interleaved.shape)[: self.shape[0]]
 
 
 def rows_sharding(mesh: Mesh) -> NamedSharding:
-  """The first axis over all devices of the mesh."""
+  """Returns the sharding of the first axis over all devices of the mesh."""
   return NamedSharding(mesh, PartitionSpec(mesh.axis_names))

@@ -1,30 +1,32 @@
 """The largest singular values and vectors of a sparse matrix, by block Krylov iteration.
 
-Random vectors are multiplied by A and its transpose in turn, many at a time, and all
-that comes out is kept as an orthonormal basis Q of V-vectors. The singular vectors of
-Q^T A are then those of A, nearly. Musco and Musco, "Randomized Block Krylov Methods for
-Stronger and Faster Approximate Singular Value Decomposition", 2015, algorithm 2,
-https://arxiv.org/abs/1504.05477, after Halko, Martinsson and Tropp 2011,
-https://arxiv.org/abs/0909.4061, who keep the last product only: the spectrum of PMI falls
-so slowly that they need more products for less. Singular vectors as embeddings: Levy,
-Goldberg and Dagan 2015, sections 2.2 and 3.3, https://aclanthology.org/Q15-1016.
+A block of random vectors is multiplied by A and its transpose in turn, and all products
+are kept as an orthonormal basis Q of V-vectors. The singular vectors of Q^T A are then
+close to those of A. Musco and Musco, "Randomized Block Krylov Methods for Stronger and
+Faster Approximate Singular Value Decomposition", 2015, algorithm 2,
+https://arxiv.org/abs/1504.05477. Halko, Martinsson and Tropp 2011,
+https://arxiv.org/abs/0909.4061, keep the last product only; the spectrum of PMI falls so
+slowly that their method needs more products for less precision. Singular vectors as
+embeddings: Levy, Goldberg and Dagan 2015, sections 2.2 and 3.3,
+https://aclanthology.org/Q15-1016.
 
   V  rows, words                 B  columns of a block
-  C  columns, contexts           K  blocks, one for each iteration
+  C  columns, contexts           K  blocks, one per iteration
 """
 
 import functools
-from typing import Annotated, Literal
+from typing import Annotated
 
 from flax import struct
 import jax
 from jax import lax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
 from scipy import sparse
 
 from seqlab.domains import Range, checked
+from seqlab.embeddings.output_vectors import OutputVectors, choose_vectors
 from seqlab.embeddings.sparse_product import Panels
 from seqlab.types import Array
 
@@ -49,7 +51,7 @@ class Operator:
 
   @classmethod
   def create(cls, matrix: sparse.csr_array, mesh: Mesh) -> 'Operator':
-    """Deals the rows of a [V, C] matrix, and its columns, to the devices of a mesh."""
+    """Distributes the rows and the columns of a [V, C] matrix over a mesh."""
     rows = Panels.create(matrix, mesh)
     columns = Panels.create(matrix.T.tocsr(), mesh)
     return cls(rows, columns, jnp.sum(rows.data**2), matrix.shape)
@@ -57,15 +59,16 @@ class Operator:
 
 @struct.dataclass
 class Krylov:
-  """A basis that grows by a block in each iteration, and its images.
+  """A basis that grows by one block per iteration, and its images.
 
-  It depends on no number of devices; `Operator` does. Blocks not yet made are zero.
+  It does not depend on the number of devices, unlike `Operator`. Blocks of iterations
+  that are not done yet are zero.
 
   Attributes:
-    step: [] int32, iterations done.
-    block: [C, B] what is multiplied by A next.
-    basis: [K, V, B] orthonormal Q.
-    images: [K, C, B], the transpose of A, times Q.
+    step: [] int32, number of iterations that are done.
+    block: [C, B], what the next iteration multiplies by A.
+    basis: [K, V, B], the orthonormal Q.
+    images: [K, C, B], the transpose of A times Q.
   """
 
   step: Array
@@ -75,18 +78,18 @@ class Krylov:
 
 
 def start(rng: Array, shape: tuple[int, int], *, block: int, steps: int) -> Krylov:
-  """Random vectors, and room for `steps` iterations.
+  """Returns random vectors, and room for `steps` iterations.
 
-  Blocks of 32 on a CPU: narrower ones need fewer products for the same precision, wider
-  ones make quicker products. For D singular vectors let block x steps be 2.5 D or more:
-  with the PPMI of 50,000 English words and D = 300, the first 200 values then are right
-  to 1e-5, the 300th to 2 %.
+  A block of 32 suits a CPU: narrower blocks need fewer products for the same precision,
+  wider ones make faster products. For D singular vectors set block x steps to 2.5 D or
+  more: with the PPMI of 50,000 English words and D = 300, the first 200 singular values
+  are then right to 1e-5, and the 300th to 2 %.
 
   Args:
-    rng: key of the draw.
-    shape: V and C, of A.
-    block: B.
-    steps: K.
+    rng: key of the random vectors.
+    shape: V and C, the shape of A.
+    block: B, vectors per block.
+    steps: K, number of iterations.
 
   Raises:
     ValueError: the basis would have more vectors than A has rows or columns.
@@ -102,16 +105,36 @@ def start(rng: Array, shape: tuple[int, int], *, block: int, steps: int) -> Kryl
   return Krylov(jnp.zeros((), jnp.int32), first, basis, images)
 
 
-def iterate(state: Krylov, matrix: Operator) -> Krylov:
-  """One product with A and one with its transpose; a full basis stays as it is.
+def shard(state: Krylov, mesh: Mesh) -> Krylov:
+  """Puts a state on a mesh: V and C of the basis and the images over all devices.
 
-  Where A has no new direction left to give (its rank is less than the basis is wide, or
-  one of its values comes more than B times), random ones are taken instead.
+  An axis that the devices do not divide is replicated.
+  """
+
+  def put(x: Array, axis: int | None = None) -> Array:
+    spec: list = [None] * np.ndim(x)
+    if axis is not None and x.shape[axis] % mesh.size == 0:
+      spec[axis] = mesh.axis_names
+    return jax.device_put(x, NamedSharding(mesh, PartitionSpec(*spec)))
+
+  return Krylov(
+    step=put(state.step),
+    block=put(state.block),
+    basis=put(state.basis, axis=1),
+    images=put(state.images, axis=1),
+  )
+
+
+def iterate(state: Krylov, matrix: Operator) -> Krylov:
+  """Multiplies by A and by its transpose once; a full basis does not change.
+
+  Random directions replace those that A does not provide: its rank may be less than the
+  width of the basis, or one of its singular values may occur more than B times.
   """
   block = matrix.rows @ state.block  # [V, B]
-  for number, least in enumerate((1e-5, 0.3)):
-    block = _orthonormal(_renewed(state, block, least, number))
-  # Once more, as once leaves rounding errors of what was taken out.
+  for number, threshold in enumerate((1e-5, 0.3)):
+    block = _orthonormal(_renewed(state, block, threshold, number))
+  # Once more, because once leaves rounding errors of the part that was removed.
   block = _orthonormal(_outside(state, block))
   image = matrix.columns @ block  # [C, B]
   return Krylov(
@@ -122,60 +145,63 @@ def iterate(state: Krylov, matrix: Operator) -> Krylov:
   )
 
 
-def _renewed(state: Krylov, block: Array, least: float, number: int) -> Array:
-  """What is left of [V, B] outside of the basis; random where that is next to nothing.
+def _renewed(state: Krylov, block: Array, threshold: float, number: int) -> Array:
+  """Removes the basis from [V, B]; columns that vanish are replaced by random ones.
 
-  A column of which less than the share `least` is left is rounding errors, which are
-  not orthogonal to anything.
+  A column that keeps less than the share `threshold` of its norm consists of rounding
+  errors, which are not orthogonal to anything.
   """
-  left = _outside(state, block)
-  gone = jnp.linalg.norm(left, axis=0) <= least * jnp.linalg.norm(block, axis=0)
+  outside = _outside(state, block)
+  vanished = jnp.linalg.norm(outside, axis=0) <= threshold * jnp.linalg.norm(
+    block, axis=0
+  )
 
   def renew() -> Array:
     rng = jax.random.fold_in(jax.random.key(number), state.step)
-    return jnp.where(gone, _outside(state, jax.random.normal(rng, left.shape)), left)
+    random = _outside(state, jax.random.normal(rng, outside.shape))
+    return jnp.where(vanished, random, outside)
 
-  return lax.cond(gone.any(), renew, lambda: left)
+  return lax.cond(vanished.any(), renew, lambda: outside)
 
 
 def _outside(state: Krylov, block: Array) -> Array:
-  """What is left of [V, B] without its part in the basis."""
+  """Removes from [V, B] its projection on the basis."""
 
   def remove(k: Array, block: Array) -> Array:
-    known = state.basis[k]  # [V, B]
-    return block - _matmul(known, _matmul(known.T, block))
+    basis = state.basis[k]  # [V, B]
+    return block - _matmul(basis, _matmul(basis.T, block))
 
   return lax.fori_loop(0, state.step, remove, block)
 
 
 def _orthonormal(block: Array) -> Array:
-  """[V, B] -> a basis of the same space, by the eigenvectors of its Gram matrix.
+  """Returns an orthonormal basis of the columns of [V, B], by their Gram matrix.
 
   Stathopoulos and Wu, "A Block Orthogonalization Procedure with Constant Synchronization
-  Requirements", 2002, https://doi.org/10.1137/S1064827500370883. Unlike Cholesky's
-  factors it takes blocks whose columns depend on each other, and gives zeros for those
-  that are too many; like them it needs one sum over the rows. In float32 it is exact
-  after the second time.
+  Requirements", 2002, https://doi.org/10.1137/S1064827500370883. Unlike a Cholesky
+  factorization it accepts columns that are linearly dependent, and returns zeros for the
+  surplus ones; like it, it needs one sum over the rows. In float32 it is exact after the
+  second application.
   """
   tiny = jnp.finfo(block.dtype).tiny
   block = block / jnp.maximum(jnp.linalg.norm(block, axis=0), tiny)
   values, vectors = jnp.linalg.eigh(_matmul(block.T, block))  # [B], [B, B]
-  least = 4 * jnp.finfo(block.dtype).eps * values.max()
-  scale = jnp.where(values > least, lax.rsqrt(jnp.maximum(values, tiny)), 0.0)
+  threshold = 4 * jnp.finfo(block.dtype).eps * values.max()
+  scale = jnp.where(values > threshold, lax.rsqrt(jnp.maximum(values, tiny)), 0.0)
   return _matmul(block, vectors * scale)
 
 
 def residual(state: Krylov, matrix: Operator) -> Array:
-  """Share of A's squares that the basis misses: [], falls with every iteration."""
+  """Returns the share of A's squares that the basis misses, []; it falls per iteration."""
   return 1 - jnp.sum(state.images**2) / matrix.square
 
 
 def finish(state: Krylov, D: int) -> tuple[Array, Array, Array]:
-  """The D largest singular values, and their vectors, as far as the basis holds them.
+  """Returns the D largest singular values and their vectors, as the basis holds them.
 
   Returns:
-    U [V, D], S [D], and V [C, D] such that A is about U S V^T; in each column of U the
-    entry that is largest in size is above zero.
+    U [V, D], S [D] and V [C, D] such that A is about U S V^T. In each column of U the
+    entry that is largest in magnitude is positive.
 
   Raises:
     ValueError: D is larger than the basis.
@@ -191,7 +217,7 @@ def finish(state: Krylov, D: int) -> tuple[Array, Array, Array]:
   squares, rotation = jnp.linalg.eigh(_matmul(images.T, images))
   rotation = rotation[:, lax.top_k(squares, D)[1]]  # [K B, D]
   words, contexts = _matmul(basis, rotation), _matmul(images, rotation)
-  # Norms are right to second order where the Gram matrix's small values are not.
+  # Norms are right to second order, the small eigenvalues of the Gram matrix are not.
   values = jnp.linalg.norm(contexts, axis=0)  # [D]
   order = jnp.argsort(-values)
   words, contexts, values = words[:, order], contexts[:, order], values[order]
@@ -210,23 +236,30 @@ def truncated_svd(
   steps: int | None = None,
   seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """All of the above: U [V, D], S [D], V [C, D] float32 of a [V, C] matrix.
+  """Returns U [V, D], S [D] and V [C, D], float32, of a [V, C] matrix.
 
-  `steps` is as many as make the basis 2.5 D wide, or as wide as it may be, if None.
+  Args:
+    matrix: A.
+    D: number of singular values.
+    mesh: devices to compute on.
+    block: B, vectors per block; fewer if the matrix is small.
+    steps: K, number of iterations; None makes the basis 2.5 D wide, or as wide as the
+      matrix allows.
+    seed: integer seed of the random vectors.
 
   Raises:
-    ValueError: the matrix has less than D rows or columns, or see `start` and `finish`.
+    ValueError: the matrix has fewer than D rows or columns, or see `start` and `finish`.
   """
-  most = min(matrix.shape)
-  if most < D:
+  rank = min(matrix.shape)  # at most
+  if rank < D:
     raise ValueError(
-      f'a matrix of {matrix.shape} has {most:,} singular values, not {D:,}'
+      f'a matrix of {matrix.shape} has {rank:,} singular values, not {D:,}'
     )
-  block = min(block, most)
+  block = min(block, rank)
   if steps is None:
-    while most // block * block < D:  # blocks that fill it nearly
+    while rank // block * block < D:  # the blocks must fill the space nearly
       block -= 1
-    steps = min(-(-5 * D // (2 * block)), most // block)
+    steps = min(-(-5 * D // (2 * block)), rank // block)
   operator = Operator.create(matrix, mesh)
   step = jax.jit(iterate, donate_argnums=0)
   state = start(jax.random.key(seed), matrix.shape, block=block, steps=steps)
@@ -243,29 +276,19 @@ def embed(
   contexts: Array,
   *,
   power: Annotated[float, Range(0)] = 0.5,
-  use: Literal['words', 'contexts', 'both'] = 'words',
+  output_vectors: OutputVectors = 'words',
 ) -> Array:
-  """Word vectors U S^power.
+  """Returns word vectors U S^power, [V, D].
 
   Args:
     words: U [V, D].
     values: S [D].
     contexts: V [V, D].
-    power: of the singular values; 1 is the best approximation of the matrix, 0.5 and 0
-      make better embeddings (Levy et al. 2015, section 6).
-    use: 'words', 'contexts', or 'both', which adds the two.
-
-  Returns:
-    [V, D].
+    power: exponent of the singular values; 1 is the best approximation of the matrix, 0.5
+      and 0 make better embeddings (Levy et al. 2015, section 6).
+    output_vectors: a name of `OUTPUT_VECTORS`, such as 'words' for U, or a path.
 
   Raises:
-    ValueError: `use` is unknown, or words and contexts are not the same words.
+    ValueError: `output_vectors` is unknown, or the vectors cannot be combined.
   """
-  if use == 'both' and words.shape != contexts.shape:
-    raise ValueError(
-      f'words are {words.shape} and contexts {contexts.shape}: they can be added where '
-      f'both are the same vocabulary'
-    )
-  sides = {'words': words, 'contexts': contexts}
-  chosen = words + contexts if use == 'both' else sides[use]
-  return chosen * values**power
+  return choose_vectors(output_vectors, words, contexts) * values**power

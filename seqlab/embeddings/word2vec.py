@@ -1,22 +1,22 @@
-"""word2vec: vectors of words, trained to tell which words stand near.
+"""word2vec: word vectors that are trained to predict which words occur near each other.
 
 Mikolov, Chen, Corrado and Dean, "Efficient Estimation of Word Representations in
 Vector Space", 2013, https://arxiv.org/abs/1301.3781; Mikolov, Sutskever, Chen,
 Corrado and Dean, "Distributed Representations of Words and Phrases and their
 Compositionality", 2013, https://arxiv.org/abs/1310.4546.
 
-Every lane of a batch is worked through in blocks of S words. All pairs of a block's
-words with the E = S + 2 window words around them are one matrix product, of which a
-band is used (as in pWord2Vec, Ji et al. 2016, https://arxiv.org/abs/1604.04661, for
-single words). A step gathers the rows that it meets and adds to them; nothing passes
-over a whole table, but where the objective is the full softmax.
+Every stream of a batch is processed in blocks of S words. All pairs of a block's words
+with the E = S + 2 window words around them are one matrix product, of which a band is
+used (as in pWord2Vec, Ji et al. 2016, https://arxiv.org/abs/1604.04661, for single
+words). A step gathers the rows that occur in a block and adds to them; nothing passes
+over a whole table, unless the objective is the full softmax.
 
-Axis letters here: B lanes, S words of a block, E words around them, D width, V words.
+Axis letters here: B streams, S words of a block, E words around them, D width, V words.
 """
 
 from collections.abc import Callable, Mapping
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,169 +25,217 @@ import numpy as np
 from seqlab import domains
 from seqlab.domains import Count, Positive
 from seqlab.embeddings.band import Band
-from seqlab.embeddings.objectives import Hierarchical, Negative, Objective, Softmax
+from seqlab.embeddings.objectives import Objective
 from seqlab.embeddings.rows import add_rows
 from seqlab.types import Array, Batch
 
-Tables = Mapping[str, Array]  # 'words' [V, D], 'contexts' [rows, D] float32
+Tables = Mapping[str, Array]  # 'words' [V, D], 'contexts' [num_rows, D] float32
 
-OBJECTIVES: dict[str, Callable[..., Objective]] = {
-  'negative': Negative,
-  'hierarchical': Hierarchical,
-  'softmax': Softmax,
-}
+
+class Predictions(NamedTuple):
+  """What a block predicts, and from what.
+
+  Attributes:
+    inputs: [B, S, D].
+    targets: [B, T] int32, words to predict.
+    band: which input predicts which target.
+    spread: takes updates [B, S, D] of the inputs and their numbers of pairs [B, S] to
+      rows of the table of words, the updates of these rows, and their numbers of pairs.
+  """
+
+  inputs: Array
+  targets: Array
+  band: Band
+  spread: Callable[[Array, Array], tuple[Array, Array, Array]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Word2Vec:
-  """The net: which words foresee which, and by what they are judged.
+  """The net without its architecture: which words predict which is up to a subclass.
 
   Attributes:
-    judge: the objective.
-    size: V.
-    width: D.
-    kind: 'skipgram', a word foresees each word around it, or 'cbow', the mean of the
-      words around it foresees a word.
-    window: words to either side.
-    dynamic: draw each word's window from 1 to `window`, so that nearer words count
-      more; else all have the full one.
-    holes: whether batches have places without a word within sentences.
-    block: S, words that are worked through together.
-    most: pair-updates of one row, made from the same tables in one step, that are
-      summed, see `add_rows`; None sums all.
+    objective: the loss of predictions.
+    size: V, number of words.
+    width: D, number of dimensions.
+    window: largest distance of a context.
+    dynamic: draw the window of each word from 1 to `window`, so that nearer words count
+      more; otherwise every word has the full window.
+    keep_gaps: whether batches have positions without a word within sentences.
+    block: S, words that are processed together.
+    max_pairs_per_row: number of pair updates of one row, computed from the same tables in
+      one step, that are summed; see `add_rows`. None sums all.
   """
 
-  judge: Objective
+  objective: Objective
   size: int
   width: Count = 300
-  kind: Literal['skipgram', 'cbow'] = 'skipgram'
   window: Count = 5
   dynamic: bool = True
-  holes: bool = False
+  keep_gaps: bool = False
   block: Count = 32
-  most: Annotated[float, Positive] | None = 64.0
+  max_pairs_per_row: Annotated[float, Positive] | None = 64.0
 
   def __post_init__(self):
     domains.check_fields(self, 'model.')
 
+  def predictions(self, words: Array, near: Array, band: Band) -> Predictions:
+    """Returns what a block predicts.
+
+    Args:
+      words: [V, D] the table of words.
+      near: [B, E] int32, the words of the block and of a window on both sides of it.
+      band: the window of each word of the block.
+    """
+    raise NotImplementedError
+
+  def num_lookups(self) -> int:
+    """Returns the rows of both tables that a block looks up, per stream."""
+    raise NotImplementedError
+
   @property
   def row_bytes(self) -> float:
-    """Bytes of the tables' rows that move for a word of a lane.
+    """Bytes of table rows that are moved per word of a stream.
 
-    A row is read to be used, and read and written to be added to. On a GPU this
-    traffic is what bounds the speed.
+    A row is read to be used, and read and written to be updated. On a GPU this traffic
+    is what limits the speed.
     """
-    S, E = self.block, self.block + 2 * self.window
-    inputs, foreseen = (S, E) if self.kind == 'skipgram' else (E, S)
-    return 3 * 4 * self.width * (inputs + self.judge.met(foreseen)) / S
+    return 3 * 4 * self.width * self.num_lookups() / self.block
 
   def init(self, rng: Array) -> Tables:
-    """Words uniform within ± 1 / 2D, what they foresee zero, as in word2vec.c."""
+    """Returns words uniform within ± 1 / 2D and contexts zero, as in word2vec.c."""
     words = jax.random.uniform(rng, (self.size, self.width), minval=-0.5, maxval=0.5)
-    contexts = jnp.zeros((self.judge.rows, self.width))
+    contexts = jnp.zeros((self.objective.num_rows, self.width))
     return {'words': words / self.width, 'contexts': contexts}
 
   def update(
     self, tables: Tables, batch: Batch, rng: Array, rate: Array
   ) -> tuple[Tables, tuple[Array, Array]]:
-    """Stochastic gradient descent over a batch, block after block.
+    """Returns the tables after stochastic gradient descent, block after block.
 
     Args:
       tables: before.
       batch: `words` and `sentence`, [B, L + 2 window]; see `data.windows`.
-      rng: of windows and samples.
+      rng: key of windows and samples.
       rate: [] learning rate.
 
     Returns:
       The tables, and (sum in nats, number of predictions) of the loss over the first
-      lane, of each block before it was learnt from.
+      stream, of each block before its own update.
     """
 
     def step(state: tuple[Tables, Tables], block: dict[str, Any]) -> tuple:
-      tables, met, losses = self.learn(*state, block, rate)
-      return (tables, met), losses
+      tables, row_counts, losses = self.learn(*state, block, rate)
+      return (tables, row_counts), losses
 
-    met = {name: jnp.zeros(len(table)) for name, table in tables.items()}
-    (tables, _), losses = jax.lax.scan(step, (tables, met), self.blocks(batch, rng))
+    row_counts = {name: jnp.zeros(len(table)) for name, table in tables.items()}
+    blocks = self.blocks(batch, rng)
+    (tables, _), losses = jax.lax.scan(step, (tables, row_counts), blocks)
     return tables, jax.tree.map(jnp.sum, losses)
 
   def blocks(self, batch: Batch, rng: Array) -> dict[str, Any]:
-    """A batch cut into n blocks, with all that chance decides.
+    """Cuts a batch into n blocks, and draws all their random numbers.
 
-    Bands are made here for all blocks at once: made where they are used, the compiler
-    would reckon the bounds of a run anew for each of its words.
+    The bands of all blocks are made here at once: if they were made where they are used,
+    the compiler would compute the bounds of a range again for each of its words.
 
     Returns:
-      `near` [n, B, E] int32; `band`, each word's window, with n in front; and what the
-      objective draws.
+      `near` [n, B, E] int32; `band`, the window of each word, with n in front; and what
+      the objective draws.
 
     Raises:
-      ValueError: blocks do not fill a lane.
+      ValueError: the length of a stream is not a multiple of the block.
     """
     S, w = self.block, self.window
     B, L = batch['words'].shape[0], batch['words'].shape[1] - 2 * w
     if L % S:
       raise ValueError(
-        f'lanes of {L} words cannot be cut into blocks of {S}: let batching.length be '
+        f'streams of {L} words cannot be cut into blocks of {S}: set batching.length to '
         'a multiple of model.block'
       )
     places = np.arange(0, L, S)[:, None] + np.arange(S + 2 * w)  # [n, E]
     near, sentence = (
       jnp.moveaxis(batch[name][:, places], 1, 0) for name in ('words', 'sentence')
     )
-    radius_rng, judge_rng = jax.random.split(rng)
+    radius_rng, objective_rng = jax.random.split(rng)
     low = 1 if self.dynamic else w
     radius = jax.random.randint(radius_rng, (L // S, B, S), low, w + 1)
-    drawn = self.judge.draw(judge_rng, (L // S, B))
-    band = Band.of_windows(near, sentence, radius, holes=self.holes)
+    drawn = self.objective.draw(objective_rng, (L // S, B))
+    band = Band.of_windows(near, sentence, radius, has_gaps=self.keep_gaps)
     return {'near': near, 'band': band, **drawn}
 
   def learn(
-    self, tables: Tables, met: Tables, block: dict[str, Any], rate: Array
+    self, tables: Tables, row_counts: Tables, block: dict[str, Any], rate: Array
   ) -> tuple[Tables, Tables, tuple[Array, Array]]:
-    """Learns from one block.
+    """Returns the tables after the update of one block.
 
     Args:
       tables: before.
-      met: room to count in for each, see `add_rows`.
+      row_counts: a buffer per table, see `add_rows`.
       block: one of `blocks`.
       rate: [] learning rate.
 
     Returns:
-      The tables, `met`, and the loss over the block's first lane, see `update`.
+      The tables, the buffers, and the loss over the first stream, see `update`.
     """
-    h, targets, band, spread = self._inputs(tables['words'], block)
-    learnt = self.judge.learn(
-      *(tables['contexts'], h, targets, band, block, rate, self.most, met['contexts'])
+    made = self._predictions(tables, block)
+    update = self.objective.learn(
+      tables['contexts'],
+      made.inputs,
+      made.targets,
+      made.band,
+      block,
+      rate,
+      self.max_pairs_per_row,
+      row_counts['contexts'],
     )
-    change = spread(learnt.inputs, learnt.pairs)
-    words, met_words = add_rows(tables['words'], *change, self.most, met['words'])
+    words, word_counts = add_rows(
+      tables['words'],
+      *made.spread(update.inputs, update.pairs),
+      self.max_pairs_per_row,
+      row_counts['words'],
+    )
     return (
-      {'words': words, 'contexts': learnt.table},
-      {'words': met_words, 'contexts': learnt.met},
-      (learnt.loss, band.number[0].sum()),
+      {'words': words, 'contexts': update.table},
+      {'words': word_counts, 'contexts': update.row_counts},
+      (update.loss, made.band.number[0].sum()),
     )
 
   def loss(self, tables: Tables, block: dict[str, Any]) -> tuple[Array, Array]:
-    """Of one block: loss in nats, and the number of predictions it is the sum of."""
-    h, targets, band, _ = self._inputs(tables['words'], block)
-    loss = self.judge.loss(tables['contexts'], h, targets, band, block)
+    """Returns the loss of one block in nats, and its number of predictions."""
+    inputs, targets, band, _ = self._predictions(tables, block)
+    loss = self.objective.loss(tables['contexts'], inputs, targets, band, block)
     return loss, band.number.sum()
 
-  def _inputs(self, words: Array, block: dict[str, Any]) -> tuple:
-    """What a block foresees, from what.
+  def _predictions(self, tables: Tables, block: dict[str, Any]) -> Predictions:
+    near = jnp.maximum(block['near'], 0)  # positions without a word are in no range
+    return self.predictions(tables['words'], near, block['band'])
 
-    Returns:
-      Inputs [B, S, D]; words to foresee [B, T], and the band that says which input
-      foresees which; and a function that takes the inputs' updates [B, S, D] and their
-      numbers of pairs [B, S] to rows of `words`, these rows' updates, and their
-      numbers of pairs.
-    """
-    place = slice(self.window, self.window + self.block)
-    near = jnp.maximum(block['near'], 0)
-    centre, band = near[:, place], block['band']
-    if self.kind == 'skipgram':
-      return words[centre], near, band, lambda d, n: (centre, d, n)
+  def _centre(self, near: Array) -> Array:
+    """Returns the words of the block itself, [B, S]."""
+    return near[:, self.window : self.window + self.block]
+
+
+@dataclasses.dataclass(frozen=True)
+class SkipGram(Word2Vec):
+  """A word predicts each word around it."""
+
+  def predictions(self, words: Array, near: Array, band: Band) -> Predictions:
+    """See `Word2Vec.predictions`."""
+    centre = self._centre(near)
+    return Predictions(words[centre], near, band, lambda d, n: (centre, d, n))
+
+  def num_lookups(self) -> int:
+    """See `Word2Vec.num_lookups`."""
+    around = self.block + 2 * self.window
+    return self.block + self.objective.num_lookups(around)
+
+
+@dataclasses.dataclass(frozen=True)
+class CBOW(Word2Vec):
+  """The mean of the words around a word predicts it ("continuous bag of words")."""
+
+  def predictions(self, words: Array, near: Array, band: Band) -> Predictions:
+    """See `Word2Vec.predictions`."""
     inside = band.covers(np.arange(near.shape[1]))
     share = inside / jnp.maximum(band.number, 1)[:, None]  # [B, E, S]
     h = jnp.einsum('bes,bed->bsd', share, words[near])
@@ -196,4 +244,17 @@ class Word2Vec:
       d = jnp.einsum('bes,bsd->bed', share, d)
       return near, d, jnp.einsum('bes,bs->be', share, n)
 
-    return h, centre, Band.of_diagonal(band.number > 0), spread
+    targets = self._centre(near)
+    return Predictions(h, targets, Band.of_diagonal(band.number > 0), spread)
+
+  def num_lookups(self) -> int:
+    """See `Word2Vec.num_lookups`."""
+    around = self.block + 2 * self.window
+    return around + self.objective.num_lookups(self.block)
+
+
+# Short name -> the class; `model.kind` of an experiment.
+ARCHITECTURES: dict[str, Callable[..., Word2Vec]] = {
+  'skipgram': SkipGram,
+  'cbow': CBOW,
+}

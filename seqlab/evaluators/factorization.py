@@ -24,7 +24,8 @@ from scipy import sparse
 from seqlab.domains import Count, Range, Seed
 from seqlab.embeddings.cooccurrence import cached_cooccurrence
 from seqlab.embeddings.objectives import Negative
-from seqlab.tasks.word2vec import WordPrediction
+from seqlab.embeddings.word2vec import SkipGram
+from seqlab.tasks.word2vec import WindowTask
 from seqlab.text.download import cache_dir
 from seqlab.types import Array, Variables
 
@@ -47,7 +48,7 @@ class Evaluator:
 
   def __init__(
     self,
-    task: WordPrediction,
+    task: WindowTask,
     sharding: NamedSharding,
     *,
     min_count: Annotated[float, Range(0)] = 10.0,
@@ -113,8 +114,9 @@ class Evaluator:
       yield 'unseen', float(unseen.mean())
 
 
-def _check(task: WordPrediction) -> None:
-  if task.net.kind != 'skipgram' or not isinstance(task.net.judge, Negative):
+def _check(task: WindowTask) -> None:
+  net = task.net
+  if not isinstance(net, SkipGram) or not isinstance(net.objective, Negative):
     raise ValueError(
       'evals: factorization is of skip-gram with negative sampling: set model.kind='
       "'skipgram' and model.objective.kind='negative'"
@@ -125,7 +127,7 @@ def _check(task: WordPrediction) -> None:
     )
 
 
-def _counts(task: WordPrediction) -> sparse.csr_array:
+def _counts(task: WindowTask) -> sparse.csr_array:
   """[V, V] how often a word has a context in its window, as the task draws both.
 
   Which places of frequent words are left out is drawn once, with a seed of its own; the
@@ -138,18 +140,20 @@ def _counts(task: WordPrediction) -> sparse.csr_array:
     window=task.net.window,
     weights='linear' if task.net.dynamic else 'flat',
     keep=task.keep,
-    mode='clean' if task.net.holes else 'dirty',
+    mode='clean' if task.net.keep_gaps else 'dirty',
   )
 
 
-def _noise(task: WordPrediction) -> np.ndarray:
+def _noise(task: WindowTask) -> np.ndarray:
   """P [V], from which negative sampling draws."""
-  weights = np.asarray(task.net.judge.counts, np.float64) ** task.net.judge.power
+  weights = (
+    np.asarray(task.net.objective.counts, np.float64) ** task.net.objective.power
+  )
   return weights / weights.sum()
 
 
 def _seen(
-  task: WordPrediction, counts: sparse.csr_array, min_count: float
+  task: WindowTask, counts: sparse.csr_array, min_count: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Pairs [P, 2], how often each was seen [P], and its optimum [P]."""
   coo = counts.tocoo()
@@ -161,12 +165,12 @@ def _seen(
     )
   w, c, count = coo.row[often], coo.col[often], coo.data[often]
   chance = counts.sum(axis=1)[w] * _noise(task)[c]  # of c as a sample of w's
-  optimum = np.log(count / chance) - np.log(task.net.judge.negatives)
+  optimum = np.log(count / chance) - np.log(task.net.objective.negatives)
   return np.stack([w, c], axis=1), count, optimum
 
 
 def _unseen(
-  task: WordPrediction, counts: sparse.csr_array, n: int, random: np.random.Generator
+  task: WindowTask, counts: sparse.csr_array, n: int, random: np.random.Generator
 ) -> np.ndarray:
   """[up to n, 2] pairs that were never seen, drawn as negative sampling meets them."""
   V, words = task.words.size, counts.sum(axis=1)

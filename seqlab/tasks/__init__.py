@@ -12,9 +12,9 @@ TASKS = {
   'translation': 'seqlab.tasks.translation:Translation',
   'word2vec': 'seqlab.tasks.word2vec:WordPrediction',
   'glove': 'seqlab.tasks.glove:GlobalVectors',
-  'ppmi': 'seqlab.tasks.counting:Explicit',
-  'svd': 'seqlab.tasks.counting:SingularVectors',
-  'gensim': 'seqlab.tasks.peer:Gensim',
+  'ppmi': 'seqlab.tasks.estimators.ppmi:PPMIVectors',
+  'svd': 'seqlab.tasks.estimators.svd:SingularVectors',
+  'gensim': 'seqlab.tasks.estimators.gensim_baseline:GensimBaseline',
 }
 
 
@@ -47,5 +47,5 @@ def task_of(config: Mapping[str, Any]) -> Any:
   check_keys(config, config, needed=NEEDED)
   domains.check(Settings, config)
   task = task_class(config)
-  check_keys(config, (*DEFAULTS, *SECTIONS, *NEEDED, *task.sections))
+  check_keys(config, (*DEFAULTS, *SECTIONS, *NEEDED, 'steps', *task.sections))
   return task

@@ -1,8 +1,7 @@
-"""GloVe: vectors whose products are the logarithms of counts."""
+"""GloVe as a task: vectors whose dot products are the logarithms of counts."""
 
 from collections.abc import Mapping, Sequence
 import functools
-from pathlib import Path
 from typing import Any
 
 from flax import linen as nn
@@ -15,6 +14,7 @@ from seqlab.embeddings import glove
 from seqlab.embeddings.vectors import Vectors
 from seqlab.tasks.counting import CountingTask
 from seqlab.tasks.interface import CustomUpdate
+from seqlab.tasks.words import Text
 from seqlab.types import Array, Batch, Sums, Variables
 
 
@@ -23,7 +23,6 @@ class PairBatches:
 
   Attributes:
     steps_per_epoch: number of batches in which each pair occurs once.
-    shapes: the one shape, as an empty batch.
     report: counts of the pairs.
     tokens_per_step: mean number of pairs per batch.
   """
@@ -51,30 +50,29 @@ class PairBatches:
 
 
 class GlobalVectors(CountingTask, CustomUpdate):
-  """Counts pairs, and learns from a few at a time.
-
-  Attributes:
-    train: the pairs.
-  """
+  """Counts pairs of words, and learns from a batch of them per step."""
 
   sections = ('corpus', 'vocabulary', 'counts', 'batching', 'model')
 
-  def __init__(self, config: Mapping, vocabulary: Path):
-    """See `CountingTask`.
+  def __init__(self, config: Mapping[str, Any], text: Text):
+    """Reads the sections; see `CountingTask`.
 
-    `batching` is for `embeddings.glove:PairGroups`. `model` has `width`, D, and
-    `x_max`, `alpha` and `groups`, see `embeddings.glove:update`.
+    Args:
+      config: a resolved experiment. Its section `batching` is for
+        `embeddings.glove:PairGroups`; its section `model` has `width`, D, and `x_max`,
+        `alpha` and `groups`, see `embeddings.glove:update`.
+      text: the text and its words.
     """
-    super().__init__(config, vocabulary)
+    super().__init__(config, text)
     model = dict(config['model'])
     self._width = model.pop('width', 300)
-    self._check_room(4 * self._width)  # two tables, and sums of squares of both
+    self._check_memory(4 * self._width)  # two tables, and AdaGrad's sums of both
     check_keys(model, ('x_max', 'alpha', 'groups'), where='model.')
     self._model, self._batching = model, dict(config['batching'])
 
   @classmethod
-  def signatures(cls, config: Mapping) -> dict[str, Sequence[Signature]]:
-    """Section -> what its options are for; see `train.checks`."""
+  def signatures(cls, config: Mapping[str, Any]) -> dict[str, Sequence[Signature]]:
+    """Returns section -> functions that take its options; see `train.checks`."""
     return {
       **super().signatures(config),
       'batching': (glove.PairGroups,),
@@ -91,22 +89,25 @@ class GlobalVectors(CountingTask, CustomUpdate):
     """Counts of the text."""
     return {'vocabulary': self.words.size, 'words': self.store.total}
 
-  def batches(self, split: str, **options: Any) -> 'PairBatches':
-    """Returns the batches of the pairs."""
+  def batches(self, split: str, **options: Any) -> PairBatches:
+    """Returns the batches of the pairs, which are the split 'train'."""
     if split != 'train' or options:
-      raise ValueError(f"batches are made of 'train' only, not of {split!r}")
+      raise ValueError(f"there are batches of 'train' only, not of {split!r}")
     return PairBatches(self.train)
 
   def tokens(self, batch: Batch) -> int:
-    """Pairs in a batch."""
+    """Returns the number of pairs in a batch."""
     return int(np.count_nonzero(batch['counts']))
 
   def flops(self, batch: Batch) -> float:
-    """A product, two gradients and their squares: 12 operations a number."""
+    """Returns 12 operations per number of a pair's vectors.
+
+    They are the dot product, two gradients, and the squares of these.
+    """
     return 12.0 * self.tokens(batch) * self._width
 
   def init(self, rng: Array) -> Variables:
-    """Tables and AdaGrad's sums, boxed with their logical axes."""
+    """Returns the tables and AdaGrad's sums, boxed with their logical axes."""
 
     def box(x: Array) -> nn.LogicallyPartitioned:
       return nn.LogicallyPartitioned(x, (None, 'embed')[: x.ndim])
@@ -117,12 +118,12 @@ class GlobalVectors(CountingTask, CustomUpdate):
   def update(
     self, params: Mapping, batch: Batch, rng: Array, rate: Array, constants: None
   ) -> tuple[Mapping, Sums]:
-    """Goes over a batch; see `embeddings.glove:update`."""
+    """Returns the tables after one batch; see `embeddings.glove:update`."""
     del rng, constants
     state, loss = glove.update(params['state'], batch, rate, **self._model)
     return {'state': state}, {'loss': loss}
 
   def vectors(self, variables: Variables) -> Vectors:
-    """The sum of both roles of a word."""
+    """Returns a vector per word, the sum of its vectors as word and as context."""
     matrix = glove.vectors(variables['params']['state'])
     return Vectors(self.words.words, np.asarray(matrix))

@@ -8,7 +8,7 @@ the two ways to ask for one.
 A task knows no devices, steps or checkpoints.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import inspect
@@ -255,8 +255,8 @@ class HasVectors(Protocol):
 class HoldsOut(Protocol):
   """A task on running text that holds out some of it, for the evaluator `heldout`."""
 
-  def evaluation(self, most: int) -> Batch:
-    """Returns at most `most` words of what is held out, as one batch of `loss`."""
+  def evaluation(self, max_words: int) -> Batch:
+    """Returns up to `max_words` words that are held out, as one batch for `loss`."""
     ...
 
 
@@ -319,16 +319,45 @@ class ChecksText(Protocol):
     ...
 
 
+class Fitted(NamedTuple):
+  """Progress of an estimator.
+
+  Attributes:
+    step: number of steps that are done and whose results are on the disk.
+    metrics: what the last step measured: name -> number.
+  """
+
+  step: int
+  metrics: Mapping[str, float] = {}  # never changed
+
+
 @ability('be fitted without a gradient')
 class Estimator(Protocol):
-  """What has no gradient: `train` calls `fit` in place of the training loop."""
+  """What has no gradient: `train` calls `fit` in place of the training loop.
 
-  def fit(self, folder: Any, say: Callable[[str], None]) -> None:
-    """Fits, and leaves the result in the run's folder. It resumes by itself.
+  Its experiment has no `steps`, `hyper` or `schedule`. It is evaluated once, at the end.
+  """
+
+  def fit(self, folder: Path, mesh: Any) -> Iterator[Fitted]:
+    """Fits in steps of its own, whose results it keeps in a folder.
+
+    Nothing but the folder may carry state from one step to the next: the process may be
+    stopped after any step, and `fit` is then called again with the same folder.
 
     Args:
-      folder: the `RunFolder`.
-      say: logs a line.
+      folder: a folder for this fit only, which exists.
+      mesh: devices to compute on.
+
+    Yields:
+      First the step that it resumes from, 0 at a fresh start. Then one item per step.
+    """
+    ...
+
+  def load(self, folder: Path) -> Variables:
+    """Returns the variables that `fit` left in its folder.
+
+    Raises:
+      FileNotFoundError: it has not finished.
     """
     ...
 

@@ -1,9 +1,8 @@
-"""word2vec: vectors learnt by foreseeing the words around a word."""
+"""word2vec as a task: vectors that are trained to predict the words around a word."""
 
 from collections.abc import Mapping, Sequence
 import functools
-from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 from flax import linen as nn
 import jax
@@ -13,105 +12,93 @@ import numpy as np
 from seqlab.config import call
 from seqlab.data.windows import MAX_SENTENCE, WindowBatches, heldout_batch
 from seqlab.domains import Signature
+from seqlab.embeddings.objectives import OBJECTIVES, Hierarchical
+from seqlab.embeddings.output_vectors import OutputVectors, choose_vectors
 from seqlab.embeddings.vectors import Vectors
-from seqlab.embeddings.word2vec import OBJECTIVES, Word2Vec
+from seqlab.embeddings.word2vec import ARCHITECTURES
+from seqlab.pieces import Piece, Specification, find, make
 from seqlab.tasks.interface import CustomUpdate, Loss
-from seqlab.tasks.words import THIN, WordTask
+from seqlab.tasks.words import SUBSAMPLING, Text, WordTask
 from seqlab.types import Array, Batch, Hyper, Sums, Variables
 
+_OBJECTIVE = Annotated[Specification, Piece(OBJECTIVES, context=('counts',))]
 
-class WordPrediction(WordTask, CustomUpdate):
-  """Skip-gram and CBOW, by any objective.
+
+class WindowTask(WordTask):
+  """A text, and a net that predicts the words in a window around each word.
 
   Attributes:
-    net: what is trained.
-    train: batches of the text.
+    net: an `embeddings.word2vec:Word2Vec`.
   """
 
-  def __init__(self, config: Mapping, vocabulary: Path):
-    """See `WordTask`.
+  def __init__(self, config: Mapping[str, Any], text: Text):
+    """Builds the net.
 
-    `model` is for `embeddings.word2vec:Word2Vec`, with `objective`, a section that
-    names one of `OBJECTIVES` as `kind` and has its options, and with `use`: which
-    vectors are given in the end, 'words', 'contexts' or 'both', their sum. `batching`
-    is for `data.windows:WindowBatches`, with `subsample`, the threshold from which
-    frequent words are thinned out, and `formula`, see `keep_probability`.
+    Args:
+      config: a resolved experiment. Its section `model` names one of `ARCHITECTURES` as
+        `kind`, 'skipgram' by default, and has the options of `Word2Vec`; its
+        `objective` names one of `OBJECTIVES`, and its `output_vectors` one of
+        `OUTPUT_VECTORS`. Its section `batching` is for `WindowBatches`, with `subsample`
+        and `formula` as in `keep_probability`.
+      text: the text and its words.
+
+    Raises:
+      ValueError: an option does not fit.
     """
-    super().__init__(config, vocabulary)
-    model = dict(config['model'])
-    self._use = model.pop('use', 'words')
-    objective = dict(model.pop('objective', {'kind': 'negative'}))
-    kind = objective.pop('kind', None)
-    if kind not in OBJECTIVES:
+    super().__init__(config, text)
+    model = {'kind': 'skipgram', **config['model']}
+    self._output = model.pop('output_vectors', 'words')
+    objective = make(
+      model.pop('objective', 'negative'),
+      OBJECTIVES,
+      'model.objective',
+      counts=self.words.counts,
+    )
+    if isinstance(objective, Hierarchical) and self._output != 'words':
       raise ValueError(
-        f'model.objective.kind is {kind!r}; it may be {", ".join(OBJECTIVES)}'
+        "model.output_vectors: a tree has no vectors of contexts; set it to 'words'"
       )
-    if kind == 'hierarchical' and self._use != 'words':
-      raise ValueError("model.use: a tree has no vectors of contexts; set 'words'")
-    counts = self.words.counts
-    judge = call(OBJECTIVES[kind], objective, 'model.objective', counts=counts)
     self._batching = dict(config['batching'])
-    more = dict(judge=judge, size=self.words.size)
-    more['holes'] = self._batching.get('holes', False)
-    self.net = call(Word2Vec, model, 'model', **more)
-    self._check_room(2 * self.net.width)
+    self.net = make(
+      model,
+      ARCHITECTURES,
+      'model',
+      objective=objective,
+      size=self.words.size,
+      keep_gaps=self._batching.get('keep_gaps', False),
+    )
+    self._check_memory(2 * self.net.width)
 
   @classmethod
-  def signatures(cls, config: Mapping) -> dict[str, Sequence[Signature]]:
-    """Section -> what its options are for; see `train.checks`."""
-    del config
-    use = {'use': Literal['words', 'contexts', 'both'], 'objective': Mapping}
-    return {
-      **super().signatures({}),
-      'batching': (THIN, WindowBatches),
-      'model': (use, Word2Vec),
+  def signatures(cls, config: Mapping[str, Any]) -> dict[str, Sequence[Signature]]:
+    """Returns section -> functions that take its options; see `train.checks`."""
+    model = {'kind': 'skipgram', **config['model']}
+    architecture, _ = find(model, ARCHITECTURES, 'model')
+    more = {
+      'kind': str,
+      'objective': _OBJECTIVE,
+      'output_vectors': OutputVectors,
     }
-
-  @functools.cached_property
-  def keep(self) -> np.ndarray:
-    """[V] float32, how likely a place of each word is kept."""
-    return self._keep({'subsample': 1e-3, **self._batching}, 'batching')
-
-  @functools.cached_property
-  def train(self) -> WindowBatches:
-    """Batches of the text."""
-    options = {k: v for k, v in self._batching.items() if k not in THIN}
-    more = dict(store=self.store, keep=self.keep, window=self.net.window)
-    return call(WindowBatches, options, 'batching', heldout=self.heldout, **more)
+    return {
+      **super().signatures(config),
+      'batching': (SUBSAMPLING, WindowBatches),
+      'model': (more, architecture),
+    }
 
   @property
   def report(self) -> dict[str, float]:
     """Number of words in the vocabulary."""
     return {'vocabulary': self.words.size}
 
-  def batches(self, split: str, **options: Any) -> WindowBatches:
-    """Returns the batches of the text."""
-    if split != 'train' or options:
-      raise ValueError(f"batches are made of 'train' only, not of {split!r}")
-    return self.train
-
-  def tokens(self, batch: Batch) -> int:
-    """Words of the text that a batch stands for."""
-    return int(batch['count'].sum())
-
-  def init(self, rng: Array) -> Variables:
-    """Both tables, boxed with their logical axes."""
-    tables = self.net.init(rng)
-    names = ('vocab', None)  # whole rows, since rows are what a step looks up
-    return {'params': {k: nn.LogicallyPartitioned(x, names) for k, x in tables.items()}}
-
-  def update(
-    self, params: Mapping, batch: Batch, rng: Array, rate: Array, constants: None
-  ) -> tuple[Mapping, Sums]:
-    """Goes over a batch; see `Word2Vec.update`."""
-    del constants
-    params, loss = self.net.update(params, batch, rng, rate)
-    return params, {'loss': loss}
+  @functools.cached_property
+  def keep(self) -> np.ndarray:
+    """[V] float32, probability that an occurrence of each word is kept."""
+    return self._keep_probability({'subsample': 1e-3, **self._batching}, 'batching')
 
   def loss(
     self, variables: Variables, batch: Batch, rng: Array | None, hyper: Hyper
   ) -> Loss:
-    """Returns the summed loss of a batch from one state of the tables."""
+    """Returns the loss of a batch from one state of the tables; see `Task.loss`."""
     del hyper
     rng = jax.random.key(0) if rng is None else rng
     blocks = self.net.blocks(batch, rng)
@@ -124,34 +111,76 @@ class WordPrediction(WordTask, CustomUpdate):
     (loss, pairs), _ = jax.lax.scan(add, zeros, blocks)
     return Loss(loss, pairs)
 
-  def evaluation(self, most: int) -> Batch:
-    """What is held out, at most so many words of it, as one batch."""
+  def evaluation(self, max_words: int) -> Batch:
+    """Returns the lines that are held out, up to so many words, as one batch."""
     if not self.heldout:
       raise ValueError(
-        'nothing is held out: set corpus.heldout=200 to leave out every 200th sentence, '
-        'or leave evals.heldout out as well'
+        'no line is held out: set corpus.heldout=200 to hold out every 200th sentence, '
+        'or leave out evals.heldout'
       )
     return heldout_batch(
       self.store,
       self.heldout,
-      most=most,
+      max_words=max_words,
       length=8 * self.net.block,
       window=self.net.window,
       max_sentence=self._batching.get('max_sentence', MAX_SENTENCE),
     )
 
-  def flops(self, batch: Batch) -> float:
-    """3 products of 2 operations: each word with its mean window and its samples."""
-    net = self.net
-    around = (net.window + 1 if net.dynamic else 2 * net.window) * self.train.report[
-      'kept'
-    ]
-    rivals = 1 + getattr(net.judge, 'negatives', 0)
-    return 6.0 * self.tokens(batch) * around * rivals * net.width
-
   def vectors(self, variables: Variables) -> Vectors:
-    """A vector for each word."""
-    tables = variables['params']
-    both = self._use == 'both'
-    matrix = sum(tables.values()) if both else tables[self._use]
+    """Returns a vector per word, those that `model.output_vectors` names."""
+    matrix = choose_vectors(self._output, **variables['params'])
     return Vectors(self.words.words, np.asarray(matrix))
+
+
+class WordPrediction(WindowTask, CustomUpdate):
+  """Skip-gram and CBOW, trained with any objective."""
+
+  @functools.cached_property
+  def train(self) -> WindowBatches:
+    """Batches of the text."""
+    options = {k: v for k, v in self._batching.items() if k not in SUBSAMPLING}
+    return call(
+      WindowBatches,
+      options,
+      'batching',
+      heldout=self.heldout,
+      store=self.store,
+      keep=self.keep,
+      window=self.net.window,
+    )
+
+  def batches(self, split: str, **options: Any) -> WindowBatches:
+    """Returns the batches of the text, which is the split 'train'."""
+    if split != 'train' or options:
+      raise ValueError(f"there are batches of 'train' only, not of {split!r}")
+    return self.train
+
+  def tokens(self, batch: Batch) -> int:
+    """Returns the number of words of the text that a batch stands for."""
+    return int(batch['count'].sum())
+
+  def init(self, rng: Array) -> Variables:
+    """Returns both tables, boxed with their logical axes."""
+    tables = self.net.init(rng)
+    names = ('vocab', None)  # whole rows, because a step looks up rows
+    return {'params': {k: nn.LogicallyPartitioned(x, names) for k, x in tables.items()}}
+
+  def update(
+    self, params: Mapping, batch: Batch, rng: Array, rate: Array, constants: None
+  ) -> tuple[Mapping, Sums]:
+    """Returns the tables after one batch; see `Word2Vec.update`."""
+    del constants
+    params, loss = self.net.update(params, batch, rng, rate)
+    return params, {'loss': loss}
+
+  def flops(self, batch: Batch) -> float:
+    """Returns 6 operations per number of each pair of a word with its contexts.
+
+    A pair and each of its samples take 3 products (logit, both gradients) of D numbers.
+    """
+    net = self.net
+    contexts = net.window + 1 if net.dynamic else 2 * net.window  # on average
+    contexts *= self.train.report['kept']
+    compared = 1 + getattr(net.objective, 'negatives', 0)
+    return 6.0 * self.tokens(batch) * contexts * compared * net.width

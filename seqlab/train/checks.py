@@ -11,7 +11,7 @@ from seqlab.evaluators import EVALUATORS
 from seqlab.evaluators.interface import CONTEXT
 from seqlab.pieces import find, names, options_of, parameters, piece_in, required
 from seqlab.tasks import task_of
-from seqlab.tasks.interface import ChecksOptions, has, needs
+from seqlab.tasks.interface import ChecksOptions, Estimator, has, needs
 from seqlab.train.fallback import Fallback
 from seqlab.train.mesh import make_mesh
 from seqlab.train.optimizers import (
@@ -57,14 +57,41 @@ def check_experiment(config: Mapping[str, Any]) -> None:
     # A user's own task need not declare the hyperparameters that it reads.
     closed = name != 'hyper' or has(task, ChecksOptions)
     check_section(name, config[name], signatures, closed=closed)
-  if config['hyper'].get('peak') is None:
-    raise ValueError('hyper.peak is not set; it is the highest learning rate')
   if not isinstance(config['evals'], Mapping):
     raise ValueError(f'evals is {config["evals"]!r}; it must be a section')
   for name, options in config['evals'].items():
     check_evaluator(f'evals.{name}', options, task)
+  if has(task, Estimator):
+    _check_estimator(config)
+  else:
+    _check_training(config)
+
+
+def _check_training(config: Mapping[str, Any]) -> None:
+  """Checks what training with a gradient or an update needs."""
+  if 'steps' not in config:
+    raise ValueError('the experiment sets no steps')
+  if config['hyper'].get('peak') is None:
+    raise ValueError('hyper.peak is not set; it is the highest learning rate')
   _check_optimizer(config)
   _check_best(config)
+
+
+def _check_estimator(config: Mapping[str, Any]) -> None:
+  """Raises ValueError for a setting of training, which an estimator does not read."""
+  defaults = {'steps': None, **with_defaults({})}
+  used = ('mesh', 'evals', 'seed', 'threads', 'retries')
+  values = {k: config.get(k) != x for k, x in defaults.items() if k not in used}
+  values |= {
+    f'evals.{name}.every': isinstance(options, Mapping) and 'every' in options
+    for name, options in config['evals'].items()
+  }
+  for key, is_set in values.items():
+    if is_set:
+      raise ValueError(
+        f'{config["task"]} has no gradient: it is fitted in steps of its own and '
+        f'evaluated at the end. Leave out {key}'
+      )
 
 
 def annotation_of(config: Mapping[str, Any], key: str) -> Any:

@@ -16,6 +16,7 @@ from seqlab.text.inputs import Inputs
 from seqlab.text.remote import is_remote
 from seqlab.train import seal
 from seqlab.train.spool import Spool
+from seqlab.upgrade import upgrade
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +75,11 @@ class RunFolder:
   def by_way_of_disk(self) -> bool:
     """Whether checkpoints are written on this machine's disk, and then sent."""
     return self.spool is not None and not self.spool.direct
+
+  @property
+  def fitted(self) -> Path:
+    """Folder of an estimator's results; see `tasks.interface.Estimator`."""
+    return self.path / 'fitted'
 
   @property
   def vocabulary(self) -> Path:
@@ -218,7 +224,7 @@ def _called(name: str | Path, path: Path, remedy: str = '') -> Iterator[None]:
 
 def _read_config(file: Path) -> dict[str, Any]:
   """Reads a configuration; raises ValueError unless it has an experiment's form."""
-  config = files.read_json_object(file)
+  config = upgrade(files.read_json_object(file))
   for key in NEEDED:
     if key not in config:
       raise ValueError(f'{file} is no configuration of a run: it has no {key!r}')

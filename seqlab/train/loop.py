@@ -10,7 +10,8 @@ import jax
 
 from seqlab.config import with_defaults
 from seqlab.data.loader import feed
-from seqlab.tasks.interface import Batches, Task
+from seqlab.tasks import task_of
+from seqlab.tasks.interface import Batches, Estimator, Task, has
 from seqlab.text.remote import is_remote
 from seqlab.train import processes
 from seqlab.train.checks import check_metric
@@ -18,6 +19,7 @@ from seqlab.train.device import peak_flops
 from seqlab.train.engine import Engine
 from seqlab.train.engines import make_engine
 from seqlab.train.fallback import DivergenceError
+from seqlab.train.fit import fit
 from seqlab.train.folder import RunFolder, open_folder
 from seqlab.train.meter import Meter
 from seqlab.train.overview import overview
@@ -52,6 +54,8 @@ def train(config: Mapping, workdir: str, *, force: bool = False) -> RunFolder:
     stack.enter_context(_explain_disk_errors(workdir))
     stack.enter_context(processes.StopImmediately())
     folder = _claim_folder(workdir, config, force, stack)
+    if has(task_of(folder.config), Estimator):
+      return fit(folder, anew=force)
     task, batches, timetable = prepare(folder)
     engine = make_engine(folder.config, task, timetable.steps)
     engine.definition.check(batches.shapes)

@@ -37,7 +37,13 @@ def restore(
     average: number of checkpoints whose parameters are averaged (Vaswani et al. 2017,
       section 6.1).
     choose: the 'last' ones or the 'best' ones.
+
+  Raises:
+    FileNotFoundError: there are no checkpoints, or an estimator has not finished.
+    ValueError: there are fewer checkpoints, or they hold other variables.
   """
+  if has(task, Estimator):
+    return _load_fitted(folder, task, average, choose), []
   config = folder.config
   first_device = SingleDeviceSharding(
     jax.devices()[0]
@@ -58,3 +64,21 @@ def restore(
   with contextlib.closing(checkpoints):
     steps, mean = checkpoints.average(average, part, by=choose)
   return {'params': mean[params], **mean['collections']}, steps
+
+
+def _load_fitted(
+  folder: RunFolder, task: Estimator, average: int, choose: str
+) -> Variables:
+  """Returns what an estimator has fitted; there is one result, and no checkpoints."""
+  if average != 1 or choose != 'last':
+    option = f'--average {average}' if average != 1 else f'--choose {choose}'
+    name = folder.config['task']
+    raise ValueError(f'{folder.name}: {name} has no checkpoints: leave out {option}')
+  try:
+    return task.load(folder.fitted)
+  except FileNotFoundError:
+    raise FileNotFoundError(
+      f'{folder.name} has no vectors yet, or is a run of the first edition, which kept '
+      f'them in another form: run `seqlab train EXPERIMENT --workdir {folder.name}`, '
+      'which fits what is missing'
+    ) from None

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from seqlab.data.store import TokenStore
-from seqlab.data.windows import NOWHERE, WindowBatches, heldout_batch, sentences
+from seqlab.data.windows import NO_WORD, WindowBatches, heldout_batch, sentences
 
 V, LANES, LENGTH, WINDOW = 50, 4, 24, 3
 
@@ -14,12 +14,12 @@ def text(lengths=(5, 0, 1, 40, 17, 3, 120, 8) * 6) -> TokenStore:
 
 def batches(keep=None, store=None, **options) -> WindowBatches:
   keep = np.ones(V) if keep is None else keep
-  shape = {'lanes': LANES, 'length': LENGTH, 'window': WINDOW}
+  shape = {'streams': LANES, 'length': LENGTH, 'window': WINDOW}
   return WindowBatches(store or text(), keep, **{**shape, **options})
 
 
 def inner(batch: dict, name: str = 'words') -> np.ndarray:
-  """[B * L], without what lanes share."""
+  """[B * L], without what streams share."""
   return batch[name][:, WINDOW:-WINDOW].ravel()
 
 
@@ -44,10 +44,10 @@ def test_a_sentence_stays_together_and_in_order():
   assert tuple(store[6][:40]) in sentences
 
 
-def test_lanes_share_the_words_at_their_ends():
+def test_streams_share_the_words_at_their_ends():
   words = batches().batch(0, seed=0)['words']
   np.testing.assert_array_equal(words[1, : 2 * WINDOW], words[0, -2 * WINDOW :])
-  assert (words[0, :WINDOW] == NOWHERE).all()
+  assert (words[0, :WINDOW] == NO_WORD).all()
 
 
 def test_a_batch_depends_on_seed_and_number_alone():
@@ -88,11 +88,11 @@ def test_words_are_thinned_out_as_asked():
   np.testing.assert_allclose(share, keep, atol=0.03)
 
 
-def test_holes_leave_words_in_their_places():
-  made = batches(np.full(V, 0.5), holes=True)
+def test_kept_gaps_leave_words_in_their_positions():
+  made = batches(np.full(V, 0.5), keep_gaps=True)
   full = batches()
   batch, whole = made.batch(0, seed=0), full.batch(0, seed=0)
-  gone = batch['words'] == NOWHERE
+  gone = batch['words'] == NO_WORD
   np.testing.assert_array_equal(batch['sentence'], whole['sentence'])
   np.testing.assert_array_equal(batch['words'][~gone], whole['words'][~gone])
   assert 0.4 < gone[whole['words'] >= 0].mean() < 0.6
@@ -104,7 +104,7 @@ def test_held_out_lines_are_not_trained_on():
   store = TokenStore(ids.astype(np.uint16), np.arange(0, 121, 6))
   made = batches(np.ones(251), store, heldout=5)
   found = np.concatenate([inner(b) for b in read(made)])
-  apart = heldout_batch(store, 5, most=1000, length=LENGTH, window=WINDOW)
+  apart = heldout_batch(store, 5, max_words=1000, length=LENGTH, window=WINDOW)
   left = inner(apart)
   np.testing.assert_array_equal(left[left >= 0], ids.reshape(20, 6)[4::5].ravel())
   assert not set(left[left >= 0]) & set(found)
@@ -127,7 +127,7 @@ def test_one_line_is_parted_by_the_longest_sentence():
 
 def test_a_long_sentence_is_held_out_in_part():
   store = TokenStore(np.arange(100, dtype=np.uint16), np.arange(0, 101, 20))
-  apart = inner(heldout_batch(store, 2, most=25, length=LENGTH, window=WINDOW))
+  apart = inner(heldout_batch(store, 2, max_words=25, length=LENGTH, window=WINDOW))
   assert apart[apart >= 0].tolist() == [*range(20, 40), *range(60, 65)]
 
 
@@ -140,9 +140,9 @@ def test_to_hold_out_everything_is_an_error(every):
 
 
 def test_nothing_to_hold_out_is_an_error():
-  message = r'corpus\.heldout=500 leaves out none of .* leave evals\.heldout out'
+  message = r'corpus\.heldout=500 holds out none of .* leave out evals\.heldout'
   with pytest.raises(ValueError, match=message):
-    heldout_batch(text(), 500, most=10, length=LENGTH, window=WINDOW)
+    heldout_batch(text(), 500, max_words=10, length=LENGTH, window=WINDOW)
 
 
 def test_a_text_without_words_is_an_error():
@@ -159,15 +159,15 @@ def test_a_lane_shorter_than_the_window_is_an_error():
 @pytest.mark.parametrize(
   ('option', 'value', 'name'),
   [
-    ('lanes', 0, 'batching.lanes'),
-    ('lanes', -1, 'batching.lanes'),
-    ('lanes', 1.5, 'batching.lanes'),
+    ('streams', 0, 'batching.streams'),
+    ('streams', -1, 'batching.streams'),
+    ('streams', 1.5, 'batching.streams'),
     ('length', 0, 'batching.length'),
     ('window', 0, 'batching.window'),
     ('window', True, 'batching.window'),
     ('max_sentence', 0, 'batching.max_sentence'),
     ('max_sentence', -10, 'batching.max_sentence'),
-    ('holes', 'yes', 'batching.holes'),
+    ('keep_gaps', 'yes', 'batching.keep_gaps'),
     ('heldout', '200', 'corpus.heldout'),
     ('heldout', -1, 'corpus.heldout'),
     ('heldout', 1, 'corpus.heldout'),
@@ -179,5 +179,5 @@ def test_an_option_outside_its_domain_is_refused(option, value, name):
 
 
 def test_an_id_that_is_no_word_is_refused():
-  with pytest.raises(ValueError, match=r'has an id that is none of the 3 words'):
+  with pytest.raises(ValueError, match=r'has an id outside the 3 words'):
     batches(keep=np.ones(3))

@@ -15,13 +15,13 @@ from seqlab.data.store import TokenStore
 from seqlab.data.text_store import encode_text
 from seqlab.embeddings import contexts as contexts_module
 from seqlab.embeddings import cooccurrence as module
-from seqlab.embeddings.contexts import Contexts, Thinning, places
+from seqlab.embeddings.contexts import WEIGHTINGS, Contexts, Thinning, positions
 from seqlab.embeddings.cooccurrence import cached_cooccurrence, cooccurrence
 from seqlab.text.plain import open_text
 from seqlab.text.words import count_words
 
 SIDES = ['both', 'left', 'right']
-WEIGHTS = ['flat', 'linear', 'harmonic']
+WEIGHTS = [*WEIGHTINGS]
 
 
 def make_store(rows, dtype=np.uint16):
@@ -37,9 +37,7 @@ def by_loops(rows, V, window, side, weights):
       for j, context in enumerate(row):
         d = abs(i - j)
         if {'both': i != j, 'left': j < i, 'right': j > i}[side] and d <= window:
-          linear = Fraction(window - d + 1, window)
-          weight = {'flat': 1, 'linear': linear, 'harmonic': Fraction(1, d)}[weights]
-          sums[centre, context] += weight
+          sums[centre, context] += WEIGHTINGS[weights](window)[d - 1]
   table = np.zeros((V, V))
   for pair, total in sums.items():
     table[pair] = total
@@ -263,7 +261,7 @@ def test_which_places_are_kept_depends_on_their_number_and_the_seed(monkeypatch)
 def test_a_window_may_reach_over_many_places_that_are_left_out():
   row = [0, *[1] * 10_000, 0]
   keep = np.array([1, 0], np.float32)
-  ids, _, n = places(make_store([row]), 0, 5, 2, Thinning(keep, 'dirty', 0))
+  ids, _, n = positions(make_store([row]), 0, 5, 2, Thinning(keep, 'dirty', 0))
   assert (ids.tolist(), n) == ([0, 0], 1)
 
 
@@ -281,15 +279,15 @@ def test_a_device_counts_the_same(side, weights):
   ('options', 'message'),
   [
     ({'side': 'top'}, "side is 'top'; it may be 'both' or 'left' or 'right'"),
-    ({'weights': 'round'}, "weights are 'round'; they may be 'flat' or"),
+    ({'weights': 'round'}, "unknown counts.weights 'round'"),
     ({'window': 0}, 'window 0 and V 5 must be 1 or more'),
     ({'keep': np.ones(5), 'mode': 'grey'}, "mode is 'grey'; it may be 'dirty'"),
     ({'keep': np.ones(4)}, 'keep has 4 probabilities for 5 words'),
     (
       {'window': 20, 'weights': 'harmonic', 'device': True},
-      'enough for 2 places at a time: take a narrower window',
+      'enough for 2 positions at a time: use a narrower window',
     ),
-    ({'window': 60, 'weights': 'harmonic'}, 'not exact in 64 bits; take a narrower'),
+    ({'window': 60, 'weights': 'harmonic'}, 'not exact in 64 bits: use a narrower'),
     ({'memory': 0}, 'counts.memory is 0; it must be at least 1'),
     ({'memory': -1}, 'counts.memory is -1; it must be at least 1'),
     ({'memory': '1GB'}, "counts.memory is '1GB'; it must be a whole number"),
@@ -304,7 +302,7 @@ def test_unusable_options_are_errors(options, message):
 
 
 def test_an_id_that_is_no_word_is_an_error():
-  with pytest.raises(ValueError, match=r'id 9 at about place 3 .* not below V = 5'):
+  with pytest.raises(ValueError, match=r'id 9 near position 3 .* not below V = 5'):
     cooccurrence(make_store([[0, 1], [2, 9]]), 5, workers=1)
 
 
@@ -322,7 +320,9 @@ def test_a_full_disk_is_named_with_what_is_needed(
 ):
   monkeypatch.setattr(module.tempfile, 'tempdir', str(small_disk))
   store = make_store(random_rows(8, 5_000, rows=3_000))
-  with pytest.raises(OSError, match=r'no space left for counted pairs: \d\.\d MiB'):
+  with pytest.raises(
+    OSError, match=r'no space left for counted pairs: up to \d\.\d MiB'
+  ):
     cooccurrence(store, 5_000, memory=small_pieces)
   assert list(small_disk.iterdir()) == []
 
@@ -365,3 +365,42 @@ def test_the_bits_of_a_pair_are_enough():
   assert Contexts(2**16 + 1, 5, 'both', 'flat').bits == 17
   with pytest.raises(ValueError, match='too many: a pair takes 64 bits or more'):
     Contexts(2**31, 5, 'both', 'flat').check(1)
+
+
+@pytest.mark.parametrize(
+  ('weights', 'expected'),
+  [
+    ('flat', [1, 1, 1, 1]),
+    ('linear', [1, 0.75, 0.5, 0.25]),
+    ('harmonic', [1, 1 / 2, 1 / 3, 1 / 4]),
+  ],
+)
+def test_weights_are_those_of_the_papers(weights, expected):
+  assert [float(x) for x in WEIGHTINGS[weights](4)] == expected
+
+
+def squares(window):
+  """A weighting of a user's own: 1 / d^2."""
+  return [Fraction(1, d * d) for d in range(1, window + 1)]
+
+
+def test_a_users_own_weights_are_named_by_a_path(text, tmp_path, monkeypatch):
+  store, words = text
+  options = {'window': 2, 'weights': f'{__name__}:squares'}
+  own = cached_cooccurrence(store, words.size, tmp_path, **options)
+  flat = cooccurrence(store, words.size, window=1)
+  far = cooccurrence(store, words.size, window=2) - flat
+  np.testing.assert_allclose(own.toarray(), (flat + far / 4).toarray())
+  # Another function of the same name has other counts.
+  monkeypatch.setattr(sys.modules[__name__], 'squares', WEIGHTINGS['flat'])
+  changed = cached_cooccurrence(store, words.size, tmp_path, **options)
+  assert same(changed, cooccurrence(store, words.size, window=2))
+
+
+@pytest.mark.parametrize(
+  'wrong', [[Fraction(1)], [Fraction(1), Fraction(0)], [1, -1]], ids=str
+)
+def test_wrong_weights_of_a_users_own_are_refused(wrong, monkeypatch):
+  monkeypatch.setattr(sys.modules[__name__], 'squares', lambda window: wrong)
+  with pytest.raises(ValueError, match='there must be 2 weights above 0'):
+    cooccurrence(make_store([[0, 1]]), 2, window=2, weights=f'{__name__}:squares')

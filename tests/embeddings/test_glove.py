@@ -184,7 +184,8 @@ def test_parts_of_a_batch_come_one_after_another(groups):
   jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), one, two)
   assert float(sums[0]) == pytest.approx(float(first[0] + second[0]), rel=1e-6)
   with pytest.raises(
-    ValueError, match=r'batching\.size is 8, which is no multiple of model\.groups, 3'
+    ValueError,
+    match=r'batching\.size is 8, which is not a multiple of model\.groups, 3',
   ):
     update(one, batch, 0.05, groups=3)
 

@@ -216,14 +216,16 @@ def test_embeddings_weigh_singular_vectors():
   np.testing.assert_array_equal(embed(U, S, V, power=0), U)
   np.testing.assert_array_equal(embed(U, S, V, power=1), U * S)
   np.testing.assert_array_equal(embed(U, S, V), U * [3, 2, 0])
-  np.testing.assert_array_equal(embed(U, S, V, use='contexts'), V * [3, 2, 0])
-  both = embed(*map(jnp.asarray, (U, S, V)), use='both')
+  np.testing.assert_array_equal(
+    embed(U, S, V, output_vectors='contexts'), V * [3, 2, 0]
+  )
+  both = embed(*map(jnp.asarray, (U, S, V)), output_vectors='both')
   np.testing.assert_allclose(both, (U + V) * [3, 2, 0], rtol=1e-5)
 
 
-def test_sides_that_cannot_be_used_are_refused():
+def test_vectors_that_cannot_be_combined_are_refused():
   U, S, V = np.ones((4, 2)), np.ones(2), np.ones((5, 2))
-  with pytest.raises(ValueError, match="use is 'rows'"):
-    embed(U, S, V, use='rows')
+  with pytest.raises(ValueError, match=r"unknown .*output_vectors 'rows'"):
+    embed(U, S, V, output_vectors='rows')
   with pytest.raises(ValueError, match=r'words are \(4, 2\) and contexts \(5, 2\)'):
-    embed(U, S, V, use='both')
+    embed(U, S, V, output_vectors='both')

@@ -6,20 +6,18 @@ import numpy as np
 import pytest
 
 from seqlab.data.store import TokenStore
-from seqlab.data.windows import NOWHERE, WindowBatches
+from seqlab.data.windows import NO_WORD, WindowBatches
 from seqlab.embeddings.band import Band
-from seqlab.embeddings.objectives import Hierarchical, Negative, Softmax
+from seqlab.embeddings.objectives import OBJECTIVES, Softmax
 from seqlab.embeddings.rows import add_rows
-from seqlab.embeddings.word2vec import Word2Vec
+from seqlab.embeddings.word2vec import ARCHITECTURES, SkipGram, Word2Vec
 
 V, D, WINDOW, BLOCK = 13, 6, 2, 4
 COUNTS = np.arange(V, 0, -1) ** 2
-JUDGES = {
-  'negative': Negative(COUNTS, negatives=3, pool=5),
-  'hierarchical': Hierarchical(COUNTS),
-  'softmax': Softmax(COUNTS),
+OPTIONS = {'negative': {'negatives': 3, 'pool': 5}}
+MADE = {
+  name: kind(COUNTS, **OPTIONS.get(name, {})) for name, kind in OBJECTIVES.items()
 }
-KINDS = ('skipgram', 'cbow')
 
 
 def text(rows=8) -> TokenStore:
@@ -29,15 +27,15 @@ def text(rows=8) -> TokenStore:
   return TokenStore(ids, np.concatenate([[0], np.cumsum(lengths)]))
 
 
-def batch(lanes=2, length=32, keep=1.0, store=None, **options) -> dict:
-  shape = {'lanes': lanes, 'length': length, 'window': WINDOW}
+def batch(streams=2, length=32, keep=1.0, store=None, **options) -> dict:
+  shape = {'streams': streams, 'length': length, 'window': WINDOW}
   made = WindowBatches(store or text(), np.full(V, keep), **shape, **options)
   return made.batch(0, seed=0)
 
 
 def net(objective='negative', kind='skipgram', **options) -> Word2Vec:
-  options = {'window': WINDOW, 'block': BLOCK, 'most': None, **options}
-  return Word2Vec(JUDGES[objective], V, D, kind, **options)
+  options = {'window': WINDOW, 'block': BLOCK, 'max_pairs_per_row': None, **options}
+  return ARCHITECTURES[kind](MADE[objective], V, D, **options)
 
 
 def tables(made: Word2Vec) -> dict:
@@ -46,8 +44,8 @@ def tables(made: Word2Vec) -> dict:
   return {k: jnp.asarray(rng.normal(size=x.shape), x.dtype) for k, x in shapes.items()}
 
 
-def room(tables: dict) -> dict:
-  """To count in, see `add_rows`."""
+def buffers(tables: dict) -> dict:
+  """Row counts, see `add_rows`."""
   return {name: jnp.zeros(len(table)) for name, table in tables.items()}
 
 
@@ -64,7 +62,7 @@ def pairs_of(made: Word2Vec, b: dict) -> list[tuple[int, int]]:
   return sorted(found)
 
 
-def test_no_pair_is_lost_where_blocks_and_lanes_meet():
+def test_no_pair_is_lost_where_blocks_and_streams_meet():
   store = text()
   expected = [
     (row[i], row[j])
@@ -73,7 +71,7 @@ def test_no_pair_is_lost_where_blocks_and_lanes_meet():
     for j in range(max(0, i - WINDOW), min(len(row), i + WINDOW + 1))
     if i != j
   ]
-  made = WindowBatches(store, np.ones(V), lanes=8, length=4 * BLOCK, window=WINDOW)
+  made = WindowBatches(store, np.ones(V), streams=8, length=4 * BLOCK, window=WINDOW)
   assert made.steps_per_epoch == 1
   assert pairs_of(net(dynamic=False), made.batch(0, seed=0)) == sorted(expected)
 
@@ -88,36 +86,36 @@ def test_a_dynamic_window_takes_near_words_more_often():
   assert abs(far / near - 0.5) < 0.03  # (w - d + 1) / w
 
 
-def test_a_hole_has_no_pairs_and_keeps_its_place():
-  words = jnp.array([[NOWHERE, NOWHERE, 1, 2, NOWHERE, 4, 5, 6]])
-  sentence = jnp.array([[NOWHERE, NOWHERE, 0, 0, 0, 0, 0, 1]])
-  band = Band.of_windows(words, sentence, jnp.full((1, BLOCK), WINDOW), holes=True)
+def test_a_gap_has_no_pairs_and_keeps_its_position():
+  words = jnp.array([[NO_WORD, NO_WORD, 1, 2, NO_WORD, 4, 5, 6]])
+  sentence = jnp.array([[NO_WORD, NO_WORD, 0, 0, 0, 0, 0, 1]])
+  band = Band.of_windows(words, sentence, jnp.full((1, BLOCK), WINDOW), has_gaps=True)
   inside = np.argwhere(band.covers(np.arange(8))[0].T)
   assert inside.tolist() == [[0, 3], [1, 2], [1, 5], [3, 3], [3, 6]]
 
 
-@pytest.mark.parametrize('objective', JUDGES)
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('objective', OBJECTIVES)
+@pytest.mark.parametrize('kind', ARCHITECTURES)
 @pytest.mark.parametrize('keep', [1.0, 0.6])
 def test_a_step_goes_down_the_gradient_of_the_loss(objective, kind, keep):
-  made = net(objective, kind, holes=keep < 1)
+  made = net(objective, kind, keep_gaps=keep < 1)
   start = tables(made)
-  blocks = made.blocks(batch(keep=keep, holes=keep < 1), jax.random.key(2))
+  blocks = made.blocks(batch(keep=keep, keep_gaps=keep < 1), jax.random.key(2))
   block = jax.tree.map(lambda x: x[1], blocks)
   gradient = jax.grad(lambda t: made.loss(t, block)[0])(start)
-  after, _, _ = made.learn(start, room(start), block, jnp.float32(0.1))
+  after, _, _ = made.learn(start, buffers(start), block, jnp.float32(0.1))
   for name in start:
     np.testing.assert_allclose(
       after[name], start[name] - 0.1 * gradient[name], atol=2e-6
     )
 
 
-@pytest.mark.parametrize('objective', JUDGES)
-def test_the_loss_that_is_told_is_the_first_lanes(objective):
+@pytest.mark.parametrize('objective', OBJECTIVES)
+def test_the_loss_is_that_of_the_first_stream(objective):
   made = net(objective)
   start = tables(made)
   block = jax.tree.map(lambda x: x[1], made.blocks(batch(), jax.random.key(2)))
-  _, _, (loss, pairs) = made.learn(start, room(start), block, jnp.float32(0.1))
+  _, _, (loss, pairs) = made.learn(start, buffers(start), block, jnp.float32(0.1))
   first = jax.tree.map(lambda x: x[:1], block)
   np.testing.assert_allclose(made.loss(start, first), (loss, pairs), rtol=1e-6)
 
@@ -159,32 +157,32 @@ def test_the_softmax_is_the_lectures_net():
 
 
 def test_the_softmax_learns_from_a_chance_of_nothing():
-  judge = Softmax(np.ones(4))
+  objective = Softmax(np.ones(4))
   table, h = jnp.zeros((4, 1)).at[0].set(200.0), jnp.ones((1, 1, 1))
   band = Band.of_diagonal(jnp.ones((1, 1), bool))
   words = jnp.array([[1]])
-  learnt = judge.learn(table, h, words, band, {}, 0.1, None, jnp.zeros(4))
-  assert learnt.loss == judge.loss(table, h, words, band, {}) == 200
+  update = objective.learn(table, h, words, band, {}, 0.1, None, jnp.zeros(4))
+  assert update.loss == objective.loss(table, h, words, band, {}) == 200
 
 
 def test_a_pool_of_no_samples_is_refused():
   with pytest.raises(ValueError, match=r'model\.objective\.pool is 0'):
-    Negative(COUNTS, pool=0)
+    OBJECTIVES['negative'](COUNTS, pool=0)
 
 
 def test_the_tree_gives_chances_that_sum_to_one():
-  judge = JUDGES['hierarchical']
+  objective = MADE['hierarchical']
   rng = np.random.default_rng(0)
-  table = jnp.asarray(rng.normal(size=(judge.rows, D)), jnp.float32)
+  table = jnp.asarray(rng.normal(size=(objective.num_rows, D)), jnp.float32)
   h = jnp.asarray(rng.normal(size=(1, 1, D)), jnp.float32)
   band = Band.of_diagonal(jnp.ones((1, 1), bool))
-  losses = [judge.loss(table, h, jnp.array([[v]]), band, {}) for v in range(V)]
+  losses = [objective.loss(table, h, jnp.array([[v]]), band, {}) for v in range(V)]
   np.testing.assert_allclose(np.exp(-np.array(losses)).sum(), 1, rtol=1e-5)
 
 
 def test_words_without_neighbours_teach_nothing():
   store = TokenStore(np.arange(V).astype(np.uint16), np.arange(V + 1))
-  for kind in KINDS:
+  for kind in ARCHITECTURES:
     made = net(kind=kind)
     start = tables(made)
     after, (loss, pairs) = made.update(
@@ -195,20 +193,21 @@ def test_words_without_neighbours_teach_nothing():
       np.testing.assert_array_equal(after[name], start[name])
 
 
-def test_many_updates_of_a_row_count_as_so_many():
+def test_updates_of_one_row_are_scaled_down_to_a_number_of_pairs():
   table = jnp.zeros((3, 2))
   rows, updates = jnp.array([0, 0, 0, 2]), jnp.ones((4, 2))
-  pairs, met = jnp.array([2.0, 4.0, 2.0, 1.0]), jnp.zeros(3)
-  after, met = add_rows(table, rows, updates, pairs, 4.0, met)
+  pairs, counts = jnp.array([2.0, 4.0, 2.0, 1.0]), jnp.zeros(3)
+  after, counts = add_rows(table, rows, updates, pairs, 4.0, counts)
   np.testing.assert_allclose(after, [[1.5, 1.5], [0, 0], [1, 1]])
-  np.testing.assert_array_equal(met, 0)  # ready for the next
-  after, _ = add_rows(table, rows, updates, jnp.ones(4), None, met)
+  np.testing.assert_array_equal(counts, 0)  # ready for the next
+  after, _ = add_rows(table, rows, updates, jnp.ones(4), None, counts)
   np.testing.assert_allclose(after, [[3, 3], [0, 0], [1, 1]])
 
 
 def test_a_step_passes_over_no_table():
   """Nothing of a table's size, or of V numbers, is computed in the loop over blocks."""
-  made = Word2Vec(Negative(np.ones(50_000)), 50_000, 32, window=WINDOW, block=BLOCK)
+  objective = OBJECTIVES['negative'](np.ones(50_000))
+  made = SkipGram(objective, 50_000, 32, window=WINDOW, block=BLOCK)
   start = jax.eval_shape(lambda: made.init(jax.random.key(0)))
   b = batch()
   step = jax.jit(made.update, donate_argnums=0)
@@ -221,12 +220,12 @@ def test_a_step_passes_over_no_table():
   assert not re.search(r'= f32\[50000\S* copy\(', loop)
 
 
-@pytest.mark.parametrize('objective', JUDGES)
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('objective', OBJECTIVES)
+@pytest.mark.parametrize('kind', ARCHITECTURES)
 def test_row_bytes_are_of_what_a_block_looks_up(objective, kind):
   """Rows of the tables that a gradient reaches, in the program as it is written."""
   made = net(objective, kind)
-  block = jax.tree.map(lambda x: x[0], made.blocks(batch(lanes=1), jax.random.key(0)))
+  block = jax.tree.map(lambda x: x[0], made.blocks(batch(streams=1), jax.random.key(0)))
   gathers = str(jax.make_jaxpr(made.loss)(tables(made), block))
   rows = [
     int(np.prod([int(n) for n in shape.split(',')]))
@@ -237,7 +236,7 @@ def test_row_bytes_are_of_what_a_block_looks_up(objective, kind):
   assert made.row_bytes == 12 * D * sum(rows) / BLOCK
 
 
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('kind', ARCHITECTURES)
 def test_words_of_the_same_contexts_come_near(kind):
   """Two words that are used alike, though never together, end up alike."""
   rng = np.random.default_rng(0)
@@ -251,7 +250,7 @@ def test_words_of_the_same_contexts_come_near(kind):
   made = net(kind=kind, dynamic=False)
   now = made.init(jax.random.key(0))
   update = jax.jit(made.update)
-  b = batch(lanes=4, length=512, store=store)
+  b = batch(streams=4, length=512, store=store)
   for k in range(30):
     now, _ = update(now, b, jax.random.key(k), jnp.float32(0.1))
   unit = now['words'] / jnp.linalg.norm(now['words'], axis=1, keepdims=True)
@@ -264,9 +263,8 @@ def test_words_of_the_same_contexts_come_near(kind):
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'kind': 'glove'}, r"model\.kind is 'glove'"),
     ({'window': 0}, r'model\.window is 0'),
-    ({'most': 0}, r'model\.most is 0'),
+    ({'max_pairs_per_row': 0}, r'model\.max_pairs_per_row is 0'),
   ],
 )
 def test_wrong_options(options, message):
@@ -274,6 +272,6 @@ def test_wrong_options(options, message):
     net(**options)
 
 
-def test_lanes_that_blocks_do_not_fill_are_an_error():
-  with pytest.raises(ValueError, match='lanes of 30 words cannot be cut'):
+def test_streams_that_blocks_do_not_fill_are_an_error():
+  with pytest.raises(ValueError, match='streams of 30 words cannot be cut'):
     net().blocks(batch(length=30), jax.random.key(0))

@@ -39,8 +39,9 @@ def make_task(text, tmp_path, *, heldout=0, negatives=3, **model):
   config = {
     'corpus': {'path': str(text), 'heldout': heldout},
     'vocabulary': {'min_count': 1},
-    'batching': {'lanes': 4, 'length': 256, 'subsample': 0.0},
-    'model': {'width': 16, 'window': WINDOW, 'most': None, 'block': 16} | model,
+    'batching': {'streams': 4, 'length': 256, 'subsample': 0.0},
+    'model': {'width': 16, 'window': WINDOW, 'max_pairs_per_row': None, 'block': 16}
+    | model,
   }
   objective = {'kind': 'negative', 'negatives': negatives, 'pool': 16}
   config['model'].setdefault('objective', objective)

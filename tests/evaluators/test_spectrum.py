@@ -1,9 +1,8 @@
-import jax
 import numpy as np
 import pytest
 
 from seqlab.config import call, resolve
-from seqlab.tasks.counting import SingularVectors
+from seqlab.tasks.estimators.svd import SingularVectors
 from seqlab.train.checks import check_experiment
 from seqlab.train.mesh import batch_sharding, make_mesh
 
@@ -17,12 +16,13 @@ def config(tmp_path):
   lines = [' '.join(random.choice(words[i % 7 :: 4], 12)) for i in range(200)]
   (tmp_path / 'text.txt').write_text('\n'.join(lines), 'utf-8')
   return {
-    'steps': 6,
+    'task': 'tasks.estimators.svd:SingularVectors',
+    'seed': 0,
     'corpus': {'path': str(tmp_path / 'text.txt')},
     'vocabulary': {'min_count': 1},
     'counts': {'window': 2},
     'pmi': {},
-    'model': {'width': 8, 'block': 4},
+    'model': {'width': 8, 'block': 4, 'iterations': 6},
   }
 
 
@@ -34,18 +34,10 @@ def make(task):
 
 def test_the_values_are_those_of_the_matrix(config, tmp_path):
   task = SingularVectors.from_config(config, tmp_path / 'words')
-  state = jax.tree.map(
-    lambda x: getattr(x, 'value', x),
-    task.init(jax.random.key(0)),
-    is_leaf=lambda x: hasattr(x, 'value'),
-  )['params']
-  matrix = task.constants(MESH)
-  update = jax.jit(task.update)
-  for _ in range(config['steps']):
-    state, _ = update(state, {}, None, None, matrix)
-  evaluator = make(task)
-  evaluator.compile({'params': state})
-  found = dict(evaluator.run({'params': state}))
+  assert [done.step for done in task.fit(tmp_path, MESH)] == [*range(7)]
+  evaluator, variables = make(task), task.load(tmp_path)
+  evaluator.compile(variables)
+  found = dict(evaluator.run(variables))
   expected = np.linalg.svd(task.matrix.toarray(), compute_uv=False)
   np.testing.assert_allclose(evaluator.arrays['values'], expected[:8], rtol=0.02)
   assert found['first'] == pytest.approx(expected[0], rel=1e-4)
@@ -56,7 +48,7 @@ def test_the_values_are_those_of_the_matrix(config, tmp_path):
 
 def test_a_task_without_singular_values_is_refused(config):
   evals = {'spectrum': {'kind': 'spectrum'}}
-  changed = {'seed': 0, 'hyper': {'peak': 0.0}, **config, 'evals': evals}
-  changed |= {'task': 'tasks.counting:Explicit', 'model': {}}
+  changed = config | {'task': 'tasks.estimators.ppmi:PPMIVectors', 'evals': evals}
+  del changed['model']
   with pytest.raises(ValueError, match=r'evals\.spectrum: .*give singular values'):
     check_experiment(changed)

@@ -90,7 +90,7 @@ def test_a_wrong_value_is_refused_by_name(key, value):
   ('name', 'key', 'value'),
   [
     ('enwiki/sgns.py', 'model.window', 0),
-    ('enwiki/sgns.py', 'model.use', 'word'),
+    ('enwiki/sgns.py', 'model.output_vectors', 'word'),
     ('enwiki/sgns.py', 'batching.subsample', -1e-3),
     ('enwiki/sgns.py', 'corpus.heldout', -1),
     ('enwiki/ppmi_svd.py', 'model.power', -1.0),

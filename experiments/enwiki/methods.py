@@ -1,16 +1,16 @@
-r"""Five methods for word vectors, by counting and by nets: one text, one window.
+r"""Five methods for word vectors, by counting and by training, on one text.
 
-  python -m launch.sweep experiments/enwiki/roads.py --workdir runs/studies
-  python -m launch.sweep experiments/enwiki/roads.py:parts=11,d=300 --workdir runs/studies
+  python -m launch.sweep experiments/enwiki/methods.py --workdir runs/studies
+  python -m launch.sweep experiments/enwiki/methods.py:parts=11,d=300 --workdir runs/studies
 
 Levy, Goldberg and Dagan 2015, tables 3 to 5, https://aclanthology.org/Q15-1016: with the
-same settings they find no method the best everywhere (section 5). Smoothing the contexts'
-counts by a power of 0.75 helps PMI in their experiments (sections 3.2 and 6), and singular
-values do better to the power 0 or 0.5 than to 1, which would be the best approximation
-(sections 3.3 and 6). The shift by log k, which nets get from k negative samples, is tried
-too. Within the window nearer words count more: with the nets' random window
-(w - d + 1) / w, for GloVe 1 / d. This study is under revision: no method is tuned, and its
-± leaves out the standard errors of the sets.
+same settings no method is best on all sets (section 5). In their experiments PMI improves
+if counts of contexts have the exponent 0.75 (sections 3.2 and 6), and singular values with
+the exponent 0 or 0.5 are better than with 1, which is the best approximation (sections 3.3
+and 6). This study also tries the shift by log k, which skip-gram has from its k negative
+samples. Nearer words count more: (w - d + 1) / w in the random window of skip-gram, and
+1 / d for GloVe. The study is under revision: no method is tuned, and its ± does not include
+the standard errors of the sets.
 """
 
 import ml_collections
@@ -26,9 +26,9 @@ SEEDS = range(3)
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, road='sgns', d=100, parts=3, words=50_000)
-  if arg.road not in ROADS:
-    raise ValueError(f'road is {arg.road!r}; it may be {", ".join(ROADS)}')
+  arg = parse_arg(arg, method='sgns', d=100, parts=3, words=50_000)
+  if arg.method not in METHODS:
+    raise ValueError(f'method is {arg.method!r}; it may be {", ".join(METHODS)}')
   c = ml_collections.ConfigDict()
   c.seed = 0
 
@@ -37,25 +37,27 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.vocabulary = dict(min_count=5, max_size=arg.words)
 
   # Model
-  ROADS[arg.road](c, arg)
+  METHODS[arg.method](c, arg)
 
   # Evaluation
   c.evals.similarity = dict(type='similarity', sets=(*PAIRS, 'google', 'msr'))
   c.evals.similarity.update(restrict=30_000, density=200)
-  c.keep_latest = 1
   return c
 
 
-_SVD = dict(steps=5, model=dict(width=16, block=8))
-_WORD2VEC = dict(steps=20, batching=dict(length=256), model=dict(width=16))
-_GLOVE = dict(steps=20, batching=dict(size=512), model=dict(width=16))
-_GENSIM = dict(batching=dict(length=256), model=dict(width=16, epochs=1))
+# What a smoke run changes, by the task of the method.
 SMOKE = {
-  'tasks.counting:Explicit': {},
-  'tasks.counting:SingularVectors': _SVD,
-  'tasks.word2vec:WordPrediction': _WORD2VEC,
-  'tasks.glove:GlobalVectors': _GLOVE,
-  'tasks.peer:Gensim': _GENSIM,
+  'tasks.estimators.ppmi:PPMIVectors': {},
+  'tasks.estimators.svd:SingularVectors': dict(model=dict(width=16, block=8)),
+  'tasks.estimators.gensim_baseline:GensimBaseline': dict(
+    batching=dict(length=256), model=dict(width=16, epochs=1)
+  ),
+  'tasks.word2vec:WordPrediction': dict(
+    steps=20, batching=dict(length=256), model=dict(width=16)
+  ),
+  'tasks.glove:GlobalVectors': dict(
+    steps=20, batching=dict(size=512), model=dict(width=16)
+  ),
 }
 
 
@@ -67,31 +69,29 @@ def smoke(c: ml_collections.ConfigDict) -> None:
 
 
 def ppmi(c, arg):
-  c.task, c.steps = 'tasks.counting:Explicit', 1
-  # The random window of the nets, as what it is on average
+  c.task = 'tasks.estimators.ppmi:PPMIVectors'
+  # The weights that the random window of skip-gram has on average
   c.counts = dict(window=5, side='both', weights='linear', subsample=1e-3)
-  c.counts.seed = c.get_ref('seed')  # of what is thinned out
+  c.counts.seed = c.get_ref('seed')  # of which frequent words are removed
   c.pmi = dict(smoothing=0.75, shift=1.0, positive=True)
-  c.model = {}
-  c.hyper, c.schedule = dict(peak=0.0), dict(kind='constant')
   c.evals = {}
 
 
 def svd(c, arg):
   ppmi(c, arg)
-  c.task = 'tasks.counting:SingularVectors'
-  c.steps = -(-5 * arg.d // 64)  # block x steps is 2.5 x d
-  c.model = dict(width=arg.d, block=32, power=0.5, use='words')
+  c.task = 'tasks.estimators.svd:SingularVectors'
+  c.model = dict(width=arg.d, block=32, power=0.5, output_vectors='words')
   c.evals.spectrum = dict(type='spectrum')
 
 
 def sgns(c, arg):
   c.task, c.steps = 'tasks.word2vec:WordPrediction', '5 epochs'
-  c.batching = dict(lanes=32, length=2_048, subsample=1e-3)
+  c.batching = dict(streams=32, length=2_048, subsample=1e-3)
   c.model = dict(kind='skipgram', width=arg.d, window=5, dynamic=True)
-  c.model.update(block=32, most=64.0, use='words')
+  c.model.update(block=32, max_pairs_per_row=64.0, output_vectors='words')
   c.model.objective = dict(kind='negative', negatives=5, pool=32, power=0.75)
   c.hyper, c.schedule = dict(peak=0.025), dict(kind='linear', floor=4e-3)
+  c.keep_latest = 1
   c.evals = {}
 
 
@@ -104,43 +104,45 @@ def cbow(c, arg):
 def glove(c, arg):
   c.task, c.steps = 'tasks.glove:GlobalVectors', '15 epochs'
   c.counts = dict(window=5, side='both', weights='harmonic', subsample=1e-3)
-  c.counts.seed = c.get_ref('seed')  # of what is thinned out
+  c.counts.seed = c.get_ref('seed')  # of which frequent words are removed
   c.batching = dict(size=32_768, group=16)
   c.model = dict(width=arg.d, x_max=100.0, alpha=0.75, groups=64)
   c.hyper, c.schedule = dict(peak=0.05), dict(kind='constant')
+  c.keep_latest = 1
   c.evals = {}
 
 
 def gensim(c, arg):
-  """The peer, of the same text with the same settings; not a road of its own."""
+  """The baseline for skip-gram, on the same text with the same settings."""
   sgns(c, arg)
-  del c.steps  # '5 epochs', a text, and its type would stay
-  c.task, c.steps = 'tasks.peer:Gensim', 1
-  c.model.epochs = 5
+  for key in ('steps', 'hyper', 'schedule', 'keep_latest'):  # of training only
+    del c[key]
+  c.task = 'tasks.estimators.gensim_baseline:GensimBaseline'
+  c.model.update(epochs=5, alpha=0.025, min_alpha=1e-4)
 
 
-# A road is a function that sets task, model and evals; all but the peer have a line in
-# `MAIN` too.
-ROADS = {'ppmi': ppmi, 'svd': svd, 'sgns': sgns, 'cbow': cbow, 'glove': glove}
-ROADS['gensim'] = gensim
+# A method is a function that sets task, model and evals. All but the baseline have a row
+# in `MAIN`.
+METHODS = {'ppmi': ppmi, 'svd': svd, 'sgns': sgns, 'cbow': cbow, 'glove': glove}
+METHODS['gensim'] = gensim
 MAIN = {
-  'PPMI': dict(arg='road=ppmi'),
-  'SVD': dict(arg='road=svd'),
-  'SGNS': dict(arg='road=sgns'),
-  'CBOW': dict(arg='road=cbow'),
-  'GloVe': dict(arg='road=glove'),
+  'PPMI': dict(arg='method=ppmi'),
+  'SVD': dict(arg='method=svd'),
+  'SGNS': dict(arg='method=sgns'),
+  'CBOW': dict(arg='method=cbow'),
+  'GloVe': dict(arg='method=glove'),
 }
 OTHERS = {
-  'PPMI, not smoothed': {'arg': 'road=ppmi', 'pmi.smoothing': 1.0},
-  'PPMI, k = 5': {'arg': 'road=ppmi', 'pmi.shift': 5.0},
-  'SVD, not smoothed': {'arg': 'road=svd', 'pmi.smoothing': 1.0},
-  'SVD, k = 5': {'arg': 'road=svd', 'pmi.shift': 5.0},
-  'SVD, p = 0': {'arg': 'road=svd', 'model.power': 0.0},
-  'SVD, p = 1': {'arg': 'road=svd', 'model.power': 1.0},
-  'SGNS, not smoothed': {'arg': 'road=sgns', 'model.objective.power': 1.0},
-  'SGNS, k = 1': {'arg': 'road=sgns', 'model.objective.negatives': 1},
+  'PPMI, not smoothed': {'arg': 'method=ppmi', 'pmi.smoothing': 1.0},
+  'PPMI, k = 5': {'arg': 'method=ppmi', 'pmi.shift': 5.0},
+  'SVD, not smoothed': {'arg': 'method=svd', 'pmi.smoothing': 1.0},
+  'SVD, k = 5': {'arg': 'method=svd', 'pmi.shift': 5.0},
+  'SVD, p = 0': {'arg': 'method=svd', 'model.power': 0.0},
+  'SVD, p = 1': {'arg': 'method=svd', 'model.power': 1.0},
+  'SGNS, not smoothed': {'arg': 'method=sgns', 'model.objective.power': 1.0},
+  'SGNS, k = 1': {'arg': 'method=sgns', 'model.objective.negatives': 1},
 }
-FINDINGS = {  # what is gained: with it, and without
+COMPARISONS = {  # label -> variants with and without a setting
   'PPMI: contexts smoothed': ('PPMI', 'PPMI, not smoothed'),
   'SVD: contexts smoothed': ('SVD', 'SVD, not smoothed'),
   'SGNS: contexts smoothed': ('SGNS', 'SGNS, not smoothed'),
@@ -164,40 +166,40 @@ def report(runs, folder):
     for label, changes in (MAIN | OTHERS).items()
     if (members := [run for run in runs if _changes(run) == changes])
   }
-  roads = {label: named[label] for label in MAIN if label in named}
-  text = f'{scores(roads)}\n{coverage(runs[0])}\n\nOther settings:\n\n'
+  main = {label: named[label] for label in MAIN if label in named}
+  text = f'{scores(main)}\n{coverage(runs[0])}\n\nOther settings:\n\n'
   text += scores(named)
-  text += '\nWhat a setting gains, in points of a hundred, seed by seed:\n\n'
+  text += '\nGains of single settings, in percentage points, paired by seed:\n\n'
   text += table(
     [
-      [finding, *_gains(named[one], named[other])]
-      for finding, (one, other) in FINDINGS.items()
+      [label, *_gains(named[one], named[other])]
+      for label, (one, other) in COMPARISONS.items()
       if one in named and other in named
     ],
     [
-      'with it, less without',
+      'with minus without',
       *(Column(_title(name), digits=1) for name in PAIRS + ANALOGIES),
     ],
   )
   (folder / 'table.md').write_text(text, 'utf-8')
-  for file, names, what in (
+  for file, names, ylabel in (
     ('pairs', PAIRS, "Spearman's correlation"),
     ('analogies', ANALOGIES, 'accuracy'),
   ):
     bars(
       folder / file,
       {
-        label: {_title(n): found for n in names if (found := _values(members, n))}
-        for label, members in roads.items()
+        label: {_title(n): values for n in names if (values := _values(members, n))}
+        for label, members in main.items()
       },
-      what,
-      title='Roads to word vectors, on one text',
+      ylabel,
+      title='Methods for word vectors, on one text',
     )
-  _pictures(named, roads, folder)
+  _draw(named, main, folder)
 
 
-def _pictures(named, roads, folder):
-  """The spectrum, crowding by frequency, and maps of one seed."""
+def _draw(named, main, folder):
+  """Draws the spectrum, the density by frequency, and maps of one seed."""
   spectra = {
     label.replace('SVD', 'PPMI'): [run.arrays('spectrum')['values'] for run in members]
     for label, members in named.items()
@@ -205,15 +207,15 @@ def _pictures(named, roads, folder):
   }
   if spectra:
     spectrum(folder / 'spectrum', spectra, title='Singular values')
-  density = {label: members[0].arrays('similarity') for label, members in roads.items()}
+  density = {label: members[0].arrays('similarity') for label, members in main.items()}
   by_rank(
     folder / 'density',
     {label: (x['density/rank'], x['density/cosine']) for label, x in density.items()},
-    title='How near the nearest words are',
+    title='Cosine of the nearest words, by frequency',
   )
   for label in ('SVD', 'SGNS'):
-    if label in roads:
-      _map(label, roads[label][0], folder)
+    if label in main:
+      _map(label, main[label][0], folder)
 
 
 COUNTRIES = {
@@ -226,12 +228,14 @@ COUNTRIES = {
 
 
 def _map(label, run, folder):
-  from seqlab.word_vectors import open_vectors  # brings JAX, which a plan needs not
+  from seqlab.word_vectors import (
+    open_vectors,
+  )  # imports JAX, which a plan does not need
 
   vectors = open_vectors(str(run.path))
   links = [pair for pair in COUNTRIES.items() if all(word in vectors for word in pair)]
   if len(links) < 2:
-    return  # of a smoke run
+    return  # a smoke run knows too few words
   words = [word for pair in links for word in pair]
   for method, name in (('pca', 'principal components'), ('tsne', 't-SNE')):
     word_map(
@@ -254,13 +258,13 @@ def _title(name):
 
 
 def _values(members, name):
-  """Of each seed, as far as the set has known words."""
+  """Returns the score of each seed whose vocabulary has words of the set."""
   metric = f'similarity/{name}'
   return [run.final(metric) for run in members if run.has(metric)]
 
 
 def scores(named):
-  """A table: label -> the runs of all seeds, a line each."""
+  """Returns a table with one row per label; `named` is label -> runs of all seeds."""
   columns = [*(Column(name, 'max', 3) for name in PAIRS)]
   columns += [Column(f'{_title(name)} (%)', 'max', 1) for name in ANALOGIES]
   rows = [
@@ -271,7 +275,7 @@ def scores(named):
     ]
     for label, members in named.items()
   ]
-  return table(rows, ['road', *columns])
+  return table(rows, ['method', *columns])
 
 
 def _gains(one, other):
@@ -294,8 +298,8 @@ def coverage(run):
   }
   known = ', '.join(f'{name} {share:.0%}' for name, share in shares.items())
   return (
-    f'On part {run.config["corpus"]["part"]} of 0 to 10 of enwiki2018. Pairs and '
-    f'questions of known words only: {known}. Analogies are asked and answered among '
+    f'Text: parts {run.config["corpus"]["part"]} of 0 to 10 of enwiki2018. Scores are of '
+    f'pairs and questions whose words are known: {known}. Analogies are restricted to '
     'the 30,000 most frequent words.'
   )
 

@@ -1,4 +1,4 @@
-"""gensim as a task."""
+"""gensim as an estimator."""
 
 import sys
 
@@ -6,7 +6,7 @@ import gensim.models
 import numpy as np
 import pytest
 
-from seqlab.tasks.peer import Gensim, rows_of
+from seqlab.tasks.estimators.gensim_baseline import GensimBaseline, rows_of
 from seqlab.train.loop import train
 from seqlab.train.writer import read_metrics
 
@@ -32,15 +32,12 @@ def text(tmp_path_factory):
 
 def config(text, **changes) -> dict:
   c = {
-    'task': 'tasks.peer:Gensim',
+    'task': 'tasks.estimators.gensim_baseline:GensimBaseline',
     'seed': 0,
-    'steps': 1,
     'corpus': {'path': str(text), 'heldout': 5},
     'vocabulary': {'min_count': 1},
-    'batching': {'lanes': 4, 'length': 256, 'subsample': 0.0},
-    'model': {'width': 8, 'window': 1, 'epochs': 5},
-    'hyper': {'peak': 0.05},
-    'schedule': {'kind': 'linear', 'floor': 0.01},
+    'batching': {'subsample': 0.0},
+    'model': {'width': 8, 'window': 1, 'epochs': 5, 'alpha': 0.05, 'min_alpha': 0.0005},
     'evals': {'heldout': {'type': 'heldout'}},
   }
   for key, value in changes.items():
@@ -49,13 +46,13 @@ def config(text, **changes) -> dict:
   return c
 
 
-def make(text, tmp_path, **changes) -> Gensim:
-  return Gensim.from_config(config(text, **changes), tmp_path / 'words')
+def make(text, tmp_path, **changes) -> GensimBaseline:
+  return GensimBaseline.from_config(config(text, **changes), tmp_path / 'words')
 
 
 def test_tables_are_those_of_gensim_alone(text, tmp_path):
-  task = make(text, tmp_path)
-  made = task.batches('train').batch(0, seed=3)
+  task = make(text, tmp_path, seed=3)
+  made = task.train()
   lines = text.read_text('utf-8').splitlines()
   rows = [[str(task.words.ids[w]) for w in x.split()] for x in lines]
   rows = [row for i, row in enumerate(rows) if (i + 1) % 5]  # the rest is held out
@@ -71,14 +68,13 @@ def test_it_trains_evaluates_and_gives_vectors(text, tmp_path):
   rows = [
     row for row in read_metrics(tmp_path / 'metrics.jsonl') if 'heldout/loss' in row
   ]
-  # Before training each question costs log 2, of which there are 1 + 5 a pair.
+  # Before training a question costs log 2, and there are 1 + 5 questions per pair.
   assert rows[-1]['heldout/loss'] < 0.9 * 6 * np.log(2)
 
 
 def test_the_seed_decides(text, tmp_path):
-  task = make(text, tmp_path)
   one, same, other = (
-    task.batches('train').batch(0, seed=s)['words'] for s in (1, 1, 2)
+    make(text, tmp_path, seed=seed).train()['words'] for seed in (1, 1, 2)
   )
   np.testing.assert_array_equal(one, same)
   assert not np.array_equal(one, other)
@@ -95,8 +91,7 @@ def test_rows_are_those_of_their_bounds(text, tmp_path):
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    ({'steps': 5}, 'set steps=1'),
-    ({'schedule__kind': 'constant'}, r"schedule\.kind='linear'"),
+    ({'batching__keep_gaps': True}, r'no batching\.keep_gaps'),
     ({'model__dynamic': False}, r'model\.dynamic=True'),
     ({'model__objective': {'kind': 'softmax'}}, r"model\.objective\.kind='negative'"),
   ],
@@ -109,4 +104,4 @@ def test_what_gensim_does_not_do_is_named(text, tmp_path, changes, message):
 def test_without_gensim_it_is_asked_for(text, tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, 'gensim.models', None)
   with pytest.raises(RuntimeError, match=r"pip install 'gensim>=4.4'"):
-    make(text, tmp_path).batches('train').batch(0, seed=0)
+    make(text, tmp_path).train()

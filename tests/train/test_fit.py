@@ -1,0 +1,215 @@
+"""Estimators: fitted in steps of their own, interrupted, resumed, used by every verb."""
+
+import json
+import os
+from pathlib import Path
+import signal
+
+import numpy as np
+import pytest
+
+from seqlab import cli
+from seqlab.metrics_file import read_metrics
+from seqlab.report.runs import read_run
+from seqlab.report.tables import summary
+from seqlab.tasks.estimators import svd
+from seqlab.tasks.estimators.svd import SingularVectors
+from seqlab.train.loop import train
+from seqlab.train.mesh import make_mesh
+from seqlab.train.processes import Stopped
+from seqlab.word_vectors import open_vectors
+
+PATHS = {
+  'ppmi': 'tasks.estimators.ppmi:PPMIVectors',
+  'svd': 'tasks.estimators.svd:SingularVectors',
+  'gensim': 'tasks.estimators.gensim_baseline:GensimBaseline',
+}
+
+
+@pytest.fixture(scope='module')
+def text(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('text')
+  random = np.random.default_rng(0)
+  lines = [' '.join(random.choice([*'abcdefghij'][i % 2 :: 2], 8)) for i in range(200)]
+  (folder / 'text.txt').write_text('\n'.join(lines), 'utf-8')
+  (folder / 'pairs.tsv').write_text('a\tc\t9\na\tb\t1\nb\td\t8\n', 'utf-8')
+  return folder
+
+
+@pytest.fixture(params=PATHS)
+def config(request, text):
+  return make_config(text, request.param)
+
+
+def make_config(text, name, **changes):
+  sets = (str(text / 'pairs.tsv'),)
+  common = {
+    'task': PATHS[name],
+    'seed': 0,
+    'corpus': {'path': str(text / 'text.txt')},
+    'vocabulary': {'min_count': 1},
+    'mesh': {'devices': 1},
+    'evals': {'similarity': {'kind': 'similarity', 'sets': sets, 'show': ('a',)}},
+  }
+  counts = {'counts': {'window': 2}, 'pmi': {}}
+  sections = {
+    'ppmi': counts,
+    'svd': counts | {'model': {'width': 4, 'block': 2, 'iterations': 3}},
+    'gensim': {'batching': {}, 'model': {'width': 4, 'window': 2, 'epochs': 2}},
+  }
+  return common | sections[name] | changes
+
+
+def _rows(folder):
+  """The metrics without times."""
+  return [
+    {k: v for k, v in row.items() if not k.startswith('speed/')}
+    for row in read_metrics(Path(folder, 'metrics.jsonl'))
+  ]
+
+
+def test_every_verb_takes_its_run(config, text, tmp_path, capsys):
+  run = train(config, tmp_path / 'run').path
+  assert cli.main(['neighbours', str(run), 'a', '-n', '4']) == 0
+  lines = capsys.readouterr().out.splitlines()[-4:]
+  found = {line.split()[1] for line in lines}
+  assert found == set('cegi') or 'gensim' in config['task']
+  assert cli.main(['analogy', str(run), 'a', 'c', 'e']) == 0
+  assert cli.main(['evaluate', str(run), '--sets', str(text / 'pairs.tsv')]) == 0
+  row = json.loads((run / 'evaluations.jsonl').read_text('utf-8'))
+  assert row['scores']['pairs']['covered'] == 3
+  target = tmp_path / ('v.npz' if 'ppmi' in config['task'] else 'v.txt')
+  assert cli.main(['vectors', str(run), '--to', str(target)]) == 0
+  assert open_vectors(target).words == open_vectors(run).words
+  assert 'similarity/pairs' in summary([run], ['similarity/pairs'])
+  assert read_run(run).final('similarity/pairs') == _rows(run)[-1]['similarity/pairs']
+  assert [*(run / 'samples').glob('similarity-*.txt')]
+  assert cli.main(['evaluate', str(run), '--average', '2']) == 1
+  assert 'leave out --average 2' in capsys.readouterr().err
+
+
+def test_a_finished_run_stays_as_it_is(config, tmp_path, monkeypatch):
+  run = train(config, tmp_path).path
+  before = (run / 'metrics.jsonl').read_text('utf-8')
+  monkeypatch.setattr('seqlab.evaluators.similarity.evaluate_vectors', None)
+  train(config, tmp_path)
+  assert (run / 'metrics.jsonl').read_text('utf-8') == before
+
+
+def test_a_run_needs_its_text_no_longer(config, text, tmp_path):
+  copy = tmp_path / 'copy.txt'
+  copy.write_bytes((text / 'text.txt').read_bytes())
+  run = train(config | {'corpus': {'path': str(copy)}}, tmp_path / 'run').path
+  before = open_vectors(run).neighbours('a', 3)
+  copy.unlink()
+  assert open_vectors(run).neighbours('a', 3) == before
+
+
+@pytest.mark.parametrize('done', [0, 1, 3])
+def test_singular_vectors_resume_with_the_same_bits(text, tmp_path, done):
+  config = make_config(text, 'svd')
+  whole = train(config, tmp_path / 'whole').path
+  cut = tmp_path / 'cut'
+  task = SingularVectors.from_config(config, cut / 'vocabulary')
+  (cut / 'fitted').mkdir()
+  steps = task.fit(cut / 'fitted', make_mesh(data=1, devices=1))
+  assert [next(steps).step for _ in range(done + 1)] == [*range(done + 1)]
+  steps.close()  # as if the process had been killed before it wrote a row
+  train(config, cut)
+  np.testing.assert_array_equal(open_vectors(cut).matrix, open_vectors(whole).matrix)
+  assert _rows(cut) == _rows(whole)[max(done - 1, 0) :]
+  assert [path.name for path in (cut / 'fitted').iterdir()] == ['svd.npz']
+
+
+def test_sigterm_ends_after_a_step_and_the_run_continues(text, tmp_path, monkeypatch):
+  config, save = make_config(text, 'svd'), svd.save
+
+  def save_and_terminate(state, k, *args):
+    save(state, k, *args)
+    if k == 1:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  whole = train(config, tmp_path / 'whole').path
+  monkeypatch.setattr(svd, 'save', save_and_terminate)
+  with pytest.raises(Stopped, match='stopped after step 2, as SIGTERM asked'):
+    train(config, tmp_path / 'cut')
+  assert [row['step'] for row in _rows(tmp_path / 'cut')] == [1, 2]
+  train(config, tmp_path / 'cut')
+  assert _rows(tmp_path / 'cut') == _rows(whole)
+
+
+def test_a_damaged_block_is_iterated_again(text, tmp_path, capsys):
+  config = make_config(text, 'svd')
+  task = SingularVectors.from_config(config, tmp_path / 'vocabulary')
+  mesh = make_mesh(data=1, devices=1)
+  whole, cut = tmp_path / 'whole', tmp_path / 'cut'
+  for folder in (whole, cut):
+    folder.mkdir()
+  assert len([*task.fit(whole, mesh)]) == 4
+  steps = task.fit(cut, mesh)
+  assert [next(steps).step for _ in range(3)] == [0, 1, 2]
+  steps.close()
+  block = bytearray((cut / 'block-0001.npz').read_bytes())
+  block[len(block) // 2] ^= 1
+  (cut / 'block-0001.npz').write_bytes(block)
+  assert [done.step for done in task.fit(cut, mesh)] == [1, 2, 3]
+  assert 'block-0001.npz is damaged: iteration 2 is repeated' in capsys.readouterr().err
+  parts = (task.parts(task.load(folder)) for folder in (whole, cut))
+  for one, other in zip(*parts, strict=True):
+    np.testing.assert_array_equal(one, other)
+
+
+def test_force_fits_anew(text, tmp_path):
+  train(make_config(text, 'svd'), tmp_path)
+  other = make_config(text, 'svd', seed=1)
+  with pytest.raises(ValueError, match='seed: 0 there, 1 now'):
+    train(other, tmp_path)
+  train(other, tmp_path, force=True)
+  fresh = train(other, tmp_path / 'fresh').path
+  np.testing.assert_array_equal(
+    open_vectors(tmp_path).matrix, open_vectors(fresh).matrix
+  )
+
+
+@pytest.mark.parametrize('file', ['pmi.npz', 'svd.npz', 'tables.npz'])
+def test_a_damaged_result_is_named(text, tmp_path, file):
+  name = {'pmi.npz': 'ppmi', 'svd.npz': 'svd', 'tables.npz': 'gensim'}[file]
+  run = train(make_config(text, name, evals={}), tmp_path).path
+  (run / 'fitted' / file).write_bytes(b'PK not a file')
+  with pytest.raises(ValueError, match=f'{file} is damaged.* train again'):
+    open_vectors(run)
+
+
+def test_a_run_that_has_not_finished_says_so(config, tmp_path):
+  run = train(config | {'evals': {}}, tmp_path).path
+  for path in (run / 'fitted').iterdir():
+    path.unlink()
+  with pytest.raises(FileNotFoundError, match='has no vectors yet'):
+    open_vectors(run)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'key'),
+  [
+    ({'steps': 3}, 'steps'),
+    ({'hyper': {'peak': 0.1}}, 'hyper'),
+    ({'keep_best': 'similarity/pairs'}, 'keep_best'),
+    ({'ema': 0.9}, 'ema'),
+    ({'evals': {'x': {'kind': 'spectrum', 'every': 1}}}, r'evals\.x\.every'),
+  ],
+)
+def test_settings_of_training_are_refused(text, tmp_path, changes, key):
+  with pytest.raises(ValueError, match=rf'has no gradient: .* Leave out {key}'):
+    train(make_config(text, 'svd', **changes), tmp_path)
+
+
+def test_experiments_of_the_first_edition_are_fitted(text, tmp_path):
+  """Its configurations had steps, and a schedule without effect."""
+  new = make_config(text, 'svd')
+  old = new | {'steps': 3, 'hyper': {'peak': 0.0}, 'schedule': {'kind': 'constant'}}
+  old |= {'task': 'tasks.counting:SingularVectors', 'keep_latest': 1}
+  old['model'] = {'width': 4, 'block': 2, 'use': 'words'}
+  new['model']['output_vectors'] = 'words'
+  run = train(old, tmp_path).path
+  assert json.loads((run / 'config.json').read_text('utf-8'))['task'] == PATHS['svd']
+  train(new, tmp_path)  # the same experiment, and finished
