@@ -165,9 +165,9 @@ def bleu(args: argparse.Namespace, rest: Sequence[str]) -> None:
   """Scores a file of translations against references; prints a line of JSON."""
   del rest
   _prepare()
-  from seqlab.metrics.corpus import bleu
+  from seqlab.metrics.corpus import bleu_of_files
 
-  result = bleu(
+  result = bleu_of_files(
     args.hypothesis,
     args.references,
     tokenizer=args.tokenize,

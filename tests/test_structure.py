@@ -24,6 +24,7 @@ FLOORS = (
   {'train'},
   {'experiment', 'experiment_list'},
   {'use', 'bench', 'plan', 'word_vectors'},
+  {'library'},
   {'cli', 'report'},  # beside the rest, which it knows by the runs' folders only
 )
 HEIGHT = {name: height for height, names in enumerate(FLOORS) for name in names}

@@ -4,7 +4,7 @@ Lines of similar length share an array, so that few shapes are compiled and ther
 little padding. The length of each line is known in advance, so none is truncated.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 import functools
 from importlib import metadata
@@ -19,7 +19,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from seqlab.domains import Count, checked
 from seqlab.metrics import bootstrap
-from seqlab.metrics.bleu import MAX_ORDER, bleu_score, bleu_statistics, brevity_penalty
+from seqlab.metrics.bleu import (
+  MAX_ORDER,
+  bleu_score,
+  bleu_statistics,
+  brevity_penalty,
+)
 from seqlab.metrics.characters import PieceBytes, Text, characters, detokenize
 from seqlab.metrics.chrf import CHARACTER_ORDER, chrf_statistics
 from seqlab.metrics.tokenizers import TOKENIZERS, Words, tokenize
@@ -282,8 +287,28 @@ def read_lines(path: str | Path) -> list[bytes]:
   return [line.encode('utf-8') for line in text_lines(path)]
 
 
+def check_parallel(sides: Mapping[str, Sequence]) -> None:
+  """Checks that there are lines, and as many on every side.
+
+  Args:
+    sides: name, for messages -> lines; the hypotheses first.
+
+  Raises:
+    ValueError: a side has another number of lines, or there are none.
+  """
+  (first, lines), *_ = sides.items()
+  for name, side in sides.items():
+    if len(side) != len(lines):
+      raise ValueError(
+        f'{first} has {len(lines):,} lines and {name} has {len(side):,}: every line '
+        'needs its reference'
+      )
+  if not len(lines):
+    raise ValueError(f'{first} has no lines')
+
+
 @checked
-def bleu(
+def bleu_of_files(
   hypothesis: str | Path,
   references: Sequence[str | Path],
   *,
@@ -314,13 +339,7 @@ def bleu(
   files = [hypothesis, *references]
   sides = [read_lines(file) for file in files]
   for file, side in zip(files, sides, strict=True):
-    if len(side) != len(sides[0]):
-      raise ValueError(
-        f'{hypothesis} has {len(sides[0]):,} lines and {file} has {len(side):,}: '
-        'every line needs its reference'
-      )
-  if not sides[0]:
-    raise ValueError(f'{hypothesis} has no lines')
+    check_parallel({str(hypothesis): sides[0], str(file): side})
   rows = corpus_statistics(
     Lines(sides[0]),
     [Lines(side) for side in sides[1:]],

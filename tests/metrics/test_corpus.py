@@ -11,7 +11,7 @@ from seqlab.metrics.characters import piece_bytes
 from seqlab.metrics.corpus import (
   Lines,
   Pieces,
-  bleu,
+  bleu_of_files,
   corpus_statistics,
   line_words,
   read_lines,
@@ -43,7 +43,7 @@ def files(tmp_path_factory):
 @pytest.mark.parametrize('references', [1, 2])
 def test_files_have_the_scores_of_sacrebleu(files, references):
   paths, sides = files
-  actual = bleu(paths[0], paths[1 : 1 + references])
+  actual = bleu_of_files(paths[0], paths[1 : 1 + references])
   metric = BLEU()
   expected = metric.corpus_score(
     [x.rstrip() for x in sides[0]],

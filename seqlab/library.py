@@ -1,0 +1,338 @@
+"""seqlab as a library: the functions that `import seqlab` offers.
+
+    run = seqlab.run('experiments/agreement/transformer.py', 'runs/mine')
+    run = seqlab.load('runs/mine')
+    run.translate(['the old teacher'])
+    seqlab.bleu(hypotheses, references)
+
+`seqlab/__init__.py` imports this module when one of its names is first used, so that
+`import seqlab` needs no JAX.
+"""
+
+from collections.abc import Mapping, Sequence
+import functools
+import math
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from seqlab import experiment as experiments
+from seqlab.domains import Count, checked
+from seqlab.metrics.corpus import (
+  Lines,
+  check_parallel,
+  corpus_statistics,
+  score,
+  signature,
+)
+from seqlab.models.interface import attention_weights
+from seqlab.tasks.interface import HasVectors, Translates, needs
+from seqlab.tasks.scorer import Scorer
+from seqlab.tasks.sentences import encode_lines
+from seqlab.tasks.translator import Translator, search_of
+from seqlab.train.cluster import cluster
+from seqlab.train.loop import train
+from seqlab.train.runtime import prepare
+from seqlab.use.ensembles import make_scorer, make_translator
+from seqlab.use.evaluation import default_measure, evaluate_run
+from seqlab.use.runs import load_run
+from seqlab.use.translations import evaluate_translations
+
+__all__ = ['BLEU', 'Attention', 'FinishedRun', 'bleu', 'load', 'load_experiment', 'run']
+
+
+def load_experiment(
+  path: str | Path, overrides: Mapping[str, Any] | Sequence[str] = ()
+) -> dict[str, Any]:
+  """Returns the configuration of an experiment's file.
+
+  Args:
+    path: the file, and after a colon arguments for its `get_config`, as in
+      'experiments/multi30k/transformer.py:smoke'.
+    overrides: option -> value, as in {'hyper.peak': 1e-3}; or words of the command
+      line, as in ['--config.hyper.peak=1e-3'].
+
+  Returns:
+    Nested dictionaries, to be changed as one likes and given to `run`.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: an option is unknown, or a value is outside its domain.
+  """
+  if isinstance(overrides, Mapping):
+    overrides = [f'--config.{key}={value!r}' for key, value in overrides.items()]
+  return experiments.load_experiment(str(path), overrides)
+
+
+def run(
+  experiment: str | Path | Mapping[str, Any],
+  workdir: str | Path,
+  *,
+  overrides: Mapping[str, Any] | Sequence[str] = (),
+  force: bool = False,
+) -> 'FinishedRun':
+  """Trains an experiment, or resumes it, as `seqlab train` does.
+
+  Args:
+    experiment: a file, see `load_experiment`; or a configuration.
+    workdir: the folder of the run. It keeps the configuration, metrics, checkpoints.
+    overrides: of a file, see `load_experiment`.
+    force: whether to continue in a folder that another experiment made.
+
+  Returns:
+    The run, with the parameters of its last checkpoint.
+
+  Raises:
+    ValueError: the experiment is wrong, or `overrides` come with a configuration.
+    FloatingPointError: training diverged; the last good checkpoint stays.
+    Stopped: SIGTERM arrived (`seqlab.train.processes`); the same call resumes.
+  """
+  if isinstance(experiment, Mapping):
+    if overrides:
+      raise ValueError('overrides are for a file: change the configuration instead')
+    config = dict(experiment)
+  else:
+    config = load_experiment(experiment, overrides)
+  prepare(config.get('threads'))
+  with cluster():
+    train(config, str(workdir), force=force)
+  # What this process trained it may also use.
+  return load(workdir, trust=True)
+
+
+def load(
+  path: str | Path,
+  *,
+  average: Count = 1,
+  choose: Literal['last', 'best'] = 'last',
+  trust: bool = False,
+) -> 'FinishedRun':
+  """Opens the folder of a run.
+
+  Args:
+    path: the folder, on this machine or in a bucket.
+    average: number of checkpoints whose parameters are averaged (Vaswani et al. 2017,
+      section 6.1).
+    choose: the 'last' checkpoints or the 'best' ones.
+    trust: whether the run may name code that is not part of seqlab, which is then
+      executed.
+
+  Raises:
+    FileNotFoundError: it is not a run, or it has no checkpoint yet.
+    ValueError: the folder is damaged, or names code that is not trusted.
+  """
+  prepare()
+  return FinishedRun(path, average=average, choose=choose, trust=trust)
+
+
+class Attention(NamedTuple):
+  """Attention weights of a sentence and its translation.
+
+  Attributes:
+    weights: [layers, H, L, S] float32 for each kind of attention there is: 'encoder',
+      'decoder' and 'cross'.
+    source: pieces of the source, the end of the sentence among them.
+    target: pieces of the translation.
+  """
+
+  weights: dict[str, np.ndarray]
+  source: list[str]
+  target: list[str]
+
+
+class FinishedRun:
+  """A run with the parameters of its checkpoints.
+
+  Attributes:
+    path: the folder of the run, as `load` was given it.
+    config: its experiment.
+    task: its task; see `tasks.interface`.
+    variables: Linen collections, on the first device.
+    steps: steps of the checkpoints that the variables come from.
+  """
+
+  def __init__(
+    self,
+    path: str | Path,
+    *,
+    average: int,
+    choose: Literal['last', 'best'],
+    trust: bool,
+  ):
+    """See `load`."""
+    self._which = dict(average=average, choose=choose, trust=trust)
+    loaded = load_run(path, **self._which)
+    self.path, self.config = path, loaded.folder.config
+    self.task, self.variables, self.steps = loaded.task, loaded.variables, loaded.steps
+
+  def __repr__(self) -> str:
+    return f'<run {self.path}, {type(self.task).__name__}, steps {self.steps}>'
+
+  def translate(self, lines: Sequence[str], **decoding: Any) -> list[str]:
+    """Returns the best translation of each line.
+
+    Args:
+      lines: source sentences; a blank one gives an empty translation.
+      **decoding: options of `decoding.config:DecodingConfig`, such as beam=5.
+
+    Raises:
+      ValueError: the task cannot translate, an option is wrong, or a line is too long.
+    """
+    translator = self._translator(tuple(sorted(decoding.items())))
+    translations = translator.translate(list(lines))
+    _check_refused(translator.refused)
+    return translations
+
+  def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[float]:
+    """Returns log p(target | source) in nats, with the end of the sentence.
+
+    Args:
+      sources: R sentences.
+      targets: R translations of them.
+
+    Raises:
+      ValueError: the task cannot translate, the lists have different lengths, or a
+        sentence is too long.
+    """
+    if len(sources) != len(targets):
+      raise ValueError(f'{len(sources):,} sources and {len(targets):,} targets')
+    logps = self._scorer.score(list(zip(sources, targets, strict=True)))
+    _check_refused(self._scorer.refused)
+    return [math.fsum(logp.tolist()) for logp in logps]
+
+  def evaluate(self, split: str | None = None, **options: Any) -> dict[str, Any]:
+    """Evaluates the run, prints the result and records it in the folder of the run.
+
+    A task that translates is scored by BLEU and chrF on the split ('test' by default);
+    any other by the evaluators of its experiment.
+
+    Args:
+      split: name of a split of the data.
+      **options: of decoding, as in `translate`.
+
+    Returns:
+      What was printed.
+    """
+    measure = default_measure(self.path, trust=self._which['trust'])
+    if measure != 'translations':
+      return evaluate_run(self.path, split=split, **self._which)
+    split = 'test' if split is None else split
+    return evaluate_translations(self.path, split=split, options=options, **self._which)
+
+  def vectors(self) -> Any:
+    """Returns the word vectors, `embeddings.vectors:Vectors` or `SparseVectors`.
+
+    Raises:
+      ValueError: the task has none.
+    """
+    return needs(self.task, HasVectors).vectors(self.variables)
+
+  def attention(self, source: str, target: str) -> Attention:
+    """Returns where the model attends while it reads and writes a pair of sentences.
+
+    Raises:
+      ValueError: the task cannot translate, or the model has no attention.
+    """
+    task = needs(self.task, Translates)
+    sides = (task.vocabularies.source, task.vocabularies.target)
+    ids = [
+      encode_lines(vocabulary, [line])[0]
+      for vocabulary, line in zip(sides, (source, target), strict=True)
+    ]
+    rows = [ids[0][::-1] if task.reverse_source else ids[0], ids[1]]
+    found = attention_weights(task.model, self.variables, *(x[None] for x in rows))
+    pieces = [
+      [vocabulary.pieces()[i] for i in x]
+      for vocabulary, x in zip(sides, rows, strict=True)
+    ]
+    return Attention({k: np.asarray(w[:, 0]) for k, w in found.items()}, *pieces)
+
+  @functools.cache  # noqa: B019  # it lives as long as the run, and keeps what it compiled
+  def _translator(self, decoding: tuple[tuple[str, Any], ...]) -> Translator:
+    task = needs(self.task, Translates)
+    search = search_of(dict(decoding))
+    return make_translator(task, task.model, self.variables, search)
+
+  @functools.cached_property
+  def _scorer(self) -> Scorer:
+    task = needs(self.task, Translates)
+    return make_scorer(task, task.model, self.variables)
+
+
+def _check_refused(refused: Mapping[int, str]) -> None:
+  """Raises ValueError if there are lines without a result; they count from 1."""
+  if refused:
+    number, reason = next(iter(sorted(refused.items())))
+    raise ValueError(f'line {number + 1:,} {reason} ({len(refused):,} such lines)')
+
+
+class BLEU(NamedTuple):
+  """A corpus's BLEU.
+
+  Attributes:
+    score: BLEU in percent, from 0 to 100.
+    signature: sacreBLEU's signature of the score.
+    counts: matching n-grams, for n = 1 to 4.
+    totals: n-grams of the hypotheses, for n = 1 to 4.
+    hypothesis_length: tokens of the hypotheses.
+    reference_length: tokens of the references that count for the brevity penalty.
+    brevity_penalty: factor from 0 to 1.
+  """
+
+  score: float
+  signature: str
+  counts: list[int]
+  totals: list[int]
+  hypothesis_length: int
+  reference_length: int
+  brevity_penalty: float
+
+  def __str__(self) -> str:
+    return f'BLEU {self.score:.2f} ({self.signature})'
+
+
+@checked
+def bleu(
+  hypotheses: Sequence[str],
+  references: Sequence[str] | Sequence[Sequence[str]],
+  *,
+  tokenizer: Literal['13a', 'none', 'char'] = '13a',
+  lowercase: bool = False,
+) -> BLEU:
+  """Computes corpus BLEU, equal to sacreBLEU's to the last digit.
+
+  Args:
+    hypotheses: R detokenised sentences.
+    references: R sentences; or, for several references per sentence, one list of R
+      sentences per set of references, as sacreBLEU takes them.
+    tokenizer: '13a', 'none' or 'char'.
+    lowercase: whether case is folded first.
+
+  Returns:
+    The score, its parts and sacreBLEU's signature.
+
+  Raises:
+    ValueError: there are no hypotheses, the lists have different lengths, or something
+      in them is not a string.
+
+  Source: Papineni et al. 2002, https://aclanthology.org/P02-1040; Post 2018,
+  https://aclanthology.org/W18-6319.
+  """
+  several = len(references) > 0 and not isinstance(references[0], str)
+  sets = [list(each) for each in references] if several else [list(references)]
+  sides = [list(hypotheses), *sets]
+  names = ['hypotheses', *(f'references {i + 1}' for i in range(len(sets)))]
+  check_parallel(dict(zip(names, sides, strict=True)))
+  lines = [Lines([line.encode('utf-8') for line in side]) for side in sides]
+  options = dict(tokenizer=tokenizer, lowercase=lowercase)
+  found = score(corpus_statistics(lines[0], lines[1:], **options).sum(axis=0))
+  return BLEU(
+    score=found['score'],
+    signature=signature(references=len(sets), **options),
+    counts=found['counts'],
+    totals=found['totals'],
+    hypothesis_length=found['sys_len'],
+    reference_length=found['ref_len'],
+    brevity_penalty=found['bp'],
+  )

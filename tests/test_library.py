@@ -1,0 +1,111 @@
+"""The functions that `import seqlab` offers."""
+
+import importlib.util
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import sacrebleu
+
+import seqlab
+
+HYPOTHESES = ['the cat sat on the mat today', 'a dog', '']
+REFERENCES = ['the cat sat on a mat today .', 'a dog barks', 'nothing']
+
+
+def test_the_import_needs_no_jax():
+  code = 'import sys, seqlab; dir(seqlab); sys.exit("jax" in sys.modules)'
+  assert subprocess.run([sys.executable, '-c', code]).returncode == 0
+
+
+@pytest.mark.parametrize('name', sorted({*seqlab.__all__} - {'__version__'}))
+def test_no_function_hides_a_module(name):
+  assert importlib.util.find_spec(f'seqlab.{name}') is None
+  assert callable(getattr(seqlab, name))
+
+
+def test_an_unknown_name_is_an_attribute_error():
+  with pytest.raises(AttributeError, match="'seqlab' has no attribute 'blue'"):
+    seqlab.blue  # noqa: B018
+
+
+@pytest.mark.parametrize('sets', [1, 2])
+def test_bleu_is_that_of_sacrebleu(sets):
+  references = [REFERENCES, HYPOTHESES[::-1]][:sets]
+  result = seqlab.bleu(HYPOTHESES, references if sets > 1 else REFERENCES)
+  metric = sacrebleu.BLEU()
+  expected = metric.corpus_score(HYPOTHESES, references)
+  assert result.score == pytest.approx(expected.score, abs=1e-9)
+  assert result.counts == expected.counts
+  assert result.signature == str(metric.get_signature())
+
+
+@pytest.mark.parametrize(
+  ('sides', 'message'),
+  [
+    ((['a'], ['a', 'b']), 'hypotheses has 1 lines and references 1 has 2'),
+    (([], []), 'has no lines'),
+    ((['a', 3], ['a', 'b']), r"hypotheses is \['a', 3\]"),
+  ],
+)
+def test_bleu_refuses_what_cannot_be_compared(sides, message):
+  with pytest.raises(ValueError, match=message):
+    seqlab.bleu(*sides)
+
+
+@pytest.fixture(scope='module')
+def run(finished):
+  return seqlab.load(finished)
+
+
+def test_translations_are_those_of_the_command(run, finished, capsys, monkeypatch):
+  from seqlab.use.streams import translate_stream
+
+  lines = ['w1 w2 w3', '', 'w4']
+  path = finished.parent / 'lines.txt'
+  path.write_text('\n'.join(lines) + '\n')
+  with path.open('rb') as file:
+    translate_stream(finished, file, sys.stdout, options=dict(beam=2))
+  assert run.translate(lines, beam=2) == capsys.readouterr().out.splitlines()
+
+
+def test_scores_are_log_probabilities_of_all_pieces(run):
+  (score,) = run.score(['w1 w2'], ['w2 w1'])
+  translator = run._translator((('beam', 1),))
+  (best,) = translator.n_best(['w1 w2'])
+  (own,) = run.score(['w1 w2'], [best[0][0]])
+  assert own >= score
+  with pytest.raises(ValueError, match='2 sources and 1 targets'):
+    run.score(['a', 'b'], ['c'])
+
+
+def test_attention_sums_to_one_over_the_source(run):
+  found = run.attention('w1 w2', 'w2')
+  assert found.source == ['w1', 'w2', '</s>']
+  assert found.target == ['w2', '</s>']
+  cross = found.weights['cross']
+  assert cross.shape == (1, 2, 2, 3)
+  np.testing.assert_allclose(cross.sum(axis=-1), 1.0, rtol=1e-5)
+
+
+def test_what_a_task_cannot_do_is_refused(run):
+  with pytest.raises(ValueError, match='cannot give word vectors'):
+    run.vectors()
+  with pytest.raises(ValueError, match='beem'):
+    run.translate(['w1'], beem=3)
+
+
+def test_a_run_resumes_with_other_options(tiny, tmp_path):
+  config = tiny | {'steps': 2, 'evals': {}, 'keep_best': None}
+  assert seqlab.run(config, tmp_path / 'run').steps == [2]
+  run = seqlab.run(config | {'steps': 3}, tmp_path / 'run', force=True)
+  assert run.steps == [3]
+
+
+def test_overrides_are_options_by_name(tmp_path):
+  path = 'experiments/agreement/transformer.py'
+  config = seqlab.load_experiment(path, {'hyper.peak': 0.5, 'optimizer': 'muon'})
+  assert (config['hyper']['peak'], config['optimizer']) == (0.5, 'muon')
+  with pytest.raises(ValueError, match='overrides are for a file'):
+    seqlab.run(config, tmp_path, overrides={'seed': 1})
