@@ -26,7 +26,8 @@ from seqlab.text.inputs import Inputs
 from seqlab.text.vocabulary import (
   Vocabularies,
   build_vocabularies,
-  train_vocabulary,
+  planned_sizes,
+  vocabulary_options,
 )
 from seqlab.types import PAD, Array, Batch, Hyper, Variables
 
@@ -254,18 +255,16 @@ class Translation(SequenceToSequence):
       the experiment alone, and only subword vocabularies are surely as large as asked.
     """
     vocabulary, batching = config.get('vocabulary', {}), config.get('batching', {})
-    size = vocabulary.get('size')
-    subwords = vocabulary.get('kind', 'bpe') != 'word' and size
+    sizes = planned_sizes(vocabulary)
     planned = getattr(_batching_kind(batching), 'planned_shapes', None)
-    if not subwords or not planned:
+    if not sizes or not planned:
       return None
     _, options = _reading_of(batching)
     options.pop('kind', None)
     shapes = call(planned, options, 'batching', sides=('source', 'target'))
     if shapes is None:
       return None
-    source_size, target_size = (size, size) if isinstance(size, int) else size
-    return _Outline(_make_model(config, source_size, target_size), target_size, shapes)
+    return _Outline(_make_model(config, *sizes), sizes[1], shapes)
 
   @classmethod
   def signatures(cls, config: Mapping[str, Any]) -> dict[str, Sequence[Signature]]:
@@ -275,7 +274,7 @@ class Translation(SequenceToSequence):
     batching = options_of(_batching_kind(config['batching']), hidden=CONTEXT)
     return {
       'corpus': ({'kind': str, 'name': str}, corpus_kind(config['corpus'])),
-      'vocabulary': (build_vocabularies, train_vocabulary),
+      'vocabulary': vocabulary_options(config['vocabulary']),
       'batching': ({'kind': str}, _Reading, batching),
       'model': (model,),
       'hyper': ({'label_smoothing': Rate | None}, annotations_of(hyper)),

@@ -76,7 +76,8 @@ def test_another_process_draws_the_same(vocabulary):
   code = (
     'LINES = None\n'
     'from seqlab.text.vocabulary import train_vocabulary\n'
-    f'v = train_vocabulary(LINES, kind={vocabulary.kind!r}, size={vocabulary.size})\n'
+    f'v = train_vocabulary(LINES, kind={vocabulary.model_type!r}, '
+    f'size={vocabulary.size})\n'
     'print(v.encode(LINES, sampling=0.3, seed=7)[0].tolist())'
   ).replace('LINES = None', f'LINES = {LINES!r}')
   done = subprocess.run(

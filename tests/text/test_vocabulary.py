@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 
 from seqlab.text.vocabulary import (
+  VOCABULARIES,
   Vocabularies,
   build_vocabularies,
   load_vocabulary,
+  planned_sizes,
+  save_vocabulary,
   train_vocabulary,
 )
 from seqlab.types import BOS, EOS, PAD, SPECIALS, UNK
@@ -40,7 +43,7 @@ RUSSIAN = [
 ]
 TEXT = {'de': GERMAN, 'ru': RUSSIAN}
 SIZE = 60  # pieces that so little text has, for any kind
-KINDS = ('bpe', 'unigram', 'word')
+KINDS = tuple(VOCABULARIES)
 PIECES = ('bpe', 'unigram')
 
 
@@ -157,15 +160,16 @@ def test_other_text_gives_another_fingerprint(kind):
 @pytest.mark.parametrize('kind', KINDS)
 def test_saved_and_loaded_is_the_same(kind, tmp_path):
   vocabulary = learn(RUSSIAN, kind)
-  vocabulary.save(tmp_path / 'new', 'source')
+  save_vocabulary(vocabulary, tmp_path / 'new', 'source')
   loaded = load_vocabulary(tmp_path / 'new', 'source')
-  assert (loaded.kind, loaded.size) == (kind, vocabulary.size)
+  assert type(loaded) is type(vocabulary)
+  assert loaded.size == vocabulary.size
   assert loaded.fingerprint == vocabulary.fingerprint
   assert loaded.encode(RUSSIAN)[0].tolist() == vocabulary.encode(RUSSIAN)[0].tolist()
 
 
 def test_saved_without_words_loads(tmp_path):
-  learn([], 'word').save(tmp_path, 'v')
+  save_vocabulary(learn([], 'word'), tmp_path, 'v')
   assert load_vocabulary(tmp_path, 'v').size == 4
 
 
@@ -253,7 +257,7 @@ def test_no_piece_of_bytes_ends_a_line():
   ('options', 'message'),
   [
     ({'size': 0}, 'size is 0; it must be at least 1'),
-    ({'min_count': 0}, 'min_count is 0; it must be at least 1'),
+    ({'kind': 'word', 'min_count': 0}, 'min_count is 0; it must be at least 1'),
     ({'character_coverage': 0}, 'character_coverage is 0; it must be more than 0'),
     ({'character_coverage': 1.5}, r'character_coverage is 1\.5; .*at most 1'),
     ({'byte_fallback': 'no'}, "byte_fallback is 'no'; it must be true or false"),
@@ -275,7 +279,7 @@ def test_a_damaged_description_is_named(name, content, tmp_path):
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_damaged_pieces_are_named(kind, tmp_path):
-  learn(GERMAN, kind).save(tmp_path, 'v')
+  save_vocabulary(learn(GERMAN, kind), tmp_path, 'v')
   (path,) = [x for x in tmp_path.iterdir() if x.suffix != '.json']
   for content in (b'\xff', *([b'', path.read_bytes()[:99]] * (kind != 'word'))):
     path.write_bytes(content)
@@ -371,8 +375,95 @@ def test_too_small_a_size_tells_the_smallest(kind):
 
 
 def test_unknown_kind():
-  with pytest.raises(ValueError, match=r"'char'; it may be 'bpe', 'unigram' or 'word'"):
+  with pytest.raises(
+    ValueError, match=r"unknown vocabulary 'char' \(known: 'bpe', 'un"
+  ):
     train_vocabulary(GERMAN, kind='char')
+
+
+def test_an_option_of_another_kind_is_unknown():
+  with pytest.raises(ValueError, match=r'unknown key vocabulary\.min_count'):
+    train_vocabulary(GERMAN, kind='bpe', min_count=2)
+
+
+# A kind of one's own.
+
+
+class Letters:
+  """A vocabulary of one's own: letters, with as many ids as there are letters."""
+
+  def __init__(self, letters):
+    self.letters, self.size = letters, 4 + len(letters)
+    self.fingerprint = ''.join(letters)
+
+  @classmethod
+  def train(cls, lines, *, case: bool = True):
+    text = ''.join(lines)
+    return cls(sorted({*(text if case else text.lower())}))
+
+  @classmethod
+  def load(cls, directory, name):
+    return cls([*(directory / f'{name}.letters').read_text('utf-8')])
+
+  def save(self, directory, name):
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / f'{name}.letters').write_text(''.join(self.letters), 'utf-8')
+
+
+LETTERS = {'kind': f'{__name__}:Letters', 'case': False}
+
+
+def test_a_kind_of_ones_own_is_named_by_its_path(tmp_path):
+  both = build_vocabularies(Parallel(), **LETTERS)
+  both.save(tmp_path, LETTERS)
+  loaded = Vocabularies.load(tmp_path, LETTERS)
+  assert type(loaded.source) is Letters
+  assert loaded.shared
+  assert loaded.source.fingerprint == both.source.fingerprint
+  with pytest.raises(
+    ValueError, match=r"unknown key vocabulary\.cas; did you mean 'case'"
+  ):
+    build_vocabularies(Parallel(), kind=LETTERS['kind'], cas=False)
+  with pytest.raises(ValueError, match=r'unknown key vocabulary\.size'):
+    build_vocabularies(Parallel(), size=5, **LETTERS)
+
+
+def test_a_folder_alone_names_no_code(tmp_path):
+  build_vocabularies(Parallel(), **LETTERS).save(tmp_path, LETTERS)
+  for options in (None, {'kind': 'bpe'}):
+    about = tmp_path / 'vocabularies.json'
+    about.write_text(about.read_text('utf-8').replace('"kind"', '"was"'), 'utf-8')
+    with pytest.raises(ValueError, match=r'its kind is|was made with'):
+      Vocabularies.load(tmp_path, options)
+
+
+def test_what_is_no_vocabulary_is_refused():
+  with pytest.raises(ValueError, match=r"'json:dumps' has no method `train`"):
+    train_vocabulary(GERMAN, kind='json:dumps')
+
+
+def test_sizes_are_planned_without_text():
+  assert planned_sizes({'size': 100}) == (100, 100)
+  assert planned_sizes({'kind': 'unigram', 'size': (90, 80), 'shared': False}) == (
+    90,
+    80,
+  )
+  assert planned_sizes({}) == (8_000, 8_000)
+  assert planned_sizes({'kind': 'word', 'size': 100}) is None
+
+
+def test_text_of_one_side_has_one_vocabulary(tmp_path):
+  class Text(Parallel):
+    sides = {'text': 'de'}  # noqa: RUF012
+
+    def read(self, split):
+      return (GERMAN,)
+
+  only = build_vocabularies(Text(), size=60)
+  only.save(tmp_path, {'size': 60})
+  loaded = Vocabularies.load(tmp_path, {'size': 60})
+  assert [*loaded.sides] == ['text']
+  assert loaded.text.fingerprint == only.text.fingerprint == FINGERPRINT
 
 
 # Both languages.
