@@ -425,6 +425,7 @@ def _bench_options(parser: _Parser) -> None:
 def _search_options(parser: _Parser) -> None:
   """Adds the options of verbs that translate: checkpoints, and how outputs are found."""
   add = parser.add_argument
+  add('--decoding', help='beam, greedy, sampling, or a path module:name')
   add('--beam', type=int, help='hypotheses per sentence (5)')
   add('--alpha', type=float, help='length penalty (0.6)')
   add('--temperature', type=float, help='sample instead of searching')
@@ -463,7 +464,7 @@ def _search(args: argparse.Namespace) -> dict:
   return {**which, 'options': options, **ensemble}
 
 
-_SEARCH = ('beam', 'alpha', 'temperature', 'top_k', 'top_p', 'seed')
+_SEARCH = ('decoding', 'beam', 'alpha', 'temperature', 'top_k', 'top_p', 'seed')
 # Kind of measurement of `evaluate` -> options that not all kinds have.
 _EVALUATE = {
   'translations': (*_SEARCH, 'ensemble', 'split', 'output'),

@@ -1,7 +1,8 @@
 """How fast sentences are translated."""
 
 from seqlab.bench.measure import Row, Subject, timed
-from seqlab.tasks.translator import Search, Translator
+from seqlab.decoding.config import Beam
+from seqlab.tasks.translator import Translator
 
 _MAX_LINES = 512
 
@@ -18,7 +19,7 @@ def measure_decoding(subject: Subject) -> list[Row]:
   note = f'{len(lines)} sentences of {split}, untrained weights'
   rows = []
   for beam in (1, 5):
-    translator = Translator(task.model, variables, task.vocabularies, Search(beam=beam))
+    translator = Translator(task.model, variables, task.vocabularies, Beam(beam=beam))
     translator.translate(lines)  # compiles
     translator.written = 0
     seconds, _ = timed(lambda t=translator: t.translate(lines))

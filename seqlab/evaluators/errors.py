@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
+from seqlab.decoding.config import Greedy
 from seqlab.domains import Count
 from seqlab.evaluators.resident import Resident, evaluation_batches, total
 from seqlab.tasks.interface import Translates
-from seqlab.tasks.translator import Search, decode
+from seqlab.tasks.translator import decode
 from seqlab.types import PAD, Variables
 
 
@@ -56,7 +57,7 @@ class Evaluator:
       source, target = batch['source'], batch['target']
       logits = task.model.apply(variables, source, target)
       right = logits.argmax(axis=-1) == target  # [B, T]
-      tokens, _ = decode(task.model, variables, source, Search(beam=1))
+      tokens, _ = decode(task.model, variables, source, Greedy())
       tokens = tokens[:, 0, : target.shape[1]]  # [B, L]
       short = target.shape[1] - tokens.shape[1]
       tokens = jnp.pad(tokens, ((0, 0), (0, short)), constant_values=PAD)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 import numpy as np
 
+from seqlab.decoding.config import DECODING_OPTIONS, make_decoding
 from seqlab.domains import Count, OneOf, Range
 from seqlab.evaluators.resident import Resident, evaluation_batches, total
 from seqlab.metrics.bleu import bleu_score, bleu_statistics
@@ -25,7 +26,7 @@ from seqlab.metrics.corpus import (
 )
 from seqlab.metrics.tokenizers import TOKENIZERS, Words, tokenize
 from seqlab.tasks.interface import Translates
-from seqlab.tasks.translator import Search, decode, search_of
+from seqlab.tasks.translator import decode
 from seqlab.text.lines import words as words_of
 from seqlab.types import Variables
 
@@ -39,7 +40,7 @@ class Evaluator:
   """
 
   needs = (Translates,)
-  signatures: ClassVar = (Search,)  # of what `**search` holds
+  signatures: ClassVar = (DECODING_OPTIONS,)  # what `**decoding` holds
 
   def __init__(
     self,
@@ -53,7 +54,7 @@ class Evaluator:
     tokenizer: Annotated[str, OneOf(TOKENIZERS)] | None = None,
     lowercase: bool = False,
     lengths: Sequence[Count] = (),
-    **search,
+    **decoding,
   ):
     """Puts the split on the devices.
 
@@ -68,7 +69,7 @@ class Evaluator:
       lowercase: score without case.
       lengths: bounds of source lengths, in words; BLEU is reported for each part of
         the split too (Bahdanau et al. 2015, figure 2). (10, 20) makes three parts.
-      **search: options of `tasks.translator.Search`: beam, alpha, ...
+      **decoding: how outputs are found, see `decoding.config`: decoding, beam, ...
 
     Raises:
       ValueError: the tokeniser is not one of those on the device.
@@ -79,7 +80,7 @@ class Evaluator:
         f'evals: BLEU with tokenizer={tokenizer!r} cannot be computed on the device; '
         f'set it to one of {", ".join(TOKENIZERS)}'
       )
-    search = search_of(search, 'evals')
+    config = make_decoding(decoding, 'evals')
     self._task, self._split, self._show = task, split, show
     self.samples: list[str] = []
     self.about = signature(tokenizer=tokenizer, lowercase=lowercase)
@@ -95,7 +96,7 @@ class Evaluator:
     self.metrics = ('bleu', *(f'bleu/{name}' for name in by_length), 'length_ratio')
 
     def function(variables, batch):
-      tokens, _ = decode(task.model, variables, batch['source'], search)
+      tokens, _ = decode(task.model, variables, batch['source'], config)
       best = tokens[:, 0]  # [B, L]
       # Room for the longest pieces. A piece has at most one word, but may have several
       # punctuation marks: where there are more than two per piece, `_whole` recounts.

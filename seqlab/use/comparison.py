@@ -5,13 +5,13 @@ from typing import Any, Literal
 
 from rich.table import Table
 
+from seqlab.decoding.config import make_decoding
 from seqlab.domains import Count, checked
 from seqlab.io.console import print_table
 from seqlab.metrics.bootstrap import Comparison, Seed, compare
 from seqlab.metrics.corpus import signature
 from seqlab.metrics.tokenizers import TOKENIZERS
 from seqlab.tasks.interface import Translates, needs
-from seqlab.tasks.translator import search_of
 from seqlab.use.records import record_evaluation
 from seqlab.use.refused import RefusedLines
 from seqlab.use.runs import Choice, Run, open_run
@@ -45,7 +45,7 @@ def compare_runs(
     seed: integer seed of the test.
     average: number of checkpoints to average.
     choose: 'last' or 'best'.
-    options: how outputs are found, see `tasks.translator.Search`.
+    options: how outputs are found, see `decoding.config`.
     trust: whether a run may name code that is no part of seqlab; see `RunFolder.open`.
 
   Raises:
@@ -54,7 +54,7 @@ def compare_runs(
       tokeniser: nothing has been translated then. Or lines were too long, after the
       table was printed.
   """
-  search = search_of(options)
+  decoding = make_decoding(options)
   if len(runs) < 2:
     raise ValueError(f'comparing needs two runs or more, and got {len(runs)}')
   opened = [open_run(run, trust=trust) for run in runs]
@@ -71,7 +71,7 @@ def compare_runs(
   statistics, refusals = [], []
   for run, (folder, task), text in zip(runs, opened, texts, strict=True):
     refusals.append(RefusedLines('line', f'split {split!r}, by {run},'))
-    system = System(folder, task, average, choose, search, trust=trust)
+    system = System(folder, task, average, choose, decoding, trust=trust)
     evaluation = evaluate_system(system, split, text, refusals[-1], tokenizer=tokenizer)
     record_evaluation(folder, evaluation.result, evaluation.statistics, name=split)
     statistics.append(evaluation.statistics[tokenizer])

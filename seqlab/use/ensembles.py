@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from seqlab.decoding.config import DecodingConfig
 from seqlab.models.ensemble import Ensemble
 from seqlab.models.interface import Seq2Seq
 from seqlab.tasks.interface import Translates, needs
 from seqlab.tasks.scorer import Scorer
-from seqlab.tasks.translator import Search, Translator
+from seqlab.tasks.translator import Translator
 from seqlab.types import Variables
 from seqlab.use.runs import Choice, Run, load_run
 
@@ -62,11 +63,11 @@ def _check_compatible(run: Run, other: Translates, task: Translates) -> None:
 
 
 def make_translator(
-  task: Translates, model: Seq2Seq, variables: Any, search: Search
+  task: Translates, model: Seq2Seq, variables: Any, decoding: DecodingConfig
 ) -> Translator:
   """Returns a translator with the vocabularies of a task."""
   return Translator(
-    model, variables, task.vocabularies, search, reverse_source=task.reverse_source
+    model, variables, task.vocabularies, decoding, reverse_source=task.reverse_source
   )
 
 

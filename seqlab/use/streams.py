@@ -5,9 +5,9 @@ import itertools
 import sys
 from typing import Any, BinaryIO, TextIO
 
+from seqlab.decoding.config import make_decoding
 from seqlab.domains import Count, checked
 from seqlab.tasks.interface import Translates, needs
-from seqlab.tasks.translator import search_of
 from seqlab.text.lines import BadLine, is_blank, stream_lines
 from seqlab.use.ensembles import join_models, make_scorer, make_translator
 from seqlab.use.refused import RefusedLines
@@ -42,7 +42,7 @@ def translate_stream(
       counted from 0.
     average: number of checkpoints to average.
     choose: 'last' or 'best'.
-    options: how outputs are found, see `tasks.translator.Search`.
+    options: how outputs are found, see `decoding.config`.
     n_best: number of different translations of each line; at most the beam. Where the
       beam has fewer, that is said in the end.
     ensemble: further runs, whose models decode together with this one's.
@@ -53,15 +53,15 @@ def translate_stream(
       before anything is loaded; the task cannot translate; the input is packed or in
       another encoding; or lines could not be translated.
   """
-  search = search_of(options)
-  if n_best > search.beam:
+  decoding = make_decoding(options)
+  if n_best > decoding.num_hypotheses:
     raise ValueError(
-      f'n_best is {n_best}, and a beam of {search.beam} holds fewer: raise --beam'
+      f'n_best is {n_best}, and a beam of {decoding.num_hypotheses} holds fewer: raise --beam'
     )
   which = dict(average=average, choose=choose, trust=trust)
   _, task, variables, _ = load_run(run, **which)
   model, variables = join_models(needs(task, Translates), variables, ensemble, **which)
-  translator = make_translator(task, model, variables, search)
+  translator = make_translator(task, model, variables, decoding)
   refused, fewer = RefusedLines('line', 'the input'), 0
   for first, chunk, bad in _chunks(lines):
     texts = translator.n_best(chunk, first=first)
@@ -77,7 +77,7 @@ def translate_stream(
   if fewer:
     print(
       f'{fewer:,} of {refused.total:,} lines have fewer than {n_best} different '
-      f'translations in a beam of {search.beam}: raise --beam',
+      f'translations in a beam of {decoding.num_hypotheses}: raise --beam',
       file=sys.stderr,
     )
   refused.report('translated as an empty line')

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from seqlab.decoding.config import DecodingConfig, make_decoding
 from seqlab.domains import Count, checked
 from seqlab.io.console import console
 from seqlab.io.files import check_output, write_text
@@ -16,7 +17,6 @@ from seqlab.metrics.characters import piece_bytes
 from seqlab.metrics.corpus import Lines, Pieces, corpus_statistics
 from seqlab.metrics.tokenizers import TOKENIZERS
 from seqlab.tasks.interface import Translates, needs
-from seqlab.tasks.translator import Search, search_of
 from seqlab.text.corpora import Corpus
 from seqlab.train.folder import RunFolder
 from seqlab.train.restore import restore
@@ -51,7 +51,7 @@ def evaluate_translations(
     split: name of a split of its corpus.
     average: number of checkpoints to average.
     choose: 'last' or 'best'.
-    options: how outputs are found, see `tasks.translator.Search`.
+    options: how outputs are found, see `decoding.config`.
     output: a file for the translations, one per line. Its folder is made.
     ensemble: further runs, whose models decode together with this one's.
     trust: whether a run may name code that is no part of seqlab; see `RunFolder.open`.
@@ -67,12 +67,12 @@ def evaluate_translations(
       before anything is loaded; or a line was too long, after all scores were printed.
     ArithmeticError: the two ways disagree.
   """
-  search = search_of(options)
+  decoding = make_decoding(options)
   folder, task = open_run(run, trust=trust)
   text = needs(task, Translates).corpus.read(split)
   if output:
     _check_output(Path(output), folder, task.corpus)
-  system = System(folder, task, average, choose, search, ensemble, trust)
+  system = System(folder, task, average, choose, decoding, ensemble, trust)
   refused = RefusedLines('line', f'split {split!r}')
   evaluation = evaluate_system(system, split, text, refused, output=output)
   _print(evaluation.result)
@@ -106,7 +106,7 @@ class System:
     task: its task.
     average: number of checkpoints to average.
     choose: 'last' or 'best'.
-    search: how outputs are found.
+    decoding: how outputs are found.
     ensemble: further runs.
     trust: see `RunFolder.open`.
   """
@@ -115,7 +115,7 @@ class System:
   task: Translates
   average: int
   choose: Choice
-  search: Search
+  decoding: DecodingConfig
   ensemble: Sequence[Run] = ()
   trust: bool = False
 
@@ -162,7 +162,7 @@ def evaluate_system(
   model, variables = join_models(
     task, variables, system.ensemble, **which, trust=system.trust
   )
-  translator = make_translator(task, model, variables, system.search)
+  translator = make_translator(task, model, variables, system.decoding)
   started = time.perf_counter()
   ids = translator.best_ids(source)
   seconds = time.perf_counter() - started
@@ -180,7 +180,7 @@ def evaluate_system(
     'scores': corpus_scores(hypotheses, reference, convention, statistics),
     'steps': steps,
     **({'ensemble': ensemble} if ensemble else {}),
-    'search': {k: v for k, v in vars(system.search).items() if v is not None},
+    'search': system.decoding.record(),
     'seconds': round(seconds, 2),
     'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
     'date': timestamp(),
@@ -214,11 +214,18 @@ def _statistics(
   }
 
 
+def _decoding_of(result: Mapping[str, Any]) -> str:
+  """Returns 'beam 5', or the name of another kind of decoding."""
+  options = result['search']
+  width = f' {options["beam"]}' if options['kind'] == 'beam' else ''
+  return f'{options["kind"]}{width}'
+
+
 def _print(result: Mapping[str, Any]) -> None:
   out = console()
   out.print(
-    f'{result["split"]}: {result["lines"]:,} lines in {result["seconds"]} s, beam '
-    f'{result["search"]["beam"]}, checkpoints of steps {result["steps"]}'
+    f'{result["split"]}: {result["lines"]:,} lines in {result["seconds"]} s, '
+    f'{_decoding_of(result)}, checkpoints of steps {result["steps"]}'
   )
   if result['skipped']:
     out.print(f"  {result['skipped']:,} lines left out: corpus.empty='skip'")

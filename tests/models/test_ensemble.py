@@ -5,10 +5,11 @@ import jax
 import numpy as np
 import pytest
 
+from seqlab.decoding.config import Beam
 from seqlab.models.ensemble import Ensemble
 from seqlab.models.recurrent import Recurrent
 from seqlab.models.transformer import Transformer
-from seqlab.tasks.translator import Search, decode
+from seqlab.tasks.translator import decode
 
 V = 12
 SOURCE = np.random.default_rng(0).integers(4, V, (2, 4)).astype(np.int32)
@@ -30,7 +31,7 @@ def members():
 
 
 def _decode(model, variables, beam=2):
-  return jax.jit(lambda v: decode(model, v, SOURCE, Search(beam=beam)))(variables)
+  return jax.jit(lambda v: decode(model, v, SOURCE, Beam(beam=beam)))(variables)
 
 
 def test_log_probabilities_are_averaged(members):

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from seqlab.decoding.config import make_decoding
 from seqlab.tasks.sentences import MAX_PIECES, TooLongError, encode_fitting
-from seqlab.tasks.translator import Search, Translator, search_of
+from seqlab.tasks.translator import Translator
 from seqlab.text.vocabulary import Vocabularies, train_vocabulary
 
 
@@ -37,7 +38,7 @@ def vocabularies():
 
 def translator(vocabularies, logits, **options):
   model = Fixed(tuple(logits))
-  return Translator(model, {}, vocabularies, Search(**options))
+  return Translator(model, {}, vocabularies, make_decoding(options))
 
 
 def test_no_text_comes_twice_in_a_list(vocabularies):
@@ -83,21 +84,6 @@ def test_lines_of_more_pieces_than_any_model_reads_are_left_out(vocabularies):
   assert [*found] == [5]
   assert 'pieces long; at most 65,536 are read' in refused[3]
   assert 'characters long' in refused[7]
-
-
-@pytest.mark.parametrize(
-  'options',
-  [
-    {'length': (0, 0)},
-    {'length': (-1, 5)},
-    {'length': 3},
-    {'beam': 2.5},
-    {'beam': True},
-  ],
-)
-def test_a_search_has_domains(options):
-  with pytest.raises(ValueError, match=f'{next(iter(options))} is .*; it must be'):
-    search_of(options)
 
 
 def test_the_order_of_lines_is_that_of_the_input(vocabularies):

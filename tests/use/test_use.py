@@ -153,7 +153,7 @@ def _loads_nothing(monkeypatch):
     (['--temperature', '0'], 'temperature is 0.0; it must be'),
     (['--temperature', '-1'], 'temperature is -1.0; it must be'),
     (['--temperature', 'nan'], 'temperature is nan; it must be a number'),
-    (['--temperature', '1', '--beam', '2'], 'beam is 2; sampling'),
+    (['--temperature', '1', '--beam', '2'], 'beam is 2; it must be 1, since sampling'),
     (['--top-k', '0'], 'top_k is 0; it must be at least 1'),
     (['--top-p', '0'], 'top_p is 0.0; it must be'),
     (['--top-p', '2'], 'top_p is 2.0; it must be'),
@@ -306,8 +306,8 @@ def test_samples_depend_on_the_line_and_not_on_the_batch(finished):
   assert together != other
 
 
-def test_an_unknown_option_of_the_search_is_named(finished):
-  with pytest.raises(ValueError, match=r"search\.beem; did you mean 'beam'"):
+def test_an_unknown_option_of_decoding_is_named(finished):
+  with pytest.raises(ValueError, match=r"decoding\.beem; did you mean 'beam'"):
     _translate(finished, 'w1\n', options={'beem': 2})
 
 

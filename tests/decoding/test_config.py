@@ -1,0 +1,136 @@
+"""Kinds of decoding, and how options name them."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqlab.decoding.config import (
+  DECODINGS,
+  Beam,
+  DecodingConfig,
+  Greedy,
+  Sampling,
+  make_decoding,
+)
+from seqlab.types import EOS, PAD
+
+B, V, L = 3, 7, 6
+
+
+def step(cache, token):
+  """Logits that depend on the sentence and on the token."""
+  return cache, jnp.sin(jnp.arange(V) * 1.7 + cache + token[:, None])
+
+
+def run(decoding, ids=None):
+  """Decodes three sentences, the last of which is empty."""
+  cache = jnp.repeat(jnp.arange(B) * 0.9, decoding.num_hypotheses)[:, None]
+  options = dict(batch_size=B, max_len=L, limit=jnp.array([L, 4, 0]))
+  tokens, scores = jax.jit(lambda ids: decoding(step, cache, ids=ids, **options))(
+    jnp.arange(B) if ids is None else ids
+  )
+  return np.asarray(tokens), np.asarray(scores)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Constant(DecodingConfig):
+  """A kind of one's own: the same token until the limit."""
+
+  token: int = 4
+
+  def __call__(self, step, cache, *, batch_size, max_len, limit, ids):
+    column = jnp.arange(max_len)
+    token = jnp.where(column == limit[:, None] - 1, EOS, self.token)
+    tokens = jnp.where(column < limit[:, None], token, PAD)
+    return tokens[:, None], jnp.zeros((batch_size, 1))
+
+
+@pytest.mark.parametrize('kind', [*DECODINGS, f'{__name__}:Constant'])
+def test_every_kind_keeps_to_the_interface(kind):
+  decoding = make_decoding({'decoding': kind})
+  assert hash(decoding) == hash(make_decoding({'decoding': {'kind': kind}}))
+  tokens, scores = run(decoding)
+  assert tokens.shape == (B, decoding.num_hypotheses, L)
+  assert scores.shape == (B, decoding.num_hypotheses)
+  assert tokens.dtype == np.int32
+  assert not tokens[2].any()  # limit 0
+  for row, limit in zip(tokens[:2, 0].tolist(), (L, 4), strict=True):
+    end = row.index(EOS)
+    assert end < limit
+    assert set(row[end + 1 :]) <= {PAD}
+  again, _ = run(decoding)
+  np.testing.assert_array_equal(tokens, again)
+
+
+@pytest.mark.parametrize(
+  ('options', 'expected'),
+  [
+    ({}, Beam()),
+    ({'beam': 3, 'alpha': 1.0}, Beam(beam=3, alpha=1.0)),
+    ({'length': [2, 5]}, Beam(length=(2, 5))),
+    ({'temperature': 0.5}, Sampling(temperature=0.5)),
+    ({'top_k': 3, 'beam': 1, 'seed': 4}, Sampling(top_k=3, seed=4)),
+    ({'temperature': None, 'beam': 2}, Beam(beam=2)),
+    ({'decoding': 'greedy'}, Greedy()),
+    ({'decoding': {'kind': 'sampling', 'top_p': 0.5}}, Sampling(top_p=0.5)),
+    ({'decoding': 'beam', 'beam': 2}, Beam(beam=2)),
+    ({'decoding': {'kind': f'{__name__}:Constant', 'token': 5}}, Constant(token=5)),
+  ],
+)
+def test_options_name_a_kind(options, expected):
+  assert make_decoding(options) == expected
+
+
+def test_one_beam_is_greedy():
+  for a, b in zip(run(Beam(beam=1)), run(Greedy()), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_random_bits_come_from_the_seed_and_the_sentence():
+  first = run(Sampling())[0]
+  assert (run(Sampling(seed=1))[0] != first).any()
+  assert (run(Sampling(), jnp.arange(B) + 7)[0] != first).any()
+
+
+@pytest.mark.parametrize(
+  'options',
+  [
+    {'length': (0, 0)},
+    {'length': (-1, 5)},
+    {'length': 3},
+    {'beam': 2.5},
+    {'beam': True},
+    {'temperature': 0},
+    {'beam': 2, 'temperature': 1.0},
+  ],
+)
+def test_options_have_domains(options):
+  with pytest.raises(ValueError, match=f'{next(iter(options))} is .*; it must be'):
+    make_decoding(options)
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'decoding': 'gredy'}, r"unknown decoding 'gredy'; did you mean 'greedy'"),
+    ({'decoding': 'greedy', 'beam': 3}, r'unknown key decoding\.beam'),
+    ({'bean': 3}, r"unknown key decoding\.bean; did you mean 'beam'"),
+    ({'temperature': 0.5, 'alpha': 1.0}, r'unknown key decoding\.alpha'),
+  ],
+)
+def test_a_mistake_is_named(options, message):
+  with pytest.raises(ValueError, match=message):
+    make_decoding(options)
+
+
+def test_a_record_names_the_kind():
+  assert Beam().record() == {
+    'kind': 'beam',
+    'length': (1.5, 10),
+    'beam': 5,
+    'alpha': 0.6,
+  }
+  assert Constant().record()['kind'].endswith('test_config:Constant')
