@@ -2,8 +2,8 @@
 
 Every rule writes both languages at once, so a Russian sentence follows from the
 English one, and the grammar knows what decides each form: adjectives, past tenses
-and relative pronouns agree with nouns that may stand far away; verbs and
-prepositions govern cases; adverbs, possessors and experiencers change place.
+and relative pronouns agree with nouns that may be far away; verbs and prepositions
+govern cases; adverbs, possessors and experiencers change their place.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,17 +12,24 @@ import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from seqlab.domains import Count
 from seqlab.text import lexicon
 from seqlab.text.lexicon import ACC, DAT, GEN, INS, NOM, PRE, Adjective, Noun, Verb
 
 SPLITS = ('train', 'valid', 'test')
 _SHORTEST, _LONGEST = 3, 40  # words
-_LONG = 16  # words; three in five of the sentences above it are not kept
+_LONG = 16  # words; of longer sentences 60 % are left out
 _MASK = (1 << 64) - 1
 
 
 class Dependency(NamedTuple):
-  """A Russian word whose form another one decides; both by index."""
+  """A Russian word whose form another word decides.
+
+  Attributes:
+    dependent: index of the word.
+    decider: index of the word that decides its form.
+    kind: what is decided; see `Pair`.
+  """
 
   dependent: int
   decider: int
@@ -30,15 +37,15 @@ class Dependency(NamedTuple):
 
 
 class Pair(NamedTuple):
-  """A sentence in both languages; words are what stands between spaces.
+  """A sentence in both languages; words are separated by spaces.
 
   Attributes:
     english: the sentence.
     russian: its translation.
-    dependencies: of Russian words. Kinds: 'gender', 'number' and 'case' say what
-      the decider decides; 'antecedent' leads from свой to the subject.
-    alignment: for each Russian word the index of the English one that it
-      renders, or -1.
+    dependencies: dependencies between Russian words. The kinds 'gender', 'number' and
+      'case' say what the decider decides; 'antecedent' leads from свой to the subject.
+    alignment: for each Russian word the index of the English word that it translates,
+      or -1.
   """
 
   english: str
@@ -48,10 +55,15 @@ class Pair(NamedTuple):
 
 
 def sentence(seed: int, index: int, split: str = 'train') -> Pair:
-  """Draws a sentence: a pure function of its arguments.
+  """Returns a sentence, as a pure function of the arguments.
 
-  Which split a sentence belongs to is decided by a hash of the English, so that
-  no sentence is in two; those of other splits are drawn and passed over.
+  A hash of the English sentence decides which split it belongs to, so that no sentence
+  is in two splits; sentences of other splits are drawn and dropped.
+
+  Args:
+    seed: integer seed of the corpus.
+    index: number of the sentence.
+    split: name of the split.
 
   Raises:
     ValueError: there is no such split.
@@ -97,12 +109,20 @@ class Agreement:
     *,
     source: str = 'en',
     target: str = 'ru',
-    train: int = 30_000,
-    valid: int = 500,
-    test: int = 1_000,
+    train: Count = 30_000,
+    valid: Count = 500,
+    test: Count = 1_000,
     seed: int = 0,
   ):
-    """Takes the languages, the number of pairs in each split, and a seed.
+    """Generates nothing yet.
+
+    Args:
+      source: language of the source, 'en' or 'ru'.
+      target: the other language.
+      train: number of pairs in the training split.
+      valid: number of pairs in the split 'valid'.
+      test: number of pairs in the split 'test'.
+      seed: integer seed of the sentences.
 
     Raises:
       ValueError: the languages are not these two.
@@ -118,9 +138,9 @@ class Agreement:
     self._read: dict[str, tuple[list[str], list[str]]] = {}
 
   def read(self, split: str) -> tuple[list[str], list[str]]:
-    """Sentences of the source and of the target, line by line.
+    """Returns the sentences of the source and of the target, line by line.
 
-    In 'valid' and 'test' no sentence comes twice.
+    In 'valid' and 'test' no sentence occurs twice.
 
     Raises:
       ValueError: there is no such split.
@@ -145,16 +165,16 @@ class Agreement:
     return digest.hexdigest()
 
   def files(self, split: str) -> dict[str, str]:
-    """None: the text is made here."""
+    """Returns no files, since the text is generated."""
     del split
     return {}
 
   def inputs(self) -> list[Path]:
-    """None: the text is made here."""
+    """Returns no files, since the text is generated."""
     return []
 
   def pairs(self, split: str) -> list[Pair]:
-    """What `read` reads, with what decides each form and what renders each word.
+    """Returns what `read` reads, with dependencies and alignments.
 
     Raises:
       ValueError: there is no such split.
@@ -186,20 +206,20 @@ class _Draw:
     self._state = int.from_bytes(mixed[:8], 'little')
 
   def below(self, n: int) -> int:
-    """An integer from 0 to n - 1."""
+    """Returns an integer from 0 to n - 1."""
     self._state = (self._state * 6364136223846793005 + 1442695040888963407) & _MASK
     return ((self._state >> 32) * n) >> 32
 
   def chance(self, percent: int) -> bool:
-    """True that often."""
+    """Returns True with this probability, in percent."""
     return self.below(100) < percent
 
   def choice(self, items: Sequence) -> Any:
-    """One of them."""
+    """Returns one of the items, each with the same probability."""
     return items[self.below(len(items))]
 
   def weighted(self, options: Sequence[tuple[int, Any]]) -> Any:
-    """One of (weight, option)."""
+    """Returns an option, with a probability proportional to its weight."""
     at = self.below(sum([weight for weight, _ in options]))
     for weight, option in options:
       at -= weight
@@ -208,11 +228,11 @@ class _Draw:
     raise AssertionError
 
 
-# Words and phrases on their way into a sentence.
+# Words and phrases of a sentence that is being written.
 
 
 class _Word:
-  """`origin` is the English word that a Russian one renders."""
+  """A word; `origin` is the English word that a Russian word translates."""
 
   __slots__ = ('origin', 'text')
 
@@ -228,7 +248,14 @@ def _words(text: str) -> list[_Word]:
 
 
 class _Phrase:
-  """Both languages. `head` is the Russian noun, `tops` are what is governed."""
+  """A phrase in both languages.
+
+  Attributes:
+    en: English words.
+    ru: Russian words.
+    head: Russian noun of the phrase.
+    tops: Russian words whose case is governed from outside.
+  """
 
   __slots__ = ('en', 'head', 'ru', 'tops')
 
@@ -241,7 +268,7 @@ class _Phrase:
     return _COMMA in self.ru
 
   def add(self, *others: '_Phrase') -> '_Phrase':
-    """Appends others, in one order in both languages."""
+    """Appends other phrases, in the same order in both languages."""
     for other in others:
       self.en += other.en
       self.ru += other.ru
@@ -255,18 +282,18 @@ def _conjunction(en: str, ru: str, *, comma: bool = False) -> _Phrase:
 
 
 class _Nominal:
-  """What a clause says something about, before it has a case.
+  """A subject or object, before it has a case.
 
   Attributes:
     kind: 'noun', 'pronoun', 'relative' (a relative pronoun) or 'both'.
-    of: what a pronoun stands for.
-    parts: the two of 'both'.
-    tags: of the noun.
+    of: nominal that a pronoun stands for.
+    parts: the two nominals of 'both'.
+    tags: tags of the noun.
     column: Russian gender, 0 to 2, or 3 for the plural.
     pronoun: key of the English pronoun.
-    heads: Russian words that others agree with, once written.
-    uncounted: whether no numeral may stand before it.
-    ranks: of the adjectives that it has.
+    heads: Russian words that others agree with, known once they are written.
+    uncounted: whether no numeral may precede it.
+    ranks: ranks of its adjectives.
   """
 
   def __init__(self, kind, noun, plural, *, of=None, parts=(), uncounted=False):
@@ -286,14 +313,14 @@ class _Nominal:
 
 
 class _Frame(NamedTuple):
-  """What a clause may be.
+  """What a clause may contain.
 
   Attributes:
-    aspects: of its verb; '' for an adjective as the predicate.
+    aspects: aspects of its verb; '' for an adjective as the predicate.
     mode: 'plain', 'ongoing' (was -ing) or 'perfect' (had -ed).
     tail: whether a relative clause may end it.
-    timed: whether it may say when.
-    depth: how many relative clauses it lies in.
+    timed: whether it may have an adverb of time.
+    depth: number of relative clauses around it.
     negative: whether it may be negated.
   """
 
@@ -305,7 +332,7 @@ class _Frame(NamedTuple):
   negative: bool = True
 
 
-# What goes with what.
+# Which words go together.
 
 
 @cache
@@ -326,7 +353,7 @@ def _objects(verb: Verb) -> tuple[Noun, ...]:
 
 @cache
 def _verbs_of(subject: frozenset[str], aspects: str) -> tuple[Verb, ...]:
-  """Aspect 'o' is 'was -ing', 'w' what one can want to do."""
+  """Returns verbs; aspect 'o' is that of 'was -ing', 'w' that of willed actions."""
 
   def fits(verb: Verb) -> bool:
     return (
@@ -401,8 +428,8 @@ _COMPARATIVES = (
   ('kinder', 'добрее', 'person'),
   ('richer', 'богаче', 'adult'),
 )
-# What follows a noun: tags of the noun; prepositions, case and tags of what
-# follows; its number: one, many, any, or that of the noun before.
+# Modifiers of a noun: tags of the noun; prepositions, case and tags of the second noun;
+# its number: one, many, any, or that of the first noun.
 _MODIFIERS = (
   ('cup', 'of', '', GEN, 'tea milk water', 'one'),
   ('plate', 'of', '', GEN, 'soup', 'one'),
@@ -415,7 +442,7 @@ _MODIFIERS = (
   ('person', 'in', 'в', PRE, 'clothes', 'same'),
   ('female', 'in', 'в', PRE, 'gown', 'same'),
 )
-# Where: prepositions, case and tags of the noun.
+# Places: prepositions, case and tags of the noun.
 _SPOTS = {
   'spot': (
     ('on', 'на', PRE, 'surface'),
@@ -458,21 +485,24 @@ class _Writer:
   def __init__(self, draw: _Draw):
     self.draw = draw
     self.links: list[tuple[_Word, _Word, str]] = []
-    self.used: set[Any] = set()  # words, so that none comes twice
-    self.topic: _Nominal | None = None  # what pronouns stand for
+    self.used: set[Any] = set()  # words, so that none occurs twice
+    self.topic: _Nominal | None = None  # nominal that pronouns refer to
 
   def write(self) -> bool:
-    """Writes a sentence; False if it is too short or long, or one long one too many."""
+    """Writes a sentence; returns whether it is kept.
+
+    Sentences that are too short or too long are not, nor are most of the long ones.
+    """
     phrase = self.draw.weighted(self.KINDS)(self)
     self.english, self.en = _join(phrase.en)
     self.russian, self.ru = _join(phrase.ru)
     longest = max(len(self.en), len(self.ru))
     if longest > _LONG and not self.draw.chance(40):
-      return False  # they need room in every batch, and few of them teach enough
+      return False  # long sentences make every batch wide; a few of them suffice
     return longest <= _LONGEST and min(len(self.en), len(self.ru)) >= _SHORTEST
 
   def pair(self) -> Pair:
-    """What was written."""
+    """Returns the pair that was written."""
     at = {word: i for i, word in enumerate(self.ru)}
     links = sorted({(at[a], at[b], kind) for a, b, kind in self.links})
     place = {word: i for i, word in enumerate(self.en)}
@@ -487,7 +517,7 @@ class _Writer:
     return self.clause(self.subject(frame), frame)
 
   def existential(self) -> _Phrase:
-    """There was a book on the table: на столе была книга."""
+    """Writes, for example, "there was a book on the table": на столе была книга."""
     if self.draw.chance(50):
       there, what = self.spot('spot', None), 'held cat'
     else:
@@ -500,7 +530,7 @@ class _Writer:
     return _Phrase([_Word('there'), be, *new.en, *there.en], [*there.ru, was, *new.ru])
 
   def compound(self) -> _Phrase:
-    """Two clauses side by side."""
+    """Writes two main clauses."""
     one = _Frame(tail=False)
     first = self.clause(self.subject(one), one)
     en, ru = self.draw.choice((('and', 'а'), ('but', 'но')))
@@ -509,7 +539,7 @@ class _Writer:
     return first.add(_conjunction(en, ru, comma=True), second)
 
   def two_verbs(self) -> _Phrase:
-    """One subject that does two things, the second far away from it."""
+    """Writes a subject with two verbs, the second of which is far away from it."""
     frame = _Frame('p')
     subject = self.subject(frame)
     phrase = self.render(subject, NOM, english='subject', clause=True)
@@ -521,7 +551,7 @@ class _Writer:
     return phrase.add(first, _conjunction('and', 'и'), second)
 
   def complex(self) -> _Phrase:
-    """A main clause and one that says when or why."""
+    """Writes a main clause and a clause of time or reason."""
     en, ru, main, other, initial, same = self.draw.choice(_COMPLEX)
     opening = _conjunction(en, ru)
     comma = [_COMMA]
@@ -532,7 +562,7 @@ class _Writer:
     return first.add(_Phrase([], comma), opening, second)
 
   def two_clauses(self, one: _Frame, two: _Frame, same: int) -> list[_Phrase]:
-    """The second may speak of the subject of the first."""
+    """Writes two clauses; the second may have the subject of the first."""
     subject = self.subject(one)
     first = self.clause(subject, one)
     self.topic = subject
@@ -540,7 +570,7 @@ class _Writer:
     return [first, self.clause(other, two)]
 
   def reported(self) -> _Phrase:
-    """She said that he had come."""
+    """Writes, for example, "she said that he had come"."""
     subject = self.subject(_Frame(), 'person')
     clause = self.draw.chance(30)
     phrase = self.render(subject, NOM, english='subject', clause=clause)
@@ -563,10 +593,10 @@ class _Writer:
     (3, reported),
   )
 
-  # What a sentence speaks of.
+  # Topics of a sentence.
 
   def pick(self, options: Sequence) -> Any:
-    """A word that is not in the sentence yet, if there is one."""
+    """Returns a word that is not in the sentence yet, if there is one."""
     for _ in range(12):
       word = self.draw.choice(options)
       if word not in self.used:
@@ -585,7 +615,7 @@ class _Writer:
     return _Nominal('noun', noun, many, uncounted=uncounted)
 
   def subject(self, frame: _Frame, tags: str = '') -> _Nominal:
-    """Somebody or something that can be the subject of such a clause."""
+    """Returns a nominal that can be the subject of such a clause."""
     while True:
       kinds = ((72, 'person'), (18, 'animal'), (10, 'thing inside'))
       first = self.nominal(tags or self.draw.weighted(kinds))
@@ -597,20 +627,20 @@ class _Writer:
         return first
 
   def again(self, subject: _Nominal, frame: _Frame, same: bool) -> _Nominal:
-    """The same subject as a pronoun, or another one."""
+    """Returns a pronoun for the same subject, or another subject."""
     pronoun = _Nominal.standing_for('pronoun', subject)
     return pronoun if same and self.options(pronoun, frame) else self.subject(frame)
 
-  # What decides what.
+  # Dependencies.
 
   def agree(self, word: _Word, decider: _Word, column: int) -> None:
-    """In number, and in the singular in gender."""
+    """Notes an agreement in number, and in the singular in gender too."""
     if column < 3:
       self.links.append((word, decider, 'gender'))
     self.links.append((word, decider, 'number'))
 
   def agreeing(self, forms: Sequence[str], subject: _Nominal, origin) -> _Word:
-    """The form of a verb or short adjective that agrees with the subject."""
+    """Returns the form of a verb or short adjective that agrees with the subject."""
     word = _Word(forms[subject.column], origin)
     for head in subject.heads:
       self.agree(word, head, subject.column)
@@ -632,7 +662,7 @@ class _Writer:
   # Nominals in a case.
 
   def render(self, nominal: _Nominal, case: int, **options) -> _Phrase:
-    """Words of both languages, and what decides the forms of the Russian ones.
+    """Returns words of both languages, and notes what decides the Russian forms.
 
     Args:
       nominal: what to render.
@@ -691,7 +721,7 @@ class _Writer:
     return phrase
 
   def determine(self, nominal, owner, bare, simple):
-    """An article, an adjective, a possessor, or whose the topic's it is."""
+    """Returns a determiner: an article, a demonstrative or a possessor."""
     noun, draw = nominal.noun, self.draw
     indefinite = '' if nominal.plural or len(noun.english) == 1 else 'a'
     if bare:
@@ -716,13 +746,13 @@ class _Writer:
     return indefinite if draw.chance(30) else 'the'
 
   def may_be_the_topics(self, noun: Noun, owner: _Nominal) -> bool:
-    """Whether 'his' is not the owner's, who is nearer."""
+    """Returns whether 'his' refers to another person than the owner, who is nearer."""
     topic = self.topic
     person = 'person' in topic.tags and topic.noun is not noun
     return person and topic.pronoun != owner.pronoun and _can_own(topic, noun)
 
   def described(self, nominal, case, determiner, simple) -> _Phrase:
-    """Numeral, adjectives and noun."""
+    """Returns numeral, adjectives and noun."""
     noun = nominal.noun
     numeral = self.choose_numeral(nominal, determiner)
     plural, own_case, other_case = nominal.plural, case, case
@@ -753,7 +783,7 @@ class _Writer:
   def choose_numeral(self, nominal, determiner) -> str | None:
     if not nominal.plural or nominal.uncounted or determiner not in ('the', ''):
       return None
-    # Five things take a verb in the singular or the plural: leave them out.
+    # In Russian, subjects with five take a singular or a plural verb: avoid them.
     most = len(_NUMERALS) - (not nominal.animate)
     return _NUMERALS[self.draw.below(most)] if self.draw.chance(25) else None
 
@@ -814,7 +844,7 @@ class _Writer:
       phrase.en.insert(0, _Word('an' if vowel else determiner))
 
   def put_possessor(self, phrase, possessor) -> None:
-    """The king's book: книга короля."""
+    """Returns, for example, "the king's book": книга короля."""
     whose = self.render(possessor, GEN, simple=True)
     last = whose.en[-1]
     last.text += "'" if possessor.plural and last.text[-1] == 's' else "'s"
@@ -823,7 +853,7 @@ class _Writer:
     phrase.ru += whose.ru
 
   def modify(self, phrase, nominal, depth) -> None:
-    """A cup of tea, a book about the king, the key to the house."""
+    """Adds a modifier: a cup of tea, a book about the king, the key to the house."""
     options = [m for m in _MODIFIERS if nominal.tags & set(m[0].split())]
     if not options:
       return
@@ -837,7 +867,7 @@ class _Writer:
   # Relative clauses.
 
   def relative_clause(self, nominal: _Nominal, depth: int) -> _Phrase:
-    """Who loved the teacher; whom the teacher loved; whose brother loved her."""
+    """Adds a clause: who loved the teacher; whom the teacher loved; whose brother ..."""
     which = _Nominal.standing_for('relative', nominal)
     options = [(50, self.subject_relative)]
     if _verbs_to(which.tags):
@@ -853,7 +883,7 @@ class _Writer:
     return self.clause(which, _Frame(depth=depth))
 
   def object_relative(self, which: _Nominal, depth: int) -> _Phrase:
-    """The verb comes before its subject in Russian if nothing else follows it."""
+    """Puts a Russian verb before its subject if nothing else follows the verb."""
     verb = self.pick(_verbs_to(which.tags))
     subject = self.number(self.pick(_subjects(verb)), 20)
     who = self.render(subject, NOM, english='subject', simple=True)
@@ -875,7 +905,7 @@ class _Writer:
     )
 
   def place_relative(self, which: _Nominal, depth: int) -> _Phrase:
-    """In which the king lived: в котором жил король."""
+    """Writes, for example, "in which the king lived": в котором жил король."""
     del depth
     verb = self.pick(_verbs_in(which.tags))
     subject = self.number(self.pick(_subjects(verb)), 20)
@@ -888,7 +918,7 @@ class _Writer:
     return phrase.add(_Phrase([*who.en, *vp], [*words, *who.ru]))
 
   def whose_relative(self, which: _Nominal, depth: int) -> _Phrase:
-    """Whose brother lived there: брат которого жил там."""
+    """Writes, for example, "whose brother lived there": брат которого жил там."""
     owned = self.nominal('kin pet', plural=0)
     en = [_Word('whose'), *_words(owned.noun.english[0])]
     head = _Word(owned.noun.lemma, en[-1])
@@ -903,7 +933,7 @@ class _Writer:
   # Clauses.
 
   def options(self, subject: _Nominal, frame: _Frame) -> list[tuple[int, Callable]]:
-    """What can be said of the subject, with weights."""
+    """Returns the possible predicates of a subject, with weights."""
     tags, aspects = subject.tags, frame.aspects
     options: list[tuple[int, Callable]] = []
     if _verbs_of(tags, aspects):
@@ -920,18 +950,18 @@ class _Writer:
     return options
 
   def clause(self, subject: _Nominal, frame: _Frame) -> _Phrase:
-    """A subject and what is said of it."""
+    """Writes a subject and its predicate."""
     return self.draw.weighted(self.options(subject, frame))(self, subject, frame)
 
   def open(self, subject, case, frame, after='') -> _Phrase:
-    """The subject of a clause, at its beginning; maybe in an oblique case."""
+    """Writes the subject at the beginning of a clause, maybe in an oblique case."""
     clause = not frame.depth
     return self.render(
       subject, case, english='subject', clause=clause, depth=frame.depth, after=after
     )
 
   def verbal(self, subject, frame) -> _Phrase:
-    """Somebody did something."""
+    """Writes a subject and a verb with its complements."""
     who = self.open(subject, NOM, frame)
     verb = self.pick(_verbs_of(subject.tags, frame.aspects))
     vp = self.verb_phrase(subject, frame, verb, who)
@@ -939,7 +969,7 @@ class _Writer:
     timed = frame.timed and frame.mode == 'plain' and _has_time(verb, vp.ru)
     if not timed or not self.draw.chance(20):
       return phrase
-    # What ends a sentence after a clause is understood as that clause's.
+    # An adverb that ends a sentence after a clause is read as part of that clause.
     late = not vp.has_clause and (subject.kind == 'relative' or self.draw.chance(50))
     if subject.kind == 'relative' and not late:
       return phrase
@@ -955,7 +985,7 @@ class _Writer:
     return when, [_Word(part, when[0]) for part in lexicon.TIMES[english].split()]
 
   def verb_phrase(self, subject, frame, verb: Verb, who: _Phrase) -> _Phrase:
-    """A verb with all that follows it; `who` is the subject's phrase."""
+    """Writes a verb and its complements; `who` is the phrase of the subject."""
     en, ru = self.finite(verb, subject, frame.mode, frame.negative)
     self.govern(who, ru[-1])
     bare = len(ru) == 1
@@ -973,7 +1003,7 @@ class _Writer:
     return _Phrase(en, ru).add(rest)
 
   def finite(self, verb, subject, mode, negative: bool = True):
-    """The verb in both languages, with auxiliary, negation and 'often'."""
+    """Returns the verb in both languages, with auxiliary, negation and 'often'."""
     negated = negative and mode == 'plain' and self.draw.chance(12)
     en = _words(_finite_english(verb, subject.plural, mode, negated))
     forms = verb.ongoing[1] if mode == 'ongoing' else verb.past
@@ -991,7 +1021,7 @@ class _Writer:
   def complements(
     self, verb, subject, governor, *, clause=False, depth=0, object=True
   ) -> _Phrase:
-    """Object, recipient, instrument and place, in one order in both languages."""
+    """Returns object, recipient, instrument and place, in the order of both languages."""
     required = [a.rstrip('!') for a in verb.adjuncts if a.endswith('!')]
     optional = [a for a in verb.adjuncts if not a.endswith('!')]
     if optional and self.draw.chance(14 if depth else 31):
@@ -1015,7 +1045,7 @@ class _Writer:
     return rest
 
   def direct(self, verb, subject, governor, clause, depth) -> _Phrase:
-    """The object; sometimes the topic."""
+    """Returns the object, which is sometimes the topic."""
     before, after = verb.prepositions
     topic = self.topic
     about = topic and topic is not subject and topic is not subject.of
@@ -1034,7 +1064,7 @@ class _Writer:
     return self.preposition(phrase, before, after, governor)
 
   def adjunct(self, name: str, governor: _Word) -> _Phrase:
-    """An instrument, a companion, a place or a destination, by its name."""
+    """Returns an instrument, a companion, a place or a destination, by its name."""
     kind, _, tags = name.partition(':')
     if kind in _SPOTS:
       return self.spot(kind, governor)
@@ -1056,13 +1086,13 @@ class _Writer:
     return self.preposition(phrase, 'from', {'в': 'из', 'на': 'с'}[russian], governor)
 
   def place(self, tags: str) -> _Phrase:
-    """Where something is: in the garden, at the market."""
+    """Returns a place, for example "in the garden" or "at the market"."""
     there = self.nominal(tags, plural=0)
     english, russian, _ = there.noun.at
     return self.located(there, english, russian, PRE)
 
   def spot(self, kind: str, governor) -> _Phrase:
-    """On the table, under the bed, in the box."""
+    """Returns a place, for example "on the table" or "under the bed"."""
     english, russian, case, tags = self.draw.choice(_SPOTS[kind])
     there = self.nominal(tags, plural=0)
     return self.located(there, english, russian, case, governor)
@@ -1076,7 +1106,7 @@ class _Writer:
   # Clauses of other kinds.
 
   def adjectival(self, subject, frame) -> _Phrase:
-    """Was tall: был высоким, была больна, устали."""
+    """Writes, for example, "was tall": был высоким, была больна, устали."""
     who = self.open(subject, NOM, frame)
     options = _predicates(subject.tags)
     others = [a for a in options if a.rank not in subject.ranks]
@@ -1100,7 +1130,7 @@ class _Writer:
     return who.add(_Phrase(en, ru))
 
   def liking(self, subject, frame) -> _Phrase:
-    """The girl liked the book: девушке понравилась книга."""
+    """Writes, for example, "the girl liked the book": девушке понравилась книга."""
     who = self.open(subject, DAT, frame)
     tags = 'goods told person pet inside food'
     thing = self.nominal(tags, uncounted=True)
@@ -1114,7 +1144,7 @@ class _Writer:
     return who.add(_Phrase(en, ru), what)
 
   def having(self, subject, frame) -> _Phrase:
-    """The girl had a book: у девушки была книга; had no: не было книги."""
+    """Writes "the girl had a book": у девушки была книга; "had no": не было книги."""
     who = self.open(subject, GEN, frame, after='у')
     self.preposition(who, '', 'у', None)
     tags = 'goods pet horse house garden relation own'
@@ -1136,7 +1166,7 @@ class _Writer:
     return who.add(_Phrase([had, no], [negation, _Word('было', had)]), what)
 
   def needing(self, subject, frame) -> _Phrase:
-    """The girl needed a key: девушке был нужен ключ."""
+    """Writes, for example, "the girl needed a key": девушке был нужен ключ."""
     who = self.open(subject, DAT, frame)
     thing = self.nominal('goods key doctor horse teacher', plural=12, uncounted=True)
     what = self.render(thing, NOM, bare=True, clause=frame.tail, depth=frame.depth)
@@ -1148,7 +1178,7 @@ class _Writer:
     return who.add(_Phrase([word], [was, needed]), what)
 
   def modal(self, subject, frame) -> _Phrase:
-    """Wanted to buy a book: хотела купить книгу."""
+    """Writes, for example, "wanted to buy a book": хотела купить книгу."""
     who = self.open(subject, NOM, frame)
     english, russian, aspects = self.draw.choice(_MODALS)
     if subject.plural:
@@ -1167,7 +1197,7 @@ class _Writer:
     return who.add(_Phrase(en + base, ru), rest)
 
   def becoming(self, subject, frame) -> _Phrase:
-    """Became a doctor: стала врачом."""
+    """Writes, for example, "became a doctor": стала врачом."""
     who = self.open(subject, NOM, frame)
     kind = 'man_staff' if subject.column == 0 else 'woman_staff'
     job = self.nominal('staff', kind, plural=0)
@@ -1178,7 +1208,7 @@ class _Writer:
     return who.add(_Phrase([word], [verb]), self.govern(what, verb))
 
   def comparing(self, subject, frame) -> _Phrase:
-    """Was taller than the boy: была выше мальчика."""
+    """Writes, for example, "was taller than the boy": была выше мальчика."""
     who = self.open(subject, NOM, frame)
     options = [c for c in _COMPARATIVES if subject.tags & set(c[2].split())]
     english, russian, tags = self.draw.choice(options)
@@ -1192,7 +1222,7 @@ class _Writer:
     return who.add(_Phrase(en, [was, comparative]), self.govern(than, comparative))
 
   def passive(self, subject, frame) -> _Phrase:
-    """Was built by the king: был построен королём."""
+    """Writes, for example, "was built by the king": был построен королём."""
     who = self.open(subject, NOM, frame)
     verb = self.pick(_passives(subject.tags))
     agent = self.number(self.pick(_subjects(verb)), 20)
@@ -1208,14 +1238,14 @@ class _Writer:
 
 
 def _can_own(owner: _Nominal, noun: Noun) -> bool:
-  """Animals have no kin here, and children no children."""
+  """Returns whether a possessor fits: animals have no kin, and children no children."""
   if 'heir' in noun.tags and 'young' in owner.tags:
     return False
   return 'kin' not in noun.tags or 'person' in owner.tags
 
 
 def _counted(numeral: str, noun: Noun, case: int) -> tuple[bool, int, int]:
-  """Number and case of a noun after a numeral, and case of its adjectives.
+  """Returns number and case of a noun after a numeral, and the case of its adjectives.
 
   Два больших дома, две новые книги, пять книг; but двух мальчиков, двум книгам.
   """
@@ -1240,7 +1270,7 @@ def _finite_english(verb: Verb, plural: bool, mode: str, negated: bool) -> str:
 
 
 def _has_time(verb: Verb, russian: Sequence[_Word]) -> bool:
-  """Whether one may say when: not of a state, nor with 'often'."""
+  """Returns whether an adverb of time fits: not with a state, nor with 'often'."""
   often = {text.split()[0] for text in lexicon.FREQUENCIES.values()}
   return verb.aspect != 's' and russian[0].text not in often
 
@@ -1249,7 +1279,7 @@ _CONSONANTS = frozenset('бвгджзйклмнпрстфхцчшщ')
 
 
 def _before(preposition: str, word: str) -> str:
-  """The form of a preposition before a word: в or во, с or со, о or об."""
+  """Returns the form of a preposition before a word: в or во, с or со, о or об."""
   cluster = word[1:2] in _CONSONANTS
   if preposition == 'в' and ((cluster and word[0] in 'вф') or word.startswith('двор')):
     return 'во'
@@ -1265,7 +1295,7 @@ def _before(preposition: str, word: str) -> str:
 
 
 def _join(words: Sequence[_Word]) -> tuple[str, list[_Word]]:
-  """The sentence, and its words in order; commas go to the words before them."""
+  """Returns the sentence, and its words; commas are joined to the words before them."""
   kept: list[_Word] = []
   texts: list[str] = []
   for word in words:

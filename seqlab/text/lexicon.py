@@ -1,9 +1,9 @@
 """The words of the embedded corpus, with every form of each Russian one.
 
-Paradigms come from declension classes; what a class does not give is written out
+Paradigms come from declension classes; forms that a class does not give are written out
 beside the word. The classes, the spelling rules and the stress patterns follow
-Zaliznyak, "Грамматический словарь русского языка" (1977). A word's tags say
-what it may stand beside: people read books, cats do not.
+Zaliznyak, "Грамматический словарь русского языка" (1977). The tags of a word say which
+words it combines with: people read books, cats do not.
 """
 
 from dataclasses import dataclass
@@ -18,11 +18,12 @@ class Noun:
 
   Attributes:
     english: singular and plural; one form for a mass noun, which has no plural.
-    gender: 'm', 'f' or 'n'; what agrees with it follows this, not its ending.
+    gender: 'm', 'f' or 'n'; words agree with this, not with the ending.
+    animate: whether the accusative is the genitive.
     forms: singular and plural, each nominative to prepositional.
-    tags: what it may stand beside.
-    at: for a place, the English preposition, the Russian one (в or на) and the
-      form after it when something is there: mostly the prepositional, but в саду.
+    tags: classes of words that it combines with.
+    at: for a place, the English preposition, the Russian one (в or на) and the form
+      after it that names a location: mostly the prepositional, but в саду.
   """
 
   english: tuple[str, ...]
@@ -34,7 +35,7 @@ class Noun:
 
   @property
   def lemma(self) -> str:
-    """The nominative singular."""
+    """Nominative singular."""
     return self.forms[0][NOM]
 
 
@@ -44,13 +45,13 @@ class Adjective:
 
   Attributes:
     english: the only form; for demonstratives, singular and plural.
-    forms: for each column of `COLUMNS`, nominative to prepositional; the
-      accusative is that of inanimates, and is overruled by the genitive.
-    tags: of the nouns that it may stand before.
-    rank: adjectives stand in this order, and no two of one rank together.
-    predicate: after 'was': the four forms of the short adjective, where that
-      is what one says; or none, and then it is the long one's instrumental.
-    bare: whether the predicate stands without был: устал.
+    forms: for each column of `COLUMNS`, nominative to prepositional. The accusative is
+      that of inanimates; animates have the genitive in its place.
+    tags: tags of the nouns that it may precede.
+    rank: adjectives are ordered by rank, and no two of one rank occur together.
+    predicate: the four forms of the short adjective after 'was', where Russian uses
+      it; if empty, the predicate is the instrumental of the long adjective.
+    bare: whether the predicate has no был: устал.
   """
 
   english: tuple[str, ...]
@@ -61,7 +62,13 @@ class Adjective:
   bare: bool = False
 
   def form(self, column: int, case: int, animate: bool) -> str:
-    """The form that agrees with a noun of this gender or number, and case."""
+    """Returns the form that agrees with a noun.
+
+    Args:
+      column: index in `COLUMNS`: gender, or plural.
+      case: NOM to PRE.
+      animate: whether the noun is.
+    """
     if case == ACC and animate and column in (0, 3):
       case = GEN
     return self.forms[column][case]
@@ -73,19 +80,19 @@ class Verb:
 
   Attributes:
     english: base, past, past participle, present participle.
-    infinitive: Russian, of the simple past's verb.
-    past: masculine, feminine, neuter and plural.
-    subject: tags of nouns that do this.
-    object: tags of nouns that it is done to; '' if intransitive.
-    case: of the object in Russian.
-    prepositions: English and Russian, before the object; '' for none.
+    infinitive: Russian infinitive of the verb that translates the simple past.
+    past: its past: masculine, feminine, neuter and plural.
+    subject: tags of nouns that may be its subject.
+    object: tags of nouns that may be its object; '' if intransitive.
+    case: case of the object in Russian.
+    prepositions: English and Russian preposition of the object; '' for none.
     aspect: 'p' perfective, 'i' imperfective, 's' a state (imperfective, and
       neither 'yesterday' nor 'was -ing').
-    ongoing: infinitive and past of the imperfective that renders 'was -ing'.
-    adjuncts: what may follow, by name; a name with '!' must.
-    manners: English adverbs that may go with it.
+    ongoing: infinitive and past of the imperfective that translates 'was -ing'.
+    adjuncts: names of adjuncts that may follow; one with '!' must follow.
+    manners: English adverbs that may modify it.
     passive: the four forms of the short participle.
-    willed: whether one can decide to do it.
+    willed: whether the subject can decide to do it.
   """
 
   english: tuple[str, str, str, str]
@@ -118,17 +125,17 @@ def decline_noun(
   singular: str = '',
   plural: str = '',
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-  """Singular and plural, each nominative to prepositional.
+  """Returns singular and plural, each nominative to prepositional.
 
   Args:
     lemma: the nominative singular.
     gender: 'm', 'f' or 'n'.
     animate: whether the accusative is the genitive, in the plural and in the
       masculine singular.
-    stem: of the other forms, where a vowel falls out: отец, отц-.
-    stressed: whether the endings bear the stress: ножом, королём, судьёй.
-    nominative: of the plural, where the class does not give it: дома.
-    genitive: of the plural, where the class does not give it: окон.
+    stem: stem of the other forms, where a vowel is dropped: отец, отц-.
+    stressed: whether the endings are stressed: ножом, королём, судьёй.
+    nominative: nominative plural, where the class does not give it: дома.
+    genitive: genitive plural, where the class does not give it: окон.
     singular: all six forms, where no class gives them.
     plural: the five forms without the accusative, where no class gives them.
   """
@@ -164,7 +171,7 @@ def _singular(lemma: str, gender: str, stem: str, stressed: bool) -> list[str]:
 
 
 def _plural(lemma: str, gender: str, stem: str, stressed: bool) -> list[str]:
-  """The five forms without the accusative."""
+  """Returns the five forms without the accusative."""
   last, stem = lemma[-1], stem or _stem(lemma)
   soft = last in 'яьйе' and stem[-1] not in _HUSHERS + 'ц'
   a = 'я' if soft else 'а'
@@ -189,10 +196,10 @@ def _y(stem: str) -> str:
 
 
 def decline_adjective(lemma: str) -> tuple[tuple[str, ...], ...]:
-  """A long adjective: for each of `COLUMNS`, nominative to prepositional.
+  """Returns a long adjective: for each of `COLUMNS`, nominative to prepositional.
 
-  Hard (новый, молодой), soft (синий) and mixed (тихий, хороший, большой), told
-  apart by the last consonant and by whether the ending bears the stress.
+  The classes are hard (новый, молодой), soft (синий) and mixed (тихий, хороший,
+  большой); the last consonant and the stress of the ending decide.
   """
   stem, stressed = lemma[:-2], lemma.endswith('ой')
   soft = lemma.endswith('ий') and stem[-1] not in _VELARS + _HUSHERS
@@ -211,7 +218,7 @@ def decline_adjective(lemma: str) -> tuple[tuple[str, ...], ...]:
 
 
 def past_forms(masculine: str) -> tuple[str, ...]:
-  """Masculine, feminine, neuter and plural of the past tense."""
+  """Returns masculine, feminine, neuter and plural of the past tense."""
   if masculine.endswith('лся'):
     stem = masculine[:-2]
     return masculine, stem + 'ась', stem + 'ось', stem + 'ись'
@@ -228,7 +235,7 @@ def _table(text: str) -> tuple[tuple[str, ...], ...]:
   return tuple(tuple(line.split()) for line in text.strip().splitlines())
 
 
-# Words of the grammar, written out.
+# Function words.
 THIS = Adjective(
   ('this', 'these'),
   _table("""
@@ -282,8 +289,8 @@ THIRD = Adjective(
 SECOND = Adjective(('second',), decline_adjective('второй'), frozenset({'counted'}))
 WHICH = Adjective(('which',), decline_adjective('который'))
 
-# Nominative to prepositional; after a preposition the forms that begin with a
-# vowel take н: с ним, у неё.
+# Nominative to prepositional; after a preposition, forms that begin with a vowel get
+# an н: с ним, у неё.
 PRONOUNS = {
   'm': ('он', 'его', 'ему', 'его', 'им', 'нём'),
   'f': ('она', 'её', 'ей', 'её', 'ей', 'ней'),
@@ -299,7 +306,7 @@ ENGLISH_PRONOUNS = {
 }
 POSSESSIVES = {'m': 'его', 'f': 'её', 'n': 'его', 'plural': 'их'}
 
-# Nominative to prepositional; два has a feminine beside it.
+# Nominative to prepositional; два also has a feminine.
 NUMERALS = {
   'two': ('два', 'двух', 'двум', 'два', 'двумя', 'двух'),
   'three': ('три', 'трёх', 'трём', 'три', 'тремя', 'трёх'),
@@ -331,7 +338,7 @@ def _noun(
   locative: str = '',
   **declension,
 ) -> Noun:
-  """`english` may give its plural: 'man|men'; `at` holds both prepositions."""
+  """Makes a noun; `english` may give the plural: 'man|men'; `at`, both prepositions."""
   one, _, many = english.partition('|')
   found = frozenset(tags.split())
   animate = bool(found & {'person', 'animal'})
@@ -369,7 +376,7 @@ def _verb(
   passive: str = '',
   willed: bool = True,
 ) -> Verb:
-  """`by` holds both prepositions, with a space between; either may be empty."""
+  """Makes a verb; `by` holds both prepositions, separated by a space, maybe empty."""
   infinitive, masculine = russian.split()
   past = past_forms(masculine)
   if ongoing:
@@ -399,7 +406,7 @@ def _verb(
 
 # fmt: off
 NOUNS = (
-  # People. Kin belong to somebody; staff is what one can become.
+  # People. Kin belong to somebody; one can become staff.
   _noun('boy', 'мальчик', 'm', 'person young'),
   _noun('girl', 'девушка', 'f', 'person youth', genitive='девушек'),
   _noun('little girl', 'девочка', 'f', 'person young', genitive='девочек'),
@@ -447,7 +454,7 @@ NOUNS = (
   _noun('wolf|wolves', 'волк', 'm', 'animal wild hunter biter'),
   _noun('bear', 'медведь', 'm', 'animal wild'),
   _noun('lion', 'лев', 'm', 'animal wild biter', stem='льв'),
-  # What is read, and what is sung or told.
+  # Things that are read, sung or told.
   _noun('book', 'книга', 'f', 'solid held goods readable written counted'),
   _noun('letter', 'письмо', 'n', 'solid held readable written sent counted', genitive='писем'),
   _noun('newspaper', 'газета', 'f', 'solid held goods readable'),
@@ -532,7 +539,7 @@ NOUNS = (
 )
 # fmt: on
 
-# Rank 0 stands with a definite noun only, and not in a predicate; nor does rank 5.
+# Rank 0 needs a definite noun; ranks 0 and 5 are not used as predicates.
 # fmt: off
 ADJECTIVES = (
   SECOND,
@@ -589,7 +596,7 @@ ADJECTIVES = (
 )
 # fmt: on
 
-# English to Russian. Where an adverb stands is up to the grammar.
+# English to Russian. The grammar decides the position of an adverb.
 TIMES = {
   'yesterday': 'вчера',
   'in the morning': 'утром',
@@ -722,7 +729,7 @@ VERBS = (
   _verb('disappear, disappeared, disappeared,', 'исчезнуть исчез', 'person animal held', willed=False),
   _verb('jump, jumped, jumped,', 'прыгнуть прыгнул', 'pet', adjuncts='upon!', manners='quickly'),
   _verb('fall, fell, fallen,', 'упасть упал', 'held', adjuncts='floor!', willed=False),
-  # What things do.
+  # Verbs whose subjects are things.
   _verb('belong, belonged, belonged,', 'принадлежать принадлежал', 'solid inside', 'person', case=DAT, by='to ', aspect='s', willed=False),
   _verb('surprise, surprised, surprised,', 'удивить удивил', 'letter book story song gift', 'person', willed=False),
 )
