@@ -195,6 +195,7 @@ def _scored_run(run, **options):
 
 
 def test_scores_of_a_run_that_one_may_only_read(run, capsys, monkeypatch):
+  (run / 'evaluations.jsonl').unlink(missing_ok=True)
   (run / 'evaluations.jsonl').mkdir()  # as good as one that cannot be written
   result = _scored_run(run)
   out, error = capsys.readouterr()
