@@ -1,4 +1,4 @@
-"""What README.md and docs/ say: against their tables, the tree and the parsers."""
+"""Compares README.md and docs/ with their tables, the tree and the parsers."""
 
 import functools
 from pathlib import Path
@@ -142,7 +142,7 @@ WITHDRAWN = {
 
 @functools.cache
 def _texts():
-  """Path -> what is read there, in lower case on one line."""
+  """Returns path -> its text, in lower case on one line."""
   texts = {path: path.read_text('utf-8') for path in PAGES}
   for folder in ('experiments', 'launch', 'seqlab'):
     for path in (ROOT / folder).rglob('*.py'):
@@ -171,13 +171,13 @@ _PAIR = re.compile(r'(-?\d+(?:\.(\d+))?) ± (\d+(?:\.(\d+))?)')
 
 
 def _pairs(text):
-  """Means and deviations as they are printed: numbers, and the places they have."""
+  """Returns printed means and deviations: the numbers, and their decimal places."""
   for mean, places, deviation, more in _PAIR.findall(' '.join(text.split())):
     yield float(mean), len(places), float(deviation), len(more)
 
 
 def _carries(table, mean, places, deviation, more):
-  """Whether a cell rounds to this, as a number or in per cent."""
+  """Returns whether a cell rounds to this, as a number or in per cent."""
   return any(
     abs(abs(scale * m) - abs(mean)) <= 0.5001 * 10**-places  # 'loses 1.6 ± 1.2'
     and abs(scale * d - deviation) <= 0.5001 * 10**-more
@@ -187,7 +187,7 @@ def _carries(table, mean, places, deviation, more):
 
 
 def _sections():
-  """Those of docs/README.md that have a table: heading, text, the table's text."""
+  """Yields sections of docs/README.md with a table: heading, text, the table's text."""
   text = (ROOT / 'docs/README.md').read_text('utf-8')
   for section in re.split(r'(?m)^(?=#+ )', text):
     if link := re.search(r'\]\(([^)]*table\.md)\)', section):
@@ -220,7 +220,7 @@ def test_the_readmes_rows_are_those_of_the_files_they_link():
 
 
 def _rows(text, first):
-  """The Markdown table whose header starts with `first`: label -> cells."""
+  """Returns the Markdown table whose header starts with `first`: label -> cells."""
   lines = iter(text.splitlines())
   header = next(line for line in lines if re.match(rf'\| {first} *\|', line))
   next(lines)
@@ -247,12 +247,12 @@ def test_the_readmes_word_vectors_are_those_of_the_table():
 
 
 def _slug(heading):
-  """GitHub's anchor of a heading."""
+  """Returns GitHub's anchor of a heading."""
   return re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-')
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_links_lead_somewhere(page):
+def test_links_have_a_target(page):
   text = page.read_text('utf-8')
   for link in re.findall(r'\]\(([^)\s]+)\)', text):
     if re.match('[a-z]+:', link):
@@ -283,7 +283,7 @@ def test_experiments_that_are_named_without_their_folder_exist():
 
 
 def _commands():
-  """Path and words of each command: in fenced blocks, in code spans, in docstrings."""
+  """Yields path and words of the commands in code blocks, code spans, docstrings."""
   for path in PAGES + SOURCES:
     text = path.read_text('utf-8')
     if path.suffix == '.py':
@@ -335,7 +335,7 @@ def _check_launch(module, words):
   ids=lambda words: ' '.join(words)[:60],
 )
 def test_commands_are_accepted(words, monkeypatch):
-  """Parsed by the parser that would run them, with their experiment and options."""
+  """Parses them as they would be run, with their experiment and options."""
   monkeypatch.chdir(ROOT)
   if words[0] == 'seqlab':
     _check_seqlab(words[1:])
@@ -346,7 +346,7 @@ def test_commands_are_accepted(words, monkeypatch):
 
 
 def test_the_commands_of_the_pages_are_found():
-  """What is parsed above is not an empty list."""
+  """The list of commands above is not empty."""
   found = [words for path, words in _commands() if path.name == 'README.md']
   verbs = {words[1] for words in found if words[0] == 'seqlab'}
   assert verbs == set(cli._VERBS)

@@ -168,7 +168,7 @@ def test_a_wrong_argument_is_named(file):
     ('hyper.clip=1.0', 1.0),
     ('hyper.clip=norm', 'norm'),
     ('model.layers=6', 6),
-    ('model.tie=none', 'none'),  # a choice of its own
+    ('model.tie=none', 'none'),  # one of the choices
     ('model.tie=None', None),
     ('model.remat=true', True),
     ('model.remat=False', False),
@@ -279,7 +279,7 @@ def test_an_experiment_in_the_tree_has_known_keys_only(path, argument):
   config = load_experiment(f'{path}{argument}')
   known = (*DEFAULTS, *SECTIONS, *resolve(config['task']).sections)
   check_keys(config, known, needed=NEEDED)
-  json.dumps(config)  # what the run's folder keeps
+  json.dumps(config)  # as the run's folder stores it
 
 
 @pytest.mark.parametrize('path', FILES, ids=lambda p: str(p.relative_to(FOLDER)))
@@ -404,7 +404,7 @@ def get_config(arg=None):
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-  """A file that names a task with pieces of its own, none of which it spells out."""
+  """Writes an experiment with its own pieces, none of which it names."""
   monkeypatch.syspath_prepend(tmp_path)
   (tmp_path / 'own_pieces.py').write_text(PIECES, 'utf-8')
   monkeypatch.delitem(sys.modules, 'own_pieces', raising=False)

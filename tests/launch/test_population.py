@@ -1,4 +1,4 @@
-"""`python -m launch.sweep --on population`: groups of trials as one program each."""
+"""`python -m launch.sweep --on population`: each group of trials is one program."""
 
 import os
 from pathlib import Path
@@ -31,7 +31,7 @@ NAMES = ['seed=0', 'seed=1', 'peak=1e+20,seed=0']
 
 @pytest.fixture(scope='module')
 def swept(tiny, tmp_path_factory):
-  """The trials of a sweep in which one diverges, what it returned, and its command."""
+  """Returns the trials of a sweep in which one diverges, its status and its command."""
   folder = tmp_path_factory.mktemp('swept')
   config = tiny | {'steps': 4, 'keep_best': 'valid/nll', 'best_is': 'min'}
   config['batching'] = {'kind': 'packed', 'tokens': 160, 'max_length': 20}
@@ -70,7 +70,7 @@ def test_trials_share_their_time(swept):
   states = [trial.state for trial in swept[0]]
   assert {state['population'] for state in states} == {3}
   assert {'CPU core' in state['device'] for state in states} == {True}
-  assert 0 < states[2]['seconds'] < states[0]['seconds']  # it was over before
+  assert 0 < states[2]['seconds'] < states[0]['seconds']  # it ended earlier
   log = (swept[0][0].folder / 'trial.log').read_text('utf-8')
   assert 'seed=1: first step: loss' in log
 
@@ -106,7 +106,7 @@ def test_groups_share_a_program():
 
 @pytest.fixture
 def ran(monkeypatch):
-  """What runs as one population: the trials' seeds, their places, and its width."""
+  """Collects of each population the seeds of the trials, their places, its width."""
   ran = []
 
   def run(group, *_):
@@ -123,7 +123,7 @@ def _eight(folder):
   ]
 
 
-def test_workers_bound_a_population(ran, tmp_path):
+def test_workers_limit_a_population(ran, tmp_path):
   population.run_many(_eight(tmp_path / 'a'), lambda *_: None, workers=3)
   population.run_many(_eight(tmp_path / 'b'), lambda *_: None)
   assert [len(seeds) for seeds, _, _ in ran] == [3, 3, 2, 8]
@@ -159,7 +159,7 @@ def test_a_process_that_dies_fails_its_trials(tmp_path, monkeypatch):
     assert 'set --workers to less than 2' in state['reason']
 
 
-def test_time_is_shared_among_those_that_go_on(tmp_path, monkeypatch):
+def test_time_is_shared_among_running_trials(tmp_path, monkeypatch):
   clock = iter([0.0, 6.0, 8.0, 9.0])
   monkeypatch.setattr(population.time, 'monotonic', lambda: next(clock))
   orders = [dict(folder=str(tmp_path / i), overrides={}) for i in 'xyz']
@@ -170,9 +170,8 @@ def test_time_is_shared_among_those_that_go_on(tmp_path, monkeypatch):
   states.stop('as SIGTERM asked')
   assert {i: state['seconds'] for i, state in ended.items()} == {1: 2.0, 0: 3.0, 2: 4.0}
   assert [ended[i]['status'] for i in range(3)] == ['failed', 'finished', 'stopped']
-  assert (
-    write_running_state(tmp_path / 'z', {})['seconds'] == 4.0
-  )  # later time is added
+  again = write_running_state(tmp_path / 'z', {})
+  assert again['seconds'] == 4.0  # to which later time is added
 
 
 def test_an_interrupted_sweep_leaves_no_process(tmp_path, monkeypatch):

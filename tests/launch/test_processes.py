@@ -1,4 +1,4 @@
-"""Several real processes, over loopback: one run, whatever happens to them."""
+"""One run in several real processes over loopback, in which processes may fail."""
 
 import contextlib
 import os
@@ -30,7 +30,7 @@ def _quick_to_compile(monkeypatch):
 
 
 def _config(tiny, **changes):
-  """`tiny` on all devices there are, with one shape and what is soon compiled."""
+  """Returns `tiny` on all devices, with one shape, so that it compiles quickly."""
   batching = tiny['batching'] | {'shapes': 1}
   own = dict(batching=batching, mesh={'data': -1}, evals={'valid': NLL}, steps=8)
   own |= dict(keep_best='valid/nll', best_is='min', save_every=4)
@@ -56,7 +56,7 @@ def _run(config, folder: Path, n: int = 2, *more: str) -> str:
 
 
 def _alone(config, folder: Path) -> list[dict[str, float]]:
-  """Rows of the same run by this process, on one device."""
+  """Returns the rows of the same run by this process, on one device."""
   train(config | {'mesh': {'data': 1, 'devices': 1}}, folder)
   return _rows(folder)
 
@@ -77,7 +77,7 @@ def _same(rows, others) -> None:
 
 @pytest.fixture(scope='module')
 def two(tiny, tmp_path_factory):
-  """The folder of a run in two processes, and what was shown of it."""
+  """Returns the folder of a run in two processes, and its output."""
   folder = tmp_path_factory.mktemp('two') / 'run'
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
@@ -105,13 +105,13 @@ def test_the_log_of_each_process_is_kept(two):
     assert 'step 8: ' in text
 
 
-def test_logs_of_a_run_in_a_bucket_are_here(monkeypatch):
+def test_logs_of_a_run_in_a_bucket_are_on_this_machine(monkeypatch):
   monkeypatch.setenv('SEQLAB_CACHE', '/cache')
   assert local.logs_of('gs://mine/run') == Path('/cache/logs/gs/mine/run')
   assert local.logs_of('runs/mine') == Path('runs/mine/logs')
 
 
-def test_what_would_be_run_can_be_seen(capsys):
+def test_a_dry_run_prints_the_commands(capsys):
   command = ['mine.py', '--workdir', 'runs', '--processes', '2', '--dry-run']
   assert main([*command, '--devices-per-process', '3', '--config.seed=5']) == 0
   first, second = capsys.readouterr().out.splitlines()
@@ -125,7 +125,7 @@ WAITS = 'import time; print("up", flush=True); time.sleep(60)'
 
 
 def _end(programs, logs, monkeypatch, patience=0.5) -> int:
-  """Status of processes that run these programs, told by which number they are."""
+  """Runs one program per process, by its index; returns the exit status."""
   monkeypatch.setattr(local, '_FAILED', patience)
   monkeypatch.setattr(local, '_DONE', patience)
   choose = 'import os; exec(os.environ["PROGRAM"])'
@@ -141,7 +141,7 @@ def _end(programs, logs, monkeypatch, patience=0.5) -> int:
     (['os.kill(os.getpid(), 15)', WAITS], 75),
   ],
 )
-def test_good_ends(programs, status, tmp_path, monkeypatch, capsys):
+def test_successful_exits(programs, status, tmp_path, monkeypatch, capsys):
   assert _end(programs, tmp_path, monkeypatch) == status
   assert not capsys.readouterr().err
 
@@ -152,7 +152,7 @@ def test_good_ends(programs, status, tmp_path, monkeypatch, capsys):
     (['os.abort()', 'os.kill(os.getpid(), 9)', WAITS], 'process 1 on .* by SIGKILL'),
     ([WAITS, 'raise SystemExit(3)'], 'process 1 on .* with status 3'),
     (['pass', WAITS], 'process 1 on .* did not end after the others'),
-    # As JAX aborts process 0 when process 1 is silent.
+    # JAX aborts process 0 when process 1 does not answer.
     (['os.abort()', WAITS], 'process 1 on .* did not answer the others'),
     (
       ['import time; time.sleep(2); os.abort()', 'os.kill(os.getpid(), 19)'],
@@ -164,7 +164,7 @@ def test_good_ends(programs, status, tmp_path, monkeypatch, capsys):
     ),
   ],
 )
-def test_bad_ends_are_named(programs, said, tmp_path, monkeypatch, capsys):
+def test_failed_exits_are_named(programs, said, tmp_path, monkeypatch, capsys):
   before = psutil.Process().children()
   assert _end(programs, tmp_path, monkeypatch) == 1
   (line,) = capsys.readouterr().err.splitlines()
@@ -206,12 +206,12 @@ sys.exit(Processes(command, settings, pathlib.Path(sys.argv[1])).run())
 
 @pytest.fixture
 def launched(tmp_path):
-  """launched(words): a launcher in a session of its own, and its two processes."""
+  """launched(words): starts a launcher in its own session, and two processes."""
   started = []
 
   def launch(*words, nohup=False):
     command = [sys.executable, '-c', LAUNCHES, str(tmp_path), *words]
-    # Tests that run under nohup themselves hand down that SIGHUP is ignored.
+    # If the tests run under nohup, the processes inherit that SIGHUP is ignored.
     command = [*(['nohup'] if nohup else ['env', '--default-signal=HUP']), *command]
     launcher = subprocess.Popen(
       command,
@@ -253,7 +253,7 @@ def test_a_closed_terminal_asks_the_processes_to_save(launched):
 
 def test_nohup_keeps_a_closed_terminal_from_ending_anything(launched):
   launcher, processes = launched('saves', nohup=True)
-  launcher.stdout.close()  # the terminal is gone
+  launcher.stdout.close()  # the terminal is closed
   launcher.send_signal(signal.SIGHUP)
   time.sleep(0.5)
   assert launcher.poll() is None
@@ -308,7 +308,7 @@ def test_sigterm_is_passed_on(tmp_path, monkeypatch):
 
 
 def _wait_for(folder: Path, step: int, process: subprocess.Popen) -> None:
-  """Until there is a checkpoint of this step or a later one."""
+  """Waits for a checkpoint of this step or a later one."""
   while not any(
     path.name.isdigit() and int(path.name) >= step
     for path in (folder / 'checkpoints').glob('*')
@@ -351,19 +351,19 @@ def test_killed_and_relaunched_equals_uninterrupted(victim, tiny, tmp_path):
   stopped = Checkpoints(folder / 'checkpoints', read_only=True).latest
   seen = read_metrics(folder / 'metrics.jsonl')[-1]['step']
   assert 10 <= stopped < 60
-  assert seen - stopped <= 2 * 5  # one that was being written is lost too
+  assert seen - stopped <= 2 * 5  # a checkpoint that was being written is lost too
   assert f'resuming from the checkpoint of step {stopped}' in _run(config, folder)
   assert _rows(folder) == _rows(tmp_path / 'whole')
 
 
-def _stop(config, folder: Path, after: str, told: str) -> int:
-  """Sends SIGTERM after some words of process 0; the step of the checkpoint then."""
+def _stop(config, folder: Path, after: str, receiver: str) -> int:
+  """Sends SIGTERM after process 0 printed a text; returns the checkpoint's step."""
   process = subprocess.Popen(
     _command(config, folder), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
   )
   while after not in process.stdout.readline().decode():
     assert process.poll() is None, 'it ended before it could be stopped'
-  os.kill(process.pid if told == 'launcher' else _pid(folder, 1), signal.SIGTERM)
+  os.kill(process.pid if receiver == 'launcher' else _pid(folder, 1), signal.SIGTERM)
   process.communicate()
   assert process.returncode == 75
   stopped = Checkpoints(folder / 'checkpoints', read_only=True).latest
@@ -386,7 +386,7 @@ def test_sigterm_to_any_stops_all_at_the_same_step(tiny, tmp_path):
 
 
 @pytest.mark.slow  # runs of two, one and four processes
-def test_a_run_goes_on_in_fewer_and_in_more_processes(tiny, tmp_path):
+def test_a_run_resumes_in_fewer_and_in_more_processes(tiny, tmp_path):
   config = _config(tiny, steps=12)
   for n, steps in ((2, 4), (1, 8), (4, 12)):
     _run(config, tmp_path / 'run', n, f'--config.steps={steps}', '--force')
@@ -394,7 +394,7 @@ def test_a_run_goes_on_in_fewer_and_in_more_processes(tiny, tmp_path):
 
 
 @pytest.mark.slow  # two processes
-def test_without_a_launcher_the_rest_ends_too_and_names_the_dead(tiny, tmp_path):
+def test_without_a_launcher_the_others_end_and_name_the_dead_process(tiny, tmp_path):
   config = _config(tiny, steps=100_000, evals={}, keep_best=None)
   folder = tmp_path / 'run'
   command = _command(config, folder)

@@ -1,4 +1,4 @@
-"""Searches: what Optuna is asked and told; runs here are pretended, but for the last."""
+"""Hyperparameter searches by Optuna; only the slow tests train real runs."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def search(trial):
 
 @pytest.fixture
 def experiment(tmp_path):
-  """experiment(text): an experiment with this text after its `get_config`."""
+  """experiment(text): writes an experiment with this text after its `get_config`."""
 
   def make(text=SEARCH):
     file = tmp_path / 'mine.py'
@@ -62,7 +62,7 @@ def experiment(tmp_path):
 
 @pytest.fixture
 def opened(experiment, tmp_path):
-  """opened(trials=5, ...): the search, entered."""
+  """opened(trials=5, ...): makes a search."""
 
   def make(text=SEARCH, trials=5, **options):
     return HyperSearch(experiment(text), tmp_path / 'runs', trials=trials, **options)
@@ -75,8 +75,8 @@ def database(tmp_path):
   return f'sqlite:///{tmp_path}/searches.db'
 
 
-def _pretend(trial, values, status='finished', reason=None, **state):
-  """Writes what a run leaves that was measured every 10 steps; its state."""
+def _write_run(trial, values, status='finished', reason=None, **state):
+  """Writes the folder of a run with a value every 10 steps; returns its state."""
   open_folder(trial.folder, with_defaults(trial.config)).keep_config()
   rows = [{'step': 10 * i, 'valid/bleu': x} for i, x in enumerate(values, 1)]
   text = ''.join(f'{json.dumps(row)}\n' for row in rows)
@@ -85,7 +85,7 @@ def _pretend(trial, values, status='finished', reason=None, **state):
 
 
 def _finish(study, trial, values=(1.0, 3.0, 2.0)):
-  return study.finish(trial, _pretend(trial, values))
+  return study.finish(trial, _write_run(trial, values))
 
 
 def _params(study):
@@ -103,7 +103,7 @@ def test_a_search_has_as_many_trials_as_it_should(opened):
   assert [trial.name for trial in trials] == ['0000', '0001', '0002']
   assert set(trials[0].overrides) == {'hyper.peak', 'model.layers', 'model.cell'}
   assert trials[0].config['model']['layers'] == trials[0].overrides['model.layers']
-  with opened(trials=4) as study:  # one more, and what is finished stays so
+  with opened(trials=4) as study:  # one more trial than before
     assert study.num_ended == 3
     assert study.next_trial().name == '0003'
     assert study.next_trial() is None
@@ -146,12 +146,12 @@ def test_sweeps_share_a_database_and_run_nothing_twice(opened, database):
     assert len({json.dumps(trial.overrides) for trial in trials}) == 5
 
 
-def test_one_that_was_asked_for_too_late_is_none_of_the_search(
+def test_a_trial_that_was_asked_for_too_late_is_not_counted(
   opened, database, monkeypatch
 ):
   with opened(url=database, trials=1) as a, opened(url=database, trials=1) as b:
     trial = a.next_trial()
-    answers = iter([True, False])  # it looked before the other one asked
+    answers = iter([True, False])  # it checked before the other process asked
     monkeypatch.setattr(b.queue, 'has_work', lambda: next(answers))
     assert b.next_trial() is None
     _finish(a, trial)
@@ -159,20 +159,22 @@ def test_one_that_was_asked_for_too_late_is_none_of_the_search(
     assert b.summary == '1 of 1 trials are finished'
 
 
-def test_a_pruner_stops_a_trial_that_promises_little(opened):
+def test_a_pruner_stops_a_poor_trial(opened):
   pruner = '\n\ndef pruner():\n  return optuna.pruners.ThresholdPruner(lower=5.0)\n'
   with opened(SEARCH + pruner) as study:
     good, bad, late = study.next_trial(), study.next_trial(), study.next_trial()
-    _pretend(good, [6.0]), _pretend(bad, [6.0, 1.0])
+    _write_run(good, [6.0]), _write_run(bad, [6.0, 1.0])
     assert (study.should_stop(good), study.should_stop(bad)) == (False, True)
-    assert not study.should_stop(bad)  # not told again, unless it goes on
-    _pretend(bad, [6.0, 1.0, 9.0])
+    assert not study.should_stop(bad)  # not stopped twice, unless it continues
+    _write_run(bad, [6.0, 1.0, 9.0])
     assert study.should_stop(bad)
-    said = study.finish(bad, _pretend(bad, [6.0, 1.0, 9.0], 'stopped', 'by SIGTERM'))
+    said = study.finish(bad, _write_run(bad, [6.0, 1.0, 9.0], 'stopped', 'by SIGTERM'))
     assert said.startswith('pruned at step 20: valid/bleu 1 (peak=')
     assert left_out([bad.folder]) == {bad.folder: 'pruned: at step 20: valid/bleu 1'}
-    # Only its end was bad: there is nothing left to stop.
-    assert study.finish(late, _pretend(late, [7.0, 6.0, 1.0])).startswith('60 s, valid')
+    # Only its last value was poor: it has finished.
+    assert study.finish(late, _write_run(late, [7.0, 6.0, 1.0])).startswith(
+      '60 s, valid'
+    )
     trial = study.queue.latest()[1]
   assert (trial.state, trial.value) == (TrialState.PRUNED, 1.0)
   assert trial.user_attrs['reason'] == 'at step 20: valid/bleu 1'
@@ -194,7 +196,7 @@ def test_other_runners_get_as_many_trials_as_they_run_at_once(
   def runner(trials, done, *, workers, force):
     lots.append([trial.name for trial in trials])
     for trial in trials:
-      done(trial, _pretend(trial, [1.0]))
+      done(trial, _write_run(trial, [1.0]))
 
   monkeypatch.setitem(RUNNERS, 'moon', runner)
   argv = [experiment(), '--trials', '5', '--workdir', str(tmp_path / 'runs')]
@@ -207,16 +209,16 @@ def test_other_runners_get_as_many_trials_as_they_run_at_once(
   assert lines[-1].startswith('5 of 5 trials are finished: ')
   assert (docs / 'mine' / 'parallel-coordinates.svg').is_file()
   assert main(argv) == 0
-  assert len(lots) == 3  # nothing was left
+  assert len(lots) == 3  # no trial was left
 
 
-def test_a_trial_whose_process_died_goes_on_until_it_died_too_often(opened):
+def test_a_trial_whose_process_died_is_requeued_until_it_died_too_often(opened):
   with opened(trials=1) as study:
     names = set()
     for _ in range(6):
       trial = study.next_trial()
       names.add((trial.name, str(trial.overrides)))
-      died = _pretend(trial, [1.0], 'failed', 'ended by SIGKILL', died=True)
+      died = _write_run(trial, [1.0], 'failed', 'ended by SIGKILL', died=True)
       said = study.finish(trial, died)
     assert len(names) == 1
     assert said.startswith('failed: ended by SIGKILL (peak=')
@@ -224,20 +226,22 @@ def test_a_trial_whose_process_died_goes_on_until_it_died_too_often(opened):
     assert study.failures == {'0000': 'ended by SIGKILL'}
 
 
-def test_one_that_was_stopped_by_others_goes_on(opened):
+def test_a_trial_that_was_stopped_by_a_user_is_requeued(opened):
   with opened(trials=1) as study:
     trial = study.next_trial()
-    said = study.finish(trial, _pretend(trial, [1.0], 'stopped', 'stopped at step 12'))
+    said = study.finish(
+      trial, _write_run(trial, [1.0], 'stopped', 'stopped at step 12')
+    )
     assert said.startswith('stopped: stopped at step 12; it is queued again (peak=')
     assert study.next_trial().overrides == trial.overrides
 
 
-def test_a_failure_has_a_reason_and_divergence_tells_the_sampler(opened):
+def test_a_failure_has_a_reason_and_divergence_counts_as_pruned(opened):
   with opened() as study:
     first, second = study.next_trial(), study.next_trial()
-    study.finish(first, _pretend(first, [], 'failed', 'ValueError: no such cell'))
+    study.finish(first, _write_run(first, [], 'failed', 'ValueError: no such cell'))
     said = study.finish(
-      second, _pretend(second, [], 'failed', 'FloatingPointError: NaN')
+      second, _write_run(second, [], 'failed', 'FloatingPointError: NaN')
     )
     assert said.startswith('failed: FloatingPointError: NaN (peak=')
     assert study.failures == {'0000': 'ValueError: no such cell'}
@@ -246,13 +250,13 @@ def test_a_failure_has_a_reason_and_divergence_tells_the_sampler(opened):
     assert 'no number among its valid/bleu' in _finish(study, third, [None])
 
 
-def test_a_sweep_that_died_leaves_its_trials_to_others(
+def test_trials_of_a_sweep_that_died_are_requeued(
   opened, database, monkeypatch, capsys
 ):
   monkeypatch.setattr(storage, 'GRACE', 1)
   monkeypatch.setattr(storage, 'HEARTBEAT', 1)
   monkeypatch.setattr(storage, 'POLL', 0.1)
-  dead = opened(url=database, trials=1)  # not entered: it gives no sign of life
+  dead = opened(url=database, trials=1)  # not entered: it sends no heartbeat
   lost = dead.next_trial()
   with opened(url=database, trials=1) as study:
     assert study.next_trial() is None
@@ -260,14 +264,14 @@ def test_a_sweep_that_died_leaves_its_trials_to_others(
     assert 'waiting for a trial that runs elsewhere' in capsys.readouterr().out
     found = study.next_trial()
     assert (found.name, found.overrides) == (lost.name, lost.overrides)
-    # Not dead after all: nothing that it says counts any more.
-    assert dead.finish(lost, _pretend(lost, [9.0])).startswith('had no heartbeat')
+    # It was alive after all; its result does not count any more.
+    assert dead.finish(lost, _write_run(lost, [9.0])).startswith('had no heartbeat')
     _finish(study, found, [1.0])
     assert not study.queue.wait_for_work()
     assert [trial.value for trial in study.queue.latest().values()] == [1.0]
 
 
-def test_a_sweep_that_died_before_its_first_sign_of_life(opened, database, monkeypatch):
+def test_a_sweep_that_died_before_its_first_heartbeat(opened, database, monkeypatch):
   monkeypatch.setattr(storage, 'GRACE', 1)
   monkeypatch.setattr(storage, 'HEARTBEAT', 1)
   monkeypatch.setattr(storage, 'POLL', 0.1)
@@ -278,7 +282,9 @@ def test_a_sweep_that_died_before_its_first_sign_of_life(opened, database, monke
     assert study.next_trial().name == '0000'
 
 
-def test_a_server_may_be_away_for_a_while(opened, database, monkeypatch, capsys):
+def test_a_server_that_does_not_answer_is_waited_for(
+  opened, database, monkeypatch, capsys
+):
   from sqlalchemy.exc import OperationalError
 
   monkeypatch.setattr(storage, 'POLL', 0.01)
@@ -303,7 +309,7 @@ def test_a_server_may_be_away_for_a_while(opened, database, monkeypatch, capsys)
       study._connection.retry(away)
 
 
-def test_a_file_that_a_killed_sweep_left_is_mended(opened, tmp_path):
+def test_a_file_that_a_killed_sweep_left_is_repaired(opened, tmp_path):
   with opened(trials=2) as study:
     _finish(study, study.next_trial())
     lost = study.next_trial()
@@ -339,10 +345,10 @@ def test_a_sampler_of_the_experiment_is_used(opened):
   sampler = '\n\ndef sampler(seed):\n  return optuna.samplers.RandomSampler(0)\n'
   with opened(SEARCH + sampler) as study:
     first, second = study.next_trials(2)
-  assert first.overrides == second.overrides  # it does not care for the seed
+  assert first.overrides == second.overrides  # it ignores the seed
 
 
-def test_values_that_the_search_gives_up_are_pruned(opened):
+def test_values_that_the_search_skips_are_pruned(opened):
   text = SEARCH.replace(
     '  return', '  if trial.number == 1:\n    raise optuna.TrialPruned("no")\n  return'
   )
@@ -396,7 +402,7 @@ def test_a_search_that_does_not_fit_is_refused(opened, text, message, tmp_path):
   assert not (tmp_path / 'runs').exists()
 
 
-def test_a_search_needs_to_know_what_is_best(experiment, tmp_path, capsys):
+def test_a_search_needs_a_metric(experiment, tmp_path, capsys):
   file = Path(experiment())
   file.write_text(file.read_text('utf-8').replace("'valid/bleu'", 'None'), 'utf-8')
   assert main([str(file), '--trials', '2', '--workdir', str(tmp_path)]) == 1
@@ -415,7 +421,7 @@ def test_a_search_needs_to_know_what_is_best(experiment, tmp_path, capsys):
     ),
   ],
 )
-def test_a_storage_that_is_none_is_one_line(experiment, tmp_path, url, message, capsys):
+def test_an_invalid_storage_is_one_line(experiment, tmp_path, url, message, capsys):
   argv = [experiment(), '--trials', '2', '--workdir', str(tmp_path), '--storage', url]
   assert main(argv) == 1
   error = capsys.readouterr().err
@@ -562,7 +568,7 @@ def pruner():
 
 @pytest.fixture
 def real(tiny, tmp_path, monkeypatch):
-  """real(steps, patience): a small experiment that is given up at step `patience`."""
+  """real(steps, patience): a small experiment that is pruned at step `patience`."""
   monkeypatch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 
   def make(steps, patience=10**6):
@@ -600,17 +606,17 @@ def test_a_trial_is_stopped_with_a_checkpoint_and_the_next_one_runs(real, tmp_pa
 
 
 def _binary(name):
-  """A program of PostgreSQL; Debian has them where no PATH leads."""
+  """Returns the path of a program of PostgreSQL, which Debian keeps outside of PATH."""
   places = sorted(Path('/usr/lib/postgresql').glob(f'*/bin/{name}'))
   return shutil.which(name) or (str(places[-1]) if places else None)
 
 
 class Server:
-  """A PostgreSQL server of our own, on a free port of this machine."""
+  """A PostgreSQL server for the tests, on a free port of this machine."""
 
   def __init__(self, folder):
     self.folder = folder
-    root = os.geteuid() == 0  # as which it refuses to run
+    root = os.geteuid() == 0  # PostgreSQL refuses to run as root
     users = {entry.pw_name for entry in pwd.getpwall()}
     user = next((u for u in ('postgres', 'nobody') if root and u in users), None)
     self.options = dict(user=user, cwd=folder, stderr=subprocess.STDOUT)
@@ -639,7 +645,7 @@ class Server:
       time.sleep(0.05)
 
   def stop(self):
-    self.process.send_signal(signal.SIGINT)  # it does not wait for who is connected
+    self.process.send_signal(signal.SIGINT)  # does not wait for open connections
     self.process.wait()
 
 
@@ -648,7 +654,9 @@ def server():
   pytest.importorskip('psycopg', reason='psycopg is not installed')
   if not (_binary('initdb') and _binary('postgres')):
     pytest.skip('PostgreSQL is not installed')
-  folder = Path(tempfile.mkdtemp(prefix='pg-'))  # pytest's own are for one user only
+  folder = Path(
+    tempfile.mkdtemp(prefix='pg-')
+  )  # pytest's folders are readable by one user only
   server = Server(folder)
   server.start()
   yield server
@@ -664,7 +672,7 @@ def _sweep(experiment, workdir, url, *options):
   )
 
 
-@pytest.mark.slow  # processes of their own, and a database server
+@pytest.mark.slow  # several processes and a database server
 def test_two_sweeps_share_a_postgresql_server(real, tmp_path, server):
   experiment = real([8])
   sweeps = [_sweep(experiment, tmp_path / name, server.url) for name in 'ab']
@@ -682,8 +690,8 @@ def test_two_sweeps_share_a_postgresql_server(real, tmp_path, server):
   assert all('6 of 6 trials are finished: ' in out for out, _ in said)
 
 
-@pytest.mark.slow  # processes of their own, and a database server
-def test_a_killed_sweep_is_taken_up_from_its_checkpoint(
+@pytest.mark.slow  # several processes and a database server
+def test_a_killed_sweep_resumes_from_its_checkpoint(
   real, tmp_path, server, monkeypatch, capsys
 ):
   monkeypatch.setattr(storage, 'GRACE', 2)
@@ -697,7 +705,7 @@ def test_a_killed_sweep_is_taken_up_from_its_checkpoint(
   workers = psutil.Process(sweep.pid).children(recursive=True)
   sweep.kill()
   sweep.communicate()
-  psutil.wait_procs(workers, timeout=10)  # nothing stays behind
+  psutil.wait_procs(workers, timeout=10)  # no process is left
   argv = [experiment, '--workers', '1', '--trials', '1', '--workdir', str(tmp_path)]
   assert main([*argv, '--storage', server.url]) == 0
   assert '[1/1] 0000: ' in capsys.readouterr().out
@@ -706,7 +714,7 @@ def test_a_killed_sweep_is_taken_up_from_its_checkpoint(
 
 
 @pytest.mark.slow  # a database server
-def test_a_server_may_be_started_anew(opened, server, monkeypatch, capsys):
+def test_a_server_may_be_restarted(opened, server, monkeypatch, capsys):
   monkeypatch.setattr(storage, 'POLL', 0.1)
   monkeypatch.setattr(storage, 'HEARTBEAT', 1)
   with opened(url=server.url, trials=2) as study:

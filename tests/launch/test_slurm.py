@@ -1,4 +1,4 @@
-"""Launching with Slurm: the script, and a real Slurm where there can be one."""
+"""Launching with Slurm: the script, and a real Slurm where it is installed."""
 
 import json
 import os
@@ -75,7 +75,7 @@ def _script(capsys, experiment, *options, workdir='runs/mine'):
     ('exit 137', 'RUNNING', 137, False),
   ],
 )
-def test_what_was_told_to_stop_is_requeued(
+def test_a_job_that_stopped_on_request_is_requeued(
   srun, state, status, requeued, empty, capsys, programs, tmp_path
 ):
   programs(
@@ -84,11 +84,13 @@ def test_what_was_told_to_stop_is_requeued(
   text = _script(capsys, empty)
   environ = os.environ | {'SLURM_JOB_ID': '12'}
   assert subprocess.run(['bash', '-c', text], env=environ).returncode == status
-  told = tmp_path / 'requeued'
-  assert (told.read_text() if told.exists() else '') == 'requeue 12\n' * requeued
+  requests = tmp_path / 'requeued'
+  assert (
+    requests.read_text() if requests.exists() else ''
+  ) == 'requeue 12\n' * requeued
 
 
-def test_any_text_arrives_at_the_processes_as_it_is(empty, capsys, programs, tmp_path):
+def test_any_text_reaches_the_processes_unchanged(empty, capsys, programs, tmp_path):
   programs(srun=f'printf "%s\\0" "$TEXT" "$@" > {tmp_path}/got', squeue='')
   options = (f'--config.text={ODD}', f'--env=TEXT={ODD}')
   text = _script(capsys, empty, *options, workdir='runs/50% of "it"')
@@ -99,7 +101,7 @@ def test_any_text_arrives_at_the_processes_as_it_is(empty, capsys, programs, tmp
     *('seqlab.cli', 'train', empty, '--workdir', 'runs/50% of "it"'),
     f'--config.text={ODD}',
   ]
-  # Slurm puts the number of a process for %t, and % for %%.
+  # Slurm replaces %t by the number of the process, and %% by %.
   assert '--output=runs/50%% of "it"/logs/process-%t.log' in words
 
 
@@ -109,7 +111,7 @@ def test_a_process_has_all_gpus_of_its_node_or_one(empty, capsys):
   assert '#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=1\n' in text
   options = ('--gpus-per-node', '4', '--processes-per-node')
   text = _script(capsys, empty, *options, '4')
-  assert 'JAX_LOCAL_DEVICE_IDS' not in text  # JAX gives each the one of its number
+  assert 'JAX_LOCAL_DEVICE_IDS' not in text  # JAX assigns one to each process
   assert slurm.main([empty, '--workdir', 'runs', *options, '3']) == 1
   assert '3 processes cannot share 4 GPUs' in capsys.readouterr().err
 
@@ -137,7 +139,7 @@ def test_time_limits(limit, expected):
 
 
 @pytest.mark.parametrize('limit', ['', '-5', '1:2:3:4', 'an hour', '1-'])
-def test_what_is_no_time_limit_is_refused(limit):
+def test_an_invalid_time_limit_is_refused(limit):
   with pytest.raises(ValueError, match='is not a time limit'):
     minutes(limit)
 
@@ -164,14 +166,14 @@ def test_mistakes_show_before_anything_is_submitted(
 # The runner of sweeps, with commands that stand for Slurm's.
 @pytest.fixture
 def queue(tmp_path, programs, monkeypatch):
-  """A file of what squeue prints, and one of what sbatch was told."""
+  """Returns a file with the output of squeue, and one with the scripts for sbatch."""
   pytest.importorskip('submitit')
   monkeypatch.setattr(slurm_array, '_MIN_PAUSE', 0.01)
-  listed, told = tmp_path / 'squeue', tmp_path / 'sbatch'
+  listed, requests = tmp_path / 'squeue', tmp_path / 'sbatch'
   listed.write_text('')
-  sbatch = f'cat "$1" >> {told}; echo Submitted batch job 5'
+  sbatch = f'cat "$1" >> {requests}; echo Submitted batch job 5'
   programs(squeue=f'cat {listed}', sbatch=sbatch, srun='')
-  return listed, told
+  return listed, requests
 
 
 def _trials(folder, n):
@@ -186,7 +188,7 @@ def _run(trials, **options):
 
 
 def test_a_job_that_died_is_a_failed_trial_with_slurms_reason(tmp_path, queue):
-  listed, told = queue
+  listed, requests = queue
   first, second, third = trials = _trials(tmp_path, 3)
   write_state(_made(first), {'status': 'failed', 'reason': 'of an earlier try'})
   listed.write_text('5_0|OUT_OF_MEMORY|OutOfMemory|n1\n5_1|NODE_FAIL|None|n2\n')
@@ -200,7 +202,7 @@ def test_a_job_that_died_is_a_failed_trial_with_slurms_reason(tmp_path, queue):
   assert 'ended as GONE' in reasons[2]
   assert f'It never started: is {third.folder} visible on the node?' in reasons[2]
   assert {trial.state['status'] for trial in trials} == {'failed'}
-  lines = told.read_text().splitlines()
+  lines = requests.read_text().splitlines()
   assert {'#SBATCH --array=0-2%2', '#SBATCH --gpus-per-node=1'} <= set(lines)
   assert '#SBATCH --time=1440' in lines
   assert second.state['overrides'] == second.overrides
@@ -211,8 +213,10 @@ def _made(trial):
   return trial.folder
 
 
-def test_a_trial_that_has_a_job_gets_no_other(tmp_path, queue, monkeypatch, capsys):
-  listed, told = queue
+def test_a_trial_with_a_job_is_not_submitted_again(
+  tmp_path, queue, monkeypatch, capsys
+):
+  listed, requests = queue
   first, second = trials = _trials(tmp_path, 2)
   (_made(first) / 'slurm.json').write_text('{"job": "4_7", "log": "log"}')
   (_made(second) / 'slurm.json').write_text('{"job": "4_8", "log": "log"}')
@@ -227,7 +231,7 @@ def test_a_trial_that_has_a_job_gets_no_other(tmp_path, queue, monkeypatch, caps
   assert _run(trials) == {trial.name: {'status': 'finished'} for trial in trials}
   assert json.loads((first.folder / 'slurm.json').read_text())['job'] == '4_7'
   assert json.loads((second.folder / 'slurm.json').read_text())['job'] == '5'
-  assert told.read_text().count('#!/bin/bash') == 1
+  assert requests.read_text().count('#!/bin/bash') == 1
   shown = capsys.readouterr().out
   assert '1 trials already have a job of Slurm' in shown
   assert 'trials wait in the queue: Priority\n' in shown
@@ -271,8 +275,8 @@ def test_wrong_options_of_jobs_are_refused(options, tmp_path, queue):
 # A real Slurm.
 @pytest.fixture(scope='module')
 def cluster():
-  """A Slurm of one node with four cores, which all its commands talk to."""
-  folder = Path(tempfile.mkdtemp(prefix='slurm-'))  # short: sockets want that
+  """Starts a Slurm of one node with four cores."""
+  folder = Path(tempfile.mkdtemp(prefix='slurm-'))  # paths of sockets must be short
   script = str(Path(__file__).with_name('slurm.sh'))
   try:
     started = subprocess.run(
@@ -298,13 +302,13 @@ def test_slurm_reads_the_script(cluster, empty, tmp_path, capsys):
   ).stdout
   subprocess.run(['scancel', job], check=True)
   assert f'JobName={ODD.replace(chr(10), " ")}\n' in shown
-  # Some versions show %% as it is written.
+  # Some versions print %% unchanged.
   assert f'StdOut={workdir}/logs/slurm-{job}.log\n' in shown.replace('%%', '%')
   assert 'TimeLimit=1-00:00:00 ' in shown
   assert 'Requeue=1' in shown
 
 
-def test_slurms_own_words_are_passed_on(cluster, empty, tmp_path, capsys):
+def test_options_of_sbatch_reach_slurm(cluster, empty, tmp_path, capsys):
   command = [empty, '--workdir', str(tmp_path / 'runs')]
   assert slurm.main([*command, '--partition', 'moon']) == 1
   assert (
@@ -323,7 +327,7 @@ def _sbatch(*options, text):
 
 
 def _wait(what, until, seconds=300):
-  """Until it is so; the last value."""
+  """Waits until a condition holds; returns the last value."""
   end = time.monotonic() + seconds
   while not (value := until()):
     assert time.monotonic() < end, f'{what}: not within {seconds} s'
@@ -341,7 +345,7 @@ def _job(trial):
 
 
 def _resumed(log):
-  """The steps that a run went on from, which are those that it had stopped at."""
+  """Returns the steps from which a run resumed; they are those at which it stopped."""
   text = Path(log).read_text()
   went_on = re.findall('resuming from the checkpoint of step ([0-9,]+)', text)
   assert went_on == re.findall('stopped at step ([0-9,]+)', text), 'it lost steps'
@@ -359,7 +363,7 @@ def _steps(folder):
   return [row['step'] for row in read_run(folder).rows]
 
 
-@pytest.mark.slow  # four trials, in processes of their own
+@pytest.mark.slow  # four trials in processes
 def test_a_sweep_as_an_array_with_a_trial_preempted(cluster, tiny, tmp_path):
   pytest.importorskip('submitit')
   steps = 1800
@@ -376,14 +380,14 @@ def test_a_sweep_as_an_array_with_a_trial_preempted(cluster, tiny, tmp_path):
   (number,) = {job['job'].partition('_')[0] for job in jobs}
   assert [job['job'] for job in jobs] == [f'{number}_{i}' for i in range(4)]
 
-  # The sweep is interrupted, and its jobs are not.
+  # Only the sweep is interrupted, not its jobs.
   started.send_signal(signal.SIGINT)
   assert f'`scancel {number}` ends them' in started.communicate()[1]
   assert started.returncode == 130
   found = my_jobs()
   assert [found[job['job']].state for job in jobs] == ['RUNNING'] * 4
 
-  # All cores are taken: one trial has to give way.
+  # All cores are in use: one trial has to be preempted.
   high = ('--partition=high', '--output=/dev/null')
   _sbatch(*high, text='#!/bin/sh\nsleep 3\n')
   assert sweep.main(command) == 0
@@ -394,7 +398,7 @@ def test_a_sweep_as_an_array_with_a_trial_preempted(cluster, tiny, tmp_path):
   assert [_steps(trial.folder) for trial in trials] == [[*range(1, steps + 1)]] * 4
 
 
-@pytest.mark.slow  # three trials, in processes of their own
+@pytest.mark.slow  # three trials in processes
 def test_jobs_that_end_badly_are_failed_trials(cluster, tiny, tmp_path, monkeypatch):
   pytest.importorskip('submitit')
   (tmp_path / 'ends_its_process.py').write_text('import os\nos.kill(os.getpid(), 9)\n')
@@ -409,7 +413,7 @@ def test_jobs_that_end_badly_are_failed_trials(cluster, tiny, tmp_path, monkeypa
   )
   _wait('checkpoints', lambda: _saved(cancelled.folder) and _saved(warned.folder))
   subprocess.run(['scancel', _job(cancelled)['job']], check=True)
-  # What comes before the time limit.
+  # The signal that precedes the time limit.
   subprocess.run(['scancel', '--signal=USR2', _job(warned)['job']], check=True)
   error = started.communicate()[1]
   assert started.returncode == 1
@@ -421,7 +425,7 @@ def test_jobs_that_end_badly_are_failed_trials(cluster, tiny, tmp_path, monkeypa
 
 
 @pytest.mark.slow  # two processes, twice
-def test_a_run_in_two_processes_is_requeued_and_goes_on(
+def test_a_run_in_two_processes_is_requeued_and_resumes(
   cluster, tiny, tmp_path, capsys
 ):
   steps = 200

@@ -1,4 +1,4 @@
-"""`python -m launch.sweep`: trials in workers, what fails, what goes on, reports."""
+"""`python -m launch.sweep`: trials in workers, failures, resuming, reports."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ from launch.sweep import RUNNERS, _publish, main
 from launch.trials import plan
 from seqlab.report.runs import read_run, read_runs
 
-# A report that needs no figures, to be quick.
+# A report without figures, which is quick.
 TEXT = """
 import ml_collections
 
@@ -34,14 +34,14 @@ def report(runs, folder):
   (folder / 'table.md').write_text(f'{{len(runs)}} runs\\n')
   (folder / 'notes.txt').write_text('not for others')
 """
-# Heads that do not divide the width, and a task that ends its process.
+# A number of heads that does not divide the width, and a task that kills its process.
 FAILING = "add(**{'model.heads': 3}), add(task='ends_its_process:Task')"
 SEEDS = ['peak=0.01,seed=0', 'peak=0.01,seed=1', 'peak=0.02,seed=0', 'peak=0.02,seed=1']
 
 
 def _write(path, tiny, more='', peaks=(1e-2, 2e-2), **changes):
   config = tiny | {'steps': 4, 'keep_best': 'valid/nll', 'best_is': 'min'}
-  # One shape, and an evaluator that is compiled in a moment.
+  # One shape, and an evaluator that compiles quickly.
   config['batching'] = tiny['batching'] | {'shapes': 1}
   config['evals'] = {'valid': {'type': 'perplexity', 'split': 'valid', 'every': 4}}
   config |= changes
@@ -51,7 +51,7 @@ def _write(path, tiny, more='', peaks=(1e-2, 2e-2), **changes):
 
 @pytest.fixture(scope='module')
 def swept(tiny, tmp_path_factory):
-  """A folder with a sweep in which four of six trials succeed; and what was said."""
+  """Returns a folder with a sweep in which four of six trials succeed, and its output."""
   folder = tmp_path_factory.mktemp('swept')
   (folder / 'ends_its_process.py').write_text('import os\nos.kill(os.getpid(), 9)\n')
   experiment = _write(folder / 'mine.py', tiny, FAILING)
@@ -96,7 +96,7 @@ def test_failures_are_listed_with_their_reasons(swept):
   assert 'Traceback' not in error
 
 
-def test_a_trial_keeps_its_state_and_all_that_it_said(swept):
+def test_a_trial_keeps_its_state_and_its_output(swept):
   folder = swept[0] / 'runs' / 'mine' / SEEDS[0]
   state = json.loads((folder / 'trial.json').read_text('utf-8'))
   assert (state['status'], state['reason']) == ('finished', None)
@@ -107,7 +107,7 @@ def test_a_trial_keeps_its_state_and_all_that_it_said(swept):
   assert 'Traceback' in failed.read_text('utf-8')
 
 
-def test_a_report_is_kept_with_what_made_it(swept):
+def test_a_report_is_kept_with_the_command_that_made_it(swept):
   docs = swept[0] / 'docs' / 'mine'
   assert [path.name for path in docs.iterdir()] == ['table.md']
   first, _, last = (docs / 'table.md').read_text('utf-8').splitlines()
@@ -145,7 +145,7 @@ def test_a_report_alone_runs_no_trial(swept, tiny, capsys):
   assert not (folder / 'runs' / 'mine' / 'seed=7').exists()
 
 
-def test_a_report_that_fails_is_told(swept, tiny, capsys):
+def test_a_report_that_fails_is_reported(swept, tiny, capsys):
   folder = swept[0]
   experiment = _write(folder / 'mine.py', tiny)
   with open(experiment, 'a', encoding='utf-8') as file:
@@ -154,7 +154,7 @@ def test_a_report_that_fails_is_told(swept, tiny, capsys):
   assert f'failed: the report of {experiment}' in capsys.readouterr().err
 
 
-def test_an_interrupted_sweep_stops_its_workers_and_goes_on(
+def test_an_interrupted_sweep_stops_its_workers_and_resumes(
   tiny, tmp_path, monkeypatch
 ):
   monkeypatch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
@@ -230,7 +230,7 @@ def report(runs, folder):
 
 @pytest.fixture
 def refused(tmp_path, capsys, monkeypatch):
-  """refused(argv): the line that a sweep is refused with before any trial starts."""
+  """refused(argv): returns the error of a sweep that is refused before any trial."""
   started = []
   monkeypatch.setitem(RUNNERS, 'local', lambda *_, **__: started.append(1))
 

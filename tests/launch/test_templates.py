@@ -1,4 +1,4 @@
-"""What is rendered for Kubernetes and for TPU pods, read as its readers read it."""
+"""The templates for Kubernetes and TPU pods, parsed as their readers parse them."""
 
 import os
 import re
@@ -50,7 +50,7 @@ def _container(jobset):
 
 
 def _expanded(text, environ):
-  """As Kubernetes expands a word: $(NAME) by its value, $$ by $, and nothing else."""
+  """Expands a word as Kubernetes does: $(NAME) to its value, and $$ to $."""
   return re.sub(
     r'\$\$|\$\((\w+)\)',
     lambda m: '$' if m[0] == '$$' else environ.get(m[1], m[0]),
@@ -58,7 +58,7 @@ def _expanded(text, environ):
   )
 
 
-def test_pods_find_process_0_and_know_their_number(jobset):
+def test_pods_know_process_0_and_their_index(jobset):
   found = jobset('--nodes', '4', '--name', 'Big_run')
   assert (found['apiVersion'], found['kind']) == ('jobset.x-k8s.io/v1alpha2', 'JobSet')
   assert found['metadata'] == {'name': 'big-run', 'namespace': 'default'}
@@ -79,7 +79,7 @@ def test_pods_find_process_0_and_know_their_number(jobset):
   assert index == "metadata.annotations['batch.kubernetes.io/job-completion-index']"
 
 
-def test_preempted_pods_start_the_whole_set_anew_without_a_count(jobset):
+def test_preempted_pods_restart_the_set_without_counting(jobset):
   found = jobset('--grace', '300', '--restarts', '7')
   policy = found['spec']['failurePolicy']
   assert policy['maxRestarts'] == 7
@@ -116,7 +116,7 @@ def test_gpus_and_volumes(jobset):
 
 
 @pytest.mark.parametrize('text', [ODD, 'ä 🙂 \u2028 \x85 \x7f', 'yes', '1e3', ''])
-def test_any_text_arrives_in_the_pod_as_it_is(text, jobset, experiment):
+def test_any_text_reaches_the_pod_unchanged(text, jobset, experiment):
   name = {'HOME': 'expanded'}
   found = jobset(f'--config.text={text}', f'--env=TEXT={text}', '--env', 'N=1')
   command = [_expanded(word, name) for word in _container(found)['command']]
@@ -136,7 +136,7 @@ def _fails(main, argv, capsys):
 
 
 @pytest.mark.parametrize('workdir', ['/elsewhere/run', 'run', '/runs-too'])
-def test_a_folder_that_ends_with_its_pod_is_refused(workdir, experiment, capsys):
+def test_a_folder_that_is_deleted_with_its_pod_is_refused(workdir, experiment, capsys):
   command = [experiment, '--workdir', workdir, '--image', 'a', '--volume', 'b:/runs']
   assert f'--workdir {workdir} is deleted with its pod' in _fails(
     kubernetes.main, command, capsys
@@ -166,7 +166,7 @@ def test_options_of_the_wrong_form_are_refused(option, experiment, capsys):
 
 
 def _programs(folder, monkeypatch, **programs):
-  """Puts these in place of the real ones; each writes down its words as JSON."""
+  """Replaces commands by scripts that write their words as JSON."""
   folder.mkdir()
   for name, body in programs.items():
     (folder / name).write_text(f'#!{shutil.which("bash")}\n{body}\n')
@@ -174,7 +174,7 @@ def _programs(folder, monkeypatch, **programs):
   monkeypatch.setenv('PATH', f'{folder}:{os.environ["PATH"]}')
 
 
-def test_kubectl_gets_the_yaml_and_has_the_last_word(
+def test_kubectl_gets_the_yaml_and_its_errors_are_shown(
   experiment, tmp_path, monkeypatch, capsys
 ):
   _programs(
@@ -203,17 +203,17 @@ TRAIN = 'printf "%s\\0" "$SEQLAB_CLUSTER" "$TEXT" "$@" > {log}; echo said'
 
 
 def _recipe(experiment, tmp_path, monkeypatch, *options, train=TRAIN):
-  """Runs a recipe; what gcloud was told, and what the training got."""
+  """Runs a recipe; returns its status, the calls of gcloud, and the home folder."""
   home = tmp_path / 'home'
   (home / 'seqlab' / '.venv' / 'bin').mkdir(parents=True)
   python = home / 'seqlab' / '.venv' / 'bin' / 'python'
   python.write_text('#!/bin/bash\n' + train.format(log=tmp_path / 'trained'))
-  for name in ('sudo', 'python3.11', 'tar', 'pip'):  # that install it for real
+  for name in ('sudo', 'python3.11', 'tar', 'pip'):  # they would install it
     (home / name).write_text('#!/bin/bash\n')
   _programs(
     tmp_path / 'bin',
     monkeypatch,
-    gcloud=GCLOUD.format(log=tmp_path / 'told', home=home),
+    gcloud=GCLOUD.format(log=tmp_path / 'calls', home=home),
     git='[ "$1" = archive ]',
   )
   pip = home / 'seqlab' / '.venv' / 'bin' / 'pip'
@@ -222,24 +222,30 @@ def _recipe(experiment, tmp_path, monkeypatch, *options, train=TRAIN):
     file.chmod(0o755)
   command = [experiment, '--workdir', 'gs://mine/run', '--zone', 'us-west4-a']
   status = tpu.main([*command, '--accelerator', 'v5litepod-16', *options])
-  calls = (tmp_path / 'told').read_text().split('\x1e')[:-1]
-  told = [words.split('\0')[:-1] for words in calls]
-  return status, told, home
+  calls = (tmp_path / 'calls').read_text().split('\x1e')[:-1]
+  gcloud_calls = [words.split('\0')[:-1] for words in calls]
+  return status, gcloud_calls, home
 
 
-def test_a_tpu_pod_is_made_and_trains_what_was_typed(
+def test_a_tpu_pod_is_created_and_runs_the_command(
   experiment, tmp_path, monkeypatch, capfd
 ):
   options = ['--spot', f'--config.text={ODD}', f'--env=TEXT={ODD}', '--name', 'Big run']
-  status, told, home = _recipe(experiment, tmp_path, monkeypatch, *options)
+  status, gcloud_calls, home = _recipe(experiment, tmp_path, monkeypatch, *options)
   assert status == 0
-  assert {tuple(words[:3]) for words in told} == {('compute', 'tpus', 'tpu-vm')}
-  assert [words[3] for words in told] == ['describe', 'create', 'scp', 'ssh', 'ssh']
-  assert {'--zone=us-west4-a', 'big-run'} <= set(told[1])
-  assert told[1][-3:] == [
+  assert {tuple(words[:3]) for words in gcloud_calls} == {('compute', 'tpus', 'tpu-vm')}
+  assert [words[3] for words in gcloud_calls] == [
+    'describe',
+    'create',
+    'scp',
+    'ssh',
+    'ssh',
+  ]
+  assert {'--zone=us-west4-a', 'big-run'} <= set(gcloud_calls[1])
+  assert gcloud_calls[1][-3:] == [
     *('--accelerator-type=v5litepod-16', '--version=v2-alpha-tpuv5-lite', '--spot')
   ]
-  assert all('--worker=all' in words for words in told[2:])
+  assert all('--worker=all' in words for words in gcloud_calls[2:])
   cluster, text, *command = (tmp_path / 'trained').read_text().split('\0')[:-1]
   assert (cluster, text) == ('gcetpu', ODD)
   assert command == [
@@ -252,16 +258,16 @@ def test_a_tpu_pod_is_made_and_trains_what_was_typed(
   assert 'gcloud compute tpus tpu-vm delete big-run --zone=us-west4-a' in shown
 
 
-def test_the_status_of_what_fails_on_a_pod_is_told(
+def test_the_status_of_a_failure_on_a_pod_is_reported(
   experiment, tmp_path, monkeypatch, capfd
 ):
   assert _recipe(experiment, tmp_path, monkeypatch, train='exit 75')[0] == 1
   shown = capfd.readouterr()
   assert 'a gcloud command ended with status 75: correct what it reports' in shown.err
-  assert 'tpu-vm delete' in shown.out  # it costs all the same
+  assert 'tpu-vm delete' in shown.out  # since the machines still cost money
 
 
-def test_names_are_what_clouds_take():
+def test_names_are_valid_in_clouds():
   names = ['Multi30k-transformer,size=a/b', '30k', '...']
   assert [dns_name(name) for name in names] == [
     *('multi30k-transformer-size-a-b', 'run-30k', 'run')
@@ -280,7 +286,7 @@ def test_two_runs_of_one_experiment_have_two_names(jobset):
   assert names[0] != names[1]
   assert all(re.fullmatch('mine-[0-9a-f]{8}', name) for name in names)
   again = [_jobset_name(jobset, workdir=f'gs://mine/{i}') for i in ('a', 'a/')]
-  assert again == [names[0]] * 2  # as it must be found when it is resumed
+  assert again == [names[0]] * 2  # so that resuming finds it
   claims = [
     _jobset_name(jobset, '--volume', f'{claim}:/runs', workdir='/runs/a')
     for claim in 'ab'
@@ -319,7 +325,7 @@ def test_secrets_are_not_printed(launcher, experiment, capsys):
 
 
 def test_what_kubectl_says_has_no_secret(experiment, tmp_path, monkeypatch, capsys):
-  body = 'cat >&2; exit 1'  # says what it was given
+  body = 'cat >&2; exit 1'  # prints its input
   _programs(tmp_path / 'bin', monkeypatch, kubectl=body)
   command = [experiment, '--workdir', 'gs://mine/run', '--image', 'seqlab:1']
   assert kubernetes.main([*command, f'--env=MY_TOKEN={SECRET}']) == 1
@@ -330,15 +336,15 @@ def test_what_kubectl_says_has_no_secret(experiment, tmp_path, monkeypatch, caps
 
 def test_the_words_of_gcloud_hold_no_setting(experiment, tmp_path, monkeypatch, capfd):
   options = [f'--env=MY_TOKEN={SECRET}', f'--env=TEXT={SECRET}']
-  status, told, home = _recipe(experiment, tmp_path, monkeypatch, *options)
+  status, gcloud_calls, home = _recipe(experiment, tmp_path, monkeypatch, *options)
   assert status == 0
-  assert not any(SECRET in word for words in told for word in words)
+  assert not any(SECRET in word for words in gcloud_calls for word in words)
   assert (home / 'environment').stat().st_mode & 0o777 == 0o600
   assert (tmp_path / 'trained').read_text().split('\0')[1] == SECRET
   assert SECRET not in ''.join(capfd.readouterr())
 
 
-def test_the_recipe_says_what_would_be_run(experiment, capsys):
+def test_a_dry_run_prints_the_recipe(experiment, capsys):
   command = [experiment, '--workdir', 'gs://mine/run', '--zone', 'a']
   assert tpu.main([*command, '--accelerator', 'v4-8', '--dry-run']) == 0
   text = capsys.readouterr().out

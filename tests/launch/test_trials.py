@@ -1,4 +1,4 @@
-"""Planning a sweep: names, what is refused, and what is left to run."""
+"""Planning a sweep: names, refusals, and the trials that are still to be run."""
 
 import gc
 import os
@@ -83,7 +83,7 @@ def test_keys_of_the_same_last_part_are_named_whole(planned):
   assert trial.name == 'model.width=4,embedding.width=16,tie=True'
 
 
-def test_names_are_safe_and_their_own(planned):
+def test_names_are_safe_and_unique(planned):
   names = [
     trial.name
     for trial in planned(
@@ -157,7 +157,7 @@ def test_an_experiment_is_named_by_its_path(experiment, name):
     ('a', ('a', '')),
   ],
 )
-def test_a_colon_in_a_folder_is_none_before_an_argument(experiment, parts):
+def test_a_colon_in_a_folder_does_not_start_an_argument(experiment, parts):
   assert split_name(experiment) == (Path(parts[0]), parts[1])
 
 
@@ -179,7 +179,7 @@ def test_names_fit_a_file_system(planned):
   assert experiment_name('_.py') == 'experiment'
 
 
-def test_a_removed_folder_is_made_again_for_the_state(tmp_path):
+def test_a_removed_folder_is_created_again(tmp_path):
   write_state(tmp_path / 'gone' / 'trial', {'status': 'failed'})
   assert read_state(tmp_path / 'gone' / 'trial') == {'status': 'failed'}
 
@@ -189,7 +189,7 @@ def _finish(trial):
   write_state(trial.folder, {'status': 'finished', 'overrides': trial.overrides})
 
 
-def test_what_is_finished_is_not_left(planned):
+def test_a_finished_trial_is_not_run_again(planned):
   trials = planned('add(seed=1), add(seed=2), add(seed=3)')
   _finish(trials[1])
   write_state(Path(open_folder(trials[2].folder, {}).path), {'status': 'running'})
@@ -207,7 +207,7 @@ def test_a_changed_experiment_is_refused_unless_forced(planned):
   assert unfinished(changed, force=True) == [changed[1]]
 
 
-def test_a_trial_that_sigterm_stopped_is_left(tiny, tmp_path, monkeypatch):
+def test_a_trial_that_sigterm_stopped_is_run_again(tiny, tmp_path, monkeypatch):
   config = tiny | {'evals': {}, 'keep_best': None}
   config['batching'] = tiny['batching'] | {'shapes': 1}
   text = f'ml_collections.ConfigDict({config!r})'
@@ -227,7 +227,7 @@ def test_a_trial_that_sigterm_stopped_is_left(tiny, tmp_path, monkeypatch):
 
 
 def test_a_task_and_its_open_files_end_with_their_run(tiny, tmp_path):
-  """Else the trials of a worker add up to more files than a process may open."""
+  """Otherwise the trials of one worker would exceed the limit of open files."""
   task = Translation.from_config(tiny, tmp_path / 'vocabulary')
   assert task.stores('valid')[0] is task.stores('valid')[0]
   ended = weakref.ref(task)
@@ -249,7 +249,7 @@ def test_workers_take_groups_that_share_a_program():
   assert [queue.next_trial(worker) for worker in 'xy'] == [None, None]
 
 
-def test_cores_are_shared_out():
+def test_cores_are_divided_among_workers():
   cores = [0, 1, 2, 3, 8]
   assert [share(cores, i, 2) for i in range(2)] == [[0, 1], [2, 3, 8]]
   shares = [share([4, 7], i, 3) for i in range(3)]

@@ -1,4 +1,4 @@
-"""Runs that nobody trained."""
+"""Folders of runs that are written without training."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def make_run(tmp_path):
-  """make_run(name, values, **config): a run with BLEU `values` at steps 10, 20, ..."""
+  """make_run(name, values, **config): writes a run with BLEU at steps 10, 20, ..."""
 
   def make(name, values, *, status=None, metric='valid/bleu', **config):
     folder = tmp_path / name

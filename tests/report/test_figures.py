@@ -19,7 +19,7 @@ def _pixels(path):
 
 
 def _has(path, colour):
-  """Whether some pixel is of that colour."""
+  """Returns whether some pixel has that colour."""
   wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
   return (abs(_pixels(path).astype(int) - wanted).max(1) < 3).any()
 
@@ -42,7 +42,7 @@ def test_a_figure_has_the_same_bytes_each_time(tmp_path):
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_nothing_of_matplotlib_is_changed_for_others(tmp_path):
+def test_the_settings_of_matplotlib_are_restored(tmp_path):
   before = dict(matplotlib.rcParams)
   bars(tmp_path / 'a', {'x': {'a': [1.0]}}, 'y')
   assert dict(matplotlib.rcParams) == before
@@ -97,7 +97,7 @@ def test_a_heatmap_needs_a_label_for_each_row_and_column(tmp_path):
 
 
 @pytest.mark.parametrize('text', [r'$\frac$', '$x$', '$', '100 $ or \\$'])
-def test_names_are_no_formulas(tmp_path, text):
+def test_names_are_not_read_as_formulas(tmp_path, text):
   data = {text: {text: [1.0], 'b': [2.0]}, 'c': {text: [1.0], 'b': [2.0]}}
   how = dict(xlabel=text, title=text, reference={text: 1.5})
   _, svg = bars(tmp_path / 'a', data, text, **how)

@@ -16,7 +16,7 @@ VECTORS = np.random.default_rng(0).normal(size=(8, 5)) + 6 * np.repeat(
 
 
 def has(path, colour):
-  """Whether some pixel is of that colour."""
+  """Returns whether some pixel has that colour."""
   wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
   pixels = np.asarray(Image.open(path).convert('RGB')).astype(int)
   return (abs(pixels - wanted).max(axis=-1) < 3).any()
@@ -33,7 +33,7 @@ def test_pca_finds_the_plane_that_unit_vectors_lie_in():
   np.testing.assert_allclose(*between, atol=1e-9)
 
 
-def test_pca_does_not_depend_on_signs_and_stands_a_vector_of_nothing():
+def test_pca_does_not_depend_on_signs_and_accepts_a_zero_vector():
   points, _ = project(np.concatenate([VECTORS, np.zeros((1, 5))]))
   assert np.isfinite(points).all()
   flipped = VECTORS.copy()
@@ -97,7 +97,7 @@ def test_a_map_has_the_same_bytes_each_time(tmp_path):
     ),
   ],
 )
-def test_maps_that_cannot_be_are_refused(tmp_path, change, message):
+def test_invalid_maps_are_refused(tmp_path, change, message):
   given = {'words': WORDS, 'vectors': VECTORS, 'groups': GROUPS, **change}
   with pytest.raises(ValueError, match=message):
     word_map(tmp_path / 'a', **given)
@@ -107,7 +107,7 @@ def test_maps_that_cannot_be_are_refused(tmp_path, change, message):
   ('method', 'module', 'name'),
   [('tsne', 'sklearn.manifold', 'scikit-learn'), ('umap', 'umap', 'umap-learn')],
 )
-def test_a_library_that_is_missing_is_asked_for(monkeypatch, method, module, name):
+def test_a_missing_library_is_named(monkeypatch, method, module, name):
   monkeypatch.setitem(sys.modules, module, None)
   with pytest.raises(RuntimeError, match=f"pip install '{name}.*or use method='pca'"):
     project(VECTORS, method)

@@ -25,7 +25,7 @@ def test_a_run_has_its_config_its_overrides_and_its_metrics(make_run):
   assert run.seconds == 7.5
 
 
-def test_null_is_no_number_and_no_best(make_run):
+def test_null_is_not_a_number_and_never_the_best(make_run):
   run = read_run(make_run('a', [1.0, None]))
   assert math.isnan(run.final('valid/bleu'))
   assert run.best('valid/bleu') == 1.0
@@ -46,7 +46,7 @@ def test_a_metric_that_is_not_there_is_named(make_run):
     run.final('valid/blue')
 
 
-def test_runs_are_found_however_deep_and_in_order(make_run, tmp_path):
+def test_runs_are_found_in_subfolders_and_in_order(make_run, tmp_path):
   folders = [make_run(name, [1.0]) for name in ('b/c/d', 'b/a', 'a')]
   assert [run.path for run in read_runs(tmp_path)] == folders[::-1]
   assert [run.path for run in read_runs(folders[0])] == folders[:1]
@@ -103,13 +103,13 @@ def test_runs_are_grouped_over_seeds_by_what_differs(make_run, tmp_path):
   ]
 
 
-def test_a_key_that_some_runs_have_not_counts_as_none(make_run, tmp_path):
+def test_a_key_that_some_runs_lack_counts_as_none(make_run, tmp_path):
   make_run('a', [1.0], model={'layers': 2})
   make_run('b', [1.0], model={'layers': 2, 'cells': ['gru', 'lstm']})
   assert list(group(read_runs(tmp_path))) == [(None,), (('gru', 'lstm'),)]
 
 
-def test_runs_that_are_no_repetitions_are_refused(make_run, tmp_path):
+def test_runs_that_are_not_repetitions_are_refused(make_run, tmp_path):
   make_run('a', [1.0], hyper={'peak': 1.0})
   make_run('b', [1.0], hyper={'peak': 2.0})
   with pytest.raises(ValueError, match=r'the same seed, and differ in hyper\.peak'):
@@ -167,7 +167,7 @@ def test_a_row_without_a_step_or_numbers_is_left_out_by_name(make_run, row, caps
   assert f'{folder}/metrics.jsonl, line 2 is damaged' in capsys.readouterr().err
 
 
-def test_the_name_of_an_evaluator_is_no_pattern(make_run):
+def test_the_name_of_an_evaluator_is_not_a_pattern(make_run):
   run = read_run(make_run('a', [1.0]))
   (run.path / 'samples').mkdir()
   for name, value in (('x[1]', 1), ('x', 2), ('x-y', 3), ('*', 4)):

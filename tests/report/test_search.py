@@ -1,4 +1,4 @@
-"""The table and the figures of a search that nobody ran."""
+"""The table and the figures of a search, from trials that were never run."""
 
 import datetime
 
@@ -56,13 +56,13 @@ def test_a_table_has_the_best_first_and_a_pruned_one_is_never_best():
   )
 
 
-def test_less_may_be_better():
+def test_lower_values_may_be_better():
   lines = trials_table(TRIALS, 'nll', best_is='min').splitlines()
   assert [line[2:6] for line in lines[2:]] == ['0000', '0001', '0002', '0003']
   assert '**10.00**' in lines[2]
 
 
-def test_what_is_too_little_for_a_figure_is_said(tmp_path):
+def test_too_few_trials_for_a_figure_are_reported(tmp_path):
   wrote = write(TRIALS, tmp_path, metric='valid/bleu')
   assert sorted(path.name for path in wrote) == [
     *('parallel-coordinates.png', 'parallel-coordinates.svg', 'table.md')
@@ -75,11 +75,11 @@ def test_what_is_too_little_for_a_figure_is_said(tmp_path):
 
 
 def _many():
-  """Ten trials in which only the rate matters."""
+  """Returns ten trials whose value depends on the learning rate only."""
   return {i: _trial(1e-4 * 1.5**i, ('gru', 'lstm')[i % 2], float(i)) for i in range(10)}
 
 
-def test_what_matters_is_important(tmp_path):
+def test_the_parameter_that_matters_is_important(tmp_path):
   pytest.importorskip('sklearn', reason='scikit-learn is not installed')
   found, how = importances(_many())
   assert list(found) == ['peak', 'cell']
@@ -95,7 +95,7 @@ def test_trials_that_are_equally_good_have_no_importance():
   assert importances(same) == ({}, 'all trials are equally good')
 
 
-def test_an_axis_goes_over_all_that_could_be():
+def test_an_axis_covers_all_possible_values():
   peak, cell = _scale([SPACE['hyper.peak']]), _scale([SPACE['cell']])
   assert [peak.height(x) for x in (1e-4, 1e-3, 1e-2)] == pytest.approx([0, 0.5, 1])
   assert [label for _, label in peak.ticks] == ['0.0001', '0.001', '0.01']

@@ -52,7 +52,7 @@ def test_means_that_are_printed_the_same_are_both_best():
   assert text.count('**') == 4
 
 
-def test_a_missing_number_and_one_that_is_none_are_not_best():
+def test_a_missing_number_and_nan_are_not_the_best():
   text = table([[[]], [[float('nan')]], [[2.0]]], [Column('x', 'min', 1)])
   assert [line.split('|')[1].strip() for line in text.splitlines()[2:]] == [
     '-',
@@ -68,7 +68,7 @@ def test_a_missing_number_and_one_that_is_none_are_not_best():
     ([['a']], 'csv', 'row 0 has 1 cells for 2 columns'),
   ],
 )
-def test_what_fits_no_table_is_named(rows, format, message):
+def test_rows_that_do_not_fit_are_named(rows, format, message):
   with pytest.raises(ValueError, match=message):
     table(rows, ['x', 'y'], format=format)
 
@@ -84,12 +84,12 @@ def test_what_fits_no_table_is_named(rows, format, message):
     ('valid/bleu/closs', 'max'),
   ],
 )
-def test_less_is_better_for_losses_and_times(metric, mode):
+def test_lower_is_better_for_losses_and_times(metric, mode):
   assert direction(metric) == mode
 
 
 def _three(make_run):
-  """Two seeds of one rate, one of another."""
+  """Writes two runs of one learning rate, and one of another."""
   for name, peak, seed, values in (
     ('a', 0.1, 0, [9.0, 3.0]),
     ('b', 0.1, 1, [1.0, 5.0]),
