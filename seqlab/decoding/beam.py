@@ -16,11 +16,11 @@ Step = Callable[[PyTree, Array], tuple[PyTree, Array]]
 class _Beams:
   """State of the search. M is the number of beams kept per sentence.
 
-  A log-probability of -inf says that there is nothing there: a beam not yet in
-  use, or any beam of a sentence that is decided.
+  A log-probability of -inf marks an empty entry: a beam that is not yet in use, or any
+  beam of a sentence that is decided.
   """
 
-  i: Array  # [] how many tokens have been written
+  i: Array  # [] number of tokens so far
   live: Array  # [B, M, L] unfinished hypotheses
   live_logp: Array  # [B, M] their log-probabilities, best first
   done: Array  # [B, M, L] finished hypotheses
@@ -29,7 +29,7 @@ class _Beams:
 
 
 def length_penalty(length: Array | int, alpha: Array | float) -> Array:
-  """((5 + length) / 6)^α, Wu et al. 2016, https://arxiv.org/abs/1609.08144."""
+  """Returns ((5 + length) / 6)^α (Wu et al. 2016, https://arxiv.org/abs/1609.08144)."""
   return ((5.0 + length) / 6.0) ** alpha
 
 
@@ -46,32 +46,32 @@ def beam_search(
 ) -> tuple[Array, Array]:
   """Finds high-scoring outputs, best first.
 
-  A hypothesis y scores log p(y) / length_penalty(|y|, α), |y| counting EOS
-  (Wu et al. 2016, section 7, https://arxiv.org/abs/1609.08144). Of the best 2M
-  extensions a hypothesis ends only if it is among the first M, as in fairseq's
-  `SequenceGenerator` (Ott et al. 2019, https://arxiv.org/abs/1904.01038): what
-  would not have stayed in the beam does not enter the list by ending. A
-  sentence is decided once no live hypothesis can beat the worst of M finished
-  ones, and then changes no more. With one beam it is decided by the first
-  hypothesis that ends, so that M = 1 is greedy search for every α.
+  The score of a hypothesis y is log p(y) / length_penalty(|y|, α), where |y| includes
+  EOS (Wu et al. 2016, section 7, https://arxiv.org/abs/1609.08144). Of the best 2M
+  extensions, an extension with EOS is finished only if it is among the first M, as in
+  fairseq's `SequenceGenerator` (Ott et al. 2019, https://arxiv.org/abs/1904.01038), so
+  a hypothesis that would leave the beam cannot enter the result. A sentence is decided,
+  and no longer changes, when no live hypothesis can exceed the worst of M finished
+  ones. With one beam the first finished hypothesis decides, so that M = 1 is greedy
+  search for every α.
 
   Args:
-    step: reads one token per row and returns next-token logits, with rows
-      ordered sentence by sentence: N = B * beam_size.
-    cache: what `step` needs besides the token; every leaf [B * beam_size, ...].
+    step: function of the cache and one token per row that returns next-token logits.
+      The N = B * beam_size rows are ordered sentence by sentence.
+    cache: state of the model for `step`; every leaf is [B * beam_size, ...].
     batch_size: number of sentences B.
-    beam_size: hypotheses kept per sentence, M.
-    max_len: longest output L, counting EOS.
+    beam_size: number of hypotheses kept per sentence, M.
+    max_len: maximum length of outputs L, including EOS.
     alpha: strength of the length penalty, at least 0, may be traced; 0 turns it
       off.
-    limit: [B] int32, longest output of each sentence, counting EOS, at most
-      `max_len` (the default). EOS is forced there, at the model's price for
-      it. A sentence with limit 0 is not decoded.
-    forbid: ids never to be written, besides PAD and BOS.
+    limit: [B] int32, maximum length of each output, including EOS, at most `max_len`
+      (the default). EOS is forced at this length; its log-probability under the model
+      is added. A sentence with limit 0 is not decoded.
+    forbid: ids that are never chosen, in addition to PAD and BOS.
 
   Returns:
     Tokens [B, M, L] int32, PAD after EOS, and scores [B, M], sorted per
-    sentence. Where fewer than M outputs exist: all PAD, and a score of -inf.
+    sentence. If fewer than M outputs exist, the rest is PAD with a score of -inf.
 
   Raises:
     ValueError: a size below 1, a negative `alpha`, EOS forbidden, or a leaf of
@@ -90,7 +90,7 @@ def beam_search(
     V = logits.shape[-1]
     logits, log_z = masked(logits, s.i, jnp.repeat(limit, M), forbid)
 
-    # 2M candidates: even if M of them end here, M are left to go on.
+    # 2M candidates, so that M remain even if M of them end here.
     logp = (logits - log_z[:, None]).reshape(B, M, V) + s.live_logp[:, :, None]
     cand_logp, cand = top_k(logp.reshape(B, M * V), 2 * M)  # [B, 2M]
     parent, token = cand // V, cand % V
@@ -106,7 +106,7 @@ def beam_search(
     parent, token = _select(parent, best), _select(token, best)  # [B, M]
     live = _select(s.live, parent).at[:, :, s.i].set(token)
 
-    # log p only falls and the penalty only grows, so this bounds what is to come.
+    # log p only decreases and the penalty only increases, which bounds later scores.
     open_ = live_logp[:, 0] / bound_penalty > done_score[:, -1]  # [B]
     if M == 1:
       open_ &= ~ends[:, 0]
@@ -131,8 +131,8 @@ def beam_search(
     cache=cache,
   )
   end = jax.lax.while_loop(lambda s: (s.live_logp > -jnp.inf).any(), extend, start)
-  found = end.done_score > -jnp.inf
-  return jnp.where(found[:, :, None], end.done, PAD), end.done_score
+  exists = end.done_score > -jnp.inf
+  return jnp.where(exists[:, :, None], end.done, PAD), end.done_score
 
 
 def greedy_search(
@@ -144,9 +144,9 @@ def greedy_search(
   limit: Array | None = None,
   forbid: tuple[int, ...] = (),
 ) -> tuple[Array, Array]:
-  """Takes the likeliest token at each position.
+  """Chooses the most probable token at each position.
 
-  Arguments are those of `beam_search`, with one row a sentence.
+  The arguments are those of `beam_search`, with one row per sentence.
 
   Returns:
     Tokens [B, L] int32, PAD after EOS, and log-probabilities [B].
@@ -176,20 +176,20 @@ def unroll(
   limit: Array | None = None,
   forbid: tuple[int, ...] = (),
 ) -> tuple[Array, Array]:
-  """Writes one sequence a row, each token chosen from the logits before it.
+  """Generates one sequence per row; `choose` selects each token by the logits.
 
   Args:
     step: as in `beam_search`, with N = B rows.
-    cache: leaves [B, ...].
-    choose: (logits [B, V], i []) -> ids [B]; a logit of -inf rules a token out.
+    cache: state of the model for `step`; every leaf is [B, ...].
+    choose: (logits [B, V], i []) -> ids [B]; a logit of -inf excludes a token.
     batch_size: number of sentences B.
-    max_len: longest output L, counting EOS.
+    max_len: maximum length of outputs L, including EOS.
     limit: as in `beam_search`.
     forbid: as in `beam_search`.
 
   Returns:
-    Tokens [B, L] int32, PAD after EOS, and log p [B] under the model itself,
-    whatever `choose` made of its logits; 0 for a sentence with limit 0.
+    Tokens [B, L] int32, PAD after EOS, and log p [B] under the model, independent of
+    how `choose` uses the logits; 0 for a sentence with limit 0.
   """
   B, L = batch_size, max_len
   check_arguments(cache, B, L, forbid)
@@ -224,43 +224,44 @@ def unroll(
 def masked(
   logits: Array, i: Array, limit: Array, forbid: tuple[int, ...] = ()
 ) -> tuple[Array, Array]:
-  """Rules out what must not be written at position i.
+  """Excludes the tokens that are not allowed at position i.
 
   Args:
     logits: [N, V], of any float type.
     i: [] the position.
-    limit: [N]; at position limit - 1 only EOS is left.
-    forbid: ids ruled out everywhere, besides PAD and BOS.
+    limit: [N] maximum lengths; at position limit - 1 only EOS is allowed.
+    forbid: ids that are excluded everywhere, in addition to PAD and BOS.
 
   Returns:
-    float32 logits [N, V], -inf where ruled out, and the model's own log Z [N],
-    taken before: log p = logits - log Z stays the model's log-probability.
+    float32 logits [N, V], -inf for excluded tokens, and the model's log Z [N] before
+    the exclusion, so that logits - log Z is the model's log-probability.
   """
   logits = logits.astype(jnp.float32)
   log_z = jax.nn.logsumexp(logits, axis=-1)
   ids = jnp.arange(logits.shape[-1])
   allowed = ~jnp.isin(ids, jnp.array((PAD, BOS, *forbid)))[None]  # [1, V]
-  more = (i < limit - 1)[:, None]  # [N, 1]
-  return jnp.where(allowed & (more | (ids == EOS)[None]), logits, -jnp.inf), log_z
+  before_end = (i < limit - 1)[:, None]  # [N, 1]
+  allowed = allowed & (before_end | (ids == EOS)[None])
+  return jnp.where(allowed, logits, -jnp.inf), log_z
 
 
 def top_k(x: Array, k: int, chunk: int = 32) -> tuple[Array, Array]:
-  """The k largest entries of each row, exactly as `jax.lax.top_k` gives them.
+  """Returns the k largest entries of each row, with the same result as `lax.top_k`.
 
-  The k largest entries lie in the k chunks with the largest maxima, so only
-  those are sorted: about half the time of `jax.lax.top_k` on two CPU cores for
-  k = 10 of [64, 50000], five beams over 10,000 words.
+  The k largest entries are in the k chunks with the largest maxima, so only those are
+  sorted. This takes about half the time of `lax.top_k` on two CPU cores for k = 10 of
+  [64, 50000], which is five beams over 10,000 tokens.
 
   Args:
     x: [R, n] without NaN.
-    k: at most n.
-    chunk: entries in a chunk.
+    k: number of entries, at most n.
+    chunk: number of entries per chunk.
 
   Returns:
     Values [R, k], best first, equal ones in order of index, and indices [R, k].
   """
   R, n = x.shape
-  C = n // chunk  # whole chunks; what is left over is always sorted
+  C = n // chunk  # complete chunks; the remaining entries are always sorted
   if 2 * k >= C:
     values, index = jax.lax.top_k(x, k)
     return values, index
@@ -276,7 +277,7 @@ def top_k(x: Array, k: int, chunk: int = 32) -> tuple[Array, Array]:
 
 
 def as_limit(limit: Array | None, batch_size: int, max_len: int) -> Array:
-  """Limits [B] int32 between 0 and `max_len`."""
+  """Returns limits [B] int32 between 0 and `max_len`."""
   if limit is None:
     return jnp.full(batch_size, max_len, jnp.int32)
   return jnp.clip(jnp.asarray(limit, jnp.int32), 0, max_len)
@@ -285,13 +286,13 @@ def as_limit(limit: Array | None, batch_size: int, max_len: int) -> Array:
 def check_arguments(
   cache: PyTree, batch_size: int, max_len: int, forbid: tuple[int, ...], beam_size=1
 ) -> None:
-  """Raises ValueError for sizes below 1, EOS forbidden, or a cache that misfits."""
+  """Raises ValueError for sizes below 1, a forbidden EOS, or a cache of other size."""
   sizes = {'batch_size': batch_size, 'max_len': max_len, 'beam_size': beam_size}
   for name, size in sizes.items():
     if size < 1:
       raise ValueError(f'{name}={size} must be at least 1')
   if EOS in forbid:
-    raise ValueError(f'forbid={forbid} holds EOS ({EOS}), so that nothing could end')
+    raise ValueError(f'forbid={forbid} contains EOS ({EOS}), so no output could end')
   rows = batch_size * beam_size
   for path, leaf in jax.tree_util.tree_leaves_with_path(cache):
     if leaf.ndim == 0 or leaf.shape[0] != rows:
@@ -302,15 +303,15 @@ def check_arguments(
 
 
 def _select(x: Array, index: Array) -> Array:
-  """Picks beams: [B, ?, ...] and index [B, n] -> [B, n, ...].
+  """Selects beams: [B, ?, ...] and index [B, n] -> [B, n, ...].
 
-  A gather sentence by sentence, so that it stays on the device a sentence is on.
+  The gather is per sentence, so that it needs no communication between devices.
   """
   return jax.vmap(lambda x, index: x[index])(x, index)
 
 
 def _reorder(cache: PyTree, parent: Array) -> PyTree:
-  """Gives each beam its parent's cache: leaves [B * M, ...], parent [B, M]."""
+  """Copies the parent's cache to each beam: leaves [B * M, ...], parent [B, M]."""
   B, M = parent.shape
 
   def reorder(x: Array) -> Array:

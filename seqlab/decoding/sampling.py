@@ -21,38 +21,38 @@ def sample(
   ids: Array | None = None,
   forbid: tuple[int, ...] = (),
 ) -> tuple[Array, Array]:
-  """Draws one output a sentence.
+  """Samples one output per sentence.
 
-  Logits are divided by the temperature, then filtered by `top_k`, then by
-  `top_p`. Random bits come from `rng`, the sentence's id and the position, so
-  that a sentence's output does not depend on the batch it is in.
+  Logits are divided by the temperature, then filtered by `top_k`, then by `top_p`.
+  Random bits depend on `rng`, the sentence's id and the position, so that the output
+  of a sentence does not depend on its batch.
 
   Args:
     step: (cache, tokens [B]) -> (cache, logits [B, V]).
-    cache: what `step` needs besides the token; every leaf [B, ...].
-    rng: a PRNG key.
+    cache: state of the model for `step`; every leaf is [B, ...].
+    rng: random key.
     batch_size: number of sentences B.
-    max_len: longest output L, counting EOS.
-    temperature: above 0, may be traced; towards 0 sampling becomes greedy.
-    top_k: draw among the k likeliest tokens; 0 for all.
-    top_p: draw among the likeliest tokens that hold this probability together,
-      above 0, may be traced; 1 for all.
-    limit: [B] longest output of each sentence, as in `beam_search`.
-    ids: [B] integers that name the sentences; by default their rows.
-    forbid: ids never to be written, besides PAD and BOS.
+    max_len: maximum length of outputs L, including EOS.
+    temperature: temperature above 0, may be traced; near 0 sampling becomes greedy.
+    top_k: number of the most probable tokens that may be sampled; 0 allows all.
+    top_p: total probability of the most probable tokens that may be sampled, above 0,
+      may be traced; 1 allows all.
+    limit: [B] maximum length of each output, as in `beam_search`.
+    ids: [B] integers that identify the sentences; by default their rows.
+    forbid: ids that are never chosen, in addition to PAD and BOS.
 
   Returns:
-    Tokens [B, L] int32, PAD after EOS, and log p [B] under the model itself,
-    at temperature 1 and unfiltered.
+    Tokens [B, L] int32, PAD after EOS, and log p [B] under the model at temperature 1
+    without filters.
 
   Raises:
     ValueError: temperature, `top_k` or `top_p` out of range (where not traced),
       or what `beam_search` raises.
   """
   if isinstance(temperature, int | float) and temperature <= 0:
-    raise ValueError(f'temperature={temperature} must be above 0; or search greedily')
+    raise ValueError(f'temperature={temperature} must be above 0; or use greedy search')
   if top_k < 0:
-    raise ValueError(f'top_k={top_k} is negative; 0 draws among all tokens')
+    raise ValueError(f'top_k={top_k} is negative; 0 allows all tokens')
   if isinstance(top_p, int | float) and not 0 < top_p <= 1:
     raise ValueError(f'top_p={top_p} must be above 0 and at most 1')
   ids = jnp.arange(batch_size) if ids is None else ids
@@ -86,33 +86,34 @@ def keep_top_k(logits: Array, k: int) -> Array:
 
   Args:
     logits: [..., V].
-    k: at least 1; V or more keeps all.
+    k: number of logits to keep, at least 1; V or more keeps all.
 
   Returns:
     [..., V].
   """
-  least = jax.lax.top_k(logits, min(k, logits.shape[-1]))[0][..., -1:]
-  return jnp.where(logits >= least, logits, -jnp.inf)
+  lowest = jax.lax.top_k(logits, min(k, logits.shape[-1]))[0][..., -1:]
+  return jnp.where(logits >= lowest, logits, -jnp.inf)
 
 
 def keep_top_p(logits: Array, p: Array | float) -> Array:
-  """Keeps the fewest likeliest tokens that hold probability p together.
+  """Keeps the smallest set of most probable tokens with a total probability of p.
 
-  The others' logits become -inf; ties with the last one kept are kept. Nucleus
-  sampling: Holtzman et al., "The Curious Case of Neural Text Degeneration",
+  The logits of other tokens become -inf; ties with the last one kept are kept. This is
+  nucleus sampling: Holtzman et al., "The Curious Case of Neural Text Degeneration",
   2020, section 3.1, https://arxiv.org/abs/1904.09751
 
   Args:
     logits: [..., V].
-    p: above 0, may be traced; the likeliest token is always kept, 1 keeps all.
+    p: probability above 0, may be traced; the most probable token is always kept, and
+      1 keeps all.
 
   Returns:
     [..., V].
   """
   ordered = jnp.sort(logits, axis=-1, descending=True)
   probability = jax.nn.softmax(ordered, axis=-1)
-  before = jnp.cumsum(probability, axis=-1) - probability  # mass of likelier tokens
+  before = jnp.cumsum(probability, axis=-1) - probability  # of more probable tokens
   count = jnp.maximum((before < p).sum(axis=-1, keepdims=True), 1)
-  least = jnp.take_along_axis(ordered, count - 1, axis=-1)
-  # Rounding can carry the running sum past 1 before the last token.
-  return jnp.where((logits >= least) | (p >= 1), logits, -jnp.inf)
+  lowest = jnp.take_along_axis(ordered, count - 1, axis=-1)
+  # By rounding, the running sum can exceed 1 before the last token.
+  return jnp.where((logits >= lowest) | (p >= 1), logits, -jnp.inf)

@@ -1,4 +1,4 @@
-"""What a compiled step sends between devices, read from the program itself."""
+"""The communication between devices in a compiled step, parsed from the program."""
 
 from collections.abc import Iterable, Mapping
 import dataclasses
@@ -23,13 +23,13 @@ class Collective:
 
   Attributes:
     kind: one of `KINDS`.
-    bytes: of the whole array that a group has together: what an all-gather gives,
-      what a reduce-scatter takes, and either of an all-reduce. Several arrays that
-      were combined into one operation are summed.
-    arrays: how many those are.
-    groups: [groups, n] int, the devices that exchange, as numbers along the mesh.
-    runs: how often it runs in a step.
-    place: the computation that it is in, such as the body of a loop over layers.
+    bytes: size of the complete array of a group: the result of an all-gather, the
+      operand of a reduce-scatter, and either of an all-reduce. It is the sum over all
+      arrays that were combined into the operation.
+    arrays: number of combined arrays.
+    groups: [groups, n] int, the devices of each group, as numbers along the mesh.
+    runs: number of runs per step.
+    place: name of its computation, such as the body of a loop over layers.
   """
 
   kind: str
@@ -40,49 +40,53 @@ class Collective:
   place: str = ''
 
   def axes(self, mesh: Mapping[str, int]) -> tuple[str, ...]:
-    """The axes of the mesh that lie in a group; `mesh` has their sizes, in order."""
+    """Returns the axes of the mesh along which a group extends.
+
+    Args:
+      mesh: axis -> size, in the order of the mesh.
+    """
     places = np.unravel_index(self.groups[0], tuple(mesh.values()))
     pairs = zip(mesh, places, strict=True)
     return tuple(name for name, place in pairs if len(set(place.tolist())) > 1)
 
 
 def collectives(module: Module) -> list[Collective]:
-  """The collectives of a program; those of one device with itself are none."""
-  found = []
+  """Returns the collectives of a program between different devices."""
+  result = []
   for place, instruction in module:
     kind = instruction.kind.removesuffix('-start')
     if kind not in KINDS:
-      continue  # '-done' gives what '-start' sent
+      continue  # '-done' belongs to a '-start'
     groups = _groups(instruction, module.devices)
     if groups.shape[1] > 1:
       n = groups.shape[1]
       size = _bytes(instruction, n) - _widened(module, place, instruction, n)
       arrays = max(1, len(instruction.operands))
-      if kind == 'all-to-all':  # as a tuple it has an operand for every device
+      if kind == 'all-to-all':  # as a tuple it has one operand per device
         arrays = 1
       runs = module.runs[place]
-      found.append(Collective(kind, size, arrays, groups, runs, place))
-  return found
+      result.append(Collective(kind, size, arrays, groups, runs, place))
+  return result
 
 
 def summary(
-  found: Iterable[Collective], mesh: Mapping[str, int]
+  operations: Iterable[Collective], mesh: Mapping[str, int]
 ) -> dict[tuple[str, tuple[str, ...]], tuple[int, int]]:
-  """(kind, axes of the mesh) -> operations in a step, bytes in a step."""
+  """Returns (kind, axes of the mesh) -> operations and bytes per step."""
   total: dict[tuple[str, tuple[str, ...]], tuple[int, int]] = {}
-  for one in found:
+  for one in operations:
     key = one.kind, one.axes(mesh)
-    operations, size = total.get(key, (0, 0))
-    total[key] = operations + one.runs, size + one.runs * one.bytes
+    count, size = total.get(key, (0, 0))
+    total[key] = count + one.runs, size + one.runs * one.bytes
   return dict(sorted(total.items(), key=lambda item: -item[1][1]))
 
 
 def _bytes(instruction: Instruction, n: int) -> int:
-  """Of the whole array; see `Collective`."""
+  """Returns the size of the complete array; see `Collective`."""
   size = instruction.bytes
   if instruction.kind == 'reduce-scatter':
     return size * n
-  if instruction.kind == 'all-gather-start':  # (what each has, what all get)
+  if instruction.kind == 'all-gather-start':  # (operand, result)
     return size * n // (n + 1)
   if instruction.kind == 'collective-permute-start':  # (in, out, and two counters)
     return instruction.shapes[0].bytes
@@ -90,7 +94,7 @@ def _bytes(instruction: Instruction, n: int) -> int:
 
 
 def _widened(module: Module, place: str, instruction: Instruction, n: int) -> int:
-  """Bytes that the CPU's compiler adds; see `Module.rounded`."""
+  """Returns the bytes that the CPU compiler adds; see `Module.rounded`."""
   wide = [module.rounded(place, name) for name in instruction.operands]
   if len(wide) == 1:
     return _bytes(instruction, n) // 2 if wide[0] else 0
@@ -107,41 +111,41 @@ _PAIRS = re.compile(r'source_target_pairs=\{((?:\{[0-9,]*\},?)*)\}')
 
 
 def _groups(instruction: Instruction, devices: int) -> np.ndarray:
-  """The groups of devices, in any of the ways that HLO writes them."""
+  """Parses the groups of devices in any of HLO's notations."""
   rest = instruction.rest
   if pairs := _PAIRS.search(rest):
-    found = [_numbers(x) for x in re.findall(r'\{([^}]*)\}', pairs[1])]
-    return np.array([pair for pair in found if pair[0] != pair[1]] or [[0]])
+    parsed = [_numbers(x) for x in re.findall(r'\{([^}]*)\}', pairs[1])]
+    return np.array([pair for pair in parsed if pair[0] != pair[1]] or [[0]])
   if mesh := _MESH.search(rest):
     return _of_mesh(*mesh.groups())
   if iota := _IOTA.search(rest):
     return _of_iota(iota[1])
   if (lists := _LISTS.search(rest)) and lists[1]:
     return np.array([_numbers(x) for x in re.findall(r'\{([^}]*)\}', lists[1])])
-  return np.arange(devices)[None]  # none are named: all
+  return np.arange(devices)[None]  # without groups, all devices
 
 
 def _of_iota(text: str) -> np.ndarray:
-  """'[4,2]<=[2,2,2]T(1,0,2)': numbers in order, reshaped, transposed, reshaped."""
+  """Parses '[4,2]<=[2,2,2]T(1,0,2)': a range, reshaped, transposed, reshaped."""
   shape, _, source = text.partition('<=')
   return _iota(source).reshape(_numbers(shape))
 
 
 def _iota(text: str) -> np.ndarray:
-  """'[4,2]T(1,0)': numbers in order, reshaped and transposed."""
+  """Parses '[4,2]T(1,0)': a range, reshaped and transposed."""
   sizes, _, order = text.partition('T')
   array = np.arange(np.prod(_numbers(sizes))).reshape(_numbers(sizes))
   return array.transpose(_numbers(order)) if order else array
 
 
 def _of_mesh(sizes: str, ids: str | None, axes: str) -> np.ndarray:
-  """`'a'=2,'b'=4` and `'b'`, or `'b':(1)2`, the two outermost parts of four."""
+  """Parses `'a'=2,'b'=4` and `'b'`, or `'b':(1)2`, the two outermost of four parts."""
   names = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", sizes)}
   if ids is None:
     devices = np.arange(np.prod(list(names.values())))
   else:
     devices = _iota(ids) if ids.startswith('[') else np.array(_numbers(ids))
-  # An axis of which a part is named is cut: [before, the part, after].
+  # An axis with a named part is divided into [before, the part, after].
   named: dict[str, list[tuple[int, int]]] = {}
   for name, before, size in re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", axes):
     whole = (1, names[name])

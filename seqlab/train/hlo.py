@@ -1,8 +1,8 @@
-"""Reads the text of a compiled program: its instructions, and how often each runs.
+"""Parses the text of a compiled program: its instructions, and how often each runs.
 
-The text is XLA's HLO, https://openxla.org/xla/hlo_text_format, as `compiled.as_text()`
-gives it. What it costs is counted here from the text and not from XLA's own
-`cost_analysis`, which counts the body of a loop once, however often it runs.
+The text is XLA's HLO, https://openxla.org/xla/hlo_text_format, as returned by
+`compiled.as_text()`. Costs are counted from the text, because XLA's `cost_analysis`
+counts the body of a loop only once.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import functools
 import math
 import re
 
-# Bytes of an element. What is left out (tokens, opaque values) has none.
+# Bytes per element; other types (tokens, opaque values) have no size.
 _BYTES = {
   **dict.fromkeys(('pred', 's8', 'u8', 'f8e4m3fn', 'f8e5m2', 'f8e4m3'), 1),
   **dict.fromkeys(('s16', 'u16', 'f16', 'bf16'), 2),
@@ -38,7 +38,7 @@ class Shape:
 
   @property
   def bytes(self) -> int:
-    """Of all its elements."""
+    """Bytes of all its elements."""
     return math.prod(self.sizes) * _BYTES.get(self.dtype, 0)
 
 
@@ -47,11 +47,11 @@ class Instruction:
   """A line of the program.
 
   Attributes:
-    name: which others use.
+    name: name of its result, which other instructions use.
     kind: 'dot', 'all-reduce', ...
-    shapes: of its result; several, if that is a tuple.
-    operands: names.
-    rest: the text after the operands.
+    shapes: shapes of its result; several, if that is a tuple.
+    operands: names of its operands.
+    rest: text after the operands.
   """
 
   name: str
@@ -62,16 +62,16 @@ class Instruction:
 
   @property
   def bytes(self) -> int:
-    """Of its result."""
+    """Bytes of its result."""
     return sum(shape.bytes for shape in self.shapes)
 
   @property
   def called(self) -> list[str]:
-    """The computations that it runs."""
-    found = _CALLS.findall(self.rest)
+    """The computations that it calls."""
+    called = _CALLS.findall(self.rest)
     for names in _BRANCHES.findall(self.rest):
-      found += [name.strip().removeprefix('%') for name in names.split(',')]
-    return [name for name in found if name]
+      called += [name.strip().removeprefix('%') for name in names.split(',')]
+    return [name for name in called if name]
 
 
 class Module:
@@ -79,17 +79,16 @@ class Module:
 
   Attributes:
     computations: name -> instructions by name.
-    entry: the computation that the program starts with.
-    devices: among which it is partitioned.
-    endless: loops of which the compiler does not say how often they run; their
-      bodies are counted once.
+    entry: name of the first computation.
+    devices: number of devices among which it is partitioned.
+    endless: loops without a known trip count; their bodies are counted once.
   """
 
   def __init__(self, text: str):
-    """Reads it.
+    """Parses a program.
 
     Raises:
-      ValueError: it is no HLO.
+      ValueError: the text is not HLO.
     """
     self.computations: dict[str, dict[str, Instruction]] = {}
     self.entry, self.endless = '', []
@@ -111,7 +110,7 @@ class Module:
   def runs(self) -> dict[str, int]:
     """How often each computation runs in one execution of the program."""
     runs = dict.fromkeys(self.computations, 0)
-    # A computation stands in the text before those that call it.
+    # In the text a computation precedes those that call it.
     order = list(self.computations)
     runs[self.entry] = 1
     for name in reversed(order):
@@ -127,17 +126,17 @@ class Module:
     return runs
 
   def __iter__(self) -> Iterator[tuple[str, Instruction]]:
-    """Every instruction that runs, with the computation that it is in."""
+    """Yields every instruction that runs, with the name of its computation."""
     for name, instructions in self.computations.items():
       if self.runs[name]:
         for instruction in instructions.values():
           yield name, instruction
 
   def rounded(self, computation: str, name: str) -> bool:
-    """Whether a value is bfloat16 that was only widened to float32.
+    """Returns whether a value is bfloat16 that was only widened to float32.
 
-    XLA's CPU compiler has no bfloat16 collectives; it widens before them, and narrows
-    again after them, what an accelerator sends in half the bytes.
+    XLA's CPU compiler has no bfloat16 collectives. It widens their operands and narrows
+    their results, while an accelerator sends half of the bytes.
     """
     inside = self.computations[computation]
     while one := inside.get(name):
@@ -155,7 +154,7 @@ class Module:
 
   @property
   def flops(self) -> int:
-    """Of the matrix products of one device; all else is small beside them."""
+    """Operations of the matrix products of one device; all others are negligible."""
     return sum(
       runs * 2 * math.prod(sizes) * math.prod(left[axis] for axis in _summed(dot))
       for runs, dot, (sizes, left, _) in self._products()
@@ -163,13 +162,13 @@ class Module:
 
   @property
   def product_elements(self) -> int:
-    """Numbers that matrix products read and write, each product by itself."""
+    """Number of elements that matrix products read and write, without any reuse."""
     return sum(
       runs * sum(map(math.prod, arrays)) for runs, _, arrays in self._products()
     )
 
   def _products(self) -> Iterator[tuple[int, Instruction, list[tuple[int, ...]]]]:
-    """How often each matrix product runs, it, and the sizes of result, left, right."""
+    """Yields runs, instruction and sizes of result, left and right of each product."""
     for name, instruction in self:
       if instruction.kind == 'dot':
         sides = (self.computations[name][x] for x in instruction.operands[:2])
@@ -178,13 +177,13 @@ class Module:
 
 
 def _summed(dot: Instruction) -> list[int]:
-  """The axes of its left side that are summed over."""
+  """Returns the axes of a product's left side that are summed over."""
   axes = re.search(r'lhs_contracting_dims=\{([0-9,]*)\}', dot.rest)
   return [int(axis) for axis in axes[1].split(',') if axis] if axes else []
 
 
 def _instruction(line: str) -> Instruction:
-  """'  ROOT %name = type kind(operands), rest'."""
+  """Parses a line '  ROOT %name = type kind(operands), rest'."""
   left, _, right = line.strip().partition(' = ')
   end = _closing(right) if right.startswith('(') else right.find(' ')
   shape, right = right[:end], right[end:].lstrip()
@@ -200,7 +199,7 @@ def _instruction(line: str) -> Instruction:
 
 
 def _closing(text: str) -> int:
-  """The place after the bracket that closes the first one."""
+  """Returns the position after the bracket that closes the first one."""
   depth = 0
   for match in re.finditer(r'[()]', text):
     depth += 1 if match[0] == '(' else -1

@@ -1,8 +1,9 @@
-"""How long a compiled step takes on some chip, at best: a model, not a measurement.
+"""Estimates of the time of a compiled step on a chip, by a model without measurement.
 
-Williams, Waterman and Patterson, "Roofline", 2009, https://doi.org/10.1145/1498765.1498785,
-for what happens on a device; rings for what happens between them (Thakur, Rabenseifner
-and Gropp, "Optimization of Collective Communication Operations in MPICH", 2005).
+The model of a device is that of Williams, Waterman and Patterson, "Roofline", 2009,
+https://doi.org/10.1145/1498765.1498785. Communication between devices is modelled by
+rings (Thakur, Rabenseifner and Gropp, "Optimization of Collective Communication
+Operations in MPICH", 2005).
 """
 
 import dataclasses
@@ -12,28 +13,29 @@ import math
 from seqlab.chips import Chip
 from seqlab.train.collectives import Collective
 
-UTILISATION = 0.5  # of the peak that matrix products reach; an assumption
-# Seconds until the first byte is at the next chip of a node, at the next node; assumed.
+UTILISATION = 0.5  # assumed share of the peak that matrix products reach
+# Assumed seconds until the first byte arrives at the next chip of a node, the next node.
 HOP, NETWORK_HOP = 1e-6, 5e-6
 
 ASSUMPTIONS = f"""\
-Assumed: matrix products at {UTILISATION:.0%} of the peak in bfloat16, whatever their size; each
-reads and writes memory once, all else is fused; the optimiser reads and writes its state
-once. Collectives of one place in the program go as one, at full bandwidth of the links,
-as rings within a node and between nodes, {HOP * 1e6:.0f} us a hop within and {NETWORK_HOP * 1e6:.0f} us x log2(nodes) between
-them. 'step' is without any overlap of computing and sending, 'at best' with all of it.
-Memory is as XLA's CPU compiler lays arrays out: up to about twice what a GPU's needs."""
+Assumptions: matrix products of any size run at {UTILISATION:.0%} of the peak in bfloat16; each reads
+and writes memory once, and all other operations are fused; the optimiser reads and writes
+its state once. The collectives of one computation are combined, and use the full bandwidth
+of the links, as rings within a node and between nodes, with latencies of {HOP * 1e6:.0f} us per hop
+within a node and {NETWORK_HOP * 1e6:.0f} us x log2(nodes) between nodes. 'step' is without any overlap of computation
+and communication, 'at best' with complete overlap. Memory is that of XLA's CPU compiler,
+which is up to about twice that of a GPU."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-  """Seconds of a step.
+  """Estimated times of a step, in seconds.
 
   Attributes:
-    compute: matrix products.
-    memory: reading and writing the device's memory.
-    sending: collectives.
-    latency: the part of sending that is waiting, however little is sent.
+    compute: time of the matrix products.
+    memory: time of reading and writing the device's memory.
+    sending: time of the collectives.
+    latency: part of `sending` that does not depend on the number of bytes.
   """
 
   compute: float
@@ -43,27 +45,34 @@ class Estimate:
 
   @property
   def alone(self) -> float:
-    """What a device does by itself."""
+    """Time of a device's own computation."""
     return max(self.compute, self.memory)
 
   @property
   def step(self) -> float:
-    """One after the other."""
+    """Time of the step without overlap of computation and communication."""
     return self.alone + self.sending
 
   @property
   def at_best(self) -> float:
-    """All of one while the other."""
+    """Time of the step with complete overlap."""
     return max(self.alone, self.sending)
 
 
 def estimate(
-  chip: Chip, flops: float, moved: float, found: list[Collective]
+  chip: Chip, flops: float, moved: float, collectives: list[Collective]
 ) -> Estimate:
-  """Of a program of `flops` and `moved` bytes of memory traffic on each device."""
+  """Estimates the times of a program.
+
+  Args:
+    chip: data sheet of the devices.
+    flops: operations per device.
+    moved: bytes of memory traffic per device.
+    collectives: the collectives of the program.
+  """
   sending = latency = 0.0
-  # What stands in one place along the same devices is combined by accelerators' XLA.
-  keyed = sorted(found, key=_place)
+  # On accelerators XLA combines the collectives of one computation and device group.
+  keyed = sorted(collectives, key=_place)
   for _, group in itertools.groupby(keyed, key=_place):
     together = list(group)
     inside, outside = _span(together[0], chip)
@@ -78,30 +87,30 @@ def estimate(
 
 
 def _place(one: Collective) -> tuple:
-  # A gather forwards and one backwards stand in different places already.
+  # Gathers of the forward and the backward pass are in different computations already.
   return one.place, one.kind, one.runs, one.groups.shape, tuple(one.groups[0].tolist())
 
 
 def _span(one: Collective, chip: Chip) -> tuple[int, int]:
-  """Devices of the group in a node, and nodes; neighbours by number share a node."""
+  """Returns the group's devices per node, and nodes, numbered node by node."""
   nodes = len(set((one.groups[0] // chip.node).tolist()))
   return math.ceil(one.groups.shape[1] / nodes), nodes
 
 
 def _seconds(kind: str, size: float, inside: int, outside: int, chip: Chip) -> float:
-  """Of bytes on their way: a ring in the node, and one between nodes of its shares."""
+  """Returns the transfer time: a ring in each node, and one between nodes."""
   if kind == 'collective-permute':
     return size / (chip.link if outside == 1 else chip.network)
   times = 2 if kind == 'all-reduce' else 1  # scattered, then gathered
   if kind == 'all-to-all':
-    size /= inside * outside  # each sends all but its own part of its part
+    size /= inside * outside  # each device sends all but one part of its share
   within = (inside - 1) / inside * size / chip.link
   between = (outside - 1) / outside * size / inside / chip.network if outside > 1 else 0
   return times * (within + between)
 
 
 def _wait(kind: str, inside: int, outside: int, chip: Chip) -> float:
-  """Until the first byte has been everywhere."""
+  """Returns the latency until the first byte has arrived everywhere."""
   times = 2 if kind == 'all-reduce' else 1
   hops = inside - 1
   if chip.torus:  # half way round each dimension

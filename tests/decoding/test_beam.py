@@ -214,7 +214,7 @@ def test_top_k_equals_lax(n, kind):
     ({'alpha': -0.5}, r'alpha=-0.5 is negative'),
     ({'beam_size': 0}, r'beam_size=0 must be at least 1'),
     ({'max_len': 0}, r'max_len=0 must be at least 1'),
-    ({'forbid': (EOS,)}, r'holds EOS'),
+    ({'forbid': (EOS,)}, r'contains EOS'),
     ({'cache': {'key': jnp.zeros((3, 2))}}, r"cache\['key'\] is \(3, 2\).*= 4"),
   ],
 )

@@ -1,4 +1,4 @@
-"""Scores of vectors, beside gensim's."""
+"""Scores of vectors, compared with gensim's."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Positions as attention is told of them."""
+"""Relative positions in attention."""
 
 import jax
 import jax.numpy as jnp
