@@ -1,8 +1,7 @@
 """Plain text as ids of words, written to disk as it is read.
 
-As `data.store`, for a corpus that may be larger than memory: a line is a row, words
-outside the vocabulary are left out, and no EOS is added. There is no PAD either: id 0
-is a word.
+The text may be larger than the memory. One line is one row; words outside the vocabulary
+are left out. Unlike in `data.store` there is no EOS and no PAD: id 0 is a word.
 """
 
 from collections.abc import Iterator
@@ -25,19 +24,19 @@ from seqlab.text.workers import in_order
 _FORMAT = 1  # raise it when the files or the encoding change
 _END, _UNKNOWN = -1, -2
 
-Part = tuple[np.ndarray, np.ndarray, int]  # ids, lengths of rows, words met
+Part = tuple[np.ndarray, np.ndarray, int]  # ids, lengths of rows, number of words
 
 
 class TextStore(TokenStore):
   """Lines of a text as ids of words; some rows may be empty.
 
   Attributes:
-    ids: [tokens] uint16 or int32, all rows one after the other; large ones are mapped
-      from the disk.
-    offsets: [R + 1] int64, where each row starts.
-    lengths: [R] int32.
-    total: number of words of the text, unknown ones too.
-    fingerprint: of all that decides the ids.
+    ids: [tokens] uint16 or int32, all rows joined; large arrays are mapped from the
+      disk.
+    offsets: [R + 1] int64, start of each row.
+    lengths: [R] int32, number of words per row.
+    total: number of words of the text, including unknown ones.
+    fingerprint: digest of everything that the ids depend on.
   """
 
   total: int
@@ -53,11 +52,11 @@ class TextStore(TokenStore):
 
 
 def cached_words(corpus: PlainText, cache: Path, **options) -> WordCounts:
-  """As `seqlab.text.words.count_words`, from the cache if they are there.
+  """Counts as `seqlab.text.words.count_words`, or loads the words from the cache.
 
   Args:
     corpus: the text.
-    cache: folder that holds counted words, a readable file each.
+    cache: folder that holds counted words, in files that people can read.
     **options: see `count_words`.
 
   Raises:
@@ -96,17 +95,17 @@ def cached_words(corpus: PlainText, cache: Path, **options) -> WordCounts:
 def encode_text(
   corpus: PlainText, words: WordCounts, cache: Path, *, workers: Workers = None
 ) -> TextStore:
-  """The rows of a text, from the cache if they are there.
+  """Encodes a text as ids, or loads them from the cache.
 
   Args:
     corpus: the text.
-    words: give the ids, and the phrases if there are any.
+    words: the vocabulary, with its phrases if it has any.
     cache: folder that holds encoded corpora.
-    workers: processes; None decides by the length, 0 uses none. The result does not
-      depend on it.
+    workers: number of processes; None decides by the length, 0 uses none. The result
+      does not depend on it.
 
   Raises:
-    OSError: the disk is full; says where, and how much is needed.
+    OSError: the disk is full; the message has the folder and the space that is needed.
     ValueError: as `PlainText.chunks`.
   """
   about = {
@@ -127,7 +126,7 @@ def encode_text(
     return TextStore.open(entry, 'text', words.size)
 
   what = f'the encoded corpus {corpus.name}'
-  need = int(words.counts.sum()) * dtype.itemsize  # if they are of this text
+  need = int(words.counts.sum()) * dtype.itemsize  # if words were counted in this text
   return cached(folder, about, build, read, title=what, need=need)
 
 
@@ -139,15 +138,15 @@ def _encode_chunk(ids: dict[str, int], phrases: Phrases | None, chunk: str) -> P
   tokens = tokenize_lines(chunk)
   tokens = phrases.join(tokens) if phrases else tokens
   ids = {**ids, '\n': _END}
-  found = np.fromiter(map(ids.get, tokens, repeat(_UNKNOWN)), np.int32, len(tokens))
-  kept = found[found != _UNKNOWN]
-  ends = np.flatnonzero(kept == _END)  # one a row
+  encoded = np.fromiter(map(ids.get, tokens, repeat(_UNKNOWN)), np.int32, len(tokens))
+  kept = encoded[encoded != _UNKNOWN]
+  ends = np.flatnonzero(kept == _END)  # one per row
   lengths = np.diff(ends, prepend=-1) - 1
   return kept[kept != _END], lengths, len(tokens) - len(ends)
 
 
 def _write(folder: Path, parts: Iterator[Part], dtype: np.dtype) -> int:
-  """Writes text.ids.npy part by part, and text.offsets.npy; returns all words."""
+  """Writes text.ids.npy part by part, and text.offsets.npy; returns the word count."""
   lengths, size, total = [np.zeros(1, np.int64)], 0, 0
   with (folder / 'text.ids.npy').open('wb') as file:
     _header(file, 0, dtype)
@@ -156,7 +155,7 @@ def _write(folder: Path, parts: Iterator[Part], dtype: np.dtype) -> int:
       lengths.append(rows)
       size, total = size + len(ids), total + count
     file.seek(0)
-    _header(file, size, dtype)  # as long as before: numpy leaves room for digits
+    _header(file, size, dtype)  # of the same length: NumPy pads the header
   save_array(folder / 'text.offsets.npy', np.cumsum(np.concatenate(lengths)))
   return total
 

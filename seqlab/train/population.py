@@ -13,8 +13,9 @@ from typing import Any
 
 import jax
 
-from seqlab.config import call, flatten, resolve, with_defaults
-from seqlab.tasks.interface import Batches, CustomUpdate, Task, has
+from seqlab.config import call, flatten, with_defaults
+from seqlab.tasks import task_class
+from seqlab.tasks.interface import Batches, CustomUpdate, Estimator, Task, has
 from seqlab.train import processes
 from seqlab.train.checks import check_experiment
 from seqlab.train.definition import Definition
@@ -195,14 +196,14 @@ def check(configs: Sequence[Mapping]) -> None:
         f'members of a population differ in seed and hyper alone, and these in '
         f'{", ".join(differing)} too'
       )
+  task = task_class(first)
   # What is refused -> whether it is asked for.
   refused = {
     "parallel='pmap'": first['parallel'] == 'pmap',
     'minutes, which its members would share': first['minutes'] is not None,
     'fallback, after which a member would be steps behind': bool(first['fallback']),
-    f'{first["task"]}, which has an update of its own': has(
-      resolve(first['task']), CustomUpdate
-    ),
+    f'{first["task"]}, which has an update of its own': has(task, CustomUpdate),
+    f'{first["task"]}, which has no training step': has(task, Estimator),
     'several processes': jax.process_count() > 1,
   }
   for what, wanted in refused.items():

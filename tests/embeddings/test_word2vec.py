@@ -11,6 +11,7 @@ from seqlab.embeddings.band import Band
 from seqlab.embeddings.objectives import OBJECTIVES, Softmax
 from seqlab.embeddings.rows import add_rows
 from seqlab.embeddings.word2vec import ARCHITECTURES, SkipGram, Word2Vec
+from seqlab.pieces import make
 
 V, D, WINDOW, BLOCK = 13, 6, 2, 4
 COUNTS = np.arange(V, 0, -1) ** 2
@@ -275,3 +276,28 @@ def test_wrong_options(options, message):
 def test_streams_that_blocks_do_not_fill_are_an_error():
   with pytest.raises(ValueError, match='streams of 30 words cannot be cut'):
     net().blocks(batch(length=30), jax.random.key(0))
+
+
+class FirstWord(SkipGram):
+  """An architecture of a user's own: only the first word of a block predicts."""
+
+  def predictions(self, words, near, band):
+    made = super().predictions(words, near, band)
+    first = jnp.arange(self.block) == 0
+    number = jnp.where(first, made.band.number, 0)
+    last = jnp.where(first, made.band.last, -1)
+    return made._replace(band=made.band.replace(last=last, number=number))
+
+
+def test_an_architecture_of_a_users_own_is_named_by_a_path():
+  made = make(
+    {'kind': f'{__name__}:FirstWord', 'width': D, 'window': WINDOW, 'block': BLOCK},
+    ARCHITECTURES,
+    'model',
+    objective=MADE['negative'],
+    size=V,
+  )
+  blocks = made.blocks(batch(), jax.random.key(0))
+  block = jax.tree.map(lambda x: x[0], blocks)
+  _, pairs = made.loss(tables(made), block)
+  assert float(pairs) == float(block['band'].number[:, 0].sum())

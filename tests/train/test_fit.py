@@ -10,6 +10,7 @@ import pytest
 
 from seqlab import cli
 from seqlab.metrics_file import read_metrics
+from seqlab.plan import plan
 from seqlab.report.runs import read_run
 from seqlab.report.tables import summary
 from seqlab.tasks.estimators import svd
@@ -203,13 +204,43 @@ def test_settings_of_training_are_refused(text, tmp_path, changes, key):
     train(make_config(text, 'svd', **changes), tmp_path)
 
 
-def test_experiments_of_the_first_edition_are_fitted(text, tmp_path):
-  """Its configurations had steps, and a schedule without effect."""
-  new = make_config(text, 'svd')
-  old = new | {'steps': 3, 'hyper': {'peak': 0.0}, 'schedule': {'kind': 'constant'}}
-  old |= {'task': 'tasks.counting:SingularVectors', 'keep_latest': 1}
-  old['model'] = {'width': 4, 'block': 2, 'use': 'words'}
-  new['model']['output_vectors'] = 'words'
-  run = train(old, tmp_path).path
-  assert json.loads((run / 'config.json').read_text('utf-8'))['task'] == PATHS['svd']
-  train(new, tmp_path)  # the same experiment, and finished
+FIRST_EDITION = {  # what its configurations had besides
+  'ppmi': ('tasks.counting:Explicit', {'steps': 1, 'model': {}}),
+  'svd': (
+    'tasks.counting:SingularVectors',
+    {'steps': 3, 'model': {'width': 4, 'block': 2, 'use': 'words'}},
+  ),
+  'gensim': (
+    'tasks.peer:Gensim',
+    {
+      'steps': 1,
+      'batching': {'lanes': 8},
+      'hyper': {'peak': 0.05},
+      'schedule': {'kind': 'linear', 'floor': 0.1},
+    },
+  ),
+}
+
+
+@pytest.mark.parametrize('name', FIRST_EDITION)
+def test_a_run_of_the_first_edition_is_refused_and_can_be_fitted(text, tmp_path, name):
+  """It has its result as a checkpoint of training, which had no effect."""
+  task, more = FIRST_EDITION[name]
+  config = make_config(text, name, task=task, keep_latest=1)
+  config = {**config, 'hyper': {'peak': 0.0}, 'schedule': {'kind': 'constant'}, **more}
+  run = train(config, tmp_path / 'run').path
+  assert json.loads((run / 'config.json').read_text('utf-8'))['task'] == PATHS[name]
+  expected = open_vectors(run).neighbours('a', 3)
+  (run / 'config.json').write_text(json.dumps(config), 'utf-8')
+  (run / 'fitted').rename(run / 'checkpoints')
+  with pytest.raises(FileNotFoundError, match='is a run of the first edition'):
+    open_vectors(run)
+  train(config, run)
+  assert open_vectors(run).neighbours('a', 3) == expected
+
+
+def test_a_plan_says_what_an_estimator_is(text, capsys):
+  plan(make_config(text, 'svd'), [1])
+  printed = ' '.join(capsys.readouterr().out.split())
+  assert 'there is no training step to plan' in printed
+  assert 'vocabulary: 10' in printed
