@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from seqlab import experiment as experiments
+from seqlab.decoding.config import make_decoding
 from seqlab.domains import Count, checked
 from seqlab.metrics.corpus import (
   Lines,
@@ -30,7 +31,7 @@ from seqlab.models.interface import attention_weights
 from seqlab.tasks.interface import HasVectors, Translates, needs
 from seqlab.tasks.scorer import Scorer
 from seqlab.tasks.sentences import encode_lines
-from seqlab.tasks.translator import Translator, search_of
+from seqlab.tasks.translator import Translator
 from seqlab.train.cluster import cluster
 from seqlab.train.loop import train
 from seqlab.train.runtime import prepare
@@ -251,8 +252,8 @@ class FinishedRun:
   @functools.cache  # noqa: B019  # it lives as long as the run, and keeps what it compiled
   def _translator(self, decoding: tuple[tuple[str, Any], ...]) -> Translator:
     task = needs(self.task, Translates)
-    search = search_of(dict(decoding))
-    return make_translator(task, task.model, self.variables, search)
+    how = make_decoding(dict(decoding))
+    return make_translator(task, task.model, self.variables, how)
 
   @functools.cached_property
   def _scorer(self) -> Scorer:
