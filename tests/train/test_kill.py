@@ -105,9 +105,10 @@ def _stop(config, folder: Path, after: str) -> tuple[int, str]:
   package = folder.parent / 'evaluators'
   package.mkdir(exist_ok=True)
   (package / 'slow.py').write_text(SLOW, 'utf-8')
+  path = os.pathsep.join([str(folder.parent), os.environ.get('PYTHONPATH', '')])
   process = subprocess.Popen(
     _train(config, folder),
-    env=os.environ | {'PYTHONPATH': str(folder.parent), 'PYTHONUNBUFFERED': '1'},
+    env=os.environ | {'PYTHONPATH': path, 'PYTHONUNBUFFERED': '1'},
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
@@ -134,7 +135,7 @@ def test_sigterm_before_the_first_step_ends_it_with_nothing_to_save(
 
 @pytest.mark.slow  # a process of its own
 def test_sigterm_during_an_evaluation_waits_for_it_and_saves(tiny, tmp_path):
-  slow = {'type': 'slow', 'split': 'valid', 'every': 5}
+  slow = {'kind': 'evaluators.slow:Evaluator', 'split': 'valid', 'every': 5}
   config = tiny | {'evals': {'valid': slow}, 'keep_best': None, 'steps': 10**6}
   status, said = _stop(config, tmp_path / 'run', 'evaluating')
   assert status == 75
