@@ -170,12 +170,12 @@ class _Outline(SequenceToSequence):
 
 
 class Translation(SequenceToSequence):
-  """The task of an experiment that translates.
+  """A task that translates; it has the ability `tasks.interface.Translates`.
 
   Attributes:
     sections: sections of the experiment that are read here.
     corpus: parallel text.
-    vocabularies: of both languages; saved in the run's folder.
+    vocabularies: vocabularies of both languages; saved in the run's folder.
     model: a `Seq2Seq` module.
     reverse_source: whether sources are read from their end.
   """
@@ -194,7 +194,7 @@ class Translation(SequenceToSequence):
 
     Args:
       corpus: parallel text.
-      vocabularies: of both languages.
+      vocabularies: vocabularies of both languages.
       model: a `Seq2Seq` module.
       batching: a piece of `data.batching.BATCHINGS` for training, and `_Reading`.
       inputs: the run's record of the text that it began with.
@@ -210,7 +210,7 @@ class Translation(SequenceToSequence):
     """Opens the corpus; makes the vocabularies in `folder`, or loads them.
 
     Raises:
-      ValueError: a section is missing, or what is in it does not fit; or the
+      ValueError: a section is missing, or an option does not fit; or the
         vocabulary is not the one that the run was trained with.
     """
     check_sections(config, cls.sections)
@@ -268,7 +268,7 @@ class Translation(SequenceToSequence):
 
   @classmethod
   def signatures(cls, config: Mapping[str, Any]) -> dict[str, Sequence[Signature]]:
-    """Returns section -> what its options are for; see `train.checks`."""
+    """Returns section -> signatures that take its options; see `train.checks`."""
     model = resolve(config['model_name'], 'model_name')
     hyper = getattr(model, 'hyper_names', ())
     batching = options_of(_batching_kind(config['batching']), hidden=CONTEXT)
@@ -281,15 +281,15 @@ class Translation(SequenceToSequence):
     }
 
   def check_text(self, splits: Iterable[str] = (), folder: Path | None = None) -> None:
-    """Holds a run to the text that it began with; called where it trains.
+    """Compares the text with the record in the run's folder; called before training.
 
-    What the run's folder does not say yet, as that of an older run, is noted there.
+    Splits that the record lacks, as that of an older run may, are added to it.
 
     Args:
       splits: names of the splits on which the run is evaluated while it trains; the
         training split is always among those that are compared.
       folder: the run's folder; by default the one that holds the vocabulary. Members
-        of a population share a task and have folders of their own.
+        of a population share a task, and each has its own folder.
 
     Raises:
       ValueError: a split is not the one that the run began with.
