@@ -1,9 +1,9 @@
-"""Experiments: their arguments, the names in them, and what is wrong with them.
+"""Experiments: their arguments, the names in them, and checks of both.
 
 A name in an experiment is a path in the tree ('models.transformer:Transformer');
 `resolve` is the one function that turns it into the object. A user's own
 'my_package.models:Mine' works the same way in an experiment that the user launches.
-A run's folder, which may come from somebody else, may name seqlab's own pieces only
+The folder of a run may come from another person: it may name seqlab's own pieces only
 (`PIECES`), unless the user trusts it.
 """
 
@@ -202,11 +202,11 @@ Duration = Annotated[int | str, Check(_check_duration)]  # see `steps_of`
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """What an experiment may set at its top level besides its task's sections.
+  """Settings of the top level of an experiment, besides the sections of its task.
 
   Attributes:
     seed: decides every random number of the run.
-    steps: updates of the run. An estimator has steps of its own, and no such key.
+    steps: updates of the run. An experiment of an estimator has no such key.
     parallel: 'jit', or 'pmap' for replicated data parallelism.
     threads: threads per CPU device; None gives one per core.
     accumulate: micro-batches per update.
@@ -218,7 +218,7 @@ class Settings:
     best_is: whether the best value is the largest or the smallest.
     keep_latest: number of newest checkpoints that are kept.
     save_every: time between checkpoints; None saves whenever something is evaluated.
-    retries: further attempts at a save while the disk is full or a bucket is away.
+    retries: further attempts at a save while the disk is full or a bucket is unreachable.
   """
 
   seed: Seed
@@ -270,11 +270,11 @@ PIECES = {
 def check_names(config: Mapping[str, Any], where: str) -> None:
   """Checks that a configuration names no code but seqlab's own.
 
-  A path 'module:name' may stand wherever a piece is named, so all of the configuration
-  is looked through, but for the names and files of the corpus.
+  A path 'module:name' may stand wherever a piece is named, so the whole configuration is
+  searched, except for the names and files of the corpus.
 
   Args:
-    config: a configuration that somebody else may have written.
+    config: a configuration that another person may have written.
     where: the file that it comes from, for messages.
 
   Raises:
@@ -290,7 +290,7 @@ def check_names(config: Mapping[str, Any], where: str) -> None:
     path = isinstance(value, str) and _PATH.fullmatch(value)
     if (named or path) and not _is_known(value, PIECES.get(key, known)):
       raise ValueError(
-        f'{where} names {key} {value!r}, which is no part of seqlab, and using it would '
+        f'{where} names {key} {value!r}, which is not part of seqlab, and using it would '
         f'run its code. Add --trust (trust=True) if you know who made this folder'
       )
 
@@ -300,7 +300,7 @@ def _is_known(value: Any, known: Iterable[str]) -> bool:
 
 
 def _leaves(value: Any, key: str = '') -> Iterator[tuple[str, Any]]:
-  """All values in nested sections and lists, each with its key."""
+  """Yields all values in nested sections and lists, each with its key."""
   if isinstance(value, Mapping):
     for name, part in value.items():
       yield from _leaves(part, f'{key}.{name}' if key else str(name))
@@ -311,23 +311,22 @@ def _leaves(value: Any, key: str = '') -> Iterator[tuple[str, Any]]:
     yield key, value
 
 
-# Sections that may be left out. `fallback` says what to do where training diverges:
-# {'factor': 0.5, 'times': 3} goes back to the last good checkpoint with half the rate,
-# and if need be with half of that, three times in all; with `loss_above` a loss beyond
-# that counts too. Left out, the run ends there.
+# Sections that may be left out. With fallback={'factor': 0.5, 'times': 3}, a run that
+# diverges returns to the last good checkpoint with half the learning rate, up to three
+# times; without `fallback` it ends there.
 SECTIONS = ('hyper', 'schedule', 'optimizer', 'mesh', 'evals', 'fallback')
 _CONSTANT = {'kind': 'constant'}  # the schedule of an experiment that names none
 
 
 def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
-  """The experiment with all that it leaves to be chosen here."""
+  """Returns an experiment with defaults for all settings and sections that it lacks."""
   config = upgrade(config)
   sections = {section: {} for section in SECTIONS}
   return {**DEFAULTS, **sections, 'schedule': _CONSTANT, **config}
 
 
 def check_keys(
-  found: Iterable[str],
+  keys: Iterable[str],
   known: Iterable[str],
   *,
   needed: Iterable[str] = (),
@@ -336,30 +335,30 @@ def check_keys(
   """Raises ValueError for a key that nothing reads, or one that is missing.
 
   Args:
-    found: the keys there are.
-    known: those that something reads.
-    needed: those that must be there.
-    where: what stands before them in messages ('hyper.').
+    keys: the keys of a section.
+    known: the keys that something reads.
+    needed: the keys that are required.
+    where: prefix of the keys in messages ('hyper.').
   """
-  known, found = sorted({*known, *needed}), list(found)
-  for key in found:
+  known, keys = sorted({*known, *needed}), list(keys)
+  for key in keys:
     if key not in known:
       raise ValueError(
         f'unknown key {where}{key}{suggest(key, known)} (known: {", ".join(known)})'
       )
   for key in needed:
-    if key not in found:
+    if key not in keys:
       raise ValueError(f'the experiment sets no {where}{key}')
 
 
-def call(function: Callable, options: Mapping, where: str, **more: Any) -> Any:
-  """function(**options, **more), with a helpful error for a wrong option.
+def call(function: Callable, options: Mapping, where: str, **context: Any) -> Any:
+  """Returns function(**options, **context); a wrong option gives a helpful error.
 
   Args:
-    function: what to call, or a class.
+    function: a function or a class.
     options: the experiment's section for it.
     where: the section's name, for messages ('model').
-    **more: arguments that the experiment does not choose.
+    **context: arguments that the experiment does not choose.
 
   Raises:
     ValueError: an option is unknown, a needed one is missing, or one is outside the
@@ -368,7 +367,7 @@ def call(function: Callable, options: Mapping, where: str, **more: Any) -> Any:
   signature = inspect.signature(function)
   options = dict(options)
   kinds = [p.kind for p in signature.parameters.values()]
-  known = [n for n in signature.parameters if n not in (*more, 'parent', 'name')]
+  known = [n for n in signature.parameters if n not in (*context, 'parent', 'name')]
   if inspect.Parameter.VAR_KEYWORD not in kinds:
     for option in options:
       if option not in signature.parameters:
@@ -377,17 +376,17 @@ def call(function: Callable, options: Mapping, where: str, **more: Any) -> Any:
           f'(known: {", ".join(known)})'
         )
   try:
-    signature.bind(**options, **more)
+    signature.bind(**options, **context)
   except TypeError as error:
     raise ValueError(f'{where}: {error}') from None
   domains.check(function, options, f'{where}.')
-  return function(**options, **more)
+  return function(**options, **context)
 
 
 def steps_of(
   duration: int | str | None, *, steps_per_epoch: int, tokens_per_step: float
 ) -> int | None:
-  """A duration in steps: 4000, '4000 steps', '10 epochs' or '3e7 tokens'.
+  """Returns a duration in steps, of 4000, '4000 steps', '10 epochs' or '3e7 tokens'.
 
   Raises:
     ValueError: the text is none of these, or the duration is not above 0.
@@ -399,17 +398,19 @@ def steps_of(
   match = _DURATION.fullmatch(str(duration).strip())
   if not match and _TIME.search(str(duration)):
     raise ValueError(
-      f'{duration!r} is a time, of which it is not known how many steps it has: write '
+      f'{duration!r} is a time, which cannot be converted to steps: write '
       f"4000, '10 epochs' or '3e7 tokens', and limit a run's time by `minutes`"
     )
   if not match:
     raise ValueError(
-      f"{duration!r} is no duration: write 4000, '10 epochs' or '3e7 tokens'"
+      f"{duration!r} is not a duration: write 4000, '10 epochs' or '3e7 tokens'"
     )
   try:
     number = float(match[1])
   except ValueError:  # such as 1.2.3
-    raise ValueError(f'{duration!r} begins with {match[1]!r}, no number') from None
+    raise ValueError(
+      f'{duration!r} begins with {match[1]!r}, which is not a number'
+    ) from None
   per = {'step': 1.0, 'epoch': steps_per_epoch, 'token': 1 / tokens_per_step}
   steps = number * per[match[2].rstrip('s')]
   if not 0 < steps < math.inf:

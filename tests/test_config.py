@@ -324,7 +324,7 @@ def test_durations_in_steps(duration, steps):
 
 @pytest.mark.parametrize('duration', ['soon', '4000', '10 days', '-1 steps', 'epochs'])
 def test_what_is_no_duration_is_refused(duration):
-  with pytest.raises(ValueError, match=rf"'{duration}' is no duration: write 4000"):
+  with pytest.raises(ValueError, match=rf"'{duration}' is not a duration: write 4000"):
     steps_of(duration, steps_per_epoch=57, tokens_per_step=1_500.0)
 
 

@@ -15,7 +15,7 @@ class Evaluator:
   Attributes:
     samples: nothing.
     about: nothing.
-    arrays: of the last run, `values` [D], the largest first.
+    arrays: results of the last run, `values` [D], the largest first.
   """
 
   needs = (HasSpectrum,)

@@ -131,7 +131,7 @@ class Evaluator:
     """Yields bleu, bleu/1-10 and so on, and the length of outputs over references."""
     out = self._resident.run(variables)
     outputs = [best for _, best, _ in out]
-    by_part = total([self._whole(k, *found) for k, found in enumerate(out)])
+    by_part = total([self._whole(k, *batch) for k, batch in enumerate(out)])
     statistics = by_part.sum(axis=0)  # [10]
     yield 'bleu', float(self._score(statistics.astype(np.int32)))
     for name, part in zip(self._parts, by_part, strict=True):

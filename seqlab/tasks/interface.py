@@ -333,13 +333,13 @@ class Fitted(NamedTuple):
 
 @ability('be fitted without a gradient')
 class Estimator(Protocol):
-  """What has no gradient: `train` calls `fit` in place of the training loop.
+  """A task without a gradient: `train` calls `fit` in place of the training loop.
 
   Its experiment has no `steps`, `hyper` or `schedule`. It is evaluated once, at the end.
   """
 
   def fit(self, folder: Path, mesh: Any) -> Iterator[Fitted]:
-    """Fits in steps of its own, whose results it keeps in a folder.
+    """Fits step by step, and keeps the result of each step in a folder.
 
     Nothing but the folder may carry state from one step to the next: the process may be
     stopped after any step, and `fit` is then called again with the same folder.

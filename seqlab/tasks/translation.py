@@ -59,8 +59,8 @@ def _reading_of(batching: Mapping[str, Any]) -> tuple[_Reading, dict[str, Any]]:
   """Returns how sentences are read, and the options of the kind of batching."""
   options = dict(batching)
   names = [field.name for field in dataclasses.fields(_Reading)]
-  own = {name: options.pop(name) for name in names if name in options}
-  return call(_Reading, own, 'batching'), options
+  given = {name: options.pop(name) for name in names if name in options}
+  return call(_Reading, given, 'batching'), options
 
 
 def _batching_kind(batching: Any) -> Callable:

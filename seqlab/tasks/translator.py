@@ -67,11 +67,11 @@ class Translator:
   """Translates lists of sentences in batches sorted by length.
 
   Attributes:
-    vocabularies: of both languages.
+    vocabularies: vocabularies of both languages.
     decoding: how outputs are found.
-    written: words of the best outputs so far, EOS among them.
-    refused: line number -> why it was not translated, of the last call. There is no
-      output for such a line, and all others have theirs: a line is never cut.
+    written: number of tokens of the best outputs so far, EOS included.
+    refused: line number -> why it was not translated, in the last call. Such a line has
+      no output, and all other lines have theirs: a line is never cut.
   """
 
   def __init__(
@@ -84,15 +84,15 @@ class Translator:
     tokens: int = 4096,
     reverse_source: bool = False,
   ):
-    """Compiles when the first batch comes.
+    """Compiles nothing yet; each shape is compiled when its first batch comes.
 
     Args:
       model: a `Seq2Seq` module.
       variables: its variables.
-      vocabularies: of both languages.
+      vocabularies: vocabularies of both languages.
       decoding: how outputs are found.
-      tokens: source positions times beams in a batch, at most.
-      reverse_source: read sources from their end, as in training.
+      tokens: number of source positions times hypotheses in a batch, at most.
+      reverse_source: whether sources are read from their end, as in training.
     """
     self.vocabularies, self.decoding = vocabularies, decoding
     self._variables, self._tokens, self._reverse = variables, tokens, reverse_source
@@ -101,27 +101,27 @@ class Translator:
     self._decode = Fitting(functools.partial(decode, model, decoding=decoding))
 
   def translate(self, lines: Sequence[str]) -> list[str]:
-    """The best translation of each line; a blank line gives an empty line."""
+    """Returns the best translation of each line; a blank line gives an empty line."""
     return [best[0][0] for best in self.n_best(lines)]
 
   def best_ids(self, lines: Sequence[str]) -> list[np.ndarray]:
-    """Ids of the best translation of each line, [L]; PAD behind its EOS."""
+    """Returns the ids of the best translation of each line, [L]; PAD after its EOS."""
     nothing = np.zeros(0, np.int32)
     return [nothing if out is None else out[0][0] for out in self._outputs(lines, 0)]
 
   def n_best(
     self, lines: Sequence[str], *, first: int = 0
   ) -> list[list[tuple[str, float]]]:
-    """Translations with their scores, best first, for each line in its place.
+    """Returns the translations of each line with their scores, best first.
 
-    No text comes twice: of several segmentations of one text the best counts. So there
-    may be fewer than the beam has hypotheses; always one.
+    No text occurs twice: of several segmentations of one text the best counts. There
+    may thus be fewer texts than hypotheses in the beam, but always one.
 
     Args:
       lines: source sentences. A blank one, or a refused one, gives an empty one, with
         score 0.
-      first: number of the first line in its stream, from which, with the seed, the
-        random bits of sampling come.
+      first: number of the first line in its stream; together with the seed it decides
+        the random bits of sampling.
     """
     return [
       [('', 0.0)] if out is None else self._texts(*out)
@@ -129,32 +129,32 @@ class Translator:
     ]
 
   def _texts(self, ids: np.ndarray, scores: np.ndarray) -> list[tuple[str, float]]:
-    found: dict[str, float] = {}
+    best: dict[str, float] = {}
     texts = self.vocabularies.target.decode(ids)
     for text, score in zip(texts, scores.tolist(), strict=True):
       if np.isfinite(score):
-        found.setdefault(text, score)  # the best comes first
-    if not found:
+        best.setdefault(text, score)  # the best comes first
+    if not best:
       raise ArithmeticError(
         'the model gives no output a finite score: its parameters are not finite'
       )
-    return list(found.items())
+    return list(best.items())
 
   def _outputs(
     self, lines: Sequence[str], first: int
   ) -> list[tuple[np.ndarray, np.ndarray] | None]:
-    """Ids [M, L] and scores [M], best first, for each line; None for an empty one."""
+    """Returns ids [M, L] and scores [M], best first, per line; None for an empty one."""
     shown = {i: line for i, line in enumerate(lines) if not is_blank(line)}
     sentences, self.refused = encode_fitting(self.vocabularies.source, shown)
-    # A line may have no piece at all, if a vocabulary knows none of its characters.
+    # A line has no piece at all if the vocabulary knows none of its characters.
     full = {i: len(ids) for i, ids in sentences.items() if len(ids) > 1}
-    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    outputs_of: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     batches = collections.deque(
       batches_of(full, self._tokens // self.decoding.num_hypotheses)
     )
 
     def refuse(rows: list[int], width: int, error: TooLongError) -> None:
-      if len(rows) > 1:  # too many together; each by itself may fit
+      if len(rows) > 1:  # too many together; each alone may fit
         batches.extend(([i], (1, width)) for i in rows)
       else:
         self.refused[rows[0]] = f'is {full[rows[0]]:,} pieces long; {error}'
@@ -171,14 +171,15 @@ class Translator:
       if running:  # read while the devices work on the batch that was started
         rows, shape, outputs = running
         try:
-          found |= self._read(rows, outputs)
+          outputs_of |= self._read(rows, outputs)
         except TooLongError as error:
           refuse(rows, shape[1], error)
       running = started
     empty = {i for i in range(len(lines)) if i not in full or i in self.refused}
-    if found.keys() | empty != set(range(len(lines))) or found.keys() & empty:
-      raise AssertionError(f'{len(found)} outputs for {len(full)} lines that need one')
-    return [found.get(i) for i in range(len(lines))]
+    done = outputs_of.keys()
+    if done | empty != set(range(len(lines))) or done & empty:
+      raise AssertionError(f'{len(done)} outputs for {len(full)} lines that need one')
+    return [outputs_of.get(i) for i in range(len(lines))]
 
   def _start(
     self,

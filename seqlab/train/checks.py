@@ -89,7 +89,7 @@ def _check_estimator(config: Mapping[str, Any]) -> None:
   for key, is_set in values.items():
     if is_set:
       raise ValueError(
-        f'{config["task"]} has no gradient: it is fitted in steps of its own and '
+        f'{config["task"]} has no gradient: it is fitted step by step and '
         f'evaluated at the end. Leave out {key}'
       )
 
@@ -189,8 +189,8 @@ def _signatures(config: Mapping[str, Any]) -> dict[str, Sequence[Signature]]:
   sections['schedule'] = ({'kind': str}, schedule)
   sections['optimizer'] = (COMMON, optimizer)
   if has(task, ChecksOptions):
-    own = dict(task.signatures(config))
-    sections |= own | {'hyper': (_HYPER, *own.get('hyper', ()))}
+    declared = dict(task.signatures(config))
+    sections |= declared | {'hyper': (_HYPER, *declared.get('hyper', ()))}
   return sections
 
 
@@ -276,7 +276,7 @@ def check_evaluator(where: str, options: Any, task: Any) -> None:
   Raises:
     ValueError: an option does not fit, or the task lacks an ability.
   """
-  kind, own = evaluator_of(where, options)
+  kind, given = evaluator_of(where, options)
   for ability in getattr(kind, 'needs', ()):
     try:
       needs(task, ability)
@@ -284,9 +284,9 @@ def check_evaluator(where: str, options: Any, task: Any) -> None:
       raise ValueError(f'{where}: {error}') from None
   if isinstance(options, Mapping) and 'every' in options:
     domains.check_value(f'{where}.every', options['every'], Duration | None)
-  if missing := required(kind, (*own, *CONTEXT)):
+  if missing := required(kind, (*given, *CONTEXT)):
     raise ValueError(f'{where} needs {where}.{missing[0]}')
-  check_section(where, own, (kind, *getattr(kind, 'signatures', ())))
+  check_section(where, given, (kind, *getattr(kind, 'signatures', ())))
 
 
 def _as_section(specification: Any) -> Any:

@@ -36,7 +36,7 @@ class Timetable:
       batches: its training batches.
 
     Raises:
-      ValueError: a text is no duration.
+      ValueError: a text is not a duration.
     """
 
     def in_steps(duration: int | str | None) -> int | None:
