@@ -172,8 +172,7 @@ class Text:
     self._recipe, self._empty = recipe, empty or recipe.empty
     self._normalize, self._clean = normalize, normalizer(normalize)
     self._files: dict[str, list[list[Path]]] = {}
-    self._texts: dict[str, tuple[list[str], ...]] = {}
-    self._skipped: dict[str, int] = {}
+    self._texts: dict[str, tuple[tuple[list[str], ...], int]] = {}
     self._digests: dict[str, str] = {}
 
   @property
@@ -196,15 +195,17 @@ class Text:
       FileNotFoundError: a file is missing.
       DownloadError: a file could not be downloaded.
     """
-    if split not in self._texts:
-      chosen, self._skipped[split] = self._select(split, *self._lines(split))
-      self._texts[split] = chosen
-    return self._texts[split]
+    return self._load(split)[0]
 
   def skipped(self, split: str) -> int:
     """Returns how many examples of a split have an empty side. Raises as `read`."""
-    self.read(split)
-    return self._skipped[split]
+    return self._load(split)[1]
+
+  def _load(self, split: str) -> tuple[tuple[list[str], ...], int]:
+    """Returns the lines of each side, and the number of examples left out."""
+    if split not in self._texts:
+      self._texts[split] = self._select(split, *self._lines(split))
+    return self._texts[split]
 
   def fingerprint(self, split: str) -> str:
     """Returns the sha256 of a split's files and of the options. Raises as `read`."""
