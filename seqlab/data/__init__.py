@@ -1,1 +1,1 @@
-"""Ids to batches of fixed shape. No JAX here, but in the loader."""
+"""Makes batches of fixed shape from ids. Needs no JAX."""

@@ -1,4 +1,4 @@
-"""Batches built ahead of the step that needs them."""
+"""Builds batches before the step that needs them."""
 
 from collections.abc import Callable, Iterator
 
@@ -17,15 +17,15 @@ def feed(
 ) -> Iterator[Batch]:
   """Yields batches `start` to `stop` - 1 in order, built ahead by threads.
 
-  Threads do: NumPy's gathers leave the interpreter free, and nothing is copied
-  between processes.
+  Threads suffice: NumPy's gathers release the interpreter's lock, and nothing has to be
+  copied between processes.
 
   Args:
     make_batch: k -> batch; a pure function, called from several threads.
-    start: first batch.
-    stop: one past the last.
-    threads: how many build batches.
-    buffer: batches built ahead.
+    start: number of the first batch.
+    stop: number of the last batch, plus 1.
+    threads: number of threads that build batches.
+    buffer: number of batches that are built ahead.
   """
   numbers = grain.MapDataset.range(start, stop)
   options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=buffer)

@@ -1,8 +1,8 @@
 """Token ids of a corpus in flat arrays, which the cache keeps.
 
-A corpus is encoded once. The folder's name is a hash of all that decides the
-ids, so what is stale is never read; it appears under its name only when whole,
-and what was damaged since then is noticed when it is opened: see `io.cache`.
+A corpus is encoded once. The folder's name is a hash of all that decides the ids, so a
+stale entry is never read. An entry gets its name only when it is complete, and damage
+is detected when it is opened: see `io.cache`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,17 +25,17 @@ from seqlab.types import EOS, PAD
 
 Workers = Annotated[int, Range(0)] | None  # processes; None decides, 0 uses none
 
-_FORMAT = 2  # raise it when the files or the encoding change
+_FORMAT = 2  # increment it when the files or the encoding change
 _CHUNK = 16_384  # lines that are encoded at once
-_MANY = 200_000  # lines from which processes are worth their start
+_MANY = 200_000  # from so many lines on, processes save more time than they take
 
 
 class TokenStore:
   """Sentences as ids, each ending with EOS.
 
   Attributes:
-    ids: [tokens] uint16 or int32, all sentences in a row; large ones are mapped from
-      the disk.
+    ids: [tokens] uint16 or int32, all sentences one after the other; large arrays are
+      mapped from the disk.
     offsets: [R + 1] int64, where each sentence starts.
     lengths: [R] int32, EOS counted.
   """
@@ -48,15 +48,15 @@ class TokenStore:
     return len(self.lengths)
 
   def __getitem__(self, row: int) -> np.ndarray:
-    """Ids of one sentence, int32."""
+    """Returns the ids of one sentence, [L] int32."""
     return self.ids[self.offsets[row] : self.offsets[row + 1]].astype(np.int32)
 
   def gather(self, rows: np.ndarray, width: int) -> np.ndarray:
-    """Sentences side by side, with PAD after the end of each.
+    """Returns sentences as rows, with PAD after the end of each.
 
     Args:
-      rows: [B] which ones; -1 gives a row of PAD.
-      width: columns.
+      rows: [B] numbers of the sentences; -1 gives a row of PAD.
+      width: number of columns.
 
     Returns:
       [B, width] int32.
@@ -65,8 +65,7 @@ class TokenStore:
       ValueError: a sentence is longer than `width`.
     """
     rows = np.asarray(rows)
-    there = rows >= 0
-    lengths = np.where(there, self.lengths[rows], 0)
+    lengths = np.where(rows >= 0, self.lengths[rows], 0)
     if len(rows) and lengths.max() > width:
       row = rows[lengths.argmax()]
       raise ValueError(f'sentence {row:,} has {lengths.max()} ids; width is {width}')
@@ -80,12 +79,12 @@ class TokenStore:
     """Reads, or maps, the files that `write` made.
 
     Args:
-      entry: of the cache.
-      name: of the files.
-      size: number of ids that the vocabulary has.
+      entry: entry of the cache.
+      name: stem of the files.
+      size: number of ids of the vocabulary.
 
     Raises:
-      DamagedError: a file is not what was written, or has an id that is out of range.
+      DamagedError: a file differs from what was written, or an id is out of range.
     """
     ids, offsets = entry.array(f'{name}.ids.npy'), entry.array(f'{name}.offsets.npy')
     if not (ids.dtype.kind in 'ui' and offsets.dtype == np.int64 and len(offsets)):
@@ -97,7 +96,7 @@ class TokenStore:
     return cls(ids, offsets)
 
   def write(self, directory: Path, name: str) -> None:
-    """Saves `name.ids.npy` and `name.offsets.npy`."""
+    """Writes `name.ids.npy` and `name.offsets.npy`."""
     save_array(directory / f'{name}.ids.npy', self.ids)
     save_array(directory / f'{name}.offsets.npy', self.offsets)
 
@@ -106,8 +105,8 @@ Sides = Mapping[str, TokenStore]  # name of a side, such as 'source' -> its sent
 
 
 def _out_of_range(ids: np.ndarray, size: int) -> str:
-  """What is wrong with ids that no vocabulary of so many has; else an empty text."""
-  for start in range(0, len(ids), 1 << 24):  # a part of a mapped array at a time
+  """Returns what is wrong with ids of a vocabulary of this size; '' if nothing is."""
+  for start in range(0, len(ids), 1 << 24):  # reads a mapped array in parts
     part = ids[start : start + (1 << 24)]
     low, high = int(part.min()), int(part.max())
     if low < 0 or high >= size:
@@ -116,7 +115,7 @@ def _out_of_range(ids: np.ndarray, size: int) -> str:
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
-  """As np.save, whose OSError does not say that the disk is full."""
+  """Saves an array as np.save does, whose OSError hides that the disk is full."""
   with path.open('wb') as file:
     header = np.lib.format.header_data_from_array_1_0(array)
     np.lib.format.write_array_header_1_0(file, header)
@@ -132,19 +131,19 @@ def encode(
   workers: Workers = None,
   label: str = '',
 ) -> TokenStore:
-  """Encodes lines, in processes where there are many.
+  """Encodes lines, in several processes if there are many lines.
 
   Args:
     lines: sentences.
     vocabulary: gives the ids.
-    sampling: how strongly pieces are drawn; 0 for the best segmentation.
-    seed: of the drawing, together with the chunk's number: the result does not
-      depend on the number of workers.
-    workers: processes; None decides by the number of lines, 0 uses none.
-    label: shown beside the progress bar of a large corpus.
+    sampling: how strongly segmentations are drawn at random; 0 for the best ones.
+    seed: integer seed of sampling. The bits also depend on a chunk's number, but not on
+      the number of workers.
+    workers: number of processes; None decides by the number of lines, 0 uses none.
+    label: text beside the progress bar of a large corpus.
 
   Raises:
-    ValueError: the vocabulary gives an id that it does not have.
+    ValueError: the vocabulary gives an id that is out of its range.
   """
   starts = range(0, len(lines), _CHUNK)
   jobs = [(lines[a : a + _CHUNK], _mix(seed, i)) for i, a in enumerate(starts)]
@@ -170,7 +169,7 @@ def _mix(seed: int, chunk: int) -> int:
 def _encode_chunk(
   vocabulary: Vocabulary, sampling: float, job: tuple[Sequence[str], int]
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Ids with an EOS after each sentence, and the sentences' lengths."""
+  """Returns ids with an EOS after each sentence, and the lengths of the sentences."""
   lines, seed = job
   options = {'sampling': sampling, 'seed': seed} if sampling else {}
   flat, offsets = vocabulary.encode(lines, **options)

@@ -1,1 +1,1 @@
-"""A step function to sequences."""
+"""Finds output sequences with a model's step function."""

@@ -1,12 +1,11 @@
 """Parallel corpora: named ones, which are downloaded once, and your own files.
 
-A named corpus is looked for in $SEQLAB_DATA/<corpus>/, plain or gzipped, then in
-the cache, and only then downloaded. What lies in $SEQLAB_DATA is taken as it is: it
-may differ on purpose, and `fingerprint` hashes it anyway. A download must have the
-sha256 that is known for its text (unpacked, since servers compress differently).
-Where none is known, because the text was not at hand or the server's is another
-version, the first download's is noted beside it, and later ones must have that:
-kyoto-kftt, tatoeba, wmt14-en-de, iwslt14-de-en.
+A named corpus is read from $SEQLAB_DATA/<corpus>/, plain or gzipped, else from the
+cache, else it is downloaded. Files in $SEQLAB_DATA are not compared with known digests:
+they may differ on purpose, and `fingerprint` hashes them anyway. A download must have
+the sha256 that is known for its text (unpacked, since servers compress differently).
+Where none is known (kyoto-kftt, tatoeba, wmt14-en-de, iwslt14-de-en), the sha256 of the
+first download is stored beside it, and later downloads must have the same.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,7 +26,7 @@ from seqlab.text.lines import columns, is_blank, read_bytes, read_lines
 from seqlab.text.normalize import Normalization, normalizer
 from seqlab.text.remote import fetch, is_remote
 
-_FORMAT = 2  # raise it when the same files are read differently
+_FORMAT = 2  # increment it when the same files are read differently
 
 
 class Corpus(Protocol):
@@ -118,9 +117,9 @@ def _named_kind(name: Any, options: Mapping[str, Any]) -> tuple[Any, dict[str, A
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-  """Where a corpus lies, and how its splits are made of files."""
+  """Where the files of a corpus are, and how splits are made of them."""
 
-  languages: tuple[str, ...]  # in the columns' order where one file has two
+  languages: tuple[str, ...]  # in the order of columns, where one file has two
   files: Mapping[str, Mapping[str, Sequence[str]]]  # split -> language -> names
   tabbed: Sequence[str] = ()  # splits whose one file has both languages, in columns
   url: str = ''  # what to download for {file}; '' for files of the user's own
@@ -446,7 +445,7 @@ def _paths_of(split: str, given: Any) -> tuple[str | Path, ...]:
 
 
 def _find(recipe: Recipe, name: str, split: str, language: str, file: str) -> Path:
-  """A file of a corpus, downloaded if need be."""
+  """Returns the path of a file of a corpus, which is downloaded if necessary."""
   if not recipe.url and is_remote(file):
     return fetch(file)
   if not recipe.url:
@@ -470,9 +469,10 @@ def _find(recipe: Recipe, name: str, split: str, language: str, file: str) -> Pa
 
 
 def _by_english(split: str, number: int, english: str) -> bool:
-  """About 1 % of English sentences each for valid and test, chosen by their hash.
+  """Returns whether the hash of an English sentence puts it into a split.
 
-  Case and punctuation do not count: "Run!" is not in test with "Run." in train.
+  Valid and test get about 1 % each. Case and punctuation do not matter: "Run!" is not
+  in test while "Run." is in train.
   """
   words = re.sub(r'\W+', ' ', english.casefold()).strip()
   place = int.from_bytes(hashlib.sha256(words.encode()).digest()[:4], 'big') % 100
@@ -480,12 +480,12 @@ def _by_english(split: str, number: int, english: str) -> bool:
 
 
 def _every_23rd(split: str, number: int, english: str) -> bool:
-  """Every 23rd training line is for validation, as in fairseq's preparation."""
+  """Puts every 23rd training line into valid, as fairseq's preparation does."""
   return split == 'test' or (number % 23 == 0) == (split == 'valid')
 
 
 def _sentences(lines: list[str]) -> list[str]:
-  """Of a TED file: the segments of an XML file, or the lines without metadata."""
+  """Returns the segments of a TED file in XML, or its lines without metadata."""
   segments = re.findall(r'<seg [^>]*>(.*)</seg>', '\n'.join(lines))
   metadata = re.compile(
     r'\s*</?(url|talkid|keywords|speaker|reviewer|translator|doc)\b'
@@ -498,7 +498,7 @@ def _sentences(lines: list[str]) -> list[str]:
 def _each(
   splits: Iterable[str], languages: Iterable[str], pattern: str
 ) -> dict[str, dict[str, tuple[str]]]:
-  """One file for each split and language."""
+  """Returns one file per split and language."""
   return {
     s: {x: (pattern.format(split=s, language=x),) for x in languages} for s in splits
   }

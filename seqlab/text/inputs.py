@@ -1,7 +1,7 @@
-"""What a run was begun with: its text and its vocabularies, by their digests.
+"""The text and the vocabularies that a run started with, by their digests.
 
-A run may be stopped and started again, for weeks. The files that its experiment names
-may have others in their place by then, and nothing in a checkpoint would tell.
+A run may be stopped and resumed for weeks. Somebody may replace the files that its
+experiment names in the meantime, and no checkpoint would show it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,48 +24,48 @@ class Inputs:
     self._path = Path(folder) / NAME
 
   def forget(self) -> None:
-    """Removes the record, so that the run goes on with whatever is there now."""
+    """Removes the record, so that the run resumes with the present text."""
     self._path.unlink(missing_ok=True)
 
   def check_vocabularies(self, vocabularies: Vocabularies) -> None:
-    """Raises ValueError if these are not the vocabularies that the run has."""
+    """Raises ValueError if the run was trained with other vocabularies."""
     known = self._read().get('vocabularies', {})
     for side, digest in _digests(vocabularies).items():
       if known.get(side, digest) != digest:
         raise ValueError(
           f'the {side} vocabulary in {self._path.parent} is not the one that this run '
-          f'was trained with: its ids mean other words now. Bring its files back, or '
+          f'was trained with: its ids stand for other tokens. Restore its files, or '
           f'delete {self._path} if you are sure'
         )
 
   def check(
     self, corpus: Corpus, splits: Iterable[str], vocabularies: Vocabularies
   ) -> None:
-    """Compares splits with the record, and notes those that it does not have yet.
+    """Compares splits with the record, and adds those that are not in it yet.
 
     Args:
       corpus: gives the text.
       splits: names of its splits.
-      vocabularies: those of the run, noted beside them.
+      vocabularies: vocabularies of the run, which are recorded too.
 
     Raises:
-      ValueError: a split has other text than the record says; nothing is noted then.
+      ValueError: the text of a split differs from the record, which is not changed then.
     """
     record = self._read()
     known: dict[str, Any] = record.get('text', {})
-    found = {
+    current = {
       split: {'sha256': corpus.fingerprint(split), 'files': corpus.files(split)}
       for split in dict.fromkeys(splits)
     }
-    for split, now in found.items():
+    for split, now in current.items():
       then = known.get(split, now)
       if then['sha256'] != now['sha256']:
         raise ValueError(
           f'the text of split {split!r} of corpus {corpus.name} is not the one that '
-          f'this run began with ({_difference(then, now)}): bring that back, use '
-          f'another --workdir, or --force to go on with the text as it is now'
+          f'this run started with ({_difference(then, now)}): restore that text, use '
+          f'another --workdir, or --force to continue with the text as it is now'
         )
-    record = {'text': {**known, **found}, 'vocabularies': _digests(vocabularies)}
+    record = {'text': {**known, **current}, 'vocabularies': _digests(vocabularies)}
     if record != self._read():
       write_text(self._path, json.dumps(record, indent=2, ensure_ascii=False) + '\n')
 
@@ -80,7 +80,7 @@ class Inputs:
       pass
     raise ValueError(
       f'{self._path} is damaged: delete it, if the text and the vocabulary are those '
-      'that the run began with'
+      'that the run started with'
     )
 
 
@@ -89,7 +89,7 @@ def _digests(vocabularies: Vocabularies) -> dict[str, str]:
 
 
 def _difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-  """What changed, by the names of files."""
+  """Returns what changed, by the names of files."""
   old, new = then.get('files', {}), now['files']
   changed = [file for file in new if old.get(file, new[file]) != new[file]]
   others = [file for file in new if file not in old]

@@ -23,18 +23,18 @@ from seqlab.text.sampling import Sampler
 from seqlab.text.vocabulary import content_of, damaged, flat_ids, write_file
 from seqlab.types import BOS, EOS, PAD, SPECIALS, UNK
 
-_CHUNK = 8_192  # lines that share one seed when pieces are sampled
+_CHUNK = 8_192  # lines that share one seed of sampling
 
-# SentencePiece writes spaces as U+2581. When it learns it leaves out every line with
-# U+2585, and learns nothing of U+001F, which it puts between parts of a line. In their
-# place it reads noncharacters, which no text should hold (Unicode 16, section 23.7);
-# where one does, it is read as U+FFFD. NUL ends a text for it.
+# SentencePiece writes spaces as U+2581. In training it skips every line with U+2585, and
+# learns no piece with U+001F, which it inserts between parts of a line. Noncharacters,
+# which no text should hold (Unicode 16, section 23.7), replace them; a noncharacter in
+# the text is read as U+FFFD. NUL would end a text.
 _SPACE_MARK, _SPACE_ESCAPE = '\u2581', '\ufdd0'
 _LEARNT_ESCAPES = {'\u2585': '\ufdd1', '\x1f': '\ufdd2'}
 _ESCAPES = {_SPACE_MARK: _SPACE_ESCAPE, **_LEARNT_ESCAPES}
 _REPLACED = dict.fromkeys(('\0', *_ESCAPES.values()), '\ufffd')
 _RESERVED = re.compile(f'[{"".join((*_ESCAPES, *_REPLACED))}]')
-# Names of special ids and of bytes, which SentencePiece takes out of what it learns.
+# Names of special ids and of bytes, which SentencePiece removes from its training text.
 _NAMES = re.compile(rf'<(?={"|".join(x[1:] for x in SPECIALS)}|0x[0-9A-F]{{2}}>)')
 
 
@@ -129,7 +129,7 @@ class SentencePiece:
   def encode(
     self, lines: Sequence[str], *, sampling: float = 0.0, seed: int = 0
   ) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of all lines in a row, and where each starts; see `vocabulary.Vocabulary`."""
+    """Returns ids and where each line starts; see `vocabulary.Vocabulary`."""
     lines = [self._readable(line) for line in lines]
     if not sampling:
       return self._restore_bytes(*flat_ids(self._processor.encode(lines)))
@@ -142,15 +142,15 @@ class SentencePiece:
     return self._restore_bytes(*flat_ids(drawn))
 
   def _readable(self, line: str) -> str:
-    """The line with escapes for those characters that SentencePiece reserves."""
+    """Returns the line with escapes for characters that SentencePiece reserves."""
     if not _RESERVED.search(line):
       return line
     return line.translate(self._escapes)
 
   @functools.cached_property
   def _escapes(self) -> dict[int, str]:
-    # Once it has learnt, SentencePiece reads U+2585 and U+001F as any other character,
-    # and a model that did not learn their escapes does not know them.
+    # A trained model reads U+2585 and U+001F as any other character, and a model whose
+    # training text had none of them does not know their escapes.
     known = {x: y for x, y in _LEARNT_ESCAPES.items() if self._knows(y)}
     return str.maketrans({_SPACE_MARK: _SPACE_ESCAPE, **known, **_REPLACED})
 
@@ -160,7 +160,7 @@ class SentencePiece:
   def _restore_bytes(
     self, flat: np.ndarray, offsets: np.ndarray
   ) -> tuple[np.ndarray, np.ndarray]:
-    """Where the escape of U+2581 is spelt in bytes, spells U+2581 itself."""
+    """Replaces the bytes of the escape of U+2581 by those of U+2581 itself."""
     if self._byte_ids is not None:
       escape, mark = self._byte_ids
       a, b, c = escape
@@ -170,7 +170,7 @@ class SentencePiece:
 
   @functools.cached_property
   def _byte_ids(self) -> tuple[list[int], list[int]] | None:
-    """Ids of the bytes of the escape and of the mark; None without byte pieces."""
+    """Ids of the bytes of the escape and of U+2581; None without byte pieces."""
     if not self._knows('<0x00>'):
       return None
     return tuple(
@@ -179,17 +179,17 @@ class SentencePiece:
     )
 
   def decode(self, sequences: Iterable[Sequence[int]]) -> list[str]:
-    """Text of each sequence up to its first EOS; one line, see `lines.one_line`."""
+    """Returns the text of each sequence as one line, see `lines.one_line`."""
     surfaces = self._surfaces
     texts = (b''.join([surfaces[i] for i in content_of(s)]) for s in sequences)
     return [one_line(text.decode('utf-8', 'replace')).lstrip(' ') for text in texts]
 
   def pieces(self) -> list[str]:
-    """The piece of every id, [V]."""
+    """Returns the piece of every id, [V]."""
     return self._processor.id_to_piece(list(range(self.size)))
 
   def surfaces(self) -> list[bytes]:
-    """What every id writes into a text, [V]; see `vocabulary.Vocabulary`."""
+    """Returns what every id writes into a text, [V]; see `vocabulary.Vocabulary`."""
     return list(self._surfaces)
 
   @functools.cached_property
@@ -227,9 +227,10 @@ _WRITTEN = str.maketrans({_SPACE_MARK: ' ', **{y: x for x, y in _ESCAPES.items()
 
 
 def _learnable(line: str) -> str:
-  """The line as SentencePiece may read it when it learns: it leaves out none.
+  """Returns a line that SentencePiece does not skip in training.
 
-  A name such as <s> is cut after its first sign, so that its characters are learnt.
+  A name such as <s> gets a space after its first character, so that its characters are
+  learnt.
   """
   if '<' in line:
     line = _NAMES.sub('< ', line)
@@ -240,8 +241,8 @@ _LEARNT = str.maketrans({**_ESCAPES, **_REPLACED})
 
 
 def _room(lines: Sequence[str]) -> int:
-  """Bytes of the longest line; SentencePiece leaves out lines that are longer."""
-  least = 1 << 20  # a number that models of ordinary text have in common
+  """Returns the bytes of the longest line; SentencePiece skips longer lines."""
+  least = 1 << 20  # part of the model's bytes, so it is the same for ordinary text
   if all(4 * len(line) < least for line in lines):
     return least
   return max(least, 1 + max(len(line.encode('utf-8')) for line in lines))

@@ -65,23 +65,23 @@ class Words:
   def encode(
     self, lines: Sequence[str], *, sampling: float = 0.0, seed: int = 0
   ) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of all lines in a row, and where each starts; see `vocabulary.Vocabulary`."""
+    """Returns ids and where each line starts; see `vocabulary.Vocabulary`."""
     del seed
     if sampling:
       raise ValueError("words have no pieces to sample: set vocabulary.kind='bpe'")
     return flat_ids([[self._ids.get(w, UNK) for w in words_of(line)] for line in lines])
 
   def decode(self, sequences: Iterable[Sequence[int]]) -> list[str]:
-    """Words of each sequence up to its first EOS, with spaces between."""
+    """Returns the words of each sequence up to its first EOS, joined by spaces."""
     texts = (' '.join(self._words[i] for i in content_of(s)) for s in sequences)
     return [one_line(text) for text in texts]
 
   def pieces(self) -> list[str]:
-    """The word of every id, [V]."""
+    """Returns the word of every id, [V]."""
     return list(self._words)
 
   def surfaces(self) -> list[bytes]:
-    """What every id writes into a text, [V]; see `vocabulary.Vocabulary`."""
+    """Returns what every id writes into a text, [V]; see `vocabulary.Vocabulary`."""
     silent = (PAD, BOS, EOS)
     written = enumerate(map(one_line, self._words))
     return [b'' if i in silent else f' {w}'.encode() for i, w in written]

@@ -1,4 +1,4 @@
-"""A run is held to the text and the vocabularies that it began with."""
+"""A run is held to the text and the vocabularies that it started with."""
 
 import pytest
 
@@ -45,7 +45,7 @@ def test_the_same_text_is_taken_again(begun, corpus, tmp_path):
 
 
 def test_other_text_is_refused_with_its_file(begun, corpus):
-  message = r"split 'train' .* began with \(changed: .*train\.en\): .*--force"
+  message = r"split 'train' .* started with \(changed: .*train\.en\): .*--force"
   with pytest.raises(ValueError, match=message):
     begun.check(corpus(train='one\nzebra\n'), ['train'], WORDS)
 
