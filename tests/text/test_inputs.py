@@ -76,7 +76,7 @@ def test_what_is_forgotten_is_noted_anew(begun, corpus):
 
 def test_another_vocabulary_is_refused(begun):
   begun.check_vocabularies(WORDS)
-  with pytest.raises(ValueError, match=r'the source vocabulary in .*Bring its files'):
+  with pytest.raises(ValueError, match=r'the source vocabulary in .*Restore its files'):
     begun.check_vocabularies(words('one two', 'eins drei'))
 
 
