@@ -1,14 +1,14 @@
-"""What accelerators can do at best, from their makers' data sheets.
+"""Peak speeds of accelerators, from their makers' data sheets.
 
 NVIDIA: https://www.nvidia.com/en-us/data-center/h100/, .../h200/, .../a100/ (the SXM
-modules), and of the machines with eight of them and a network card for each,
-https://docs.nvidia.com/dgx/dgxh100-user-guide/ (400 Gb/s a card) and
+modules), and of the machines with eight of them and one network card for each,
+https://docs.nvidia.com/dgx/dgxh100-user-guide/ (400 Gb/s per card) and
 https://docs.nvidia.com/dgx/dgxa100-user-guide/ (200 Gb/s). NVLink's bandwidth is given
-for both directions together; half of that is one.
+for both directions together; the numbers here are half of that.
 
-Google: https://cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e. A chip's links go in
-both directions; half of what is given for both is one. What leaves a pod is the data
-centre network's bandwidth of a pod, by chips (v4, v5p: 50 Gb/s a chip).
+Google: https://cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e. Bandwidth
+of a chip's links is given for both directions too. The network bandwidth is that of a
+pod in the data centre, divided by its chips (v4, v5p: 50 Gb/s per chip).
 """
 
 import dataclasses
@@ -18,17 +18,17 @@ from seqlab.config import suggest
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-  """One accelerator, and how it is joined to others.
+  """An accelerator and its connections to others.
 
   Attributes:
     kinds: first words of JAX's `device_kind`; the longest match counts.
-    flops: FLOP/s, dense, in bfloat16 with float32 accumulation.
-    memory: bytes.
-    memory_speed: bytes/s.
-    link: bytes/s that leave a chip for others of its node, all links together.
-    node: chips joined by such links: those of a machine, or of a TPU pod.
-    network: bytes/s a chip that leave the node.
-    torus: dimensions of the torus that links form; 0 where all see all (a switch).
+    flops: peak FLOP/s, dense, in bfloat16 with float32 accumulation.
+    memory: size of the memory, bytes.
+    memory_speed: bandwidth of the memory, bytes/s.
+    link: bandwidth from a chip to others of its node, all links together, bytes/s.
+    node: number of chips that such links connect: those of a machine or of a TPU pod.
+    network: bandwidth from a chip to other nodes, bytes/s.
+    torus: number of dimensions of the torus that the links form; 0 for a switch.
   """
 
   kinds: tuple[str, ...]
@@ -50,7 +50,7 @@ CHIPS = {
   'v5p': Chip(('TPU v5',), 459e12, 95e9, 2.765e12, 600e9, 8960, 6.25e9, 3),
   'v6e': Chip(('TPU v6 lite', 'TPU v6e'), 918e12, 32e9, 1.6e12, 400e9, 256, 12.5e9, 2),
 }
-# Those of which only the peak is needed here: how they are joined differs.
+# Chips of which only the peak is known here, since their connections vary.
 OTHERS = (
   Chip(('NVIDIA H100 NVL',), 835e12),
   Chip(('NVIDIA H100 PCIe',), 756e12),
@@ -63,7 +63,7 @@ OTHERS = (
 
 
 def chip_of(device_kind: str) -> Chip | None:
-  """The chip that JAX calls so; None if it is not known."""
+  """Returns the chip of a JAX device kind; None if it is not known."""
   words = device_kind.replace('-', ' ').split()
   known = [(kind, chip) for chip in (*CHIPS.values(), *OTHERS) for kind in chip.kinds]
   for kind, chip in sorted(known, key=lambda pair: len(pair[0]), reverse=True):
@@ -72,11 +72,11 @@ def chip_of(device_kind: str) -> Chip | None:
   return None
 
 
-def named(name: str) -> Chip:
-  """A chip of `CHIPS`.
+def find_chip(name: str) -> Chip:
+  """Returns a chip of `CHIPS`.
 
   Raises:
-    ValueError: there is none of that name.
+    ValueError: there is no chip of that name.
   """
   if name.lower() not in CHIPS:
     known = ', '.join(CHIPS)

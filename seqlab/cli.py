@@ -96,9 +96,9 @@ def plan(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
   config = load_experiment(args.experiment, rest)
   _prepare()
-  from seqlab.plan import plan
+  from seqlab.plan import plan_experiment
 
-  plan(config, args.devices, args.chip or ())
+  plan_experiment(config, args.devices, args.chip or ())
 
 
 def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> None:

@@ -1,11 +1,12 @@
-"""What an experiment would take of more devices than there are: `seqlab plan`.
+"""Predicts what a training step would take on more devices than there are.
 
-The step is lowered and compiled for a mesh of pretended CPU devices, from shapes alone:
-what it computes and sends is read from the program, and what that takes on a chip is
-worked out from data sheets.
+The step is lowered and compiled for a mesh of simulated CPU devices, from shapes alone.
+What it computes and sends is read from the compiled program, and how long that takes on
+a chip is estimated from data sheets.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+import contextlib
 import dataclasses
 import math
 from pathlib import Path
@@ -14,12 +15,12 @@ import time
 
 import jax
 
-from seqlab.chips import CHIPS, Chip, named
+from seqlab.chips import CHIPS, Chip, find_chip
 from seqlab.config import with_defaults
 from seqlab.domains import Count, checked
 from seqlab.io.console import console
 from seqlab.tasks import task_of
-from seqlab.tasks.interface import Estimator, Task, has
+from seqlab.tasks.interface import Estimator, Task, Translates, has
 from seqlab.train.checks import check_experiment
 from seqlab.train.collectives import Collective, collectives, summary
 from seqlab.train.engines import make_engine
@@ -32,33 +33,33 @@ from seqlab.train.overview import (
   sharding,
   temporary_bytes,
 )
-from seqlab.train.roofline import ASSUMPTIONS, estimate
+from seqlab.train.roofline import ASSUMPTIONS, Estimate, estimate
 from seqlab.types import Batch
 
 
 @dataclasses.dataclass(frozen=True)
-class Planned:
-  """A step compiled for so many devices.
+class PlannedStep:
+  """A training step that was compiled for a mesh.
 
   Attributes:
-    mesh: sizes of its axes.
-    batch: name -> shape, of all devices.
-    parameters: how many.
-    cut: which axes cut them, in words.
-    flops: of one device: those of matrix products.
-    moved: bytes one device reads and writes in memory, at least.
+    mesh: name -> size of each axis of the mesh.
+    batch: name -> shape, with the rows of all devices.
+    parameters: number of parameters.
+    sharding: which mesh axes the parameters are sharded over, in words.
+    flops: floating-point operations of the matrix products of one device.
+    memory_traffic: bytes that one device reads and writes in its memory, at least.
     state: bytes of parameters, optimiser and other state on one device.
-    temporary: bytes of activations, gradients and all else a step needs for a while.
-    collectives: what is sent.
-    seconds: that compiling took.
+    temporary: bytes of activations, gradients and other arrays of one step.
+    collectives: the messages between devices.
+    seconds: time that compiling took.
   """
 
   mesh: Mapping[str, int]
   batch: Mapping[str, tuple[int, ...]]
   parameters: int
-  cut: str
+  sharding: str
   flops: float
-  moved: float
+  memory_traffic: float
   state: int
   temporary: int
   collectives: list[Collective]
@@ -66,37 +67,46 @@ class Planned:
 
   @property
   def devices(self) -> int:
-    """Of the mesh."""
+    """Number of devices of the mesh."""
     return math.prod(self.mesh.values())
+
+  @property
+  def positions(self) -> int:
+    """Positions of the batch, as a measure of the work in it."""
+    return sum(math.prod(shape[:2]) for shape in self.batch.values())
 
 
 @checked
-def plan(config: Mapping, devices: Sequence[Count], chips: Sequence[str] = ()) -> None:
-  """Prints what the experiment's step takes on so many devices, for each number.
+def plan_experiment(
+  config: Mapping, devices: Sequence[Count], chips: Sequence[str] = ()
+) -> None:
+  """Prints what an experiment's step takes, for each number of devices.
 
   Args:
     config: a resolved experiment.
-    devices: numbers of devices; of the mesh, one axis may be -1, for what is left.
-    chips: names in `seqlab.chips.CHIPS`; all if empty.
+    devices: numbers of devices; one axis of the experiment's mesh may be -1, which then
+      takes what the others leave.
+    chips: names in `seqlab.chips.CHIPS`; all of them if empty.
 
   Raises:
-    ValueError: an unknown chip, or a mesh or batch that does not fit the devices.
+    ValueError: a chip is unknown, or the mesh or a batch does not fit the devices.
+    OSError: the batch shapes depend on data that cannot be read.
     RuntimeError: JAX already runs on fewer devices.
   """
-  chosen = {name: named(name) for name in chips} or CHIPS
+  chosen = {name: find_chip(name) for name in chips} or CHIPS
   check_experiment(config)
-  pretend(max(devices))
+  simulate_devices(max(devices))
   out = console()
-  with tempfile.TemporaryDirectory() as folder:
-    task = _task(config, Path(folder))
+  steps = []
+  with tempfile.TemporaryDirectory() as folder, _explain_missing_data(config):
+    task = _make_task(config, Path(folder))
     if has(task, Estimator):
       out.print(_describe_estimator(config['task'], task))
       return
-    found = []
     for n in devices:
-      found.append(compiled(config, task, n))
-      out.print(describe(found[-1]))
-  out.print(_table(found, chosen))
+      steps.append(plan_step(config, task, n))
+      out.print(describe(steps[-1]))
+  out.print(_table(steps, chosen))
   out.print(ASSUMPTIONS)
 
 
@@ -110,16 +120,16 @@ def _describe_estimator(name: str, task: Estimator) -> str:
   )
 
 
-def pretend(devices: int) -> None:
-  """Has JAX run on that many CPU devices that are none, whatever there is.
+def simulate_devices(devices: int) -> None:
+  """Has JAX run on simulated CPU devices, whatever hardware there is.
 
   Raises:
-    RuntimeError: it runs already, on fewer.
+    RuntimeError: JAX runs already, on fewer.
   """
   try:
     jax.config.update('jax_platforms', 'cpu')
     jax.config.update('jax_num_cpu_devices', devices)
-  except RuntimeError:  # it runs; there may be enough
+  except RuntimeError:  # JAX runs already, perhaps on enough devices
     pass
   if jax.device_count() < devices:
     raise RuntimeError(
@@ -128,47 +138,58 @@ def pretend(devices: int) -> None:
     )
 
 
-def _task(config: Mapping, folder: Path) -> Task:
-  """The experiment's task, without its data where these are not needed."""
+def _make_task(config: Mapping, folder: Path) -> Task:
+  """Makes the task without its data, or with them if its shapes depend on them."""
   kind = task_of(config)
-  if task := kind.from_shapes(config):
-    return task
+  return kind.from_shapes(config) or kind.from_config(config, folder)
+
+
+@contextlib.contextmanager
+def _explain_missing_data(config: Mapping) -> Iterator[None]:
+  """Adds to an OSError why a plan needs data at all."""
   try:
-    return kind.from_config(config, folder)
+    yield
   except OSError as error:
+    kind = task_of(config)
+    remedy = f'{kind.__name__}.from_shapes would have to give them without'
+    if has(kind, Translates):
+      remedy = (
+        "with batching.kind='packed', batching.max_length and a vocabulary of subwords "
+        'it is planned without'
+      )
     raise OSError(
-      f"{error}. The shapes of this experiment's batches depend on its data; with "
-      f"batching.kind='packed', batching.max_length and a vocabulary of subwords it is "
-      f'planned without'
+      f"{error}. The shapes of this experiment's batches depend on its data; {remedy}"
     ) from error
 
 
-def compiled(config: Mapping, task: Task, devices: int) -> Planned:
-  """The step, for the largest batch there is; see `plan` for what it raises."""
+def plan_step(config: Mapping, task: Task, devices: int) -> PlannedStep:
+  """Compiles the step for the largest batch; see `plan_experiment` for its errors."""
   config = dict(with_defaults(config))
   config['mesh'] = {**config['mesh'], 'devices': devices}
-  width = 4  # bytes of an operand of matrix products
+  operand_bytes = 4
   if getattr(getattr(task, 'model', None), 'dtype', None) in ('auto', 'bfloat16'):
-    task.model = task.model.clone(dtype='bfloat16')  # as 'auto' is on all the chips
-    width = 2
-  steps = config['steps'] if isinstance(config['steps'], int) else 100_000
-  engine = make_engine(config, task, steps)
+    # 'auto' means float32 on the simulated CPUs and bfloat16 on every chip.
+    task.model = task.model.clone(dtype='bfloat16')
+    operand_bytes = 2
+  # The length of the run matters for the learning rate only, not for what a step costs.
+  total = config['steps'] if isinstance(config['steps'], int) else 100_000
+  engine = make_engine(config, task, total)
   shapes = task.batches('train').shapes
   engine.definition.check(shapes)
-  batch = max(shapes, key=_cells)
+  batch = max(shapes, key=_num_elements)
   started = time.monotonic()
   step = engine.compile(batch)
   seconds = time.monotonic() - started
   module = Module(step.as_text())
   state = engine.definition.abstract
-  return Planned(
+  return PlannedStep(
     mesh=dict(engine.definition.mesh.shape),
     batch={name: x.shape for name, x in batch.items()},
     parameters=count(state.params),
-    cut=sharding(state.params, engine.definition.mesh),
+    sharding=sharding(state.params, engine.definition.mesh),
     flops=module.flops,
-    # Operands and results of products, and the state read and written once.
-    moved=width * module.product_elements + 2 * shard_bytes(state),
+    # Operands and results of products, and the state, which is read and written once.
+    memory_traffic=operand_bytes * module.product_elements + 2 * shard_bytes(state),
     state=shard_bytes(state),
     temporary=temporary_bytes(step),
     collectives=collectives(module),
@@ -176,48 +197,33 @@ def compiled(config: Mapping, task: Task, devices: int) -> Planned:
   )
 
 
-def _cells(batch: Batch) -> int:
+def _num_elements(batch: Batch) -> int:
   return sum(x.size for x in batch.values())
 
 
-def describe(one: Planned) -> str:
-  """A mesh in a few lines: shapes, memory, and every kind of collective."""
-  shapes = ', '.join(f'{k} {" x ".join(map(str, v))}' for k, v in one.batch.items())
+def describe(step: PlannedStep) -> str:
+  """Describes a step in a few lines: shapes, memory, and every kind of collective."""
+  shapes = ', '.join(f'{k} {" x ".join(map(str, v))}' for k, v in step.batch.items())
   lines = [
-    f'{one.devices} devices ({named_sizes(one.mesh)}), compiled in {one.seconds:.0f} s',
+    f'{step.devices} devices ({named_sizes(step.mesh)}), '
+    f'compiled in {step.seconds:.0f} s',
     f'  batch: {shapes}',
-    f'  {one.parameters:,} parameters; {one.cut}',
-    f'  a device: {one.flops / 1e9:,.1f} GFLOP of matrix products, '
-    f'{amount(one.state)} of state, {amount(one.temporary)} of activations, gradients '
+    f'  {step.parameters:,} parameters; {step.sharding}',
+    f'  per device: {step.flops / 1e9:,.1f} GFLOP of matrix products, '
+    f'{amount(step.state)} of state, {amount(step.temporary)} of activations, gradients '
     f'and the like',
   ]
-  for (kind, axes), (runs, size) in summary(one.collectives, one.mesh).items():
-    lines.append(f'  {runs} {kind} over {" x ".join(axes)}: {amount(size)} a step')
+  for (kind, axes), (runs, size) in summary(step.collectives, step.mesh).items():
+    lines.append(f'  {runs} {kind} over {" x ".join(axes)}: {amount(size)} per step')
   return '\n'.join(lines)
 
 
-def _table(found: Sequence[Planned], chips: Mapping[str, Chip]) -> str:
-  """Expected times by chip and number of devices, and what becomes of each device."""
+def _table(steps: Sequence[PlannedStep], chips: Mapping[str, Chip]) -> str:
+  """Formats the expected times and speed-ups, by chip and number of devices."""
   head = ('chip', 'devices', 'mesh', 'memory', 'alone', 'sending', 'of it waiting')
   rows = [(*head, 'step', 'at best', 'speed-up', 'efficiency')]
   for name, chip in chips.items():
-    first = None
-    for one in found:
-      e = estimate(chip, one.flops, one.moved, one.collectives)
-      first = first or (one.devices, e.step, _work(one))
-      # Of the same work: a batch that grew with the devices took more.
-      faster = first[1] / e.step * _work(one) / first[2]
-      rows.append(
-        (
-          name,
-          str(one.devices),
-          'x'.join(str(size) for size in one.mesh.values()),
-          f'{(one.state + one.temporary) / chip.memory:.0%}',
-          *map(_time, (e.alone, e.sending, e.latency, e.step, e.at_best)),
-          f'{faster:.2f}',
-          f'{faster * first[0] / one.devices:.0%}',
-        )
-      )
+    rows += [(name, *cells) for cells in _cells_of_chip(steps, chip)]
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   return '\n'.join(
     '  '.join(text.rjust(width) for text, width in zip(row, widths, strict=True))
@@ -225,8 +231,27 @@ def _table(found: Sequence[Planned], chips: Mapping[str, Chip]) -> str:
   )
 
 
-def _work(one: Planned) -> int:
-  return sum(shape[0] * shape[1] for shape in one.batch.values() if len(shape) > 1) or 1
+def _cells_of_chip(
+  steps: Sequence[PlannedStep], chip: Chip
+) -> Iterator[tuple[str, ...]]:
+  base = steps[0]
+  base_seconds = _estimate(base, chip).step
+  for step in steps:
+    e = _estimate(step, chip)
+    # Per position, since a batch that grew with the devices has more work in it.
+    speed_up = base_seconds / e.step * step.positions / base.positions
+    yield (
+      str(step.devices),
+      'x'.join(str(size) for size in step.mesh.values()),
+      f'{(step.state + step.temporary) / chip.memory:.0%}',
+      *map(_time, (e.alone, e.sending, e.latency, e.step, e.at_best)),
+      f'{speed_up:.2f}',
+      f'{speed_up * base.devices / step.devices:.0%}',
+    )
+
+
+def _estimate(step: PlannedStep, chip: Chip) -> Estimate:
+  return estimate(chip, step.flops, step.memory_traffic, step.collectives)
 
 
 def _time(seconds: float) -> str:

@@ -1,17 +1,19 @@
-"""`seqlab plan`: what a step takes of devices that are not there."""
+"""`seqlab plan`: what a step would take on devices that do not exist here."""
 
 import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from seqlab.chips import CHIPS, chip_of
 from seqlab.cli import main
 from seqlab.experiment import load_experiment
-from seqlab.plan import compiled, describe, plan
+from seqlab.plan import describe, plan_experiment, plan_step
 from seqlab.tasks import task_of
+from seqlab.tasks.interface import EmptyBatches, Loss, Task
 from seqlab.train.collectives import Collective
 from seqlab.train.roofline import HOP, NETWORK_HOP, UTILISATION, estimate
 
@@ -26,20 +28,20 @@ SMALL = [
 
 @pytest.fixture(scope='module')
 def planned():
-  """(devices, mesh) -> what is planned of a small model, without any corpus."""
+  """Returns (devices, mesh) -> the planned step of a small model, without a corpus."""
   done = {}
 
   def make(devices, **mesh):
     key = devices, *mesh.items()
     if key not in done:
       config = load_experiment(BIG, SMALL) | {'mesh': mesh}
-      done[key] = compiled(config, task_of(config).from_shapes(config), devices)
+      done[key] = plan_step(config, task_of(config).from_shapes(config), devices)
     return done[key]
 
   return make
 
 
-def test_work_is_six_operations_a_weight_and_word_and_attention(planned):
+def test_work_is_six_operations_per_weight_and_word_and_attention(planned):
   one = planned(8, data=8)
   D, F, V, layers, words = 32, 64, 64, 2, 1024 / 8
   weights = layers * (4 * D * D + 2 * D * F) + layers * (8 * D * D + 2 * D * F) + V * D
@@ -83,7 +85,7 @@ def test_an_all_reduce_takes_what_rings_take(n, seconds):
   assert found.step == found.compute + found.sending
 
 
-def test_what_stands_in_one_place_waits_once():
+def test_collectives_of_one_place_wait_once():
   one = _all_reduce(8, 8)
   alone, two = (estimate(CHIPS['h100'], 0, 0, x) for x in (one, 2 * one))
   assert two.latency == alone.latency
@@ -120,22 +122,22 @@ def test_other_chips_are_not_known():
     (['--config.batching.rows_mulitple=4'], "did you mean 'rows_multiple'"),
   ],
 )
-def test_what_is_wrong_is_said(more, message, capsys):
+def test_a_wrong_option_is_refused_with_the_reason(more, message, capsys):
   assert main(['plan', BIG, '--devices', '8', *SMALL, *more]) == 1
   assert message in capsys.readouterr().err
 
 
-def test_data_that_shapes_depend_on_are_asked_for(monkeypatch, tmp_path):
+def test_missing_data_are_an_error_that_says_why_they_are_needed(monkeypatch, tmp_path):
   monkeypatch.setenv('SEQLAB_CACHE', str(tmp_path))
   files = {'train': [str(tmp_path / 'no.en'), str(tmp_path / 'no.de')]}
   config = load_experiment(BIG, SMALL)
   config['corpus'] = {'source': 'en', 'target': 'de', 'files': files}
   config['batching'] = {'kind': 'buckets', 'tokens': 1024}
   with pytest.raises(OSError, match=r"there is no file.*batching\.kind='packed'"):
-    plan(config, [jax.device_count()])
+    plan_experiment(config, [jax.device_count()])
 
 
-def test_the_command_pretends_more_devices_than_there_are():
+def test_the_command_simulates_more_devices_than_there_are():
   command = [sys.executable, '-m', 'seqlab.cli', 'plan', BIG, '--chip', 'h100', 'v5e']
   result = subprocess.run(
     [*command, '--devices', '16', *SMALL, '--config.model.layers=1'],
@@ -147,3 +149,58 @@ def test_the_command_pretends_more_devices_than_there_are():
   assert 'all-reduce over data' in result.stdout
   rows = [line.split() for line in result.stdout.splitlines()]
   assert [row[0] for row in rows if row and row[0] in CHIPS] == ['h100', 'v5e']
+
+
+class _Points(Task):
+  """A regression with 2 parameters, on batches whose size is a class attribute."""
+
+  rows = 64
+
+  @classmethod
+  def from_shapes(cls, config):
+    return cls()
+
+  def batches(self, split, **options):
+    x = np.zeros(self.rows, np.float32)
+    return EmptyBatches(({'x': x, 'y': x},))
+
+  def init(self, rng):
+    return {'params': {'slope': jnp.zeros(()), 'bias': jnp.zeros(())}}
+
+  def loss(self, variables, batch, rng, hyper):
+    line = variables['params']['slope'] * batch['x'] + variables['params']['bias']
+    return Loss(jnp.sum((line - batch['y']) ** 2), len(batch['x']))
+
+
+class _FilePoints(_Points):
+  from_shapes = classmethod(lambda cls, config: None)
+  from_config = classmethod(lambda cls, config, folder: np.load('no.npy'))
+
+
+def _config(task):
+  return {
+    'task': f'{__name__}:{task.__name__}',
+    'seed': 0,
+    'steps': 4,
+    'hyper': {'peak': 0.1},
+    'schedule': {'kind': 'constant', 'warmup': 0},
+    'evals': {},
+  }
+
+
+@pytest.fixture
+def importable(monkeypatch):
+  """Lets an experiment name the tasks of this file."""
+  monkeypatch.setitem(sys.modules, __name__, sys.modules[_Points.__module__])
+
+
+def test_a_task_without_model_and_vocabulary_is_planned(importable, capsys):
+  plan_experiment(_config(_Points), [1, 2], ['h100'])
+  printed = capsys.readouterr().out
+  assert 'batch: x 64, y 64' in printed
+  assert '2 parameters' in printed
+
+
+def test_a_task_that_cannot_be_planned_without_its_data_says_so(importable):
+  with pytest.raises(OSError, match=r'no\.npy.*depend on its data; _FilePoints\.from_'):
+    plan_experiment(_config(_FilePoints), [1])
