@@ -80,7 +80,7 @@ def _open(
   folder = _check_source(path, format, average, choose, trust)
   if folder is None:
     return load_vectors(path, format), []
-  with folder.explained():
+  with folder.explain_errors():
     task = task_class(folder.config).restore(folder.config, folder.vocabulary)
   variables, steps = restore(folder, task, average=average, choose=choose)
   return task.vectors(variables), steps

@@ -1,4 +1,4 @@
-"""The run's folder: all that training, evaluation and reports share."""
+"""The run's folder: the files that training, evaluation and reports share."""
 
 from collections.abc import Iterator, Mapping
 import contextlib
@@ -15,66 +15,68 @@ from seqlab.io import files
 from seqlab.text.inputs import Inputs
 from seqlab.text.remote import is_remote
 from seqlab.train import seal
-from seqlab.train.spool import Spool
+from seqlab.train.bucket_mirror import BucketMirror
 from seqlab.upgrade import upgrade
 
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-  """Where the files of one run lie.
+  """Paths of the files of one run.
 
   Attributes:
-    path: the folder; of one in a bucket, the one on disk that stands for it.
+    path: the folder; if it is in a bucket, its mirror on the disk.
     config: the resolved experiment that made it.
-    spool: of a folder in a bucket, what keeps the two alike.
+    bucket_mirror: keeps a folder in a bucket and `path` equal; None on a disk.
   """
 
   path: Path
   config: dict[str, Any]
-  spool: Spool | None = None
+  bucket_mirror: BucketMirror | None = None
 
   @classmethod
   def open(cls, path: str | Path, *, trust: bool = False) -> 'RunFolder':
-    """Opens the folder of a run that was begun before.
+    """Opens the folder of a run that exists already.
 
     Args:
       path: the folder, on a disk or in a bucket.
-      trust: whether `config.json` may name code that is no part of seqlab. Using such
+      trust: whether `config.json` may name code that is not part of seqlab. Using such
         a run executes that code, so the folder must come from somebody trusted.
 
     Raises:
-      FileNotFoundError: it is no run's folder.
-      ValueError: its `config.json` cannot be read, is no experiment, or names code that
-        is no part of seqlab; or a file of its vocabulary is not what the run wrote.
+      FileNotFoundError: it is not the folder of a run.
+      ValueError: its `config.json` cannot be read, is not an experiment, or names code that
+        is not part of seqlab; or a file of its vocabulary has changed since the run
+        wrote it.
     """
-    name, (path, spool) = path, _here(path)
+    name, (path, mirror) = path, _local_path(path)
     file = path / 'config.json'
     if not file.is_file():
       raise FileNotFoundError(
         f'{name} is no run: there is no config.json in it. Make one with '
         f'`seqlab train EXPERIMENT --workdir {name}`'
       )
-    with _called(name, path):
+    with _name_in_errors(name, path):
       config = _read_config(file)
       seal.check_digests(path / 'vocabulary')
     if not trust:
       check_names(config, f'{name}/config.json')
-    return cls(path, config, spool)
+    return cls(path, config, mirror)
 
   @property
   def name(self) -> str:
-    """The folder as the user calls it."""
-    return str(self.spool.remote if self.spool else self.path)
+    """The folder as the user named it."""
+    return str(self.bucket_mirror.remote if self.bucket_mirror else self.path)
 
   @property
   def checkpoints(self) -> Path | epath.Path:
     """Folder of the checkpoints."""
-    return self.spool.checkpoints if self.spool else self.path / 'checkpoints'
+    mirror = self.bucket_mirror
+    return mirror.checkpoints if mirror else self.path / 'checkpoints'
 
   @property
-  def by_way_of_disk(self) -> bool:
-    """Whether checkpoints are written on this machine's disk, and then sent."""
-    return self.spool is not None and not self.spool.direct
+  def checkpoints_locally_first(self) -> bool:
+    """Whether checkpoints are written on this machine's disk and uploaded then."""
+    return self.bucket_mirror is not None and not self.bucket_mirror.direct
 
   @property
   def fitted(self) -> Path:
@@ -88,7 +90,7 @@ class RunFolder:
 
   @property
   def samples(self) -> Path:
-    """Folder of outputs to read, one file an evaluation."""
+    """Folder of sample outputs, one file per evaluation."""
     return self.path / 'samples'
 
   @property
@@ -98,27 +100,28 @@ class RunFolder:
 
   @property
   def metrics(self) -> Path:
-    """A JSON row a step."""
+    """File of metrics, one JSON row per step."""
     return self.path / 'metrics.jsonl'
 
   @property
   def log(self) -> Path:
-    """What was said during training, in plain lines."""
+    """File of the messages of training, as plain lines."""
     return self.path / 'train.log'
 
-  def keep_config(self) -> None:
-    """Writes `config.json`, whole or not at all; the vocabulary's digests before it."""
+  def write_config(self) -> None:
+    """Writes `config.json`, whole or not at all."""
     self.samples.mkdir(exist_ok=True)
-    seal.note_digests(self.vocabulary)
+    # First, since a folder with a `config.json` counts as a run that can be used.
+    seal.record_digests(self.vocabulary)
     text = json.dumps(self.config, indent=2, ensure_ascii=False)
     files.write_text(self.path / 'config.json', f'{text}\n')
 
   @contextlib.contextmanager
-  def explained(self) -> Iterator[None]:
-    """Makes an error about the form of the folder's files a ValueError that names it.
+  def explain_errors(self) -> Iterator[None]:
+    """Turns errors about the content of the folder's files into ones that name it.
 
-    For what builds a task from the folder: a configuration of another version may lack
-    a section, or have a list where this one expects a number.
+    It is for code that builds a task from the folder: a configuration of another version
+    may lack a section, or have a list where this version expects a number.
 
     Raises:
       ValueError: for KeyError, TypeError, AttributeError, IndexError and for ValueError
@@ -139,29 +142,30 @@ class RunFolder:
       ) from error
 
   def forget_inputs(self) -> None:
-    """Lets the run go on with the text and the vocabulary that are there now."""
+    """Lets the run continue with the text and the vocabulary as they are now."""
     Inputs(self.path).forget()
 
-  def receive(self) -> None:
-    """Of a folder in a bucket: brings here what is there."""
-    if self.spool:
-      self.spool.receive()
+  def download(self) -> None:
+    """Brings the mirror of a folder in a bucket up to date; does nothing on a disk."""
+    if self.bucket_mirror:
+      self.bucket_mirror.download()
 
-  def send(self) -> None:
-    """Of a folder in a bucket: brings there what is new here."""
-    if self.spool:
-      self.spool.send()
+  def upload(self) -> None:
+    """Brings the bucket up to date with its mirror; does nothing on a disk."""
+    if self.bucket_mirror:
+      self.bucket_mirror.upload()
 
   @contextlib.contextmanager
   def lock(self) -> Iterator[None]:
-    """Keeps other processes from training here; ends with this one, even if killed.
+    """Keeps other processes from training in the folder.
 
-    There are no such locks in a bucket: nothing is done there.
+    The system releases the lock when this process ends, also if it is killed. Object
+    stores have no such locks, so a folder in a bucket is not locked.
 
     Raises:
-      RuntimeError: another process holds it.
+      RuntimeError: another process holds the lock.
     """
-    if self.spool:
+    if self.bucket_mirror:
       yield
       return
     with open(self.path / '.lock', 'w', encoding='utf-8') as file:
@@ -180,41 +184,43 @@ def open_folder(
 ) -> RunFolder:
   """Makes the folder of a run, or opens the one that this experiment made.
 
-  `config.json` is written by `keep_config`, once the experiment is known to run.
+  `config.json` is written later, by `write_config`, once the experiment is known to run.
 
   Args:
-    path: the folder; need not exist. May be in a bucket: gs://bucket/run.
+    path: the folder, which need not exist. It may be in a bucket: gs://bucket/run.
     config: the resolved experiment.
-    force: take over a folder that a different experiment made.
+    force: whether a folder that a different experiment made is taken over.
 
   Raises:
-    ValueError: a different experiment made it; lists what differs.
+    ValueError: a different experiment made it; the message lists the differences.
     NotADirectoryError: the path is a file.
-    RuntimeError: what reads such a bucket is not installed.
+    RuntimeError: the package that reads such a bucket is not installed.
   """
-  name, (path, spool) = path, _here(path)
+  name, (path, mirror) = path, _local_path(path)
   if path.exists() and not path.is_dir():
     raise NotADirectoryError(f'--workdir {path} is a file; name a folder')
-  # What JSON makes of the configuration is what will be compared next time.
+  # Through JSON, since the next start compares with what the file then holds.
   plain = json.loads(json.dumps(config))
   if (path / 'config.json').is_file() and not force:
-    with _called(name, path, '; use another --workdir, or --force to write it anew'):
+    with _name_in_errors(
+      name, path, '; use another --workdir, or --force to write it again'
+    ):
       differences = _differences(files.read_json_object(path / 'config.json'), plain)
     if differences:
       raise ValueError(
         f'{name} was made by a different experiment:\n  '
         + '\n  '.join(differences)
-        + '\nuse another --workdir, or --force to go on in this one'
+        + '\nuse another --workdir, or --force to continue in this one'
       )
-  with _called(name, path):
+  with _name_in_errors(name, path):
     seal.check_digests(path / 'vocabulary')
   path.mkdir(parents=True, exist_ok=True)
-  return RunFolder(path, plain, spool)
+  return RunFolder(path, plain, mirror)
 
 
 @contextlib.contextmanager
-def _called(name: str | Path, path: Path, remedy: str = '') -> Iterator[None]:
-  """Names a folder in errors as the user does: one in a bucket lies elsewhere here."""
+def _name_in_errors(name: str | Path, path: Path, remedy: str = '') -> Iterator[None]:
+  """Names a folder in errors as the user does, and not by the path of its mirror."""
   try:
     yield
   except ValueError as error:
@@ -223,7 +229,7 @@ def _called(name: str | Path, path: Path, remedy: str = '') -> Iterator[None]:
 
 
 def _read_config(file: Path) -> dict[str, Any]:
-  """Reads a configuration; raises ValueError unless it has an experiment's form."""
+  """Reads a configuration; raises ValueError unless it can be an experiment."""
   config = upgrade(files.read_json_object(file))
   for key in NEEDED:
     if key not in config:
@@ -238,13 +244,13 @@ def _read_config(file: Path) -> dict[str, Any]:
   return config
 
 
-def _here(path: str | Path) -> tuple[Path, Spool | None]:
-  """The folder on disk; of one in a bucket, what keeps the two alike too."""
+def _local_path(path: str | Path) -> tuple[Path, BucketMirror | None]:
+  """Returns the folder on disk and, if the folder is in a bucket, its mirror."""
   if not is_remote(path):
     return Path(path), None
-  spool = Spool(str(path))
-  spool.receive()
-  return spool.path, spool
+  mirror = BucketMirror(str(path))
+  mirror.download()
+  return mirror.path, mirror
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -77,7 +77,7 @@ def check(folder: Path, *, quick: bool = False) -> bool:
   return True
 
 
-def note_digests(folder: Path) -> None:
+def record_digests(folder: Path) -> None:
   """Syncs all files of a folder to the disk, and adds a file with their digests.
 
   It does nothing if the folder has digests already, or does not exist.
@@ -87,7 +87,7 @@ def note_digests(folder: Path) -> None:
 
 
 def check_digests(folder: Path) -> None:
-  """Compares a folder's files with the digests that `note_digests` wrote, if any.
+  """Compares a folder's files with the digests that `record_digests` wrote, if any.
 
   Deleted files are not reported here, but where they are read.
 

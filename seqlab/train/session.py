@@ -79,7 +79,7 @@ class Session:
       say=self.say,
     )
     if processes.is_primary():
-      folder.keep_config()
+      folder.write_config()
     self._upload()
     log = folder.log if processes.is_primary() else os.devnull
     self.progress = Progress(log, total=timetable.steps)
@@ -293,7 +293,7 @@ class Session:
     self._retry(self._writer.flush, 'metrics.jsonl')
     self._retry(self._upload, 'files')
     parts = {'state': state, 'meta': dataclasses.asdict(self.history)}
-    indirect = self.folder.by_way_of_disk
+    indirect = self.folder.checkpoints_locally_first
     self._checkpoints.save(step, parts, dict(metrics), wait=wait or indirect)
     if indirect:
       self._retry(self._upload, f'the checkpoint of step {step:,}')
@@ -319,4 +319,4 @@ class Session:
   def _upload(self) -> None:
     """Brings what is new to the bucket, if the folder is in one."""
     if processes.is_primary():
-      self.folder.send()
+      self.folder.upload()

@@ -26,7 +26,7 @@ def prepare(folder: RunFolder) -> tuple[Task, Batches, Timetable]:
   """
   config = folder.config
   check_experiment(config)
-  if folder.by_way_of_disk and jax.process_count() > 1:
+  if folder.checkpoints_locally_first and jax.process_count() > 1:
     raise ValueError(
       f'several processes can save together on gs:// or on a disk that they share, '
       f'and not in {folder.name}'
@@ -34,12 +34,12 @@ def prepare(folder: RunFolder) -> tuple[Task, Batches, Timetable]:
   # Process 0 makes the vocabulary and the caches of the data, which the others read.
   with processes.primary_first('the data'):
     if not processes.is_primary():
-      folder.receive()
+      folder.download()
     task = task_of(config).from_config(config, folder.vocabulary)
     batches = task.batches('train')
     timetable = Timetable.from_config(config, task, batches)
     if processes.is_primary():
-      folder.send()
+      folder.upload()
   return task, batches, timetable
 
 
@@ -87,7 +87,7 @@ def introduce(
   for name, evaluator in session.evaluators.items():
     if evaluator.about:
       session.say(f'{name}: {evaluator.about}')
-  if session.folder.spool:
+  if session.folder.bucket_mirror:
     session.say(
       f'buckets have no locks: let no other run train in {session.folder.name}'
     )

@@ -42,7 +42,7 @@ def record_evaluation(
       kept.parent.mkdir(exist_ok=True)
       with replacing(kept) as temporary, temporary.open('wb') as file:
         np.savez_compressed(file, **arrays)
-    folder.send()
+    folder.upload()
   except OSError as error:
     print(
       f'{folder.name}: this evaluation is not recorded there: {error}', file=sys.stderr

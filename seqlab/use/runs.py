@@ -48,7 +48,7 @@ def open_run(run: Run, *, trust: bool = False) -> tuple[RunFolder, Task]:
   folder = RunFolder.open(run, trust=trust)
   kind = task_class(folder.config)
   check_finished(folder, kind)
-  with folder.explained():
+  with folder.explain_errors():
     return folder, kind.restore(folder.config, folder.vocabulary)
 
 

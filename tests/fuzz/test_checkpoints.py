@@ -37,7 +37,7 @@ def run(tmp_path_factory):
   words = train_vocabulary(['a b c d', 'b c d', 'c d'], kind='word', size=20)
   pieces = train_vocabulary(['ab cd ' * 9] * 20, kind='bpe', size=12)
   Vocabularies(words, pieces).save(folder.vocabulary)
-  folder.keep_config()
+  folder.write_config()
   checkpoints = Checkpoints(folder.checkpoints, keep_best='bleu', keep_latest=3)
   with contextlib.closing(Writer(folder)) as writer:
     for step in range(1, 31):

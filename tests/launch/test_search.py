@@ -77,7 +77,7 @@ def database(tmp_path):
 
 def _write_run(trial, values, status='finished', reason=None, **state):
   """Writes the folder of a run with a value every 10 steps; returns its state."""
-  open_folder(trial.folder, with_defaults(trial.config)).keep_config()
+  open_folder(trial.folder, with_defaults(trial.config)).write_config()
   rows = [{'step': 10 * i, 'valid/bleu': x} for i, x in enumerate(values, 1)]
   text = ''.join(f'{json.dumps(row)}\n' for row in rows)
   (trial.folder / 'metrics.jsonl').write_text(text, 'utf-8')

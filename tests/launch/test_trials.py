@@ -185,7 +185,7 @@ def test_a_removed_folder_is_created_again(tmp_path):
 
 
 def _finish(trial):
-  open_folder(trial.folder, with_defaults(trial.config)).keep_config()
+  open_folder(trial.folder, with_defaults(trial.config)).write_config()
   write_state(trial.folder, {'status': 'finished', 'overrides': trial.overrides})
 
 

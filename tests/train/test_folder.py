@@ -17,17 +17,17 @@ CONFIG = {
 
 
 def test_the_configuration_is_kept(tmp_path):
-  open_folder(tmp_path / 'run', CONFIG).keep_config()
+  open_folder(tmp_path / 'run', CONFIG).write_config()
   assert RunFolder.open(tmp_path / 'run').config == json.loads(json.dumps(CONFIG))
 
 
 def test_the_same_experiment_may_come_again(tmp_path):
-  open_folder(tmp_path, CONFIG).keep_config()
+  open_folder(tmp_path, CONFIG).write_config()
   open_folder(tmp_path, CONFIG)
 
 
 def test_another_experiment_is_told_what_differs(tmp_path):
-  open_folder(tmp_path, CONFIG).keep_config()
+  open_folder(tmp_path, CONFIG).write_config()
   other = CONFIG | {'steps': 6, 'hyper': {'peak': 0.1, 'dropout': 0.3}}
   with pytest.raises(ValueError, match='made by a different experiment') as caught:
     open_folder(tmp_path, other)
@@ -38,7 +38,7 @@ def test_another_experiment_is_told_what_differs(tmp_path):
 
 
 def test_what_is_left_to_the_default_is_no_difference(tmp_path):
-  open_folder(tmp_path, CONFIG).keep_config()
+  open_folder(tmp_path, CONFIG).write_config()
   open_folder(tmp_path, CONFIG | {'accumulate': 1, 'patience': None})
 
 
@@ -87,7 +87,7 @@ def test_a_spoilt_configuration_is_replaced_if_told(tmp_path):
   (tmp_path / 'config.json').write_bytes(b'')
   with pytest.raises(ValueError, match=r'config\.json is damaged.*--force'):
     open_folder(tmp_path, CONFIG)
-  open_folder(tmp_path, CONFIG, force=True).keep_config()
+  open_folder(tmp_path, CONFIG, force=True).write_config()
   assert RunFolder.open(tmp_path).config == json.loads(json.dumps(CONFIG))
 
 
@@ -97,7 +97,7 @@ def test_a_changed_vocabulary_is_named(tmp_path, change):
   folder.vocabulary.mkdir()
   file = folder.vocabulary / 'words.tsv'
   file.write_bytes(b'x\t3\n')
-  folder.keep_config()
+  folder.write_config()
   RunFolder.open(tmp_path)
   file.write_bytes(change(file.read_bytes()))
   for again in (
@@ -112,16 +112,19 @@ def test_a_changed_vocabulary_is_named(tmp_path, change):
 
 
 def test_what_another_version_wrote_is_said(tmp_path):
-  open_folder(tmp_path, CONFIG).keep_config()
+  open_folder(tmp_path, CONFIG).write_config()
   folder = RunFolder.open(tmp_path)
   with (
     pytest.raises(
       ValueError, match=r"config\.json does not fit .* \(KeyError: 'corpus'\)"
     ),
-    folder.explained(),
+    folder.explain_errors(),
   ):
     folder.config['corpus']
-  with pytest.raises(ValueError, match=r'config\.json: no section'), folder.explained():
+  with (
+    pytest.raises(ValueError, match=r'config\.json: no section'),
+    folder.explain_errors(),
+  ):
     raise ValueError('no section')
 
 

@@ -1,6 +1,6 @@
-"""Runs in a bucket, for which a local folder stands: the interface is the same.
+"""Runs in a bucket. A local folder with the same interface takes the bucket's place.
 
-(But that a bucket has no folders: what is left of those without files is not there.)
+One difference is left: a bucket has no folders, so an empty one does not exist there.
 """
 
 import shutil
@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from seqlab.train import retry
+from seqlab.train.bucket_mirror import BucketMirror
 from seqlab.train.checkpoints import Checkpoints
 from seqlab.train.folder import RunFolder, open_folder
 from seqlab.train.loop import train
-from seqlab.train.spool import Spool
 from seqlab.use.runs import load_run
 
 RUN = 's3://bucket/runs/a'
@@ -23,55 +23,57 @@ def _files(folder):
   return {p.relative_to(folder).as_posix() for p in folder.rglob('*') if p.is_file()}
 
 
-def test_what_is_new_or_changed_is_sent(bucket):
-  spool, there = Spool(RUN), bucket.path / 'runs' / 'a'
-  (spool.path / 'samples').mkdir()
-  (spool.path / 'samples' / 'x.txt').write_text('x', 'utf-8')
-  (spool.path / 'log').write_text('one\n', 'utf-8')
-  (spool.path / '.half').write_text('', 'utf-8')
-  spool.send()
+def test_new_and_changed_files_are_uploaded(bucket):
+  mirror, there = BucketMirror(RUN), bucket.path / 'runs' / 'a'
+  (mirror.path / 'samples').mkdir()
+  (mirror.path / 'samples' / 'x.txt').write_text('x', 'utf-8')
+  (mirror.path / 'log').write_text('one\n', 'utf-8')
+  (mirror.path / '.half').write_text('', 'utf-8')
+  mirror.upload()
   assert _files(there) == {'samples/x.txt', 'log'}
-  (there / 'samples' / 'x.txt').unlink()  # did not change here, and is not sent again
-  with (spool.path / 'log').open('a', encoding='utf-8') as file:
+  (
+    there / 'samples' / 'x.txt'
+  ).unlink()  # it has not changed here, so it is not uploaded again
+  with (mirror.path / 'log').open('a', encoding='utf-8') as file:
     file.write('two\n')
-  spool.send()
+  mirror.upload()
   assert (there / 'log').read_text('utf-8') == 'one\ntwo\n'
   assert _files(there) == {'log'}
 
 
-def test_what_is_gone_here_goes_there(bucket):
-  spool, there = Spool(RUN), bucket.path / 'runs' / 'a'
-  (spool.path / 'a').write_text('', 'utf-8')
-  spool.send()
-  (there / 'b').write_text('', 'utf-8')  # is not of this run
-  (spool.path / 'a').unlink()
-  spool.send()
+def test_a_file_deleted_here_is_deleted_in_the_bucket(bucket):
+  mirror, there = BucketMirror(RUN), bucket.path / 'runs' / 'a'
+  (mirror.path / 'a').write_text('', 'utf-8')
+  mirror.upload()
+  (there / 'b').write_text('', 'utf-8')  # a file that this run did not upload
+  (mirror.path / 'a').unlink()
+  mirror.upload()
   assert _files(there) == {'b'}
 
 
-def test_another_machine_receives_what_it_needs(bucket):
-  first = Spool(RUN)
+def test_another_machine_downloads_what_it_needs(bucket):
+  first = BucketMirror(RUN)
   for name in ('config.json', 'vocabulary/words', 'events/e', 'checkpoints/4/x'):
     (first.path / name).parent.mkdir(parents=True, exist_ok=True)
     (first.path / name).write_text(name, 'utf-8')
-  first.send()
-  second = Spool(RUN)
-  second.receive()
+  first.upload()
+  second = BucketMirror(RUN)
+  second.download()
   assert _files(second.path) == {'config.json', 'vocabulary/words', 'checkpoints/4/x'}
   (bucket.path / 'runs' / 'a' / 'config.json').unlink()
-  second.send()  # nothing: all of it is from there
+  second.upload()  # nothing, since all of it was downloaded
   assert not (bucket.path / 'runs' / 'a' / 'config.json').exists()
 
 
-def test_the_folder_on_disk_goes_with_what_it_stands_for(bucket):
-  spool = Spool(RUN)
-  path = spool.path
+def test_the_folder_on_disk_is_deleted_with_its_mirror(bucket):
+  mirror = BucketMirror(RUN)
+  path = mirror.path
   assert path.is_dir()
-  del spool
+  del mirror
   assert not path.exists()
 
 
-def test_a_folder_in_a_bucket_is_called_by_its_name(bucket):
+def test_errors_name_the_bucket_and_not_its_mirror(bucket):
   config = {
     'task': 'tasks.glove:GlobalVectors',
     'seed': 0,
@@ -81,8 +83,8 @@ def test_a_folder_in_a_bucket_is_called_by_its_name(bucket):
   }
   folder = open_folder(RUN, config)
   assert folder.name == RUN
-  folder.keep_config()
-  folder.send()
+  folder.write_config()
+  folder.upload()
   assert RunFolder.open(RUN).config == config
   with pytest.raises(ValueError, match=f'{RUN} was made by a different experiment'):
     open_folder(RUN, config | {'steps': 6})
@@ -90,17 +92,17 @@ def test_a_folder_in_a_bucket_is_called_by_its_name(bucket):
     RunFolder.open('s3://bucket/none')
 
 
-def test_what_the_driver_raises_names_the_bucket(bucket):
-  spool = Spool(RUN)
-  (spool.path / 'a').write_text('', 'utf-8')
+def test_an_error_of_the_driver_names_the_bucket(bucket):
+  mirror = BucketMirror(RUN)
+  (mirror.path / 'a').write_text('', 'utf-8')
   bucket.driver.refusals = 1
   with pytest.raises(OSError, match=f'{RUN}: connection reset by peer'):
-    spool.send()
-  spool.send()
+    mirror.upload()
+  mirror.upload()
   assert (bucket.path / 'runs' / 'a' / 'a').is_file()
 
 
-def test_a_run_in_a_bucket_is_one_on_disk(bucket, point, drawn, left):
+def test_a_run_in_a_bucket_equals_one_on_disk(bucket, point, drawn, left):
   train(point, RUN)
   there = bucket.path / 'runs' / 'a'
   assert left(there) == left(drawn)
@@ -112,7 +114,7 @@ def test_a_run_in_a_bucket_is_one_on_disk(bucket, point, drawn, left):
   assert f'let no other run train in {RUN}' in log
 
 
-def test_another_machine_goes_on_with_it(bucket, point, drawn, left):
+def test_another_machine_resumes_the_run(bucket, point, drawn, left):
   there = bucket.path / 'runs' / 'a'
   shutil.copytree(drawn, there)
   shutil.rmtree(there / 'checkpoints' / '12')
@@ -162,7 +164,7 @@ def test_a_bucket_out_of_reach_for_good_ends_a_run(bucket, point, monkeypatch):
 
 
 @pytest.mark.slow  # compiles a Transformer
-def test_what_is_in_a_bucket_translates(bucket, tiny, finished):
+def test_a_run_in_a_bucket_translates(bucket, tiny, finished):
   train(tiny, RUN)
   names = [p.name for p in (bucket.path / 'runs/a/samples').iterdir()]
   assert 'valid-00000012.txt' in names
