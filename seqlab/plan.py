@@ -171,7 +171,7 @@ def plan_step(config: Mapping, task: Task, devices: int) -> PlannedStep:
     # 'auto' means float32 on the simulated CPUs and bfloat16 on every chip.
     task.model = task.model.clone(dtype='bfloat16')
     operand_bytes = 2
-  # The length of the run matters for the learning rate only, not for what a step costs.
+  # Any length would do, since only the learning rate depends on it.
   total = config['steps'] if isinstance(config['steps'], int) else 100_000
   engine = make_engine(config, task, total)
   shapes = task.batches('train').shapes

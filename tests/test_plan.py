@@ -58,7 +58,7 @@ def test_fsdp_holds_less_and_sends_more_than_data(planned):
   def sent(one):
     return sum(x.bytes * x.runs for x in one.collectives)
 
-  # Two gathers and a scatter, beside a sum that is a scatter and a gather; the table,
+  # Two gathers and a scatter, instead of a sum, which is a scatter and a gather; the table,
   # in float32, is gathered once.
   assert 1.2 * sent(data) < sent(fsdp) < 3 * sent(data)
   assert 'reduce-scatter over fsdp' in describe(fsdp)
@@ -79,10 +79,10 @@ def _all_reduce(n, size):
   ],
 )
 def test_an_all_reduce_takes_what_rings_take(n, seconds):
-  found = estimate(CHIPS['h100'], 989e12, 0.0, _all_reduce(n, 10**9))
-  assert found.sending == pytest.approx(seconds)
-  assert found.compute == pytest.approx(1 / UTILISATION)
-  assert found.step == found.compute + found.sending
+  estimated = estimate(CHIPS['h100'], 989e12, 0.0, _all_reduce(n, 10**9))
+  assert estimated.sending == pytest.approx(seconds)
+  assert estimated.compute == pytest.approx(1 / UTILISATION)
+  assert estimated.step == estimated.compute + estimated.sending
 
 
 def test_collectives_of_one_place_wait_once():

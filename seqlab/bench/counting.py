@@ -50,18 +50,18 @@ class HasMatrix(Protocol):
 
 
 def measure_counting(subject: Subject) -> list[Row]:
-  """Returns words per second and memory, beside SciPy and a dictionary."""
+  """Returns words per second and memory, compared with SciPy and a dictionary."""
   store, V = subject.task.store, subject.task.words.size
   np.asarray(store.ids).max()  # reads the file, so that no try waits for the disk
   speed, rows = _measure_all(store, V)
-  some = first_words(store, _SCIPY_WORDS)
-  theirs = in_own_process(_count_by_scipy, some.ids, some.offsets, V)
-  note = f'SciPy {theirs.wall:,.0f} words/s, {len(some.ids):,} words in one process'
+  text = first_words(store, _SCIPY_WORDS)
+  theirs = in_own_process(_count_by_scipy, text.ids, text.offsets, V)
+  note = f'SciPy {theirs.wall:,.0f} words/s, {len(text.ids):,} words in one process'
   rows.append(Row('co-occurrence', speed / theirs.wall, 'times SciPy', note))
-  some = first_words(store, _DICTIONARY_WORDS)
-  theirs = in_own_process(_count_by_dictionary, some.ids, some.offsets)
+  text = first_words(store, _DICTIONARY_WORDS)
+  theirs = in_own_process(_count_by_dictionary, text.ids, text.offsets)
   note = (
-    f'dictionary {theirs.wall:,.0f} words/s, {len(some.ids):,} words in one process'
+    f'dictionary {theirs.wall:,.0f} words/s, {len(text.ids):,} words in one process'
   )
   rows.append(Row('co-occurrence', speed / theirs.wall, 'times a dictionary', note))
   return rows
@@ -78,15 +78,15 @@ def _measure_all(store: TokenStore, V: int) -> tuple[float, list[Row]]:
     for memory in (2**26, 2**30):
       # All rare words become one, in a dtype as narrow as before.
       ids = np.minimum(store.ids, store.ids.dtype.type(types - 1))
-      found = in_own_process(_count, ids, store.offsets, types, memory)
+      counted = in_own_process(_count, ids, store.offsets, types, memory)
       mib = f'window {_WINDOW}, {memory / 2**20:,.0f} MiB'
       note = f'{len(ids):,} words, V = {types:,}, {mib}'
       if types == V:
-        speed = found.speed.wall
+        speed = counted.speed.wall
         rows.append(Row('co-occurrence', speed, 'words/s', note))
-      note += f'; {found.before / 2**20:,.0f} MiB before, '
-      note += f'result {found.result / 2**20:,.0f} MiB'
-      peak = found.peak / 2**20
+      note += f'; {counted.before / 2**20:,.0f} MiB before, '
+      note += f'result {counted.result / 2**20:,.0f} MiB'
+      peak = counted.peak / 2**20
       rows.append(Row('co-occurrence', peak, 'MiB at the peak', note))
   return speed, rows
 
@@ -139,8 +139,8 @@ def _count_by_scipy(ids: np.ndarray, offsets: np.ndarray, V: int) -> Speed:
       words = np.asarray(ids[bounds[0] : bounds[-1]], np.int32)
       sentence = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
       for distance in range(1, _WINDOW + 1):
-        same = sentence[distance:] == sentence[:-distance]
-        left, right = words[:-distance][same], words[distance:][same]
+        near = sentence[distance:] == sentence[:-distance]
+        left, right = words[:-distance][near], words[distance:][near]
         pairs = sparse.coo_array((np.ones(len(left)), (left, right)), shape=(V, V))
         total = total + pairs.tocsr()
     total = total + total.T
@@ -166,7 +166,7 @@ def _count_by_dictionary(ids: np.ndarray, offsets: np.ndarray) -> Speed:
 
 
 def measure_svd(subject: Subject) -> list[Row]:
-  """Returns the seconds of a truncated SVD, beside ARPACK and scikit-learn."""
+  """Returns the seconds of a truncated SVD, compared with ARPACK and scikit-learn."""
   matrix, D = subject.task.matrix, subject.config.get('model', {}).get('width', 300)
   mesh = make_mesh()
   seconds, (_, values, _) = timed(lambda: truncated_svd(matrix, D, mesh))

@@ -11,8 +11,8 @@ def measure_feed(subject: Subject) -> list[Row]:
   batches.batch(0, seed=0)  # plans the first epoch, which happens once
 
   def read() -> int:
-    made = feed(lambda k: batches.batch(k, seed=0), 0, steps)
-    return sum(task.tokens(batch) for batch in made)
+    stream = feed(lambda k: batches.batch(k, seed=0), 0, steps)
+    return sum(task.tokens(batch) for batch in stream)
 
   seconds, tokens = min(timed(read) for _ in range(3))
   note = f'{steps} batches, shuffled, {tokens / steps:,.0f} tokens each; best of 3'

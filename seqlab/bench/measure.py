@@ -1,4 +1,4 @@
-"""What all measurements use: rows, clocks, other processes, a compiled training step."""
+"""Tools of all measurements: rows, clocks, other processes, a compiled training step."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -67,7 +67,7 @@ class Subject:
 
   @property
   def token_name(self) -> str:
-    """What `task.tokens` counts, for units."""
+    """Name of the unit that `task.tokens` counts."""
     return 'target tokens' if has(self.task, Translates) else 'tokens'
 
   def training_step(self, steps: int | None = None) -> 'TrainingStep':

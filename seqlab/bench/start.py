@@ -49,8 +49,8 @@ def _seconds_until(
           return True
       return False
 
-    seconds, reached = timed(read)
+    seconds, succeeded = timed(read)
     printed += process.stdout  # a full pipe would keep the command from ending
-  if not reached:
+  if not succeeded:
     raise RuntimeError(f'{" ".join(command)} failed:\n{"".join(printed[-20:])}')
   return seconds

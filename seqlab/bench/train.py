@@ -6,7 +6,7 @@ from seqlab.bench.measure import Row, Subject, best, timed
 from seqlab.train.device import peak_flops
 from seqlab.types import Batch
 
-_MAX_BATCHES = 2_000  # shape frequencies need no more; an epoch may have 100,000
+_MAX_BATCHES = 2_000  # enough for the frequencies of shapes; an epoch may have 100,000
 
 
 @dataclasses.dataclass

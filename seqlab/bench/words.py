@@ -54,11 +54,11 @@ def measure_words(subject: Subject) -> list[Row]:
   arguments = text.ids, text.offsets, net.width
   options = gensim_baseline.options_of(subject.task)
   one = in_own_process(_measure_gensim, *arguments, 1, options)
-  many = in_own_process(_measure_gensim, *arguments, cores, options)
+  all_cores = in_own_process(_measure_gensim, *arguments, cores, options)
   note = f'D = {net.width}; gensim {one.cpu:,.0f} with one worker'
-  rows.append(Row('word2vec', speed.cpu / one.cpu, 'times gensim a CPU-s', note))
-  note = f'D = {net.width}; gensim {many.wall:,.0f} with {cores} workers'
-  rows.append(Row('word2vec', speed.wall / many.wall, 'times gensim', note))
+  rows.append(Row('word2vec', speed.cpu / one.cpu, 'times gensim per CPU-s', note))
+  note = f'D = {net.width}; gensim {all_cores.wall:,.0f} with {cores} workers'
+  rows.append(Row('word2vec', speed.wall / all_cores.wall, 'times gensim', note))
   return rows
 
 
@@ -68,8 +68,8 @@ def _measure_epoch(subject: Subject) -> tuple[int, Speed]:
   Batches are made by threads, put on the devices, and trained on.
   """
   task, batches = subject.task, subject.batches
-  wanted = round(_WORDS / tokens_per_step(task, batches))
-  steps = min(batches.steps_per_epoch, max(1, wanted))
+  enough = round(_WORDS / tokens_per_step(task, batches))
+  steps = min(batches.steps_per_epoch, max(1, enough))
   words = sum(task.tokens(batches.batch(k, seed=0)) for k in range(steps))
   step = subject.training_step(batches.steps_per_epoch)
   step.compile(batches.shapes[0])
@@ -85,7 +85,7 @@ def _traffic(task: WordPrediction, words_per_second: float) -> list[Row]:
   """Returns how many bytes of the tables are read and written per second."""
   bytes_per_word = task.net.row_bytes * task.train.report['kept']
   speed = words_per_second * bytes_per_word
-  note = f'rows of both tables, {bytes_per_word:,.0f} bytes a word of the text'
+  note = f'rows of both tables, {bytes_per_word:,.0f} bytes per word of the text'
   rows = [Row('word2vec', speed / 1e9, 'GB/s', note)]
   chip = chip_of(jax.devices()[0].device_kind)
   if chip and chip.memory_speed:
@@ -147,7 +147,7 @@ def _train(subject: Subject, seed: int) -> dict[str, np.ndarray]:
 
 
 def _train_gensim(subject: Subject, seed: int) -> dict[str, np.ndarray]:
-  """Returns both tables after as many epochs of gensim."""
+  """Returns both tables after the same number of epochs of gensim."""
   task = subject.task
   epochs = max(1, round(subject.total_steps / subject.batches.steps_per_epoch))
   ids, offsets = gensim_baseline.rows_of(

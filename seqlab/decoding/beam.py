@@ -82,6 +82,7 @@ def beam_search(
     raise ValueError(f'alpha={alpha} is negative; 0 turns the length penalty off')
   check_arguments(cache, B, L, forbid, beam_size=M)
   limit = as_limit(limit, B, L)
+  # Of the greatest length, since it is the largest that a hypothesis can still get.
   bound_penalty = length_penalty(limit, alpha)  # [B]
 
   def extend(s: _Beams) -> _Beams:
@@ -97,6 +98,7 @@ def beam_search(
     ends = token == EOS
 
     score = cand_logp / length_penalty(s.i + 1, alpha)
+    # The first M only: a candidate below them would not have stayed in the beam.
     score = jnp.where(ends, score, -jnp.inf)[:, :M]
     ended = _select(s.live, parent[:, :M]).at[:, :, s.i].set(EOS)  # [B, M, L]
     done_score, best = jax.lax.top_k(jnp.concatenate([s.done_score, score], 1), M)
@@ -109,10 +111,12 @@ def beam_search(
     # log p only decreases and the penalty only increases, which bounds later scores.
     open_ = live_logp[:, 0] / bound_penalty > done_score[:, -1]  # [B]
     if M == 1:
+      # Otherwise a longer output could win by its penalty, and α would matter.
       open_ &= ~ends[:, 0]
     return _Beams(
       i=s.i + 1,
       live=live,
+      # A decided sentence has no live hypothesis, so that the loop can end.
       live_logp=jnp.where(open_[:, None], live_logp, -jnp.inf),
       done=done,
       done_score=done_score,
@@ -125,6 +129,7 @@ def beam_search(
   start = _Beams(
     i=jnp.zeros((), jnp.int32),
     live=blank,
+    # One at first, since M equal ones would fill the beam with copies.
     live_logp=nothing.at[:, 0].set(jnp.where(limit > 0, 0.0, -jnp.inf)),
     done=blank,
     done_score=nothing,

@@ -56,12 +56,14 @@ def sample(
   if isinstance(top_p, int | float) and not 0 < top_p <= 1:
     raise ValueError(f'top_p={top_p} must be above 0 and at most 1')
   ids = jnp.arange(batch_size) if ids is None else ids
+  # By id, since the number of a row would depend on the batch.
   keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(rng, ids)  # [B]
 
   def draw(logits: Array, i: Array) -> Array:
     logits = logits / temperature  # [B, V]
     if top_k:
       logits = keep_top_k(logits, top_k)
+    # A traced value is not known here, so it is always applied.
     if not isinstance(top_p, int | float) or top_p < 1:
       logits = keep_top_p(logits, top_p)
     at = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, i)

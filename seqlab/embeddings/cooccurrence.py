@@ -121,6 +121,7 @@ def cooccurrence(
   pairs = len(store.ids) * window
   with _folder(pairs * 16, spill=pairs * (_PAIR_BYTES + 16) > memory) as folder:
     runs = _map(count_chunk, range(0, len(store.ids), size), workers, 'counting pairs')
+    # By ranges of keys, so that threads add up parts that share no entry.
     cut = ranges(runs, max(1, memory // workers // MERGE_BYTES)) if runs else []
     parts = _map(merge_range, list(enumerate(cut)), workers, 'merging counts')
     return _matrix(parts, contexts)

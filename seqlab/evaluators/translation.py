@@ -88,10 +88,12 @@ class Evaluator:
     self._table = piece_bytes(task.vocabularies.target.surfaces())
     _, reference = task.corpus.read(split)
     self._reference = [line.encode('utf-8') for line in reference]
+    # Once, on the host, since references do not change between evaluations.
     words = line_words(Lines(self._reference), **self._options)
     source = [len(words_of(line)) for line in task.corpus.read(split)[0]]
     parts = np.searchsorted(lengths, source).astype(np.int32)  # [R]
     self._parts = _part_names(lengths)
+    # One part would only repeat the score of the whole split.
     by_length = self._parts if len(self._parts) > 1 else ()
     self.metrics = ('bleu', *(f'bleu/{name}' for name in by_length), 'length_ratio')
 

@@ -89,6 +89,7 @@ def lines(
     for i, (label, curves) in enumerate(series.items()):
       x, mean, deviation = _mean_curve(label, curves)
       style = dict(color=COLOURS[i % len(COLOURS)], label=label)
+      # Dashes and markers too, since some readers cannot tell the colours apart.
       style['linestyle'] = DASHES[i // len(COLOURS) % len(DASHES)]
       style['marker'] = MARKERS[i % len(MARKERS)] if len(x) <= 20 else ''
       if len(curves) > 1 and spread == 'bars':
@@ -234,6 +235,7 @@ def heatmap(
     if digits is not None:
       for (i, j), value in np.ndenumerate(matrix):
         red, green, blue, _ = image.cmap(image.norm(value))
+        # Luma as in ITU-R BT.601, since the eye is most sensitive to green.
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
         axes.text(
           *(j, i, f'{value:.{digits}f}' if np.isfinite(value) else ''),

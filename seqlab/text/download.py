@@ -95,6 +95,7 @@ def download(
       if known and digest != known:
         raise ValueError(f'its SHA256 is {digest}, and {known} was expected')
       if not known:
+        # Before the text, since a text without a digest could not be verified.
         place(noted, digest.encode(), f'the digest of {path.name}')
       sync(output)
       output.replace(path)

@@ -64,9 +64,9 @@ class _Fit:
     self._evaluators = make_evaluators(
       config['evals'], task=self._task, sharding=batch_sharding(self._mesh)
     )
-    folder.keep_config()
+    folder.write_config()
     folder.fitted.mkdir(exist_ok=True)
-    folder.send()
+    folder.upload()
     self.progress = Progress(folder.log, total=1)
 
   def run(self) -> None:
@@ -96,7 +96,7 @@ class _Fit:
         row = {**done.metrics, 'speed/seconds': time.monotonic() - started}
         writer.write(done.step, row)
         writer.flush()
-        self._folder.send()
+        self._folder.upload()
         self.progress.message(f'step {done.step:,}: {_text(done.metrics)}')
         if signal.requested():
           raise processes.Stopped(
@@ -122,7 +122,7 @@ class _Fit:
       save_samples(evaluator, f'{self._folder.samples}/{name}-{step:08d}')
     with self._writer(step - 1) as writer:
       writer.write(step, row)
-    self._folder.send()
+    self._folder.upload()
 
   def _row(self, step: int) -> dict[str, float]:
     """Returns what `metrics.jsonl` has of a step; empty if it has nothing."""

@@ -59,6 +59,7 @@ def compare_runs(
     raise ValueError(f'comparing needs two runs or more, and got {len(runs)}')
   opened = [open_run(run, trust=trust) for run in runs]
   texts = [needs(task, Translates).corpus.read(split) for _, task in opened]
+  # Before anything is translated, since that may take an hour.
   for run, (_, reference) in zip(runs, texts, strict=True):
     if reference != texts[0][1]:
       raise ValueError(f'{run} and {runs[0]} have different references in {split}')
@@ -73,6 +74,7 @@ def compare_runs(
     refusals.append(RefusedLines('line', f'split {split!r}, by {run},'))
     system = System(folder, task, average, choose, decoding, trust=trust)
     evaluation = evaluate_system(system, split, text, refusals[-1], tokenizer=tokenizer)
+    # Now, since a later run may fail, and translating takes long.
     record_evaluation(folder, evaluation.result, evaluation.statistics, name=split)
     statistics.append(evaluation.statistics[tokenizer])
   options = dict(test=test, samples=samples, trials=trials, seed=seed)

@@ -72,6 +72,7 @@ def translate_stream(
         print(f'{number} ||| {text} ||| {score:.4f}', file=out)
       blank = is_blank(chunk[number - first])
       fewer += len(best) < n_best and not blank and number not in translator.refused
+    # After each chunk, since a reader of a pipe would otherwise wait for the end.
     out.flush()
     refused.add(first, len(chunk), translator.refused | bad)
   if fewer:
@@ -135,6 +136,7 @@ def score_stream(
     for i in range(len(chunk)):
       logp = scores.get(i)
       print('' if i in bad else f'{logp.sum():.4f}\t{len(logp)}', file=out)
+    # After each chunk, since a reader of a pipe would otherwise wait for the end.
     out.flush()
     refused.add(first, len(chunk), bad)
   refused.report('scored by an empty line')
