@@ -42,7 +42,9 @@ _TRAINING = (  # settings of training, which estimators no longer have
 def _word_vectors(config: Config) -> Config:
   """Renames options of word vectors; estimators were trained in steps without effect."""
   name = config.get('task')
-  name = name.removeprefix('seqlab.') if isinstance(name, str) else name
+  if not isinstance(name, str):  # the caller reports what is wrong with the file
+    return config
+  name = name.removeprefix('seqlab.')
   if name not in _WORD_TASKS:
     return config
   names = {'use': 'output_vectors', 'most': 'max_pairs_per_row'}
