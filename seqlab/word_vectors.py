@@ -1,4 +1,4 @@
-"""Word vectors, put to use: scores, neighbours, analogies, files for other tools.
+"""Uses of word vectors: scores, neighbours, analogies, files for other tools.
 
 They come from a run's folder, or from a file that `embeddings.formats` reads.
 """
@@ -39,7 +39,10 @@ def _is_run(path: str) -> bool:
 
 
 def _names_file(path: str, format: str | None) -> bool:
-  """Whether a path that is no run is meant for a file of vectors, there or not."""
+  """Returns whether a path that is not a run means a file of vectors.
+
+  The file need not exist.
+  """
   if format is not None or Path(path).is_file():
     return True
   if Path(path).is_dir():
@@ -56,19 +59,19 @@ def open_vectors(
   choose: Literal['last', 'best'] = 'last',
   trust: bool = False,
 ) -> Vectors | SparseVectors:
-  """The vectors of a run's checkpoints, or of a file.
+  """Returns the vectors of a run, or of a file.
 
   Args:
-    path: a run's folder; or a file of vectors, or the projector's folder.
-    format: of a file, see `embeddings.formats`; None goes by the name.
-    average: of a run, how many checkpoints to average.
-    choose: of a run, the 'last' ones or the 'best' ones.
-    trust: whether a run may name code that is no part of seqlab; see `RunFolder.open`.
+    path: a run's folder; or a file of vectors, or a folder of TensorBoard's projector.
+    format: format of a file, see `embeddings.formats`; None decides by the name.
+    average: number of a run's checkpoints to average.
+    choose: whether to take the 'last' or the 'best' checkpoints of a run.
+    trust: whether a run may name code that is not part of seqlab; see `RunFolder.open`.
 
   Raises:
-    FileNotFoundError: there is neither.
-    ValueError: the run is of something else, has too few checkpoints, or is given a
-      format; or the file is damaged, or is asked for checkpoints.
+    FileNotFoundError: there is neither a run nor a file, or the run has not finished.
+    ValueError: the run has no word vectors, or too few checkpoints; an option does not
+      apply to a run or to a file; or the file is damaged.
   """
   return _open(str(path), format, average, choose, trust)[0]
 
@@ -76,7 +79,7 @@ def open_vectors(
 def _open(
   path: str, format: str | None, average: int, choose: str, trust: bool
 ) -> tuple[Vectors | SparseVectors, list[int]]:
-  """Vectors, and of a run the steps they come from."""
+  """Returns vectors, and the steps of the run that they come from; none of a file."""
   folder = _check_source(path, format, average, choose, trust)
   if folder is None:
     return load_vectors(path, format), []
@@ -89,7 +92,10 @@ def _open(
 def _check_source(
   path: str, format: str | None, average: int, choose: str, trust: bool
 ) -> RunFolder | None:
-  """Checks where vectors are to come from, and loads none; a run's folder, or None.
+  """Checks the source of vectors without loading them.
+
+  Returns:
+    The folder of the run; None if the source is a file.
 
   Raises:
     ValueError, FileNotFoundError: as `open_vectors`.
@@ -99,7 +105,7 @@ def _check_source(
       option = f'--average {average}' if average != 1 else f'--choose {choose}'
       raise ValueError(f'{path} is a file, without checkpoints: leave out {option}')
     if not Path(path).exists():
-      load_vectors(path, format)  # which says so
+      load_vectors(path, format)  # which raises FileNotFoundError
     return None
   folder = RunFolder.open(path, trust=trust)
   kind = task_class(folder.config)
@@ -127,33 +133,34 @@ def evaluate_words(
 ) -> dict:
   """Scores vectors on sets of pairs and analogies, and prints a table.
 
-  The table says among which words analogies were answered, and how many pairs and
-  questions are known as the set spells them and in lower case.
+  The table says to which words analogies are restricted, and how many pairs and questions
+  are known as the set spells them and in lower case.
 
   Args:
     path: see `open_vectors`.
     sets: see `evaluators.similarity:open_sets`.
-    restrict: analogies are asked and answered among so many first words; None takes all.
-      'auto' takes the 30,000 most frequent words of a run. Of a file it takes all:
+    restrict: number of first words to which analogies are restricted; None takes all.
+      'auto' takes the 30,000 most frequent words of a run, and all words of a file:
       many files have the most frequent words first, but none says so, and some are in
       alphabetical order.
-    method: of analogies, 'add' or 'mul'.
+    method: method of analogies, 'add' or 'mul'.
     format: see `open_vectors`.
     average: see `open_vectors`.
     choose: see `open_vectors`.
     trust: see `open_vectors`.
 
   Returns:
-    By set, both conventions' scores and the coverage; and how they were made. What is not
-    defined is None. Of a run it is also added to `evaluations.jsonl` in its folder.
+    The options, and under `scores` for each set the scores by both conventions and the
+    coverage. A score that is not defined is None. For a run, this is also added to
+    `evaluations.jsonl` in its folder.
 
   Raises:
     ValueError: as `open_vectors` and `open_sets`; or the method is unknown.
-    FileNotFoundError: as they do.
+    FileNotFoundError: as they raise it.
   """
   path = str(path)
   _check_source(path, format, average, choose, trust)
-  opened = open_sets(sets)  # first, since vectors take longer to read
+  opened = open_sets(sets)  # first, because vectors take longer to read
   vectors, steps = _open(path, format, average, choose, trust)
   if restrict == 'auto':
     restrict = _RESTRICT if _is_run(path) else None
@@ -161,28 +168,29 @@ def evaluate_words(
     restrict = None
   scores = evaluate_vectors(vectors, opened, restrict=restrict, method=method)
   title = f'{path}: {vectors.size:,} words, {vectors.dimensions:,} dimensions'
-  analogies = any(isinstance(found, Analogies) for found in opened)
-  print_table(
-    table(scores, title, _among(path, vectors, restrict) if analogies else '')
-  )
-  found = {score.set.name: _plain(score.result) for score in scores}
+  analogies = any(isinstance(wordset, Analogies) for wordset in opened)
+  note = _restriction(path, vectors, restrict) if analogies else ''
+  print_table(table(scores, title, note))
+  results = {score.set.name: _plain(score.result) for score in scores}
   for score in scores:
     parts = score.parts.items()
-    found |= {f'{score.set.name} {part}': _plain(result) for part, result in parts}
+    results |= {f'{score.set.name} {part}': _plain(result) for part, result in parts}
   row = {
     'date': timestamp(),
     'restrict': restrict,
     'method': method,
     'steps': steps,
-    'scores': found,
+    'scores': results,
   }
   if _is_run(path):
     record_evaluation(RunFolder.open(path, trust=trust), row)
   return row
 
 
-def _among(path: str, vectors: Vectors | SparseVectors, restrict: int | None) -> str:
-  """Says among which words analogies were answered."""
+def _restriction(
+  path: str, vectors: Vectors | SparseVectors, restrict: int | None
+) -> str:
+  """Returns a note that says to which words analogies are restricted."""
   if restrict is None:
     return f'analogies among all {vectors.size:,} words'
   kind = 'most frequent' if _is_run(path) else 'first'
@@ -201,7 +209,7 @@ def _plain(result: Result) -> dict:
 
 
 def _defined(x: Estimate) -> dict:
-  """With None for NaN, which is no JSON."""
+  """Returns an estimate as a dict, with None for NaN, which JSON does not have."""
   return {k: None if math.isnan(v) else float(v) for k, v in x._asdict().items()}
 
 
@@ -224,10 +232,12 @@ def neighbours(
   words = [_spelling(vectors, word) for word in words]
   if vectors.size < 2:
     raise ValueError(f'{path} has one word only, which has no neighbours')
-  found = [vectors.neighbours(word, n) for word in words]  # all are there, or none
-  for word, near in zip(words, found, strict=True):
+  rankings = [
+    vectors.neighbours(word, n) for word in words
+  ]  # all, before any is printed
+  for word, ranking in zip(words, rankings, strict=True):
     print(word)
-    _print(near)
+    _print(ranking)
 
 
 @checked
@@ -250,31 +260,29 @@ def analogy(
     raise ValueError(f'an analogy has 3 words, and there are {len(words)}')
   vectors = open_vectors(path, format, trust=trust)
   a, b, c = (_spelling(vectors, word) for word in words)
-  found = vectors.analogy(a, b, c, n, method=method, restrict=restrict)
-  if not found:
-    among = vectors.size if restrict is None else min(restrict, vectors.size)
-    raise ValueError(
-      f'{path}: among {among:,} words there are none besides these three'
-    )
+  ranking = vectors.analogy(a, b, c, n, method=method, restrict=restrict)
+  if not ranking:
+    size = vectors.size if restrict is None else min(restrict, vectors.size)
+    raise ValueError(f'{path}: among {size:,} words there are none besides these three')
   print(f'{a} is to {b} as {c} is to')
-  _print(found)
+  _print(ranking)
 
 
 def _spelling(vectors: Vectors | SparseVectors, word: str) -> str:
-  """A word as it is known: in the first of its `spellings` that has a vector.
+  """Returns the first of the `spellings` of a word that has a vector.
 
   Raises:
-    ValueError: there is none, or all its numbers are 0: it has no direction.
+    ValueError: none has, or the vector is 0, which has no direction.
   """
   form = next((form for form in spellings(word) if form in vectors), word)
   row = vectors.matrix[[vectors.index(form)]]
   if not np.any(row.data if isinstance(vectors, SparseVectors) else row):
-    raise ValueError(f'the vector of {form!r} is all 0: it is near to no word')
+    raise ValueError(f'the vector of {form!r} is all 0: it has no neighbours')
   return form
 
 
-def _print(found: Ranking) -> None:
-  for word, score in found:
+def _print(ranking: Ranking) -> None:
+  for word, score in ranking:
     print(f'  {score:7.4f}  {word}')
 
 
@@ -291,9 +299,9 @@ def save(
 
   Args:
     path: see `open_vectors`.
-    to: the new file; of 'projector', a folder.
-    format: of the new file; None goes by the name.
-    source: the format of the file that is read; None goes by the name.
+    to: the new file; a folder for the format 'projector'.
+    format: format of the new file; None decides by the name.
+    source: format of the file that is read; None decides by the name.
     trust: see `open_vectors`.
   """
   check_target(to, format)
