@@ -80,7 +80,7 @@ def _check_training(config: Mapping[str, Any]) -> None:
 def _check_estimator(config: Mapping[str, Any]) -> None:
   """Raises ValueError for a setting of training, which an estimator does not read."""
   defaults = {'steps': None, **with_defaults({})}
-  used = ('mesh', 'evals', 'seed', 'threads', 'retries')
+  used = ('mesh', 'evals', 'seed', 'threads')
   values = {k: config.get(k) != x for k, x in defaults.items() if k not in used}
   values |= {
     f'evals.{name}.every': isinstance(options, Mapping) and 'every' in options

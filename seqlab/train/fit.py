@@ -86,11 +86,10 @@ class _Fit:
     done = next(steps)
     if done.step:
       self.progress.message(f'continuing after step {done.step:,}')
-    # The process may have died after it kept a step and before it wrote its row.
-    row = {**done.metrics, **self._row(done.step)}
-    with self._writer(done.step - 1) as writer, processes.StopSignal() as signal:
-      if done.step:
-        writer.write(done.step, row)
+    with self._writer(done.step) as writer, processes.StopSignal() as signal:
+      # The process may have died after it kept a step and before it wrote its row.
+      if done.step and not self._row(done.step):
+        writer.write(done.step, done.metrics)
       started = time.monotonic()
       for done in steps:
         row = {**done.metrics, 'speed/seconds': time.monotonic() - started}
@@ -138,7 +137,7 @@ class _Fit:
   def _writer(self, start: int) -> contextlib.closing[Writer]:
     """Opens the metrics; rows after step `start` are dropped."""
     say = self.progress.message
-    return contextlib.closing(Writer(self._folder, start_step=max(start, 0), say=say))
+    return contextlib.closing(Writer(self._folder, start_step=start, say=say))
 
 
 def _text(metrics: Mapping[str, float]) -> str:
