@@ -1,13 +1,17 @@
 """The one rule for pieces."""
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 
 from seqlab import domains
+from seqlab.config import resolve
+from seqlab.data.batching import CONTEXT
 from seqlab.domains import Count
-from seqlab.pieces import Piece, Specification, find, make
+from seqlab.pieces import Piece, Specification, find, make, options_of
+from seqlab.text.vocabulary import VOCABULARIES, vocabulary_options
+from seqlab.train.checks import check_section
 
 
 @dataclasses.dataclass
@@ -96,3 +100,31 @@ def test_find_returns_the_options_untouched():
   specification = {'kind': 'near', 'reach': 3}
   assert find(specification, KINDS, 'x') == (Near, {'reach': 3})
   assert specification == {'kind': 'near', 'reach': 3}
+
+
+DICTIONARIES = {
+  'batching': ('data.batching:BATCHINGS', CONTEXT),
+  'corpus': ('text.corpora:CORPORA', ()),
+  'corpus.normalize': ('text.normalize:NORMALIZATIONS', ('line',)),
+  'decoding': ('decoding.config:DECODINGS', ()),
+}
+
+
+@pytest.mark.parametrize('where', DICTIONARIES)
+def test_every_short_name_leads_to_a_piece_whose_options_are_declared(where):
+  path, context = DICTIONARIES[where]
+  kinds = resolve(path)
+  for name in kinds:
+    builder, _ = find(name, kinds, where)
+    options = options_of(builder, hidden=context)
+    assert all(hint is not Any for hint in options.values()) or name == 'files'
+    with pytest.raises(ValueError, match=r'did you mean|it must be'):
+      find(f'{name}e', kinds, where)
+    with pytest.raises(ValueError, match=rf'unknown key {where}\.no_such_option'):
+      check_section(where, {'no_such_option': 1}, [{'kind': str}, options])
+
+
+@pytest.mark.parametrize('name', VOCABULARIES)
+def test_every_vocabulary_declares_its_options(name):
+  for options in vocabulary_options({'kind': name}):
+    assert Any not in options.values()

@@ -19,9 +19,10 @@ _Random = Callable[[], float]  # uniform in [0, 1)
 class Sampler:
   """Samples the pieces of lines, word by word."""
 
-  def __init__(self, processor: sentencepiece.SentencePieceProcessor, kind: str):
-    """`kind` is the kind of the model: 'bpe' or 'unigram'."""
-    self._processor, self._one = processor, self._merge if kind == 'bpe' else self._walk
+  def __init__(self, processor: sentencepiece.SentencePieceProcessor, model_type: str):
+    """`model_type` is SentencePiece's name of the algorithm: 'bpe' or 'unigram'."""
+    self._processor = processor
+    self._one = {'bpe': self._merge, 'unigram': self._walk}[model_type]
     ids = range(processor.vocab_size())
     plain = [i for i in ids if not _special(processor, i)]
     self._ids = {processor.id_to_piece(i): i for i in plain}
