@@ -1,9 +1,9 @@
 """Label-smoothed cross-entropy from hidden states, without the logits of a batch.
 
-The logits [B, T, V] of a batch are by far its largest array, and on a CPU most
-of their cost is touching fresh memory. Here a few positions at a time are
-turned into logits, losses and gradients, and forgotten; the gradients are
-ready when the forward pass ends, so nothing is computed twice.
+The logits [B, T, V] of a batch are by far its largest array, and on a CPU most of their
+cost is access to new memory. Here the logits, losses and gradients of a few positions
+are computed at a time, and the logits are discarded. The forward pass computes the
+gradients as well, so nothing is computed twice.
 """
 
 from collections.abc import Callable
@@ -12,20 +12,20 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from seqlab.layers.sharding import share_out
+from seqlab.layers.sharding import split_rows
 from seqlab.types import Array
 
-CHUNK_BYTES = {'cpu': 2**24, 'gpu': 2**31, 'tpu': 2**30}  # logits alive at once
+CHUNK_BYTES = {'cpu': 2**24, 'gpu': 2**31, 'tpu': 2**30}  # logits in memory at a time
 
 
 @struct.dataclass
 class TokenSums:
-  """Sums over the words of a batch, float32 scalars.
+  """Sums over the target tokens of a batch, float32 scalars.
 
   Attributes:
-    loss: label-smoothed cross-entropy, nats. The only one with a gradient.
-    nll: negative log-likelihood, nats; exp(nll / words) is the perplexity.
-    correct: words whose logit is the largest.
+    loss: label-smoothed cross-entropy in nats. Only this sum has a gradient.
+    nll: negative log-likelihood in nats; exp(nll / tokens) is the perplexity.
+    correct: number of tokens whose logit is the largest.
   """
 
   loss: Array
@@ -41,7 +41,7 @@ def cross_entropy(
   label_smoothing: Array | float = 0.0,
   chunk_bytes: int | None = None,
 ) -> TokenSums:
-  """Σ w [(1 - ε) (-log p(y)) + ε mean_v(-log p(v))], with p = softmax(hidden tableᵀ).
+  """Returns Σ w [(1 - ε) (-log p(y)) + ε mean_v(-log p(v))], p = softmax(hidden tableᵀ).
 
   Szegedy et al., "Rethinking the Inception Architecture", 2016, section 7,
   https://arxiv.org/abs/1512.00567. No one-hot vectors are stored. Matrix
@@ -49,35 +49,35 @@ def cross_entropy(
 
   Args:
     hidden: [B, T, D] states, of any float dtype; the softmax is in float32.
-    table: [V, D] output weights; or [n, V, D], a copy for each of n shares of the rows
+    table: [V, D] output weights; or [n, V, D], a copy for each of n shards of the rows
       (`layers.sharding`).
-    labels: [B, T] int32.
-    weights: [B, T] float32; 0 where there is no word.
-    label_smoothing: ε, a scalar, traced or not.
-    chunk_bytes: how large the logits alive at once may be, of a share of the rows; by
-      backend if None.
+    labels: [B, T] int32 ids of the targets.
+    weights: [B, T] float32; 0 for positions without a target.
+    label_smoothing: ε, a scalar, which may be traced.
+    chunk_bytes: maximum size of the logits in memory at a time, per shard of the rows;
+      None chooses it by the backend.
 
   Returns:
-    The batch's sums, to be divided by the global number of words.
+    The sums of the batch, to be divided by the global number of tokens.
   """
   if table.ndim == 3:
 
-    def of_share(*arrays: Array) -> TokenSums:
+    def of_shard(*arrays: Array) -> TokenSums:
       return cross_entropy(*arrays, label_smoothing, chunk_bytes)
 
-    hidden, labels, weights = map(share_out, (hidden, labels, weights))
-    sums = jax.vmap(of_share)(hidden, table, labels, weights)  # each [n]
+    hidden, labels, weights = map(split_rows, (hidden, labels, weights))
+    sums = jax.vmap(of_shard)(hidden, table, labels, weights)  # each [n]
     return jax.tree.map(jnp.sum, sums)
 
   B, T, _ = hidden.shape
   if chunk_bytes is None:
     chunk_bytes = CHUNK_BYTES.get(jax.default_backend(), 2**30)
-  most = max(1, chunk_bytes // (4 * B * table.shape[0]))  # positions at once
-  chunks = -(-T // most)
-  short = -T % chunks
+  positions = max(1, chunk_bytes // (4 * B * table.shape[0]))  # maximum per chunk
+  chunks = -(-T // positions)
+  padding = -T % chunks
 
   def split(x: Array) -> Array:  # [B, T, ...] -> [C, B, T / C, ...]
-    x = jnp.pad(x, ((0, 0), (0, short)) + ((0, 0),) * (x.ndim - 2))
+    x = jnp.pad(x, ((0, 0), (0, padding)) + ((0, 0),) * (x.ndim - 2))
     return jnp.moveaxis(x.reshape(B, chunks, -1, *x.shape[2:]), 1, 0)
 
   smoothing = jnp.asarray(label_smoothing, jnp.float32)
@@ -90,7 +90,7 @@ def cross_entropy(
 def _chunk(
   hidden: Array, table: Array, labels: Array, weights: Array, smoothing: Array
 ) -> tuple[tuple[Array, Array, Array], Callable[[], tuple[Array, Array]]]:
-  """Sums of one chunk [B, t, ...], and what computes its gradients."""
+  """Returns the sums of one chunk [B, t, ...], and a function of its gradients."""
   table, V = table.astype(hidden.dtype), table.shape[0]
   z = jnp.einsum('btd,vd->btv', hidden, table, preferred_element_type=jnp.float32)
   largest = z.max(axis=-1)  # [B, t]
@@ -107,9 +107,9 @@ def _chunk(
   correct = weights * (z_label >= largest)
 
   def gradients() -> tuple[Array, Array]:
-    # Subtracted in float32: where p(y) is near 1 there is little left of it.
-    here = jnp.arange(V) == labels[..., None]  # fuses; never stored
-    d_z = e / total[..., None] - jnp.where(here, 1 - smoothing, 0) - smoothing / V
+    # Subtracted in float32, because the difference is small if p(y) is near 1.
+    is_label = jnp.arange(V) == labels[..., None]  # fused, never in memory
+    d_z = e / total[..., None] - jnp.where(is_label, 1 - smoothing, 0) - smoothing / V
     d_z = (weights[..., None] * d_z).astype(hidden.dtype)  # [B, t, V]
     d_hidden = jnp.einsum('btv,vd->btd', d_z, table)
     d_table = jnp.einsum('btv,btd->vd', d_z, hidden, preferred_element_type=jnp.float32)
@@ -124,8 +124,8 @@ def _sums(
 ) -> tuple[Array, Array, Array]:
   def body(sums, chunk):
     hidden, labels, weights = chunk
-    more, _ = _chunk(hidden, table, labels, weights, smoothing)
-    return jax.tree.map(jnp.add, sums, more), None
+    chunk_sums, _ = _chunk(hidden, table, labels, weights, smoothing)
+    return jax.tree.map(jnp.add, sums, chunk_sums), None
 
   zeros = (jnp.zeros(()), jnp.zeros(()), jnp.zeros(()))
   return jax.lax.scan(body, zeros, (hidden, labels, weights))[0]
@@ -135,9 +135,9 @@ def _forward(hidden, table, labels, weights, smoothing):
   def body(carry, chunk):
     sums, d_table = carry
     hidden, labels, weights = chunk
-    more, gradients = _chunk(hidden, table, labels, weights, smoothing)
-    d_hidden, d_more = gradients()
-    return (jax.tree.map(jnp.add, sums, more), d_table + d_more), d_hidden
+    chunk_sums, gradients = _chunk(hidden, table, labels, weights, smoothing)
+    d_hidden, d_chunk = gradients()
+    return (jax.tree.map(jnp.add, sums, chunk_sums), d_table + d_chunk), d_hidden
 
   zeros = (jnp.zeros(()), jnp.zeros(()), jnp.zeros(()))
   start = (zeros, jnp.zeros_like(table))

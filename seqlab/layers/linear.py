@@ -3,7 +3,7 @@
 from flax import linen as nn
 import jax.numpy as jnp
 
-from seqlab.layers.sharding import by_rows
+from seqlab.layers.sharding import apply_row_sharded
 from seqlab.types import Array
 
 
@@ -12,9 +12,9 @@ class Linear(nn.Module):
 
   Attributes:
     equation: einsum of x [B, L, ...] and W, such as 'bld,dhk->blhk'.
-    shape: of W.
+    shape: shape of W.
     axes: logical axes of W.
-    kernel_init: of W.
+    kernel_init: initializer of W.
     use_bias: whether there is b, as long as the last axis of W. It starts at 0.
     dtype: dtype of the product. Parameters stay float32.
   """
@@ -35,7 +35,7 @@ class Linear(nn.Module):
     def product(x: Array, kernel: Array) -> Array:
       return jnp.einsum(self.equation, x, kernel)
 
-    y = by_rows(product, x.astype(self.dtype), kernel, self.axes)
+    y = apply_row_sharded(product, x.astype(self.dtype), kernel, self.axes)
     if self.use_bias:
       axes = (vector_axis(self.axes[-1]),)
       init = nn.with_logical_partitioning(nn.initializers.zeros, axes)

@@ -1,11 +1,11 @@
-"""Recurrent cells, and their run over a sequence.
+"""Recurrent cells, and their application to a sequence.
 
-What the input gives to the gates is one matrix product over all positions, before
-the scan; what the state gives is one small product a step. The backward pass
-collects the gates' gradients and takes the recurrent weights' gradient as one
-product over all positions at its end, where automatic differentiation would add up
-a matrix of weights at every step. Gates are arrays of their own, not blocks of one:
-XLA's CPU code runs along a whole array five times as fast as along a slice of one.
+The contribution of the inputs to the gates is one matrix product over all positions
+before the scan; that of the state is one small product per step. The backward pass
+collects the gradients of the gates and computes the gradient of the recurrent weights as
+one product over all positions at its end, while automatic differentiation would add a
+matrix of weights at every step. Each gate is a separate array and not a block of one,
+because XLA's CPU code is five times as fast for a whole array as for a slice.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ Gates = tuple[Array, ...]  # G arrays, each [..., D]
 
 
 def _blocks(n: int, init: nn.initializers.Initializer):
-  """Initialises each of n gates' square matrices by itself: [D, n D]."""
+  """Initialises the square matrices of n gates independently: [D, n D]."""
 
   def make(key: Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
     each = (shape[0], shape[1] // n)
@@ -33,7 +33,7 @@ def _blocks(n: int, init: nn.initializers.Initializer):
 
 
 class Cell(nn.Module):
-  """What all cells have in common: weights, and the run over positions.
+  """Base class of cells: the weights, and the loop over positions.
 
   Attributes:
     width: D.
@@ -97,11 +97,11 @@ class Cell(nn.Module):
     raise NotImplementedError
 
   def start(self, rows: int) -> Carry:
-    """The state before the first word: zeros."""
+    """Returns the state before the first token: zeros."""
     return (jnp.zeros((rows, self.width), self.dtype),) * self.states
 
   def project(self, x: Array) -> Gates:
-    """What inputs give to the gates: [..., inputs] -> G of [..., D]."""
+    """Returns the inputs' contribution to the gates: [..., inputs] -> G of [..., D]."""
     gates = split(self.inputs(x), self.gates)
     if self.layer_norm:
       gates = normalized(gates, self.gains['input_gain'])
@@ -109,7 +109,7 @@ class Cell(nn.Module):
 
   @property
   def kernels(self) -> Gates:
-    """U, a [D, D] for each gate."""
+    """U of each gate, [D, D]."""
     return split(self.recurrent.astype(self.dtype), self.gates)
 
   def __call__(self, carry: Carry, gates: Gates) -> Carry:
@@ -184,7 +184,7 @@ class LSTM(Cell):
   that a fresh cell remembers.
 
   Attributes:
-    forget_bias: where the forget gate's bias starts.
+    forget_bias: initial value of the forget gate's bias.
   """
 
   forget_bias: float = 1.0
@@ -193,7 +193,7 @@ class LSTM(Cell):
   states: ClassVar[int] = 2
 
   def bias_init(self, key: Array, shape: tuple[int], dtype: Any = jnp.float32) -> Array:
-    """Zeros, but for the forget gate, the second block."""
+    """Returns zeros, except for the forget gate, which is the second block."""
     del key
     D = shape[0] // 4
     return jnp.zeros(shape, dtype).at[D : 2 * D].set(self.forget_bias)

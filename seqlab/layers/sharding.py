@@ -1,15 +1,15 @@
-"""Weights as the rows of a batch need them, where rows are shared out over devices.
+"""Gathers sharded weights for batches whose rows are sharded over devices.
 
-Left to itself the compiler may move whole batches of activations where it could move
-weights, and it sums a gradient over the devices once for every use of a weight, inside
-the loops that the uses are in. Here a layer says which way it should go: every share of
-the rows gets a copy of the weight, gathered from the devices that hold its parts, and
-the copies' gradient is summed once, each device keeping the part that it holds (Rajbhandari
-et al., "ZeRO", 2020, section 5.3, https://arxiv.org/abs/1910.02054).
+Without this, the compiler may move whole batches of activations instead of weights, and
+it sums a gradient over the devices once for every use of a weight, inside loops. Here a
+layer makes the communication explicit: every shard of the rows gets a copy of the weight,
+gathered from the devices that hold its parts. The gradient of the copies is summed once,
+and each device keeps its part (Rajbhandari et al., "ZeRO", 2020, section 5.3,
+https://arxiv.org/abs/1910.02054).
 
-What lies where is told by the logical axes of a weight and by the rules in force
-(`nn.logical_axis_rules`), of which 'batch' has the axes of the mesh that rows lie along.
-Where no mesh is in force, or rows lie whole on one device, nothing here does anything.
+The sharding is given by the logical axes of a weight and by the current rules
+(`nn.logical_axis_rules`); the rule of 'batch' has the mesh axes of the rows. Without a
+mesh, or with all rows on one device, these functions have no effect.
 """
 
 from collections.abc import Callable
@@ -22,85 +22,85 @@ from jax.sharding import PartitionSpec
 from seqlab.types import Array
 
 
-def parts() -> int:
-  """n, the equal shares that the rows of a batch lie in."""
+def num_row_shards() -> int:
+  """Returns n, the number of equal shards of a batch's rows."""
   sizes = jax.sharding.get_abstract_mesh().shape
   return math.prod(sizes.get(name, 1) for name in _rule('batch'))
 
 
-def share_out(x: Array) -> Array:
-  """[B, ...] -> [n, B / n, ...]."""
-  return x.reshape(parts(), -1, *x.shape[1:])
+def split_rows(x: Array) -> Array:
+  """Divides rows into shards: [B, ...] -> [n, B / n, ...]."""
+  return x.reshape(num_row_shards(), -1, *x.shape[1:])
 
 
-def bring_together(x: Array) -> Array:
-  """[n, B / n, ...] -> [B, ...]."""
+def merge_rows(x: Array) -> Array:
+  """Merges the shards of rows: [n, B / n, ...] -> [B, ...]."""
   return x.reshape(-1, *x.shape[2:])
 
 
-def copies(weight: Array, axes: tuple[str | None, ...]) -> Array:
-  """A weight once for every share of the rows: [...] -> [n, ...].
+def gather_weight_per_shard(weight: Array, axes: tuple[str | None, ...]) -> Array:
+  """Returns one copy of a weight per shard of the rows: [...] -> [n, ...].
 
-  Along the axes of the mesh that rows lie along it is gathered; along others
-  ('tensor') each device goes on to hold its part. The gradient is summed over the
-  parts that a device holds (reduce-scatter), and then over the devices that hold the
-  same (all-reduce).
+  The weight is gathered along the mesh axes of the rows; along others ('tensor') each
+  device keeps its part. The gradient is summed over the parts of a device
+  (reduce-scatter), and then over the devices that hold the same part (all-reduce).
 
   Args:
-    weight: sharded as its logical axes say.
-    axes: the logical axes, of a parameter's `nn.with_logical_partitioning`.
+    weight: weight that is sharded by its logical axes.
+    axes: logical axes, as in `nn.with_logical_partitioning`.
   """
   mesh = jax.sharding.get_abstract_mesh()
-  many = [name for name in mesh.axis_names if mesh.shape[name] > 1]
-  rows = [name for name in _rule('batch') if name in many]
+  used = [name for name in mesh.axis_names if mesh.shape[name] > 1]
+  rows = [name for name in _rule('batch') if name in used]
   stored = [
-    [name for name in _rule(axis) if name in many and size % mesh.shape[name] == 0]
+    [name for name in _rule(axis) if name in used and size % mesh.shape[name] == 0]
     for size, axis in zip(weight.shape, axes, strict=True)
   ]
-  cut = [name for names in stored for name in names]
-  alike = tuple(name for name in rows if name not in cut)
+  sharded = [name for names in stored for name in names]
+  replicated = tuple(name for name in rows if name not in sharded)
 
   def gather(weight: Array) -> Array:
-    # First said to differ, then gathered: backwards, only a part is left to be summed.
-    weight = jax.lax.pcast(weight, alike, to='varying') if alike else weight
+    # The cast before the gather makes the backward pass scatter first, so that the sum
+    # over replicas has only a part of the gradient.
+    weight = jax.lax.pcast(weight, replicated, to='varying') if replicated else weight
     for axis, names in enumerate(stored):
       for name in names:
         if name in rows:
           weight = jax.lax.all_gather(weight, name, axis=axis, tiled=True)
     return weight[None]
 
-  whole = [[name for name in names if name not in rows] for names in stored]
+  remaining = [[name for name in names if name not in rows] for names in stored]
   return jax.shard_map(
     gather,
     in_specs=PartitionSpec(*map(tuple, stored)),
-    out_specs=PartitionSpec(tuple(rows), *map(tuple, whole)),
+    out_specs=PartitionSpec(tuple(rows), *map(tuple, remaining)),
   )(weight)
 
 
-def by_rows(
+def apply_row_sharded(
   function: Callable[[Array, Array], Array],
   x: Array,
   weight: Array,
   axes: tuple[str | None, ...],
 ) -> Array:
-  """function(x, weight), which treats each row of x [B, ...] by itself -> [B, ...].
+  """Returns function(x, weight), [B, ...] -> [B, ...], for a function of single rows.
 
-  Not kept for the backward pass is the gathered weight, which would be as large as the
-  model where it is kept for all layers: it is gathered again.
+  The backward pass gathers the weight again, because the gathered weights of all layers
+  would need the memory of a complete model.
   """
-  if parts() == 1:
+  if num_row_shards() == 1:
     return function(x, weight)
 
   @jax.checkpoint
   def run(x: Array, weight: Array) -> Array:
-    return jax.vmap(function)(share_out(x), copies(weight, axes))
+    return jax.vmap(function)(split_rows(x), gather_weight_per_shard(weight, axes))
 
-  return bring_together(run(x, weight))
+  return merge_rows(run(x, weight))
 
 
 def _rule(axis: str | None) -> tuple[str, ...]:
-  """The axes of the mesh that a logical axis lies along, as the rules have it."""
-  for name, found in nn.get_logical_axis_rules():
-    if name == axis and found:
-      return (found,) if isinstance(found, str) else tuple(found)
+  """Returns the mesh axes of a logical axis by the current rules."""
+  for name, mesh_axes in nn.get_logical_axis_rules():
+    if name == axis and mesh_axes:
+      return (mesh_axes,) if isinstance(mesh_axes, str) else tuple(mesh_axes)
   return ()
