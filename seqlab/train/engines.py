@@ -19,7 +19,7 @@ def make_engine(config: Mapping, task: Task, steps: int) -> Engine:
     steps: updates of the whole run.
 
   Raises:
-    ValueError: there is no such engine, or the experiment is wrong.
+    ValueError: `parallel` names no engine, or the experiment is wrong.
   """
   name = config.get('parallel', 'jit')
   if name not in ENGINES:

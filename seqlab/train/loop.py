@@ -114,12 +114,12 @@ def loop(
   task: Task,
   batches: Batches,
 ) -> None:
-  """Trains until every session is over, each from the step that it has come to.
+  """Trains until every session is over, each from the step that it resumes at.
 
-  A single run is one session, and a population several. Those that are ahead wait until
-  the others have come to their step. A session is over once it has come to its end or
-  has failed, see `Session.error`; its state then stays as it is, and the others
-  continue. One whose training diverges falls back, if the experiment wants it to.
+  A single run has one session, a population has several. Sessions that are ahead wait
+  until the others have reached their step. A session is over when it has reached its
+  last step or has failed, see `Session.error`; its state then stays as it is, and the
+  others continue. A session that diverges falls back, if the experiment has `fallback`.
 
   Args:
     engine: takes the steps of all sessions at once, in their order.
@@ -190,6 +190,12 @@ def _take_steps(
   batches: Batches,
   signal: processes.StopSignal,
 ) -> None:
+  """Takes one step after the other until all sessions are over.
+
+  Raises:
+    DivergenceError: a session has to fall back.
+    Stopped: SIGTERM came; the sessions that were not over have a checkpoint.
+  """
   for session in sessions:
     with session.isolate_errors():
       session.open_writer()
@@ -200,8 +206,8 @@ def _take_steps(
   for step, batch in zip(range(start + 1, stop + 1), ahead, strict=True):
     active = [session.takes(step) for session in sessions]
     state, sums = engine.step(state, engine.put(*batch), active)
-    # The step before is written while the devices work on this one: to wait for the
-    # metrics of the step just dispatched would leave the devices idle meanwhile.
+    # The step before is written while the devices compute this one. Waiting for the
+    # metrics of the step just dispatched would leave the devices without work.
     if pending:
       _write(sessions, meter, *pending)
     pending = step, sums, batch
@@ -258,9 +264,9 @@ def _write(
 def _asked_to_stop(
   sessions: Sequence[Session], signal: processes.StopSignal
 ) -> tuple[bool, bool]:
-  """Returns whether to stop after this step, and whether that is for lack of time.
+  """Returns whether to stop after this step, and whether the time is used up.
 
-  Clocks of processes differ: the one of process 0 decides, and it informs the others.
+  The clocks of processes differ: that of process 0 decides for all.
   """
   out_of_time = any(session.out_of_time for session in sessions)
   if processes.is_primary() and out_of_time:

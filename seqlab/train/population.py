@@ -1,8 +1,8 @@
 """Populations: runs that differ in seed and hyperparameters, as one program.
 
 Both are arguments of the step, and so a population of N runs is its `vmap`: state,
-batch and hyperparameters have an axis of members in front. On an accelerator, of which
-a small model leaves most idle, N steps at once take little longer than one.
+batch and hyperparameters have an axis of members in front. A small model leaves most of
+an accelerator idle, where N steps at once take little longer than one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -45,9 +45,9 @@ def train_population(
 
   Each leaves in its folder what `train` leaves there, and resumes from its newest
   checkpoint. Where a kill left them at different steps, those ahead are frozen until
-  the others come to their step. The program has one place per member from the first
-  start to the last, whoever is over meanwhile, since a narrower one rounds differently:
-  a population that was killed and resumed has the bits of one that was not.
+  the others have reached their step. The program keeps one place per member, also for
+  members that are over, since a narrower program rounds differently: a population that
+  was killed and resumed has the same bits as one that was not.
 
   A member is over when it diverges, has seen no new best for too long, or its folder
   cannot be used: its state is frozen, and the others are not affected.
@@ -55,14 +55,14 @@ def train_population(
   Args:
     configs: resolved experiments.
     workdirs: a folder for each.
-    ended: called once for each that is over, with its number and what went wrong.
+    ended: called once for each that is over, with its number and its error.
     force: continue in folders that different experiments made.
     places: place of each in the program, if these are the rest of a larger population;
       by default 0, 1, 2, ...
     width: number of places; by default one per experiment.
 
   Returns:
-    What went wrong with each, such as FloatingPointError where it diverged, or None.
+    The error of each, such as FloatingPointError where it diverged, or None.
 
   Raises:
     ValueError: they cannot be one program.
@@ -230,5 +230,5 @@ def _differing(one: Mapping, other: Mapping) -> list[str]:
 
 
 def _compiled(key: str, flat: Mapping) -> Any:
-  """What the program depends on: of a hyperparameter, only whether there is one."""
+  """What the program depends on; of a hyperparameter, only whether it is set."""
   return flat.get(key) is None if key.startswith('hyper.') else flat.get(key)

@@ -49,7 +49,7 @@ def barrier(name: str, seconds: float = _SOON) -> None:
       raise
     late = ', '.join(f'process {i}' for i in indices)
     raise RuntimeError(
-      f'{late} did not come to the barrier {name!r} within {seconds:,.0f} s'
+      f'{late} did not reach the barrier {name!r} within {seconds:,.0f} s'
     ) from error
 
 

@@ -1,4 +1,4 @@
-"""What one run keeps: its files, and how far it has come."""
+"""What one run keeps: its files, its history, and the step that it has reached."""
 
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
@@ -23,10 +23,11 @@ from seqlab.types import Variables
 
 
 class Session:
-  """One run on its way: its folder, rows, checkpoints and history.
+  """One run in progress: its folder, rows of metrics, checkpoints and history.
 
   A session knows neither task nor devices: an engine computes the steps, and `loop`
-  tells the session of them. A context manager, which closes all files.
+  passes their metrics and states to the session. It is a context manager that closes
+  all files.
 
   Attributes:
     folder: of the run.
@@ -34,9 +35,9 @@ class Session:
     timetable: when to evaluate and to save.
     evaluators: name -> evaluator; the sessions of a population share them.
     history: what is kept in checkpoints besides the state.
-    start: the step that the run was created at, 0, or resumed from.
+    start: the step that the run resumes at; 0 for a fresh one.
     over: whether the run takes no more steps.
-    error: why it is over; None if it came to its end.
+    error: the error that ended the run; None if it reached its end.
   """
 
   def __init__(
@@ -54,8 +55,8 @@ class Session:
       folder: of the run, locked.
       timetable: of the experiment.
       evaluators: name -> evaluator.
-      name: said before each message, where several sessions share a terminal.
-      on_end: called once, when the run is over, with what went wrong.
+      name: shown before each message, where several sessions share a terminal.
+      on_end: called once when the run is over, with `error`.
 
     Raises:
       OSError: a file cannot be opened.
@@ -120,7 +121,7 @@ class Session:
     """Returns the newest checkpoint's state, or a fresh one.
 
     Returns:
-      The state; None if the run had come to its end before, and it is over.
+      The state; None if the run had reached its end before, so that it is over.
     """
     state = self._restore(definition)
     if self.start:
@@ -151,7 +152,7 @@ class Session:
 
   @contextlib.contextmanager
   def isolate_errors(self) -> Iterator[None]:
-    """Ends this session for what goes wrong inside, and no other session.
+    """Ends this session, and no other one, after an error inside the block.
 
     Raises:
       DivergenceError: training diverged, and the run has to fall back.
@@ -164,7 +165,7 @@ class Session:
       self.finish(error)
 
   def finish(self, error: Exception | None = None) -> None:
-    """Ends the run, with what went wrong if anything did, and closes its files."""
+    """Ends the run, after an error if there was one, and closes its files."""
     self.over, self.error = True, error
     try:
       self.close()
@@ -178,7 +179,7 @@ class Session:
       return
     self._closed = True
     with contextlib.ExitStack() as stack:
-      stack.callback(self._upload)  # last, since it takes the last lines of the log
+      stack.callback(self._upload)  # runs last: the log gets its last lines before
       stack.callback(self.progress.close)
       stack.callback(self._checkpoints.close)
       stack.callback(self._writer.close)
@@ -289,7 +290,8 @@ class Session:
       OSError: the disk stayed full; names the last good step.
       ValueError: an evaluator did not measure what `keep_best` names.
     """
-    # A resumed run cuts rows after its checkpoint, and cannot add those before it.
+    # First the rows: a resumed run removes those after its checkpoint, but could not
+    # recover any from before it.
     self._retry(self._writer.flush, 'metrics.jsonl')
     self._retry(self._upload, 'files')
     parts = {'state': state, 'meta': dataclasses.asdict(self.history)}
@@ -306,7 +308,7 @@ class Session:
       raise ValueError(f'keep_best is {best!r}, and there are {", ".join(metrics)}')
 
   def _retry(self, action: Callable[[], object], what: str) -> None:
-    """Writes something of the run, several times if the disk is full for a while."""
+    """Writes something of the run, and tries again while the disk is full."""
     try:
       what, tries = f'{what} in {self.folder.name}', self.config['retries']
       retry(lambda _: action(), what, tries=tries, say=self.say)
@@ -317,6 +319,6 @@ class Session:
       ) from error
 
   def _upload(self) -> None:
-    """Brings what is new to the bucket, if the folder is in one."""
+    """Uploads what is new, if the folder is in a bucket."""
     if processes.is_primary():
       self.folder.upload()
