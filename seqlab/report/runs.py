@@ -163,6 +163,9 @@ def _why_unfinished(run: Run) -> str | None:
     text = f'{state["status"]}{f": {reason}" * bool(reason)}'
     return None if state['status'] == 'finished' else text
   steps, step = run.config.get('steps'), run.rows[-1]['step'] if run.rows else 0
+  fitted = run.path / 'fitted'  # of an estimator, which has no number of steps
+  if fitted.is_dir() and not (fitted / 'finished').is_file():
+    return f'fitted up to step {step:,}'
   early = ('minutes', 'patience')  # a run with these may end before its last step
   if not isinstance(steps, int) or any(run.config.get(k) is not None for k in early):
     return None

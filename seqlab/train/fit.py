@@ -103,6 +103,8 @@ class _Fit:
             'continues from there'
           )
         started = time.monotonic()
+    # For reports, which cannot know how many steps an estimator has.
+    (self._folder.fitted / 'finished').touch()
     return done.step
 
   def _evaluate(self, step: int) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from seqlab import cli
 from seqlab.metrics_file import read_metrics
-from seqlab.plan import plan
-from seqlab.report.runs import read_run
+from seqlab.plan import plan_experiment
+from seqlab.report.runs import left_out, read_run
 from seqlab.report.tables import summary
 from seqlab.tasks.estimators import svd
 from seqlab.tasks.estimators.svd import SingularVectors
@@ -119,7 +119,7 @@ def test_singular_vectors_resume_with_the_same_bits(text, tmp_path, done):
   train(config, cut)
   np.testing.assert_array_equal(open_vectors(cut).matrix, open_vectors(whole).matrix)
   assert _rows(cut) == _rows(whole)[max(done - 1, 0) :]
-  assert [path.name for path in (cut / 'fitted').iterdir()] == ['svd.npz']
+  assert {path.name for path in (cut / 'fitted').iterdir()} == {'finished', 'svd.npz'}
 
 
 def test_sigterm_ends_after_a_step_and_the_run_continues(text, tmp_path, monkeypatch):
@@ -135,8 +135,10 @@ def test_sigterm_ends_after_a_step_and_the_run_continues(text, tmp_path, monkeyp
   with pytest.raises(Stopped, match='stopped after step 2, as SIGTERM asked'):
     train(config, tmp_path / 'cut')
   assert [row['step'] for row in _rows(tmp_path / 'cut')] == [1, 2]
+  assert [*left_out([tmp_path / 'cut']).values()] == ['fitted up to step 2']
   train(config, tmp_path / 'cut')
   assert _rows(tmp_path / 'cut') == _rows(whole)
+  assert not left_out([tmp_path / 'cut'])
 
 
 def test_a_damaged_block_is_iterated_again(text, tmp_path, capsys):
@@ -240,7 +242,7 @@ def test_a_run_of_the_first_edition_is_refused_and_can_be_fitted(text, tmp_path,
 
 
 def test_a_plan_says_what_an_estimator_is(text, capsys):
-  plan(make_config(text, 'svd'), [1])
+  plan_experiment(make_config(text, 'svd'), [1])
   printed = ' '.join(capsys.readouterr().out.split())
   assert 'there is no training step to plan' in printed
   assert 'vocabulary: 10' in printed
