@@ -12,13 +12,13 @@ import time
 import traceback
 from typing import Any
 
-from seqlab.config import check_names
 from seqlab.experiment import load_experiment, load_module, split_name
 from seqlab.io.files import read_json_object, write_text
 from seqlab.io.secrets import scrub
 from seqlab.report.runs import short_names
 from seqlab.text.workers import all_cores
 from seqlab.train.folder import open_folder
+from seqlab.trust import check_names
 
 # Of a folder's name; file systems allow 255 bytes.
 _MAX_CHARACTERS, _MAX_BYTES = 100, 200

@@ -1,13 +1,13 @@
 """Experiments: their arguments, the names in them, and checks of both.
 
-A name in an experiment is a path in the tree ('models.transformer:Transformer');
-`resolve` is the one function that turns it into the object. A user's own
-'my_package.models:Mine' works the same way in an experiment that the user launches.
-The folder of a run may come from another person: it may name seqlab's own pieces only
-(`PIECES`), unless the user trusts it.
+A path in an experiment is 'module:name', in the tree ('models.transformer:Transformer')
+or anywhere on the Python path ('my_package.models:Mine'); `resolve` is the one function
+that turns it into the object. Short names of pieces are resolved in `pieces`. A run's
+folder, which may come from somebody else, may name seqlab's own pieces only, unless the
+user trusts it: see `trust`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 import dataclasses
 import difflib
 import importlib
@@ -157,7 +157,7 @@ def resolve(name: str, where: str = '') -> Any:
     ValueError: it is not written so, or leads nowhere.
   """
   prefix = f'{where}: ' if where else ''
-  if not isinstance(name, str) or not _PATH.fullmatch(name):
+  if not is_path(name):
     raise ValueError(f"{prefix}{name!r} should be written 'module:name'")
   module_name, _, attribute = name.partition(':')
   module = None
@@ -177,6 +177,11 @@ def resolve(name: str, where: str = '') -> Any:
     hint = suggest(attribute, vars(module))
     raise ValueError(f'{prefix}{name!r}: {module.__name__} has no {attribute!r}{hint}')
   return getattr(module, attribute)
+
+
+def is_path(value: Any) -> bool:
+  """Returns whether a value of an experiment is written as a path to code."""
+  return isinstance(value, str) and bool(_PATH.fullmatch(value))
 
 
 def _check_duration(value: Any) -> None:
@@ -243,74 +248,6 @@ DEFAULTS = {
   if field.default is not dataclasses.MISSING
 }
 NEEDED = ('task', 'seed')
-# Names that a run's folder may use without being trusted: seqlab's own pieces. A
-# prefix would not do, since a name leads to anything that its module imports
-# ('seqlab.cli:Path'), which is then called with arguments from the folder.
-PIECES = {
-  'task': (
-    *('translation', 'word2vec', 'glove', 'ppmi', 'svd', 'gensim'),
-    'tasks.translation:Translation',
-    'tasks.word2vec:WordPrediction',
-    'tasks.estimators.ppmi:PPMIVectors',
-    'tasks.estimators.svd:SingularVectors',
-    'tasks.glove:GlobalVectors',
-    'tasks.estimators.gensim_baseline:GensimBaseline',
-  ),
-  'model_name': ('models.transformer:Transformer', 'models.recurrent:Recurrent'),
-  'model.attention': tuple(
-    f'layers.alignment:{score}'
-    for score in (
-      *('Dot', 'ScaledDot', 'Cosine', 'General', 'Additive', 'Concat', 'Location'),
-      *('LocalMonotonic', 'LocalPredictive', 'Coverage'),
-    )
-  ),
-}
-
-
-def check_names(config: Mapping[str, Any], where: str) -> None:
-  """Checks that a configuration names no code but seqlab's own.
-
-  A path 'module:name' may stand wherever a piece is named, so the whole configuration is
-  searched, except for the names and files of the corpus.
-
-  Args:
-    config: a configuration that another person may have written.
-    where: the file that it comes from, for messages.
-
-  Raises:
-    ValueError: it names something that is not in `PIECES`.
-  """
-  known = {path for paths in PIECES.values() for path in paths}
-  corpus = config.get('corpus')
-  if isinstance(corpus, Mapping):
-    pieces = {k: v for k, v in corpus.items() if k not in ('name', 'path', 'files')}
-    config = {**config, 'corpus': pieces}
-  for key, value in _leaves(config):
-    named = key in PIECES and value is not None
-    path = isinstance(value, str) and _PATH.fullmatch(value)
-    if (named or path) and not _is_known(value, PIECES.get(key, known)):
-      raise ValueError(
-        f'{where} names {key} {value!r}, which is not part of seqlab, and using it would '
-        f'run its code. Add --trust (trust=True) if you know who made this folder'
-      )
-
-
-def _is_known(value: Any, known: Iterable[str]) -> bool:
-  return isinstance(value, str) and value.removeprefix('seqlab.') in known
-
-
-def _leaves(value: Any, key: str = '') -> Iterator[tuple[str, Any]]:
-  """Yields all values in nested sections and lists, each with its key."""
-  if isinstance(value, Mapping):
-    for name, part in value.items():
-      yield from _leaves(part, f'{key}.{name}' if key else str(name))
-  elif isinstance(value, list | tuple):
-    for part in value:
-      yield from _leaves(part, key)
-  else:
-    yield key, value
-
-
 # Sections that may be left out. With fallback={'factor': 0.5, 'times': 3}, a run that
 # diverges returns to the last good checkpoint with half the learning rate, up to three
 # times; without `fallback` it ends there.
@@ -319,8 +256,10 @@ _CONSTANT = {'kind': 'constant'}  # the schedule of an experiment that names non
 
 
 def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns an experiment with defaults for all settings and sections that it lacks."""
+  """Returns an experiment with today's keys and with all defaults of the top level."""
   config = upgrade(config)
+  if isinstance(config.get('model'), str):  # to be read like any other section
+    config['model'] = {'kind': config['model']}
   sections = {section: {} for section in SECTIONS}
   return {**DEFAULTS, **sections, 'schedule': _CONSTANT, **config}
 

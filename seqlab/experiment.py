@@ -21,6 +21,7 @@ from seqlab.config import (
   steps_of,
   suggest,
 )
+from seqlab.upgrade import upgrade
 
 
 def load_experiment(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def load_experiment(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
         config[key] = value
   for override in overrides:
     _override(config, override, path)
-  resolved = config.to_dict()
+  resolved = upgrade(config.to_dict())
   domains.check(Settings, resolved)  # here, since `threads` counts before JAX starts
   return resolved
 

@@ -14,6 +14,7 @@ classes themselves, or paths to them, so that a dictionary imports nothing.
 
 from collections.abc import Callable, Iterable, Mapping
 import dataclasses
+import functools
 import inspect
 import typing
 from typing import Any
@@ -45,6 +46,30 @@ def make(specification: Specification, kinds: Kinds, where: str, **context: Any)
   """
   builder, options = find(specification, kinds, where)
   return call(builder, options, where, **taken(builder, context))
+
+
+def bind(
+  specification: Specification, kinds: Kinds, where: str
+) -> tuple[Callable, int]:
+  """Returns a function of arrays that an experiment names, with its options applied.
+
+  The arrays are the parameters that have no default; an experiment sets the others.
+
+  Returns:
+    The function, and how many arrays it takes.
+
+  Raises:
+    ValueError: as `make`; or the function takes no array.
+  """
+  function, options = find(specification, kinds, where)
+  arrays = required(function, ())
+  if not arrays:
+    raise ValueError(f'{where}: {specification!r} is not a function of an array')
+  known = names(function, hidden=arrays)
+  if known is not None:
+    check_keys(options, known, where=f'{where}.')
+  domains.check(function, options, f'{where}.')
+  return functools.partial(function, **options), len(arrays)
 
 
 def find(
@@ -138,6 +163,24 @@ def piece_in(annotation: Any) -> Any:
       return domain
   domains_inside = map(piece_in, typing.get_args(annotation))
   return next((domain for domain in domains_inside if domain is not None), None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Function:
+  """The domain of an option that names a function of arrays, see `bind`.
+
+  Attributes:
+    kinds: short names; see `make`.
+  """
+
+  kinds: Kinds
+
+  def check(self, name: str, value: Any) -> None:
+    """Raises ValueError unless the value names a function and options that it takes."""
+    bind(value, self.kinds, name)
+
+  def __hash__(self) -> int:
+    return hash(tuple(self.kinds))
 
 
 def names(signature: Signature, hidden: Iterable[str] = ()) -> list[str] | None:

@@ -1,22 +1,127 @@
-"""Keys of experiments that an earlier edition wrote, as today's.
+"""Old configurations as today's.
 
-Configurations in run folders stay readable: each function here takes a configuration and
-returns one with the keys of one kind of piece replaced. A configuration that has none of
-the old keys is returned as it is.
+The first edition (format 1) wrote no format into `config.json`. Experiments and runs of
+it keep working: `upgrade` turns their keys into today's, one function per kind of key.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
+FORMAT = 2  # of a run's config.json
 Config = dict[str, Any]
 
+_MODELS = {
+  'models.transformer:Transformer': 'transformer',
+  'models.recurrent:Recurrent': 'recurrent',
+}
+_SCORES = {
+  'Dot': 'dot',
+  'ScaledDot': 'scaled_dot',
+  'Cosine': 'cosine',
+  'General': 'general',
+  'Additive': 'additive',
+  'Concat': 'concat',
+  'Location': 'location',
+  'LocalMonotonic': 'local_monotonic',
+  'LocalPredictive': 'local_predictive',
+  'Coverage': 'coverage',
+}
+# Old key of the Transformer -> (key of today, the kinds that take it, their option).
+_BATCH_NORMS = ('batch', 'power')
+_NORMALIZATIONS = ('normalization', 'decoder_normalization')
+_MOVED = {
+  'max_positions': (('positions',), ('learned',), 'max_length'),
+  'clip': (('positions',), ('shaw',), 'clip'),
+  'buckets': (('positions',), ('t5',), 'buckets'),
+  'max_distance': (('positions',), ('t5',), 'max_distance'),
+  'norm_momentum': (_NORMALIZATIONS, _BATCH_NORMS, 'momentum'),
+  'norm_warmup': (_NORMALIZATIONS, ('power',), 'warmup'),
+  'norm_groups': (_NORMALIZATIONS, ('power',), 'groups'),
+  'batch_axis': (_NORMALIZATIONS, _BATCH_NORMS, 'axis'),
+}
 
-def upgrade(config: Mapping[str, Any]) -> Config:
-  """Returns a configuration with old keys replaced by today's."""
+
+def upgrade(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a configuration with today's keys only; one of today is returned as it is.
+
+  Args:
+    config: an experiment, or what a run's `config.json` holds.
+
+  Raises:
+    ValueError: a later version of seqlab wrote it.
+  """
   config = dict(config)
+  number = config.pop('format', 1)
+  if not isinstance(number, int) or number > FORMAT:
+    raise ValueError(
+      f'its format is {number!r}, and this version of seqlab reads formats up to '
+      f'{FORMAT}: use the version that made the run'
+    )
   for step in UPGRADES:
     config = step(config)
   return config
+
+
+def _model_name(config: Config) -> Config:
+  """model_name='models.recurrent:Recurrent' -> model.kind='recurrent'."""
+  if 'model_name' not in config:
+    return config
+  name, model = config['model_name'], config.get('model', {})
+  if not isinstance(model, Mapping):
+    return config
+  others = {key: value for key, value in config.items() if key != 'model_name'}
+  kind = _MODELS.get(name.removeprefix('seqlab.'), name) if _is_text(name) else name
+  return {**others, 'model': {'kind': kind, **model}}
+
+
+def _transformer_options(config: Config) -> Config:
+  """Moves options of one kind of positions or normalisation into that piece."""
+  model = config.get('model')
+  if not isinstance(model, Mapping) or model.get('kind') != 'transformer':
+    return config
+  old = [key for key in _MOVED if key in model]
+  changed = {key: value for key, value in model.items() if key not in old}
+  for key in old:
+    places, kinds, option = _MOVED[key]
+    for place in places:
+      piece = changed.get(place)
+      piece = {'kind': piece} if _is_text(piece) else piece
+      if isinstance(piece, Mapping) and piece.get('kind') in kinds:
+        changed[place] = {option: model[key], **piece}
+  return {**config, 'model': changed}
+
+
+def _attention_score(config: Config) -> Config:
+  """attention='layers.alignment:Dot', attention_options={...} -> one piece."""
+  model = config.get('model')
+  if not isinstance(model, Mapping) or model.get('kind') != 'recurrent':
+    return config
+  model = dict(model)
+  options, score = model.pop('attention_options', None), model.get('attention')
+  if _is_text(score):
+    module, _, name = score.removeprefix('seqlab.').partition(':')
+    if module == 'layers.alignment':
+      score = _SCORES.get(name, score)
+    model['attention'] = {'kind': score, **options} if options else score
+  return {**config, 'model': model}
+
+
+def _evaluator_type(config: Config) -> Config:
+  """evals.valid.type='translation' -> evals.valid.kind='translation'."""
+  evals = config.get('evals')
+  if not isinstance(evals, Mapping):
+    return config
+  return {**config, 'evals': {name: _with_kind(x) for name, x in evals.items()}}
+
+
+def _with_kind(evaluator: Any) -> Any:
+  if not isinstance(evaluator, Mapping) or 'type' not in evaluator:
+    return evaluator
+  return {('kind' if k == 'type' else k): value for k, value in evaluator.items()}
+
+
+def _is_text(value: Any) -> bool:
+  return isinstance(value, str)
 
 
 def _renamed(section: Any, names: Mapping[str, str]) -> Any:
@@ -66,4 +171,10 @@ def _word_vectors(config: Config) -> Config:
 
 
 # One function per kind of piece; each reads the configuration of the one before it.
-UPGRADES: tuple[Callable[[Config], Config], ...] = (_word_vectors,)
+UPGRADES: tuple[Callable[[Config], Config], ...] = (
+  _model_name,
+  _transformer_options,
+  _attention_score,
+  _evaluator_type,
+  _word_vectors,
+)

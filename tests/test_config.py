@@ -1,4 +1,3 @@
-import inspect
 import sys
 
 import ml_collections
@@ -6,10 +5,8 @@ import pytest
 
 from seqlab.config import (
   DEFAULTS,
-  PIECES,
   call,
   check_keys,
-  check_names,
   flatten,
   parse_arg,
   resolve,
@@ -107,63 +104,9 @@ def test_smoke_that_is_neither_true_nor_false_is_refused():
     split_smoke('smoke=maybe')
 
 
-@pytest.mark.parametrize(
-  'piece', [p for known in PIECES.values() for p in known if ':' in p]
-)
-def test_a_known_piece_resolves(piece):
-  assert callable(resolve(piece))
-
-
 @pytest.mark.parametrize('name', TASKS)
-def test_a_task_has_a_short_name_that_needs_no_trust(name):
+def test_a_task_has_a_short_name(name):
   assert has(task_class({'task': name}), ChecksOptions)
-  assert name in PIECES['task']
-
-
-def test_all_scores_are_known_pieces():
-  from seqlab.layers import alignment
-
-  names = {
-    f'layers.alignment:{name}'
-    for name, x in vars(alignment).items()
-    if inspect.isclass(x) and issubclass(x, alignment.Score) and name[0] != '_'
-  }
-  assert set(PIECES['model.attention']) == names - {'layers.alignment:Score'}
-
-
-def test_names_from_somebody_elses_folder_are_seqlabs_own():
-  check_names({'task': 'tasks.translation:Translation', 'model': {}}, 'config.json')
-  check_names({'model_name': 'seqlab.models.recurrent:Recurrent'}, 'config.json')
-  check_names({'model': {'attention': None}}, 'config.json')
-  check_names({'corpus': {'files': {'train': ['a:b', 'c:d']}}}, 'config.json')
-  check_names({'evals': {'valid': {'type': 'translation'}}}, 'config.json')
-
-
-@pytest.mark.parametrize(
-  'config',
-  [
-    {'task': 'setuptools:setup'},
-    {'corpus': {'kind': 'setuptools:setup'}},
-    {'corpus': {'files': {}, 'normalize': ['nfc', 'setuptools:setup']}},
-    {'vocabulary': {'kind': 'setuptools:setup'}},
-    {'evals': {'valid': {'decoding': {'kind': 'setuptools:setup'}}}},
-    {'task': 'cli:Path'},
-    {'task': 'seqlab.cli:Path'},
-    {'task': 'tasks.translation:Vocabularies'},
-    {'model_name': 'os:system'},
-    {'model': {'attention': 'subprocess:run'}},
-    {'model': {'attention': {'kind': 'subprocess:run'}}},
-    {'model': {'positions': 'os:system'}},
-    {'model': {'anything': ['a', {'kind': 'os:system'}]}},
-    {'optimizer': {'kind': 'optax:lion'}},
-    {'schedule': 'optax:constant_schedule'},
-    {'evals': {'valid': {'kind': 'os:system', 'split': 'valid'}}},
-    {'evals': {'valid': {'type': 'seqlab.cli:Path'}}},
-  ],
-)
-def test_other_names_from_somebody_elses_folder_are_refused(config):
-  with pytest.raises(ValueError, match=r'run/config\.json names .* Add --trust'):
-    check_names(config, 'run/config.json')
 
 
 def test_a_path_in_the_tree_resolves():

@@ -13,6 +13,7 @@ from seqlab import cli
 from seqlab.experiment import load_experiment
 from seqlab.metrics_file import read_metrics
 from seqlab.train.loop import train
+from seqlab.upgrade import FORMAT, upgrade
 from seqlab.use.streams import score_stream, translate_stream
 
 ARCHIVE = Path(__file__).parent / 'fixtures' / 'first_edition.tar.gz'
@@ -65,8 +66,10 @@ def test_a_run_resumes_as_it_would_have(runs, run):
   np.testing.assert_allclose(after, before, rtol=1e-4)
 
 
-def test_a_run_of_the_first_edition_keeps_its_configuration(runs):
+def test_the_configuration_of_a_run_is_written_with_todays_keys(runs):
   config = json.loads(Path('transformer/config.json').read_text('utf-8'))
   assert config['evals']['valid']['type'] == 'translation'
   train(load_experiment('experiment.py'), 'transformer')  # finished: nothing to do
-  assert json.loads(Path('transformer/config.json').read_text('utf-8')) == config
+  kept = json.loads(Path('transformer/config.json').read_text('utf-8'))
+  assert kept == {'format': FORMAT, **upgrade(config)}
+  assert kept['model']['kind'] == 'transformer'

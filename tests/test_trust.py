@@ -8,6 +8,8 @@ import sys
 import pytest
 
 from seqlab.cli import main
+from seqlab.config import resolve
+from seqlab.trust import KNOWN, check_names
 from seqlab.use.runs import load_run
 
 OWN = """
@@ -66,7 +68,7 @@ VERBS = {
   ('key', 'value'),
   [
     ('task', 'somebodys_code:Mine'),
-    ('model_name', 'somebodys_code:Mine'),
+    ('model.kind', 'somebodys_code:Mine'),
     ('model.attention', 'somebodys_code:score'),
   ],
 )
@@ -116,3 +118,44 @@ def test_resuming_with_the_experiment_itself_needs_no_trust(tiny, strange, tmp_p
   train({**config, 'steps': 2}, tmp_path / 'own')
   folder = train({**config, 'steps': 2}, tmp_path / 'own')
   assert Path(folder.path, 'checkpoints', '2').is_dir()
+
+
+@pytest.mark.parametrize('path', sorted(KNOWN))
+def test_a_known_piece_resolves(path):
+  assert callable(resolve(path))
+
+
+def test_names_from_somebody_elses_folder_are_seqlabs_own():
+  check_names({'task': 'tasks.translation:Translation', 'model': {}}, 'config.json')
+  check_names({'model_name': 'seqlab.models.recurrent:Recurrent'}, 'config.json')
+  check_names({'model': {'attention': None}}, 'config.json')
+  check_names({'corpus': {'files': {'train': ['a:b', 'c:d']}}}, 'config.json')
+  check_names({'evals': {'valid': {'type': 'translation'}}}, 'config.json')
+
+
+@pytest.mark.parametrize(
+  'config',
+  [
+    {'task': 'setuptools:setup'},
+    {'corpus': {'kind': 'setuptools:setup'}},
+    {'corpus': {'files': {}, 'normalize': ['nfc', 'setuptools:setup']}},
+    {'vocabulary': {'kind': 'setuptools:setup'}},
+    {'evals': {'valid': {'decoding': {'kind': 'setuptools:setup'}}}},
+    {'task': 'cli:Path'},
+    {'task': 'seqlab.cli:Path'},
+    {'task': 'tasks.translation:Vocabularies'},
+    {'model': {'kind': 'os:system'}},
+    {'model_name': 'os:system'},
+    {'model': {'attention': 'subprocess:run'}},
+    {'model': {'attention': {'kind': 'subprocess:run'}}},
+    {'model': {'positions': 'os:system'}},
+    {'model': {'anything': ['a', {'kind': 'os:system'}]}},
+    {'optimizer': {'kind': 'optax:lion'}},
+    {'schedule': 'optax:constant_schedule'},
+    {'evals': {'valid': {'kind': 'os:system', 'split': 'valid'}}},
+    {'evals': {'valid': {'type': 'seqlab.cli:Path'}}},
+  ],
+)
+def test_other_names_from_somebody_elses_folder_are_refused(config):
+  with pytest.raises(ValueError, match=r'run/config\.json names .* Add --trust'):
+    check_names(config, 'run/config.json')

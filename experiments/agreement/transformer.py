@@ -27,8 +27,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.batching = dict(kind='packed', tokens=1_024, max_length=64)
 
   # Model
-  c.model_name = 'models.transformer:Transformer'
-  c.model = dict(width=128, mlp_width=256, heads=8, layers=2)
+  c.model = dict(kind='transformer', width=128, mlp_width=256, heads=8, layers=2)
   c.model.unroll = 2  # takes a quarter less time on a CPU, and compiles as fast
 
   # What a sweep or a population may vary without compiling again

@@ -16,19 +16,21 @@ from seqlab.report.runs import group
 from seqlab.report.tables import Column, table
 
 MODELS = {
-  'rnn': ('models.recurrent:Recurrent', dict(width=136, cell='gru', context='always')),
-  'rnn-attention': (
-    'models.recurrent:Recurrent',
-    dict(
-      width=128,
-      cell='gru',
-      attention='layers.alignment:Additive',
-      placement='before',
-    ),
+  'rnn': dict(kind='recurrent', width=136, cell='gru', context='always'),
+  'rnn-attention': dict(
+    kind='recurrent',
+    width=128,
+    cell='gru',
+    attention='additive',
+    placement='before',
   ),
-  'transformer': (
-    'models.transformer:Transformer',
-    dict(width=96, mlp_width=192, heads=4, layers=2, unroll=2),
+  'transformer': dict(
+    kind='transformer',
+    width=96,
+    mlp_width=192,
+    heads=4,
+    layers=2,
+    unroll=2,
   ),
 }
 NAMES = {
@@ -54,8 +56,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.batching = dict(kind='buckets', tokens=1_024, shapes=2, max_length=64)
 
   # Model
-  c.model_name, model = MODELS[arg.model]
-  c.model = dict(model)
+  c.model = dict(MODELS[arg.model])
 
   # What a sweep may vary without compiling again
   c.hyper = dict(peak=3e-3, label_smoothing=0.1)
@@ -118,7 +119,7 @@ def report(runs, folder):
 
 
 def _kind(run):
-  if run.config['model_name'].startswith('models.transformer'):
+  if run.config['model']['kind'] == 'transformer':
     return 'transformer'
   return 'rnn-attention' if run.config['model'].get('attention') else 'rnn'
 

@@ -35,8 +35,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.batching.reverse_source = False
 
   # Model
-  c.model_name = 'models.recurrent:Recurrent'
-  c.model = dict(width=192, cell='gru', context='always')
+  c.model = dict(kind='recurrent', width=192, cell='gru', context='always')
   # A bidirectional encoder reads the source from its end anyway.
   c.model.bidirectional = False
   c.model.update(attention=None, placement='before')
@@ -66,7 +65,7 @@ def smoke(c: ml_collections.ConfigDict) -> None:
 VARIANTS = {
   'fixed context': {},
   'fixed context, source reversed': {'batching.reverse_source': True},
-  'attention': {'model.attention': 'layers.alignment:Additive'},
+  'attention': {'model.attention': 'additive'},
 }
 
 

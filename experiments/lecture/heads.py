@@ -36,8 +36,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.batching = dict(kind='packed', tokens=1_024, max_length=64)
 
   # Model
-  c.model_name = 'models.transformer:Transformer'
-  c.model = dict(width=96, mlp_width=192, layers=2)
+  c.model = dict(kind='transformer', width=96, mlp_width=192, layers=2)
   c.model.update(heads=arg.heads, unroll=2)
 
   # What a sweep may vary without compiling again

@@ -28,8 +28,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.batching = dict(kind='packed', tokens=1_024, max_length=64)
 
   # Model
-  c.model_name = 'models.transformer:Transformer'
-  c.model = dict(width=96, mlp_width=192, heads=4, layers=2)
+  c.model = dict(kind='transformer', width=96, mlp_width=192, heads=4, layers=2)
   c.model.update(unroll=2, causal=True)
 
   # What a sweep may vary without compiling again

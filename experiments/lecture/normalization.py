@@ -13,10 +13,14 @@ import ml_collections
 
 from seqlab.config import parse_arg
 from seqlab.report.figures import lines
-from seqlab.report.runs import group
 from seqlab.report.tables import Column, table
 
-KINDS = ('batch', 'layer', 'power', 'rms')
+KINDS = {
+  'batch': 'batch',
+  'layer': 'layer',
+  'power': dict(kind='power', warmup=100),
+  'rms': 'rms',
+}
 # Target positions per batch -> updates and peak learning rate.
 BATCHES = {
   128: (4_800, 2e-3),
@@ -39,10 +43,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.batching = dict(kind='packed', tokens=arg.tokens, max_length=64, rows_multiple=1)
 
   # Model
-  c.model_name = 'models.transformer:Transformer'
-  c.model = dict(width=96, mlp_width=192, heads=4, layers=2)
+  c.model = dict(kind='transformer', width=96, mlp_width=192, heads=4, layers=2)
   c.model.update(unroll=2, normalization='layer', decoder_normalization='layer')
-  c.model.norm_warmup = 100
 
   # What a sweep may vary without compiling again
   c.hyper = dict(peak=peak, label_smoothing=0.1)
@@ -68,13 +70,15 @@ def sweep(add):
   for tokens, (steps, peak) in BATCHES.items():
     size = {'batching.tokens': tokens, 'steps': steps, 'hyper.peak': peak}
     size['evals.statistics.tokens'] = tokens
-    for kind in KINDS:
+    for kind in KINDS.values():
       for seed in range(3):
         add(seed=seed, **{'model.normalization': kind}, **size)
 
 
 def report(runs, folder):
-  found = group(runs, by=('model.normalization', 'batching.tokens'))
+  found = {}
+  for run in runs:
+    found.setdefault((_kind(run), run.config['batching']['tokens']), []).append(run)
   for name, metric, ylabel in (
     ('bleu', 'valid/bleu', 'BLEU'),
     ('gap', 'statistics/gap', 'loss with running minus with batch statistics (nats)'),
@@ -120,6 +124,11 @@ def report(runs, folder):
     *(Column(f'gap (nats), {tokens:,}', digits=3) for tokens in BATCHES),
   ]
   (folder / 'table.md').write_text(table(rows, columns), 'utf-8')
+
+
+def _kind(run):
+  normalization = run.config['model']['normalization']
+  return normalization if isinstance(normalization, str) else normalization['kind']
 
 
 PAPER = {}

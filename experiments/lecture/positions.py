@@ -36,8 +36,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.batching = dict(kind='buckets', tokens=1_024, shapes=1, max_length=20)
 
   # Model
-  c.model_name = 'models.transformer:Transformer'
-  c.model = dict(width=96, mlp_width=192, heads=4, layers=2)
+  c.model = dict(kind='transformer', width=96, mlp_width=192, heads=4, layers=2)
   c.model.update(unroll=2, positions=arg.positions)
 
   # What a sweep may vary without compiling again

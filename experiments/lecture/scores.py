@@ -17,13 +17,13 @@ from seqlab.report.runs import group
 from seqlab.report.tables import Column, table
 
 SCORES = (
-  *('Dot', 'ScaledDot', 'Cosine', 'General', 'Additive', 'Concat', 'Location'),
-  *('LocalMonotonic', 'LocalPredictive', 'Coverage'),
+  *('dot', 'scaled_dot', 'cosine', 'general', 'additive', 'concat', 'location'),
+  *('local_monotonic', 'local_predictive', 'coverage'),
 )
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, score='General')
+  arg = parse_arg(arg, score='general')
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
   c.seed, c.steps = 0, 500
@@ -35,9 +35,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.batching = dict(kind='buckets', tokens=1_024, shapes=2, max_length=64)
 
   # Model
-  c.model_name = 'models.recurrent:Recurrent'
-  c.model = dict(width=128, cell='gru', placement='after')
-  c.model.attention = f'layers.alignment:{arg.score}'
+  c.model = dict(kind='recurrent', width=128, cell='gru', placement='after')
+  c.model.attention = arg.score
 
   # What a sweep may vary without compiling again
   c.hyper = dict(peak=5e-3, label_smoothing=0.1)
@@ -65,17 +64,11 @@ def sweep(add):
   for placement in ('before', 'after'):
     for score in SCORES:
       for seed in range(3):
-        attention = f'layers.alignment:{score}'
-        add(seed=seed, **{'model.attention': attention, 'model.placement': placement})
+        add(seed=seed, **{'model.attention': score, 'model.placement': placement})
 
 
 def report(runs, folder):
-  found = {
-    (attention.partition(':')[2], placement): members
-    for (attention, placement), members in group(
-      runs, by=('model.attention', 'model.placement')
-    ).items()
-  }
+  found = group(runs, by=('model.attention', 'model.placement'))
   bars(
     folder / 'bleu',
     {

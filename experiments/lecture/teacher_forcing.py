@@ -37,9 +37,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.batching = dict(kind='buckets', tokens=1_024, shapes=2, max_length=64)
 
   # Model
-  c.model_name = 'models.recurrent:Recurrent'
-  c.model = dict(width=128, cell='gru', placement='before')
-  c.model.attention = 'layers.alignment:Additive'
+  c.model = dict(kind='recurrent', width=128, cell='gru', placement='before')
+  c.model.attention = 'additive'
 
   # What a sweep may vary without compiling again
   c.hyper = dict(peak=5e-3, label_smoothing=0.1, scheduled_sampling=0.0)

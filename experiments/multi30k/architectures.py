@@ -16,19 +16,21 @@ from seqlab.report.runs import group
 from seqlab.report.tables import Column, table
 
 MODELS = {
-  'rnn': ('models.recurrent:Recurrent', dict(width=256, cell='gru', context='always')),
-  'rnn-attention': (
-    'models.recurrent:Recurrent',
-    dict(
-      width=256,
-      cell='gru',
-      attention='layers.alignment:Additive',
-      placement='before',
-    ),
+  'rnn': dict(kind='recurrent', width=256, cell='gru', context='always'),
+  'rnn-attention': dict(
+    kind='recurrent',
+    width=256,
+    cell='gru',
+    attention='additive',
+    placement='before',
   ),
-  'transformer': (
-    'models.transformer:Transformer',
-    dict(width=128, mlp_width=256, heads=4, layers=4, unroll=4),
+  'transformer': dict(
+    kind='transformer',
+    width=128,
+    mlp_width=256,
+    heads=4,
+    layers=4,
+    unroll=4,
   ),
 }
 NAMES = {
@@ -50,8 +52,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.batching = dict(kind='buckets', tokens=2_048, shapes=4)  # target positions
 
   # Model
-  c.model_name, model = MODELS[arg.model]
-  c.model = dict(model)
+  c.model = dict(MODELS[arg.model])
 
   # What a sweep may vary without compiling again
   c.hyper = dict(peak=2e-3, dropout=0.2, label_smoothing=0.1)
@@ -120,7 +121,7 @@ def report(runs, folder):
 
 
 def _kind(run):
-  if run.config['model_name'].startswith('models.transformer'):
+  if run.config['model']['kind'] == 'transformer':
     return 'transformer'
   return 'rnn-attention' if run.config['model'].get('attention') else 'rnn'
 

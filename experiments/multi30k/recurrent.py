@@ -4,7 +4,7 @@ r"""Recurrent encoder-decoders on Multi30k, with the Transformer's vocabulary an
   seqlab train experiments/multi30k/recurrent.py:attention=none --workdir runs/m30k-fixed
 
 GRU with additive attention (Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473), or
-without attention. Arguments such as `:attention=Dot,placement=after` choose other models;
+without attention. Arguments such as `:attention=dot,placement=after` choose other models;
 `:source=de,target=en` is the direction of most tutorials.
 """
 
@@ -19,7 +19,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     source='en',
     target='de',
     cell='gru',
-    attention='Additive',
+    attention='additive',
     placement='before',
   )
   c = ml_collections.ConfigDict()
@@ -33,11 +33,10 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.batching.reverse_source = False
 
   # Model
-  c.model_name = 'models.recurrent:Recurrent'
-  c.model = dict(width=256, cell=arg.cell, layers=1)
+  c.model = dict(kind='recurrent', width=256, cell=arg.cell, layers=1)
   c.model.update(placement=arg.placement, context='always')
   attends = arg.attention != 'none'
-  c.model.attention = f'layers.alignment:{arg.attention}' if attends else None
+  c.model.attention = arg.attention if attends else None
 
   # What a sweep or a population may vary without compiling again
   c.hyper = dict(peak=3e-3, dropout=0.3, label_smoothing=0.1, weight_decay=0.0)
@@ -67,7 +66,7 @@ def smoke(c: ml_collections.ConfigDict) -> None:
 
 
 def sweep(add):
-  for attention in ('none', 'Additive'):
+  for attention in ('none', 'additive'):
     for seed in range(3):
       add(seed=seed, arg=f'attention={attention}')
 

@@ -29,8 +29,9 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.batching = dict(kind='buckets', tokens=4_096, shapes=8)  # target positions
 
   # Model
-  c.model_name = 'models.transformer:Transformer'
-  c.model = dict(width=width, mlp_width=mlp_width, heads=heads, layers=layers)
+  c.model = dict(
+    kind='transformer', width=width, mlp_width=mlp_width, heads=heads, layers=layers
+  )
   c.model.unroll = layers  # takes a quarter less time on a CPU than a loop over layers
 
   # What a sweep or a population may vary without compiling again

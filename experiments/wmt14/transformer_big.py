@@ -33,8 +33,9 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.batching = dict(kind='packed', tokens=393_216, max_length=128, rows_multiple=1_024)
 
   # Model
-  c.model_name = 'models.transformer:Transformer'
-  c.model = dict(width=width, mlp_width=mlp_width, heads=heads, layers=layers)
+  c.model = dict(
+    kind='transformer', width=width, mlp_width=mlp_width, heads=heads, layers=layers
+  )
 
   # What a sweep or a population may vary without compiling again
   c.hyper = dict(peak=1e-3, dropout=0.3, label_smoothing=0.1, weight_decay=0.0)

@@ -1,35 +1,38 @@
-"""Attention with any scoring function, for decoders that go step by step.
+"""Attention with any scoring function, for decoders that proceed step by step.
 
-A score is a function of queries and memory, `score(query, memory) -> [B, T, S]`;
-what becomes of it (mask, softmax, weighted sum, heads) is the same for all. Those
-here are modules, since most have weights; a plain function from anywhere does too.
+A score is a function of queries and memory, `score(query, memory) -> [B, T, S]`. The
+mask, the softmax, the weighted sum and the heads are the same for all scores. The scores
+here are modules, since most have weights; a plain function from anywhere works too.
 
 Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473; Luong et al. 2015,
 https://arxiv.org/abs/1508.04025.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+import dataclasses
 import inspect
-from typing import Any
+from typing import Any, ClassVar
 
 from flax import linen as nn
 from flax import struct
 import jax
 import jax.numpy as jnp
 
-from seqlab.config import resolve
+from seqlab.domains import Count
+from seqlab.layers import SCORES
+from seqlab.pieces import Function, Piece, Specification, bind, find
 from seqlab.types import Array
 
 
 @struct.dataclass
 class Source:
-  """What a score may look at besides the query.
+  """What a score may read besides the query.
 
   Attributes:
-    keys: [B, S, D], the encoder's states, as the score's `project` left them.
-    mask: [B, S] bool, True for words.
-    coverage: [B, T, S], attention given to each word in the steps before.
-    position: [B, T] int32, the queries' positions in the output, from 0.
+    keys: [B, S, D] the encoder's states, as returned by the score's `project`.
+    mask: [B, S] bool, True for tokens.
+    coverage: [B, T, S] sum of the weights that each token got in earlier steps.
+    position: [B, T] int32 positions of the queries in the output, from 0.
   """
 
   keys: Array
@@ -50,26 +53,29 @@ def _dense(width: int, dtype: Any, *, bias: bool = False) -> nn.Dense:
 
 
 class Score(nn.Module):
-  """Base of scores with weights.
+  """Base class of scores with weights; further fields of a subclass are its options.
 
   Attributes:
     width: D, of queries and keys.
     dtype: dtype of the matrix products.
+    looks_back: whether the score depends on the weights of earlier steps.
   """
+
+  looks_back: ClassVar[bool] = False
 
   width: int
   dtype: jnp.dtype = jnp.float32
 
   def project(self, states: Array) -> Array:
-    """[B, S, D] -> keys [B, S, D], computed once a sentence."""
+    """Returns keys: [B, S, D] -> [B, S, D]. It is called once per sentence."""
     return states
 
   def __call__(self, query: Array, memory: Source) -> Array:
-    """[B, T, D] -> [B, T, S], any real numbers."""
+    """Returns scores, any real numbers: [B, T, D] -> [B, T, S]."""
     raise NotImplementedError
 
   def vector(self, name: str, size: int | None = None) -> Array:
-    """A vector of weights [size], by default [D]."""
+    """Returns a parameter of shape [size], by default [D]."""
     init = nn.with_logical_partitioning(nn.initializers.normal(), (None,))
     return self.param(name, init, (size or self.width,)).astype(self.dtype)
 
@@ -91,7 +97,7 @@ class ScaledDot(Score):
 
 
 class Cosine(Score):
-  """β cos(q, k) with a learnt sharpness β = exp(b), Graves et al. 2014, section 3.3.
+  """β cos(q, k) with a learned sharpness β = exp(b), Graves et al. 2014, section 3.3.
 
   https://arxiv.org/abs/1410.5401
   """
@@ -102,7 +108,7 @@ class Cosine(Score):
     self.log_sharpness = self.param('log_sharpness', init, ())
 
   def project(self, states: Array) -> Array:
-    """Keys of length one."""
+    """Returns keys of length one."""
     return _unit(states)
 
   def __call__(self, query: Array, memory: Source) -> Array:
@@ -119,7 +125,7 @@ class General(Score):
     self.key = _dense(self.width, self.dtype)
 
   def project(self, states: Array) -> Array:
-    """W k."""
+    """Returns W k."""
     return self.key(states)
 
   def __call__(self, query: Array, memory: Source) -> Array:
@@ -137,7 +143,7 @@ class Additive(Score):
     self.energy = self.vector('energy')
 
   def project(self, states: Array) -> Array:
-    """U k + b."""
+    """Returns U k + b."""
     return self.key(states)
 
   def __call__(self, query: Array, memory: Source) -> Array:
@@ -161,7 +167,7 @@ class Concat(Score):
     self.energy = self.vector('energy')
 
   def project(self, states: Array) -> Array:
-    """The lower half of W times k."""
+    """Returns the lower half of W times k."""
     return states @ self.kernel[self.width :].astype(self.dtype)
 
   def __call__(self, query: Array, memory: Source) -> Array:
@@ -174,10 +180,10 @@ class Location(Score):
   """W q, a number for each position of the source: Luong et al. 2015, equation 8.
 
   Attributes:
-    positions: the longest source there may be.
+    positions: length of the longest source, in tokens.
   """
 
-  positions: int = 256
+  positions: Count = 256
 
   def setup(self) -> None:
     """Makes W [D, positions]."""
@@ -188,22 +194,22 @@ class Location(Score):
     S = memory.keys.shape[1]
     if self.positions < S:
       raise ValueError(
-        f'a source of {S} positions is longer than the {self.positions} that location '
-        f'attention knows: lower batching.max_length, or set score.positions'
+        f'a source of {S} positions is longer than model.attention.positions='
+        f'{self.positions}: raise it, or lower batching.max_length'
       )
     return self.places(query)[..., :S]
 
 
 class LocalMonotonic(General):
-  """`General` within a window about the output's own position, "local-m".
+  """`General` within a window around the output's own position, "local-m".
 
-  Luong et al. 2015, section 3.2: p = t. Beyond the source's end p is its last word.
+  Luong et al. 2015, section 3.2: p = t. Beyond the source's end p is its last token.
 
   Attributes:
-    window: words on either side that are seen.
+    window: number of tokens on either side that are attended to.
   """
 
-  window: int = 10
+  window: Count = 10
 
   def __call__(self, query: Array, memory: Source) -> Array:
     """See `Score`."""
@@ -215,17 +221,17 @@ class LocalMonotonic(General):
 
 
 class LocalPredictive(General):
-  """`General` about a predicted position, "local-p".
+  """`General` around a predicted position, "local-p".
 
   Luong et al. 2015, section 3.2: p = S σ(vᵀ tanh(W q)), and weights are multiplied
-  by exp(-(s - p)² / 2σ²), σ = window / 2. Here that factor is under the softmax, as
-  part of the score, so that weights still sum to one.
+  by exp(-(s - p)² / 2σ²), σ = window / 2. Here the logarithm of that factor is added to
+  the score, so that weights still sum to one.
 
   Attributes:
-    window: words on either side that are seen.
+    window: number of tokens on either side that are attended to.
   """
 
-  window: int = 10
+  window: Count = 10
 
   def setup(self) -> None:
     """Makes W and v besides `General`'s weights."""
@@ -235,9 +241,9 @@ class LocalPredictive(General):
 
   def __call__(self, query: Array, memory: Source) -> Array:
     """See `Score`."""
-    words = memory.mask.sum(axis=1)[:, None]  # [B, 1]
+    length = memory.mask.sum(axis=1)[:, None]  # [B, 1]
     share = jax.nn.sigmoid(jnp.tanh(self.where(query)) @ self.centre)  # [B, T]
-    centre = share.astype(jnp.float32) * (words - 1)
+    centre = share.astype(jnp.float32) * (length - 1)
     distance = jnp.arange(memory.keys.shape[1]) - centre[..., None]  # [B, T, S]
     closeness = -2 * (distance / self.window) ** 2
     scores = super().__call__(query, memory) + closeness
@@ -245,13 +251,13 @@ class LocalPredictive(General):
 
 
 class Coverage(Additive):
-  """`Additive` that knows how much attention each word has had.
+  """`Additive` with the sum of the weights that each token has had.
 
   vᵀ tanh(W q + U k + c w + b), c the sum of weights so far: Tu et al. 2016, section
   3.1.1 (linguistic coverage without fertility), https://arxiv.org/abs/1601.04811.
   """
 
-  looks_back = True
+  looks_back: ClassVar[bool] = True
 
   def setup(self) -> None:
     """Makes w besides `Additive`'s weights."""
@@ -261,8 +267,8 @@ class Coverage(Additive):
   def __call__(self, query: Array, memory: Source) -> Array:
     """See `Score`."""
     q = self.query(query)[:, :, None] + memory.keys[:, None]  # [B, T, S, D]
-    more = memory.coverage[..., None].astype(self.dtype) * self.covered
-    return jnp.tanh(q + more) @ self.energy
+    covered = memory.coverage[..., None].astype(self.dtype) * self.covered
+    return jnp.tanh(q + covered) @ self.energy
 
 
 class _Function(Score):
@@ -281,24 +287,55 @@ def _unit(x: Array) -> Array:
   return (wide * length).astype(x.dtype)
 
 
+@dataclasses.dataclass(frozen=True)
+class ScoreDomain:
+  """The domain of an option that names a score: a `Score`, or a function."""
+
+  kinds: ClassVar[Mapping[str, str]] = SCORES
+  context: ClassVar[tuple[str, ...]] = ('width', 'dtype')  # set by the model
+
+  def check(self, name: str, value: Any) -> None:
+    """Raises ValueError unless the value names a score and options that it takes."""
+    if isinstance(value, str | Mapping):
+      kind, _ = find(value, SCORES, name)
+      is_module = _is_module(kind)
+      domain = Piece(SCORES, self.context) if is_module else Function(SCORES)
+      domain.check(name, value)
+
+
+def looks_back(score: Specification | Callable) -> bool:
+  """Returns whether a score depends on the weights of earlier steps."""
+  kind, _ = _find_score(score)
+  return getattr(kind, 'looks_back', False)
+
+
+def _find_score(score: Specification | Callable) -> tuple[Callable, dict[str, Any]]:
+  if isinstance(score, str | Mapping):
+    return find(score, SCORES, 'model.attention')
+  return score, {}
+
+
+def _is_module(kind: Callable) -> bool:
+  return inspect.isclass(kind) and issubclass(kind, Score)
+
+
 class Attention(nn.Module):
   """softmax(score(query, memory)) times the values, with one head or more.
 
-  With one head queries, keys and values are what they are; with more, each head has
-  projections of its own to K = D / H, as in multi-head attention, and H scores.
+  With one head queries, keys and values are used unchanged; with more, each head has
+  its own projections to K = D / H, as in multi-head attention, and there are H scores.
 
   Attributes:
-    score: a `Score` or a function, or the name of one ('layers.alignment:Dot').
+    score: a name of `layers.SCORES`, or a path to a `Score` or to a function, maybe with
+      options; or the class or function itself.
     width: D.
     heads: H.
-    options: of the score, such as {'window': 5}.
     dtype: dtype of the matrix products.
   """
 
   score: Any
   width: int
   heads: int = 1
-  options: Any = None
   dtype: jnp.dtype = jnp.float32
 
   def setup(self) -> None:
@@ -308,28 +345,29 @@ class Attention(nn.Module):
       raise ValueError(
         f'{H} heads do not divide a width of {D}: change model.attention_heads'
       )
-    score = resolve(self.score) if isinstance(self.score, str) else self.score
-    options = dict(self.options or {}, width=D // H, dtype=self.dtype)
-    if not (inspect.isclass(score) and issubclass(score, Score)):
-      score, options = _Function, {**options, 'function': score}
+    kind, options = _find_score(self.score)
+    if not _is_module(kind):
+      function = kind
+      if isinstance(self.score, str | Mapping):
+        function, _ = bind(self.score, SCORES, 'model.attention')
+      kind, options = _Function, {'function': function}
+    # One score per head, each with its own weights.
     lift = {'in_axes': 1, 'out_axes': 1, 'axis_size': H}
     lift |= {'variable_axes': {'params': 0}, 'split_rngs': {'params': True}}
     lift |= {'metadata_params': {nn.PARTITION_NAME: None}}
     methods = {'__call__': lift, 'project': lift}
-    self.scores = nn.vmap(score, methods=methods)(**options)
+    sizes = dict(width=D // H, dtype=self.dtype)
+    self.scores = nn.vmap(kind, methods=methods)(**options, **sizes)
     if H > 1:
       self.query, self.key, self.value, self.out = (
         _dense(D, self.dtype) for _ in range(4)
       )
 
-  @classmethod
-  def looks_back(cls, score: Any) -> bool:
-    """Whether a score depends on the weights of the steps before."""
-    score = resolve(score) if isinstance(score, str) else score
-    return getattr(score, 'looks_back', False)
-
   def project(self, states: Array) -> tuple[Array, Array]:
-    """Encoder states [B, S, D] -> keys and values [B, H, S, K], once a sentence."""
+    """Returns keys and values [B, H, S, K] of encoder states [B, S, D].
+
+    It is called once per sentence.
+    """
     key, value = (
       (states, states) if self.heads == 1 else (self.key(states), self.value(states))
     )
@@ -345,14 +383,14 @@ class Attention(nn.Module):
     coverage: Array,  # [B, H, T, S]
     position: Array,  # [B, T] int32
   ) -> tuple[Array, Array]:  # [B, T, D], [B, H, T, S]
-    """Contexts, and the weights that made them."""
+    """Returns contexts, and the attention weights."""
     B, H = keys.shape[:2]
     each = lambda x: jnp.broadcast_to(x[:, None], (B, H, *x.shape[1:]))  # noqa: E731
     memory = Source(keys, each(mask), coverage, each(position))
     query = self._split(query if H == 1 else self.query(query))  # [B, H, T, K]
     scores = self.scores(query, memory).astype(jnp.float32)  # [B, H, T, S]
     scores = jnp.where(mask[:, None, None], scores, -jnp.inf)
-    # A row of padding sees nothing, and its weights are zeros instead of NaN.
+    # A row of padding has no token to attend to: its weights are zeros instead of NaN.
     weights = jnp.nan_to_num(jax.nn.softmax(scores), nan=0.0)
     if self.is_mutable_collection('intermediates'):
       self.sow('intermediates', 'weights', weights)

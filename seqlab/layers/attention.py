@@ -5,15 +5,17 @@ decoding step is then a pure function of (params, cache, token), and beam
 search can reorder a cache without knowing which layer wrote it.
 """
 
+from collections.abc import Callable
+
 from flax import linen as nn
 from flax import struct
 import jax
 import jax.numpy as jnp
 
 from seqlab.layers.dropout import Dropout
-from seqlab.layers.linear import Linear
-from seqlab.layers.positions import rotate
-from seqlab.layers.relative import Relative
+from seqlab.layers.linear import Linear, glorot
+from seqlab.layers.positions.interface import PositionTerms
+from seqlab.layers.positions.rotary import rotate
 from seqlab.types import PAD, Array
 
 # Masks are bool and broadcast to [B, H, L, S]; True where attention may go. They are
@@ -111,19 +113,17 @@ class MultiHeadAttention(nn.Module):
   Attributes:
     width: model width D.
     heads: number of heads H; must divide D.
-    clip: distance up to which there are vectors of relative positions, which are
-      added to keys and values (Shaw, Uszkoreit and Vaswani, "Self-Attention with
-      Relative Position Representations", 2018, https://arxiv.org/abs/1803.02155;
-      heads share them, as in section 3.3); None for none.
-    value_scale: W_V starts at the Glorot scale times this.
-    out_scale: and so does W_O.
+    make_positions: makes the `LayerPositions` of self-attention, called with width=K
+      and dtype=; None if positions have no parameters here.
+    value_scale: factor of the Glorot scale at which W_V is initialised.
+    out_scale: factor of the Glorot scale at which W_O is initialised.
     dtype: dtype of the matrix products. Parameters stay float32.
     implementation: 'xla', or 'cudnn' for flash attention on GPU (bf16 only).
   """
 
   width: int
   heads: int
-  clip: int | None = None
+  make_positions: Callable[..., nn.Module] | None = None
   value_scale: float = 1.0
   out_scale: float = 1.0
   dtype: jnp.dtype = jnp.float32
@@ -153,21 +153,21 @@ class MultiHeadAttention(nn.Module):
       glorot(self.out_scale, in_axis=(0, 1), out_axis=2),
       dtype=self.dtype,
     )
-    if self.clip is not None:
-      init = nn.with_logical_partitioning(glorot(), (None, 'head_dim'))
-      shape = (2 * self.clip + 1, D // H)
-      self.relative_key = self.param('relative_key', init, shape)
-      self.relative_value = self.param('relative_value', init, shape)
+    self.positions = None
+    if self.make_positions is not None:
+      self.positions = self.make_positions(width=D // H, dtype=self.dtype)
+      # Its parameters lie beside these matrices, not in a scope of their own.
+      nn.share_scope(self, self.positions)
     self.drop = Dropout()
 
   def project(
-    self, memory: Array, relative: Relative | None = None
+    self, memory: Array, terms: PositionTerms | None = None
   ) -> tuple[Array, Array]:
-    """Keys and values of `memory`: [B, S, D] -> two of [B, S, H, K].
+    """Returns keys and values of `memory`: [B, S, D] -> two of [B, S, H, K].
 
-    Rotary positions of self-attention turn the keys here, before they are cached.
+    Rotary positions of self-attention rotate the keys here, before they are cached.
     """
-    return self._turn(self.key(memory), relative), self.value(memory)
+    return self._rotate(self.key(memory), terms), self.value(memory)
 
   def __call__(
     self,
@@ -177,24 +177,24 @@ class MultiHeadAttention(nn.Module):
     *,
     mask: Array | None = None,  # [B|1, H|1, L|1, S] bool, True where allowed
     dropout: Array | None = None,  # [] rate on the attention weights
-    relative: Relative | None = None,  # positions, in self-attention
+    terms: PositionTerms | None = None,  # positions, in self-attention
   ) -> Array:  # [B, L, D]
     """Attends from `x` to the memory whose keys and values `project` made."""
-    query = self._turn(self.query(x), relative)  # [B, L, H, K]
-    # The fused function gives no weights, nor has it a place for what changes them.
+    query = self._rotate(self.query(x), terms)  # [B, L, H, K]
+    # The fused function neither returns the weights nor lets them be changed.
     sown = self.is_mutable_collection('intermediates')
-    fused = dropout is None and self.clip is None and not sown
+    fused = dropout is None and self.positions is None and not sown
     attend = self._fused if fused else self._written_out
-    y = attend(query, key, value, mask, dropout, relative or Relative())
+    y = attend(query, key, value, mask, dropout, terms or PositionTerms())
     if self.has_variable('ablation', 'keep'):
       keep = self.get_variable('ablation', 'keep')  # [H]
       y *= keep.astype(y.dtype)[:, None]
     return self.out(y)  # [B, L, D]
 
-  def _turn(self, x: Array, relative: Relative | None) -> Array:
-    if relative is None or relative.rotation is None:
+  def _rotate(self, x: Array, terms: PositionTerms | None) -> Array:
+    if terms is None or terms.rotation is None:
       return x
-    return rotate(x, relative.rotation)
+    return rotate(x, terms.rotation)
 
   def _fused(
     self,
@@ -203,10 +203,10 @@ class MultiHeadAttention(nn.Module):
     value: Array,
     mask: Array | None,
     dropout: None,
-    relative: Relative,
+    terms: PositionTerms,
   ) -> Array:
-    bias = relative.bias
-    if self.implementation == 'cudnn':  # which wants one dtype, and all positions
+    bias = terms.bias
+    if self.implementation == 'cudnn':  # which needs one dtype, and a mask of full size
       bias = bias if bias is None else bias.astype(query.dtype)
       if mask is not None:
         shape = (*mask.shape[:2], query.shape[1], key.shape[1])
@@ -222,36 +222,26 @@ class MultiHeadAttention(nn.Module):
     value: Array,
     mask: Array | None,
     dropout: Array | None,
-    relative: Relative,
+    terms: PositionTerms,
   ) -> Array:
+    # Scores and softmax are float32 whatever the dtype of the products: bfloat16 has
+    # 8 bits, too few to tell large scores apart.
     wide = dict(preferred_element_type=jnp.float32)
     scores = jnp.einsum('blhk,bshk->bhls', query, key, **wide)
-    if self.clip is not None:
-      # A vector for every pair of positions need not be built: R = 2 * clip + 1.
-      vectors = self.relative_key.astype(self.dtype)  # [R, K]
-      near = jax.nn.one_hot(relative.distance, len(vectors), dtype=self.dtype)
-      by_distance = jnp.einsum('blhk,rk->bhlr', query, vectors)
-      scores += jnp.einsum('bhlr,blsr->bhls', by_distance, near, **wide)
+    if self.positions is not None:
+      scores += self.positions.scores(query, terms)
     scores *= query.shape[-1] ** -0.5
-    if relative.bias is not None:
-      scores += relative.bias
+    if terms.bias is not None:
+      scores += terms.bias
     if mask is not None:
+      # The smallest number instead of -inf: a row of padding, which attends to nothing,
+      # gets equal weights and not NaN.
       scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
     weights = jax.nn.softmax(scores)  # [B, H, L, S]
     if self.is_mutable_collection('intermediates'):
       self.sow('intermediates', 'weights', weights)
     weights = self.drop(weights.astype(self.dtype), dropout)
     y = jnp.einsum('bhls,bshk->blhk', weights, value)
-    if self.clip is not None:
-      by_distance = jnp.einsum('bhls,blsr->bhlr', weights, near)
-      y += jnp.einsum('bhlr,rk->blhk', by_distance, self.relative_value.astype(y.dtype))
+    if self.positions is not None:
+      y += self.positions.values(weights, terms)
     return y  # [B, L, H, K]
-
-
-def glorot(
-  scale: float = 1.0, in_axis: int | tuple = -2, out_axis: int | tuple = -1
-) -> nn.initializers.Initializer:
-  """Uniform weights as Glorot and Bengio's (2010), times `scale`."""
-  return nn.initializers.variance_scaling(
-    scale**2, 'fan_avg', 'uniform', in_axis, out_axis
-  )

@@ -1,33 +1,35 @@
-"""Normalisation by statistics of the batch, over the positions that count.
+"""Normalisation by statistics of the batch, over the positions of a mask.
 
-Padding counts for nothing, so neither buckets nor packing change a statistic. Under
-jit the rows may be sharded: sums over them are the global batch's. Under pmap `axis`
-names the axis to sum over. Where gradients are accumulated, each micro-batch has
-statistics of its own, and each updates the running ones.
+Padding is masked, so neither buckets nor packing change a statistic. Under jit the rows
+may be sharded: sums over them are the global batch's. Under pmap `axis` names the axis
+to sum over. Where gradients are accumulated, each micro-batch has statistics of its own,
+and each updates the running ones.
 """
 
 import functools
+from typing import Annotated
 
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from seqlab.domains import Count, Positive, Range, Rate
 from seqlab.types import Array
 
 
-def masked_mean(x: Array, counts: Array, axis: str | None) -> tuple[Array, Array]:
-  """Mean over the positions that count, on all devices, and how many there are.
+def masked_mean(x: Array, mask: Array, axis: str | None) -> tuple[Array, Array]:
+  """Returns the mean over the masked positions of all devices, and their number.
 
   Args:
     x: [B, L, D] float32.
-    counts: [B, L] bool.
+    mask: [B, L] bool, True for positions that are counted.
     axis: name of a pmapped axis, or None.
 
   Returns:
-    [D], 0 if nothing counts, and [].
+    [D], 0 if no position is counted, and [].
   """
-  total = jnp.where(counts[..., None], x, 0.0).sum(axis=(0, 1))  # [D]
-  n = counts.sum().astype(jnp.float32)
+  total = jnp.where(mask[..., None], x, 0.0).sum(axis=(0, 1))  # [D]
+  n = mask.sum().astype(jnp.float32)
   if axis is not None:
     total, n = jax.lax.psum((total, n), axis)
   return total / jnp.maximum(n, 1.0), n
@@ -37,15 +39,16 @@ class _Running(nn.Module):
   """What the two norms have in common.
 
   Attributes:
-    momentum: what an update keeps of the running statistics.
-    axis: a pmapped axis whose devices share the statistics.
-    epsilon: added to what is divided by, before its root.
+    momentum: share of the running statistics that an update keeps.
+    axis: name of a pmapped axis whose devices share the statistics ('data' with
+      parallel='pmap'); None under jit.
+    epsilon: added to the divisor before its root is taken.
     dtype: dtype of what is returned; all else is float32.
   """
 
-  momentum: float = 0.9
+  momentum: Rate = 0.9
   axis: str | None = None
-  epsilon: float = 1e-5
+  epsilon: Annotated[float, Positive] = 1e-5
   dtype: jnp.dtype = jnp.float32
 
   def affine(self, x: Array) -> Array:
@@ -57,7 +60,7 @@ class _Running(nn.Module):
     return (x * scale + bias).astype(self.dtype)
 
   def update(self, running: nn.Variable, now: Array, n: Array) -> None:
-    keep = jnp.where(n > 0, self.momentum, 1.0)  # of nothing there is no statistic
+    keep = jnp.where(n > 0, self.momentum, 1.0)  # a batch of padding has no statistic
     running.value = keep * running.value + (1.0 - keep) * now
 
 
@@ -70,21 +73,20 @@ class BatchNorm(_Running):
   """
 
   @nn.compact
-  def __call__(self, x: Array, counts: Array | None = None) -> Array:
+  def __call__(self, x: Array, mask: Array | None = None) -> Array:
     """[B, L, D] -> [B, L, D].
 
-    With `counts`, bool [B, L], the statistics are of the positions that count, and
-    update the running ones in the collection 'batch_stats'; with None they are
-    the running ones.
+    With a mask, bool [B, L], the statistics are those of its positions, and update the
+    running ones in the collection 'batch_stats'; with None they are the running ones.
     """
     D, x = x.shape[-1], x.astype(jnp.float32)
     running_mean = self.variable('batch_stats', 'mean', jnp.zeros, D)
     running_variance = self.variable('batch_stats', 'variance', jnp.ones, D)
-    if counts is None:
+    if mask is None:
       mean, variance = running_mean.value, running_variance.value
     else:
-      mean, n = masked_mean(x, counts, self.axis)
-      variance, _ = masked_mean((x - mean) ** 2, counts, self.axis)
+      mean, n = masked_mean(x, mask, self.axis)
+      variance, _ = masked_mean((x - mean) ** 2, mask, self.axis)
       self.update(running_mean, mean, n)
       unbiased = variance * n / jnp.maximum(n - 1.0, 1.0)  # as in algorithm 2
       self.update(running_variance, unbiased, n)
@@ -102,54 +104,58 @@ class PowerNorm(_Running):
   batch's own Λ; with this batch's ψ that is the exact gradient.
 
   Attributes:
-    warmup: updates before ψ is the running one.
-    groups: of features, each first divided by its root mean square at its position,
-      as the paper's experiments do for stability (its appendix; as many groups as
-      heads); None for none.
+    warmup: number of updates before ψ is the running one.
+    groups: number of groups of features, each of which is first divided by its root
+      mean square at its position, as the paper's experiments do for stability (its
+      appendix; as many groups as heads). It must divide D. None for no groups.
   """
 
-  warmup: int = 4000
-  groups: int | None = None
+  warmup: Annotated[int, Range(0)] = 4000
+  groups: Count | None = None
 
   @nn.compact
-  def __call__(self, x: Array, counts: Array | None = None) -> Array:
-    """[B, L, D] -> [B, L, D]; `counts` as in `BatchNorm`."""
+  def __call__(self, x: Array, mask: Array | None = None) -> Array:
+    """[B, L, D] -> [B, L, D]; `mask` as in `BatchNorm`."""
     D, x = x.shape[-1], x.astype(jnp.float32)
     running = self.variable('batch_stats', 'square', jnp.ones, D)
     # A float, so that an average over devices leaves its dtype alone.
     updates = self.variable('batch_stats', 'updates', jnp.zeros, ())
     if self.groups is not None:
       x = self._scale_groups(x)
-    if counts is None:
+    if mask is None:
       return self.affine(x * jax.lax.rsqrt(running.value + self.epsilon))
-    square, n = masked_mean(x * x, counts, self.axis)
+    square, n = masked_mean(x * x, mask, self.axis)
     chosen = jnp.where(updates.value < self.warmup, square, running.value)
     psi = jnp.sqrt(chosen + self.epsilon)
     self.update(running, square, n)
     updates.value += 1.0
-    return self.affine(power_normalize(x, psi, counts, self.axis))
+    return self.affine(power_normalize(x, psi, mask, self.axis))
 
   def _scale_groups(self, x: Array) -> Array:
+    if x.shape[-1] % self.groups:
+      raise ValueError(
+        f'normalization.groups={self.groups} does not divide model.width={x.shape[-1]}'
+      )
     groups = x.reshape(*x.shape[:2], self.groups, -1)  # [B, L, G, D / G]
     square = (groups * groups).mean(axis=-1, keepdims=True)
     return (groups * jax.lax.rsqrt(square + self.epsilon)).reshape(x.shape)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def power_normalize(x: Array, psi: Array, counts: Array, axis: str | None) -> Array:
+def power_normalize(x: Array, psi: Array, mask: Array, axis: str | None) -> Array:
   """x / ψ, with PowerNorm's gradient of x: [B, L, D], [D], [B, L] -> [B, L, D]."""
   return x / psi
 
 
-def _forward(x: Array, psi: Array, counts: Array, axis: str | None):
+def _forward(x: Array, psi: Array, mask: Array, axis: str | None):
   y = x / psi
-  return y, (y, psi, counts)
+  return y, (y, psi, mask)
 
 
 def _backward(axis: str | None, residuals, dy: Array):
-  y, psi, counts = residuals
-  nu, _ = masked_mean(y * dy, counts, axis)  # [D], the paper's Λ
-  dx = (dy - jnp.where(counts[..., None], nu * y, 0.0)) / psi
+  y, psi, mask = residuals
+  nu, _ = masked_mean(y * dy, mask, axis)  # [D], the paper's Λ
+  dx = (dy - jnp.where(mask[..., None], nu * y, 0.0)) / psi
   return dx, jnp.zeros_like(psi), None
 
 

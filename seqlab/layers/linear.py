@@ -50,3 +50,12 @@ def vector_axis(axis: str) -> str:
   takes to say that it is needed.
   """
   return 'features' if axis == 'embed' else axis
+
+
+def glorot(
+  scale: float = 1.0, in_axis: int | tuple = -2, out_axis: int | tuple = -1
+) -> nn.initializers.Initializer:
+  """Returns the uniform initialiser of Glorot and Bengio (2010), times `scale`."""
+  return nn.initializers.variance_scaling(
+    scale**2, 'fan_avg', 'uniform', in_axis, out_axis
+  )

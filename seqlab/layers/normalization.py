@@ -1,57 +1,23 @@
-"""Normalisation layers, all called alike: norm(x, counts).
+"""Kinds of normalisation, all called as norm(x, mask).
 
-`counts` are the positions that batch statistics are taken over, bool [B, L], or None
-where a model is not training. Only the norms in `batch_norm` look at it.
+`mask` has the positions that batch statistics are taken over, bool [B, L]; it is None
+where a model does not train. Only the norms in `batch_norm` use it.
+
+A kind is a Linen module, here or anywhere on the Python path. It gets `dtype`, the dtype
+of what it returns, if it has such a field; its other fields are its options. Statistics
+are computed in float32.
 """
+
+from typing import Annotated
 
 from flax import linen as nn
 import jax.numpy as jnp
 
-from seqlab.layers.batch_norm import BatchNorm, PowerNorm
+from seqlab.domains import Positive
 from seqlab.types import Array
 
-NORMALIZATIONS = ('layer', 'rms', 'scale', 'batch', 'power', 'none')
-
-
-def make_norm(
-  kind: str,
-  *,
-  dtype: jnp.dtype = jnp.float32,
-  momentum: float = 0.9,
-  warmup: int = 4000,
-  groups: int | None = None,
-  axis: str | None = None,
-) -> nn.Module:
-  """A layer called as norm(x, counts): [B, L, D], [B, L] or None -> [B, L, D].
-
-  Args:
-    kind: one of `NORMALIZATIONS`.
-    dtype: dtype of what is returned. Statistics are taken in float32.
-    momentum: of 'batch' and 'power': what is kept of running statistics an update.
-    warmup: of 'power': updates with the batch's own statistics.
-    groups: of 'power': groups of features that are scaled beforehand.
-    axis: of 'batch' and 'power': pmapped axis over which statistics are taken.
-
-  Raises:
-    ValueError: the kind is unknown.
-  """
-  ones = nn.with_logical_partitioning(nn.initializers.ones, ('features',))
-  zeros = nn.with_logical_partitioning(nn.initializers.zeros, ('features',))
-  if kind == 'layer':
-    return LayerNorm(epsilon=1e-6, dtype=dtype, scale_init=ones, bias_init=zeros)
-  if kind == 'rms':
-    return RMSNorm(epsilon=1e-6, dtype=dtype, scale_init=ones)
-  if kind == 'scale':
-    return ScaleNorm(dtype=dtype)
-  if kind == 'batch':
-    return BatchNorm(dtype=dtype, momentum=momentum, axis=axis)
-  if kind == 'power':
-    return PowerNorm(
-      dtype=dtype, momentum=momentum, axis=axis, warmup=warmup, groups=groups
-    )
-  if kind == 'none':
-    return NoNorm()
-  raise ValueError(f'normalization is {kind!r}; it may be one of {NORMALIZATIONS}')
+_ONES = nn.with_logical_partitioning(nn.initializers.ones, ('features',))
+_ZEROS = nn.with_logical_partitioning(nn.initializers.zeros, ('features',))
 
 
 class LayerNorm(nn.LayerNorm):
@@ -61,7 +27,11 @@ class LayerNorm(nn.LayerNorm):
   https://arxiv.org/abs/1607.06450
   """
 
-  def __call__(self, x: Array, counts: Array | None = None) -> Array:
+  epsilon: float = 1e-6
+  scale_init: nn.initializers.Initializer = _ONES
+  bias_init: nn.initializers.Initializer = _ZEROS
+
+  def __call__(self, x: Array, mask: Array | None = None) -> Array:
     """[B, L, D] -> [B, L, D]."""
     return super().__call__(x)
 
@@ -73,7 +43,10 @@ class RMSNorm(nn.RMSNorm):
   https://arxiv.org/abs/1910.07467
   """
 
-  def __call__(self, x: Array, counts: Array | None = None) -> Array:
+  epsilon: float = 1e-6
+  scale_init: nn.initializers.Initializer = _ONES
+
+  def __call__(self, x: Array, mask: Array | None = None) -> Array:
     """[B, L, D] -> [B, L, D]."""
     return super().__call__(x)
 
@@ -86,10 +59,10 @@ class ScaleNorm(nn.Module):
   """
 
   dtype: jnp.dtype = jnp.float32
-  epsilon: float = 1e-5
+  epsilon: Annotated[float, Positive] = 1e-5
 
   @nn.compact
-  def __call__(self, x: Array, counts: Array | None = None) -> Array:
+  def __call__(self, x: Array, mask: Array | None = None) -> Array:
     """[B, L, D] -> [B, L, D]."""
     init = nn.initializers.constant(x.shape[-1] ** 0.5)
     gain = self.param('gain', nn.with_logical_partitioning(init, ()), ())
@@ -103,6 +76,6 @@ class ScaleNorm(nn.Module):
 class NoNorm(nn.Module):
   """x as it is."""
 
-  def __call__(self, x: Array, counts: Array | None = None) -> Array:
+  def __call__(self, x: Array, mask: Array | None = None) -> Array:
     """[B, L, D] -> [B, L, D]."""
     return x

@@ -15,27 +15,28 @@ import jax.numpy as jnp
 from seqlab.layers.attention import KVCache, MultiHeadAttention
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.feed_forward import FeedForward
-from seqlab.layers.relative import Relative
+from seqlab.layers.positions.interface import PositionTerms
+from seqlab.pieces import Specification
 from seqlab.types import Array
 
 
 @struct.dataclass
-class Training:
-  """What training adds to a layer; all of it None where nothing is trained.
+class TrainingInputs:
+  """What a layer gets in training besides its input; all None in evaluation.
 
   Attributes:
     residual: dropout rate, a traced scalar, on the output of every sublayer and on
       the embeddings.
     attention: dropout rate on the attention weights.
     activation: dropout rate on the hidden units of the feed-forward layers.
-    counts: [B, L] bool, the positions that batch statistics are taken over; None
+    mask: [B, L] bool, True for positions that batch statistics are taken over; None
       for the running statistics.
   """
 
   residual: Array | None = None
   attention: Array | None = None
   activation: Array | None = None
-  counts: Array | None = None
+  mask: Array | None = None
 
 
 class _Layer(nn.Module):
@@ -46,12 +47,13 @@ class _Layer(nn.Module):
     mlp_width: F.
     heads: H.
     make_norm: makes a normalisation layer, called as in `layers.normalization`.
-    norm: where it stands: 'pre', 'post' or 'deep'.
+    norm: place of the normalisation: 'pre', 'post' or 'deep'.
     activation: of the feed-forward layer.
-    alpha: what the residual is multiplied by before a 'deep' norm.
-    inner_scale: values and feed-forward layers start at the Glorot scale times this.
-    outer_scale: and so do the matrices that write to the residual.
-    clip: see `MultiHeadAttention`; of self-attention.
+    alpha: factor of the residual before a 'deep' norm.
+    inner_scale: factor of the Glorot scale at which the matrices of values and of the
+      feed-forward layer are initialised.
+    outer_scale: the same for the matrices that write to the residual.
+    make_positions: see `MultiHeadAttention`; of self-attention.
     dtype: dtype of the matrix products.
     implementation: of attention.
   """
@@ -61,19 +63,21 @@ class _Layer(nn.Module):
   heads: int
   make_norm: Callable[[], nn.Module]
   norm: str = 'pre'
-  activation: str = 'relu'
+  activation: Specification = 'relu'
   alpha: float = 1.0
   inner_scale: float = 1.0
   outer_scale: float = 1.0
-  clip: int | None = None
+  make_positions: Callable[..., nn.Module] | None = None
   dtype: jnp.dtype = jnp.float32
   implementation: str = 'xla'
 
-  def attention(self, clip: int | None = None) -> MultiHeadAttention:
+  def attention(
+    self, make_positions: Callable[..., nn.Module] | None = None
+  ) -> MultiHeadAttention:
     return MultiHeadAttention(
       self.width,
       self.heads,
-      clip,
+      make_positions,
       value_scale=self.inner_scale,
       out_scale=self.outer_scale,
       dtype=self.dtype,
@@ -95,44 +99,52 @@ class _Layer(nn.Module):
     norm: nn.Module,
     x: Array,
     layer: Callable[[Array], Array],
-    training: Training,
+    training: TrainingInputs,
   ) -> Array:
-    """x + layer(norm(x)), norm(x + layer(x)), or norm(alpha x + layer(x))."""
+    """Returns x + layer(norm(x)), norm(x + layer(x)) or norm(alpha x + layer(x))."""
     y = layer(self.enter(norm, x, training))
     return self.leave(norm, x, y, training)
 
-  def enter(self, norm: nn.Module, x: Array, training: Training) -> Array:
-    """Returns what a sublayer reads: x, normalised if the norm stands before it."""
-    return norm(x, training.counts) if self.norm == 'pre' else x
+  def enter(self, norm: nn.Module, x: Array, training: TrainingInputs) -> Array:
+    """Returns the input of a sublayer: [B, L, D] -> [B, L, D]."""
+    return norm(x, training.mask) if self.norm == 'pre' else x
 
-  def leave(self, norm: nn.Module, x: Array, y: Array, training: Training) -> Array:
-    """Adds a sublayer's output y to the residual x, and normalises if that is due."""
+  def leave(
+    self, norm: nn.Module, x: Array, y: Array, training: TrainingInputs
+  ) -> Array:
+    """Adds a sublayer's output `y` to the residual `x`: two of [B, L, D] -> [B, L, D]."""
     y = self.drop(y, training.residual)
     if self.norm == 'pre':
       return x + y
     x = self.alpha * x if self.norm == 'deep' else x
-    return norm(x + y, training.counts)
+    return norm(x + y, training.mask)
 
   def attend_cached(
-    self, x: Array, cache: KVCache, mask: Array, relative: Relative
+    self, x: Array, cache: KVCache, mask: Array, terms: PositionTerms
   ) -> tuple[Array, KVCache]:
     """Self-attention of one new position to itself and to those in the cache.
 
     Args:
       x: [N, 1, D].
-      cache: what this layer's self-attention has seen.
-      mask: [1, 1, 1, L] bool, where in a filled cache attention may go.
-      relative: of this position, to all of the cache.
+      cache: keys and values of the earlier positions in this layer.
+      mask: [1, 1, 1, L] bool, where attention is allowed in a filled cache.
+      terms: of this position, relative to all of the cache.
 
     Returns:
       [N, 1, D], and the cache with one more position.
     """
-    y = self.enter(self.norm_self, x, Training())
-    cache = cache.append(*self.self_attention.project(y, relative))
+    y = self.enter(self.norm_self, x, TrainingInputs())
+    cache = cache.append(*self.self_attention.project(y, terms))
     y = self.self_attention(
-      y, cache.key, cache.value, mask=cache.mask & mask, relative=relative
+      y, cache.key, cache.value, mask=cache.mask & mask, terms=terms
     )
-    return self.leave(self.norm_self, x, y, Training()), cache
+    return self.leave(self.norm_self, x, y, TrainingInputs()), cache
+
+  def feed(self, x: Array, training: TrainingInputs) -> Array:
+    """Applies the feed-forward sublayer: [B, L, D] -> [B, L, D]."""
+    return self.sublayer(
+      self.norm_mlp, x, lambda x: self.feed_forward(x, training.activation), training
+    )
 
 
 class EncoderLayer(_Layer):
@@ -144,50 +156,47 @@ class EncoderLayer(_Layer):
 
   def setup(self) -> None:
     """Makes the sublayers."""
-    self.self_attention, self.feed_forward = self.attention(self.clip), self.mlp()
+    self.self_attention = self.attention(self.make_positions)
+    self.feed_forward = self.mlp()
     self.norm_self, self.norm_mlp = self.make_norm(), self.make_norm()
     self.drop = Dropout()
 
   def __call__(
-    self, x: Array, mask: Array, relative: Relative, training: Training
+    self, x: Array, mask: Array, terms: PositionTerms, training: TrainingInputs
   ) -> tuple[Array, None]:
-    """[B, S, D], [B, 1, 1|S, S] -> [B, S, D]; the None is what `nn.scan` asks for."""
+    """[B, S, D], [B, 1, 1|S, S] -> [B, S, D]; `nn.scan` needs the None."""
 
     def attend(x: Array) -> Array:
-      key, value = self.self_attention.project(x, relative)
+      key, value = self.self_attention.project(x, terms)
       return self.self_attention(
-        x, key, value, mask=mask, dropout=training.attention, relative=relative
+        x, key, value, mask=mask, dropout=training.attention, terms=terms
       )
 
     x = self.sublayer(self.norm_self, x, attend, training)
-    return self._feed(x, training), None
+    return self.feed(x, training), None
 
   def step(
-    self, x: Array, cache: KVCache, mask: Array, relative: Relative
+    self, x: Array, cache: KVCache, mask: Array, terms: PositionTerms
   ) -> tuple[Array, KVCache]:
-    """One position of every row, as `attend_cached`, through all of the layer."""
-    x, cache = self.attend_cached(x, cache, mask, relative)
-    return self._feed(x, Training()), cache
-
-  def _feed(self, x: Array, training: Training) -> Array:
-    return self.sublayer(
-      self.norm_mlp, x, lambda x: self.feed_forward(x, training.activation), training
-    )
+    """Takes one position of every row through the layer; see `attend_cached`."""
+    x, cache = self.attend_cached(x, cache, mask, terms)
+    return self.feed(x, TrainingInputs()), cache
 
 
 class DecoderLayer(_Layer):
-  """Self-attention over what was written, attention to the source, feed-forward."""
+  """Self-attention over the target, attention to the source, and feed-forward."""
 
   def setup(self) -> None:
     """Makes the sublayers."""
-    self.self_attention, self.feed_forward = self.attention(self.clip), self.mlp()
+    self.self_attention = self.attention(self.make_positions)
+    self.feed_forward = self.mlp()
     self.cross_attention = self.attention()
     self.norm_self, self.norm_cross = self.make_norm(), self.make_norm()
     self.norm_mlp = self.make_norm()
     self.drop = Dropout()
 
   def project(self, memory: Array) -> tuple[Array, Array]:
-    """The source's keys and values, once per sentence: two of [B, S, H, K]."""
+    """Returns keys and values of the source, two of [B, S, H, K], once per sentence."""
     return self.cross_attention.project(memory)
 
   def __call__(
@@ -196,15 +205,15 @@ class DecoderLayer(_Layer):
     memory: Array,
     mask: Array,
     memory_mask: Array,
-    relative: Relative,
-    training: Training,
+    terms: PositionTerms,
+    training: TrainingInputs,
   ) -> tuple[Array, None]:
-    """All positions at once: [B, T, D], [B, S, D] -> [B, T, D]."""
+    """Takes all positions at once: [B, T, D], [B, S, D] -> [B, T, D]."""
 
     def attend(x: Array) -> Array:
-      key, value = self.self_attention.project(x, relative)
+      key, value = self.self_attention.project(x, terms)
       return self.self_attention(
-        x, key, value, mask=mask, dropout=training.attention, relative=relative
+        x, key, value, mask=mask, dropout=training.attention, terms=terms
       )
 
     x = self.sublayer(self.norm_self, x, attend, training)
@@ -218,30 +227,35 @@ class DecoderLayer(_Layer):
     value: Array,
     mask: Array,
     memory_mask: Array,
-    relative: Relative,
+    terms: PositionTerms,
   ) -> tuple[Array, KVCache]:
-    """One position of every hypothesis.
+    """Takes one position of every hypothesis through the layer.
 
     Args:
       x: [N, 1, D], the M hypotheses of a sentence side by side, N = B * M.
-      cache: what this layer's self-attention has seen.
+      cache: keys and values of the earlier positions in this layer.
       key: [B, S, H, K], from `project`; shared by a sentence's hypotheses.
       value: [B, S, H, K].
-      mask: [1, 1, 1, L], where in the cache attention may go, if it is filled.
+      mask: [1, 1, 1, L] bool, where attention is allowed in a filled cache.
       memory_mask: [B, 1, 1, S].
-      relative: of this position, to all of the cache.
+      terms: of this position, relative to all of the cache.
 
     Returns:
-      [N, 1, D], and the cache one step on.
+      [N, 1, D], and the cache with one more position.
     """
-    x, cache = self.attend_cached(x, cache, mask, relative)
+    x, cache = self.attend_cached(x, cache, mask, terms)
     N, B = x.shape[0], key.shape[0]
     # Hypotheses become query positions, so that the memory need not be repeated.
-    x = self._rest(x.reshape(B, N // B, -1), key, value, memory_mask, Training())
+    x = self._rest(x.reshape(B, N // B, -1), key, value, memory_mask, TrainingInputs())
     return x.reshape(N, 1, -1), cache
 
   def _rest(
-    self, x: Array, key: Array, value: Array, memory_mask: Array, training: Training
+    self,
+    x: Array,
+    key: Array,
+    value: Array,
+    memory_mask: Array,
+    training: TrainingInputs,
   ) -> Array:
     def attend(x: Array) -> Array:
       return self.cross_attention(
@@ -249,6 +263,4 @@ class DecoderLayer(_Layer):
       )
 
     x = self.sublayer(self.norm_cross, x, attend, training)
-    return self.sublayer(
-      self.norm_mlp, x, lambda x: self.feed_forward(x, training.activation), training
-    )
+    return self.feed(x, training)

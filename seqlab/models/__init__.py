@@ -1,1 +1,7 @@
-"""Ids to logits."""
+"""Models: from token ids to logits."""
+
+# Values are paths, so that naming a model imports none.
+MODELS = {
+  'transformer': 'seqlab.models.transformer:Transformer',
+  'recurrent': 'seqlab.models.recurrent:Recurrent',
+}

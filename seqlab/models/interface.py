@@ -91,8 +91,8 @@ def training_hyper(
 ) -> Mapping[str, Array]:
   """Returns the hyperparameters that a model trains with.
 
-  A name that no model reads would leave, say, dropout off without a word, and so would
-  a call that gives them without training.
+  Dropout would be off without a message where a name is misspelt, where `hyper` is
+  missing in training, or where it is given and nothing trains: each is an error.
 
   Args:
     hyper: name -> traced scalar, as the caller of the model gave it.

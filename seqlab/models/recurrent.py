@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from seqlab import domains
 from seqlab.domains import Count, OneOf, Probability, Rate
-from seqlab.layers.alignment import Attention
+from seqlab.layers.alignment import Attention, ScoreDomain, looks_back
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.embedding import Embedding
 from seqlab.layers.recurrent import CELLS, Carry, Cell, Encoder, Gates, add, split
@@ -83,10 +83,10 @@ class Recurrent(nn.Module):
     bidirectional: whether the encoder reads from both ends, each with D / 2 units.
     context: without attention, the decoder sees the source's last state at its
       'start' only, or 'always'.
-    attention: name of a score ('layers.alignment:Additive'), or of a function of
-      your own; None for none.
+    attention: a score of `layers.SCORES`, such as 'additive' or
+      dict(kind='local_monotonic', window=5), or a path to a score or function of your
+      own; None for no attention.
     attention_heads: H.
-    attention_options: of the score, such as {'window': 5}.
     placement: attention is 'before' or 'after' the cells.
     input_feeding: with 'after', whether a step's output enters the next step.
     tie: 'all', 'decoder' or 'none'; see `models.transformer.Transformer`.
@@ -102,9 +102,8 @@ class Recurrent(nn.Module):
   forget_bias: float = 1.0
   bidirectional: bool = True
   context: Literal['start', 'always'] = 'start'
-  attention: Any = None
+  attention: Annotated[Any, ScoreDomain()] | None = None
   attention_heads: Count = 1
-  attention_options: Mapping[str, Any] | None = None
   placement: Literal['before', 'after'] = 'after'
   input_feeding: bool = True
   tie: Literal['all', 'decoder', 'none'] = 'all'
@@ -127,9 +126,7 @@ class Recurrent(nn.Module):
     self.encoder = Encoder(self._cell, D, self.layers, self.bidirectional)
     self.decoder_cells = [self._cell(D) for _ in range(self.layers)]
     if self.attention:
-      self.attend = Attention(
-        self.attention, D, self.attention_heads, self.attention_options, dtype
-      )
+      self.attend = Attention(self.attention, D, self.attention_heads, dtype)
       self.decoder_output = self._dense(D)
     if self._feeds:
       self.decoder_feed = self._dense(self.decoder_cells[0].gates * D)
@@ -223,9 +220,7 @@ class Recurrent(nn.Module):
   @property
   def _loops(self) -> bool:
     """Whether attention must be taken step by step, even if all words are known."""
-    return bool(self.attention) and (
-      self._feeds or Attention.looks_back(self.attention)
-    )
+    return bool(self.attention) and (self._feeds or looks_back(self.attention))
 
   @property
   def _cell(self) -> Callable[[int], Cell]:

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from seqlab import domains
-from seqlab.domains import Count, OneOf, Range, Rate
+from seqlab.domains import Count, Range, Rate
+from seqlab.layers import ACTIVATIONS, NORMALIZATIONS, POSITIONS
 from seqlab.layers.attention import (
   KVCache,
   causal_mask,
@@ -20,17 +21,20 @@ from seqlab.layers.attention import (
 )
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.embedding import Embedding, logits
-from seqlab.layers.feed_forward import ACTIVATIONS
-from seqlab.layers.normalization import NORMALIZATIONS, make_norm
-from seqlab.layers.relative import POSITIONS, Positions
-from seqlab.layers.transformer import DecoderLayer, EncoderLayer, Training
+from seqlab.layers.positions.interface import Positions
+from seqlab.layers.transformer import DecoderLayer, EncoderLayer, TrainingInputs
 from seqlab.models.interface import (
   Packing,
   compute_dtype,
   shift_right,
   training_hyper,
 )
+from seqlab.pieces import Function, Piece, Specification, make
 from seqlab.types import PAD, Array
+
+# The context of a piece is what the model sets, and an experiment cannot.
+_POSITIONS = Piece(POSITIONS, context=('width', 'heads', 'bidirectional', 'dtype'))
+_NORMALIZATION = Piece(NORMALIZATIONS, context=('dtype',))
 
 
 @struct.dataclass
@@ -67,34 +71,25 @@ class Transformer(nn.Module):
     heads: H.
     layers: layers of the encoder, and of the decoder unless said otherwise.
     decoder_layers: layers of the decoder.
-    positions: 'sinusoidal' or 'learned', added to the embeddings; 'rotary' (Su et
-      al. 2021), 'shaw' (Shaw et al. 2018), 't5' (Raffel et al. 2020, a table a
-      stack) or 'alibi' (Press et al. 2021, symmetric in the encoder), told to
-      self-attention; 'none'. See `layers.relative`.
-    max_positions: of 'learned': the longest row of a batch.
-    clip: of 'shaw': distance from which distances are told apart no more.
-    buckets: of 't5'.
-    max_distance: of 't5': distance from which all share a bucket.
+    positions: a piece of `layers.POSITIONS`: 'sinusoidal' or 'learned', added
+      to the embeddings; 'rotary', 'shaw', 't5' or 'alibi', used by self-attention;
+      'none'.
     window: how far self-attention sees, in positions to either side; None for all.
     causal: False lets teacher forcing see the words that it is to predict, to show
       what then happens; decoding has only the past to see.
-    normalization: 'layer', 'rms', 'scale', 'batch', 'power' or 'none'; see
-      `layers.normalization`.
-    decoder_normalization: the decoder's, where it is another: Shen et al. 2020 have
-      'batch' and 'power' in the encoder only.
-    norm: where it stands: 'pre' or 'post' the sublayer, or 'deep' (Wang et al.,
-      "DeepNet: Scaling Transformers to 1,000 Layers", 2022,
-      https://arxiv.org/abs/2203.00555): 'post', with residuals weighted and weights
-      started as their figure 2 has it for encoder and decoder.
-    norm_momentum: of 'batch' and 'power': what running statistics keep an update.
-    norm_warmup: of 'power': updates before the running statistics are used.
-    norm_groups: of 'power': see `layers.batch_norm.PowerNorm`.
-    batch_axis: of 'batch' and 'power': name of the pmapped axis over which their
-      statistics are taken ('data' with parallel='pmap'); None under jit.
-    initialization: 'glorot', or 'depth': matrices that write to the residual start smaller
-      by the root of the number of sublayers in their stack (Radford et al.,
-      "Language Models are Unsupervised Multitask Learners", 2019, section 2.3).
-    activation: of the feed-forward layers: 'relu', 'gelu' or 'swiglu'.
+    normalization: a piece of `layers.NORMALIZATIONS`: 'layer', 'rms',
+      'scale', 'batch', 'power' or 'none'.
+    decoder_normalization: the same for the decoder, where it differs; None for the
+      encoder's. Shen et al. 2020 have 'batch' and 'power' in the encoder only.
+    norm: place of the normalisation: before ('pre') or after ('post') the sublayer, or
+      'deep' (Wang et al., "DeepNet: Scaling Transformers to 1,000 Layers", 2022,
+      https://arxiv.org/abs/2203.00555): 'post', with weighted residuals and initial
+      weights as in their figure 2 for encoder and decoder.
+    initialization: 'glorot', or 'depth': the initial scale of matrices that write to the
+      residual is divided by the root of the number of sublayers in their stack (Radford
+      et al., "Language Models are Unsupervised Multitask Learners", 2019, section 2.3).
+    activation: of the feed-forward layers, a function of
+      `layers.ACTIVATIONS`: 'relu', 'gelu' or 'swiglu'.
     tie: which embeddings are one table: 'all' (source, target and output; needs
       a shared vocabulary), 'decoder' (target and output) or 'none'.
     remat: recompute layers in the backward pass instead of storing them.
@@ -110,22 +105,14 @@ class Transformer(nn.Module):
   heads: Count = 8
   layers: Count = 6
   decoder_layers: Count | None = None
-  positions: Annotated[str, OneOf(POSITIONS)] = 'sinusoidal'
-  max_positions: Count = 1024
-  clip: Count = 16
-  buckets: Annotated[int, Range(2)] = 32
-  max_distance: Annotated[int, Range(2)] = 128
+  positions: Annotated[Specification, _POSITIONS] = 'sinusoidal'
   window: Annotated[int, Range(0)] | None = None
   causal: bool = True
-  normalization: Annotated[str, OneOf(NORMALIZATIONS)] = 'layer'
-  decoder_normalization: Annotated[str, OneOf(NORMALIZATIONS)] | None = None
+  normalization: Annotated[Specification, _NORMALIZATION] = 'layer'
+  decoder_normalization: Annotated[Specification, _NORMALIZATION] | None = None
   norm: Literal['pre', 'post', 'deep'] = 'pre'
-  norm_momentum: Rate = 0.9
-  norm_warmup: Annotated[int, Range(0)] = 4000
-  norm_groups: Count | None = None
-  batch_axis: str | None = None
   initialization: Literal['glorot', 'depth'] = 'glorot'
-  activation: Annotated[str, OneOf(ACTIVATIONS)] = 'relu'
+  activation: Annotated[Specification, Function(ACTIVATIONS)] = 'relu'
   tie: Literal['all', 'decoder', 'none'] = 'all'
   remat: bool = False
   unroll: Count = 1
@@ -194,9 +181,9 @@ class Transformer(nn.Module):
       self_mask = segment_mask(p.target_segment, p.target_segment)
       self_mask &= causal_mask(T) if self.causal else True
 
-    training = _training(hyper, source) if train else Training()
+    training = _training_inputs(hyper, source) if train else TrainingInputs()
     memory = self._encode(source, source_mask, source_position, training)  # [B, S, D]
-    training = _training(hyper, target) if train else Training()
+    training = _training_inputs(hyper, target) if train else TrainingInputs()
     x = self._embed(
       self.target_embedding,
       shift_right(target, packing),
@@ -206,14 +193,14 @@ class Transformer(nn.Module):
     )  # [B, T, D]
     place = jnp.atleast_2d(target_position)  # [B|1, T]
     self_mask = self._near(self_mask, place, place)
-    relative = self.decoder_positions.relative(place, place)
-    x, _ = self.decoder(x, memory, self_mask, memory_mask, relative, training)
+    terms = self.decoder_positions.attention_terms(place, place)
+    x, _ = self.decoder(x, memory, self_mask, memory_mask, terms, training)
     return self._output(x, training)
 
   def encode(self, source: Array) -> Memory:
     """[B, S] -> keys and values of the source for every decoder layer."""
     mask = padding_mask(source)
-    states = self._encode(source, mask, jnp.arange(source.shape[1]), Training())
+    states = self._encode(source, mask, jnp.arange(source.shape[1]), TrainingInputs())
     pairs = [
       layer.apply(variables, states, method='project')  # from [B, S, D]
       for layer, variables in self._decoder_layer_list()
@@ -223,7 +210,7 @@ class Transformer(nn.Module):
 
   def start(self, memory: Memory, rows: int, max_len: int) -> tuple[KVCache, ...]:
     """An empty cache a layer, for `rows` hypotheses of up to `max_len` words."""
-    self.decoder_positions.check(max_len)
+    self.decoder_positions.check_length(max_len)
     shape = (rows, max_len, self.heads, self.width // self.heads)
     return tuple(KVCache.empty(shape, compute_dtype(self.dtype)) for _ in memory.key)
 
@@ -231,14 +218,14 @@ class Transformer(nn.Module):
     self, memory: Memory, cache: tuple[KVCache, ...], token: Array
   ) -> tuple[tuple[KVCache, ...], Array]:
     """One word of each hypothesis: [N] -> the cache one step on, logits [N, V]."""
-    training, positions = Training(), self.decoder_positions
+    training, positions = TrainingInputs(), self.decoder_positions
     position = cache[0].length[:, None]  # [N, 1]
     x = self._embed(
       self.target_embedding, token[:, None], positions, position, training
     )
     here = position[:1]  # [1, 1], since all rows take their steps together
     places = jnp.arange(cache[0].key.shape[1])[None]  # [1, L]
-    relative = positions.relative(here, places)
+    terms = positions.attention_terms(here, places)
     mask = self._near(jnp.ones((1, 1, 1, places.size), bool), here, places)
     after = []
     layers = zip(
@@ -246,7 +233,7 @@ class Transformer(nn.Module):
     )
     for (layer, variables), past, key, value in layers:
       x, past = layer.apply(
-        variables, x, past, key, value, mask, memory.mask, relative, method='step'
+        variables, x, past, key, value, mask, memory.mask, terms, method='step'
       )
       after.append(past)
     x, table = self._output(x, training)  # [N, 1, D]
@@ -275,10 +262,6 @@ class Transformer(nn.Module):
         f'{self.source_size} and {self.target_size} words: set vocabulary.shared=True '
         f"or model.tie='decoder'"
       )
-    if self.norm_groups is not None and self.width % self.norm_groups:
-      raise ValueError(
-        f'model.norm_groups={self.norm_groups} does not divide model.width={self.width}'
-      )
     if self.norm == 'deep' and self.initialization != 'glorot':
       raise ValueError(
         f"model.norm='deep' starts weights in its own way, and "
@@ -286,31 +269,22 @@ class Transformer(nn.Module):
       )
 
   def _positions(self, *, bidirectional: bool) -> Positions:
-    return Positions(
+    return make(
       self.positions,
-      self.width,
-      self.heads,
-      bidirectional,
-      max_positions=self.max_positions,
-      clip=self.clip,
-      buckets=self.buckets,
-      max_distance=self.max_distance,
+      POSITIONS,
+      'model.positions',
+      width=self.width,
+      heads=self.heads,
+      bidirectional=bidirectional,
       dtype=compute_dtype(self.dtype),
     )
 
   def _make_norm(self, layer: type[nn.Module]) -> functools.partial:
-    kind = self.normalization
-    if issubclass(layer, DecoderLayer):
-      kind = self.decoder_normalization or kind
-    return functools.partial(
-      make_norm,
-      kind,
-      dtype=compute_dtype(self.dtype),
-      momentum=self.norm_momentum,
-      warmup=self.norm_warmup,
-      groups=self.norm_groups,
-      axis=self.batch_axis,
-    )
+    normalization, where = self.normalization, 'model.normalization'
+    if issubclass(layer, DecoderLayer) and self.decoder_normalization is not None:
+      normalization, where = self.decoder_normalization, 'model.decoder_normalization'
+    dtype = compute_dtype(self.dtype)
+    return functools.partial(make, normalization, NORMALIZATIONS, where, dtype=dtype)
 
   def _scales(self, layer: type[nn.Module]) -> dict[str, float]:
     """Weights of the residuals, and scales at which weights start."""
@@ -328,6 +302,8 @@ class Transformer(nn.Module):
   def _layer(
     self, kind: type[nn.Module], lifted: type[nn.Module] | None = None, **kwargs
   ) -> nn.Module:
+    decoder = issubclass(kind, DecoderLayer)
+    positions = self.decoder_positions if decoder else self.encoder_positions
     return (lifted or kind)(
       width=self.width,
       mlp_width=self.mlp_width,
@@ -335,7 +311,7 @@ class Transformer(nn.Module):
       make_norm=self._make_norm(kind),
       norm=self.norm,
       activation=self.activation,
-      clip=self.clip if self.positions == 'shaw' else None,
+      make_positions=positions.layer_module(),
       dtype=compute_dtype(self.dtype),
       implementation=self.implementation,
       **self._scales(kind),
@@ -384,32 +360,32 @@ class Transformer(nn.Module):
     ids: Array,
     positions: Positions,
     place: Array,
-    training: Training,
+    training: TrainingInputs,
   ) -> Array:
-    x = positions.add(table.by_rows(ids), place)
+    x = positions.embed(table.by_rows(ids), place)
     return self.drop(x, training.residual)  # [B, L, D]
 
   def _encode(
-    self, source: Array, mask: Array, place: Array, training: Training
+    self, source: Array, mask: Array, place: Array, training: TrainingInputs
   ) -> Array:
     table = self.target_embedding if self.tie == 'all' else self.source_embedding
     x = self._embed(table, source, self.encoder_positions, place, training)
     place = jnp.atleast_2d(place)  # [B|1, S]
     mask = self._near(mask, place, place)
-    relative = self.encoder_positions.relative(place, place)
-    x, _ = self.encoder(x, mask, relative, training)  # [B, S, D]
-    return self.encoder_norm(x, training.counts) if self.norm == 'pre' else x
+    terms = self.encoder_positions.attention_terms(place, place)
+    x, _ = self.encoder(x, mask, terms, training)  # [B, S, D]
+    return self.encoder_norm(x, training.mask) if self.norm == 'pre' else x
 
-  def _output(self, x: Array, training: Training) -> tuple[Array, Array]:
-    x = self.decoder_norm(x, training.counts) if self.norm == 'pre' else x
+  def _output(self, x: Array, training: TrainingInputs) -> tuple[Array, Array]:
+    x = self.decoder_norm(x, training.mask) if self.norm == 'pre' else x
     last = self.output_embedding if self.tie == 'none' else self.target_embedding
     return x, last.weights  # [B, T, D], [V, D]
 
 
-def _training(hyper: Mapping[str, Array], ids: Array) -> Training:
-  return Training(
+def _training_inputs(hyper: Mapping[str, Array], ids: Array) -> TrainingInputs:
+  return TrainingInputs(
     residual=hyper.get('dropout'),
     attention=hyper.get('attention_dropout'),
     activation=hyper.get('activation_dropout'),
-    counts=ids != PAD,
+    mask=ids != PAD,
   )

@@ -14,6 +14,7 @@ import numpy as np
 from seqlab.config import flatten, suggest
 from seqlab.io.files import read_json_object
 from seqlab.metrics_file import read_metrics
+from seqlab.upgrade import upgrade
 
 Row = dict[str, float]  # the metrics of one step; NaN where the run had no number
 
@@ -116,10 +117,18 @@ def read_run(path: str | Path) -> Run:
   metrics = path / 'metrics.jsonl'
   return Run(
     path=path,
-    config=read_json_object(path / 'config.json'),
+    config=_read_config(path / 'config.json'),
     overrides=_trial(path).get('overrides', {}),
     rows=[*map(_numbers, read_metrics(metrics))] if metrics.is_file() else [],
   )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+  config = read_json_object(path)
+  try:
+    return upgrade(config)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from None
 
 
 def read_runs(folder: str | Path, *, unfinished: bool = False) -> list[Run]:

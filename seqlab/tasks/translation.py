@@ -11,14 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqlab.config import call, resolve
+from seqlab.config import call
 from seqlab.data.batching import BATCHINGS, CONTEXT, SentenceBatches, make_batches
 from seqlab.data.buckets import Buckets
 from seqlab.data.store import EncodedCorpus, TokenStore, encode_corpus
 from seqlab.domains import Count, Probability, Rate, Signature, annotations_of
 from seqlab.layers.cross_entropy import cross_entropy
+from seqlab.models import MODELS
 from seqlab.models.interface import Packing
-from seqlab.pieces import find, options_of
+from seqlab.pieces import find, make, options_of
 from seqlab.tasks.interface import EmptyBatches, Loss, Task
 from seqlab.text.corpora import Corpus, corpus_kind, open_corpus
 from seqlab.text.download import cache_dir
@@ -96,7 +97,7 @@ class SequenceToSequence(Task):
     """Returns the summed label-smoothed cross-entropy, nats; see `tasks.interface`."""
     train = rng is not None
     others = [name for name in variables if name != 'params']
-    # The model reads its own names only; the learning rate is among the others.
+    # The model refuses names that it does not read; the learning rate is among them.
     names = getattr(self.model, 'hyper_names', ())
     own = {name: hyper[name] for name in names if name in hyper} if train else None
     (hidden, table), changed = self.model.apply(
@@ -180,7 +181,7 @@ class Translation(SequenceToSequence):
     reverse_source: whether sources are read from their end.
   """
 
-  sections = ('corpus', 'vocabulary', 'batching', 'model_name', 'model')
+  sections = ('corpus', 'vocabulary', 'batching', 'model')
 
   def __init__(
     self,
@@ -269,14 +270,14 @@ class Translation(SequenceToSequence):
   @classmethod
   def signatures(cls, config: Mapping[str, Any]) -> dict[str, Sequence[Signature]]:
     """Returns section -> signatures that take its options; see `train.checks`."""
-    model = resolve(config['model_name'], 'model_name')
+    model, _ = find(config['model'], MODELS, 'model')
     hyper = getattr(model, 'hyper_names', ())
     batching = options_of(_batching_kind(config['batching']), hidden=CONTEXT)
     return {
       'corpus': ({'kind': str, 'name': str}, corpus_kind(config['corpus'])),
       'vocabulary': vocabulary_options(config['vocabulary']),
       'batching': ({'kind': str}, _Reading, batching),
-      'model': (model,),
+      'model': ({'kind': str}, model),
       'hyper': ({'label_smoothing': Rate | None}, annotations_of(hyper)),
     }
 
@@ -391,7 +392,7 @@ def _make_model(
   config: Mapping[str, Any], source_size: int, target_size: int
 ) -> nn.Module:
   sizes = dict(source_size=source_size, target_size=target_size)
-  return call(resolve(config['model_name']), config['model'], 'model', **sizes)
+  return make(config['model'], MODELS, 'model', **sizes)
 
 
 def packing_of(batch: Mapping[str, Array]) -> Packing | None:

@@ -10,13 +10,14 @@ from typing import Any
 
 from etils import epath
 
-from seqlab.config import NEEDED, SECTIONS, check_names, flatten, with_defaults
+from seqlab.config import NEEDED, SECTIONS, flatten, with_defaults
 from seqlab.io import files
 from seqlab.text.inputs import Inputs
 from seqlab.text.remote import is_remote
 from seqlab.train import seal
 from seqlab.train.bucket_mirror import BucketMirror
-from seqlab.upgrade import upgrade
+from seqlab.trust import check_names
+from seqlab.upgrade import FORMAT, upgrade
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +114,7 @@ class RunFolder:
     self.samples.mkdir(exist_ok=True)
     # First, since a folder with a `config.json` counts as a run that can be used.
     seal.record_digests(self.vocabulary)
-    text = json.dumps(self.config, indent=2, ensure_ascii=False)
+    text = json.dumps({'format': FORMAT, **self.config}, indent=2, ensure_ascii=False)
     files.write_text(self.path / 'config.json', f'{text}\n')
 
   @contextlib.contextmanager
@@ -230,7 +231,11 @@ def _name_in_errors(name: str | Path, path: Path, remedy: str = '') -> Iterator[
 
 def _read_config(file: Path) -> dict[str, Any]:
   """Reads a configuration; raises ValueError unless it can be an experiment."""
-  config = upgrade(files.read_json_object(file))
+  config = files.read_json_object(file)
+  try:
+    config = upgrade(config)
+  except ValueError as error:
+    raise ValueError(f'{file}: {error}') from None
   for key in NEEDED:
     if key not in config:
       raise ValueError(f'{file} is no configuration of a run: it has no {key!r}')

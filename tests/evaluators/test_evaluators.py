@@ -109,15 +109,14 @@ def test_entropy_is_at_most_that_of_looking_everywhere(fresh):
 
 def test_a_recurrent_model_has_maps_too(tiny, tmp_path):
   changes = {
-    'model_name': 'models.recurrent:Recurrent',
-    'model': {'width': 8, 'attention': 'layers.alignment:Dot'},
+    'model': {'kind': 'recurrent', 'width': 8, 'attention': 'dot'},
   }
   metrics, _ = _run('attention', *_task(tiny, tmp_path, **changes), split='valid')
   assert set(metrics) == {'entropy_cross'}
 
 
 def test_a_model_without_attention_has_no_maps(tiny, tmp_path):
-  changes = {'model_name': 'models.recurrent:Recurrent', 'model': {'width': 8}}
+  changes = {'model': {'kind': 'recurrent', 'width': 8}}
   task, variables = _task(tiny, tmp_path, **changes)
   with pytest.raises(ValueError, match='has no attention'):
     _run('attention', task, variables, split='valid')

@@ -6,22 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqlab.layers import alignment
+from seqlab.layers import SCORES, alignment
 from seqlab.layers.alignment import Attention, Source
 
 B, T, S, D = 2, 3, 5, 4
-SCORES = [
-  'Dot',
-  'ScaledDot',
-  'Cosine',
-  'General',
-  'Additive',
-  'Concat',
-  'Location',
-  'LocalMonotonic',
-  'LocalPredictive',
-  'Coverage',
-]
 
 
 @pytest.fixture(scope='module')
@@ -158,14 +146,14 @@ def _attention(inputs, score, heads=1):
 @pytest.mark.parametrize('heads', [1, 2])
 @pytest.mark.parametrize('score', SCORES)
 def test_weights_are_a_distribution_over_the_words(inputs, score, heads):
-  context, weights = _attention(inputs, f'layers.alignment:{score}', heads)
+  context, weights = _attention(inputs, score, heads)
   assert context.shape == (B, T, D)
   np.testing.assert_allclose(weights.sum(axis=-1), np.ones((B, heads, T)), atol=1e-5)
   assert np.abs(weights[1, :, :, 3:]).max() == 0  # padding of the second sentence
 
 
 def test_a_context_is_the_weighted_sum_of_the_states(inputs):
-  context, weights = _attention(inputs, 'layers.alignment:Dot')
+  context, weights = _attention(inputs, 'dot')
   expected = np.einsum('bts,bsd->btd', weights[:, 0], inputs[1].keys)
   np.testing.assert_allclose(context, expected, atol=1e-5)
 
@@ -173,7 +161,7 @@ def test_a_context_is_the_weighted_sum_of_the_states(inputs):
 def test_a_row_of_padding_gives_no_nan(inputs):
   query, source = inputs
   nothing = source.replace(mask=jnp.zeros((B, S), bool))
-  context, weights = _attention((query, nothing), 'layers.alignment:Dot')
+  context, weights = _attention((query, nothing), 'dot')
   assert not np.any(weights)
   assert not np.any(context)
 
@@ -184,12 +172,12 @@ def nearness(query, memory):
   return -(difference**2).sum(axis=-1)
 
 
-def learnt_nearness(query, memory):
-  """The same after a linear map that is learnt."""
+def learned_nearness(query, memory):
+  """The same after a linear map that is learned."""
   return nearness(nn.Dense(query.shape[-1], name='map')(query), memory)
 
 
-@pytest.mark.parametrize('score', [nearness, learnt_nearness])
+@pytest.mark.parametrize('score', [nearness, learned_nearness])
 def test_a_function_is_a_score(inputs, score):
   _, weights = _attention(inputs, score)
   np.testing.assert_allclose(weights.sum(axis=-1), np.ones((B, 1, T)), atol=1e-5)
@@ -197,4 +185,4 @@ def test_a_function_is_a_score(inputs, score):
 
 def test_heads_must_divide_the_width(inputs):
   with pytest.raises(ValueError, match=r'3 heads do not divide a width of 4'):
-    _attention(inputs, 'layers.alignment:Dot', heads=3)
+    _attention(inputs, 'dot', heads=3)

@@ -15,7 +15,7 @@ from seqlab.layers.attention import (
   prefix_mask,
   segment_mask,
 )
-from seqlab.layers.relative import Relative
+from seqlab.layers.positions.interface import PositionTerms
 from seqlab.types import PAD
 
 
@@ -60,11 +60,11 @@ def test_attention_with_dropout_zero_equals_attention_without():
 
 def test_a_bias_counts_the_same_where_weights_are_dropped():
   layer, variables, x, _ = _attention()
-  relative = Relative(bias=jax.random.normal(jax.random.key(3), (1, 2, 5, 5)))
+  terms = PositionTerms(bias=jax.random.normal(jax.random.key(3), (1, 2, 5, 5)))
 
   def attend(m, x, dropout):
     key, value = m.project(x)
-    return m(x, key, value, dropout=dropout, relative=relative)
+    return m(x, key, value, dropout=dropout, terms=terms)
 
   rngs = {'dropout': jax.random.key(2)}
   fused, written_out = (

@@ -7,13 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqlab.layers.positions import (
-  alibi_slopes,
-  rotate,
-  rotation,
-  sinusoidal,
-  t5_buckets,
-)
+from seqlab.layers.positions.alibi import alibi_slopes
+from seqlab.layers.positions.rotary import rotate, rotation
+from seqlab.layers.positions.sinusoidal import sinusoidal
+from seqlab.layers.positions.t5 import t5_buckets
 
 
 def test_first_frequency_is_one_radian_a_position():

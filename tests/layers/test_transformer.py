@@ -7,26 +7,26 @@ import numpy as np
 import pytest
 
 from seqlab.layers.attention import KVCache, causal_mask
-from seqlab.layers.relative import Relative
-from seqlab.layers.transformer import EncoderLayer, Training
+from seqlab.layers.positions.interface import PositionTerms
+from seqlab.layers.transformer import EncoderLayer, TrainingInputs
 
 
 @pytest.mark.parametrize('norm', ['pre', 'post', 'deep'])
 def test_cached_steps_equal_all_positions_at_once(norm):
   layer = EncoderLayer(8, 16, 2, _Norm, norm=norm, alpha=1.5)
   x = jax.random.normal(jax.random.key(0), (3, 5, 8))
-  rest = (causal_mask(5), Relative(), Training())
+  rest = (causal_mask(5), PositionTerms(), TrainingInputs())
   variables = nn.unbox(layer.init(jax.random.key(1), x, *rest))
   whole, _ = layer.apply(variables, x, *rest)
   cache = KVCache.empty((3, 5, 2, 4), jnp.float32)
   mask = jnp.ones((1, 1, 1, 5), bool)
   for i in range(5):
-    args = (x[:, i : i + 1], cache, mask, Relative())
+    args = (x[:, i : i + 1], cache, mask, PositionTerms())
     out, cache = layer.apply(variables, *args, method='step')
     np.testing.assert_allclose(out[:, 0], whole[:, i], rtol=1e-5, atol=1e-5)
   assert (cache.length == 5).all()
 
 
 class _Norm(nn.LayerNorm):
-  def __call__(self, x, counts=None):
+  def __call__(self, x, mask=None):
     return super().__call__(x)

@@ -19,7 +19,7 @@ TARGET = np.random.default_rng(1).integers(4, V, (2, 3)).astype(np.int32)
 @pytest.fixture(scope='module')
 def members():
   models = (
-    Recurrent(V, V, width=8, attention='layers.alignment:Dot', dtype='float32'),
+    Recurrent(V, V, width=8, attention='dot', dtype='float32'),
     Transformer(V, V, width=8, mlp_width=8, heads=2, layers=1, dtype='float32'),
   )
   keys = jax.random.split(jax.random.key(0))

@@ -3,28 +3,18 @@
 import functools
 
 from flax import linen as nn
+from flax.core import FrozenDict
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from seqlab.layers import SCORES
 from seqlab.models.interface import Packing
 from seqlab.models.recurrent import Recurrent
 from seqlab.types import BOS, PAD
 
 V = 12
-SCORES = [
-  'Dot',
-  'ScaledDot',
-  'Cosine',
-  'General',
-  'Additive',
-  'Concat',
-  'Location',
-  'LocalMonotonic',
-  'LocalPredictive',
-  'Coverage',
-]
 PLACES = {
   'before': {'placement': 'before'},
   'after': {'placement': 'after', 'input_feeding': False},
@@ -111,8 +101,7 @@ def _combinations():
 
 @pytest.mark.parametrize(('cell', 'score', 'place'), list(_combinations()))
 def test_attention_trains_and_decodes_as_it_trains(cell, score, place):
-  name = f'layers.alignment:{score}'
-  _trains_and_decodes(cell=cell, attention=name, **PLACES[place])
+  _trains_and_decodes(cell=cell, attention=score, **PLACES[place])
 
 
 def nearness(query, memory):
@@ -123,11 +112,10 @@ def nearness(query, memory):
 @pytest.mark.parametrize(
   'options',
   [
-    {'attention': 'layers.alignment:Additive', 'attention_heads': 2},
-    {'attention': 'layers.alignment:Coverage', 'attention_heads': 4, 'layers': 2},
+    {'attention': 'additive', 'attention_heads': 2},
+    {'attention': 'coverage', 'attention_heads': 4, 'layers': 2},
     {
-      'attention': 'layers.alignment:LocalMonotonic',
-      'attention_options': {'window': 1},
+      'attention': FrozenDict(kind='local_monotonic', window=1),
     },
     {'attention': nearness, 'placement': 'before'},
     {'layers': 3, 'bidirectional': False, 'layer_norm': True},
@@ -139,7 +127,7 @@ def test_options_train_and_decode_as_they_train(options):
   _trains_and_decodes(**options)
 
 
-ATTENTIVE = {'attention': 'layers.alignment:Additive', 'placement': 'before'}
+ATTENTIVE = {'attention': 'additive', 'placement': 'before'}
 
 
 @pytest.mark.parametrize('options', [{}, ATTENTIVE], ids=['fixed', 'attention'])
@@ -201,7 +189,7 @@ def test_a_sampling_rate_is_data():
   assert len(traces) == 1
 
 
-def test_dropout_acts_in_training_only():
+def test_dropout_acts_in_training():
   model, variables = _model(**ATTENTIVE)
   plain = model.apply(variables, SOURCE, TARGET)
   with pytest.raises(ValueError, match='set train=True'):
@@ -231,8 +219,8 @@ def test_packed_rows_are_refused():
     ({'cell': 'gruu'}, r"model\.cell is 'gruu'"),
     ({'placement': 'beside'}, r"model\.placement is 'beside'"),
     ({'context': 'never'}, r"model\.context is 'never'"),
-    ({'attention': 'layers.alignment:Dott'}, 'Dott'),
-    ({'attention': 'layers.alignment:Dot', 'attention_heads': 3}, '3 heads'),
+    ({'attention': 'dott'}, "did you mean 'dot'"),
+    ({'attention': 'dot', 'attention_heads': 3}, '3 heads'),
     ({'source_size': V + 1}, r'vocabulary\.shared=True'),
   ],
 )
@@ -243,9 +231,7 @@ def test_what_is_wrong_is_said(options, message):
 
 
 def test_every_parameter_has_logical_axes():
-  model = Recurrent(
-    V, V, width=8, layer_norm=True, attention='layers.alignment:Coverage'
-  )
+  model = Recurrent(V, V, width=8, layer_norm=True, attention='coverage')
   boxed = jax.eval_shape(model.init, jax.random.key(0), SOURCE, TARGET)
   is_box = lambda x: isinstance(x, nn.LogicallyPartitioned)  # noqa: E731
   for leaf in jax.tree.leaves(boxed, is_leaf=is_box):

@@ -31,8 +31,8 @@ def get_config(arg=None):
   c.corpus = dict(source='en', target='de', files=files)
   c.vocabulary = dict(kind='word', size=50, shared=True)
   c.batching = dict(kind='buckets', tokens=64, shapes=1)
-  c.model_name = 'models.transformer:Transformer'
-  c.model = dict(width=8, mlp_width=16, heads=2, layers=1)
+
+  c.model = dict(kind='transformer', width=8, mlp_width=16, heads=2, layers=1)
   c.hyper = dict(peak=1e-2)
   c.mesh = dict(data=1, devices=1)
   c.evals = dict(size=dict(kind='norms:Norm', scale=2.0), test=dict(kind='perplexity', split='test'))

@@ -15,8 +15,7 @@ def get_config(arg=None):
   c.corpus = dict(source='en', target='de', files=files)
   c.vocabulary = dict(kind='word', size=50, shared=True)
   c.batching = dict(kind='buckets', tokens=64, shapes=1)
-  c.model_name = 'models.transformer:Transformer'
-  c.model = dict(width=8, mlp_width=16, heads=2, layers=1)
+  c.model = dict(kind='transformer', width=8, mlp_width=16, heads=2, layers=1)
   c.hyper = dict(peak=1e-2)
   c.schedule = dict(kind='constant', warmup=0)
   c.optimizer = 'muon'

@@ -22,6 +22,7 @@ from seqlab.train.loop import train
 from seqlab.train.population import train_population
 from seqlab.train.processes import Stopped
 from seqlab.train.writer import Writer, read_metrics
+from seqlab.upgrade import FORMAT
 from seqlab.use.runs import load_run
 
 # What differs from `tiny` in each member besides its seed; another one diverges.
@@ -116,6 +117,7 @@ def test_a_member_leaves_what_a_run_leaves(population, tiny, tmp_path):
   samples = 'samples/valid-00000008.txt'
   assert (folder / samples).read_text() == (tmp_path / samples).read_text()
   kept = json.loads((folder / 'config.json').read_text('utf-8'))
+  assert kept.pop('format') == FORMAT
   assert kept == with_defaults(json.loads(json.dumps(config | ALL)))
 
 

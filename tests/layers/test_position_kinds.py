@@ -1,21 +1,27 @@
-"""Relative positions in attention."""
+"""Kinds of positions as a model uses them."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from seqlab.layers import POSITIONS
 from seqlab.layers.attention import MultiHeadAttention, causal_mask
-from seqlab.layers.relative import POSITIONS, Positions
+from seqlab.pieces import make
 
 H, K, L, CLIP = 2, 4, 6, 2
+OPTIONS = {'shaw': dict(clip=CLIP), 't5': dict(buckets=8, max_distance=6)}
 
 
-def _positions(kind, **options):
-  options = dict(bidirectional=True, clip=CLIP, buckets=8, max_distance=6) | options
-  positions = Positions(kind, H * K, H, **options)
+def _positions(kind, bidirectional=True, **options):
+  specification = {'kind': kind, **OPTIONS.get(kind, {}), **options}
+  context = dict(width=H * K, heads=H, bidirectional=bidirectional)
+  positions = make(specification, POSITIONS, 'model.positions', **context)
   places = jnp.arange(L)[None]
-  return positions, positions.init(jax.random.key(0), places, places, method='relative')
+  variables = positions.init(
+    jax.random.key(0), places, places, method='attention_terms'
+  )
+  return positions, variables
 
 
 @pytest.mark.parametrize('kind', ['shaw', 't5', 'alibi'])
@@ -23,7 +29,8 @@ def test_shifting_all_positions_changes_nothing(kind):
   positions, variables = _positions(kind)
   places = jnp.arange(L)[None]
   here, there = (
-    positions.apply(variables, p, p, method='relative') for p in (places, places + 50)
+    positions.apply(variables, p, p, method='attention_terms')
+    for p in (places, places + 50)
   )
   jax.tree.map(np.testing.assert_array_equal, here, there)
   assert jax.tree.leaves(here)
@@ -32,7 +39,7 @@ def test_shifting_all_positions_changes_nothing(kind):
 def test_alibi_falls_with_the_distance_on_both_sides():
   positions, variables = _positions('alibi')
   places = jnp.arange(3)[None]
-  bias = positions.apply(variables, places, places, method='relative').bias
+  bias = positions.apply(variables, places, places, method='attention_terms').bias
   distance = np.array([[0, 1, 2], [1, 0, 1], [2, 1, 0]])
   expected = -np.array([2.0**-4, 2.0**-8])[:, None, None] * distance
   np.testing.assert_allclose(bias[0], expected)
@@ -41,21 +48,21 @@ def test_alibi_falls_with_the_distance_on_both_sides():
 def test_t5_looks_its_table_up_by_bucket():
   positions, variables = _positions('t5', bidirectional=False)
   bias = positions.apply(
-    variables, jnp.array([[5]]), jnp.array([[7, 5, 4, 2]]), method='relative'
+    variables, jnp.array([[5]]), jnp.array([[7, 5, 4, 2]]), method='attention_terms'
   ).bias
   table = variables['params']['bias'].unbox()  # of 8 buckets, 4 of a distance each
   np.testing.assert_array_equal(bias[0, :, 0], table[np.array([0, 0, 1, 3])].T)
 
 
 def test_relative_vectors_equal_a_loop():
-  layer = MultiHeadAttention(H * K, H, clip=CLIP)
   positions, _ = _positions('shaw')
+  layer = MultiHeadAttention(H * K, H, positions.layer_module())
   places, mask = jnp.arange(L)[None], causal_mask(L)
-  relative = positions.apply({}, places, places, method='relative')
+  terms = positions.apply({}, places, places, method='attention_terms')
   x = jax.random.normal(jax.random.key(1), (1, L, H * K))
 
   def attend(m, x):
-    return m(x, *m.project(x), mask=mask, relative=relative)
+    return m(x, *m.project(x), mask=mask, terms=terms)
 
   variables = layer.init(jax.random.key(2), x, method=attend)
   y = layer.apply(variables, x, method=attend)[0]
@@ -80,18 +87,20 @@ def _boxed(x):
 
 
 def test_learned_positions_refuse_a_longer_row():
-  positions = Positions('learned', 8, 2, bidirectional=True, max_positions=4)
+  positions, _ = _positions('learned', max_length=4)
   x = jnp.zeros((1, 4, 8))
-  variables = positions.init(jax.random.key(0), x, jnp.arange(4), method='add')
-  added = positions.apply(variables, x, jnp.arange(4), method='add')
+  variables = positions.init(jax.random.key(0), x, jnp.arange(4), method='embed')
+  added = positions.apply(variables, x, jnp.arange(4), method='embed')
   assert float(jnp.abs(added[:, 0] - added[:, 3]).min()) > 0
-  with pytest.raises(ValueError, match=r'5 positions is longer than model\.max_pos'):
-    positions.apply(variables, x, jnp.arange(5), method='add')
+  with pytest.raises(
+    ValueError, match=r'5 positions is longer than model\.positions\.max_length=4'
+  ):
+    positions.apply(variables, x, jnp.arange(5), method='embed')
 
 
-@pytest.mark.parametrize('kind', POSITIONS[2:])
+@pytest.mark.parametrize('kind', [*POSITIONS][2:])
 def test_other_kinds_add_nothing(kind):
   positions, variables = _positions(kind)
   x = jnp.ones((1, 3, 8))
-  added = positions.apply(variables, x, jnp.arange(3), method='add')
+  added = positions.apply(variables, x, jnp.arange(3), method='embed')
   np.testing.assert_array_equal(added, x)

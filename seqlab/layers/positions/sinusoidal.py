@@ -1,0 +1,40 @@
+"""Sinusoidal positions, added to the embeddings."""
+
+import jax.numpy as jnp
+
+from seqlab.layers.positions.interface import Positions
+from seqlab.types import Array
+
+
+class Sinusoidal(Positions):
+  """Adds `sinusoidal` to the embeddings."""
+
+  def embed(self, x: Array, positions: Array) -> Array:
+    """See `Positions.embed`."""
+    return x + sinusoidal(positions, self.width).astype(self.dtype)
+
+
+def sinusoidal(positions: Array, width: int, base: float = 10_000.0) -> Array:
+  """Returns sines and cosines of geometrically spaced frequencies.
+
+  Vaswani et al., "Attention Is All You Need", 2017, section 3.5,
+  https://arxiv.org/abs/1706.03762. Sines fill the first half of the vector and
+  cosines the second, as in tensor2tensor: the paper's interleaving is a
+  permutation of the same.
+
+  Args:
+    positions: [...] int32.
+    width: D, even.
+    base: wavelengths run from 2π to 2π * base.
+
+  Returns:
+    [..., D] float32.
+
+  Raises:
+    ValueError: the width is odd.
+  """
+  if width % 2:
+    raise ValueError(f'sinusoidal positions need an even width, and got {width}')
+  exponent = jnp.arange(width // 2) / max(width // 2 - 1, 1)
+  angle = positions[..., None] * base**-exponent  # [..., D / 2]
+  return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)  # [..., D]

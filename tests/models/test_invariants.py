@@ -1,0 +1,54 @@
+"""Every piece of a model keeps the invariants: a new kind is tested by its name alone."""
+
+from flax.core import FrozenDict
+import pytest
+
+from seqlab import testing
+from seqlab.layers import ACTIVATIONS, NORMALIZATIONS, POSITIONS, SCORES
+
+# Small enough that the longest distances here share a vector or a bucket, and that every
+# option is used.
+OPTIONS = {
+  'shaw': dict(clip=2),
+  't5': dict(buckets=6, max_distance=4),
+  'power': dict(warmup=1, groups=2),
+  'local_monotonic': dict(window=1),
+  'local_predictive': dict(window=2),
+  'location': dict(positions=8),
+}
+
+
+def _piece(name):
+  return FrozenDict(kind=name, **OPTIONS[name]) if name in OPTIONS else name
+
+
+@pytest.mark.parametrize('name', POSITIONS)
+def test_positions(name):
+  testing.check_model(positions=_piece(name))
+
+
+@pytest.mark.parametrize('name', NORMALIZATIONS)
+def test_normalizations(name):
+  testing.check_model(normalization=_piece(name))
+
+
+@pytest.mark.parametrize('name', ACTIVATIONS)
+def test_activations(name):
+  testing.check_model(activation=_piece(name))
+
+
+@pytest.mark.parametrize('name', SCORES)
+def test_scores(name):
+  testing.check_model('recurrent', packed=False, attention=_piece(name), cell='gru')
+
+
+@pytest.mark.parametrize(
+  'options',
+  [
+    dict(norm='deep', normalization='rms', positions='rotary', window=2),
+    dict(norm='post', normalization='batch', decoder_normalization='layer', window=0),
+  ],
+  ids=str,
+)
+def test_places_of_the_norm_and_windows(options):
+  testing.check_model(**options)
