@@ -45,7 +45,7 @@ class Embedding(nn.Module):
     """[B, L] int32 -> [B, L, D]."""
     return self._scaled(self.table[ids])
 
-  def by_rows(self, ids: Array) -> Array:
+  def lookup(self, ids: Array) -> Array:
     """As `__call__`, for the rows of a batch, which may be sharded over devices."""
     if self.gathered is None:
       return self(ids)

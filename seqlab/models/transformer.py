@@ -362,7 +362,7 @@ class Transformer(nn.Module):
     place: Array,
     training: TrainingInputs,
   ) -> Array:
-    x = positions.embed(table.by_rows(ids), place)
+    x = positions.embed(table.lookup(ids), place)
     return self.drop(x, training.residual)  # [B, L, D]
 
   def _encode(
