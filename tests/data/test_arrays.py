@@ -35,9 +35,9 @@ def test_sides_of_a_row_stay_together_and_hosts_share_a_batch():
 )
 def test_evaluation_has_each_row_once(rows, multiple, sizes):
   batches = ArrayBatches(ARRAYS, rows=rows, shuffle=False, rows_multiple=multiple)
-  made = [batches.batch(k)['y'] for k in range(batches.steps_per_epoch)]
-  assert [len(x) for x in made] == sizes
-  np.testing.assert_array_equal(np.concatenate(made), np.arange(10))
+  batched = [batches.batch(k)['y'] for k in range(batches.steps_per_epoch)]
+  assert [len(x) for x in batched] == sizes
+  np.testing.assert_array_equal(np.concatenate(batched), np.arange(10))
   assert sorted({len(s['y']) for s in batches.shapes}) == sorted(set(sizes))
 
 

@@ -1,4 +1,4 @@
-"""What evaluators say of models whose answers are known."""
+"""Evaluators, tested on models whose correct answers are known."""
 
 from flax import linen as nn
 import jax
@@ -33,10 +33,10 @@ def fresh(tiny, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def by_length(fresh):
-  """What is metrics by the lengths of sources, (3, 6) and (100,)."""
-  about = dict(split='valid', beam=1)
+  """BLEU by the lengths of sources, (3, 6) and (100,)."""
+  options = dict(split='valid', beam=1)
   return [
-    _run('translation', *fresh, lengths=lengths, **about)[0]
+    _run('translation', *fresh, lengths=lengths, **options)[0]
     for lengths in ((3, 6), (100,))
   ]
 
@@ -64,7 +64,9 @@ def test_prefixes_are_right_less_often_than_their_parts(fresh):
   metrics, _ = _run('errors', *fresh, split='valid', positions=(1, 2, 4, 90))
   assert set(metrics) == {f'{n}/{p}' for n in ('forced', 'prefix') for p in (1, 2, 4)}
   assert metrics['prefix/4'] <= metrics['prefix/2'] <= metrics['prefix/1']
-  assert metrics['prefix/1'] == metrics['forced/1']  # nothing of its own comes before
+  assert (
+    metrics['prefix/1'] == metrics['forced/1']
+  )  # no output of the model comes before
 
 
 def test_a_masked_decoder_leaks_nothing(fresh):

@@ -37,13 +37,13 @@ def test_the_values_are_those_of_the_matrix(config, tmp_path):
   assert [done.step for done in task.fit(tmp_path, MESH)] == [*range(7)]
   evaluator, variables = make(task), task.load(tmp_path)
   evaluator.compile(variables)
-  found = dict(evaluator.run(variables))
+  metrics = dict(evaluator.run(variables))
   expected = np.linalg.svd(task.matrix.toarray(), compute_uv=False)
   np.testing.assert_allclose(evaluator.arrays['values'], expected[:8], rtol=0.02)
-  assert found['first'] == pytest.approx(expected[0], rel=1e-4)
-  assert found['last'] == evaluator.arrays['values'][-1]
+  assert metrics['first'] == pytest.approx(expected[0], rel=1e-4)
+  assert metrics['last'] == evaluator.arrays['values'][-1]
   share = np.square(expected[:8]).sum() / np.square(expected).sum()
-  assert found['share'] == pytest.approx(share, rel=0.02)
+  assert metrics['share'] == pytest.approx(share, rel=0.02)
 
 
 def test_a_task_without_singular_values_is_refused(config):

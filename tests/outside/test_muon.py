@@ -31,7 +31,7 @@ def sweep(add):
 
 @pytest.fixture
 def experiment(outside):
-  """The path of an experiment's file, with its corpus beside it."""
+  """The path of an experiment's file, with the files of its corpus."""
   words = ['the red fox', 'a dog sees the fox', 'the dog', 'a red dog runs'] * 3
   outside.write('en', ''.join(f'{line}\n' for line in words))
   outside.write('de', ''.join(f'{line[::-1]}\n' for line in words))

@@ -1,4 +1,4 @@
-"""What a task has by default, and which abilities it is said to have."""
+"""Defaults of a task, and the abilities that `has` and `needs` find."""
 
 import numpy as np
 import pytest

@@ -28,8 +28,8 @@ def variables(task):
 
 
 def test_scores_are_the_models_log_probabilities(task, variables):
-  found = Scorer(task.model, variables, task.vocabularies).score(PAIRS)
-  for (source, target), logp in zip(PAIRS, found, strict=True):
+  scores = Scorer(task.model, variables, task.vocabularies).score(PAIRS)
+  for (source, target), logp in zip(PAIRS, scores, strict=True):
     sides = zip((source, target), ('source', 'target'), strict=True)
     s, t = (
       np.append(getattr(task.vocabularies, name).encode([line])[0], EOS)[None]
@@ -41,8 +41,8 @@ def test_scores_are_the_models_log_probabilities(task, variables):
 
 def test_scores_do_not_depend_on_the_batch(task, variables):
   together = Scorer(task.model, variables, task.vocabularies).score(PAIRS)
-  apart = Scorer(task.model, variables, task.vocabularies, tokens=16).score(PAIRS)
-  for a, b in zip(together, apart, strict=True):
+  alone = Scorer(task.model, variables, task.vocabularies, tokens=16).score(PAIRS)
+  for a, b in zip(together, alone, strict=True):
     np.testing.assert_allclose(a, b, atol=1e-4)
 
 
@@ -50,5 +50,5 @@ def test_a_source_can_be_read_from_its_end(task, variables):
   forward = Scorer(task.model, variables, task.vocabularies)
   back = Scorer(task.model, variables, task.vocabularies, reverse_source=True)
   (expected,) = forward.score([('w3 w2 w1', 'w4')])
-  (found,) = back.score([('w1 w2 w3', 'w4')])
-  np.testing.assert_allclose(found, expected, atol=1e-5)
+  (scores,) = back.score([('w1 w2 w3', 'w4')])
+  np.testing.assert_allclose(scores, expected, atol=1e-5)

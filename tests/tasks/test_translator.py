@@ -44,15 +44,15 @@ def translator(vocabularies, logits, **options):
 def test_no_text_comes_twice_in_a_list(vocabularies):
   logits = [0, -9, 0, 2, *np.linspace(0, 0.3, vocabularies.target.size - 4)]
   search = dict(beam=16, length=(0, 4))
-  (found,) = translator(vocabularies, logits, **search).n_best(['ab'])
+  (outputs,) = translator(vocabularies, logits, **search).n_best(['ab'])
   ids, scores = translator(vocabularies, logits, **search)._outputs(['ab'], 0)[0]
   texts = vocabularies.target.decode(ids)
   assert len(set(texts)) < len(texts) == 16  # or there would be nothing to merge
-  assert [text for text, _ in found] == list(dict.fromkeys(texts))
+  assert [text for text, _ in outputs] == list(dict.fromkeys(texts))
   best = {
     t: max(s for x, s in zip(texts, scores, strict=True) if x == t) for t in texts
   }
-  assert dict(found) == pytest.approx(best)
+  assert dict(outputs) == pytest.approx(best)
 
 
 def test_parameters_that_are_not_finite_are_an_error(vocabularies):
@@ -69,27 +69,27 @@ def test_a_batch_that_is_too_large_is_cut_into_its_lines(vocabularies, monkeypat
   compile_ = whole._decode._compile
 
   def small(variables, source, **named):
-    many = len(source) > 1
-    return TooLongError('') if many else compile_(variables, source, **named)
+    several = len(source) > 1
+    return TooLongError('') if several else compile_(variables, source, **named)
 
   monkeypatch.setattr(whole._decode, '_compile', small)
-  found = whole.n_best(lines)
+  outputs = whole.n_best(lines)
   assert whole.refused == {}
-  assert found == expected
+  assert outputs == expected
 
 
 def test_lines_of_more_pieces_than_any_model_reads_are_left_out(vocabularies):
   lines = {3: 'a ' * MAX_PIECES, 5: 'ab', 7: 'a' * (16 * MAX_PIECES + 1)}
-  found, refused = encode_fitting(vocabularies.source, lines)
-  assert [*found] == [5]
+  outputs, refused = encode_fitting(vocabularies.source, lines)
+  assert [*outputs] == [5]
   assert 'pieces long; at most 65,536 are read' in refused[3]
   assert 'characters long' in refused[7]
 
 
 def test_the_order_of_lines_is_that_of_the_input(vocabularies):
   logits = [0.0] * vocabularies.target.size
-  some = translator(vocabularies, logits, temperature=1.0, beam=1, seed=3)
+  sampler = translator(vocabularies, logits, temperature=1.0, beam=1, seed=3)
   lines = [' '.join(x) for n in (1, 2, 3) for x in itertools.product('ab', repeat=n)]
-  together = some.n_best(lines)
-  apart = [some.n_best([line], first=i)[0] for i, line in enumerate(lines)]
-  assert [x[0][0] for x in together] == [x[0][0] for x in apart]
+  together = sampler.n_best(lines)
+  alone = [sampler.n_best([line], first=i)[0] for i, line in enumerate(lines)]
+  assert [x[0][0] for x in together] == [x[0][0] for x in alone]

@@ -56,9 +56,13 @@ def test_every_line_of_a_split_is_scored(finished, corpus_files, tmp_path, capsy
 
 
 def test_a_tokenised_corpus_is_scored_by_its_papers_convention_first():
-  found = corpus_scores(['a b , c d'], ['a b , c e'], 'none')
-  assert [s['name'] for s in found] == ['bleu (none)', 'bleu (13a, of tokens)', 'chrF']
-  assert 'tok:none' in found[0]['signature']
+  outcome = corpus_scores(['a b , c d'], ['a b , c e'], 'none')
+  assert [s['name'] for s in outcome] == [
+    'bleu (none)',
+    'bleu (13a, of tokens)',
+    'chrF',
+  ]
+  assert 'tok:none' in outcome[0]['signature']
 
 
 def test_a_run_needs_nothing_but_its_folder(finished, tmp_path):
@@ -92,8 +96,8 @@ def test_a_line_that_is_no_utf8_is_named_and_all_others_are_translated(finished)
 
 def test_a_byte_order_mark_changes_no_translation(finished):
   text = 'w1 w2\nw3\n'
-  found = _translate(finished, f'\ufeff{text}', options=GREEDY)
-  assert found == _translate(finished, text, options=GREEDY)
+  outcome = _translate(finished, f'\ufeff{text}', options=GREEDY)
+  assert outcome == _translate(finished, text, options=GREEDY)
 
 
 @pytest.mark.parametrize('text', ['', '\ufeff'])
@@ -367,18 +371,18 @@ def test_a_disagreement_with_sacrebleu_is_an_error(run, monkeypatch):
 
 
 def test_runs_are_compared_on_their_split(run, capsys):
-  found = compare_runs([run, run], split='valid', options=GREEDY)
-  assert found[0].score == found[1].score
-  assert found[1].p_value == 1
+  outcome = compare_runs([run, run], split='valid', options=GREEDY)
+  assert outcome[0].score == outcome[1].score
+  assert outcome[1].p_value == 1
   assert 'baseline' in capsys.readouterr().out
 
 
 def test_runs_are_compared_by_another_tokenizer(run, capsys):
-  found = compare_runs([run, run], split='valid', options=GREEDY, tokenizer='char')
+  outcome = compare_runs([run, run], split='valid', options=GREEDY, tokenizer='char')
   kept = json.loads((run / 'evaluations.jsonl').read_text('utf-8').splitlines()[-1])
   scores = {score['name']: score['score'] for score in kept['scores']}
-  assert found[0].score == pytest.approx(scores['bleu (char)'], rel=1e-5)
-  assert found[0].score != pytest.approx(scores['bleu (13a)'], rel=1e-3)
+  assert outcome[0].score == pytest.approx(scores['bleu (char)'], rel=1e-5)
+  assert outcome[0].score != pytest.approx(scores['bleu (13a)'], rel=1e-3)
   assert 'tok:char' in ' '.join(capsys.readouterr().out.split())
 
 
@@ -431,7 +435,7 @@ def test_one_run_cannot_be_compared(finished):
 @pytest.mark.slow
 def test_on_device_evaluation_is_the_same_on_eight_devices(finished):
   _, task, variables, _ = load_run(finished)
-  found = []
+  outcome = []
   for devices in (1, 8):
     mesh = make_mesh(devices=devices)
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
@@ -439,8 +443,8 @@ def test_on_device_evaluation_is_the_same_on_eight_devices(finished):
     evaluator = Evaluator(
       task=task, sharding=batch_sharding(mesh), split='valid', beam=2
     )
-    found.append(dict(evaluator.run(placed)))
-  np.testing.assert_allclose(*(list(f.values()) for f in found), rtol=1e-6)
+    outcome.append(dict(evaluator.run(placed)))
+  np.testing.assert_allclose(*(list(f.values()) for f in outcome), rtol=1e-6)
 
 
 def _scored(finished, text, **options):
@@ -450,9 +454,9 @@ def _scored(finished, text, **options):
 
 
 def test_scores_of_given_translations(finished):
-  found = _scored(finished, 'w1 w2\tw2 w1\nw3\tw3\n')
-  assert [pieces for _, pieces in found] == [3, 2]  # EOS among them
-  assert all(logp < 0 for logp, _ in found)
+  outcome = _scored(finished, 'w1 w2\tw2 w1\nw3\tw3\n')
+  assert [pieces for _, pieces in outcome] == [3, 2]  # EOS included
+  assert all(logp < 0 for logp, _ in outcome)
 
 
 def test_an_ensemble_with_itself_scores_and_translates_as_it_does_alone(finished):
@@ -462,10 +466,10 @@ def test_an_ensemble_with_itself_scores_and_translates_as_it_does_alone(finished
     _scored(finished, text, **again), _scored(finished, text), atol=1e-3
   )
   outputs = []
-  for more in ({}, again):
+  for ensemble in ({}, again):
     out = io.StringIO()
     lines = io.BytesIO(b'w1 w2 w3\nw4 w5\n')
-    translate_stream(str(finished), lines, out, options={'beam': 2}, **more)
+    translate_stream(str(finished), lines, out, options={'beam': 2}, **ensemble)
     outputs.append(out.getvalue())
   assert outputs[0] == outputs[1]
 
