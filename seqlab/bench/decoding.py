@@ -1,5 +1,7 @@
 """How fast sentences are translated."""
 
+from collections.abc import Mapping
+
 from seqlab.bench.measure import Row, Subject, timed
 from seqlab.decoding.config import Beam
 from seqlab.tasks.translator import Translator
@@ -33,5 +35,6 @@ def measure_decoding(subject: Subject) -> list[Row]:
 
 def _split(subject: Subject) -> str:
   """Returns the split of the first evaluator that has one."""
-  splits = [evaluator.get('split') for evaluator in subject.config['evals'].values()]
+  evaluators = subject.config['evals'].values()  # names, or sections
+  splits = (x.get('split') for x in evaluators if isinstance(x, Mapping))
   return next(filter(None, splits), 'train')
