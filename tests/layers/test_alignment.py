@@ -94,7 +94,9 @@ def test_location_does_not_look_at_the_words(inputs):
 
 
 def test_location_knows_no_position_beyond_its_last(inputs):
-  with pytest.raises(ValueError, match=r'5 positions is longer than the 4'):
+  with pytest.raises(
+    ValueError, match=r'5 positions is longer than model.attention.positions=4'
+  ):
     _scores('Location', inputs, positions=4)
 
 

@@ -105,8 +105,7 @@ def get_config(arg=None):
   c.corpus = dict(kind='own_pieces:Doubled', size=12)
   c.vocabulary = dict(kind='own_pieces:Digits')
   c.batching = dict(kind='own_pieces:halves', tokens=64)
-  c.model_name = 'models.transformer:Transformer'
-  c.model = dict(width=8, mlp_width=16, heads=2, layers=1)
+  c.model = dict(kind='transformer', width=8, mlp_width=16, heads=2, layers=1)
   c.hyper = dict(peak=1e-2)
   c.schedule = dict(kind='constant', warmup=0)
   c.mesh = dict(data=1, devices=1)
