@@ -320,11 +320,11 @@ def muon(
   biases and tables of positions are updated by Adam, as they recommend.
 
   Args:
-    learning_rate: of both.
+    learning_rate: learning rate of both transforms.
     axes: names of the parameters' logical axes, a tree of tuples.
     beta: momentum.
     ns_steps: Newton-Schulz iterations.
-    weight_decay: of the matrices.
+    weight_decay: weight decay of the matrices.
     adam_b1: Adam's decay of the first moment.
     adam_b2: Adam's decay of the second.
     adam_factor: Adam's learning rate as a multiple of `learning_rate`.
@@ -411,7 +411,7 @@ def make_optimizer(
     specification: a piece of `OPTIMIZERS`, or a path to one. It may also have `clip`,
       the largest global norm of the gradient (None or 0 for no clipping), and `groups`,
       a list of sections for `Group`.
-    schedule: from `make_schedule`.
+    schedule: schedule from `make_schedule`.
     axes: names of the parameters' logical axes, a tree of tuples, for 'muon'.
 
   Raises:

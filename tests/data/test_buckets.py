@@ -19,7 +19,7 @@ def sides(pairs):
 
 
 def cells(source, target, bounds):
-  """Positions that these bounds use, with one row a pair."""
+  """Positions that these bounds use, with one row per pair."""
   bucket = np.searchsorted(bounds, np.maximum(source, target))
   return sum(
     (bucket == i).sum() * (source[bucket == i].max() + target[bucket == i].max())

@@ -72,7 +72,7 @@ def test_pmapped_devices_share_statistics_and_gradients(kind):
     return jax.value_and_grad(functools.partial(loss, norm), has_aux=True)
 
   (_, expected_statistics), expected = jax.jit(gradient(alone))(x, counts, weights)
-  rows = [jnp.asarray(a)[:, None] for a in (x, counts, weights)]  # a row a device
+  rows = [jnp.asarray(a)[:, None] for a in (x, counts, weights)]  # one row per device
   (_, statistics), found = jax.pmap(gradient(together), axis_name='data')(*rows)
   np.testing.assert_allclose(found[:, 0], expected, atol=1e-5)
   jax.tree.map(

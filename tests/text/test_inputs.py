@@ -1,4 +1,4 @@
-"""A run is held to the text and the vocabularies that it started with."""
+"""A run is bound to the text and the vocabularies that it started with."""
 
 import pytest
 

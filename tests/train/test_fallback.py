@@ -111,7 +111,7 @@ def test_it_goes_on_from_the_last_good_checkpoint(fallen, left):
 def test_resumed_equals_undisturbed(
   fallen, left, point, tmp_path, writer, row, monkeypatch
 ):
-  """Told to stop before it falls back, and after that, when a writer is made anew.
+  """Asked to stop before it falls back, and after that, when a writer is made anew.
 
   A checkpoint of step 4 is then in the way of going back to that of step 3.
   """

@@ -1,4 +1,4 @@
-"""Real processes that are killed, or told to stop, and started again."""
+"""Real processes that are killed, or asked to stop, and started again."""
 
 import os
 from pathlib import Path

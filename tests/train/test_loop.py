@@ -1,4 +1,4 @@
-"""Whole runs, small ones: what is written, when they stop, how they go on."""
+"""Whole runs, small ones: what is written, when they stop, how they resume."""
 
 import gc
 import io
