@@ -160,23 +160,26 @@ def resolve(name: str, where: str = '') -> Any:
   if not is_path(name):
     raise ValueError(f"{prefix}{name!r} should be written 'module:name'")
   module_name, _, attribute = name.partition(':')
-  module = None
+  modules = []
   for candidate in (f'seqlab.{module_name}', module_name):
     try:
-      module = importlib.import_module(candidate)
-      break
+      modules.append(importlib.import_module(candidate))
     except ModuleNotFoundError as error:
       # A missing import inside the module is the module's own error.
       if not f'{candidate}.'.startswith(f'{error.name}.'):
         raise
-  if module is None:
+    else:
+      if hasattr(modules[-1], attribute):
+        return getattr(modules[-1], attribute)
+  if not modules:
     raise ValueError(
       f'{prefix}{name!r}: no module seqlab.{module_name} and no {module_name}'
     )
-  if not hasattr(module, attribute):
-    hint = suggest(attribute, vars(module))
-    raise ValueError(f'{prefix}{name!r}: {module.__name__} has no {attribute!r}{hint}')
-  return getattr(module, attribute)
+  known = [known for module in modules for known in vars(module)]
+  places = ' and '.join(module.__name__ for module in modules)
+  raise ValueError(
+    f'{prefix}{name!r}: {places} has no {attribute!r}{suggest(attribute, known)}'
+  )
 
 
 def is_path(value: Any) -> bool:

@@ -144,6 +144,13 @@ def test_seqlab_comes_before_a_users_module(modules):
   assert resolve('config:resolve') is resolve
 
 
+def test_a_users_module_may_have_the_name_of_one_of_ours(modules):
+  modules('domains.py', 'class Mine:\n  number = 7\n')
+  assert resolve('domains:Mine').number == 7
+  with pytest.raises(ValueError, match=r"seqlab\.domains and domains has no 'Yours'"):
+    resolve('domains:Yours')
+
+
 @pytest.mark.parametrize('missing', ['not_installed', 'need', 'needs_it.too'])
 def test_a_missing_import_inside_a_module_is_its_own_error(modules, missing):
   # 'need' and 'needs_it.too' look like parts of the module's own name.

@@ -34,7 +34,7 @@ class Decoder(nn.Module):
   def __call__(self, text):  # [B, L] -> [B, L, V]
     place = jnp.arange(text.shape[1])[None]
     terms = self.positions.attention_terms(place, place)
-    x = self.embedding.by_rows(shift_right(text))
+    x = self.embedding.lookup(shift_right(text))
     for layer in self.stack:
       x, _ = layer(x, causal_mask(text.shape[1]), terms, TrainingInputs())
     return logits(self.norm(x), self.embedding.weights)
@@ -47,7 +47,7 @@ class Decoder(nn.Module):
     places = jnp.arange(cache[0].key.shape[1])[None]
     terms = self.positions.attention_terms(cache[0].length[:1, None], places)
     mask = jnp.ones((1, 1, 1, places.size), bool)
-    x, after = self.embedding.by_rows(token[:, None]), []
+    x, after = self.embedding.lookup(token[:, None]), []
     for layer, past in zip(self.stack, cache, strict=True):
       x, past = layer.step(x, past, mask, terms)
       after.append(past)
@@ -188,4 +188,4 @@ def test_a_wrong_metric_is_refused_before_training(outside, experiment):
   options = ('--workdir', 'run', '--config.keep_best=dev/bleu')
   message = outside.seqlab('train', experiment, *options, status=1)
   assert 'dev/bits_per_character' in message
-  assert not (outside.folder / 'run').exists()
+  assert not (outside.folder / 'run' / 'config.json').exists()
