@@ -73,19 +73,19 @@ def test_a_task_without_model_and_vocabulary_is_measured(
   assert written == [row._asdict() for row in rows]
 
 
-def test_parts_that_translate_are_not_offered_for_a_regression(experiment, tmp_path):
+def test_a_regression_has_no_parts_that_translate(experiment, tmp_path):
   offered = r'\(it has: start, feed, train, population\)'
   with pytest.raises(ValueError, match=rf"no part 'bleu' {offered}"):
     run_bench(experiment, output=str(tmp_path / 'bench.json'), only='bleu')
 
 
-def test_a_command_that_ends_without_the_line_is_an_error_with_its_output():
+def test_a_command_without_a_line_of_results_is_an_error_with_its_output():
   with pytest.raises(RuntimeError, match=r'(?s)echo hello failed.*hello'):
     _seconds_until('first step', ['echo', 'hello'], {})
   assert _seconds_until('hello', ['echo', 'hello'], {}) > 0
 
 
-def test_the_least_seconds_and_the_highest_speeds_count():
+def test_the_shortest_times_and_the_highest_speeds_are_reported():
   seconds = iter([3.0, 5.0, 2.0, 6.0])
   assert best_in_turns(lambda: next(seconds), lambda: next(seconds), tries=2) == [2, 5]
   assert measure_speed(lambda: 10).wall > 0

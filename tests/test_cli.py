@@ -36,7 +36,7 @@ def test_score_prints_a_line_for_each_pair(finished, monkeypatch, capsys):
   assert float(second.split('\t')[0]) < 0
 
 
-def test_table_says_what_came_of_runs(finished, capsys):
+def test_table_lists_the_results_of_runs(finished, capsys):
   assert main(['table', str(finished), '--metric', 'valid/bleu', 'loss']) == 0
   head, _, row = capsys.readouterr().out.splitlines()
   assert 'valid/bleu' in head
@@ -50,7 +50,7 @@ def test_experiments_are_listed(capsys):
   assert '41.02' in out
 
 
-def test_who_reads_may_stop_early(finished):
+def test_a_closed_pipe_is_not_an_error(finished):
   """As `head` does; what is left to print is no error."""
   code = 'import sys; from seqlab.cli import main; sys.exit(main(sys.argv[1:]))'
   command = [sys.executable, '-c', code, 'table', str(finished)]
@@ -81,7 +81,7 @@ def test_who_reads_may_stop_early(finished):
     ),
   ],
 )
-def test_what_a_user_can_mend_is_one_line_on_stderr(argv, message, capsys):
+def test_an_error_of_the_user_is_one_line_on_stderr(argv, message, capsys):
   assert main(argv) == 1
   error = capsys.readouterr().err
   assert message in error
@@ -100,7 +100,7 @@ def test_a_disagreement_with_sacrebleu_is_one_line_on_stderr(
   assert capsys.readouterr().err == 'seqlab evaluate: BLEU is one thing and another\n'
 
 
-def test_verbs_that_translate_take_the_same_options():
+def test_verbs_that_translate_have_the_same_options():
   argv = ['run', '--beam=1', '--top-k=3', '--top-p=0.5', '--seed=4', '--average=2']
   options = {'beam': 1, 'top_k': 3, 'top_p': 0.5, 'seed': 4}
   for verb in ('evaluate', 'compare', 'translate'):
@@ -109,7 +109,7 @@ def test_verbs_that_translate_take_the_same_options():
     assert found == {'average': 2, 'choose': 'best', 'options': options, **together}
 
 
-def test_tokenizers_are_those_of_the_device():
+def test_the_tokenizers_of_the_option_are_those_of_the_device():
   assert set(cli._TOKENIZERS) == set(TOKENIZERS)
 
 
@@ -155,7 +155,7 @@ def few_words(tmp_path):
   return str(path)
 
 
-def test_the_benchmark_of_counting_names_its_peers(few_words, tmp_path, capsys):
+def test_the_benchmark_of_counting_names_its_baselines(few_words, tmp_path, capsys):
   experiment = f'experiments/enwiki/ppmi_svd.py:path={few_words},width=3'
   argv = ['bench', experiment, '--only=svd', f'--output={tmp_path}/bench.json']
   assert cli.main(argv) == 0
@@ -166,7 +166,7 @@ def test_the_benchmark_of_counting_names_its_peers(few_words, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_the_benchmark_of_word2vec_names_its_peer(few_words, tmp_path, capsys):
+def test_the_benchmark_of_word2vec_names_its_baseline(few_words, tmp_path, capsys):
   experiment = f'experiments/enwiki/sgns.py:path={few_words}'
   argv = ['bench', experiment, '--only=words', f'--output={tmp_path}/bench.json']
   assert cli.main(argv) == 0
@@ -190,7 +190,7 @@ def test_a_part_that_an_experiment_does_not_have_is_named(
   assert f"has no part 'decode' (it has: {parts})" in capsys.readouterr().err
 
 
-def test_what_has_no_peer_is_measured_alone(few_words, tmp_path, capsys):
+def test_a_part_without_a_baseline_is_measured_alone(few_words, tmp_path, capsys):
   experiment = f'experiments/enwiki/softmax.py:path={few_words}'
   argv = ['bench', experiment, '--only=words', f'--output={tmp_path}/bench.json']
   assert cli.main(argv) == 0
@@ -198,7 +198,7 @@ def test_what_has_no_peer_is_measured_alone(few_words, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_counting_is_measured_beside_scipy(few_words, tmp_path, capsys):
+def test_counting_is_compared_with_scipy(few_words, tmp_path, capsys):
   experiment = f'experiments/enwiki/glove.py:path={few_words}'
   argv = ['bench', experiment, '--only=counts', f'--output={tmp_path}/bench.json']
   assert cli.main(argv) == 0

@@ -21,7 +21,7 @@ from seqlab.tasks.interface import ChecksOptions, has
 ARGUMENTS = dict(size='tiny', layers=4, rate=0.1, fast=False, note=None)
 
 
-def test_without_an_argument_the_defaults_stand():
+def test_without_an_argument_the_defaults_are_used():
   for arg in (None, ''):
     assert parse_arg(arg, **ARGUMENTS).to_dict() == ARGUMENTS
 
@@ -89,7 +89,7 @@ def test_a_comma_belongs_to_the_path_of_something_that_exists(tmp_path, monkeypa
     ('fast,size=smoke', ('fast,size=smoke', False)),
   ],
 )
-def test_smoke_is_taken_out_of_the_arguments(arg, expected):
+def test_smoke_is_removed_from_the_arguments(arg, expected):
   assert split_smoke(arg) == expected
 
 
@@ -109,7 +109,7 @@ def test_a_task_has_a_short_name(name):
   assert has(task_class({'task': name}), ChecksOptions)
 
 
-def test_a_path_in_the_tree_resolves():
+def test_a_path_below_seqlab_resolves():
   from seqlab.data.buckets import Buckets
 
   assert resolve('data.buckets:Buckets') is Buckets
@@ -139,12 +139,12 @@ def test_a_users_own_module_resolves(modules, path):
   assert resolve(f'{path}:Mine').number == 7
 
 
-def test_seqlab_comes_before_a_users_module(modules):
+def test_seqlabs_names_take_precedence_over_a_users_module(modules):
   modules('config.py', 'def resolve(name):\n  return "the wrong one"\n')
   assert resolve('config:resolve') is resolve
 
 
-def test_a_users_module_may_have_the_name_of_one_of_ours(modules):
+def test_a_users_module_may_have_the_name_of_one_of_seqlab(modules):
   modules('domains.py', 'class Mine:\n  number = 7\n')
   assert resolve('domains:Mine').number == 7
   with pytest.raises(ValueError, match=r"seqlab\.domains and domains has no 'Yours'"):
@@ -169,7 +169,7 @@ def test_a_missing_import_inside_a_module_is_its_own_error(modules, missing):
     ('data.buckets:Bucket', r"has no 'Bucket'; did you mean 'Buckets'\?"),
   ],
 )
-def test_a_name_that_leads_nowhere_is_named(name, message):
+def test_a_path_that_cannot_be_resolved_is_named(name, message):
   with pytest.raises(ValueError, match=message):
     resolve(name)
 
@@ -178,7 +178,7 @@ def scale(x, *, factor=2, shift=0):
   return x * factor + shift
 
 
-def test_call_joins_the_experiments_options_with_others():
+def test_call_merges_the_experiments_options_with_others():
   options = ml_collections.ConfigDict({'factor': 3})
   assert call(scale, options, 'scaling', x=5, shift=1) == 16
 
@@ -191,7 +191,7 @@ def test_call_takes_a_class():
   assert call(Model, {'width': 8}, 'model').width == 8
 
 
-def test_call_leaves_open_options_to_the_function():
+def test_call_lets_the_function_check_its_keyword_arguments():
   def gather(**options):
     return options
 
@@ -216,7 +216,7 @@ def test_call_names_a_missing_option():
     call(scale, {'factor': 3}, 'scaling')
 
 
-def test_an_error_inside_the_function_is_not_an_options():
+def test_an_error_inside_the_function_is_not_reported_as_one_of_an_option():
   def fail(x):
     raise TypeError('inside')
 
@@ -224,7 +224,7 @@ def test_an_error_inside_the_function_is_not_an_options():
     call(fail, {'x': 1}, 'scaling')
 
 
-def test_defaults_stand_behind_what_an_experiment_sets():
+def test_defaults_fill_in_what_an_experiment_does_not_set():
   config = with_defaults({'ema': 0.5, 'evals': {'loss': {}}, 'steps': 3})
   assert config['ema'] == 0.5
   assert config['evals'] == {'loss': {}}
@@ -232,7 +232,7 @@ def test_defaults_stand_behind_what_an_experiment_sets():
   assert {**config, **DEFAULTS, 'ema': 0.5} == config
 
 
-def test_known_keys_pass():
+def test_known_keys_are_accepted():
   check_keys({'steps': 1, 'seed': 0}, ('seed', 'mesh'), needed=('steps',))
 
 
@@ -273,13 +273,13 @@ def test_durations_in_steps(duration, steps):
 
 
 @pytest.mark.parametrize('duration', ['soon', '4000', '10 days', '-1 steps', 'epochs'])
-def test_what_is_no_duration_is_refused(duration):
+def test_a_value_that_is_not_a_duration_is_refused(duration):
   with pytest.raises(ValueError, match=rf"'{duration}' is not a duration: write 4000"):
     steps_of(duration, steps_per_epoch=57, tokens_per_step=1_500.0)
 
 
 @pytest.mark.parametrize('duration', ['30 minutes', '30m', '2 hours', '90 s', '1 h'])
-def test_a_time_is_no_number_of_steps(duration):
+def test_a_time_is_not_a_number_of_steps(duration):
   with pytest.raises(ValueError, match=f"'{duration}' is a time, .* by `minutes`"):
     steps_of(duration, steps_per_epoch=57, tokens_per_step=1_500.0)
 
@@ -289,6 +289,6 @@ def test_flatten_joins_names_with_dots():
   assert flatten(config) == {'a.b': 1, 'a.c.d': [2], 'e': {}, 'f': None}
 
 
-def test_suggest_names_what_is_close_and_nothing_else():
+def test_suggest_names_close_matches_only():
   assert suggest('dropuot', ('dropout', 'peak')) == "; did you mean 'dropout'?"
   assert suggest('xyz', ('dropout', 'peak')) == ''

@@ -92,7 +92,7 @@ def test_a_default_that_the_file_does_not_set_can_be_overridden(file):
   }
 
 
-def test_what_follows_the_colon_reaches_get_config(file):
+def test_the_text_after_the_colon_is_passed_to_get_config(file):
   config = load_experiment(f'{file}:smoke,size=small')
   assert config['size'] == 'small'
 
@@ -112,7 +112,7 @@ def test_smoke_can_be_turned_off(file):
   assert load_experiment(f'{file}:smoke=no') == load(file)
 
 
-def test_smoke_of_a_file_that_has_none_is_refused(file):
+def test_smoke_is_refused_by_a_file_without_it(file):
   file.write_text(TEXT.replace('def smoke', 'def small'), 'utf-8')
   with pytest.raises(ValueError, match=r"no function smoke\(config\) .* out ':smoke'"):
     load_experiment(f'{file}:smoke')
@@ -189,7 +189,7 @@ def test_an_override_changes_nothing_else(file):
   assert changed == plain
 
 
-def test_the_last_override_of_a_key_counts(file):
+def test_the_last_override_of_a_key_is_used(file):
   config = load(file, 'model.layers=6', 'hyper.peak=1', 'model.layers=3')
   assert (config['model']['layers'], config['hyper']['peak']) == (3, 1.0)
 
@@ -241,7 +241,7 @@ def test_the_last_override_of_a_key_counts(file):
     ('steps', r"'--config.steps' should be written --config.key=value"),
   ],
 )
-def test_an_override_that_does_not_fit_is_named(file, override, message):
+def test_an_invalid_override_is_named(file, override, message):
   with pytest.raises(ValueError, match=message):
     load(file, override)
 
@@ -253,7 +253,7 @@ def test_an_override_must_begin_with_config(file, override):
 
 
 @pytest.mark.parametrize('name', ['missing.py', '', 'notes.txt'])
-def test_a_file_that_is_no_experiment_is_named(tmp_path, name):
+def test_a_file_that_is_not_an_experiment_is_named(tmp_path, name):
   (tmp_path / 'notes.txt').write_text('no Python', 'utf-8')
   with pytest.raises(FileNotFoundError, match=r'there is no experiment .*' + name):
     load_experiment(str(tmp_path / name))
@@ -345,7 +345,7 @@ def test_an_option_that_the_file_does_not_spell_out_can_be_set(name, override, f
     ('modle.width=3', r"has no key 'modle\.width'; did you mean 'model'"),
   ],
 )
-def test_an_option_that_nothing_takes_is_named(override, message):
+def test_an_unknown_option_is_named(override, message):
   with pytest.raises(ValueError, match=message):
     load(FOLDER / 'agreement/transformer.py', override)
 
@@ -441,6 +441,6 @@ def test_an_option_inside_a_piece_that_the_file_leaves_out(own, overrides, expec
     (['model.width.count=4'], r"has no key 'model\.width\.count'"),
   ],
 )
-def test_an_option_that_no_piece_takes_is_named(own, overrides, message):
+def test_an_unknown_option_of_a_piece_is_named(own, overrides, message):
   with pytest.raises(ValueError, match=message):
     load(own, *overrides)

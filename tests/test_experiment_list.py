@@ -37,7 +37,7 @@ def folder(tmp_path):
   return tmp_path
 
 
-def test_a_pipe_gets_whole_texts_in_one_line_per_experiment(folder, capsys):
+def test_a_pipe_gets_complete_texts_in_one_line_per_experiment(folder, capsys):
   print_experiments(folder)
   _, plain, mine = capsys.readouterr().out.splitlines()
   assert plain.split() == [str(folder / 'deeper' / 'plain.py'), '-', '-', '-']
@@ -121,6 +121,6 @@ def test_a_listing_executes_nothing(tmp_path, capsys):
   assert x == [str(tmp_path / 'x.py'), '-', '-', 'Shows [/docs].']
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path):
+def test_a_missing_folder_is_named(tmp_path):
   with pytest.raises(FileNotFoundError, match=r'there is no folder .*nowhere'):
     print_experiments(tmp_path / 'nowhere')

@@ -51,7 +51,7 @@ def test_a_run_scores_as_it_did(runs, run):
   np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
-def test_a_run_of_word_vectors_has_the_neighbours_that_it_had(runs, capsys):
+def test_a_run_of_word_vectors_has_the_same_neighbours(runs, capsys):
   assert cli.main(['neighbours', 'words', 'the', '-n', '4']) == 0
   assert capsys.readouterr().out == Path('words/expected.txt').read_text('utf-8')
 

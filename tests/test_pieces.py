@@ -46,7 +46,7 @@ def test_a_piece_is_a_name_a_path_or_a_section(specification, made):
   assert make(specification, KINDS, 'model.piece', width=8, unused=1) == made
 
 
-def test_a_short_name_may_stand_for_a_path():
+def test_a_short_name_may_replace_a_path():
   kinds = {'fraction': 'fractions:Fraction'}
   assert make({'kind': 'fraction', 'numerator': 2}, kinds, 'x') == 2
 
@@ -69,12 +69,12 @@ def test_a_short_name_may_stand_for_a_path():
     (None, r'model\.piece is None; it must be a name'),
   ],
 )
-def test_a_mistake_is_named(specification, message):
+def test_a_wrong_piece_is_named(specification, message):
   with pytest.raises(ValueError, match=message):
     make(specification, KINDS, 'model.piece', width=8)
 
 
-def test_an_error_inside_the_piece_is_its_own():
+def test_an_error_inside_the_piece_is_not_changed():
   def fail():
     raise TypeError('inside')
 
@@ -96,7 +96,7 @@ def test_a_signature_declares_which_pieces_an_option_takes():
       domains.check(model, {'other': wrong}, 'model.')
 
 
-def test_find_returns_the_options_untouched():
+def test_find_does_not_change_the_options():
   specification = {'kind': 'near', 'reach': 3}
   assert find(specification, KINDS, 'x') == (Near, {'reach': 3})
   assert specification == {'kind': 'near', 'reach': 3}

@@ -50,7 +50,7 @@ def test_work_is_six_operations_per_weight_and_word_and_attention(planned):
 
 
 @pytest.mark.slow
-def test_fsdp_holds_less_and_sends_more_than_data(planned):
+def test_fsdp_stores_less_and_sends_more_than_data_parallelism(planned):
   data, fsdp = planned(8, data=8), planned(8, data=1, fsdp=8)
   assert fsdp.flops == data.flops
   assert fsdp.state < 0.2 * data.state
@@ -78,14 +78,14 @@ def _all_reduce(n, size):
     ),
   ],
 )
-def test_an_all_reduce_takes_what_rings_take(n, seconds):
+def test_an_all_reduce_takes_the_time_of_a_ring(n, seconds):
   estimated = estimate(CHIPS['h100'], 989e12, 0.0, _all_reduce(n, 10**9))
   assert estimated.sending == pytest.approx(seconds)
   assert estimated.compute == pytest.approx(1 / UTILISATION)
   assert estimated.step == estimated.compute + estimated.sending
 
 
-def test_collectives_of_one_place_wait_once():
+def test_collectives_in_one_place_have_one_latency():
   one = _all_reduce(8, 8)
   alone, two = (estimate(CHIPS['h100'], 0, 0, x) for x in (one, 2 * one))
   assert two.latency == alone.latency
@@ -102,11 +102,11 @@ def test_collectives_of_one_place_wait_once():
     ('NVIDIA A100-SXM4-40GB', 312e12),
   ],
 )
-def test_chips_are_known_by_their_longest_name(kind, flops):
+def test_chips_are_recognised_by_their_longest_name(kind, flops):
   assert chip_of(kind).flops == flops
 
 
-def test_other_chips_are_not_known():
+def test_other_chips_are_unknown():
   assert chip_of('Abacus 9000') is None
 
 
@@ -137,7 +137,7 @@ def test_missing_data_are_an_error_that_says_why_they_are_needed(monkeypatch, tm
     plan_experiment(config, [jax.device_count()])
 
 
-def test_the_command_simulates_more_devices_than_there_are():
+def test_the_command_simulates_more_devices_than_the_machine_has():
   command = [sys.executable, '-m', 'seqlab.cli', 'plan', BIG, '--chip', 'h100', 'v5e']
   result = subprocess.run(
     [*command, '--devices', '16', *SMALL, '--config.model.layers=1'],

@@ -44,7 +44,7 @@ def _imports(path):
 @pytest.mark.parametrize(
   'path', sorted(ROOT.rglob('*.py')), ids=lambda p: str(p.relative_to(ROOT))
 )
-def test_imports_go_downwards(path):
+def test_imports_point_downwards(path):
   floor = path.relative_to(ROOT).parts[0].removesuffix('.py')
   if floor == '__init__':
     return

@@ -81,7 +81,7 @@ def test_no_verb_runs_the_code_that_a_folder_names(strange, capsys, verb, key, v
   assert not ran.exists()
 
 
-def test_a_member_of_an_ensemble_runs_none_either(strange, finished, capsys):
+def test_no_verb_runs_the_code_of_a_member_of_an_ensemble(strange, finished, capsys):
   folder, ran = strange('task', 'somebodys_code:Mine')
   arguments = [str(finished), '--split', 'valid', '--ensemble', str(folder)]
   assert main(['evaluate', *arguments]) == 1
@@ -90,7 +90,7 @@ def test_a_member_of_an_ensemble_runs_none_either(strange, finished, capsys):
 
 
 @pytest.mark.parametrize('name', ['cli:Path', 'setuptools:setup', 'config:resolve'])
-def test_seqlabs_own_modules_are_no_way_in(strange, name):
+def test_seqlabs_modules_give_no_access_to_other_code(strange, name):
   folder, _ = strange('task', name)
   with pytest.raises(ValueError, match='names task'):
     load_run(str(folder))
@@ -125,7 +125,7 @@ def test_a_known_piece_resolves(path):
   assert callable(resolve(path))
 
 
-def test_names_from_somebody_elses_folder_are_seqlabs_own():
+def test_names_from_another_users_folder_are_those_of_seqlab():
   check_names({'task': 'tasks.translation:Translation', 'model': {}}, 'config.json')
   check_names({'model_name': 'seqlab.models.recurrent:Recurrent'}, 'config.json')
   check_names({'model': {'attention': None}}, 'config.json')
@@ -156,6 +156,6 @@ def test_names_from_somebody_elses_folder_are_seqlabs_own():
     {'evals': {'valid': {'type': 'seqlab.cli:Path'}}},
   ],
 )
-def test_other_names_from_somebody_elses_folder_are_refused(config):
+def test_other_names_from_another_users_folder_are_refused(config):
   with pytest.raises(ValueError, match=r'run/config\.json names .* Add --trust'):
     check_names(config, 'run/config.json')

@@ -75,7 +75,7 @@ def test_an_attention_score_is_a_piece(attention, options, new):
   assert found == {'model': {'kind': 'recurrent', 'attention': new}}
 
 
-def test_a_model_of_ones_own_and_evaluators_have_a_kind():
+def test_a_users_model_and_evaluators_have_a_kind():
   old = {
     'model_name': 'mine:Model',
     'model': {'clip': 1},
@@ -87,7 +87,7 @@ def test_a_model_of_ones_own_and_evaluators_have_a_kind():
   }
 
 
-def test_a_model_may_be_its_name_alone():
+def test_a_model_may_be_given_by_its_name_only():
   assert with_defaults({'model': 'transformer'})['model'] == {'kind': 'transformer'}
 
 
@@ -99,5 +99,5 @@ def test_a_later_format_is_refused(number):
     upgrade({'format': number, 'task': 'x'})
 
 
-def test_the_format_is_no_key_of_an_experiment():
+def test_the_format_is_not_a_key_of_an_experiment():
   assert upgrade({'format': FORMAT, 'seed': 1}) == {'seed': 1}

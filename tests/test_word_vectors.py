@@ -86,7 +86,7 @@ def test_held_out_loss_falls(run):
   assert losses[1] < losses[0]
 
 
-def test_nothing_is_compiled_on_the_way(run):
+def test_nothing_is_compiled_during_training(run):
   assert {row['compiles'] for row in _rows(run) if 'compiles' in row} == {0}
 
 
@@ -95,7 +95,7 @@ def test_words_of_a_topic_are_neighbours(run):
   assert {w for w, _ in vectors.neighbours('king', 4)} == set(TOPICS[1]) - {'king'}
 
 
-def test_a_run_that_was_cut_ends_the_same(experiment, run, tmp_path):
+def test_an_interrupted_run_has_the_same_result(experiment, run, tmp_path):
   train(experiment | {'steps': 8, 'minutes': 1e-9}, tmp_path)  # stops after a step
   assert Checkpoints(tmp_path / 'checkpoints', read_only=True).steps()[-1] < 8
   config = json.loads((tmp_path / 'config.json').read_text('utf-8'))
@@ -113,14 +113,14 @@ def test_a_run_that_was_cut_ends_the_same(experiment, run, tmp_path):
   ],
   ids=str,
 )
-def test_devices_share_the_work(experiment, tmp_path, mesh):
+def test_eight_devices_train_as_one(experiment, tmp_path, mesh):
   one = _tables(experiment, tmp_path, {'devices': 1})
   many = _tables(experiment, tmp_path, mesh)
   for name in one:
     np.testing.assert_allclose(many[name], one[name], rtol=1e-4, atol=1e-5)
 
 
-def test_rows_of_a_table_are_shared_out(experiment, tmp_path):
+def test_rows_of_a_table_are_sharded(experiment, tmp_path):
   config = experiment | {'mesh': {'data': 4, 'tensor': 2}}
   task = WordPrediction.from_config(config, tmp_path / 'vocabulary')
   words = make_engine(config, task, steps=8).init(0).params['words']
@@ -129,7 +129,7 @@ def test_rows_of_a_table_are_shared_out(experiment, tmp_path):
 
 
 @pytest.mark.parametrize('mesh', [{'data': 8}, {'data': 4, 'tensor': 2}], ids=str)
-def test_devices_exchange_updates_and_no_tables(experiment, tmp_path, mesh):
+def test_devices_exchange_updates_and_not_tables(experiment, tmp_path, mesh):
   task = WordPrediction.from_config(
     experiment | {'mesh': mesh}, tmp_path / 'vocabulary'
   )
@@ -143,13 +143,13 @@ def test_devices_exchange_updates_and_no_tables(experiment, tmp_path, mesh):
 
 
 @pytest.mark.parametrize('key', ['ema', 'optimizer', 'accumulate'])
-def test_what_an_optimiser_needs_is_refused(experiment, tmp_path, key):
+def test_options_of_optimisers_are_refused(experiment, tmp_path, key):
   value = {'ema': 0.9, 'optimizer': {'kind': 'adam'}, 'accumulate': 2}[key]
   with pytest.raises(ValueError, match=f'updates its parameters itself: leave {key}'):
     train(experiment | {key: value}, tmp_path)
 
 
-def test_evaluate_prints_scores_and_keeps_them(run, tmp_path, capsys):
+def test_evaluate_prints_scores_and_saves_them(run, tmp_path, capsys):
   pairs = tmp_path / 'pairs.tsv'
   pairs.write_text('king\tqueen\t9\nriver\tlake\t8\nking\tlake\t1\nking\tzebra\t2\n')
   assert cli.main(['evaluate', str(run), '--sets', str(pairs)]) == 0
@@ -172,7 +172,7 @@ def _score(run, pairs, *more):
   return json.loads((run / 'evaluations.jsonl').read_text('utf-8').splitlines()[-1])
 
 
-def test_checkpoints_are_averaged_and_chosen(run, pairs):
+def test_checkpoints_are_averaged_and_selected(run, pairs):
   assert _score(run, pairs)['steps'] == [8]
   assert _score(run, pairs, '--average', '2')['steps'] == [8, 4]
   matrix = open_vectors(str(run), average=2).matrix
@@ -193,7 +193,7 @@ def test_words_are_found_in_another_spelling(tmp_path, capsys):
   assert "'ZOOS' is not among the 5 words" in capsys.readouterr().err
 
 
-def test_what_is_not_defined_is_null(run, tmp_path):
+def test_an_undefined_score_is_null(run, tmp_path):
   (tmp_path / 'far.txt').write_text('moon sun 9\nstar dust 1\n')
   _score(run, str(tmp_path / 'far.txt'))
   line = (run / 'evaluations.jsonl').read_text('utf-8').splitlines()[-1]
@@ -202,7 +202,7 @@ def test_what_is_not_defined_is_null(run, tmp_path):
   assert row['scores']['far']['covered'] == 0
 
 
-def test_sets_of_one_name_are_refused(run, pairs, tmp_path, capsys):
+def test_two_sets_of_the_same_name_are_refused(run, pairs, tmp_path, capsys):
   other = tmp_path / 'new' / 'pairs.txt'
   other.parent.mkdir()
   other.write_text('king queen 9\n')
@@ -234,7 +234,7 @@ def test_options_of_vectors_are_refused_for_translations(finished, option, capsy
 
 
 @pytest.mark.parametrize('option', ['--average 2', '--choose best'])
-def test_a_file_has_no_checkpoints_to_choose(tmp_path, pairs, option, capsys):
+def test_options_of_checkpoints_are_refused_for_a_file(tmp_path, pairs, option, capsys):
   (tmp_path / 'v.txt').write_text('2 1\nking 1\nqueen 2\n')
   argv = ['evaluate', str(tmp_path / 'v.txt'), '--sets', pairs, *option.split()]
   assert cli.main(argv) == 1
@@ -248,14 +248,14 @@ def test_neighbours_are_printed(run, capsys):
   assert {line.split()[1] for line in lines[1:]} < set(TOPICS[0])
 
 
-def test_a_word_that_is_not_there_is_one_line(run, capsys):
+def test_an_unknown_word_is_an_error_of_one_line(run, capsys):
   assert cli.main(['analogy', str(run), 'king', 'quen', 'river']) == 1
   error = capsys.readouterr().err
   assert error.count('\n') == 1
   assert "did you mean 'queen'" in error
 
 
-def test_vectors_go_to_other_tools_and_back(run, tmp_path, capsys):
+def test_vectors_are_exported_and_imported(run, tmp_path, capsys):
   file = str(tmp_path / 'vectors.bin')
   assert cli.main(['vectors', str(run), '--to', file]) == 0
   assert cli.main(['neighbours', file, 'king', '-n', '1']) == 0
@@ -302,7 +302,7 @@ def test_a_folder_of_the_projector_is_read(glove, tmp_path, pairs, capsys):
   ids=str,
 )
 @pytest.mark.parametrize('verb', ['evaluate', 'neighbours'])
-def test_what_is_not_there_is_named_as_it_was_meant(verb, argv, message, capsys):
+def test_a_missing_run_or_file_is_named(verb, argv, message, capsys):
   words = ['king'] if verb == 'neighbours' else []
   assert cli.main([verb, argv[0], *words, *argv[1:]]) == 1
   assert f'seqlab {verb}: {message}' in capsys.readouterr().err
@@ -310,7 +310,7 @@ def test_what_is_not_there_is_named_as_it_was_meant(verb, argv, message, capsys)
 
 @pytest.mark.parametrize('n', ['0', '-1'])
 @pytest.mark.parametrize('verb', ['neighbours', 'analogy'])
-def test_no_neighbours_are_no_silent_success(glove, verb, n, capsys):
+def test_fewer_than_one_neighbour_is_refused(glove, verb, n, capsys):
   words = ['king'] if verb == 'neighbours' else ['king', 'queen', 'river']
   assert cli.main([verb, glove, *words, '-n', n, '--from', 'glove']) == 1
   assert f'n is {n}; it must be at least 1' in capsys.readouterr().err
@@ -340,7 +340,9 @@ def alphabetical(tmp_path):
     (['--restrict', '99999'], 1, 'analogies among all 30,004 words'),
   ],
 )
-def test_the_table_says_among_which_words(alphabetical, options, known, note, capsys):
+def test_the_table_names_the_words_that_were_searched(
+  alphabetical, options, known, note, capsys
+):
   file, questions = alphabetical
   assert cli.main(['evaluate', file, '--sets', questions, *options]) == 0
   out = capsys.readouterr().out
@@ -358,7 +360,7 @@ def test_a_vector_of_zeros_has_no_neighbours(tmp_path, capsys):
   assert "the vector of 'pad' is all 0" in capsys.readouterr().err
 
 
-def test_where_there_is_no_other_word_it_is_said(tmp_path, capsys):
+def test_a_vocabulary_without_other_words_is_reported(tmp_path, capsys):
   path = tmp_path / 'v.txt'
   path.write_text('1 2\nking 1 0\n')
   assert cli.main(['neighbours', str(path), 'king']) == 1
@@ -376,7 +378,7 @@ def test_a_target_that_cannot_be_written_is_refused_before_reading(tmp_path, cap
 
 
 @pytest.mark.parametrize('name', ['[a]', 'a:b', 'a,b', 'a b', '[bold]', 'a\nb'])
-def test_names_are_taken_and_shown_as_they_are(tmp_path, pairs, name, capsys):
+def test_names_are_used_and_shown_literally(tmp_path, pairs, name, capsys):
   source = tmp_path / f'{name}.txt'
   source.write_text('3 2\nking 1 0\nqueen 2 0.1\nlake 0 1\n')
   target = tmp_path / name / f'{name}.bin'
@@ -433,7 +435,7 @@ def test_a_run_without_vectors_is_refused(finished, capsys):
     ('corpus', 'path', 'nowhere.txt', r'no file or folder nowhere\.txt'),
   ],
 )
-def test_wrong_values_say_so(experiment, tmp_path, section, key, value, message):
+def test_wrong_values_are_refused(experiment, tmp_path, section, key, value, message):
   wrong = experiment | {section: experiment[section] | {key: value}}
   with pytest.raises((ValueError, FileNotFoundError), match=message):
     train(wrong, tmp_path)
@@ -462,7 +464,9 @@ def test_another_text_than_at_the_start_is_refused(experiment, tmp_path):
     ('model', 'width', 0, r'model\.width is 0; it must be at least 1'),
   ],
 )
-def test_wrong_values_of_glove_say_so(methods, tmp_path, section, key, value, message):
+def test_wrong_values_of_glove_are_refused(
+  methods, tmp_path, section, key, value, message
+):
   wrong = methods['glove'] | {section: methods['glove'][section] | {key: value}}
   with pytest.raises(ValueError, match=message):
     train(wrong, tmp_path)
@@ -489,14 +493,14 @@ def methods(experiment):
 
 
 @pytest.mark.parametrize('method', ['ppmi', 'svd', 'glove'])
-def test_each_way_of_counting_finds_the_topics(methods, tmp_path, method):
+def test_each_counting_method_finds_the_topics(methods, tmp_path, method):
   train(methods[method], tmp_path)
   vectors = open_vectors(str(tmp_path))
   for topic in TOPICS:
     assert {w for w, _ in vectors.neighbours(topic[0], 4)} == {*topic[1:]}
 
 
-def test_glove_that_was_cut_ends_the_same(methods, tmp_path):
+def test_an_interrupted_run_of_glove_has_the_same_result(methods, tmp_path):
   whole, cut = tmp_path / 'whole', tmp_path / 'cut'
   train(methods['glove'], whole)
   train(methods['glove'] | {'minutes': 1e-9}, cut)
@@ -506,7 +510,7 @@ def test_glove_that_was_cut_ends_the_same(methods, tmp_path):
 
 
 @pytest.mark.parametrize('method', ['svd', 'glove'])
-def test_counting_on_eight_devices_finds_the_same(methods, tmp_path, method):
+def test_counting_on_eight_devices_has_the_result_of_one(methods, tmp_path, method):
   found = []
   for mesh in ({'devices': 1}, {'data': 8}):
     folder = tmp_path / str(len(found))

@@ -8,7 +8,7 @@ from seqlab.data.arrays import ArrayBatches
 ARRAYS = {'x': np.arange(20).reshape(10, 2), 'y': np.arange(10)}
 
 
-def test_an_epoch_has_each_row_at_most_once_in_an_order_of_its_own():
+def test_an_epoch_has_each_row_at_most_once_in_its_own_order():
   batches = ArrayBatches(ARRAYS, rows=3)
   assert (batches.steps_per_epoch, len(batches.shapes)) == (3, 1)
   epochs = [
@@ -49,6 +49,6 @@ def test_evaluation_has_each_row_once(rows, multiple, sizes):
     ({'x': np.zeros(3), 'y': np.zeros(4)}, 2, "{'x': 3, 'y': 4}"),
   ],
 )
-def test_what_makes_no_batch_is_refused(arrays, rows, message):
+def test_arrays_that_make_no_batch_are_refused(arrays, rows, message):
   with pytest.raises(ValueError, match=message):
     ArrayBatches(arrays, rows=rows)

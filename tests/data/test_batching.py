@@ -94,7 +94,7 @@ def test_source_and_target_of_a_pair_stay_together(kind):
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_epochs_and_seeds_have_orders_of_their_own(kind):
+def test_epochs_and_seeds_have_different_orders(kind):
   batches = make(kind)
   orders = [
     all_pairs(batches, number=number, seed=seed)
@@ -103,14 +103,14 @@ def test_epochs_and_seeds_have_orders_of_their_own(kind):
   assert len(set(map(tuple, orders))) == 4
 
 
-def test_bucketed_epochs_mix_pairs_anew():
+def test_each_bucketed_epoch_puts_other_pairs_together():
   # Not only the order of the batches changes, but who is with whom.
   batches = make(shapes=1)
   together = [{frozenset(pairs_in(b)) for b in epoch(batches, e)} for e in (0, 1)]
   assert not together[0] & together[1]
 
 
-def test_buckets_take_turns():
+def test_batches_of_different_buckets_are_interleaved():
   batches = make(both=stores(pairs=1_000), shapes=2)
   widths = [batch['target'].shape[1] for batch in epoch(batches)]
   assert np.count_nonzero(np.diff(widths)) > 10  # one after the other: once
@@ -137,7 +137,7 @@ def test_no_rows_give_an_empty_batch(kind):
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_shapes_are_those_declared_and_all_are_used(kind):
+def test_batches_have_the_declared_shapes_and_use_all_of_them(kind):
   batches = make(kind)
   found = {
     (*batch['source'].shape, batch['target'].shape[1]) for batch in epoch(batches)
@@ -148,7 +148,7 @@ def test_shapes_are_those_declared_and_all_are_used(kind):
 
 @pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('rows_multiple', [1, 3, 8])
-def test_a_batch_keeps_to_its_tokens_and_rows(kind, rows_multiple):
+def test_a_batch_respects_its_limits_of_tokens_and_rows(kind, rows_multiple):
   for B, S, T in shapes_of(make(kind, rows_multiple=rows_multiple)):
     assert B % rows_multiple == 0
     assert max(B * S, B * T) <= 320
@@ -156,7 +156,7 @@ def test_a_batch_keeps_to_its_tokens_and_rows(kind, rows_multiple):
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_reported_waste_is_what_an_epoch_wastes(kind):
+def test_reported_waste_is_that_of_an_epoch(kind):
   batches = make(kind)
   sides = [b[side] for b in epoch(batches, 1) for side in ('source', 'target')]
   words = sum((ids != PAD).sum() for ids in sides)
@@ -174,7 +174,7 @@ def test_reported_target_tokens_are_those_of_an_epoch(kind):
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_what_is_too_long_is_counted_and_nothing_else_is_missing(kind):
+def test_pairs_that_are_too_long_are_counted_and_no_other_is_missing(kind):
   source, target = lengths_of(longest=30)
   batches = make(kind, (store(source), store(target)))
   fits = np.flatnonzero(np.maximum(source, target) <= 24)
@@ -206,7 +206,7 @@ def test_rows_without_a_sentence_are_padding(kind):
   assert empty
 
 
-def test_a_bucketed_row_is_the_line_that_rows_names():
+def test_rows_names_the_line_of_each_bucketed_row():
   source, target = both = stores()
   batches = make(both=both)
   for k, batch in enumerate(epoch(batches)):
@@ -238,7 +238,7 @@ def unpack(batch, side):
   return found
 
 
-def test_a_packed_epoch_holds_the_sentences_themselves():
+def test_a_packed_epoch_has_the_sentences_of_the_store():
   for side, lines in zip(('source', 'target'), both := stores(), strict=True):
     batches = make('packed', both)
     found = [s for batch in epoch(batches) for s in unpack(batch, side)]
@@ -342,7 +342,7 @@ def test_a_pair_is_too_long_if_one_of_its_segmentations_is():
   assert 7 not in all_pairs(batches)
 
 
-def test_unshuffled_rows_go_by_length():
+def test_unshuffled_rows_are_sorted_by_length():
   source, target = both = stores()
   batches = make(both=both, shuffle=False)
   lines = np.concatenate([batches.rows(k) for k in range(batches.steps_per_epoch)])
@@ -371,13 +371,13 @@ def test_a_batch_that_cannot_fit_says_what_to_change(kind):
     assert all_pairs(make(kind, both, **{'tokens': 191, **remedy}))
 
 
-def test_sides_that_differ_in_number_are_refused():
+def test_sides_with_different_numbers_of_sentences_are_refused():
   with pytest.raises(ValueError, match=r'1,000 source and 999 target sentences'):
     make(both=(store(np.full(1_000, 2)), store(np.full(999, 2))))
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_a_corpus_of_long_sentences_only_is_refused(kind):
+def test_a_corpus_without_short_sentences_is_refused(kind):
   with pytest.raises(
     ValueError, match=r'all 203 pairs are longer than batching.max_length=1'
   ):
@@ -416,7 +416,7 @@ def test_an_option_outside_its_domain_is_refused(kind, option, value, must):
 @pytest.mark.parametrize(
   'options', [{'max_length': -1}, {'max_length': 0}, {'max_length': 9, 'tokens': 0}]
 )
-def test_planned_shapes_have_the_same_domains(options):
+def test_options_of_planned_shapes_have_the_same_domains(options):
   with pytest.raises(ValueError, match=r'batching\.\w+ is .* at least 1'):
     Packed.planned_shapes(['source'], **options)
 
@@ -447,7 +447,7 @@ def reversed_batches(sides, *, size=2, sampled=(), reverse=()):
   return 'mine', len(sides['source']), size
 
 
-def test_a_kind_of_ones_own_is_named_by_its_path():
+def test_a_users_kind_is_named_by_its_path():
   specification = {'kind': f'{__name__}:reversed_batches', 'size': 3}
   assert make_batches(specification, sides_of(stores())) == ('mine', 203, 3)
   with pytest.raises(ValueError, match=r'unknown key batching\.sise; did you mean'):

@@ -68,12 +68,12 @@ def test_a_shape_for_each_length_wastes_nothing():
   assert bounds.tolist() == [3, 7, 12, 40]
 
 
-def test_shapes_that_help_nothing_are_not_used():
+def test_shapes_that_save_nothing_are_not_used():
   lengths = np.array([5, 5, 5])
   assert bucket_bounds([lengths, lengths], 8).tolist() == [5]
 
 
-def test_a_cut_goes_where_the_lengths_part():
+def test_a_bound_lies_between_two_groups_of_lengths():
   lengths = np.array([4] * 10 + [5] * 10 + [29] * 10 + [30] * 10)
   assert bucket_bounds([lengths, lengths], 2).tolist() == [5, 30]
 

@@ -24,7 +24,7 @@ def numbers(batches):
   return [batch['k'].item() for batch in batches]
 
 
-def test_batches_come_in_order_whoever_is_quicker():
+def test_batches_come_in_order_whichever_thread_is_faster():
   second = threading.Event()
 
   def make(k):
@@ -37,11 +37,11 @@ def test_batches_come_in_order_whoever_is_quicker():
   assert numbers(feed(make, 0, 20, threads=2)) == list(range(20))
 
 
-def test_start_is_the_first_and_stop_is_not_there():
+def test_start_is_included_and_stop_is_not():
   assert numbers(feed(number, 17, 21)) == [17, 18, 19, 20]
 
 
-def test_a_run_that_is_over_gets_nothing():
+def test_no_batches_follow_the_last_step():
   assert numbers(feed(number, 21, 21)) == []
 
 

@@ -32,7 +32,7 @@ def test_no_row_overflows_on_either_side(pairs):
     assert target[row].sum() <= WIDTH
 
 
-def test_only_the_pairs_asked_for_are_packed():
+def test_only_the_requested_pairs_are_packed():
   lengths = np.full(10, 3)
   rows = pack([lengths, lengths], WIDTH, order=np.array([7, 2, 5]))
   assert [row.tolist() for row in rows] == [[7, 2, 5]]
@@ -44,7 +44,7 @@ def test_a_later_pair_fills_an_earlier_row():
   assert sorted(row.tolist() for row in rows) == [[0, 2], [1]]
 
 
-def test_the_scarcer_side_decides():
+def test_the_fuller_side_decides():
   source, target = np.array([2, 2, 2]), np.array([8, 8, 4])
   rows = pack([source, target], WIDTH, order=np.arange(3))
   assert sorted(row.tolist() for row in rows) == [[0, 2], [1]]
@@ -66,7 +66,7 @@ def test_little_is_wasted():
   assert len(source) > 6 * least
 
 
-def test_few_rows_are_open_at_a_time(monkeypatch):
+def test_few_rows_are_open_at_the_same_time(monkeypatch):
   monkeypatch.setattr(packing, '_OPEN', 4)
   lengths = np.array([65] * 20 + [5] * 5)  # two of 65 do not fit in 128
   rows = pack([lengths, lengths], 128, order=np.arange(25))

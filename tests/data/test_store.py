@@ -71,7 +71,7 @@ def test_each_sentence_is_its_words_and_eos(words):
   ]
 
 
-def test_offsets_say_where_sentences_start_also_across_chunks(words, monkeypatch):
+def test_offsets_are_the_starts_of_sentences_across_chunks_too(words, monkeypatch):
   whole = encode(LINES, words)
   monkeypatch.setattr(store_module, '_CHUNK', 2)
   chunked = encode(LINES, words)
@@ -134,12 +134,12 @@ def test_gather_of_no_rows_keeps_the_width(words):
   assert encode(LINES, words).gather(np.zeros(0, np.int64), 5).shape == (0, 5)
 
 
-def test_gather_cuts_nothing_off(words):
+def test_gather_truncates_nothing(words):
   with pytest.raises(ValueError, match=r'sentence 3 has 5 ids; width is 4'):
     encode(LINES, words).gather(np.array([0, 3]), 4)
 
 
-def test_numpy_reads_the_files_as_its_own(words, tmp_path):
+def test_numpy_reads_the_files(words, tmp_path):
   store = encode(LINES, words)
   store.write(tmp_path, 'side')
   for name in ('ids', 'offsets'):
@@ -157,9 +157,7 @@ def test_a_corpus_is_encoded_once(words, tmp_path):
     assert sentences(old) == sentences(new) == sentences(encode(lines, words))
 
 
-def test_pairs_that_were_left_out_are_still_known_when_the_text_is_not_read(
-  words, tmp_path
-):
+def test_the_count_of_skipped_pairs_is_known_without_reading_the_text(words, tmp_path):
   both, lines = Vocabularies(words, words), (LINES, LINES)
   first = encode_corpus(Corpus(*lines), 'train', both, cache=tmp_path)
   later = Corpus(*lines)
@@ -187,7 +185,7 @@ def test_a_changed_corpus_is_noticed(words, tmp_path):
   assert sentences(changed[1]) == [[6, EOS]]
 
 
-def test_splits_are_kept_apart(words, tmp_path):
+def test_each_split_has_its_own_entry(words, tmp_path):
   corpus, both = Corpus(['a'], ['b']), Vocabularies(words, words)
   encoded(corpus, 'train', both, cache=tmp_path)
   encoded(corpus, 'valid', both, cache=tmp_path)
@@ -205,7 +203,7 @@ def test_a_changed_vocabulary_is_noticed(words, tmp_path, side):
   assert sentences(changed[1 - side]) == [[4, 5, EOS]]
 
 
-def test_each_segmentation_has_a_folder_of_its_own(pieces, tmp_path):
+def test_each_segmentation_has_its_own_folder(pieces, tmp_path):
   corpus, both = Corpus(['abcdeabcde'] * 9, ['a'] * 9), Vocabularies(pieces, pieces)
   found = [
     sentences(encoded(corpus, 'train', both, cache=tmp_path, **options)[0])
@@ -230,7 +228,7 @@ def test_a_failure_leaves_nothing_behind(words, tmp_path, monkeypatch):
   assert list((tmp_path / 'tokens').iterdir()) == []
 
 
-def test_another_process_may_be_quicker(words, tmp_path):
+def test_another_process_may_be_faster(words, tmp_path):
   both = Vocabularies(words, words)
 
   class Slow(Corpus):
@@ -245,7 +243,7 @@ def test_another_process_may_be_quicker(words, tmp_path):
   assert left_over(tmp_path) == []
 
 
-def test_a_full_disk_is_named_with_what_is_needed(words, small_disk):
+def test_a_full_disk_is_named_with_the_space_that_is_needed(words, small_disk):
   both = Vocabularies(words, words)
   lines = ['a'] * 60_000  # 120,000 ids of 2 bytes, 60,001 offsets of 8; two sides
   with pytest.raises(
@@ -257,7 +255,7 @@ def test_a_full_disk_is_named_with_what_is_needed(words, small_disk):
   assert list((small_disk / 'tokens').iterdir()) == []
 
 
-def test_a_full_disk_takes_what_fits_afterwards(words, small_disk):
+def test_a_full_disk_can_be_written_again_afterwards(words, small_disk):
   both = Vocabularies(words, words)
   lines = ['a'] * 60_000
   with pytest.raises(OSError, match='no space left'):
@@ -312,7 +310,7 @@ def write_entry(folder, **arrays):
     {'source_ids': np.full(17, 0.5)},
   ],
 )
-def test_ids_that_no_vocabulary_has_are_encoded_anew(words, tmp_path, capsys, arrays):
+def test_ids_outside_the_vocabulary_are_encoded_again(words, tmp_path, capsys, arrays):
   both, corpus = Vocabularies(words, words), Corpus(LINES, LINES)
   encoded(corpus, 'train', both, cache=tmp_path)
   [folder] = (tmp_path / 'tokens').iterdir()
@@ -324,7 +322,7 @@ def test_ids_that_no_vocabulary_has_are_encoded_anew(words, tmp_path, capsys, ar
 
 @pytest.mark.parametrize('limit', [0, 1 << 26])
 @pytest.mark.parametrize('name', ['source.ids.npy', 'target.offsets.npy', 'about.json'])
-def test_a_damaged_entry_is_named_and_encoded_anew(
+def test_a_damaged_entry_is_named_and_encoded_again(
   words, tmp_path, monkeypatch, capsys, name, limit
 ):
   monkeypatch.setattr(cache_module, '_IN_MEMORY', limit)
@@ -343,7 +341,7 @@ def test_a_damaged_entry_is_named_and_encoded_anew(
   assert not capsys.readouterr().err
 
 
-def test_a_large_store_is_mapped_and_gives_the_same(words, tmp_path, monkeypatch):
+def test_a_large_store_is_mapped_and_has_the_same_values(words, tmp_path, monkeypatch):
   monkeypatch.setattr(cache_module, '_IN_MEMORY', 0)
   both = Vocabularies(words, words)
   source, _ = encoded(Corpus(LINES, LINES), 'train', both, cache=tmp_path)
@@ -367,7 +365,7 @@ def test_a_store_of_earlier_versions_is_made_again(words, tmp_path, capsys):
   assert 'is of an earlier version without digests' in capsys.readouterr().err
 
 
-def test_what_a_killed_process_left_is_deleted_by_the_next_one(words, tmp_path):
+def test_files_of_a_killed_process_are_deleted_by_the_next_one(words, tmp_path):
   both = Vocabularies(words, words)
   command = [sys.executable, '-c', HALF, str(tmp_path / 'tokens' / 'x')]
   process = subprocess.Popen(command, stdout=subprocess.PIPE)

@@ -114,7 +114,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path, words):
   assert list((tmp_path / 'tokens').iterdir()) == []
 
 
-def test_a_full_disk_is_named_with_what_is_needed(tmp_path, small_disk):
+def test_a_full_disk_is_named_with_the_space_that_is_needed(tmp_path, small_disk):
   corpus = write(tmp_path / 'my.txt', ['a ' * 900_000])
   words = count_words(corpus)
   with pytest.raises(OSError, match=r'no space left .*: 1\.7 MiB are needed') as caught:
@@ -123,7 +123,7 @@ def test_a_full_disk_is_named_with_what_is_needed(tmp_path, small_disk):
   assert list((small_disk / 'tokens').iterdir()) == []
 
 
-def test_the_folder_says_what_it_was_made_from(corpus, words, tmp_path):
+def test_the_folder_records_its_text_and_vocabulary(corpus, words, tmp_path):
   encode_text(corpus, words, tmp_path)
   [folder] = (tmp_path / 'tokens').iterdir()
   about = json.loads((folder / 'about.json').read_text('utf-8'))
@@ -140,7 +140,7 @@ def test_words_are_counted_once(corpus, tmp_path, monkeypatch):
   assert again.fingerprint == first.fingerprint
 
 
-def test_other_words_are_counted_anew(corpus, tmp_path):
+def test_other_words_are_counted_again(corpus, tmp_path):
   assert cached_words(corpus, tmp_path, min_count=2).words == ['a', 'b', 'x']
   assert cached_words(corpus, tmp_path, min_count=4).words == ['a']
   phrases = Phrases([{('b', 'x'): 1.0}])
@@ -158,7 +158,7 @@ def test_other_words_are_counted_anew(corpus, tmp_path):
   ],
 )
 @pytest.mark.parametrize('damage', ['empty', 'cut', 'flipped', 'gone'])
-def test_a_damaged_entry_is_named_and_made_anew(
+def test_a_damaged_entry_is_named_and_built_again(
   corpus, tmp_path, capsys, kind, name, damage
 ):
   options = {'min_count': 1, 'phrases': Phrases([{('b', 'a'): 1.0}])}

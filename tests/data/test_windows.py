@@ -59,14 +59,14 @@ def test_a_batch_depends_on_seed_and_number_alone():
   assert (inner(one.batch(2, seed=1)) != inner(one.batch(2, seed=2))).any()
 
 
-def test_epochs_take_the_batches_in_other_orders():
+def test_epochs_have_the_batches_in_different_orders():
   made = batches()
   first, second = ([inner(b)[0] for b in read(made, e)] for e in (0, 1))
   assert sorted(first) == sorted(second)
   assert first != second
 
 
-def test_shares_are_the_batch():
+def test_hosts_rows_concatenate_to_the_global_batch():
   made = batches(np.full(V, 0.7))
   whole = made.batch(1, seed=0)
   parts = [made.batch(1, seed=0, rows=(i, 2)) for i in range(2)]
@@ -79,7 +79,7 @@ def test_counts_are_of_all_words_of_the_text():
   assert sum(b['count'].sum() for b in read(made)) == len(text().ids) == made.words
 
 
-def test_words_are_thinned_out_as_asked():
+def test_words_are_kept_with_the_requested_probability():
   keep = np.linspace(0.1, 1, V)
   made = batches(keep, text((200,) * 300), length=240)
   found = np.concatenate([inner(b) for epoch in range(5) for b in read(made, epoch)])
@@ -118,7 +118,7 @@ def test_rows_without_words_are_not_held_out():
   assert len(train) == 8
 
 
-def test_one_line_is_parted_by_the_longest_sentence():
+def test_a_single_line_is_divided_at_the_longest_sentence():
   store = TokenStore(np.arange(100, dtype=np.uint16), np.array([0, 100]))
   train, apart = sentences(store, 4, longest=10)
   assert apart.tolist() == [[30, 40], [70, 80]]
@@ -132,7 +132,7 @@ def test_a_long_sentence_is_held_out_in_part():
 
 
 @pytest.mark.parametrize('every', [-1, 1])
-def test_to_hold_out_everything_is_an_error(every):
+def test_holding_out_everything_is_an_error(every):
   with pytest.raises(
     ValueError, match=rf'corpus\.heldout is {every}; .* 0 to hold out'
   ):
@@ -151,7 +151,7 @@ def test_a_text_without_words_is_an_error():
     batches(store=empty)
 
 
-def test_a_lane_shorter_than_the_window_is_an_error():
+def test_a_stream_shorter_than_the_window_is_an_error():
   with pytest.raises(ValueError, match=r'batching\.length is 2, less than the window'):
     batches(length=2)
 
@@ -178,6 +178,6 @@ def test_an_option_outside_its_domain_is_refused(option, value, name):
     batches(**{option: value})
 
 
-def test_an_id_that_is_no_word_is_refused():
+def test_an_id_outside_the_vocabulary_is_refused():
   with pytest.raises(ValueError, match=r'has an id outside the 3 words'):
     batches(keep=np.ones(3))

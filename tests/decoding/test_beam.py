@@ -81,7 +81,7 @@ def test_fewer_outputs_than_beams_leave_padding(small, beam):
 
 @pytest.mark.parametrize('alpha', [0.0, 1.0])
 @pytest.mark.parametrize('M', [1, 2, 3])
-def test_stopping_early_changes_no_result(model, beam, M, alpha):
+def test_stopping_early_does_not_change_the_result(model, beam, M, alpha):
   tokens, scores = beam(model.table, LIMITS, M=M, L=L, alpha=alpha)
   for b, limit in enumerate(LIMITS):
     expected = plain_beam_search(model, b, limit, M, alpha)
@@ -107,7 +107,7 @@ def test_greedy_scores_are_log_probabilities(model, greedy):
   np.testing.assert_allclose(logp, expected, rtol=1e-5)
 
 
-def test_greedy_takes_the_likeliest_word(model, greedy):
+def test_greedy_takes_the_most_probable_word(model, greedy):
   tokens, _ = greedy(model.table, LIMITS, L=L)
   for b, limit in enumerate(LIMITS):
     words = []
@@ -117,7 +117,7 @@ def test_greedy_takes_the_likeliest_word(model, greedy):
     assert tokens[b].tolist() == padded(words, L)
 
 
-def test_a_batch_decodes_as_its_sentences_do_alone(model, beam):
+def test_beam_search_of_a_batch_equals_that_of_single_sentences(model, beam):
   tokens, scores = beam(model.table, LIMITS, M=3, L=L)
   for b in range(B):
     alone, score = beam(model.table[b : b + 1], LIMITS[b : b + 1], M=3, L=L)
@@ -125,7 +125,7 @@ def test_a_batch_decodes_as_its_sentences_do_alone(model, beam):
     np.testing.assert_array_equal(score[0], scores[b])  # bit for bit
 
 
-def test_greedy_decodes_a_batch_as_its_sentences_alone(model, greedy):
+def test_greedy_search_of_a_batch_equals_that_of_single_sentences(model, greedy):
   tokens, logp = greedy(model.table, LIMITS, L=L)
   for b in range(B):
     alone, score = greedy(model.table[b : b + 1], LIMITS[b : b + 1], L=L)
@@ -143,7 +143,7 @@ def test_every_output_ends_once_within_its_limit(model, beam):
   assert (ends[real] == EOS).all()
 
 
-def test_a_limit_of_zero_leaves_a_sentence_alone(model, beam, greedy):
+def test_a_limit_of_zero_gives_an_empty_output(model, beam, greedy):
   limits = LIMITS * (np.arange(B) % 3 > 0)
   tokens, scores = beam(model.table, limits, M=3, L=L)
   assert (tokens[limits == 0] == PAD).all()
@@ -182,13 +182,13 @@ def steps_taken(logits, *, L, M):
   return len(calls)
 
 
-def test_the_search_stops_when_nothing_live_can_win():
+def test_the_search_stops_when_no_unfinished_hypothesis_can_win():
   likely_end = jnp.zeros((2, V)).at[:, EOS].set(20.0)
   # One finishes at the first step, the other at the second.
   assert steps_taken(likely_end, L=40, M=2) == 2
 
 
-def test_the_search_goes_on_while_something_live_can_win():
+def test_the_search_continues_while_an_unfinished_hypothesis_can_win():
   unlikely_end = jnp.zeros((2, V)).at[:, EOS].set(-20.0)
   assert steps_taken(unlikely_end, L=10, M=2) == 10
 

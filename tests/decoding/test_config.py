@@ -49,7 +49,7 @@ class Constant(DecodingConfig):
 
 
 @pytest.mark.parametrize('kind', [*DECODINGS, f'{__name__}:Constant'])
-def test_every_kind_keeps_to_the_interface(kind):
+def test_every_kind_has_the_interface(kind):
   decoding = make_decoding({'decoding': kind})
   assert hash(decoding) == hash(make_decoding({'decoding': {'kind': kind}}))
   tokens, scores = run(decoding)
@@ -107,7 +107,7 @@ def test_random_bits_come_from_the_seed_and_the_sentence():
     {'beam': 2, 'temperature': 1.0},
   ],
 )
-def test_options_have_domains(options):
+def test_options_outside_their_domain_are_refused(options):
   with pytest.raises(ValueError, match=f'{next(iter(options))} is .*; it must be'):
     make_decoding(options)
 
@@ -121,7 +121,7 @@ def test_options_have_domains(options):
     ({'temperature': 0.5, 'alpha': 1.0}, r'unknown key decoding\.alpha'),
   ],
 )
-def test_a_mistake_is_named(options, message):
+def test_a_wrong_option_is_named(options, message):
   with pytest.raises(ValueError, match=message):
     make_decoding(options)
 

@@ -52,7 +52,7 @@ def kept(logits):
 
 
 @pytest.mark.parametrize('k', [1, 3, V, V + 5])
-def test_top_k_keeps_the_k_largest(k):
+def test_top_k_keeps_the_k_largest_logits(k):
   logits = np.random.default_rng(k).normal(size=(20, V)).astype(np.float32)
   ranks = (-logits).argsort(axis=1).argsort(axis=1)
   np.testing.assert_array_equal(
@@ -61,7 +61,7 @@ def test_top_k_keeps_the_k_largest(k):
 
 
 @pytest.mark.parametrize('p', [1e-6, 0.3, 0.9, 1.0])
-def test_top_p_keeps_the_fewest_that_hold_p(p):
+def test_top_p_keeps_the_smallest_set_with_probability_p(p):
   logits = np.random.default_rng(1).normal(0, 2, size=(50, V)).astype(np.float32)
   found = jax.jit(keep_top_p)(logits, p)  # p is traced
   for row, mask in zip(logits.astype(np.float64), kept(found), strict=True):
@@ -78,7 +78,7 @@ def test_top_p_keeps_ties_whatever_their_order():
   )
 
 
-def test_filters_keep_what_was_ruled_out_ruled_out():
+def test_filters_keep_forbidden_words_forbidden():
   logits = jnp.array([[-jnp.inf, 1.0, -jnp.inf, 0.0]])
   np.testing.assert_array_equal(kept(keep_top_p(logits, 1.0)), kept(logits))
   np.testing.assert_array_equal(kept(keep_top_k(logits, 3)), kept(logits))
@@ -115,7 +115,7 @@ def test_frequencies_are_the_models_probabilities(model, draw):
   np.testing.assert_allclose(found, expected, atol=4 * 0.5 / np.sqrt(n))
 
 
-def test_log_p_is_the_models_whatever_the_temperature(model, draw):
+def test_log_p_is_that_of_the_model_at_any_temperature(model, draw):
   tokens, logp = draw(model.table, temperature=3.0)
   expected = [model.logp(b, y[y != PAD]) for b, y in enumerate(tokens)]
   np.testing.assert_allclose(logp, expected, rtol=1e-5)
@@ -124,7 +124,7 @@ def test_log_p_is_the_models_whatever_the_temperature(model, draw):
 @pytest.mark.parametrize(
   'narrow', [{'temperature': 1e-4}, {'top_k': 1}, {'top_p': 1e-6}]
 )
-def test_the_narrowest_sampling_is_greedy(model, draw, greedy, narrow):
+def test_sampling_from_one_word_is_greedy(model, draw, greedy, narrow):
   limit = np.arange(6) + 1
   expected, _ = greedy(model.table, limit, L=L)
   np.testing.assert_array_equal(draw(model.table, limit=limit, **narrow)[0], expected)

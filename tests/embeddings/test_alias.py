@@ -6,7 +6,7 @@ from seqlab.embeddings.alias import Alias
 
 
 @pytest.mark.parametrize('weights', [[1.0], [3, 1, 0, 2], np.arange(1, 200) ** -1.0])
-def test_cells_add_up_to_the_chances(weights):
+def test_cells_sum_to_the_probabilities(weights):
   weights = np.asarray(weights, float)
   table = Alias.of(weights)
   chance = np.bincount(table.other, 1.0 - table.own, len(weights)) + table.own
@@ -15,7 +15,7 @@ def test_cells_add_up_to_the_chances(weights):
   )
 
 
-def test_draws_come_as_often_as_they_should():
+def test_draws_have_the_frequencies_of_their_probabilities():
   weights = np.array([5.0, 1, 3, 1])
   found = np.bincount(
     np.asarray(Alias.of(weights).draw(jax.random.key(0), (100, 400))).ravel()

@@ -145,7 +145,7 @@ def test_runs_of_a_killed_process_are_deleted_by_the_next_one(tmp_path):
 
 
 @pytest.mark.parametrize('damage', ['empty', 'cut', 'flipped'])
-def test_damaged_counts_are_named_and_made_anew(text, tmp_path, capsys, damage):
+def test_damaged_counts_are_named_and_counted_again(text, tmp_path, capsys, damage):
   store, words = text
   right = cached_cooccurrence(store, words.size, tmp_path)
   [path] = (tmp_path / 'cooccurrence').glob('*/counts.npz')
@@ -176,7 +176,7 @@ def test_workers_and_memory_change_nothing(workers, memory):
   assert same(found, cooccurrence(store, 50, workers=2, **options))
 
 
-def test_a_row_longer_than_a_piece_is_whole(small_pieces):
+def test_a_row_longer_than_a_piece_is_counted_completely(small_pieces):
   rows = [*random_rows(2, longest=3), *random_rows(2, rows=1, longest=9_000)]
   assert max(map(len, rows)) > 2_000
   options = {'window': 6, 'side': 'right', 'weights': 'linear'}
@@ -194,7 +194,7 @@ def test_bounds_of_rows_are_bounds_of_windows():
   assert found.sum() == 4
 
 
-def test_a_word_beside_itself_counts_on_both_sides():
+def test_a_word_next_to_itself_is_counted_on_both_sides():
   assert cooccurrence(make_store([[0, 0]]), 1).toarray().tolist() == [[2]]
   assert cooccurrence(make_store([[0, 0]]), 1, side='left').toarray().tolist() == [[1]]
 
@@ -207,7 +207,7 @@ def test_left_is_the_transpose_of_right():
 
 
 @pytest.mark.parametrize('rows', [[], [[]], [[], [3], []]])
-def test_nothing_beside_anything_is_a_matrix_of_zeros(rows):
+def test_text_without_neighbours_gives_a_matrix_of_zeros(rows):
   found = cooccurrence(make_store(rows), 5)
   assert found.shape == (5, 5)
   assert found.nnz == 0
@@ -229,7 +229,7 @@ def drop(rows, store, thinning, gap):
 
 @pytest.mark.parametrize('memory', [100_000, 2**30])
 @pytest.mark.parametrize('mode', ['dirty', 'clean'])
-def test_places_left_out_leave_a_gap_or_nothing(mode, memory):
+def test_omitted_places_leave_a_gap_or_none(mode, memory):
   rows = [*random_rows(4, rows=90), *random_rows(4, rows=1, longest=5_000)]
   store = make_store(rows)
   keep = np.array([0.01, 0.1, 0.3, 0.5, 0.7, 1, 1], np.float32)
@@ -240,13 +240,13 @@ def test_places_left_out_leave_a_gap_or_nothing(mode, memory):
   np.testing.assert_array_equal(found.toarray(), expected)
 
 
-def test_how_often_a_place_is_kept_follows_its_word():
+def test_the_probability_of_keeping_a_place_depends_on_its_word():
   ids = np.repeat([0, 1, 2], 100_000)
   kept = Thinning(np.array([0.1, 0.5, 1], np.float32), 'dirty', 0).kept(ids, 0)
   np.testing.assert_allclose(kept.reshape(3, -1).mean(1), [0.1, 0.5, 1], atol=0.01)
 
 
-def test_which_places_are_kept_depends_on_their_number_and_the_seed(monkeypatch):
+def test_the_kept_places_depend_on_their_number_and_the_seed(monkeypatch):
   monkeypatch.setattr(contexts_module, '_BLOCK', 64)
   ids = np.zeros(500, np.int32)
   thinning = Thinning(np.array([0.5], np.float32), 'dirty', 1)
@@ -258,7 +258,7 @@ def test_which_places_are_kept_depends_on_their_number_and_the_seed(monkeypatch)
   assert (other.kept(ids, 0) != whole).any()
 
 
-def test_a_window_may_reach_over_many_places_that_are_left_out():
+def test_a_window_may_span_many_omitted_places():
   row = [0, *[1] * 10_000, 0]
   keep = np.array([1, 0], np.float32)
   ids, _, n = positions(make_store([row]), 0, 5, 2, Thinning(keep, 'dirty', 0))
@@ -301,12 +301,12 @@ def test_unusable_options_are_errors(options, message):
     cooccurrence(make_store([[0, 1]]), 5, **options)
 
 
-def test_an_id_that_is_no_word_is_an_error():
+def test_an_id_outside_the_vocabulary_is_an_error():
   with pytest.raises(ValueError, match=r'id 9 near position 3 .* not below V = 5'):
     cooccurrence(make_store([[0, 1], [2, 9]]), 5, workers=1)
 
 
-def test_a_matrix_too_large_for_the_machine_is_an_error_that_says_how_large(
+def test_a_matrix_too_large_for_the_machine_is_an_error_with_its_size(
   monkeypatch,
 ):
   monkeypatch.setattr(module, 'machine_memory', lambda: 2**18)
@@ -315,7 +315,7 @@ def test_a_matrix_too_large_for_the_machine_is_an_error_that_says_how_large(
     cooccurrence(store, 300)
 
 
-def test_a_full_disk_is_named_with_what_is_needed(
+def test_a_full_disk_is_named_with_the_space_that_is_needed(
   small_disk, small_pieces, monkeypatch
 ):
   monkeypatch.setattr(module.tempfile, 'tempdir', str(small_disk))
@@ -359,7 +359,7 @@ def test_other_options_or_another_text_are_noticed(text, tmp_path):
   assert len(list((tmp_path / 'cooccurrence').iterdir())) == len(many) + 1
 
 
-def test_the_bits_of_a_pair_are_enough():
+def test_keys_of_pairs_have_enough_bits():
   assert Contexts(1, 5, 'both', 'flat').bits == 1
   assert Contexts(2**16, 5, 'both', 'flat').bits == 16
   assert Contexts(2**16 + 1, 5, 'both', 'flat').bits == 17
@@ -400,7 +400,7 @@ def test_a_users_own_weights_are_named_by_a_path(text, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   'wrong', [[Fraction(1)], [Fraction(1), Fraction(0)], [1, -1]], ids=str
 )
-def test_wrong_weights_of_a_users_own_are_refused(wrong, monkeypatch):
+def test_a_users_wrong_weights_are_refused(wrong, monkeypatch):
   monkeypatch.setattr(sys.modules[__name__], 'squares', lambda window: wrong)
   with pytest.raises(ValueError, match='there must be 2 weights above 0'):
     cooccurrence(make_store([[0, 1]]), 2, window=2, weights=f'{__name__}:squares')

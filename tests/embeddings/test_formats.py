@@ -44,7 +44,7 @@ def same(found, words=WORDS, matrix=MATRIX):
 
 
 @pytest.mark.parametrize('ending', ENDINGS)
-def test_what_is_written_is_read_to_the_last_bit(tmp_path, ending):
+def test_vectors_are_written_and_read_bit_for_bit(tmp_path, ending):
   path = tmp_path / 'new' / f'vectors{ending}'
   write(path, WORDS, MATRIX)
   same(how(path))
@@ -52,7 +52,7 @@ def test_what_is_written_is_read_to_the_last_bit(tmp_path, ending):
 
 
 @pytest.mark.filterwarnings('ignore:unclosed file:ResourceWarning')  # by gensim
-def test_glove_has_no_first_line(tmp_path):
+def test_glove_files_have_no_header(tmp_path):
   path = tmp_path / 'glove.txt'
   write(path, WORDS, MATRIX, 'glove')
   assert path.read_bytes().startswith(b'the 0.0 -0.0 ')
@@ -62,7 +62,7 @@ def test_glove_has_no_first_line(tmp_path):
 
 
 @pytest.mark.parametrize('ending', ['.txt', '.txt.gz', '.bin'])
-def test_gensim_reads_what_is_written(tmp_path, ending):
+def test_gensim_reads_our_files(tmp_path, ending):
   path = tmp_path / f'vectors{ending}'
   write(path, WORDS, MATRIX)
   found = KeyedVectors.load_word2vec_format(str(path), binary=ending == '.bin')
@@ -70,7 +70,7 @@ def test_gensim_reads_what_is_written(tmp_path, ending):
 
 
 @pytest.mark.parametrize('ending', ['.txt', '.txt.gz', '.bin'])
-def test_what_gensim_writes_is_read(tmp_path, theirs, ending):
+def test_files_of_gensim_are_read(tmp_path, theirs, ending):
   path = tmp_path / f'vectors{ending}'
   theirs.save_word2vec_format(str(path), binary=ending == '.bin')
   same(read(path))
@@ -84,7 +84,7 @@ def test_bytes_are_those_of_gensim(tmp_path, theirs, binary):
   assert ours.read_bytes() == other.read_bytes()
 
 
-def test_keyed_vectors_go_both_ways(tmp_path, theirs):
+def test_keyed_vectors_are_read_and_written(tmp_path, theirs):
   write(tmp_path / 'ours.kv', WORDS, MATRIX)
   found = KeyedVectors.load(str(tmp_path / 'ours.kv'))
   same((found.index_to_key, found.vectors))
@@ -99,7 +99,7 @@ def test_the_vectors_of_a_whole_model_of_gensim_are_read(tmp_path):
   same(read(tmp_path / 'model', 'gensim'), model.wv.index_to_key, model.wv.vectors)
 
 
-def test_words_with_spaces_are_kept_where_they_can_be(tmp_path):
+def test_words_with_spaces_are_kept_where_the_format_allows_it(tmp_path):
   words = ['new york', ' x', 'y ']
   for ending in ('.npz', '.kv', ''):
     write(tmp_path / f'v{ending}', words, MATRIX[:3])
@@ -113,7 +113,7 @@ def test_words_with_spaces_are_kept_where_they_can_be(tmp_path):
 
 
 @pytest.mark.parametrize('format', ['text', 'glove'])
-def test_a_byte_order_mark_is_no_text(tmp_path, format):
+def test_a_byte_order_mark_is_not_text(tmp_path, format):
   path = tmp_path / 'v.txt'
   write(path, WORDS, MATRIX, format)
   path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes())
@@ -129,7 +129,7 @@ def test_word2vec_c_puts_a_space_or_a_line_end_after_each_vector(tmp_path):
   same(read(path.with_suffix('.bin')), ['</s>', 'b'], [[1, 10], [1, 10]])
 
 
-def test_the_projector_gets_what_its_configuration_names(tmp_path):
+def test_the_projector_has_the_files_that_its_configuration_names(tmp_path):
   write(tmp_path / 'p', WORDS[:5], MATRIX[:5])
   config = (tmp_path / 'p' / 'projector_config.pbtxt').read_text()
   named = re.findall(r'(\w+)_path: "(.*)"', config)
@@ -184,7 +184,7 @@ def test_the_same_vectors_give_the_same_bytes(tmp_path):
     (f'1 1\na {"1" * 11_000}\n', r'line 2 .* has more than 10,064 bytes'),
   ],
 )
-def test_wrong_text_is_refused_with_its_place(tmp_path, text, message):
+def test_wrong_text_is_refused_with_its_line(tmp_path, text, message):
   (tmp_path / 'v.txt').write_text(text)
   with pytest.raises(ValueError, match=message):
     read(tmp_path / 'v.txt')
@@ -258,7 +258,7 @@ def test_nobody_is_advised_to_unpickle_a_damaged_archive(tmp_path):
   assert 'pickle' not in str(error.value)
 
 
-def test_archives_of_something_else_are_refused(tmp_path):
+def test_archives_without_vectors_are_refused(tmp_path):
   np.savez(tmp_path / 'v.npz', x=MATRIX)
   with pytest.raises(
     ValueError, match='has x; a file of vectors should have words and'
@@ -309,7 +309,7 @@ def test_arrays_of_the_wrong_kind_are_refused(tmp_path, name, value, message):
     ('shape', 2, r'shape is int64 of shape \(\)'),
   ],
 )
-def test_a_sparse_matrix_that_is_not_whole_is_refused(tmp_path, name, value, message):
+def test_an_incomplete_sparse_matrix_is_refused(tmp_path, name, value, message):
   arrays = {'words': ['a', 'b'], 'data': [1.0, 2.0], 'indices': [0, 2]}
   arrays |= {'indptr': [0, 1, 2], 'shape': [2, 3]}
   np.savez(tmp_path / 'v.npz', **arrays)
@@ -355,7 +355,7 @@ def test_characters_that_numpy_drops_are_kept(tmp_path):
     ([[97], [98]], [1, 2]),
   ],
 )
-def test_words_that_are_not_joined_right_are_refused(tmp_path, utf8, ends):
+def test_words_that_are_joined_wrongly_are_refused(tmp_path, utf8, ends):
   names = {'utf8': np.array(utf8, np.uint8), 'ends': np.array(ends)}
   np.savez(tmp_path / 'v.npz', **names, matrix=MATRIX[:2])
   with pytest.raises(ValueError, match=r'v\.npz: .*utf8'):
@@ -391,7 +391,7 @@ def test_a_wrong_projector_is_refused(tmp_path, file, text, message):
     read(tmp_path / 'p')
 
 
-def test_a_format_is_told_by_the_name_or_said(tmp_path):
+def test_a_format_is_that_of_the_name_or_of_the_argument(tmp_path):
   with pytest.raises(
     ValueError,
     match=r'ending \.doc does not determine the format; add --format .*endings: \.txt',
@@ -423,7 +423,9 @@ def test_a_format_is_told_by_the_name_or_said(tmp_path):
     ('plain/new/v.bin', None, r'plain/new/v\.bin: .*plain is a file, not a folder'),
   ],
 )
-def test_what_is_in_the_way_is_named_and_stays(tmp_path, name, format, message):
+def test_an_existing_file_in_the_place_of_the_output_is_named_and_kept(
+  tmp_path, name, format, message
+):
   (tmp_path / 'plain').write_text('mine')
   for folder in ('folder', 'folder.bin'):
     (tmp_path / folder).mkdir()
@@ -433,7 +435,7 @@ def test_what_is_in_the_way_is_named_and_stays(tmp_path, name, format, message):
   assert not list(tmp_path.glob('folder*/*'))
 
 
-def test_a_folder_with_an_ending_may_be_the_projectors(tmp_path):
+def test_the_projectors_folder_may_have_an_ending(tmp_path):
   (tmp_path / 'run.v1').mkdir()
   write(tmp_path / 'run.v1', WORDS[:5], MATRIX[:5])
   same(read(tmp_path / 'run.v1'), WORDS[:5], MATRIX[:5])
@@ -441,14 +443,14 @@ def test_a_folder_with_an_ending_may_be_the_projectors(tmp_path):
   same(read(tmp_path / 'p.bin'), WORDS[:5], MATRIX[:5])
 
 
-def test_without_gensim_it_is_asked_for(tmp_path, monkeypatch):
+def test_a_missing_gensim_is_named(tmp_path, monkeypatch):
   write(tmp_path / 'v.kv', WORDS, MATRIX)
   monkeypatch.setitem(sys.modules, 'gensim.models', None)
   with pytest.raises(RuntimeError, match=r"pip install 'gensim>=4.4'"):
     read(tmp_path / 'v.kv', 'gensim')
 
 
-def test_what_could_not_be_finished_leaves_the_old_file(tmp_path, monkeypatch):
+def test_a_write_that_fails_keeps_the_old_file(tmp_path, monkeypatch):
   path = tmp_path / 'v.txt'
   write(path, WORDS, MATRIX)
 
@@ -462,7 +464,7 @@ def test_what_could_not_be_finished_leaves_the_old_file(tmp_path, monkeypatch):
   assert [p.name for p in tmp_path.iterdir()] == ['v.txt']
 
 
-def test_the_first_of_a_word_is_kept_as_gensim_does(tmp_path):
+def test_the_first_row_of_a_repeated_word_is_kept_as_in_gensim(tmp_path):
   path = tmp_path / 'v.txt'
   path.write_text('4 2\na 1 2\nb 1 2\na 3 4\na 5 6\n')
   message = r"v\.txt: 2 rows left out, whose words came before.* \(.*'a', line 4\)"
@@ -476,7 +478,7 @@ def test_the_first_of_a_word_is_kept_as_gensim_does(tmp_path):
 
 
 @pytest.mark.parametrize('ending', ['.bin', '.npz', ''])
-def test_words_that_come_twice_are_counted_in_every_format(tmp_path, ending):
+def test_repeated_words_are_counted_in_every_format(tmp_path, ending):
   path = tmp_path / f'v{ending}'
   if ending == '.bin':
     path.write_bytes(binary(b'3 2\n', b'a', b'a', b'b'))
@@ -511,7 +513,7 @@ def test_words_may_have_spaces_in_them(tmp_path, format):
   same(found, words, np.arange(1, 11).reshape(5, 2))
 
 
-def test_empty_lines_hold_nothing(tmp_path):
+def test_empty_lines_are_ignored(tmp_path):
   for format, header in (('text', '2 2\n'), ('glove', '')):
     (tmp_path / 'v.txt').write_text(f'{header}a 1 2\n\nb 3 4\n\n \n')
     same(read(tmp_path / 'v.txt', format), ['a', 'b'], [[1, 2], [3, 4]])
@@ -522,13 +524,13 @@ def test_empty_lines_hold_nothing(tmp_path):
     same(read(tmp_path / 'p'), ['a', 'b'], MATRIX[:2])
 
 
-def test_more_lines_than_the_first_says_are_read_and_said(tmp_path):
+def test_more_lines_than_the_header_says_are_read_with_a_warning(tmp_path):
   (tmp_path / 'v.txt').write_text('1 2\na 1 2\nb 3 4\nc 5 6\n')
   with pytest.warns(UserWarning, match=r'2 rows more than line 1 says; all are read'):
     same(read(tmp_path / 'v.txt'), ['a', 'b', 'c'], [[1, 2], [3, 4], [5, 6]])
 
 
-def test_words_that_are_cut_within_a_letter_stay_different(tmp_path):
+def test_words_that_are_cut_inside_a_letter_stay_different(tmp_path):
   """word2vec.c cuts words to 99 bytes; both would be one word with U+FFFD."""
   first, second = 'привет'.encode()[:-1] + b'\x81', 'привет'.encode()[:-1]
   words = ['приве\u0441', 'приве\\xd1']  # \xd1\x81 is a whole letter
@@ -551,9 +553,7 @@ def test_gzipped_binaries_are_read_by_their_content(tmp_path, theirs, name):
 
 @pytest.mark.parametrize('format', ['text', 'glove', 'binary'])
 @pytest.mark.parametrize('gzipped', [False, True])
-def test_a_name_without_gz_may_be_gzipped_and_the_other_way_round(
-  tmp_path, format, gzipped
-):
+def test_the_name_does_not_decide_whether_a_file_is_gzipped(tmp_path, format, gzipped):
   write(tmp_path / 'plain', WORDS, MATRIX, format)
   data = (tmp_path / 'plain').read_bytes()
   path = tmp_path / ('v.txt' if gzipped else 'v.txt.gz')
@@ -561,7 +561,7 @@ def test_a_name_without_gz_may_be_gzipped_and_the_other_way_round(
   same(read(path, format))
 
 
-def test_a_pickle_is_not_read_for_its_name(tmp_path):
+def test_the_name_of_a_file_does_not_make_it_a_pickle(tmp_path):
   class Trap:
     def __reduce__(self):
       return (tmp_path.joinpath('ran').mkdir, ())
@@ -618,7 +618,7 @@ def test_files_of_other_kinds_are_named(tmp_path, name, data, message):
     ('glove', 'binary', r'it looks like text: add --from text, or --from glove'),
   ],
 )
-def test_what_is_said_of_the_wrong_format_leads_to_the_right_one(
+def test_the_message_about_a_wrong_format_names_the_right_one(
   tmp_path, name, format, message
 ):
   write(tmp_path / name, WORDS, MATRIX, 'glove' if name == 'glove' else None)
@@ -677,7 +677,7 @@ def test_a_pipe_is_read(tmp_path):
   writer.join()
 
 
-def test_a_place_that_is_closed_is_refused_before_anything_is_computed(
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_computed(
   tmp_path, monkeypatch
 ):
   monkeypatch.setattr(os, 'access', lambda *_: False)
@@ -688,7 +688,7 @@ def test_a_place_that_is_closed_is_refused_before_anything_is_computed(
 
 
 @pytest.mark.parametrize('name', ['v.npz.gz', 'v.kv.gz'])
-def test_what_is_not_gzipped_has_no_such_name(tmp_path, name):
+def test_a_format_that_is_not_gzipped_has_no_name_in_gz(tmp_path, name):
   with pytest.raises(ValueError, match='is not gzipped: leave out the ending'):
     write(tmp_path / name, WORDS, MATRIX, 'npz' if 'npz' in name else 'gensim')
 
@@ -707,7 +707,7 @@ def test_names_are_taken_as_they_are(tmp_path, name):
   same(read(tmp_path / name))
 
 
-def test_damage_anywhere_in_gzip_is_a_refusal(tmp_path):
+def test_damage_anywhere_in_gzip_is_refused(tmp_path):
   write(tmp_path / 'v.bin.gz', WORDS, MATRIX)
   data = (tmp_path / 'v.bin.gz').read_bytes()
   for size in range(2, len(data)):

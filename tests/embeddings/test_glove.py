@@ -58,7 +58,7 @@ def test_an_epoch_has_every_pair_once(counts, groups, number):
   assert groups.pairs == counts.nnz
 
 
-def test_batches_have_one_shape_and_little_to_fill_up(groups):
+def test_batches_have_one_shape_and_little_padding(groups):
   shapes = {(*map(np.shape, batch.values()),) for batch in epoch(groups)}
   assert shapes == {((8,), (8, 4), (8, 4))}
   assert groups.counts.size < groups.pairs + 4 * V + 8 * 4
@@ -78,7 +78,7 @@ def test_a_batch_depends_on_its_number_and_the_seed_only(counts, groups):
   assert pairs(epoch(reshuffled)) != pairs(one)
 
 
-def test_shuffling_in_parts_does_not_change_it(counts, groups, monkeypatch):
+def test_shuffling_in_parts_does_not_change_the_batches(counts, groups, monkeypatch):
   monkeypatch.setattr(glove, '_BLOCK', 50)
   parts = PairGroups(counts, size=8, group=4, seed=1)
   for name in ('rows', 'columns', 'counts'):
@@ -105,7 +105,7 @@ def state_of(seed=0, scale=1.0):
   return GloVe(larger, state.squares)
 
 
-def test_it_starts_small_and_with_ones():
+def test_parameters_start_small_and_sums_of_squares_with_one():
   state = start(jax.random.key(0), V, D)
   for x in jax.tree.leaves(state.parameters):
     assert 0.8 * 0.5 / D < np.abs(x).max() < 0.5 / D
@@ -173,7 +173,7 @@ def test_other_rows_stay_as_they_are(groups):
   assert len(rows) < V
 
 
-def test_parts_of_a_batch_come_one_after_another(groups):
+def test_parts_of_a_batch_are_applied_one_after_another(groups):
   one, two = state_of(), state_of()
   batch = groups.batch(0, seed=0)
   one, sums = jax.jit(functools.partial(update, groups=4))(one, batch, 0.05)
@@ -218,7 +218,7 @@ def written_out(state, batches, rate, x_max=100.0, alpha=0.75):
   return losses
 
 
-def test_it_learns_what_pair_by_pair_adagrad_learns(groups):
+def test_the_losses_are_those_of_adagrad_pair_by_pair(groups):
   state = start(jax.random.key(0), V, D)
   epochs = [epoch(groups, number) for number in range(25)]
   expected = written_out(state, epochs, 0.05)
@@ -234,7 +234,7 @@ def test_it_learns_what_pair_by_pair_adagrad_learns(groups):
   assert found[-1] < 0.3 * found[0]
 
 
-def test_tables_cut_by_dimensions_learn_the_same(groups):
+def test_tables_sharded_over_dimensions_learn_the_same(groups):
   if jax.device_count() != 8:
     pytest.skip('needs the 8 pretended devices of conftest.py')
   mesh = jax.make_mesh((8,), ('embed',), axis_types=(AxisType.Auto,))

@@ -15,13 +15,13 @@ def codes(tree: Huffman) -> list[str]:
   ]
 
 
-def test_no_code_begins_another():
+def test_no_code_is_a_prefix_of_another():
   found = codes(Huffman.of(COUNTS))
   assert not any(a != b and b.startswith(a) for a in found for b in found)
   assert sum(2.0 ** -len(code) for code in found) == 1
 
 
-def test_the_code_is_the_shortest_there_is():
+def test_the_code_has_the_minimum_length():
   tree = Huffman.of(COUNTS)
   heap, cost = sorted(COUNTS.tolist()), 0
   while len(heap) > 1:  # the cost is the sum of all inner nodes
@@ -31,7 +31,7 @@ def test_the_code_is_the_shortest_there_is():
   assert (COUNTS * tree.lengths).sum() == cost
 
 
-def test_the_same_way_leads_through_the_same_nodes():
+def test_codes_with_a_common_prefix_share_nodes():
   tree = Huffman.of(COUNTS)
   seen = {}
   for code, nodes in zip(codes(tree), tree.nodes, strict=True):

@@ -43,7 +43,7 @@ def test_without_smoothing_it_is_symmetric_in_words_and_contexts():
   np.testing.assert_allclose(one.toarray(), other.toarray().T, rtol=1e-5)
 
 
-def test_pmi_keeps_what_is_negative_and_what_is_zero():
+def test_pmi_keeps_negative_values_and_zeros():
   dense = counts()
   dense[:2] = dense[:, :2] = 0
   dense[0, 0] = dense[1, 1] = dense.sum() / 2  # P(w) = P(c) = P(w, c) = 1 / 4
@@ -67,7 +67,7 @@ def test_blocks_do_not_change_the_result(monkeypatch):
 
 
 @pytest.mark.parametrize('dtype', [np.float32, np.float64, np.int32, np.uint16])
-def test_counts_of_any_kind_stay_as_they_are(dtype):
+def test_counts_of_any_type_are_not_changed(dtype):
   dense = np.floor(counts()).astype(dtype)
   matrix = sparse.csr_array(dense)
   found = pmi(matrix)
@@ -78,7 +78,7 @@ def test_counts_of_any_kind_stay_as_they_are(dtype):
 
 
 @pytest.mark.parametrize('positive', [True, False])
-def test_counts_of_zero_that_are_stored_are_no_pairs(positive):
+def test_stored_counts_of_zero_are_not_pairs(positive):
   dense = counts()
   matrix = sparse.csr_array(dense)
   bare = pmi(matrix, positive=positive)
@@ -89,7 +89,7 @@ def test_counts_of_zero_that_are_stored_are_no_pairs(positive):
   np.testing.assert_allclose(found.toarray(), bare.toarray())
 
 
-def test_what_cannot_be_counted_is_refused():
+def test_invalid_counts_are_refused():
   with pytest.raises(ValueError, match='there are no counts'):
     pmi(sparse.csr_array((4, 4)))
   with pytest.raises(ValueError, match=r'a count in rows 0 to 1 is -2\.0'):

@@ -41,7 +41,7 @@ def test_runs_merged_by_ranges_have_the_sums_of_all(largest, sums, size):
   assert {k: n for part in parts for k, n in as_dict(part).items()} == total
 
 
-def test_ranges_are_about_as_large_as_asked():
+def test_ranges_have_about_the_requested_size():
   random = np.random.default_rng(0)
   runs = [
     Run(np.unique((2.0 ** random.uniform(0, 40, 5_000)).astype(np.uint64)), None)

@@ -65,7 +65,7 @@ def test_singular_values_and_vectors_are_arpacks(matrix, expected):
   np.testing.assert_allclose(found[1], expected[1], rtol=1e-4)
 
 
-def test_vectors_are_orthonormal_and_belong_together(matrix):
+def test_left_and_right_vectors_are_orthonormal_and_match(matrix):
   U, S, V = truncated_svd(matrix, 20, mesh_of(1), block=8, steps=12)
   for x in (U, V):
     np.testing.assert_allclose(x.T @ x, np.eye(20), atol=1e-4)
@@ -74,7 +74,7 @@ def test_vectors_are_orthonormal_and_belong_together(matrix):
 
 
 @pytest.mark.parametrize('shape', [(300, 300), (83, 61)])
-def test_eight_devices_find_what_one_finds(matrix, shape):
+def test_eight_devices_have_the_result_of_one(matrix, shape):
   part = matrix[: shape[0], : shape[1]]
   one = truncated_svd(part, 10, mesh_of(1), block=5, steps=10)
   eight = truncated_svd(part, 10, mesh_of(8), block=5, steps=10)
@@ -83,7 +83,7 @@ def test_eight_devices_find_what_one_finds(matrix, shape):
     np.testing.assert_allclose(x, y, atol=1e-3 * np.abs(x).max())
 
 
-def test_panels_have_about_equally_many_nonzeros(matrix):
+def test_panels_have_about_the_same_number_of_nonzeros(matrix):
   panels = Panels.create(matrix, mesh_of(8))
   used = np.asarray(panels.starts)[:, -1]
   assert used.sum() == matrix.nnz
@@ -99,7 +99,7 @@ def test_the_product_is_scipys(matrix, devices):
   np.testing.assert_allclose(found, part @ dense, rtol=1e-4, atol=1e-4)
 
 
-def test_the_basis_is_orthonormal_and_holds_more_with_every_step(matrix):
+def test_the_basis_is_orthonormal_and_grows_with_every_step(matrix):
   operator, step = Operator.create(matrix, mesh_of(1)), jax.jit(iterate)
   state = start(jax.random.key(0), matrix.shape, block=20, steps=15)  # all the space
   missed = [float(residual(state, operator))]
@@ -113,7 +113,7 @@ def test_the_basis_is_orthonormal_and_holds_more_with_every_step(matrix):
   np.testing.assert_allclose(flat.T @ flat, np.eye(300), atol=1e-5)
 
 
-def test_a_full_basis_stays_as_it_is(matrix):
+def test_a_full_basis_does_not_change(matrix):
   full, _ = run(matrix, steps=4)
   further, _ = run(matrix, steps=4, more=2)
   for x, y in zip(finish(full, 9), finish(further, 9), strict=True):
@@ -187,7 +187,7 @@ def test_a_basis_larger_than_the_rank_stays_right(kind):
 
 
 @pytest.mark.parametrize(('size', 'D'), [(50, 48), (50, 50), (7, 7)])
-def test_nearly_all_values_can_be_had(size, D):
+def test_nearly_all_singular_values_can_be_computed(size, D):
   dense = np.random.default_rng(0).normal(size=(size, size))
   _, found, _ = truncated_svd(sparse.csr_array(dense), D, mesh_of(1))
   np.testing.assert_allclose(
@@ -195,7 +195,7 @@ def test_nearly_all_values_can_be_had(size, D):
   )
 
 
-def test_more_values_than_there_are_is_refused(matrix):
+def test_more_singular_values_than_the_matrix_has_are_refused(matrix):
   with pytest.raises(ValueError, match=r'\(40, 300\) has 40 singular values, not 41'):
     truncated_svd(matrix[:40], 41, mesh_of(1))
 
@@ -209,7 +209,7 @@ def test_too_large_a_basis_and_too_many_vectors_are_refused(matrix):
     finish(state, 17)
 
 
-def test_embeddings_weigh_singular_vectors():
+def test_embeddings_are_weighted_singular_vectors():
   random = np.random.default_rng(0)
   U, V = random.standard_normal((2, 7, 3))
   S = np.array([9.0, 4.0, 0.0])

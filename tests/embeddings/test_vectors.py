@@ -88,7 +88,7 @@ def written_out(unit, question, method, *, shift, epsilon=1e-3, restrict=V):
 @pytest.mark.parametrize('block', [1 << 24, 2345])
 @pytest.mark.parametrize('method', ['add', 'mul'])
 @pytest.mark.parametrize('kind', ['dense', 'sparse'])
-def test_answers_are_those_written_out_whatever_the_block(
+def test_answers_equal_the_definition_for_any_block_size(
   ours, ppmi, kind, method, block
 ):
   vectors = ours if kind == 'dense' else SparseVectors(WORDS, ppmi)
@@ -108,7 +108,7 @@ def test_answers_are_those_written_out_whatever_the_block(
 
 
 @pytest.mark.parametrize('block', [1 << 24, 700])
-def test_sparse_vectors_answer_as_the_same_dense_ones(ppmi, block):
+def test_sparse_vectors_have_the_answers_of_the_same_dense_ones(ppmi, block):
   sparse, dense = SparseVectors(WORDS, ppmi), Vectors(WORDS, ppmi.toarray())
   for found, expected in zip(
     sparse.nearest(np.arange(V), 4, block=block),
@@ -144,7 +144,7 @@ def test_pmi_with_negative_numbers_is_shifted_for_3cosmul(ppmi):
   same(found, dense.analogy('w1', 'w2', 'w3', method='mul'))
 
 
-def test_entries_of_a_sparse_matrix_may_come_in_parts(ppmi):
+def test_repeated_entries_of_a_sparse_matrix_are_summed(ppmi):
   twice = scipy.sparse.coo_array(ppmi)
   parts = [np.concatenate([x, x]) for x in twice.coords]
   data = np.concatenate([twice.data * 0.25, twice.data * 0.75])
@@ -156,7 +156,7 @@ def test_entries_of_a_sparse_matrix_may_come_in_parts(ppmi):
 
 
 @pytest.mark.parametrize('kind', [Vectors, SparseVectors])
-def test_a_vector_of_nothing_is_like_no_other(kind, ppmi):
+def test_a_zero_vector_has_no_neighbours(kind, ppmi):
   rows = ppmi.toarray()
   rows[[3, 9]] = 0
   vectors = kind(WORDS, rows if kind is Vectors else scipy.sparse.csr_array(rows))
@@ -166,12 +166,12 @@ def test_a_vector_of_nothing_is_like_no_other(kind, ppmi):
   assert np.isfinite([score for _, score in vectors.analogy('w3', 'w9', 'w3')]).all()
 
 
-def test_lengths_do_not_matter_however_large(matrix, ours):
+def test_lengths_of_vectors_do_not_matter_even_if_large(matrix, ours):
   scale = 10.0 ** np.random.default_rng(0).integers(-18, 18, (V, 1))
   same(Vectors(WORDS, matrix * scale).neighbours('w2'), ours.neighbours('w2'))
 
 
-def test_where_there_are_too_few_words_the_rest_is_empty(ours):
+def test_with_too_few_words_the_remaining_answers_are_empty(ours):
   rows, scores = ours.nearest(np.array([1, 8]), 5, restrict=4)
   assert (rows[0, 3:] == -1).all()
   assert np.isneginf(scores[0, 3:]).all()
@@ -191,7 +191,7 @@ def test_no_questions_have_no_answers(ours):
   assert rows.shape == scores.shape == (0, 2)
 
 
-def test_a_word_that_is_not_there_is_refused_with_the_nearest():
+def test_an_unknown_word_is_refused_with_the_nearest_spelling():
   vectors = Vectors(['king', 'kings', 'queen'], np.eye(3))
   assert 'king' in vectors
   assert 'kign' not in vectors
@@ -214,22 +214,22 @@ def test_a_word_that_is_not_there_is_refused_with_the_nearest():
     (['a', 'b', 'a'], (3, 2), r"'a' occurs twice"),
   ],
 )
-def test_words_and_rows_have_to_agree(words, shape, message):
+def test_the_numbers_of_words_and_rows_must_agree(words, shape, message):
   with pytest.raises(ValueError, match=message):
     Vectors(words, np.ones(shape))
 
 
-def test_vectors_of_no_numbers_are_refused():
+def test_vectors_without_dimensions_are_refused():
   with pytest.raises(ValueError, match='vectors of dimension 0 have no direction'):
     Vectors(['a', 'b'], np.ones((2, 0)))
 
 
-def test_more_neighbours_than_words_are_all_of_them(ours):
+def test_more_neighbours_than_words_are_all_other_words(ours):
   assert len(ours.neighbours('w0', 1 << 40)) == V - 1
   assert len(ours.analogy('w0', 'w1', 'w2', 1 << 40)) == V - 3
 
 
-def test_a_matrix_is_normalised_as_it_is_written_down(ours, matrix):
+def test_normalisation_equals_its_formula(ours, matrix):
   length = np.sqrt((matrix.astype(np.float64) ** 2).sum(axis=1))
   expected = matrix * (1 / length).astype(np.float32)[:, None]
   np.testing.assert_array_equal(np.asarray(ours._unit), expected)

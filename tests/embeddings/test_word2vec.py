@@ -77,7 +77,7 @@ def test_no_pair_is_lost_where_blocks_and_streams_meet():
   assert pairs_of(net(dynamic=False), made.batch(0, seed=0)) == sorted(expected)
 
 
-def test_a_dynamic_window_takes_near_words_more_often():
+def test_a_dynamic_window_takes_close_words_more_often():
   store = TokenStore(
     np.tile(np.arange(V), 400).astype(np.uint16), np.array([0, V * 400])
   )
@@ -98,7 +98,7 @@ def test_a_gap_has_no_pairs_and_keeps_its_position():
 @pytest.mark.parametrize('objective', OBJECTIVES)
 @pytest.mark.parametrize('kind', ARCHITECTURES)
 @pytest.mark.parametrize('keep', [1.0, 0.6])
-def test_a_step_goes_down_the_gradient_of_the_loss(objective, kind, keep):
+def test_a_step_follows_the_negative_gradient_of_the_loss(objective, kind, keep):
   made = net(objective, kind, keep_gaps=keep < 1)
   start = tables(made)
   blocks = made.blocks(batch(keep=keep, keep_gaps=keep < 1), jax.random.key(2))
@@ -142,7 +142,7 @@ def test_negative_sampling_is_the_papers_loss():
   np.testing.assert_allclose(made.loss(start, block)[0], total, rtol=1e-5)
 
 
-def test_the_softmax_is_the_lectures_net():
+def test_the_softmax_is_that_of_a_dense_network():
   made = net('softmax', dynamic=False)
   start = tables(made)
   blocks = made.blocks(batch(), jax.random.key(3))
@@ -157,7 +157,7 @@ def test_the_softmax_is_the_lectures_net():
   np.testing.assert_allclose(total, expected, rtol=1e-5)
 
 
-def test_the_softmax_learns_from_a_chance_of_nothing():
+def test_the_softmax_learns_from_a_probability_of_zero():
   objective = Softmax(np.ones(4))
   table, h = jnp.zeros((4, 1)).at[0].set(200.0), jnp.ones((1, 1, 1))
   band = Band.of_diagonal(jnp.ones((1, 1), bool))
@@ -166,12 +166,12 @@ def test_the_softmax_learns_from_a_chance_of_nothing():
   assert update.loss == objective.loss(table, h, words, band, {}) == 200
 
 
-def test_a_pool_of_no_samples_is_refused():
+def test_a_pool_without_samples_is_refused():
   with pytest.raises(ValueError, match=r'model\.objective\.pool is 0'):
     OBJECTIVES['negative'](COUNTS, pool=0)
 
 
-def test_the_tree_gives_chances_that_sum_to_one():
+def test_the_probabilities_of_the_tree_sum_to_one():
   objective = MADE['hierarchical']
   rng = np.random.default_rng(0)
   table = jnp.asarray(rng.normal(size=(objective.num_rows, D)), jnp.float32)
@@ -181,7 +181,7 @@ def test_the_tree_gives_chances_that_sum_to_one():
   np.testing.assert_allclose(np.exp(-np.array(losses)).sum(), 1, rtol=1e-5)
 
 
-def test_words_without_neighbours_teach_nothing():
+def test_words_without_neighbours_change_no_parameters():
   store = TokenStore(np.arange(V).astype(np.uint16), np.arange(V + 1))
   for kind in ARCHITECTURES:
     made = net(kind=kind)
@@ -194,7 +194,7 @@ def test_words_without_neighbours_teach_nothing():
       np.testing.assert_array_equal(after[name], start[name])
 
 
-def test_updates_of_one_row_are_scaled_down_to_a_number_of_pairs():
+def test_the_updates_of_one_row_are_limited_to_a_number_of_pairs():
   table = jnp.zeros((3, 2))
   rows, updates = jnp.array([0, 0, 0, 2]), jnp.ones((4, 2))
   pairs, counts = jnp.array([2.0, 4.0, 2.0, 1.0]), jnp.zeros(3)
@@ -205,7 +205,7 @@ def test_updates_of_one_row_are_scaled_down_to_a_number_of_pairs():
   np.testing.assert_allclose(after, [[3, 3], [0, 0], [1, 1]])
 
 
-def test_a_step_passes_over_no_table():
+def test_a_step_computes_nothing_of_the_size_of_a_table():
   """Nothing of a table's size, or of V numbers, is computed in the loop over blocks."""
   objective = OBJECTIVES['negative'](np.ones(50_000))
   made = SkipGram(objective, 50_000, 32, window=WINDOW, block=BLOCK)
@@ -223,7 +223,7 @@ def test_a_step_passes_over_no_table():
 
 @pytest.mark.parametrize('objective', OBJECTIVES)
 @pytest.mark.parametrize('kind', ARCHITECTURES)
-def test_row_bytes_are_of_what_a_block_looks_up(objective, kind):
+def test_row_bytes_are_those_of_the_rows_that_a_block_reads(objective, kind):
   """Rows of the tables that a gradient reaches, in the program as it is written."""
   made = net(objective, kind)
   block = jax.tree.map(lambda x: x[0], made.blocks(batch(streams=1), jax.random.key(0)))
@@ -238,7 +238,7 @@ def test_row_bytes_are_of_what_a_block_looks_up(objective, kind):
 
 
 @pytest.mark.parametrize('kind', ARCHITECTURES)
-def test_words_of_the_same_contexts_come_near(kind):
+def test_words_of_the_same_contexts_become_similar(kind):
   """Two words that are used alike, though never together, end up alike."""
   rng = np.random.default_rng(0)
   lines = []
@@ -268,7 +268,7 @@ def test_words_of_the_same_contexts_come_near(kind):
     ({'max_pairs_per_row': 0}, r'model\.max_pairs_per_row is 0'),
   ],
 )
-def test_wrong_options(options, message):
+def test_wrong_options_are_refused(options, message):
   with pytest.raises(ValueError, match=message):
     net(**options)
 
@@ -289,7 +289,7 @@ class FirstWord(SkipGram):
     return made._replace(band=made.band.replace(last=last, number=number))
 
 
-def test_an_architecture_of_a_users_own_is_named_by_a_path():
+def test_a_users_architecture_is_named_by_its_path():
   made = make(
     {'kind': f'{__name__}:FirstWord', 'width': D, 'window': WINDOW, 'block': BLOCK},
     ARCHITECTURES,

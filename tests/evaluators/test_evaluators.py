@@ -41,26 +41,26 @@ def by_length(fresh):
   ]
 
 
-def test_bleu_by_length_is_made_of_the_same_sentences(by_length):
+def test_bleu_by_length_covers_the_same_sentences(by_length):
   metrics, whole = by_length
   names = [n for n in metrics if n.startswith('bleu/')]
   assert names == ['bleu/1-3', 'bleu/4-6', 'bleu/7-']
   assert metrics['bleu'] == whole['bleu']
 
 
-def test_a_part_that_is_the_whole_has_its_bleu(by_length):
+def test_a_range_of_all_lengths_has_the_bleu_of_the_split(by_length):
   _, metrics = by_length
   assert metrics['bleu/1-100'] == metrics['bleu']
   assert 'bleu/101-' not in metrics
 
 
 @pytest.mark.parametrize('lengths', [(5, 5), (6, 3), (0,)])
-def test_lengths_that_do_not_rise_are_refused(fresh, lengths):
+def test_lengths_that_do_not_increase_are_refused(fresh, lengths):
   with pytest.raises(ValueError, match=r'should rise|at least 1'):
     _run('translation', *fresh, split='valid', lengths=lengths)
 
 
-def test_prefixes_are_right_less_often_than_their_parts(fresh):
+def test_prefixes_are_correct_less_often_than_their_tokens(fresh):
   metrics, _ = _run('errors', *fresh, split='valid', positions=(1, 2, 4, 90))
   assert set(metrics) == {f'{n}/{p}' for n in ('forced', 'prefix') for p in (1, 2, 4)}
   assert metrics['prefix/4'] <= metrics['prefix/2'] <= metrics['prefix/1']
@@ -80,7 +80,7 @@ def test_a_decoder_without_its_mask_leaks(tiny, tmp_path):
   assert metrics['share'] > 0.1
 
 
-def test_a_leak_needs_words_enough(fresh):
+def test_a_leak_needs_enough_words(fresh):
   with pytest.raises(ValueError, match='set length='):
     _run('leak', *fresh, length=500)
 
@@ -97,7 +97,7 @@ def test_fresh_batch_norm_has_a_gap(tiny, tmp_path):
   assert metrics['gap'] == pytest.approx(metrics['nll_running'] - metrics['nll_batch'])
 
 
-def test_entropy_is_at_most_that_of_looking_everywhere(fresh):
+def test_entropy_is_at_most_that_of_uniform_attention(fresh):
   metrics, evaluator = _run('attention', *fresh, split='valid', show=2)
   assert set(metrics) == {'entropy_encoder', 'entropy_decoder', 'entropy_cross'}
   assert all(0 < value <= np.log(9) + 1e-5 for value in metrics.values())
@@ -109,7 +109,7 @@ def test_entropy_is_at_most_that_of_looking_everywhere(fresh):
   np.testing.assert_allclose(weights.sum(axis=-1), 1.0, atol=1e-5)
 
 
-def test_a_recurrent_model_has_maps_too(tiny, tmp_path):
+def test_a_recurrent_model_has_attention_maps(tiny, tmp_path):
   changes = {
     'model': {'kind': 'recurrent', 'width': 8, 'attention': 'dot'},
   }
@@ -117,14 +117,14 @@ def test_a_recurrent_model_has_maps_too(tiny, tmp_path):
   assert set(metrics) == {'entropy_cross'}
 
 
-def test_a_model_without_attention_has_no_maps(tiny, tmp_path):
+def test_a_model_without_attention_has_no_attention_maps(tiny, tmp_path):
   changes = {'model': {'kind': 'recurrent', 'width': 8}}
   task, variables = _task(tiny, tmp_path, **changes)
   with pytest.raises(ValueError, match='has no attention'):
     _run('attention', task, variables, split='valid')
 
 
-def test_forms_are_found_in_pieces():
+def test_inflected_forms_are_found_in_pieces():
   """The | b-ig | cat -> Bol-shaja | koshka, in pieces; cat decides both."""
   pair = Pair('The big cat', 'Bolshaja koshka', (Dependency(0, 1, 'gender'),), (1, 2))
   (form,) = forms(pair, source=[0, 1, 1, 2], target=[0, 0, 1])
@@ -144,7 +144,7 @@ def grammatical(tiny, tmp_path_factory):
   return _task(tiny, folder, corpus=corpus, vocabulary=vocabulary, batching=batching)
 
 
-def test_heads_are_taken_away_one_by_one(grammatical):
+def test_heads_are_removed_one_by_one(grammatical):
   metrics, evaluator = _run('agreement', *grammatical, split='valid')
   arrays = evaluator.arrays
   assert arrays['look/cross'].shape == arrays['without/decoder'].shape == (1, 2, 3)

@@ -94,7 +94,7 @@ def test_the_optimum_itself_has_correlation_1(task, text):
   assert found['unseen'] == -7
 
 
-def test_arrays_are_what_the_numbers_are_made_of(task, text):
+def test_the_scores_are_computed_from_the_arrays(task, text):
   random = np.random.default_rng(0)
   words, contexts = random.normal(size=(2, WORDS, 4))
   wanted = optimum(task, text)
@@ -111,7 +111,7 @@ def test_arrays_are_what_the_numbers_are_made_of(task, text):
   assert found['unseen'] == pytest.approx(arrays['unseen'].mean(), abs=1e-5)
 
 
-def test_the_sample_is_a_sample_and_depends_on_the_seed_alone(task):
+def test_the_sample_is_a_subset_and_depends_only_on_the_seed(task):
   tables = np.random.default_rng(0).normal(size=(2, WORDS, 4))
   kept = []
   for seed in (0, 0, 1):
@@ -132,7 +132,7 @@ def test_rare_pairs_are_left_out(task, text):
     make(task, min_count=1e6)
 
 
-def test_training_goes_to_the_optimum(task):
+def test_training_converges_to_the_optimum(task):
   """With as many dimensions as words, and time, nothing hinders it."""
   tables = task.net.init(jax.random.key(0))
   update = jax.jit(task.net.update)

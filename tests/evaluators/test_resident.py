@@ -57,7 +57,7 @@ def test_the_loss_of_any_task_is_the_mean_over_all_rows(devices):
   }
 
 
-def test_the_cross_entropy_is_the_loss_where_nothing_else_is_reported():
+def test_the_cross_entropy_is_the_loss_if_nothing_else_is_reported():
   metrics = _found('perplexity', split='valid')
   nll = np.square(X - 10).mean()
   assert metrics['nll'] == pytest.approx(nll)
@@ -65,7 +65,7 @@ def test_the_cross_entropy_is_the_loss_where_nothing_else_is_reported():
   assert metrics['accuracy'] == pytest.approx(10 / 21)
 
 
-def test_further_entries_lie_beside_their_rows():
+def test_other_entries_of_a_batch_stay_with_their_rows():
   sharding = batch_sharding(make_mesh())
   batches = evaluation_batches(Mean(), 'valid', sharding)
   resident = Resident(

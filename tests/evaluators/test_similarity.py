@@ -108,7 +108,7 @@ def test_analogies_score_as_in_gensim(vectors, gensims, questions, zero, restric
   assert 0.05 < expected < 0.9
 
 
-def test_3cosmul_answers_otherwise(vectors, questions):
+def test_3cosmul_has_other_answers(vectors, questions):
   scores = [
     evaluate_vectors(vectors, [questions], method=method)[0]
     for method in ('add', 'mul')
@@ -117,7 +117,7 @@ def test_3cosmul_answers_otherwise(vectors, questions):
   assert 0.5 < (one == other).mean() < 1
 
 
-def test_sparse_vectors_are_scored_too(words, pairs, questions):
+def test_sparse_vectors_are_scored(words, pairs, questions):
   matrix = scipy.sparse.random_array(
     (len(words), 99), density=0.3, rng=0, dtype=np.float32
   )
@@ -128,7 +128,7 @@ def test_sparse_vectors_are_scored_too(words, pairs, questions):
     np.testing.assert_allclose(one.result.known, other.result.known, atol=1e-3)
 
 
-def test_arrays_are_what_the_score_is_made_of(vectors, pairs):
+def test_the_score_is_computed_from_the_arrays(vectors, pairs):
   score = evaluate_vectors(vectors, [pairs])[0]
   rows, similarity = score.arrays['rows'], score.arrays['similarity']
   np.testing.assert_array_equal(np.isnan(similarity), (rows < 0).any(axis=1))
@@ -138,7 +138,7 @@ def test_arrays_are_what_the_score_is_made_of(vectors, pairs):
   assert len(score.arrays['scores']) == score.result.total
 
 
-def test_the_table_has_both_conventions_and_the_parts(vectors, pairs, questions):
+def test_the_table_has_both_conventions_and_the_sections(vectors, pairs, questions):
   scores = evaluate_vectors(vectors, [pairs, questions])
   console = Console(width=120)
   with console.capture() as capture:
@@ -150,7 +150,7 @@ def test_the_table_has_both_conventions_and_the_parts(vectors, pairs, questions)
   assert ' 132 ' in text  # of the first section, 12 · 11 questions are of known words
 
 
-def test_a_set_of_unknown_words_is_shown_as_such():
+def test_a_set_of_unknown_words_is_shown_without_a_score():
   nothing = Pairs('nothing', (('a', 'b'), ('c', 'd')), np.array([1.0, 2.0]))
   vectors = Vectors(['x', 'y'], np.eye(2))
   console = Console(width=100)
@@ -181,7 +181,7 @@ def test_words_are_looked_up_as_given_and_then_in_lower_case(cased):
   assert (other.result.covered, other.result.lowered) == (1, 1)
 
 
-def test_the_table_says_how_many_are_known_in_which_spelling(cased):
+def test_the_table_counts_known_words_by_spelling(cased):
   pairs = Pairs(
     'p', (('Rome', 'Italy'), ('PARIS', 'rome'), ('x', 'Paris')), np.arange(3.0)
   )
@@ -286,7 +286,7 @@ def test_nothing_is_compiled_after_compile(vectors, pairs, questions):
   assert after.count == 0
 
 
-def test_a_set_that_nothing_is_known_of_yields_its_coverage_alone(vectors, tmp_path):
+def test_a_set_of_unknown_words_yields_only_its_coverage(vectors, tmp_path):
   (tmp_path / 'far.txt').write_text('a b 1\nc d 2\n')
   evaluator = make(vectors, sets=(str(tmp_path / 'far.txt'),))
   assert dict(evaluator.run({'scale': 1.0})) == {'far_coverage': 0}
@@ -305,9 +305,7 @@ def test_a_set_that_nothing_is_known_of_yields_its_coverage_alone(vectors, tmp_p
     (dict(density=-1), r'density is -1'),
   ],
 )
-def test_options_that_cannot_be_are_refused_before_training(
-  vectors, pairs, options, message
-):
+def test_invalid_options_are_refused_before_training(vectors, pairs, options, message):
   with pytest.raises(ValueError, match=message):
     make(vectors, **{'sets': (pairs,), **options})
 
@@ -318,13 +316,13 @@ def test_the_density_of_one_word_is_refused():
   assert density(Vectors(['a', 'b'], np.ones((2, 3))))['rank'].tolist() == [1, 2]
 
 
-def test_sets_of_one_name_are_refused(vectors, pairs):
+def test_two_sets_of_the_same_name_are_refused(vectors, pairs):
   same = Pairs('mine', (('a', 'b'),), np.array([1.0]))
   with pytest.raises(ValueError, match=r"two sets have the name 'mine': .* and mine;"):
     make(vectors, sets=(pairs, same))
 
 
-def test_density_goes_by_rank(vectors):
+def test_density_is_computed_by_rank(vectors):
   crowded = vectors.matrix.copy()
   crowded[20:] += 50  # rare words point one way
   found = density(Vectors(vectors.words, crowded), words=30, n=5)

@@ -32,7 +32,7 @@ def make(task):
   return call(kind, {}, 'evals.spectrum', task=task, sharding=sharding)
 
 
-def test_the_values_are_those_of_the_matrix(config, tmp_path):
+def test_the_singular_values_are_those_of_the_matrix(config, tmp_path):
   task = SingularVectors.from_config(config, tmp_path / 'words')
   assert [done.step for done in task.fit(tmp_path, MESH)] == [*range(7)]
   evaluator, variables = make(task), task.load(tmp_path)

@@ -81,7 +81,7 @@ def test_a_member_can_be_evaluated_like_any_run(swept):
   assert variables['params']
 
 
-def test_what_is_finished_is_not_run_again(swept, capsys, monkeypatch):
+def test_finished_trials_are_not_run_again(swept, capsys, monkeypatch):
   trials, _, command = swept
   taken = []
   monkeypatch.setattr(population, '_run', lambda group, *_: taken.append(group.trials))
@@ -143,7 +143,7 @@ def test_trials_of_an_interrupted_sweep_keep_their_places(ran, tmp_path):
   assert ran == [([2, 3], [0, 1], 2)]
 
 
-def test_a_process_that_dies_fails_its_trials(tmp_path, monkeypatch):
+def test_the_trials_of_a_process_that_dies_fail(tmp_path, monkeypatch):
   monkeypatch.setattr(population.sys, 'executable', str(tmp_path / 'dies'))
   (tmp_path / 'dies').write_text('#!/bin/sh\nkill -9 $$\n')
   (tmp_path / 'dies').chmod(0o755)

@@ -164,7 +164,9 @@ def test_successful_exits(programs, status, tmp_path, monkeypatch, capsys):
     ),
   ],
 )
-def test_failed_exits_are_named(programs, said, tmp_path, monkeypatch, capsys):
+def test_the_processes_that_failed_are_named(
+  programs, said, tmp_path, monkeypatch, capsys
+):
   before = psutil.Process().children()
   assert _end(programs, tmp_path, monkeypatch) == 1
   (line,) = capsys.readouterr().err.splitlines()
@@ -251,7 +253,7 @@ def test_a_closed_terminal_asks_the_processes_to_save(launched):
   assert not psutil.wait_procs(processes, timeout=5)[1]
 
 
-def test_nohup_keeps_a_closed_terminal_from_ending_anything(launched):
+def test_with_nohup_a_closed_terminal_ends_no_process(launched):
   launcher, processes = launched('saves', nohup=True)
   launcher.stdout.close()  # the terminal is closed
   launcher.send_signal(signal.SIGHUP)
@@ -394,7 +396,7 @@ def test_a_run_resumes_in_fewer_and_in_more_processes(tiny, tmp_path):
 
 
 @pytest.mark.slow  # two processes
-def test_without_a_launcher_the_others_end_and_name_the_dead_process(tiny, tmp_path):
+def test_without_a_launcher_the_others_end_and_name_the_killed_process(tiny, tmp_path):
   config = _config(tiny, steps=100_000, evals={}, keep_best=None)
   folder = tmp_path / 'run'
   command = _command(config, folder)

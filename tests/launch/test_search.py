@@ -92,7 +92,7 @@ def _params(study):
   return {number: trial.params for number, trial in study.queue.latest().items()}
 
 
-def test_a_search_has_as_many_trials_as_it_should(opened):
+def test_a_search_has_the_requested_number_of_trials(opened):
   with opened(trials=3) as study:
     trials = []
     while trial := study.next_trial():
@@ -109,7 +109,7 @@ def test_a_search_has_as_many_trials_as_it_should(opened):
     assert study.next_trial() is None
 
 
-def test_the_best_value_counts_and_all_are_reported(opened):
+def test_the_best_value_is_the_result_and_all_are_reported(opened):
   with opened() as study:
     _finish(study, study.next_trial())
     (trial,) = study.queue.latest().values()
@@ -180,7 +180,7 @@ def test_a_pruner_stops_a_poor_trial(opened):
   assert trial.user_attrs['reason'] == 'at step 20: valid/bleu 1'
 
 
-def test_what_runs_elsewhere_cannot_be_stopped(opened):
+def test_a_trial_of_another_runner_cannot_be_stopped(opened):
   pruner = '\n\ndef pruner():\n  return optuna.pruners.ThresholdPruner(lower=5.0)\n'
   with opened(SEARCH + pruner, prunes=False) as study:
     lot = study.next_trials(9)
@@ -212,7 +212,7 @@ def test_other_runners_get_as_many_trials_as_they_run_at_once(
   assert len(lots) == 3  # no trial was left
 
 
-def test_a_trial_whose_process_died_is_requeued_until_it_died_too_often(opened):
+def test_a_trial_whose_process_died_is_requeued_a_limited_number_of_times(opened):
   with opened(trials=1) as study:
     names = set()
     for _ in range(6):
@@ -282,7 +282,7 @@ def test_a_sweep_that_died_before_its_first_heartbeat(opened, database, monkeypa
     assert study.next_trial().name == '0000'
 
 
-def test_a_server_that_does_not_answer_is_waited_for(
+def test_a_search_waits_for_a_server_that_does_not_answer(
   opened, database, monkeypatch, capsys
 ):
   from sqlalchemy.exc import OperationalError
@@ -396,7 +396,7 @@ def test_an_argument_may_be_searched_for(opened):
     ),
   ],
 )
-def test_a_search_that_does_not_fit_is_refused(opened, text, message, tmp_path):
+def test_an_invalid_search_is_refused(opened, text, message, tmp_path):
   with pytest.raises(ValueError, match=message):
     opened(text)
   assert not (tmp_path / 'runs').exists()
@@ -468,7 +468,7 @@ def test_no_error_shows_a_password(
 
 
 @pytest.mark.parametrize('url', ODD_URLS)
-def test_a_mistake_in_other_options_does_not_show_the_password(
+def test_an_error_of_other_options_does_not_show_the_password(
   experiment, capsys, monkeypatch, url
 ):
   argv = [experiment(), '--trials', '2', '--workdir', 'x', f'--sturage={url}', url]
@@ -497,7 +497,9 @@ def test_the_command_of_an_interruption_has_no_password(
   assert SECRET not in error
 
 
-def test_what_a_driver_says_has_no_password(experiment, tmp_path, monkeypatch, capsys):
+def test_a_message_of_a_driver_shows_no_password(
+  experiment, tmp_path, monkeypatch, capsys
+):
   from sqlalchemy.exc import OperationalError
 
   def refuse(*_, **__):

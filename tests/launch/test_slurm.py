@@ -249,7 +249,7 @@ def test_an_interrupted_sweep_leaves_its_jobs(tmp_path, queue, monkeypatch, caps
   assert 'jobs of Slurm continue; `scancel 5` ends them' in capsys.readouterr().err
 
 
-def test_a_controller_out_of_reach_is_asked_again(
+def test_a_controller_that_does_not_answer_is_asked_again(
   tmp_path, queue, programs, monkeypatch
 ):
   (trial,) = _trials(tmp_path, 1)

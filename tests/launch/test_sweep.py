@@ -117,7 +117,7 @@ def test_a_report_is_kept_with_the_command_that_made_it(swept):
   assert last.endswith(' minutes in all.')
 
 
-def test_what_is_finished_is_not_run_again(swept, tiny, capsys):
+def test_finished_trials_are_not_run_again(swept, tiny, capsys):
   folder = swept[0]
   log = folder / 'runs' / 'mine' / SEEDS[0] / 'trial.log'
   before = log.stat().st_mtime_ns
@@ -298,7 +298,7 @@ def test_a_report_is_published_whole_each_time(tmp_path):
   assert 'Made by ``python -m launch.sweep mine.py' in text
 
 
-def test_a_trial_whose_folder_is_gone_does_not_end_the_sweep(
+def test_a_trial_whose_folder_was_deleted_does_not_end_the_sweep(
   tmp_path, capsys, monkeypatch
 ):
   def run(trials, done, **_):

@@ -324,7 +324,7 @@ def test_secrets_are_not_printed(launcher, experiment, capsys):
   assert said.err == f'launch.{launcher}: *** stands for a password or key\n'
 
 
-def test_what_kubectl_says_has_no_secret(experiment, tmp_path, monkeypatch, capsys):
+def test_output_of_kubectl_shows_no_secret(experiment, tmp_path, monkeypatch, capsys):
   body = 'cat >&2; exit 1'  # prints its input
   _programs(tmp_path / 'bin', monkeypatch, kubectl=body)
   command = [experiment, '--workdir', 'gs://mine/run', '--image', 'seqlab:1']
@@ -334,7 +334,9 @@ def test_what_kubectl_says_has_no_secret(experiment, tmp_path, monkeypatch, caps
   assert SECRET not in error
 
 
-def test_the_words_of_gcloud_hold_no_setting(experiment, tmp_path, monkeypatch, capfd):
+def test_the_words_of_gcloud_contain_no_setting(
+  experiment, tmp_path, monkeypatch, capfd
+):
   options = [f'--env=MY_TOKEN={SECRET}', f'--env=TEXT={SECRET}']
   status, gcloud_calls, home = _recipe(experiment, tmp_path, monkeypatch, *options)
   assert status == 0

@@ -76,7 +76,7 @@ def test_trials_are_named_by_their_overrides(planned, tmp_path):
   assert (trials[3].config['model']['cell'], trials[3].config['seed']) == ('lstm', 1)
 
 
-def test_keys_of_the_same_last_part_are_named_whole(planned):
+def test_keys_of_the_same_last_part_are_named_in_full(planned):
   (trial,) = planned(
     'add(**{"model.width": 4, "embedding.width": 16, "model.tie": True})'
   )
@@ -123,7 +123,7 @@ def test_values_are_read_as_the_types_that_the_experiment_has(planned):
     ('pass', 'adds no trial'),
   ],
 )
-def test_a_sweep_that_does_not_fit_is_refused(planned, line, message):
+def test_an_invalid_sweep_is_refused(planned, line, message):
   with pytest.raises(ValueError, match=message):
     planned(line)
 
@@ -207,7 +207,7 @@ def test_a_changed_experiment_is_refused_unless_forced(planned):
   assert unfinished(changed, force=True) == [changed[1]]
 
 
-def test_a_trial_that_sigterm_stopped_is_run_again(tiny, tmp_path, monkeypatch):
+def test_a_trial_stopped_by_sigterm_is_run_again(tiny, tmp_path, monkeypatch):
   config = tiny | {'evals': {}, 'keep_best': None}
   config['batching'] = tiny['batching'] | {'shapes': 1}
   text = f'ml_collections.ConfigDict({config!r})'

@@ -83,7 +83,7 @@ def test_concat_equals_written_out_values(inputs):
     assert found[b, t, s] == pytest.approx(expected, abs=1e-5)
 
 
-def test_location_does_not_look_at_the_words(inputs):
+def test_location_does_not_depend_on_the_words(inputs):
   query, source = inputs
   found, p, _ = _scores('Location', inputs, positions=8)
   np.testing.assert_allclose(
@@ -93,14 +93,14 @@ def test_location_does_not_look_at_the_words(inputs):
   np.testing.assert_array_equal(_scores('Location', other, positions=8)[0], found)
 
 
-def test_location_knows_no_position_beyond_its_last(inputs):
+def test_location_has_no_weight_beyond_its_last_position(inputs):
   with pytest.raises(
     ValueError, match=r'5 positions is longer than model.attention.positions=4'
   ):
     _scores('Location', inputs, positions=4)
 
 
-def test_local_m_sees_a_window_about_the_outputs_position(inputs):
+def test_local_m_sees_a_window_around_the_position_of_the_output(inputs):
   query, source = inputs
   source = source.replace(position=source.position + 2)  # 2, 3, 4
   found, *_ = _scores('LocalMonotonic', (query, source), window=1)

@@ -48,7 +48,7 @@ def test_attention_equals_a_written_out_reference():
   np.testing.assert_allclose(y, expected, atol=1e-5)
 
 
-def test_attention_with_dropout_zero_equals_attention_without():
+def test_attention_with_dropout_zero_equals_attention_without_dropout():
   layer, variables, x, call = _attention()
   mask = causal_mask(5)
   plain = layer.apply(variables, x, mask, method=call)
@@ -58,7 +58,7 @@ def test_attention_with_dropout_zero_equals_attention_without():
   np.testing.assert_allclose(y, plain, atol=1e-6)
 
 
-def test_a_bias_counts_the_same_where_weights_are_dropped():
+def test_a_bias_has_the_same_effect_with_dropout_of_weights():
   layer, variables, x, _ = _attention()
   terms = PositionTerms(bias=jax.random.normal(jax.random.key(3), (1, 2, 5, 5)))
 
@@ -87,7 +87,7 @@ def test_sown_weights_sum_to_one_and_respect_the_mask():
   assert float(jnp.where(mask, weights, 1.0).min()) > 0.0
 
 
-def test_sowing_changes_no_output():
+def test_sowing_does_not_change_the_output():
   layer, variables, x, call = _attention()
   mask = causal_mask(5)
   plain = layer.apply(variables, x, mask, method=call)
@@ -95,13 +95,13 @@ def test_sowing_changes_no_output():
   np.testing.assert_allclose(y, plain, atol=1e-6)
 
 
-def test_nothing_is_sown_unless_asked_for():
+def test_weights_are_sown_only_on_request():
   layer, variables, x, call = _attention()
   _, changed = layer.apply(variables, x, None, method=call, mutable=['other'])
   assert not changed
 
 
-def test_taking_a_head_away_equals_zeroing_its_rows_of_the_output_projection():
+def test_removing_a_head_equals_zeroing_its_rows_of_the_output_projection():
   layer, variables, x, call = _attention()
   variables = nn.unbox(variables)
   ablation = {'keep': jnp.array([1.0, 0.0])}
@@ -137,7 +137,7 @@ def test_causal_mask_hides_the_future_only():
   np.testing.assert_array_equal(causal_mask(4)[0, 0], np.tril(np.ones((4, 4), bool)))
 
 
-def test_segment_mask_keeps_sentences_apart():
+def test_segment_mask_separates_sentences():
   segment = jnp.array([[1, 1, 2, 0]])
   expected = [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
   np.testing.assert_array_equal(
@@ -151,7 +151,7 @@ def test_local_mask_sees_the_window():
   np.testing.assert_array_equal(found, distance <= 1)
 
 
-def test_local_mask_goes_by_the_positions_of_each_row():
+def test_local_mask_depends_on_the_positions_of_each_row():
   positions = jnp.array([[0, 1, 2], [0, 1, 0]])  # two sentences in the second row
   found = local_mask(positions, positions, 1)
   assert found.shape == (2, 1, 3, 3)
@@ -172,7 +172,7 @@ def test_masks_are_composed_with_and():
   np.testing.assert_array_equal(found[0, 0], np.bool_(expected))
 
 
-def test_cache_appends_in_place_and_knows_its_length():
+def test_cache_appends_in_place_and_counts_its_length():
   cache = KVCache.empty((2, 3, 1, 1), jnp.float32)
   for i in range(2):
     cache = cache.append(jnp.full((2, 1, 1, 1), i + 1.0), jnp.full((2, 1, 1, 1), 9.0))

@@ -82,7 +82,7 @@ def test_pmapped_devices_share_statistics_and_gradients(kind):
   )
 
 
-def test_running_statistics_converge_to_the_datas():
+def test_running_statistics_converge_to_those_of_the_data():
   norm = BatchNorm(momentum=0.99)
   update = jax.jit(functools.partial(_update, norm))
   variables = _variables(norm)

@@ -26,7 +26,7 @@ def _written_out(hidden, table, labels, weights, smoothing):
 
 
 @pytest.mark.parametrize('chunk_bytes', [1, 4 * B * V * 2, 10**9])
-def test_loss_and_gradients_equal_the_written_out(chunk_bytes):
+def test_loss_and_gradients_equal_the_formula(chunk_bytes):
   hidden, table, labels, weights = _inputs()
   fused = lambda h, t: cross_entropy(h, t, labels, weights, 0.1, chunk_bytes).loss  # noqa: E731
   plain = lambda h, t: _written_out(h, t, labels, weights, 0.1)  # noqa: E731

@@ -18,7 +18,7 @@ def test_share_of_zeros_is_the_rate(rate):
   assert abs(zeros - rate) < 5 * (rate * (1 - rate) / 1e5) ** 0.5
 
 
-def test_expectation_is_kept():
+def test_the_expectation_does_not_change():
   assert abs(float(_drop(jnp.ones((400, 250)), 0.3).mean()) - 1) < 0.01
 
 

@@ -83,6 +83,6 @@ def test_any_function_is_an_activation(activation, function):
     ('fractions:Fraction', 'is not a function of an array'),
   ],
 )
-def test_other_names_are_no_activation(activation, message):
+def test_an_unknown_activation_is_refused(activation, message):
   with pytest.raises(ValueError, match=message):
     _layer(activation=activation)

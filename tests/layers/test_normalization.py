@@ -49,7 +49,7 @@ def test_scale_norm_has_a_gradient_at_zero():
   assert np.isfinite(gradient).all()
 
 
-def test_none_leaves_everything_as_it_is():
+def test_none_changes_nothing():
   norm, variables = _norm('none')
   assert not jax.tree.leaves(variables)
   np.testing.assert_array_equal(norm.apply(variables, X), X)

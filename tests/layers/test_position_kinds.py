@@ -45,7 +45,7 @@ def test_alibi_falls_with_the_distance_on_both_sides():
   np.testing.assert_allclose(bias[0], expected)
 
 
-def test_t5_looks_its_table_up_by_bucket():
+def test_t5_adds_the_table_entry_of_the_bucket():
   positions, variables = _positions('t5', bidirectional=False)
   bias = positions.apply(
     variables, jnp.array([[5]]), jnp.array([[7, 5, 4, 2]]), method='attention_terms'

@@ -13,7 +13,7 @@ from seqlab.layers.positions.sinusoidal import sinusoidal
 from seqlab.layers.positions.t5 import t5_buckets
 
 
-def test_first_frequency_is_one_radian_a_position():
+def test_first_frequency_is_one_radian_per_position():
   x = sinusoidal(jnp.arange(5), 8)
   np.testing.assert_allclose(x[:, 0], np.sin(np.arange(5)), atol=1e-6)
   np.testing.assert_allclose(x[:, 4], np.cos(np.arange(5)), atol=1e-6)
@@ -80,7 +80,7 @@ def test_slopes_of_eight_heads_are_the_papers():
   np.testing.assert_allclose(alibi_slopes(8), [2.0**-i for i in range(1, 9)])
 
 
-def test_slopes_of_twelve_heads_fill_up_with_every_other_one_of_sixteen():
+def test_slopes_of_twelve_heads_add_every_second_slope_of_sixteen():
   expected = [2.0**-i for i in range(1, 9)] + [2.0 ** -(i + 0.5) for i in range(4)]
   np.testing.assert_allclose(alibi_slopes(12), expected)
 

@@ -65,7 +65,7 @@ def test_a_cell_equals_its_equations(kind, layer_norm):
   np.testing.assert_allclose(carry[0], h, atol=1e-5)
 
 
-def test_a_fresh_lstm_remembers():
+def test_the_forget_bias_of_a_new_lstm_is_its_option():
   cell = CELLS['lstm'](D, forget_bias=2.5)
   variables = nn.unbox(cell.init(jax.random.key(0), jnp.ones((1, 2)), method='project'))
   forget = variables['params']['bias'].reshape(4, D)[1]
@@ -107,7 +107,7 @@ def test_gradients_equal_those_of_a_loop(kind, reverse):
 
 
 @pytest.mark.parametrize('bidirectional', [False, True])
-def test_padding_changes_nothing_of_a_sentence(bidirectional):
+def test_padding_does_not_change_a_sentence(bidirectional):
   """States and last carries of each sentence are those it has alone."""
   encoder = Encoder(CELLS['lstm'], D, layers=2, bidirectional=bidirectional)
   x = jax.random.normal(jax.random.key(0), (B, L, D))

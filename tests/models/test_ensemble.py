@@ -44,7 +44,7 @@ def test_log_probabilities_are_averaged(members):
   np.testing.assert_allclose(found, (each[0] + each[1]) / 2, atol=1e-5)
 
 
-def test_an_ensemble_of_one_decodes_as_that_one(members):
+def test_an_ensemble_of_one_model_decodes_as_that_model(members):
   models, variables = members
   tokens, scores = _decode(models[0], variables[0])
   found = _decode(Ensemble(models[:1]), variables[:1])
@@ -61,7 +61,7 @@ def test_a_recurrent_model_and_a_transformer_decode_together(members):
   np.testing.assert_array_equal(tokens[:, 0, 0], logp.argmax(axis=-1))
 
 
-def test_what_decoding_does_not_need_is_refused(members):
+def test_methods_that_decoding_does_not_need_are_refused(members):
   models, variables = members
   with pytest.raises(ValueError, match="no method 'features'"):
     Ensemble(models).apply(variables, SOURCE, TARGET, method='features')

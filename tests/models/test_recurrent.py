@@ -85,7 +85,7 @@ def _trains_and_decodes(**options):
 
 @pytest.mark.parametrize('context', ['start', 'always'])
 @pytest.mark.parametrize('cell', ['rnn', 'gru', 'lstm'])
-def test_a_fixed_context_trains_and_decodes_as_it_trains(cell, context):
+def test_cached_decoding_equals_training_with_a_fixed_context(cell, context):
   _trains_and_decodes(cell=cell, context=context)
 
 
@@ -100,7 +100,7 @@ def _combinations():
 
 
 @pytest.mark.parametrize(('cell', 'score', 'place'), list(_combinations()))
-def test_attention_trains_and_decodes_as_it_trains(cell, score, place):
+def test_cached_decoding_equals_training_with_attention(cell, score, place):
   _trains_and_decodes(cell=cell, attention=score, **PLACES[place])
 
 
@@ -123,7 +123,7 @@ def nearness(query, memory):
   ],
   ids=lambda options: '-'.join(options),
 )
-def test_options_train_and_decode_as_they_train(options):
+def test_cached_decoding_equals_training_with_other_options(options):
   _trains_and_decodes(**options)
 
 
@@ -158,24 +158,24 @@ def _outputs(**hyper):
   return lambda target, seed=0: run(target, jax.random.key(seed))
 
 
-def test_sampling_nothing_is_teacher_forcing():
+def test_a_sampling_rate_of_zero_is_teacher_forcing():
   model, variables = _model(**ATTENTIVE)
   forced = model.apply(variables, SOURCE, TARGET)
   sampled = _outputs(scheduled_sampling=0.0)(TARGET)
   np.testing.assert_allclose(sampled, forced, atol=1e-5)
 
 
-def test_running_freely_reads_no_true_word():
+def test_a_sampling_rate_of_one_reads_no_reference_word():
   run = _outputs(scheduled_sampling=1.0)
   np.testing.assert_array_equal(run(TARGET), run(_ids(2, 3, seed=9)))
 
 
-def test_words_of_its_own_are_drawn_anew_for_every_key():
+def test_sampled_words_depend_on_the_key():
   run = _outputs(scheduled_sampling=1.0)
   assert np.abs(run(TARGET, 0) - run(TARGET, 1)).max() > 1e-3
 
 
-def test_a_sampling_rate_is_data():
+def test_the_sampling_rate_is_traced():
   model, variables = _model(**ATTENTIVE)
   traces = []
 
@@ -198,7 +198,7 @@ def test_dropout_acts_in_training():
 
 
 @pytest.mark.parametrize('placement', ['before', 'after'])
-def test_weights_are_given_on_request(placement):
+def test_attention_weights_are_returned_on_request(placement):
   model, variables = _model(**ATTENTIVE | {'placement': placement})
   _, found = model.apply(variables, SOURCE, TARGET, mutable=['intermediates'])
   (weights,) = found['intermediates']['attend']['weights']  # [T, B, H, 1, S]
@@ -224,7 +224,7 @@ def test_packed_rows_are_refused():
     ({'source_size': V + 1}, r'vocabulary\.shared=True'),
   ],
 )
-def test_what_is_wrong_is_said(options, message):
+def test_wrong_options_are_refused(options, message):
   options = {'source_size': V, 'target_size': V, 'width': 8} | options
   with pytest.raises(ValueError, match=message):
     jax.eval_shape(Recurrent(**options).init, jax.random.key(0), SOURCE, TARGET)

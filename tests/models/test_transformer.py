@@ -89,13 +89,13 @@ def _influence(**options):
   return np.abs(jacobian[:, target[0]]).max(axis=-1)
 
 
-def test_without_the_causal_mask_every_position_sees_every_word_read():
+def test_without_the_causal_mask_every_position_depends_on_every_word():
   influence = _influence(causal=False)
   assert influence[:, :-1].min() > 0.0
   assert influence[:, -1].max() == 0.0  # which is read by no position
 
 
-def test_a_window_hides_what_is_far():
+def test_a_window_hides_distant_words():
   influence = _influence(window=1, layers=1)
   read = np.subtract.outer(np.arange(6), np.arange(6))  # word j is read at j + 1
   assert (influence[(read == 1) | (read == 2)] > 0.0).all()
@@ -115,7 +115,7 @@ def _cached(model, variables, source, target):
   return jnp.stack(logits, axis=1)
 
 
-def test_decoding_sees_the_past_only_even_without_the_causal_mask():
+def test_decoding_depends_only_on_past_words_even_without_the_causal_mask():
   causal, variables = _model()
   model, _ = _model(causal=False)
   source, target = _ids(2, 5), _ids(2, 6)
@@ -179,7 +179,7 @@ def test_norms_get_the_pmapped_axis():
     jax.eval_shape(train, variables, ids, ids)
 
 
-def test_sown_weights_are_those_of_every_layer_and_respect_masks():
+def test_every_layer_sows_weights_that_respect_masks():
   model, variables = _model()
   _, (source, target), packing = _two_pairs()
   apply = functools.partial(model.apply, mutable=('intermediates',))
@@ -201,7 +201,7 @@ def test_sown_weights_are_those_of_every_layer_and_respect_masks():
   assert weights[..., words, :][..., ~seen[words]].max() == 0.0
 
 
-def test_a_head_taken_away_is_away_in_decoding_too():
+def test_a_removed_head_is_removed_in_decoding_too():
   model, variables = _model()
   source, target = _ids(2, 5), _ids(2, 6)
   keep = {'self_attention': {'keep': jnp.array([[1.0, 1.0], [0.0, 1.0]])}}
@@ -254,7 +254,7 @@ def test_learned_positions_refuse_longer_outputs():
 @pytest.mark.parametrize(
   'name', ['positions', 'normalization', 'decoder_normalization']
 )
-def test_an_unknown_piece_is_refused_with_the_known_ones(name):
+def test_an_unknown_piece_is_refused_with_a_list_of_the_known_ones(name):
   with pytest.raises(ValueError, match=rf"unknown model\.{name} 'new' \(known: '"):
     _model(**{name: 'new'})
 
@@ -277,7 +277,7 @@ def test_an_unknown_piece_is_refused_with_the_known_ones(name):
     ),
   ],
 )
-def test_options_that_do_not_fit_are_refused(options, message):
+def test_contradictory_options_are_refused(options, message):
   with pytest.raises(ValueError, match=message):
     _model(**options)
 

@@ -74,7 +74,9 @@ def test_an_evaluator_by_path_runs_in_training_and_in_evaluate(outside, experime
     ('evals.size.sclae=2', "did you mean 'scale'"),
   ],
 )
-def test_what_is_wrong_is_said_before_training(outside, experiment, option, message):
+def test_wrong_options_are_refused_before_training(
+  outside, experiment, option, message
+):
   command = ('train', experiment, '--workdir', 'run', f'--config.{option}')
   assert message in outside.seqlab(*command, status=1)
   assert not (outside.folder / 'run' / 'metrics.jsonl').exists()

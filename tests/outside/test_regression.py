@@ -71,7 +71,7 @@ def test_a_sweep_varies_its_learning_rate(outside, experiment):
   assert len(list((outside.folder / 'runs').glob('*/*/metrics.jsonl'))) == 2
 
 
-def test_what_it_cannot_do_is_said(outside, experiment):
+def test_verbs_that_need_a_missing_ability_are_refused(outside, experiment):
   outside.seqlab('train', experiment, '--workdir', 'run', '--config.steps=1')
   for verb in (('translate', 'run'), ('score', 'run'), ('compare', 'run', 'run')):
     message = outside.seqlab(*verb, '--trust', status=1)

@@ -25,7 +25,7 @@ def test_a_run_has_its_config_its_overrides_and_its_metrics(make_run):
   assert run.seconds == 7.5
 
 
-def test_null_is_not_a_number_and_never_the_best(make_run):
+def test_null_is_not_a_number_and_is_never_the_best(make_run):
   run = read_run(make_run('a', [1.0, None]))
   assert math.isnan(run.final('valid/bleu'))
   assert run.best('valid/bleu') == 1.0
@@ -38,7 +38,7 @@ def test_a_last_line_that_was_cut_off_is_left_out(make_run):
   assert read_run(folder).final('valid/bleu') == 1.0
 
 
-def test_a_metric_that_is_not_there_is_named(make_run):
+def test_a_missing_metric_is_named(make_run):
   run = read_run(make_run('a', [1.0]))
   with pytest.raises(
     ValueError, match=r"no metric 'valid/blue'; did you mean 'valid/b"
@@ -59,7 +59,7 @@ def test_trials_that_are_not_finished_are_left_out(make_run, tmp_path):
   assert len(read_runs(tmp_path, unfinished=True)) == 3
 
 
-def test_what_is_left_out_has_a_reason(make_run, tmp_path):
+def test_omitted_runs_have_a_reason(make_run, tmp_path):
   (make_run('failed', [1.0], status='failed') / 'trial.json').write_text(
     json.dumps({'status': 'failed', 'reason': 'ValueError: no\nmore'})
   )
@@ -103,7 +103,7 @@ def test_runs_are_grouped_over_seeds_by_what_differs(make_run, tmp_path):
   ]
 
 
-def test_a_key_that_some_runs_lack_counts_as_none(make_run, tmp_path):
+def test_a_key_that_some_runs_lack_is_none_there(make_run, tmp_path):
   make_run('a', [1.0], model={'layers': 2})
   make_run('b', [1.0], model={'layers': 2, 'cells': ['gru', 'lstm']})
   assert list(group(read_runs(tmp_path))) == [(None,), (('gru', 'lstm'),)]
@@ -122,7 +122,7 @@ def test_a_key_that_no_run_has_is_named(make_run, tmp_path):
     group(read_runs(tmp_path), by=['model.sell'])
 
 
-def test_short_names_stay_whole_where_they_would_be_the_same():
+def test_keys_with_the_same_short_name_keep_their_full_names():
   assert short_names(['seed', 'model.width', 'hyper.peak', 'embedding.width']) == {
     'seed': 'seed',
     'model.width': 'model.width',
@@ -141,7 +141,7 @@ def test_arrays_are_those_of_the_last_evaluation(tmp_path):
     read_run(tmp_path).arrays('attention')
 
 
-def test_minutes_add_up(tmp_path):
+def test_minutes_are_summed(tmp_path):
   (tmp_path / 'config.json').write_text('{}', 'utf-8')
   rows = ({'step': 1, 'speed/seconds': 30}, {'step': 2, 'speed/seconds': 60})
   text = ''.join(f'{json.dumps(row)}\n' for row in rows)

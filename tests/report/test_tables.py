@@ -68,7 +68,7 @@ def test_a_missing_number_and_nan_are_not_the_best():
     ([['a']], 'csv', 'row 0 has 1 cells for 2 columns'),
   ],
 )
-def test_rows_that_do_not_fit_are_named(rows, format, message):
+def test_rows_of_the_wrong_length_are_named(rows, format, message):
   with pytest.raises(ValueError, match=message):
     table(rows, ['x', 'y'], format=format)
 
@@ -98,7 +98,7 @@ def _three(make_run):
     make_run(name, values, seed=seed, hyper={'peak': peak})
 
 
-def test_a_summary_finds_what_differs_and_averages_over_seeds(make_run, tmp_path):
+def test_a_summary_finds_the_differing_keys_and_averages_over_seeds(make_run, tmp_path):
   _three(make_run)
   assert summary([tmp_path]).splitlines() == [
     '| peak |        valid/bleu |   n |',

@@ -96,12 +96,12 @@ def test_rows_are_those_of_their_bounds(text, tmp_path):
     ({'model__objective': {'kind': 'softmax'}}, r"model\.objective\.kind='negative'"),
   ],
 )
-def test_what_gensim_does_not_do_is_named(text, tmp_path, changes, message):
+def test_options_that_gensim_lacks_are_named(text, tmp_path, changes, message):
   with pytest.raises(ValueError, match=message):
     make(text, tmp_path, **changes)
 
 
-def test_without_gensim_it_is_asked_for(text, tmp_path, monkeypatch):
+def test_a_missing_gensim_is_named(text, tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, 'gensim.models', None)
   with pytest.raises(RuntimeError, match=r"pip install 'gensim>=4.4'"):
     make(text, tmp_path).train()

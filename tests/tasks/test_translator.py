@@ -41,7 +41,7 @@ def translator(vocabularies, logits, **options):
   return Translator(model, {}, vocabularies, make_decoding(options))
 
 
-def test_no_text_comes_twice_in_a_list(vocabularies):
+def test_the_texts_of_a_list_are_distinct(vocabularies):
   logits = [0, -9, 0, 2, *np.linspace(0, 0.3, vocabularies.target.size - 4)]
   search = dict(beam=16, length=(0, 4))
   (outputs,) = translator(vocabularies, logits, **search).n_best(['ab'])

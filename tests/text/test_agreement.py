@@ -315,7 +315,7 @@ def test_splits_are_disjoint():
 
 
 @pytest.mark.parametrize('split', ['valid', 'test'])
-def test_no_sentence_is_judged_twice(split):
+def test_no_sentence_of_an_evaluation_split_occurs_twice(split):
   english = corpus().read(split)[0]
   assert len({*english}) == len(english) == corpus().sizes[split]
 
@@ -350,7 +350,7 @@ def test_other_direction_has_the_same_sentences():
     assert back.read(split) == there.read(split)[::-1]
 
 
-def test_fingerprint_knows_text_and_direction():
+def test_fingerprint_depends_on_text_and_direction():
   options = [{}, {'seed': 1}, {'test': 6}, {'source': 'ru', 'target': 'en'}]
   found = {Agreement(**{'test': 5, **o}).fingerprint('test') for o in options}
   assert len(found) == len(options)
@@ -383,7 +383,7 @@ def test_begins_with_a_capital_and_ends_with_a_period():
     assert re.fullmatch(r'[А-ЯЁ][А-Яа-яёЁ ,]*[а-яё]\.', pair.russian)
 
 
-def test_commas_stand_alone_and_after_words():
+def test_commas_are_tokens_and_follow_words():
   for pair in pairs():
     for text in pair[:2]:
       assert not re.search(r' ,|,,|,\S|  |,\.', text)

@@ -165,11 +165,11 @@ def test_lines_end_at_newline_alone(two):
   assert corpus.read('train')[0] == [odd, 'Two.']
 
 
-def test_carriage_return_before_newline_goes(two):
+def test_carriage_return_before_newline_is_removed(two):
   assert two(en='One.\r\nTwo.\r\n').read('train')[0] == ['One.', 'Two.']
 
 
-def test_byte_order_mark_goes(two):
+def test_byte_order_mark_is_removed(two):
   assert two(en=b'\xef\xbb\xbfOne.\nTwo.\n').read('train')[0] == ['One.', 'Two.']
 
 
@@ -206,7 +206,7 @@ def test_one_file_for_both_sides_is_two_files(write):
 
 
 @pytest.mark.parametrize('kind', [k for k in corpora.CORPORA if k != 'files'])
-def test_a_kind_may_be_called_name_as_in_the_first_edition(kind):
+def test_the_key_name_of_the_first_edition_is_accepted_for_kind(kind):
   recipe = corpora.NAMED.get(kind)
   source, target = recipe.languages[:2] if recipe else ('en', 'ru')
   languages = dict(source=source, target=target)
@@ -224,7 +224,7 @@ class Mine:
     self.sides, self.lines = {'source': source, 'target': target}, lines
 
 
-def test_a_corpus_of_ones_own_is_named_by_its_path():
+def test_a_users_corpus_is_named_by_its_path():
   section = dict(kind=f'{__name__}:Mine', source='en', target='de')
   assert open_corpus(**section, lines=3).lines == 3
   assert corpora.corpus_kind(section) is Mine
@@ -251,7 +251,7 @@ def test_one_side_of_a_named_corpus(real_data):
   assert open_corpus(kind='multi30k', text='de').read('val') == (both.read('val')[1],)
 
 
-def test_splits_that_one_language_decides_need_it():
+def test_splits_that_depend_on_one_language_need_it():
   with pytest.raises(
     ValueError, match=r"decided by its lines in 'en': set corpus\.text"
   ):
@@ -268,7 +268,7 @@ def test_sides_are_two_or_one(sides):
     open_corpus(kind='multi30k', **sides)
 
 
-def test_a_normalisation_of_ones_own_is_named_by_its_path(two):
+def test_a_users_normalisation_is_named_by_its_path(two):
   assert two(normalize=['lower', 'textwrap:dedent']).read('train')[0][0] == 'one.'
 
 
@@ -276,7 +276,7 @@ def test_a_normalisation_of_ones_own_is_named_by_its_path(two):
 
 
 @pytest.mark.parametrize('blank', ['\u3000', '\u200b', '\ufeff \u2060', '\x01'])
-def test_a_line_of_nothing_that_shows_is_empty(two, blank):
+def test_a_line_without_visible_characters_is_empty(two, blank):
   with pytest.raises(ValueError, match=r'line 2 of train\.de is empty'):
     two(de=f'Eins.\n{blank}\n').read('train')
 
@@ -346,7 +346,7 @@ def test_gzip_cut_short(write, tmp_path):
 # Errors in the experiment.
 
 
-def test_missing_file_is_told_when_read_and_not_before(tmp_path):
+def test_missing_file_is_reported_when_it_is_read_and_not_before(tmp_path):
   files = {'train': (str(tmp_path / 'no.en'), 'no.de')}
   corpus = open_corpus(source='en', target='de', files=files)
   with pytest.raises(
@@ -361,7 +361,7 @@ def test_three_files_for_a_split():
 
 
 @pytest.mark.parametrize('given', [None, 5, ('a', None), {'en': 'a'}])
-def test_what_names_no_file(given):
+def test_values_that_do_not_name_a_file(given):
   with pytest.raises(ValueError, match=r'corpus\.files\.train (is|names)'):
     open_corpus(source='en', target='de', files={'train': given})
 
@@ -386,7 +386,7 @@ def test_files_without_a_split():
     open_corpus(source='en', target='de', files=('a.en', 'a.de'))
 
 
-def test_unknown_split_lists_those_there(two):
+def test_unknown_split_lists_the_existing_ones(two):
   with pytest.raises(
     ValueError, match=r"no split 'trian'; did you mean 'train'\? \(it has: train"
   ):
@@ -437,7 +437,7 @@ def test_unknown_option(name):
     open_corpus(name, source='en', target='de', emtpy='skip', **files)
 
 
-def test_unknown_way_with_empty_lines(two):
+def test_unknown_treatment_of_empty_lines(two):
   with pytest.raises(
     ValueError, match=r"empty is 'drop'; it must be 'error' or 'skip'"
   ):
@@ -452,7 +452,7 @@ def test_unknown_normalisation(two):
 # Fingerprints.
 
 
-def test_fingerprint_does_not_change_by_itself(two):
+def test_fingerprint_is_the_same_for_the_same_corpus(two):
   assert two().fingerprint('train') == two().fingerprint('train')
 
 
@@ -492,7 +492,7 @@ def test_fingerprint_is_of_the_text_and_not_of_its_compression(write):
 # Named corpora.
 
 
-def test_data_folder_comes_first(monkeypatch, write, tmp_path, server, toy):
+def test_data_folder_takes_precedence(monkeypatch, write, tmp_path, server, toy):
   write('toy/train.en', 'Mine.\n')
   write('toy/train.de.gz', 'Meins.\n')
   monkeypatch.setenv('SEQLAB_DATA', str(tmp_path))
@@ -512,7 +512,7 @@ def test_server_may_send_plain_text_for_gzip(server, toy):
   assert toy().read('train')[0] == ['One.']
 
 
-def test_spoilt_file_in_the_cache_is_downloaded_again(toy, cache):
+def test_damaged_file_in_the_cache_is_downloaded_again(toy, cache):
   toy().read('train')
   (cache / 'corpora/toy/train.en').write_bytes(b'Spoilt.\n')
   assert toy().read('train')[0] == ['One.']
@@ -542,14 +542,14 @@ def test_a_damaged_digest_of_a_download_is_named(toy, cache, capsys, server, dig
   assert noted.read_text() == whole
 
 
-def test_an_empty_download_without_a_digest_is_not_taken(toy, cache, capsys):
+def test_an_empty_download_without_a_digest_is_not_used(toy, cache, capsys):
   (cache / 'corpora/toy').mkdir(parents=True)
   (cache / 'corpora/toy/train.de').write_bytes(b'')  # as after a power cut
   assert toy().read('train')[1] == ['Eins.']
   assert 'train.de in the cache is empty' in capsys.readouterr().err
 
 
-def test_a_download_is_readable_by_those_whom_the_umask_lets(toy, cache):
+def test_permissions_of_a_download_follow_the_umask(toy, cache):
   old = os.umask(0o022)
   try:
     toy().read('train')
@@ -578,7 +578,7 @@ def test_a_download_reaches_the_disk_before_its_name_does(toy, cache, monkeypatc
   assert all(names.values())
 
 
-def test_a_download_that_a_full_disk_stops_says_what_to_do(
+def test_the_message_of_a_download_to_a_full_disk_says_what_to_do(
   server, toy, small_disk, monkeypatch
 ):
   monkeypatch.setenv('SEQLAB_CACHE', str(small_disk))
@@ -588,7 +588,7 @@ def test_a_download_that_a_full_disk_stops_says_what_to_do(
   assert not left_in(small_disk)
 
 
-def test_download_that_breaks_off(server, toy, cache):
+def test_download_that_is_interrupted(server, toy, cache):
   body = server.files['/train.en.gz']
   server.files['/train.en.gz'] = (200, len(body), body[:-7])
   with pytest.raises(
@@ -605,7 +605,7 @@ def test_download_of_gzip_that_is_cut_short(server, toy, cache):
   assert not left_in(cache)
 
 
-def test_download_of_what_is_not_there(server, toy, cache):
+def test_download_of_a_missing_file(server, toy, cache):
   del server.files['/train.en.gz']
   with pytest.raises(
     DownloadError, match=r'/train\.en\.gz could not .*404.*Try again, or put'
@@ -632,7 +632,7 @@ def test_download_without_a_server(toy, cache, change):
   assert not left_in(cache)
 
 
-def test_text_without_known_hash_must_stay_as_first_downloaded(server, toy, cache):
+def test_text_without_known_hash_must_equal_the_first_download(server, toy, cache):
   toy().read('train')
   (cache / 'corpora/toy/train.de').unlink()
   server.files['/train.de.gz'] = gzip.compress(b'Zwei.\n')
@@ -659,7 +659,7 @@ def test_archive_is_downloaded_once_for_all_its_texts(server, toy, change):
   assert server.asked == ['/toy.tgz']
 
 
-def test_archive_that_is_not_there(toy, server, change, cache):
+def test_missing_archive(toy, server, change, cache):
   change('toy', url=f'{server.url}/toy.tgz', member='in/{file}')
   with pytest.raises(DownloadError, match=r'toy\.tgz .*404.*SEQLAB_DATA/toy/train\.en'):
     toy().read('train')
@@ -731,14 +731,14 @@ def test_agreement_refuses_unknown_options():
     open_corpus('agreement', source='en', target='ru', trian=20)
 
 
-def test_cache_is_where_the_user_says(cache, monkeypatch):
+def test_the_user_may_set_the_folder_of_the_cache(cache, monkeypatch):
   assert cache_dir() == cache
   monkeypatch.delenv('SEQLAB_CACHE')
   assert cache_dir().name == 'seqlab'
 
 
 @pytest.mark.parametrize('name', ['my [cache]', 'a:b', 'x*?'])
-def test_the_name_of_the_cache_is_taken_as_it_is(monkeypatch, tmp_path, name):
+def test_the_name_of_the_cache_is_used_literally(monkeypatch, tmp_path, name):
   monkeypatch.setenv('SEQLAB_CACHE', str(tmp_path / name))
   assert cache_dir() == tmp_path / name
 
@@ -785,7 +785,7 @@ def test_imports_no_jax():
 
 @needs_data
 @pytest.mark.parametrize(('name', 'split'), sorted(corpora._SHA256))
-def test_multi30k_is_the_known_text(real_data, name, split):
+def test_multi30k_has_its_known_digest(real_data, name, split):
   for language, digest in corpora._SHA256[name, split].items():
     (path,) = (Path(DATA) / name).glob(f'{split}.*{language}.gz')
     assert hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest() == digest

@@ -38,7 +38,7 @@ def begun(corpus, tmp_path):
   return inputs
 
 
-def test_the_same_text_is_taken_again(begun, corpus, tmp_path):
+def test_the_same_text_is_accepted_again(begun, corpus, tmp_path):
   before = (tmp_path / NAME).stat().st_mtime_ns
   begun.check(corpus(), ['train'], WORDS)
   assert (tmp_path / NAME).stat().st_mtime_ns == before
@@ -55,19 +55,19 @@ def test_other_options_are_refused(begun, corpus):
     begun.check(corpus(normalize='lower'), ['train'], WORDS)
 
 
-def test_a_split_that_is_not_known_yet_is_noted(begun, corpus):
+def test_a_new_split_is_recorded(begun, corpus):
   begun.check(corpus(), ['train', 'valid'], WORDS)
   with pytest.raises(ValueError, match="split 'valid'"):
     begun.check(corpus(valid='two\n'), ['train', 'valid'], WORDS)
 
 
-def test_nothing_is_noted_of_a_run_that_is_refused(begun, corpus):
+def test_nothing_is_recorded_of_a_run_that_is_refused(begun, corpus):
   with pytest.raises(ValueError, match="split 'train'"):
     begun.check(corpus(train='x\n', valid='x\n'), ['valid', 'train'], WORDS)
   begun.check(corpus(), ['train', 'valid'], WORDS)
 
 
-def test_what_is_forgotten_is_noted_anew(begun, corpus):
+def test_a_forgotten_split_is_recorded_again(begun, corpus):
   begun.forget()
   begun.check(corpus(train='x\n'), ['train'], WORDS)
   with pytest.raises(ValueError, match="split 'train'"):

@@ -68,7 +68,7 @@ def test_words_are_separated_by_white_space():
   assert words(' a\u00a0b\u3000 c\u200bd ') == ['a', 'b', 'c\u200bd']
 
 
-def test_one_line_has_no_break_for_any_tool():
+def test_one_line_has_no_line_break_for_any_tool():
   text = 'a\nb\rc\vd\fe\x1cf\x85g\u2028h\u2029i\0j'
   assert one_line(text) == 'a b c d e f g h i\ufffdj'
   assert len(one_line(text).splitlines()) == 1

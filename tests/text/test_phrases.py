@@ -56,7 +56,7 @@ def test_words_of_phrases_may_have_any_character_of_a_line(tmp_path):
 
 
 @pytest.mark.parametrize('number', ['0', '-1', '999999999999'])
-def test_an_impossible_pass_is_an_error(tmp_path, number):
+def test_an_invalid_pass_is_an_error(tmp_path, number):
   (tmp_path / 'mine.tsv').write_text(f'{number}\ta\tb\t2.0\n', 'utf-8')
   with pytest.raises(ValueError, match=r'line 1 of .*mine\.tsv is not pass, first'):
     Phrases.load(tmp_path, 'mine')

@@ -47,12 +47,14 @@ def test_a_copy_without_a_digest_is_copied_again(bucket, capsys):
 
 
 @pytest.mark.parametrize('name', ['s3://../../x', 's3://bucket/../../../../x'])
-def test_a_copy_stays_in_the_cache(name):
+def test_a_copy_remains_in_the_cache(name):
   with pytest.raises(ValueError, match=r"may not have '\.\.' as a part"):
     fetch(name)
 
 
-def test_a_copy_that_a_full_disk_stops_says_what_to_do(bucket, small_disk, monkeypatch):
+def test_the_message_of_a_copy_to_a_full_disk_says_what_to_do(
+  bucket, small_disk, monkeypatch
+):
   monkeypatch.setenv('SEQLAB_CACHE', str(small_disk))
   (bucket.path / 'a.txt').write_bytes(bytes(2**21))
   with pytest.raises(

@@ -77,7 +77,7 @@ def test_text_to_ids_and_back(kind, language):
 
 
 @pytest.mark.parametrize('kind', PIECES)
-def test_text_that_was_not_learnt_comes_back_too(kind):
+def test_text_that_was_not_learnt_is_decoded_too(kind):
   vocabulary = learn(RUSSIAN, kind)
   new = ['красная книга', 'большое варенье ищет собаку']
   assert vocabulary.decode(sequences(vocabulary.encode(new))) == new
@@ -118,12 +118,12 @@ def test_special_ids_come_first(kind):
 
 
 @pytest.mark.parametrize('kind', PIECES)
-def test_size_is_what_was_asked_for(kind):
+def test_size_is_the_requested_one(kind):
   assert learn(GERMAN, kind, size=55).size == 55
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_special_names_in_the_text_are_no_special_ids(kind):
+def test_special_names_in_the_text_are_not_special_ids(kind):
   vocabulary = learn([*GERMAN, '<pad> <s> </s>'], kind)
   flat, _ = vocabulary.encode(['<pad> <s> </s>'])
   assert not {PAD, BOS, EOS} & {*flat.tolist()}
@@ -173,7 +173,7 @@ def test_saved_without_words_loads(tmp_path):
   assert load_vocabulary(tmp_path, 'v').size == 4
 
 
-def test_loading_what_is_not_there(tmp_path):
+def test_loading_a_missing_vocabulary(tmp_path):
   with pytest.raises(FileNotFoundError):
     load_vocabulary(tmp_path, 'source')
 
@@ -195,7 +195,7 @@ ODD = {
 @pytest.mark.parametrize('fallback', [False, True])
 @pytest.mark.parametrize('kind', PIECES)
 @pytest.mark.parametrize('line', ODD.values(), ids=ODD)
-def test_odd_text_is_learnt_and_comes_back(line, kind, fallback, sampling):
+def test_unusual_text_is_learnt_and_decoded(line, kind, fallback, sampling):
   size = 75 + 256 * fallback
   lines = [line, *GERMAN]
   vocabulary = train_vocabulary(lines, kind=kind, size=size, byte_fallback=fallback)
@@ -205,7 +205,7 @@ def test_odd_text_is_learnt_and_comes_back(line, kind, fallback, sampling):
 
 
 @pytest.mark.parametrize('kind', PIECES)
-def test_the_mark_of_a_space_that_was_not_learnt_is_no_space(kind):
+def test_the_mark_of_a_space_that_was_not_learnt_is_not_a_space(kind):
   flat, _ = learn(GERMAN, kind).encode(['Männer▁hören'])
   assert UNK in flat
   fallback = learn(GERMAN, kind, byte_fallback=True, size=320)
@@ -214,7 +214,7 @@ def test_the_mark_of_a_space_that_was_not_learnt_is_no_space(kind):
     assert fallback.decode([flat]) == ['Männer▁hören ▁']
 
 
-def test_ordinary_text_gives_the_model_it_always_gave():
+def test_ordinary_text_gives_the_model_of_earlier_versions():
   """Runs that exist read their ids by it."""
   assert learn(GERMAN, 'bpe').fingerprint == FINGERPRINT
 
@@ -357,7 +357,7 @@ def test_words_cannot_be_sampled():
 
 
 @pytest.mark.parametrize('kind', PIECES)
-def test_too_large_a_size_tells_the_largest(kind):
+def test_a_size_that_is_too_large_is_refused_with_the_largest(kind):
   with pytest.raises(ValueError, match=r'at most \d+: set vocabulary\.size=') as raised:
     learn(GERMAN, kind, size=5_000)
   most = int(re.search(r'at most (\d+)', str(raised.value))[1])
@@ -365,7 +365,7 @@ def test_too_large_a_size_tells_the_largest(kind):
 
 
 @pytest.mark.parametrize('kind', PIECES)
-def test_too_small_a_size_tells_the_smallest(kind):
+def test_a_size_that_is_too_small_is_refused_with_the_smallest(kind):
   with pytest.raises(ValueError, match=r'vocabulary\.size=20 is too small') as raised:
     learn(GERMAN, kind, size=20)
   least = int(re.search(r'20 vs (\d+)', str(raised.value))[1])
@@ -413,7 +413,7 @@ class Letters:
 LETTERS = {'kind': f'{__name__}:Letters', 'case': False}
 
 
-def test_a_kind_of_ones_own_is_named_by_its_path(tmp_path):
+def test_a_users_kind_is_named_by_its_path(tmp_path):
   both = build_vocabularies(Parallel(), **LETTERS)
   both.save(tmp_path, LETTERS)
   loaded = Vocabularies.load(tmp_path, LETTERS)
@@ -437,7 +437,7 @@ def test_a_folder_alone_names_no_code(tmp_path):
       Vocabularies.load(tmp_path, options)
 
 
-def test_what_is_no_vocabulary_is_refused():
+def test_a_class_that_is_not_a_vocabulary_is_refused():
   with pytest.raises(ValueError, match=r"'json:dumps' has no method `train`"):
     train_vocabulary(GERMAN, kind='json:dumps')
 
@@ -470,7 +470,7 @@ def test_text_of_one_side_has_one_vocabulary(tmp_path):
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_shared_vocabulary_knows_both_languages(kind):
+def test_shared_vocabulary_has_pieces_of_both_languages(kind):
   both = build_vocabularies(Parallel(), kind=kind, size=120, shared=True)
   assert both.shared
   assert both.source is both.target
@@ -479,7 +479,7 @@ def test_shared_vocabulary_knows_both_languages(kind):
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_separate_vocabularies_know_one_language_each(kind):
+def test_each_separate_vocabulary_has_pieces_of_one_language(kind):
   both = build_vocabularies(Parallel(), kind=kind, size=[60, 55], shared=False)
   assert not both.shared
   assert UNK in both.source.encode(RUSSIAN)[0]
@@ -505,7 +505,7 @@ def test_both_are_saved_and_loaded(shared, tmp_path):
   assert loaded.target.fingerprint == both.target.fingerprint
 
 
-def test_both_do_not_load_before_they_are_whole(tmp_path):
+def test_both_do_not_load_before_they_are_complete(tmp_path):
   build_vocabularies(Parallel(), size=140).save(tmp_path)
   (tmp_path / 'vocabularies.json').unlink()
   with pytest.raises(FileNotFoundError):

@@ -123,7 +123,7 @@ def test_another_machine_resumes_the_run(bucket, point, drawn, left):
   assert left(there) == left(drawn)
 
 
-def test_a_bucket_out_of_reach_for_a_while_does_not_end_a_run(
+def test_a_temporary_failure_of_a_bucket_does_not_end_a_run(
   bucket, point, drawn, left, monkeypatch, capsys
 ):
   monkeypatch.setattr(retry, 'PAUSE', 0.01)
@@ -144,7 +144,7 @@ def test_a_bucket_out_of_reach_for_a_while_does_not_end_a_run(
   )
 
 
-def test_a_bucket_out_of_reach_for_good_ends_a_run(bucket, point, monkeypatch):
+def test_a_permanent_failure_of_a_bucket_ends_a_run(bucket, point, monkeypatch):
   monkeypatch.setattr(retry, 'PAUSE', 0.01)
   save = Checkpoints.save
 

@@ -47,26 +47,26 @@ def test_nothing_is_restored_from_an_empty_folder(tmp_path):
   assert Checkpoints(tmp_path).restore(ABSTRACT) is None
 
 
-def test_what_was_saved_is_restored(tmp_path):
+def test_a_saved_state_is_restored(tmp_path):
   _fill(tmp_path, {1: 5.0, 2: 4.0}).close()
   step, parts = Checkpoints(tmp_path).restore(ABSTRACT)
   assert (step, parts['meta']) == (2, {'value': 2})
   np.testing.assert_array_equal(parts['state']['x'], [2, 2, 2])
 
 
-def test_the_newest_and_the_best_stay(tmp_path):
+def test_the_newest_and_the_best_are_kept(tmp_path):
   values = {1: 5.0, 2: 9.0, 3: 7.0, 4: None, 5: 6.0, 6: None}
   checkpoints = _fill(tmp_path, values, keep_latest=2)
   assert checkpoints.steps() == [2, 5, 6]
 
 
-def test_where_less_is_better_the_least_stays(tmp_path):
+def test_if_less_is_better_the_lowest_value_is_kept(tmp_path):
   values = {1: 5.0, 2: 9.0, 3: 7.0}
   checkpoints = _fill(tmp_path, values, keep_latest=1, best_mode='min')
   assert checkpoints.steps() == [1, 3]
 
 
-def test_saved_values_are_those_of_the_moment(tmp_path):
+def test_saved_values_are_those_at_the_time_of_the_save(tmp_path):
   """Though the next step is given the buffers of this one."""
   checkpoints = Checkpoints(tmp_path)
   parts = _parts(1.0)
@@ -85,7 +85,7 @@ def _break(folder):
       file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-def test_a_broken_one_is_reported_and_set_aside(tmp_path):
+def test_a_damaged_checkpoint_is_reported_and_moved_away(tmp_path):
   _fill(tmp_path, {1: None, 2: None}).close()
   _break(tmp_path / '2')
   said = []
@@ -100,7 +100,7 @@ def test_a_broken_one_is_reported_and_set_aside(tmp_path):
   np.testing.assert_array_equal(loaded['state']['x'], [20, 20, 20])
 
 
-def test_if_none_can_be_read_nothing_is_touched(tmp_path):
+def test_if_no_checkpoint_can_be_read_none_is_changed(tmp_path):
   _fill(tmp_path, {1: None}).close()
   _break(tmp_path / '1')
   with pytest.raises(ValueError, match=r'none of the checkpoints .* \(steps 1\)'):
@@ -108,7 +108,7 @@ def test_if_none_can_be_read_nothing_is_touched(tmp_path):
   assert (tmp_path / '1').is_dir()
 
 
-def test_reading_leaves_what_is_being_written(tmp_path):
+def test_reading_does_not_disturb_a_save(tmp_path):
   _fill(tmp_path, {1: None}).close()
   half = tmp_path / '2.orbax-checkpoint-tmp'
   half.mkdir()
@@ -129,14 +129,14 @@ def test_the_average_of_the_last_or_the_best(tmp_path, by, steps, mean):
   np.testing.assert_allclose(state['x'], mean)
 
 
-def test_an_average_passes_over_a_broken_one(tmp_path):
+def test_an_average_skips_a_damaged_checkpoint(tmp_path):
   _fill(tmp_path, {1: None, 2: None, 3: None}, keep_latest=3).close()
   _break(tmp_path / '3')
   checkpoints = Checkpoints(tmp_path, read_only=True, say=lambda text: None)
   assert checkpoints.average(2, ABSTRACT['state'])[0] == [2, 1]
 
 
-def test_an_average_of_more_than_there_are_is_refused(tmp_path):
+def test_an_average_of_more_checkpoints_than_exist_is_refused(tmp_path):
   _fill(tmp_path, {1: None}).close()
   with pytest.raises(ValueError, match=r'3 checkpoints .* 1 can be read .* --average'):
     Checkpoints(tmp_path, read_only=True).average(3, ABSTRACT['state'])
@@ -149,7 +149,7 @@ def test_a_folder_without_checkpoints_cannot_be_read(tmp_path):
     Checkpoints(tmp_path, read_only=True).average(1, ABSTRACT['state'])
 
 
-def test_a_full_disk_is_said_with_the_last_good_step(small_disk):
+def test_the_message_about_a_full_disk_names_the_last_good_step(small_disk):
   checkpoints = Checkpoints(small_disk / 'checkpoints')
   checkpoints.save(1, _parts(1.0))
   checkpoints.wait()
@@ -172,7 +172,7 @@ _FAILS_ONCE_MORE = pytest.mark.filterwarnings(
 
 @_FAILS_ONCE_MORE
 @pytest.mark.parametrize('wait', [True, False])
-def test_a_disk_that_is_full_for_a_while_gets_the_checkpoint(
+def test_a_checkpoint_is_saved_when_the_disk_has_room_again(
   small_disk, fill, monkeypatch, wait
 ):
   """In the background it shows at the next save, which is then tried again."""
@@ -202,7 +202,7 @@ def test_a_disk_that_is_full_for_a_while_gets_the_checkpoint(
 
 
 @_FAILS_ONCE_MORE
-def test_a_disk_that_stays_full_is_said_with_how_often_it_was_tried(
+def test_the_message_about_a_full_disk_has_the_number_of_attempts(
   small_disk, fill, monkeypatch
 ):
   monkeypatch.setattr(retry, 'PAUSE', 0.01)
@@ -228,7 +228,7 @@ def test_a_disk_that_stays_full_is_said_with_how_often_it_was_tried(
     {'best_mode': 'least'},
   ],
 )
-def test_options_have_domains(tmp_path, options):
+def test_options_outside_their_domain_are_refused(tmp_path, options):
   with pytest.raises(ValueError, match=f'^{next(iter(options))} is .* must be'):
     Checkpoints(tmp_path, **options)
 
@@ -269,7 +269,7 @@ def test_saving_leaves_no_file_and_no_thread_open(tmp_path):
   assert threading.active_count() <= before[1] + 1
 
 
-def test_trial_after_trial_leaves_nothing_open(tmp_path):
+def test_many_trials_in_one_process_leave_nothing_open(tmp_path):
   """As in a worker of a sweep."""
   counts = []
   for trial in range(6):
@@ -282,7 +282,7 @@ def test_trial_after_trial_leaves_nothing_open(tmp_path):
 
 # Without files Orbax leaves half of an event loop behind.
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
-def test_too_many_open_files_are_not_taken_for_a_full_disk(tmp_path):
+def test_too_many_open_files_are_not_reported_as_a_full_disk(tmp_path):
   checkpoints = Checkpoints(tmp_path, retries=3, say=lambda text: None)
   checkpoints.save(1, _parts(1.0), wait=True)
   soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -350,7 +350,7 @@ def test_a_folder_may_have_any_name(tmp_path, name):
   assert {p.name for p in tmp_path.iterdir()} <= {'x', 'y', first}
 
 
-def test_a_folder_is_called_by_its_name_in_messages(tmp_path):
+def test_messages_have_the_name_of_the_folder(tmp_path):
   folder, said = tmp_path / 'a[1]', []
   _fill(folder, {1: None}).close()
   _break(folder / '1')
@@ -361,14 +361,14 @@ def test_a_folder_is_called_by_its_name_in_messages(tmp_path):
   assert '/proc/self' not in said[0]
 
 
-def test_a_linked_folder_is_written_where_it_leads(tmp_path):
+def test_a_linked_folder_is_written_at_its_target(tmp_path):
   (tmp_path / 'real').mkdir()
   (tmp_path / 'li[n]k').symlink_to(tmp_path / 'real')
   _fill(tmp_path / 'li[n]k' / 'checkpoints', {1: None}).close()
   assert Checkpoints(tmp_path / 'real' / 'checkpoints').restore(ABSTRACT)[0] == 1
 
 
-def test_a_relative_folder_stays_where_it_was(tmp_path, monkeypatch):
+def test_a_relative_folder_is_resolved_once(tmp_path, monkeypatch):
   (tmp_path / 'elsewhere').mkdir()
   monkeypatch.chdir(tmp_path)
   checkpoints = Checkpoints(Path('run') / 'checkpoints')
@@ -380,9 +380,7 @@ def test_a_relative_folder_stays_where_it_was(tmp_path, monkeypatch):
   assert Checkpoints(tmp_path / 'run' / 'checkpoints').steps() == [1, 2]
 
 
-def test_what_cannot_be_read_back_after_the_first_save_is_an_error(
-  tmp_path, monkeypatch
-):
+def test_a_first_checkpoint_that_cannot_be_read_back_is_an_error(tmp_path, monkeypatch):
   finalize = module._SealedPath._finalize
 
   def lose(self):
@@ -401,7 +399,7 @@ def test_what_cannot_be_read_back_after_the_first_save_is_an_error(
 
 
 @pytest.mark.parametrize('how', ['removed', 'replaced', 'renamed'])
-def test_a_folder_that_goes_away_is_not_made_again(tmp_path, how):
+def test_a_deleted_folder_is_not_created_again(tmp_path, how):
   folder = tmp_path / 'run' / 'checkpoints'
   checkpoints = Checkpoints(folder)
   checkpoints.save(1, _parts(1.0), wait=True)
@@ -435,7 +433,7 @@ def _spoil(content, how):
     *(pytest.param(how, marks=pytest.mark.slow) for how in ('empty', 'zero', 'long')),
   ],
 )
-def test_damage_to_any_file_leads_to_the_checkpoint_before(tmp_path, how):
+def test_damage_to_any_file_leads_to_the_previous_checkpoint(tmp_path, how):
   _fill(tmp_path / 'run', {1: 1.0, 2: 2.0}).close()
   names = [p.relative_to(tmp_path / 'run') for p in _files(tmp_path / 'run' / '2')]
   assert len(names) > 10
@@ -469,7 +467,7 @@ def test_damage_to_any_file_leads_to_the_checkpoint_before(tmp_path, how):
     shutil.rmtree(folder)
 
 
-def test_a_whole_checkpoint_of_another_state_is_not_set_aside(tmp_path):
+def test_an_intact_checkpoint_of_another_state_is_not_moved_away(tmp_path):
   _fill(tmp_path, {1: None, 2: None}).close()
   here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   other = {'y': jax.ShapeDtypeStruct((3,), jnp.float32, sharding=here)}
@@ -478,7 +476,7 @@ def test_a_whole_checkpoint_of_another_state_is_not_set_aside(tmp_path):
   assert Checkpoints(tmp_path).steps() == [1, 2]
 
 
-def test_one_checkpoint_cannot_pass_for_another(tmp_path):
+def test_a_checkpoint_cannot_be_mistaken_for_another(tmp_path):
   _fill(tmp_path, {1: None, 2: None}).close()
   (tmp_path / '2').rename(tmp_path / '3')
   said = []
@@ -508,7 +506,9 @@ def test_checkpoints_of_earlier_versions_are_loaded(tmp_path):
 @pytest.mark.parametrize(
   'name', ['_CHECKPOINT_METADATA', 'metrics/metrics', 'state/_METADATA']
 )
-def test_an_earlier_version_s_empty_files_lead_to_the_one_before(tmp_path, name):
+def test_empty_files_of_an_earlier_version_lead_to_the_previous_checkpoint(
+  tmp_path, name
+):
   _fill(tmp_path, {1: 1.0, 2: 2.0}).close()
   for step in '12':
     _unseal(tmp_path / step)
@@ -522,7 +522,7 @@ def test_an_earlier_version_s_empty_files_lead_to_the_one_before(tmp_path, name)
   assert (tmp_path / 'broken-2').is_dir()
 
 
-def test_an_older_damaged_one_is_not_in_the_way_of_saving(tmp_path):
+def test_an_older_damaged_checkpoint_does_not_prevent_saving(tmp_path):
   _fill(tmp_path, {1: 9.0, 2: 2.0}).close()
   (tmp_path / '1' / 'metrics' / 'metrics').write_bytes(b'')
   said = []
@@ -535,7 +535,7 @@ def test_an_older_damaged_one_is_not_in_the_way_of_saving(tmp_path):
 
 
 @pytest.mark.parametrize('name', ['007', '²', '5', '1.orbax-checkpoint-tmp'])
-def test_what_is_no_checkpoint_is_left_alone(tmp_path, name):
+def test_an_entry_that_is_not_a_checkpoint_is_ignored(tmp_path, name):
   _fill(tmp_path, {1: None}).close()
   if name == '5':
     (tmp_path / name).write_text('a file')
@@ -544,7 +544,7 @@ def test_what_is_no_checkpoint_is_left_alone(tmp_path, name):
   assert Checkpoints(tmp_path).restore(ABSTRACT)[0] == 1
 
 
-def test_a_power_cut_leaves_the_newest_checkpoint_whole(tmp_path, power):
+def test_a_power_cut_leaves_the_newest_checkpoint_intact(tmp_path, power):
   checkpoints = _fill(tmp_path / 'run', {1: 1.0, 2: 2.0, 3: 3.0})
   copy, said = power(tmp_path / 'run', tmp_path / 'copy'), []
   after = Checkpoints(copy, keep_best='bleu', say=said.append)
@@ -585,7 +585,7 @@ def test_a_seal_lists_every_file(tmp_path):
   assert set(listed) == there - {seal.NAME}
 
 
-def test_a_large_state_of_any_form_is_read_back_in_part(tmp_path, monkeypatch):
+def test_a_part_of_a_large_state_is_read_back(tmp_path, monkeypatch):
   """The smallest arrays up to a megabyte: not all may fit a device twice."""
   rows = jax.NamedSharding(jax.make_mesh((4,), ('rows',)), jax.P('rows'))
   state = {
@@ -615,7 +615,7 @@ def test_a_large_state_of_any_form_is_read_back_in_part(tmp_path, monkeypatch):
   assert found[0]['rows'].sharding == rows
 
 
-def test_other_numbers_than_were_saved_are_an_error(tmp_path, monkeypatch):
+def test_values_that_differ_from_the_saved_ones_are_an_error(tmp_path, monkeypatch):
   monkeypatch.setattr(
     Checkpoints, '_load', lambda *_, **__: {'state': {'x': jnp.zeros(3)}}
   )
@@ -625,7 +625,7 @@ def test_other_numbers_than_were_saved_are_an_error(tmp_path, monkeypatch):
   checkpoints.close()
 
 
-def test_a_save_that_cannot_make_its_folder_does_not_hold_up_the_end(tmp_path):
+def test_a_save_that_cannot_create_its_folder_does_not_delay_the_exit(tmp_path):
   """Orbax's threads would wait ten minutes for a folder, and the process for them."""
   before = threading.active_count()
   checkpoints = Checkpoints(tmp_path / 'run', retries=0)

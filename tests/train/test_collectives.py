@@ -81,7 +81,7 @@ def test_fsdp_gathers_twice_and_scatters_once(step):
   assert {x.kind for x in found} == {'all-gather', 'reduce-scatter', 'all-reduce'}
 
 
-def test_fsdp_sends_each_matrix_of_a_layer_by_itself(step):
+def test_fsdp_sends_each_matrix_of_a_layer_separately(step):
   # Accelerators' compilers combine those of one place; the CPU's does not.
   found, _, _ = step(data=1, fsdp=8)
   count = {
@@ -96,7 +96,7 @@ def test_fsdp_sends_each_matrix_of_a_layer_by_itself(step):
 
 
 @pytest.mark.slow
-def test_three_axes_do_what_each_does_alone(step):
+def test_three_axes_have_the_collectives_of_each(step):
   found, program, positions = step(data=2, fsdp=2, tensor=2)
   mesh = dict(program.mesh.shape)
   parts = [

@@ -72,7 +72,7 @@ def test_micro_batches_change_no_loss(losses):
   np.testing.assert_allclose(parts, one, rtol=1e-5)
 
 
-def test_packed_rows_train_as_sentences_do_alone(tiny, tmp_path):
+def test_packed_rows_have_the_gradients_of_single_sentences(tiny, tmp_path):
   """Summed loss and gradients of an epoch, over pairs in rows of their own or not."""
   config = tiny | {'hyper': {'peak': 1e-2}}
   sums = {}
@@ -102,7 +102,7 @@ def test_packed_rows_train_as_sentences_do_alone(tiny, tmp_path):
   )
 
 
-def test_hyperparameters_are_data(tiny, tmp_path):
+def test_hyperparameters_are_traced(tiny, tmp_path):
   task = Translation.from_config(tiny, tmp_path / 'vocabulary')
   engine = make_engine(tiny, task, steps=10)
   batch = engine.put(task.batches('train').batch(0, seed=0))
@@ -151,14 +151,14 @@ def test_fsdp_and_tensor_axes_shard_the_parameters(tiny, tmp_path):
     ({'hyper': {}}, r'sets no hyper\.peak'),
   ],
 )
-def test_what_is_wrong_is_said(tiny, tmp_path, changes, message):
+def test_wrong_options_are_refused(tiny, tmp_path, changes, message):
   config = tiny | changes
   task = Translation.from_config(config, tmp_path / 'vocabulary')
   with pytest.raises(ValueError, match=message):
     make_engine(config, task, steps=10)
 
 
-def test_rows_must_be_shared_out_evenly(tiny, tmp_path):
+def test_rows_must_be_divisible_among_devices(tiny, tmp_path):
   config = tiny | {'accumulate': 3}
   task = Translation.from_config(config, tmp_path / 'vocabulary')
   engine = make_engine(config, task, steps=10)

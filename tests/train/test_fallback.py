@@ -29,7 +29,7 @@ GOOD = {'loss': 2.0, 'grad_norm': 1.0, 'update_norm': 0.1}
     (GOOD | {'update_norm': math.nan}, 7),  # after a loss that was good
   ],
 )
-def test_a_row_tells_from_which_state_on_it_is_wrong(row, state):
+def test_a_row_names_the_first_wrong_state(row, state):
   fallback = Fallback(loss_above=30.0)
   if state is None:
     fallback.check(7, 0, row)
@@ -58,7 +58,7 @@ def test_a_row_tells_from_which_state_on_it_is_wrong(row, state):
     ),
   ],
 )
-def test_only_what_is_wrong_is_named(row, said):
+def test_only_wrong_values_are_named(row, said):
   with pytest.raises(DivergenceError, match='^' + re.escape(said)):
     Fallback(loss_above=30.0).check(7, 0, row)
 
@@ -71,7 +71,7 @@ def test_only_what_is_wrong_is_named(row, said):
     ({'factro': 0.5}, r"unknown key fallback\.factro; did you mean 'factor'"),
   ],
 )
-def test_what_is_wrong_with_the_section_is_said(point, tmp_path, section, message):
+def test_wrong_options_of_the_section_are_refused(point, tmp_path, section, message):
   with pytest.raises(ValueError, match=message):
     train(point | {'fallback': section}, tmp_path)
 
@@ -93,7 +93,7 @@ def fallen(point, tmp_path_factory):
   return folder
 
 
-def test_it_goes_on_from_the_last_good_checkpoint(fallen, left):
+def test_training_resumes_from_the_last_good_checkpoint(fallen, left):
   rows, _, times = left(fallen)
   assert [row['step'] for row in rows] == list(range(1, 13))
   assert {row['compiles'] for row in rows} == {0}
@@ -108,7 +108,7 @@ def test_it_goes_on_from_the_last_good_checkpoint(fallen, left):
 
 
 @pytest.mark.parametrize(('writer', 'row'), [(0, 3), (1, 4)])
-def test_resumed_equals_undisturbed(
+def test_resumed_equals_uninterrupted(
   fallen, left, point, tmp_path, writer, row, monkeypatch
 ):
   """Asked to stop before it falls back, and after that, when a writer is made anew.
@@ -132,7 +132,7 @@ def test_resumed_equals_undisturbed(
   assert left(tmp_path) == left(fallen)
 
 
-def test_when_its_times_are_used_up_it_ends(point, tmp_path):
+def test_training_ends_when_no_fallback_is_left(point, tmp_path):
   again = {'factor': 0.9, 'times': 2, 'loss_above': 1e5}
   message = r'at step 6 .*It fell back 2 times before\. .*of step 3.*Lower hyper\.peak'
   with pytest.raises(FloatingPointError, match=message):
@@ -140,9 +140,7 @@ def test_when_its_times_are_used_up_it_ends(point, tmp_path):
   assert read_metrics(tmp_path / 'metrics.jsonl')[-1]['step'] == 6
 
 
-def test_a_checkpoint_that_holds_what_diverged_is_passed_over(
-  point, drawn, left, tmp_path
-):
+def test_a_checkpoint_of_a_diverged_state_is_skipped(point, drawn, left, tmp_path):
   """The very first update threw it away; it begins anew, with a rate that is right."""
   fallback = {'factor': 1e-13, 'times': 1, 'loss_above': 1e5}
   wild = {'hyper': {'peak': 1e12}, 'save_every': 1, 'fallback': fallback}
@@ -153,7 +151,7 @@ def test_a_checkpoint_that_holds_what_diverged_is_passed_over(
 
 # With Adam, whose first update is as large as the rate, whatever the gradient.
 @pytest.mark.slow  # compiles a Transformer
-def test_a_translation_is_brought_home(tiny, finished, tmp_path):
+def test_a_translation_falls_back_and_finishes(tiny, finished, tmp_path):
   hyper = tiny['hyper'] | {'peak': 1e15}
   fallback = {'factor': 1e-17, 'times': 1}
   train(tiny | {'hyper': hyper, 'save_every': 1, 'fallback': fallback}, tmp_path)

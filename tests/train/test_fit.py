@@ -69,7 +69,7 @@ def _rows(folder):
   ]
 
 
-def test_every_verb_takes_its_run(config, text, tmp_path, capsys):
+def test_every_verb_accepts_the_run_of_an_estimator(config, text, tmp_path, capsys):
   run = train(config, tmp_path / 'run').path
   assert cli.main(['neighbours', str(run), 'a', '-n', '4']) == 0
   lines = capsys.readouterr().out.splitlines()[-4:]
@@ -89,7 +89,7 @@ def test_every_verb_takes_its_run(config, text, tmp_path, capsys):
   assert 'leave out --average 2' in capsys.readouterr().err
 
 
-def test_a_finished_run_stays_as_it_is(config, tmp_path, monkeypatch):
+def test_a_finished_run_is_not_changed(config, tmp_path, monkeypatch):
   run = train(config, tmp_path).path
   before = (run / 'metrics.jsonl').read_text('utf-8')
   monkeypatch.setattr('seqlab.evaluators.similarity.evaluate_vectors', None)
@@ -97,7 +97,7 @@ def test_a_finished_run_stays_as_it_is(config, tmp_path, monkeypatch):
   assert (run / 'metrics.jsonl').read_text('utf-8') == before
 
 
-def test_a_run_needs_its_text_no_longer(config, text, tmp_path):
+def test_a_finished_run_does_not_need_its_text(config, text, tmp_path):
   copy = tmp_path / 'copy.txt'
   copy.write_bytes((text / 'text.txt').read_bytes())
   run = train(config | {'corpus': {'path': str(copy)}}, tmp_path / 'run').path
@@ -122,7 +122,7 @@ def test_singular_vectors_resume_with_the_same_bits(text, tmp_path, done):
   assert {path.name for path in (cut / 'fitted').iterdir()} == {'finished', 'svd.npz'}
 
 
-def test_sigterm_ends_after_a_step_and_the_run_continues(text, tmp_path, monkeypatch):
+def test_sigterm_ends_after_a_step_and_the_run_resumes(text, tmp_path, monkeypatch):
   config, save = make_config(text, 'svd'), svd.save
 
   def save_and_terminate(state, k, *args):
@@ -162,7 +162,7 @@ def test_a_damaged_block_is_iterated_again(text, tmp_path, capsys):
     np.testing.assert_array_equal(one, other)
 
 
-def test_force_fits_anew(text, tmp_path):
+def test_force_fits_again(text, tmp_path):
   train(make_config(text, 'svd'), tmp_path)
   other = make_config(text, 'svd', seed=1)
   with pytest.raises(ValueError, match='seed: 0 there, 1 now'):
@@ -241,7 +241,7 @@ def test_a_run_of_the_first_edition_is_refused_and_can_be_fitted(text, tmp_path,
   assert open_vectors(run).neighbours('a', 3) == expected
 
 
-def test_a_plan_says_what_an_estimator_is(text, capsys):
+def test_a_plan_of_an_estimator_is_refused_with_the_reason(text, capsys):
   plan_experiment(make_config(text, 'svd'), [1])
   printed = ' '.join(capsys.readouterr().out.split())
   assert 'there is no training step to plan' in printed

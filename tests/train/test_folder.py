@@ -16,17 +16,17 @@ CONFIG = {
 }
 
 
-def test_the_configuration_is_kept(tmp_path):
+def test_the_configuration_is_saved(tmp_path):
   open_folder(tmp_path / 'run', CONFIG).write_config()
   assert RunFolder.open(tmp_path / 'run').config == json.loads(json.dumps(CONFIG))
 
 
-def test_the_same_experiment_may_come_again(tmp_path):
+def test_the_same_experiment_may_use_the_folder_again(tmp_path):
   open_folder(tmp_path, CONFIG).write_config()
   open_folder(tmp_path, CONFIG)
 
 
-def test_another_experiment_is_told_what_differs(tmp_path):
+def test_another_experiment_is_refused_with_the_differences(tmp_path):
   open_folder(tmp_path, CONFIG).write_config()
   other = CONFIG | {'steps': 6, 'hyper': {'peak': 0.1, 'dropout': 0.3}}
   with pytest.raises(ValueError, match='made by a different experiment') as caught:
@@ -37,23 +37,23 @@ def test_another_experiment_is_told_what_differs(tmp_path):
   assert '--force' in str(caught.value)
 
 
-def test_what_is_left_to_the_default_is_no_difference(tmp_path):
+def test_an_option_left_to_its_default_is_not_a_difference(tmp_path):
   open_folder(tmp_path, CONFIG).write_config()
   open_folder(tmp_path, CONFIG | {'accumulate': 1, 'patience': None})
 
 
-def test_an_experiment_that_never_ran_leaves_no_claim(tmp_path):
+def test_an_experiment_that_never_ran_does_not_claim_the_folder(tmp_path):
   open_folder(tmp_path, CONFIG)
   open_folder(tmp_path, CONFIG | {'steps': 7})
 
 
-def test_a_file_is_no_folder(tmp_path):
+def test_a_file_is_not_a_folder(tmp_path):
   (tmp_path / 'file').write_text('', 'utf-8')
   with pytest.raises(NotADirectoryError, match='is a file; name a folder'):
     open_folder(tmp_path / 'file', CONFIG)
 
 
-def test_what_is_no_run_is_said(tmp_path):
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path):
   with pytest.raises(FileNotFoundError, match=r'is no run.*seqlab train'):
     RunFolder.open(tmp_path)
 
@@ -76,14 +76,14 @@ _WHOLE = json.dumps(CONFIG).encode()
     (_WHOLE.replace(b'{"peak": 0.1}', b'7'), 'its hyper is no section'),
   ],
 )
-def test_a_spoilt_configuration_is_named(tmp_path, content, message):
+def test_a_damaged_configuration_is_named(tmp_path, content, message):
   (tmp_path / 'config.json').write_bytes(content)
   with pytest.raises(ValueError, match=message) as caught:
     RunFolder.open(tmp_path)
   assert str(caught.value).startswith(str(tmp_path / 'config.json'))
 
 
-def test_a_spoilt_configuration_is_replaced_if_told(tmp_path):
+def test_a_damaged_configuration_is_replaced_on_request(tmp_path):
   (tmp_path / 'config.json').write_bytes(b'')
   with pytest.raises(ValueError, match=r'config\.json is damaged.*--force'):
     open_folder(tmp_path, CONFIG)
@@ -111,7 +111,7 @@ def test_a_changed_vocabulary_is_named(tmp_path, change):
   RunFolder.open(tmp_path)
 
 
-def test_what_another_version_wrote_is_said(tmp_path):
+def test_the_message_names_the_version_that_wrote_the_folder(tmp_path):
   open_folder(tmp_path, CONFIG).write_config()
   folder = RunFolder.open(tmp_path)
   with (

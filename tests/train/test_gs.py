@@ -103,7 +103,7 @@ def _same(server, rows):
   assert [row['loss'] for row in found] == wanted
 
 
-def test_a_run_on_gs_goes_on_on_another_machine(run, server, drawn, left):
+def test_a_run_on_gs_resumes_on_another_machine(run, server, drawn, left):
   run('seqlab.cli', 'train', steps=8)
   assert 'resuming from the checkpoint of step 8' in run('seqlab.cli', 'train')
   names = _names(server)

@@ -48,7 +48,7 @@ def _only(lines, **kwargs):
     ("mesh['a'=8] {'a':(2)2}", [[0, 2], [1, 3], [4, 6], [5, 7]]),
   ],
 )
-def test_groups_are_read_in_every_notation(written, groups):
+def test_device_groups_are_read_in_every_notation(written, groups):
   line = (
     f'ROOT %r = f32[4]{{0}} all-reduce(%x), replica_groups={written}, to_apply=%sum'
   )
@@ -77,7 +77,7 @@ def test_bytes_are_those_of_the_whole_array(line, size):
   assert found.arrays == (2 if 'y) ' in f'{line} ' and 'to-all' not in line else 1)
 
 
-def test_what_was_sent_is_counted_when_it_starts_and_not_when_it_arrives():
+def test_asynchronous_collectives_are_counted_once_at_their_start():
   lines = [
     '%s = f32[4]{0} all-reduce-start(%x), replica_groups={}, to_apply=%sum',
     'ROOT %r = f32[4]{0} all-reduce-done(%s)',
@@ -85,13 +85,13 @@ def test_what_was_sent_is_counted_when_it_starts_and_not_when_it_arrives():
   assert _only(lines).kind == 'all-reduce'
 
 
-def test_a_device_alone_sends_nothing():
+def test_a_single_device_sends_nothing():
   line = 'ROOT %r = f32[4]{0} all-reduce(%x), replica_groups={{0},{1}}, to_apply=%sum'
   assert not collectives(_module([line], devices=2))
 
 
 @pytest.mark.parametrize(('trips', 'runs', 'endless'), [('7', 7, []), (None, 1, ['w'])])
-def test_a_loop_runs_its_body_as_often_as_the_compiler_says(trips, runs, endless):
+def test_the_body_of_a_loop_counts_once_per_iteration(trips, runs, endless):
   body = """
 %body (p: f32[4]) -> f32[4] {
   %p = f32[4]{0} parameter(0)
@@ -106,7 +106,7 @@ def test_a_loop_runs_its_body_as_often_as_the_compiler_says(trips, runs, endless
   assert module.endless == endless
 
 
-def test_what_is_widened_for_the_cpu_counts_as_it_was():
+def test_values_that_are_widened_for_the_cpu_count_at_their_original_size():
   fused = """
 %fused (p: bf16[4]) -> f32[4] {
   %p = bf16[4]{0} parameter(0)
@@ -122,7 +122,7 @@ def test_what_is_widened_for_the_cpu_counts_as_it_was():
   assert _only(lines, more=fused).bytes == 8
 
 
-def test_products_in_nested_loops_count_as_often_as_they_run():
+def test_products_in_nested_loops_count_once_per_iteration():
   def inner(x, _):
     return jnp.tanh(x @ x), None
 
@@ -148,6 +148,6 @@ def test_axes_are_named_and_summed():
   }
 
 
-def test_what_is_no_program_is_refused():
+def test_text_that_is_not_a_program_is_refused():
   with pytest.raises(ValueError, match='no ENTRY'):
     Module('something else\n')

@@ -121,7 +121,7 @@ def _stop(config, folder: Path, after: str) -> tuple[int, str]:
 
 @pytest.mark.slow  # a process of its own
 @pytest.mark.parametrize('after', ['reading', 'data: ', 'compiling shape 1'])
-def test_sigterm_before_the_first_step_ends_it_with_nothing_to_save(
+def test_sigterm_before_the_first_step_ends_the_run_without_a_checkpoint(
   tiny, tmp_path, after
 ):
   config = tiny | {'task': 'evaluators.slow:Task', 'steps': 10**6}

@@ -43,13 +43,13 @@ def _params(folder):
   return jax.tree.leaves(variables)
 
 
-def test_a_run_leaves_what_is_needed_elsewhere(finished):
+def test_the_folder_of_a_run_is_complete(finished):
   names = {path.name for path in finished.iterdir()}
   assert names >= {'config.json', 'metrics.jsonl', 'events', 'checkpoints'}
   assert names >= {'vocabulary', 'samples', 'train.log'}
 
 
-def test_a_row_a_step_with_what_a_run_is_judged_by(finished):
+def test_there_is_one_row_per_step_with_its_metrics(finished):
   rows = read_metrics(finished / 'metrics.jsonl')
   assert [row['step'] for row in rows] == list(range(1, 13))
   wanted = {'loss', 'nll', 'accuracy', 'grad_norm', 'learning_rate', 'padding_waste'}
@@ -73,7 +73,7 @@ def test_samples_show_source_reference_and_output(finished):
   assert lines[0][2:].split() == lines[1][2:].split()[::-1]
 
 
-def test_the_log_says_how_scores_are_to_be_read(finished):
+def test_the_log_explains_its_scores(finished):
   log = (finished / 'train.log').read_text('utf-8')
   (line,) = (line for line in log.splitlines() if 'nrefs:' in line)
   assert 'valid: nrefs:1|case:mixed|eff:no|tok:13a|' in line
@@ -86,7 +86,7 @@ def test_events_can_be_read_by_tensorboard(finished):
   assert b'valid/bleu' in events.read_bytes()
 
 
-def test_a_finished_run_is_left_alone(finished, tiny, tmp_path):
+def test_a_finished_run_is_not_changed(finished, tiny, tmp_path):
   folder = shutil.copytree(finished, tmp_path / 'run')
   before = (folder / 'metrics.jsonl').read_bytes()
   train(tiny, folder)
@@ -103,7 +103,7 @@ def test_resumed_equals_uninterrupted(finished, tiny, tmp_path):
     np.testing.assert_array_equal(a, b)
 
 
-def test_a_checkpoint_cut_short_falls_back_to_the_one_before(
+def test_an_incomplete_checkpoint_leads_to_the_previous_one(
   finished, tiny, tmp_path, capsys
 ):
   folder = shutil.copytree(finished, tmp_path / 'run')
@@ -123,14 +123,14 @@ def test_a_different_experiment_is_refused(finished, tiny):
     train(changed, finished)
 
 
-def test_a_different_experiment_may_go_on_if_told(finished, tiny, tmp_path):
+def test_a_different_experiment_may_resume_on_request(finished, tiny, tmp_path):
   folder = shutil.copytree(finished, tmp_path / 'run')
   train(tiny | {'steps': 14}, folder, force=True)
   assert _rows(folder)[-1]['step'] == 14
   assert json.loads((folder / 'config.json').read_text('utf-8'))['steps'] == 14
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tiny, tmp_path):
+def test_a_loss_that_is_not_a_number_stops_the_run(tiny, tmp_path):
   hyper = tiny['hyper'] | {'peak': 1e15}
   message = r'the loss is .* at step 2 \(batch 1 of seed 0\).*last good .* step 1,'
   with pytest.raises(FloatingPointError, match=message):
@@ -141,7 +141,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny, tmp_path):
   assert read_metrics(tmp_path / 'metrics.jsonl')[-1]['step'] == good + 1
 
 
-def test_patience_ends_a_run_and_is_kept(tiny, tmp_path):
+def test_patience_ends_a_run_and_is_saved(tiny, tmp_path):
   hyper = tiny['hyper'] | {'peak': 0.0}  # so that nothing gets better
   config = tiny | {'hyper': hyper, 'patience': 1}
   train(config, tmp_path)
@@ -150,7 +150,7 @@ def test_patience_ends_a_run_and_is_kept(tiny, tmp_path):
   assert _rows(tmp_path)[-1]['step'] == 8
 
 
-def test_time_ends_a_run_and_is_kept(tiny, tmp_path):
+def test_time_ends_a_run_and_is_saved(tiny, tmp_path):
   config = tiny | {'minutes': 1e-6, 'steps': 1_000}
   train(config, tmp_path)
   (last,) = (row for row in _rows(tmp_path) if 'valid/bleu' in row)
@@ -172,7 +172,7 @@ def sigterm_at_step_5(monkeypatch):
   monkeypatch.setattr(Writer, 'write', heard)
 
 
-def test_sigterm_writes_a_checkpoint_and_the_run_goes_on(
+def test_sigterm_writes_a_checkpoint_and_the_run_resumes(
   finished, tiny, tmp_path, sigterm_at_step_5
 ):
   before = signal.getsignal(signal.SIGTERM)
@@ -186,7 +186,7 @@ def test_sigterm_writes_a_checkpoint_and_the_run_goes_on(
     np.testing.assert_array_equal(a, b)
 
 
-def test_the_command_says_that_it_should_be_started_once_more(
+def test_the_command_asks_to_be_started_again(
   tiny, tmp_path, sigterm_at_step_5, capsys
 ):
   file = tmp_path / 'mine.py'
@@ -223,7 +223,7 @@ def test_history_counts_evaluations_without_a_new_best():
     ({'best_is': 'most'}, "it must be 'max' or 'min'"),
   ],
 )
-def test_what_is_wrong_with_an_experiment_is_said(tiny, tmp_path, changes, message):
+def test_wrong_options_of_an_experiment_are_refused(tiny, tmp_path, changes, message):
   with pytest.raises(ValueError, match=message):
     train(tiny | changes, tmp_path)
 
@@ -282,7 +282,7 @@ def full_at_step_5(small_disk, fill, monkeypatch):
 
 
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
-def test_a_disk_that_is_full_for_a_while_does_not_end_a_run(
+def test_a_temporarily_full_disk_does_not_end_a_run(
   point, drawn, left, full_at_step_5, monkeypatch, soon
 ):
   def free():
@@ -315,7 +315,7 @@ def test_a_disk_that_stays_full_leaves_the_last_good_checkpoint(
   gc.collect()
 
 
-def test_sigterm_while_it_compiles_ends_it_with_nothing_to_save(
+def test_sigterm_during_compilation_ends_the_run_without_a_checkpoint(
   point, tmp_path, monkeypatch
 ):
   told = lambda *_: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
@@ -328,7 +328,9 @@ def test_sigterm_while_it_compiles_ends_it_with_nothing_to_save(
 
 
 @pytest.mark.slow  # compiles a Transformer, and how it is evaluated
-def test_sigterm_while_it_evaluates_is_heard_after_it(tiny, tmp_path, monkeypatch):
+def test_sigterm_during_an_evaluation_takes_effect_after_it(
+  tiny, tmp_path, monkeypatch
+):
   measure = session.measure
 
   def told(name, evaluator, variables):
@@ -353,14 +355,14 @@ def test_nan_is_never_the_best():
   assert (history.best, history.bad) == (1.0, 0)
 
 
-def test_what_another_version_kept_in_a_checkpoint_is_said():
+def test_a_checkpoint_of_another_version_is_refused_by_name():
   assert History.from_checkpoint({'best': 1.0, 'bad': 2}) == History(best=1.0, bad=2)
   with pytest.raises(ValueError, match='does not know all of that'):
     History.from_checkpoint({'best': 1.0, 'mood': 'bad'})
 
 
 @pytest.mark.parametrize('name', ['a[b]', 'c\\d'])
-def test_a_folder_of_any_name_is_trained_in_and_continued(
+def test_a_folder_of_any_name_can_be_used_and_resumed(
   point, drawn, left, tmp_path, name
 ):
   train(point | {'steps': 8}, tmp_path / name)
@@ -394,7 +396,7 @@ def _remove(folder):
 
 @ORPHANED
 @pytest.mark.parametrize('how', ['removed', 'replaced', 'renamed'])
-def test_a_folder_that_goes_away_ends_the_training(point, tmp_path, how, monkeypatch):
+def test_a_deleted_folder_ends_the_training(point, tmp_path, how, monkeypatch):
   folder = tmp_path / 'run'
   write = Writer.write
 
@@ -414,7 +416,7 @@ def test_a_folder_that_goes_away_ends_the_training(point, tmp_path, how, monkeyp
 
 
 @ORPHANED
-def test_a_folder_that_goes_away_is_missed_before_the_next_checkpoint(
+def test_a_deleted_folder_is_noticed_before_the_next_checkpoint(
   point, tmp_path, monkeypatch
 ):
   monkeypatch.setattr(writer_module, '_CHECK_SECONDS', 0.0)
@@ -432,7 +434,7 @@ def test_a_folder_that_goes_away_is_missed_before_the_next_checkpoint(
   assert steps[-1] <= 7
 
 
-def test_rows_after_a_damaged_one_stay_when_it_is_continued(
+def test_rows_after_a_damaged_one_are_kept_when_the_run_resumes(
   point, drawn, left, tmp_path, capsys
 ):
   train(point | {'steps': 8}, tmp_path / 'run')
@@ -447,7 +449,7 @@ def test_rows_after_a_damaged_one_stay_when_it_is_continued(
   assert 'line 3 is damaged: 4,096 bytes of it are zero' in capsys.readouterr().out
 
 
-def test_after_a_power_cut_it_continues(point, drawn, left, tmp_path, power):
+def test_a_run_resumes_after_a_power_cut(point, drawn, left, tmp_path, power):
   """All that a run writes whole is on the disk before a checkpoint needs it."""
   copies, save = [], Checkpoints.save
 

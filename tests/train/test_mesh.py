@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(
     ({'data': 1, 'tensor': -1, 'devices': 4}, (1, 1, 4)),
   ],
 )
-def test_a_mesh_has_the_sizes_asked_for(sizes, expected):
+def test_a_mesh_has_the_requested_sizes(sizes, expected):
   mesh = make_mesh(**sizes)
   assert mesh.axis_names == AXES
   assert mesh.devices.shape == expected

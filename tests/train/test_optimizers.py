@@ -74,7 +74,7 @@ def test_every_schedule_is_tested_at_named_updates():
     ('sqrt', 100, 0.1),
   ],
 )
-def test_wsd_rises_stays_and_falls(shape, update, expected):
+def test_wsd_increases_stays_constant_and_decreases(shape, update, expected):
   schedule = make_schedule('wsd', 10, steps=100, floor=0.1, decay=0.2, shape=shape)
   assert rate(schedule, update) == pytest.approx(expected, rel=1e-5)
 
@@ -127,7 +127,7 @@ def test_an_unknown_schedule_is_named():
 
 
 @pytest.mark.parametrize('options', [{'width': 512}, {'warmup': 10}])
-def test_noam_says_what_it_needs(options):
+def test_noam_names_its_missing_option(options):
   with pytest.raises(ValueError, match=r'needs schedule.warmup > 0 and model.width'):
     make_schedule('noam', steps=10, **options)
 
@@ -170,7 +170,7 @@ def test_adam_equals_optaxs_with_the_same_schedule():
   )
 
 
-def test_weight_decay_is_decoupled_and_spares_vectors():
+def test_weight_decay_is_decoupled_and_excludes_vectors():
   hyper = {'peak': 0.1, 'weight_decay': 0.3}
   ours = make_optimizer(constant, 'adamw', b2=0.95, eps=1e-8)
   theirs = optax.adamw(
@@ -193,7 +193,7 @@ def test_weight_decay_alone_shrinks_matrices_with_every_optimizer(kind):
   np.testing.assert_array_equal(updates['vector'], 0)
 
 
-def test_weight_decay_spares_gains_and_biases_of_stacked_layers():
+def test_weight_decay_excludes_gains_and_biases_of_stacked_layers():
   # nn.scan gives them an axis of layers, so that they look like matrices.
   layer = {
     'up': {'kernel': jnp.ones((2, 3, 4)), 'bias': jnp.ones((2, 4))},
@@ -211,7 +211,7 @@ def test_weight_decay_spares_gains_and_biases_of_stacked_layers():
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_rates_and_decay_are_data(kind):
+def test_learning_rate_and_weight_decay_are_traced(kind):
   tx, params = make_optimizer(make_schedule('linear', 3, steps=9), kind), parameters()
   traces = []
 
@@ -238,7 +238,7 @@ def test_rates_and_decay_are_data(kind):
     *(('muon', 0.3), ('optax:adamax', 0.3), ('optax:lion', 0.1), ('optax:yogi', 0.3)),
   ],
 )
-def test_a_quadratic_falls_to_its_minimum(kind, peak):
+def test_a_quadratic_converges_to_its_minimum(kind, peak):
   schedule = make_schedule('linear', steps=200)
   tx, goal = make_optimizer(schedule, kind), parameters(7)
 
@@ -286,7 +286,7 @@ def test_a_gradient_is_clipped_to_its_global_norm(size, clipped):
   assert_equal(updates, expected, rtol=1e-5)
 
 
-def test_the_schedule_moves_on_with_each_update():
+def test_the_schedule_advances_with_each_update():
   tx = make_optimizer(make_schedule('linear', steps=4), 'sgd', momentum=0)
   params, sizes = {'w': jnp.zeros(())}, []
   state = tx.init(params)
@@ -378,7 +378,7 @@ def test_weight_decay_is_refused_by_an_optimizer_that_has_none():
     tx.update(params, tx.init(params), params, hyper={'peak': 0.1, 'weight_decay': 0.1})
 
 
-def test_groups_scale_freeze_and_spare_from_decay():
+def test_groups_scale_and_freeze_parameters_and_exclude_them_from_decay():
   groups = [
     dict(match='^frozen/', frozen=True),
     dict(match='slow', rate=0.5),

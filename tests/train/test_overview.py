@@ -24,7 +24,7 @@ def rows(tiny, tmp_path):
   return make
 
 
-def test_it_tells_of_parameters_memory_sharding_and_collectives(rows):
+def test_it_lists_parameters_memory_sharding_and_collectives(rows):
   found, state = rows({'data': 2, 'fsdp': 4})
   found = {name: text.strip() for name, text in found.items()}
   device = jax.devices()[0]
@@ -55,5 +55,5 @@ def test_pmap_has_all_parameters_everywhere(rows):
   ('size', 'text'),
   [(0, '0 B'), (999, '999 B'), (12_340, '12.3 kB'), (2e12, '2,000 GB')],
 )
-def test_amounts_are_for_people(size, text):
+def test_amounts_are_readable(size, text):
   assert amount(size) == text

@@ -106,7 +106,7 @@ def test_members_differ(population):
   assert len(set(last)) == 8
 
 
-def test_a_member_leaves_what_a_run_leaves(population, tiny, tmp_path):
+def test_a_member_writes_the_files_of_a_run(population, tiny, tmp_path):
   folder = population[0][6]
   config = _config(tiny, 6, HYPERS[6])
   train(config, tmp_path)
@@ -171,14 +171,14 @@ def test_members_over_all_devices_equal_those_alone(stacked, alone):
       np.testing.assert_allclose(a, b, atol=2e-3)
 
 
-def test_devices_tell_each_other_nothing(stacked):
+def test_devices_do_not_communicate(stacked):
   text = stacked[2].as_text()
   assert 'fusion' in text
   for name in ('all-reduce', 'all-gather', 'all-to-all', 'collective-', 'reduce-scat'):
     assert name not in text
 
 
-def test_what_is_over_is_frozen(stacked):
+def test_a_finished_member_is_frozen(stacked):
   engine, task, _ = stacked
   before = jax.device_get(engine.init(*range(9)))
   active = [i != 3 for i in range(9)]
@@ -222,7 +222,7 @@ def _go_on(tiny, folder, population):
     _assert_same_rows(_rows(found), rows)
 
 
-def test_a_population_that_was_stopped_goes_on(stopped, tiny, tmp_path, population):
+def test_a_stopped_population_resumes(stopped, tiny, tmp_path, population):
   folder = shutil.copytree(stopped[0], tmp_path / 'copy')
   assert stopped[1].startswith('stopped at step 6 of 8, as SIGTERM asked')
   assert [Checkpoints(folder / i / 'checkpoints').latest for i in '01'] == [6, 6]
@@ -244,7 +244,7 @@ def _assert_same_bits(folder, expected):
       np.testing.assert_array_equal(a, b)
 
 
-def test_members_that_a_kill_left_at_different_steps_keep_their_bits(
+def test_members_killed_at_different_steps_resume_bit_for_bit(
   stopped, whole, tiny, tmp_path
 ):
   """As if it came while they were being saved."""
@@ -258,7 +258,7 @@ def test_members_that_a_kill_left_at_different_steps_keep_their_bits(
 
 
 @pytest.mark.slow
-def test_the_rest_of_a_population_keeps_its_bits(stopped, whole, tiny, tmp_path):
+def test_the_remaining_members_resume_bit_for_bit(stopped, whole, tiny, tmp_path):
   """As a sweep resumes it when the others are finished."""
   folder = shutil.copytree(stopped[0], tmp_path / 'copy')
   shutil.rmtree(folder / '0')
@@ -269,13 +269,13 @@ def test_the_rest_of_a_population_keeps_its_bits(stopped, whole, tiny, tmp_path)
 
 
 @pytest.mark.parametrize(('places', 'width'), [([0, 0], 2), ([0, 2], 2), ([0, 1], 1)])
-def test_places_that_are_not_those_of_a_population(tiny, tmp_path, places, width):
+def test_wrong_places_in_a_population_are_refused(tiny, tmp_path, places, width):
   folders = [tmp_path / '0', tmp_path / '1']
   with pytest.raises(ValueError, match='are not those of a population of'):
     train_population(_two(tiny), folders, places=places, width=width)
 
 
-def test_what_is_finished_is_left_alone(population, tiny, tmp_path):
+def test_a_finished_member_is_not_changed(population, tiny, tmp_path):
   folder = shutil.copytree(population[0][0], tmp_path / 'run')
   before = (folder / 'metrics.jsonl').read_bytes()
   assert train_population([_config(tiny, 0, {}, **ALL)], [folder]) == [None]
@@ -308,7 +308,9 @@ def test_patience_ends_a_member_and_not_the_others(tiny, tmp_path):
     ({'mesh': {'data': 4, 'tensor': 2}}, r'set mesh\.fsdp=1 and mesh\.tensor=1'),
   ],
 )
-def test_what_a_population_cannot_do_is_refused(tiny, tmp_path, changes, message):
+def test_options_that_a_population_does_not_support_are_refused(
+  tiny, tmp_path, changes, message
+):
   folders = [tmp_path / '0', tmp_path / '1']
   with pytest.raises(ValueError, match=message):
     train_population(_two(tiny, **changes), folders)
@@ -323,7 +325,7 @@ def test_what_a_population_cannot_do_is_refused(tiny, tmp_path, changes, message
      r'hyper\.dropout'),
   ],
 )  # fmt: skip
-def test_experiments_that_are_no_one_program_are_refused(
+def test_experiments_that_do_not_share_a_program_are_refused(
   tiny, tmp_path, one, other, named
 ):
   configs = [tiny | one, tiny | other]

@@ -88,7 +88,7 @@ def test_programs_are_stored_completely(tmp_path):
 
 
 @pytest.mark.parametrize('data', [b'', b'short', bytes(99)])
-def test_a_damaged_program_is_none(tmp_path, capsys, data):
+def test_a_damaged_program_is_read_as_none(tmp_path, capsys, data):
   programs = Programs(str(tmp_path))
   programs.put('x', b'program')
   [path] = tmp_path.iterdir()

@@ -81,11 +81,11 @@ def test_an_empty_line_gives_an_empty_line(finished):
   assert _translate(finished, 'w3\n', options=GREEDY) == f'{lines[2]}\n'
 
 
-def test_unknown_words_alone_are_translated_to_something(finished):
+def test_a_line_of_unknown_words_is_translated(finished):
   assert _translate(finished, 'Ω ж ☃\n', options=GREEDY).count('\n') == 1
 
 
-def test_a_line_that_is_no_utf8_is_named_and_all_others_are_translated(finished):
+def test_a_line_that_is_not_utf8_is_named_and_all_others_are_translated(finished):
   out = io.StringIO()
   text = b'w1 w2\r\n\xff\xfe\n\xef\xbb\xbf\nw3'
   with pytest.raises(ValueError, match=r'line 2 of the input is not UTF-8.*1 of 4'):
@@ -105,7 +105,7 @@ def test_no_input_gives_no_output(finished, text):
   assert _translate(finished, text, options=GREEDY) == ''
 
 
-def test_lines_of_nothing_that_shows_are_blank(finished):
+def test_lines_without_visible_characters_are_blank(finished):
   text = '\u00a0\n\u3000\u200b\n\ufeff \x01\n'
   assert _translate(finished, text, options=GREEDY) == '\n\n\n'
 
@@ -187,7 +187,7 @@ def test_options_outside_their_domains_are_named(
     ['score', 'RUN', '--average', '0'],
   ],
 )
-def test_numbers_that_count_are_at_least_one(arguments, finished, capsys):
+def test_counts_are_at_least_one(arguments, finished, capsys):
   assert main([str(finished) if x == 'RUN' else x for x in arguments]) == 1
   error = capsys.readouterr().err
   assert '; it must be at least' in error
@@ -198,7 +198,7 @@ def _scored_run(run, **options):
   return evaluate_translations(run, split='valid', options=GREEDY, **options)
 
 
-def test_scores_of_a_run_that_one_may_only_read(run, capsys, monkeypatch):
+def test_a_run_that_is_read_only_is_scored(run, capsys, monkeypatch):
   (run / 'evaluations.jsonl').unlink(missing_ok=True)
   (run / 'evaluations.jsonl').mkdir()  # as good as one that cannot be written
   result = _scored_run(run)
@@ -207,7 +207,7 @@ def test_scores_of_a_run_that_one_may_only_read(run, capsys, monkeypatch):
   assert 'this evaluation is not recorded there' in error
 
 
-def test_a_record_that_was_cut_short_spoils_no_later_one(run):
+def test_an_incomplete_record_does_not_affect_later_ones(run):
   (run / 'evaluations.jsonl').write_text('{"split": "va')
   _scored_run(run)
   rows = (run / 'evaluations.jsonl').read_text('utf-8').splitlines()
@@ -220,7 +220,7 @@ def test_an_evaluation_is_kept_with_the_fingerprint_of_its_text(run):
   assert _scored_run(run)['text'] == corpus.fingerprint('valid')
 
 
-def test_the_folder_of_the_output_is_made(run, tmp_path):
+def test_the_folder_of_the_output_is_created(run, tmp_path):
   _scored_run(run, output=tmp_path / 'new' / 'out.txt')
   assert len((tmp_path / 'new' / 'out.txt').read_text('utf-8').split('\n')) == 22
 
@@ -249,7 +249,7 @@ def test_an_unknown_convention_is_refused_before_anything_is_translated(run):
     _scored_run(run)
 
 
-def test_a_run_goes_on_with_its_own_text_alone(tiny, tmp_path):
+def test_a_run_resumes_only_with_its_own_text(tiny, tmp_path):
   files = {s: [f'{tmp_path}/{s}.{x}' for x in ('en', 'de')] for s in ('train', 'valid')}
   for split, paths in files.items():
     for path, original in zip(paths, tiny['corpus']['files'][split], strict=True):
@@ -316,7 +316,7 @@ def test_an_unknown_option_of_decoding_is_named(finished):
     _translate(finished, 'w1\n', options={'beem': 2})
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path):
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path):
   with pytest.raises(FileNotFoundError, match='is no run'):
     load_run(tmp_path)
 
@@ -337,7 +337,7 @@ def test_on_device_evaluation_is_sacrebleu_of_the_text(finished):
 
 
 @pytest.mark.slow
-def test_outputs_with_more_marks_than_room_are_counted_whole(finished):
+def test_outputs_with_more_punctuation_than_room_are_counted_completely(finished):
   """The reading of a batch that says it was cut."""
   _, task, variables, _ = load_run(finished)
   evaluator = Evaluator(
