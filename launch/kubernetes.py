@@ -39,24 +39,24 @@ _PORT = 55_527  # at which process 0 listens to the others
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
-  about = 'Trains one experiment in several pods of a Kubernetes cluster.'
-  options = parser('kubernetes', about)
+  description = 'Trains one experiment in several pods of a Kubernetes cluster.'
+  options = parser('kubernetes', description)
   add = options.add_argument
   add('--image', required=True, help='container image with this repository, installed')
   add('--nodes', type=positive, default=1, help='number of pods (1)')
   add('--gpus-per-node', type=positive, help='NVIDIA GPUs per pod (none)')
-  about = 'a PersistentVolumeClaim and its path in the pods; may be repeated'
+  text = 'a PersistentVolumeClaim and its path in the pods; may be repeated'
   add(
     '--volume',
     metavar='CLAIM:/PATH',
     type=_volume,
     action='append',
     default=[],
-    help=about,
+    help=text,
   )
   add('--namespace', default='default', help='namespace (default)')
-  about = 'seconds from the signal to stop until a pod is killed (120)'
-  add('--grace', type=positive, default=120, help=about)
+  text = 'seconds from the signal to stop until a pod is killed (120)'
+  add('--grace', type=positive, default=120, help=text)
   add(
     '--restarts',
     type=whole(0),

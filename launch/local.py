@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       cluster_settings(i, n, args.devices_per_process, number) for i in range(n)
     ]
     if args.dry_run:
-      for own in settings:
-        words = (f'{name}={value}' for name, value in own.items())
+      for process_settings in settings:
+        words = (f'{name}={value}' for name, value in process_settings.items())
         print(shlex.join(['env', *words, *map(hide_urls, command)]))
       return 0
     _check_port(number)
@@ -112,8 +112,8 @@ class Processes:
         signal.SIGHUP, lambda *_: self._request_stop()
       )
     try:
-      for i, own in enumerate(self._settings):
-        self._start(i, own)
+      for i, settings in enumerate(self._settings):
+        self._start(i, settings)
       if self._stop_requested:
         self._request_stop()  # of processes that had not started then
       self._watch()
@@ -221,20 +221,20 @@ class Processes:
       return os.EX_TEMPFAIL
     if not failed and not self._running:
       return max(statuses)
-    here = f'on {socket.gethostname()}'
+    host = f'on {socket.gethostname()}'
     # JAX aborts the processes that wait for one that died or does not answer. All that
     # can answer have ended by now, so one that still runs is the cause.
     aborted = all(status == -signal.SIGABRT for status in failed.values())
     if self._running and aborted:
       i = min(self._running, key=lambda i: i not in self._suspended)
-      cause = f'process {i} {here} did not end after the others'
+      cause = f'process {i} {host} did not end after the others'
       if i in self._suspended:
-        cause = f'process {i} {here} was suspended (SIGSTOP) and did not answer'
+        cause = f'process {i} {host} was suspended (SIGSTOP) and did not answer'
       elif failed:
-        cause = f'process {i} {here} did not answer the others'
+        cause = f'process {i} {host} did not answer the others'
     else:
       i = min(failed, key=lambda i: (failed[i] == -signal.SIGABRT, failed[i] > 0))
-      cause = f'process {i} {here} was ended {how_it_ended(failed[i])}'
+      cause = f'process {i} {host} was ended {how_it_ended(failed[i])}'
       if silent := sorted({*self._suspended} & {*self._running}):
         cause += f', while process {silent[0]} was suspended (SIGSTOP)'
     print(
@@ -256,8 +256,8 @@ def _parser() -> argparse.ArgumentParser:
   add('experiment', metavar='EXPERIMENT', help='a file, and maybe :arguments for it')
   add('--workdir', required=True, help='folder of the run')
   add('--processes', type=positive, required=True, help='number of processes')
-  about = 'accelerators of each process, or devices that its CPU counts as (1)'
-  add('--devices-per-process', type=positive, default=1, help=about)
+  text = 'accelerators of each process, or devices that its CPU counts as (1)'
+  add('--devices-per-process', type=positive, default=1, help=text)
   add('--port', type=port, help='TCP port of process 0 (a free one)')
   add('--dry-run', action='store_true', help='print the commands and start nothing')
   return parser

@@ -11,8 +11,8 @@ from seqlab.cli import MALLOC
 
 def environment() -> dict[str, str]:
   """Returns the environment of a new process; the user's own settings take precedence."""
-  own = {'GLIBC_TUNABLES': MALLOC} if sys.platform == 'linux' else {}
-  return own | os.environ
+  malloc_settings = {'GLIBC_TUNABLES': MALLOC} if sys.platform == 'linux' else {}
+  return malloc_settings | os.environ
 
 
 def share(cores: Sequence[int], i: int, n: int) -> list[int]:

@@ -63,16 +63,16 @@ positive = whole()
 port = whole(1, 65_535)
 
 
-def parser(launcher: str, about: str) -> argparse.ArgumentParser:
+def parser(launcher: str, description: str) -> argparse.ArgumentParser:
   """Returns a parser of the options that all launchers have.
 
   Args:
     launcher: name of the module.
-    about: description of the command.
+    description: description of the command.
   """
   options = Parser(
     prog=f'python -m launch.{launcher}',
-    description=about,
+    description=description,
     epilog='Other options are passed to `seqlab train`, such as --config.seed=1.',
     allow_abbrev=False,
   )
@@ -84,9 +84,9 @@ def parser(launcher: str, about: str) -> argparse.ArgumentParser:
     help='folder of the run, on a disk or bucket of all machines',
   )
   add('--name', help="name of the job (the experiment's)")
-  about = 'environment variable of the processes; may be repeated'
+  text = 'environment variable of the processes; may be repeated'
   env = dict(metavar='NAME=VALUE', type=_setting, action='append', default=[])
-  add('--env', help=about, **env)
+  add('--env', help=text, **env)
   add(
     '--dry-run', action='store_true', help='print what would be run, and start nothing'
   )

@@ -142,8 +142,8 @@ def _run(population: Population, on_end: OnEnd, force: bool) -> None:
     status = process.wait()
     for trial in running.values():
       log = trials[0].folder / 'trial.log'
-      how = how_it_ended(status)
-      reason = f'its process was ended {how}; the last lines of {log} may say why'
+      ending = how_it_ended(status)
+      reason = f'its process was ended {ending}; the last lines of {log} may say why'
       if len(trials) > 1:
         reason += f'. If memory ran out, set --workers to less than {len(trials)}'
       state = write_idle_state(trial, status='failed', reason=reason, died=True)

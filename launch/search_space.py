@@ -96,8 +96,8 @@ class SearchSpace:
         f'search(trial) of {self.experiment} returned {overrides!r}: let it return '
         f"overrides, such as {{'hyper.peak': trial.suggest_float('peak', 1e-4, 1e-2)}}"
       )
-    made = make_trial(self.experiment, folder, overrides)
-    if (made.config['keep_best'], made.config['best_is']) != (
+    trial = make_trial(self.experiment, folder, overrides)
+    if (trial.config['keep_best'], trial.config['best_is']) != (
       self.metric,
       self.best_is,
     ):
@@ -105,7 +105,7 @@ class SearchSpace:
         f'search(trial) of {self.experiment} changes keep_best or best_is: leave them '
         f'alone, since all trials are compared by one metric'
       )
-    return made
+    return trial
 
 
 class SamplerPerTrial(optuna.samplers.BaseSampler):

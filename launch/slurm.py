@@ -46,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   )
   add = options.add_argument
   add('--nodes', type=positive, default=1, help='number of nodes (1)')
-  about = 'processes per node: 1, or one per GPU (1)'
-  add('--processes-per-node', type=positive, default=1, metavar='N', help=about)
+  text = 'processes per node: 1, or one per GPU (1)'
+  add('--processes-per-node', type=positive, default=1, metavar='N', help=text)
   add_resources(options)
   return launch(options, script, _submit, argv)
 
@@ -57,15 +57,15 @@ def add_resources(options: argparse.ArgumentParser) -> None:
   add = options.add_argument
   add('--partition', help="partition (Slurm's default)")
   add('--account', help='account that is charged')
-  about = 'time limit, at which the job is requeued and resumes (24:00:00)'
-  add('--time', default='24:00:00', help=about)
+  text = 'time limit, at which the job is requeued and resumes (24:00:00)'
+  add('--time', default='24:00:00', help=text)
   add('--gpus-per-node', type=positive, help='GPUs per node (none)')
   add('--cpus-per-task', type=positive, help='cores per process')
   add('--mem', help='memory per node, such as 64G')
-  about = 'seconds from the signal to stop until the time limit (120)'
-  add('--grace', type=positive, default=120, help=about)
-  about = 'further option, such as --sbatch=--constraint=a100; may be repeated'
-  add('--sbatch', metavar='OPTION', action='append', default=[], help=about)
+  text = 'seconds from the signal to stop until the time limit (120)'
+  add('--grace', type=positive, default=120, help=text)
+  text = 'further option, such as --sbatch=--constraint=a100; may be repeated'
+  add('--sbatch', metavar='OPTION', action='append', default=[], help=text)
 
 
 def resources(args: argparse.Namespace) -> dict[str, str | bool]:

@@ -135,8 +135,8 @@ class Training:
     """Trains; requeues the job if the trial had to stop."""
     import submitit
 
-    here = submitit.JobEnvironment()
-    notice = signal.Signals[f'SIG{here.USR_SIG}']
+    job = submitit.JobEnvironment()
+    notice = signal.Signals[f'SIG{job.USR_SIG}']
     requeue = signal.getsignal(notice)  # submitit's, which ends the process at once
     # The step has to end first, and a checkpoint to be written.
     signal.signal(notice, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
@@ -145,7 +145,7 @@ class Training:
       return
     print(state['reason'], flush=True)
     # In any other state Slurm is ending the job, and decides whether to requeue it.
-    if my_jobs().get(here.job_id, Job()).state == 'RUNNING':
+    if my_jobs().get(job.job_id, Job()).state == 'RUNNING':
       requeue(notice, None)
     sys.exit(os.EX_TEMPFAIL)
 
@@ -214,7 +214,7 @@ def _executor(folder: Path) -> Any:
 
 def _parameters(args: argparse.Namespace, at_once: int) -> dict[str, Any]:
   """Returns the options of submitit."""
-  own = {k: v for k, v in environment().items() if k not in os.environ}
+  changed = {k: v for k, v in environment().items() if k not in os.environ}
   cores = args.cpus_per_task
   return dict(
     time=minutes(args.time),
@@ -223,7 +223,10 @@ def _parameters(args: argparse.Namespace, at_once: int) -> dict[str, Any]:
     stderr_to_stdout=True,
     wckey=None,
     # The trial handles Slurm's SIGTERM; the shell has to wait for it.
-    setup=['trap : TERM', *(f'export {k}={shlex.quote(v)}' for k, v in own.items())],
+    setup=[
+      'trap : TERM',
+      *(f'export {k}={shlex.quote(v)}' for k, v in changed.items()),
+    ],
     # srun does not inherit this from sbatch.
     srun_args=[f'--cpus-per-task={cores}'] if cores else None,
     additional_parameters={'requeue': True, **resources(args)},
@@ -277,10 +280,10 @@ def _final_state(trial: Trial, number: str, job: Job) -> dict[str, Any]:
   never = state.get('status') == 'waiting'
   hint = f'. It never started: is {trial.folder} visible on the node?' if never else ''
   where = f' on {job.nodes}' if job.nodes else ''
-  why = f' ({job.reason})' if job.reason not in ('', 'None') else ''
+  slurm_reason = f' ({job.reason})' if job.reason not in ('', 'None') else ''
   reason = (
-    f'its job {number} of Slurm ended{where} as {job.state}{why}; the last lines of '
-    f'{log} may say why{hint}'
+    f'its job {number} of Slurm ended{where} as {job.state}{slurm_reason}; the last '
+    f'lines of {log} may say why{hint}'
   )
   return write_idle_state(trial, status='failed', reason=reason)
 

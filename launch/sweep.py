@@ -8,7 +8,7 @@ r"""Runs all trials of experiments, then their reports.
 
 An experiment's `sweep(add)` calls add(seed=1, **{'hyper.peak': 1e-3}) once per trial,
 or add(arg='size=small', seed=1) to pass arguments to `get_config`. Any option of any
-piece may be set, whether or not the file names it. `report(runs, folder)` writes figures
+piece may be set, even if the file does not name it. `report(runs, folder)` writes figures
 and table.md. With --trials Optuna asks `search(trial)` for that many trials in all; with
 a storage on a server many machines can do so at once. The same command resumes a sweep
 that was interrupted.
@@ -369,8 +369,8 @@ def _parser() -> argparse.ArgumentParser:
     help='trials at a time: processes, by default one per core (set it on a machine '
     'with a GPU); members of a population; jobs of Slurm that run at once',
   )
-  about = 'options of its jobs, such as --slurm="--partition gpu --time 4:00:00"'
-  parser.add_argument('--slurm', metavar='OPTIONS', default='', help=about)
+  text = 'options of its jobs, such as --slurm="--partition gpu --time 4:00:00"'
+  parser.add_argument('--slurm', metavar='OPTIONS', default='', help=text)
   parser.add_argument(
     '--force',
     action='store_true',

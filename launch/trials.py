@@ -102,8 +102,8 @@ def make_trial(experiment: str, folder: Path, overrides: Mapping[str, Any]) -> T
     ValueError: an override does not fit the experiment.
   """
   overrides, name = _plain(overrides), folder.name
-  own = with_argument(experiment, overrides.get('arg'))
-  return Trial(own, name, folder, overrides, _configure(own, name, overrides))
+  with_arg = with_argument(experiment, overrides.get('arg'))
+  return Trial(with_arg, name, folder, overrides, _configure(with_arg, name, overrides))
 
 
 def _plain(overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,8 +115,8 @@ def with_argument(experiment: str, argument: str | None) -> str:
   """Appends an argument: 'file.py:smoke', 'model=rnn' -> 'file.py:smoke,model=rnn'."""
   if argument is None:
     return experiment
-  file, own = split_name(experiment)
-  return f'{file}:{own},{argument}' if own else f'{file}:{argument}'
+  file, arguments = split_name(experiment)
+  return f'{file}:{arguments},{argument}' if arguments else f'{file}:{argument}'
 
 
 def experiment_name(experiment: str) -> str:

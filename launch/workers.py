@@ -181,8 +181,8 @@ class Worker:
     if self._stop_requested and status == -signal.SIGTERM:  # it had no handler yet
       reason = 'stopped at its start, by SIGTERM'
       return write_idle_state(self.trial, status='stopped', reason=reason)
-    how = how_it_ended(status)
-    reason = f'its process was ended {how}; the last lines of trial.log may say why'
+    ending = how_it_ended(status)
+    reason = f'its process was ended {ending}; the last lines of trial.log may say why'
     return write_idle_state(self.trial, status='failed', reason=reason, died=True)
 
   def stop(self) -> None:

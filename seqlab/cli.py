@@ -447,7 +447,7 @@ def _checkpoint_options(parser: _Parser) -> None:
 
 
 def _trust_option(parser: argparse._ActionsContainer) -> None:
-  text = 'allow a run whose config.json names code that is no part of seqlab'
+  text = 'allow a run whose config.json names code that is not part of seqlab'
   parser.add_argument('--trust', action='store_true', help=text)
 
 

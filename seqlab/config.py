@@ -99,7 +99,7 @@ _ARGUMENT = re.compile(
 
 
 def _arguments(arg: str) -> list[tuple[str, str]]:
-  """Divides 'a=1,b="x, y",c' at the commas that are no part of a value.
+  """Divides 'a=1,b="x, y",c' at the commas that are not part of a value.
 
   Returns:
     Each argument twice: as it is written, and without quotation marks.

@@ -109,7 +109,7 @@ def _make_small(config: config_dict.ConfigDict, module: Any, path: Path) -> None
 
 
 def _override(config: config_dict.ConfigDict, override: str, path: Path) -> None:
-  """Sets one option, whether or not the file spells it out."""
+  """Sets one option, even if the file does not spell it out."""
   name, equals, text = override.removeprefix('--').partition('=')
   if not name.startswith('config.') or not equals:
     raise ValueError(f'{override!r} should be written --config.key=value')

@@ -242,18 +242,18 @@ class FinishedRun:
       for vocabulary, line in zip(sides, (source, target), strict=True)
     ]
     rows = [ids[0][::-1] if task.reverse_source else ids[0], ids[1]]
-    found = attention_weights(task.model, self.variables, *(x[None] for x in rows))
+    weights = attention_weights(task.model, self.variables, *(x[None] for x in rows))
     pieces = [
       [vocabulary.pieces()[i] for i in x]
       for vocabulary, x in zip(sides, rows, strict=True)
     ]
-    return Attention({k: np.asarray(w[:, 0]) for k, w in found.items()}, *pieces)
+    return Attention({k: np.asarray(w[:, 0]) for k, w in weights.items()}, *pieces)
 
   @functools.cache  # noqa: B019  # it lives as long as the run, and keeps what it compiled
   def _translator(self, decoding: tuple[tuple[str, Any], ...]) -> Translator:
     task = needs(self.task, Translates)
-    how = make_decoding(dict(decoding))
-    return make_translator(task, task.model, self.variables, how)
+    config = make_decoding(dict(decoding))
+    return make_translator(task, task.model, self.variables, config)
 
   @functools.cached_property
   def _scorer(self) -> Scorer:
@@ -327,13 +327,13 @@ def bleu(
   check_parallel(dict(zip(names, sides, strict=True)))
   lines = [Lines([line.encode('utf-8') for line in side]) for side in sides]
   options = dict(tokenizer=tokenizer, lowercase=lowercase)
-  found = score(corpus_statistics(lines[0], lines[1:], **options).sum(axis=0))
+  result = score(corpus_statistics(lines[0], lines[1:], **options).sum(axis=0))
   return BLEU(
-    score=found['score'],
+    score=result['score'],
     signature=signature(references=len(sets), **options),
-    counts=found['counts'],
-    totals=found['totals'],
-    hypothesis_length=found['sys_len'],
-    reference_length=found['ref_len'],
-    brevity_penalty=found['bp'],
+    counts=result['counts'],
+    totals=result['totals'],
+    hypothesis_length=result['sys_len'],
+    reference_length=result['ref_len'],
+    brevity_penalty=result['bp'],
   )

@@ -45,7 +45,7 @@ def make(specification: Specification, kinds: Kinds, where: str, **context: Any)
       value is outside the domain that the signature declares.
   """
   builder, options = find(specification, kinds, where)
-  return call(builder, options, where, **taken(builder, context))
+  return call(builder, options, where, **accepted_context(builder, context))
 
 
 def bind(
@@ -93,7 +93,7 @@ def find(
       )
     builder = resolve(builder, where)
   if not callable(builder):
-    raise ValueError(f'{where}: {name!r} is no class or function')
+    raise ValueError(f'{where}: {name!r} is not a class or function')
   return builder, options
 
 
@@ -109,7 +109,7 @@ def split(specification: Any, where: str) -> tuple[Any, dict[str, Any]]:
   return specification, {}
 
 
-def taken(builder: Callable, context: Mapping[str, Any]) -> dict[str, Any]:
+def accepted_context(builder: Callable, context: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the part of the context that a class or function has parameters for."""
   parameters = inspect.signature(builder).parameters
   if any(p.kind == p.VAR_KEYWORD for p in parameters.values()):
@@ -218,15 +218,15 @@ def parameters(signature: Signature) -> list[str]:
   module = inspect.isclass(signature) and hasattr(signature, 'setup')  # Linen's
   hidden = ('parent', 'name') if module else ()
   several = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-  found = inspect.signature(signature).parameters.values()
-  return [p.name for p in found if p.kind not in several and p.name not in hidden]
+  parameters = inspect.signature(signature).parameters.values()
+  return [p.name for p in parameters if p.kind not in several and p.name not in hidden]
 
 
 def required(signature: Callable, given: Iterable[str]) -> list[str]:
   """Returns the parameters without a default that are not given."""
-  given, found = set(given), inspect.signature(signature).parameters
+  given, parameters = set(given), inspect.signature(signature).parameters
   return [
     n
     for n in parameters(signature)
-    if found[n].default is found[n].empty and n not in given
+    if parameters[n].default is parameters[n].empty and n not in given
   ]

@@ -115,7 +115,7 @@ def _describe_estimator(name: str, task: Estimator) -> str:
   report = getattr(task, 'report', {}).items()
   sizes = ''.join(f'\n  {key}: {value:,.4g}' for key, value in report)
   return (
-    f'{name} is fitted in steps of its own, by one process, on all of its devices: there '
+    f'{name} is fitted in its own steps, by one process, on all of its devices: there '
     f'is no training step to plan{sizes}'
   )
 

@@ -81,8 +81,8 @@ def check_cached_decoding(kind: str = 'transformer', **options) -> None:
   source, target = _ids(2, _S), _ids(2, _T)
   source[1, 3:] = PAD
   logits = _apply(model)(variables, source, target)
-  found = cached_logits(model, variables, source, target)
-  _assert_close(found, logits)
+  actual = cached_logits(model, variables, source, target)
+  _assert_close(actual, logits)
 
 
 def check_packing(kind: str = 'transformer', **options) -> None:
@@ -90,8 +90,8 @@ def check_packing(kind: str = 'transformer', **options) -> None:
   model, variables = make_model(kind, **options)
   separate, row, packing = packed_pairs()
   expected = _apply(model)(variables, *separate)[separate[1] != PAD]
-  found = _apply(model)(variables, *row, packing=packing)[row[1] != PAD]
-  _assert_close(found, expected)
+  actual = _apply(model)(variables, *row, packing=packing)[row[1] != PAD]
+  _assert_close(actual, expected)
 
 
 def check_sharding(kind: str = 'transformer', **options) -> None:
@@ -118,8 +118,8 @@ def check_sharding(kind: str = 'transformer', **options) -> None:
   rows = jax.device_put((source, target), batch_sharding(mesh))
   abstract = jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
   with abstract, nn.logical_axis_rules(RULES):
-    found = jax.jit(train)(placed, *rows)
-  jax.tree.map(_assert_close, found, expected)
+    actual = jax.jit(train)(placed, *rows)
+  jax.tree.map(_assert_close, actual, expected)
 
 
 @functools.cache
@@ -194,8 +194,8 @@ def _ids(rows: int, length: int, seed: int = 0) -> np.ndarray:
   return random.integers(4, VOCABULARY, (rows, length)).astype(np.int32)
 
 
-def _padded(ids: np.ndarray, more: int) -> np.ndarray:
-  return np.pad(ids, ((0, 0), (0, more)), constant_values=PAD)
+def _padded(ids: np.ndarray, padding: int) -> np.ndarray:
+  return np.pad(ids, ((0, 0), (0, padding)), constant_values=PAD)
 
 
 def _spread(x: Array) -> Array:
@@ -204,6 +204,6 @@ def _spread(x: Array) -> Array:
   return x + jnp.linspace(1.0, 2.0, x.size).reshape(x.shape)
 
 
-def _assert_close(found: Array, expected: Array) -> None:
+def _assert_close(actual: Array, expected: Array) -> None:
   largest = float(jnp.abs(expected).max())
-  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * max(largest, 1.0))
+  np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4 * max(largest, 1.0))

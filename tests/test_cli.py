@@ -65,8 +65,8 @@ def test_a_closed_pipe_is_not_an_error(finished):
   ('argv', 'message'),
   [
     (['train', 'nowhere.py', '--workdir=x'], 'there is no experiment nowhere.py'),
-    (['evaluate', 'nowhere'], 'nowhere is no run'),
-    (['translate', 'nowhere'], 'nowhere is no run'),
+    (['evaluate', 'nowhere'], 'nowhere is not a run'),
+    (['translate', 'nowhere'], 'nowhere is not a run'),
     (['experiments', 'nowhere'], 'there is no folder nowhere'),
     (
       [

@@ -64,7 +64,7 @@ def test_a_short_name_may_replace_a_path():
     ({'kind': 3}, r'model\.piece\.kind is 3; it must be'),
     ('no_such_module:X', r"model\.piece: 'no_such_module:X': no module"),
     ('fractions:Fractoin', r"has no 'Fractoin'; did you mean 'Fraction'"),
-    ('math:pi', r"model\.piece: 'math:pi' is no class or function"),
+    ('math:pi', r"model\.piece: 'math:pi' is not a class or function"),
     (3, r'model\.piece is 3; it must be a name'),
     (None, r'model\.piece is None; it must be a name'),
   ],

@@ -297,7 +297,7 @@ def test_a_folder_of_the_projector_is_read(glove, tmp_path, pairs, capsys):
     (['gone.bin'], 'there are no vectors at gone.bin'),
     (['gone.txt.gz'], 'there are no vectors at gone.txt.gz'),
     (['gone', '--from=glove'], 'there are no vectors at gone'),
-    (['gone'], 'gone is no run'),
+    (['gone'], 'gone is not a run'),
   ],
   ids=str,
 )

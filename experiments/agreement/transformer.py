@@ -30,7 +30,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.model = dict(kind='transformer', width=128, mlp_width=256, heads=8, layers=2)
   c.model.unroll = 2  # takes a quarter less time on a CPU, and compiles as fast
 
-  # What a sweep or a population may vary without compiling again
+  # Hyperparameters, which a sweep or a population may vary without compiling again
   # No dropout: hardly any sentence occurs often enough to be memorised.
   c.hyper = dict(peak=5e-3, label_smoothing=0.1, weight_decay=0.0)
   c.schedule = dict(kind='linear', warmup=300)

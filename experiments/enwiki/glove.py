@@ -28,7 +28,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.model = dict(width=arg.width, x_max=100.0, alpha=0.75)
   c.model.groups = 64
 
-  # What a sweep may vary without compiling again
+  # Hyperparameters, which a sweep may vary without compiling again
   c.hyper = dict(peak=0.05)
   c.schedule = dict(kind='constant')
   c.evals = {}

@@ -22,7 +22,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.corpus = dict(path=arg.path) if arg.path else dict(name='enwiki2018')
   c.vocabulary = dict(min_count=5, max_size=arg.words)
 
-  # What is counted, and how likely a pair would be by chance
+  # The counts, and the probability of a pair by chance
   c.counts = dict(window=5, side='both', weights='linear', subsample=1e-3)
   c.pmi = dict(smoothing=0.75, shift=1.0, positive=True)
 

@@ -31,7 +31,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.model.update(dynamic=True, block=32, max_pairs_per_row=64.0, output_vectors='words')
   c.model.objective = dict(kind='softmax')
 
-  # What a sweep may vary without compiling again
+  # Hyperparameters, which a sweep may vary without compiling again
   c.hyper = dict(peak=0.025)
   c.schedule = dict(kind='linear', floor=4e-3)
 

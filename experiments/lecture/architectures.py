@@ -58,7 +58,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   # Model
   c.model = dict(MODELS[arg.model])
 
-  # What a sweep may vary without compiling again
+  # Hyperparameters, which a sweep may vary without compiling again
   c.hyper = dict(peak=3e-3, label_smoothing=0.1)
   c.schedule = dict(kind='constant', warmup=100)
   c.optimizer = dict(kind='adam', clip=1.0)
@@ -87,14 +87,14 @@ def sweep(add):
 
 
 def report(runs, folder):
-  found = {NAMES[_kind(m[0])]: m for m in group(runs).values()}
+  groups = {NAMES[_kind(m[0])]: m for m in group(runs).values()}
   shortest = min(run.minutes[-1] for run in runs)
   grid = np.linspace(0, shortest, 13)[1:]
   lines(
     folder / 'bleu-by-minutes',
     {
       label: [(grid, _at(run, grid)) for run in members]
-      for label, members in found.items()
+      for label, members in groups.items()
     },
     'minutes of updates, one CPU core each',
     'BLEU',
@@ -108,7 +108,7 @@ def report(runs, folder):
       [run.final('epoch') for run in members],
       [len(run.minutes) / run.minutes[-1] / 60 for run in members],
     ]
-    for label, members in found.items()
+    for label, members in groups.items()
   ]
   columns = [
     'model',

@@ -40,7 +40,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.model.bidirectional = False
   c.model.update(attention=None, placement='before')
 
-  # What a sweep may vary without compiling again
+  # Hyperparameters, which a sweep may vary without compiling again
   c.hyper = dict(peak=5e-3, label_smoothing=0.1)
   c.schedule = dict(kind='linear', warmup=100)
   c.optimizer = dict(kind='adam', clip=1.0)
@@ -77,9 +77,9 @@ def sweep(add):
 
 def report(runs, folder):
   keys = ('model.attention', 'batching.reverse_source')
-  found = group(runs, by=keys)
+  groups = group(runs, by=keys)
   named = {
-    name: found[changes.get(keys[0]), changes.get(keys[1], False)]
+    name: groups[changes.get(keys[0]), changes.get(keys[1], False)]
     for name, changes in VARIANTS.items()
   }
   names = [

@@ -39,7 +39,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.model = dict(kind='transformer', width=96, mlp_width=192, layers=2)
   c.model.update(heads=arg.heads, unroll=2)
 
-  # What a sweep may vary without compiling again
+  # Hyperparameters, which a sweep may vary without compiling again
   c.hyper = dict(peak=5e-3, label_smoothing=0.1)
   c.schedule = dict(kind='linear', warmup=150)
   c.optimizer = dict(kind='adam', clip=1.0)
@@ -67,7 +67,7 @@ def sweep(add):
 
 
 def report(runs, folder):
-  found = {
+  groups = {
     heads: members for (heads,), members in group(runs, by=('model.heads',)).items()
   }
   kinds = ('gender', 'number', 'case')
@@ -80,7 +80,7 @@ def report(runs, folder):
         [100 * run.final(f'agreement/look_{k}_cross') for run in members] for k in kinds
       ),
     ]
-    for heads, members in found.items()
+    for heads, members in groups.items()
   ]
   columns = [
     *('heads', Column('BLEU', 'max')),
@@ -92,14 +92,14 @@ def report(runs, folder):
   ]
   text = table(rows, columns)
 
-  run = found[8][0]  # one seed: the order of heads is arbitrary in each
+  run = groups[8][0]  # one seed: the order of heads is arbitrary in each
   arrays = run.arrays('agreement')
   for side, where in SIDES.items():
-    look, without = arrays[f'look/{side}'], arrays[f'without/{side}']
-    names = [f'layer {i + 1}, head {h + 1}' for i, h in np.ndindex(look.shape[:2])]
+    shares, without = arrays[f'look/{side}'], arrays[f'without/{side}']
+    names = [f'layer {i + 1}, head {h + 1}' for i, h in np.ndindex(shares.shape[:2])]
     heatmap(
       folder / f'looks-{side}',
-      100 * look.reshape(-1, len(kinds)),
+      100 * shares.reshape(-1, len(kinds)),
       kinds,
       names,
       label='most attended token determines the ending (%)',
@@ -126,7 +126,9 @@ def report(runs, folder):
     text += table(
       [
         [n, *map(float, a), *map(float, b)]
-        for n, a, b in zip(names, 100 * look.reshape(-1, len(kinds)), lost, strict=True)
+        for n, a, b in zip(
+          names, 100 * shares.reshape(-1, len(kinds)), lost, strict=True
+        )
       ],
       [
         'head',
@@ -137,7 +139,9 @@ def report(runs, folder):
   bars(
     folder / 'bleu',
     {
-      'BLEU': {str(h): [run.final('valid/bleu') for run in m] for h, m in found.items()}
+      'BLEU': {
+        str(h): [run.final('valid/bleu') for run in m] for h, m in groups.items()
+      }
     },
     'BLEU',
     xlabel='heads',
@@ -150,8 +154,8 @@ def report(runs, folder):
 
 def _maps(run, folder):
   """Draws the head that most often attends to the word that determines gender."""
-  look = run.arrays('agreement')['look/cross']
-  layer, head = np.unravel_index(look[..., 0].argmax(), look.shape[:2])
+  shares = run.arrays('agreement')['look/cross']
+  layer, head = np.unravel_index(shares[..., 0].argmax(), shares.shape[:2])
   arrays = run.arrays('attention')
   heatmap(
     folder / 'map',

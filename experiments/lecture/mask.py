@@ -31,7 +31,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.model = dict(kind='transformer', width=96, mlp_width=192, heads=4, layers=2)
   c.model.update(unroll=2, causal=True)
 
-  # What a sweep may vary without compiling again
+  # Hyperparameters, which a sweep may vary without compiling again
   c.hyper = dict(peak=5e-3, label_smoothing=0.1)
   c.schedule = dict(kind='linear', warmup=100)
   c.optimizer = dict(kind='adam', clip=1.0)
@@ -62,8 +62,8 @@ def sweep(add):
 
 
 def report(runs, folder):
-  found = group(runs, by=('model.causal',))
-  named = {label: found[causal,] for label, causal in VARIANTS.items()}
+  groups = group(runs, by=('model.causal',))
+  named = {label: groups[causal,] for label, causal in VARIANTS.items()}
   for name, metric, ylabel in (
     ('loss', 'nll', 'training loss (nats per token)'),
     ('bleu', 'valid/bleu', 'BLEU of the validation set'),

@@ -46,7 +46,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.model = dict(kind='transformer', width=96, mlp_width=192, heads=4, layers=2)
   c.model.update(unroll=2, normalization='layer', decoder_normalization='layer')
 
-  # What a sweep may vary without compiling again
+  # Hyperparameters, which a sweep may vary without compiling again
   c.hyper = dict(peak=peak, label_smoothing=0.1)
   c.schedule = dict(kind='linear', warmup=100)
   c.optimizer = dict(kind='adam', clip=1.0)
@@ -76,9 +76,9 @@ def sweep(add):
 
 
 def report(runs, folder):
-  found = {}
+  groups = {}
   for run in runs:
-    found.setdefault((_kind(run), run.config['batching']['tokens']), []).append(run)
+    groups.setdefault((_kind(run), run.config['batching']['tokens']), []).append(run)
   for name, metric, ylabel in (
     ('bleu', 'valid/bleu', 'BLEU'),
     ('gap', 'statistics/gap', 'loss with running minus with batch statistics (nats)'),
@@ -87,7 +87,7 @@ def report(runs, folder):
       kind: list(
         zip(
           *(
-            [(tokens, run.final(metric)) for run in found[kind, tokens]]
+            [(tokens, run.final(metric)) for run in groups[kind, tokens]]
             for tokens in BATCHES
           ),
           strict=True,
@@ -110,9 +110,11 @@ def report(runs, folder):
   rows = [
     [
       kind,
-      *([run.final('valid/bleu') for run in found[kind, tokens]] for tokens in BATCHES),
       *(
-        [run.final('statistics/gap') for run in found[kind, tokens]]
+        [run.final('valid/bleu') for run in groups[kind, tokens]] for tokens in BATCHES
+      ),
+      *(
+        [run.final('statistics/gap') for run in groups[kind, tokens]]
         for tokens in BATCHES
       ),
     ]

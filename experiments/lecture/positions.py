@@ -39,7 +39,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.model = dict(kind='transformer', width=96, mlp_width=192, heads=4, layers=2)
   c.model.update(unroll=2, positions=arg.positions)
 
-  # What a sweep may vary without compiling again
+  # Hyperparameters, which a sweep may vary without compiling again
   c.hyper = dict(peak=5e-3, label_smoothing=0.1)
   c.schedule = dict(kind='linear', warmup=100)
   c.optimizer = dict(kind='adam', clip=1.0)
@@ -66,7 +66,7 @@ def sweep(add):
 
 
 def report(runs, folder):
-  found = {kind: m for (kind,), m in group(runs, by=('model.positions',)).items()}
+  groups = {kind: m for (kind,), m in group(runs, by=('model.positions',)).items()}
   names = [
     f'{a}-{b}'
     for a, b in zip((1, *(x + 1 for x in LENGTHS)), (*LENGTHS, ''), strict=True)
@@ -78,7 +78,7 @@ def report(runs, folder):
         ([*LENGTHS, LENGTHS[-1] + 3], [run.final(f'valid/bleu/{n}') for n in names])
         for run in members
       ]
-      for kind, members in found.items()
+      for kind, members in groups.items()
     },
     'source length (words, upper limit; last point: longer)',
     'BLEU',
@@ -91,7 +91,7 @@ def report(runs, folder):
       *([run.final(f'valid/bleu/{n}') for run in members] for n in names),
       [run.final('valid/bleu') for run in members],
     ]
-    for kind, members in found.items()
+    for kind, members in groups.items()
   ]
   columns = [
     'positions',

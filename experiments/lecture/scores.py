@@ -38,7 +38,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.model = dict(kind='recurrent', width=128, cell='gru', placement='after')
   c.model.attention = arg.score
 
-  # What a sweep may vary without compiling again
+  # Hyperparameters, which a sweep may vary without compiling again
   c.hyper = dict(peak=5e-3, label_smoothing=0.1)
   c.schedule = dict(kind='linear', warmup=100)
   c.optimizer = dict(kind='adam', clip=1.0)
@@ -68,14 +68,14 @@ def sweep(add):
 
 
 def report(runs, folder):
-  found = group(runs, by=('model.attention', 'model.placement'))
+  groups = group(runs, by=('model.attention', 'model.placement'))
   bars(
     folder / 'bleu',
     {
       f'{placement} the cells': {
-        score: [run.final('valid/bleu') for run in found[score, placement]]
+        score: [run.final('valid/bleu') for run in groups[score, placement]]
         for score in SCORES
-        if (score, placement) in found
+        if (score, placement) in groups
       }
       for placement in ('before', 'after')
     },
@@ -93,7 +93,7 @@ def report(runs, folder):
       # A low quantile, since other work on the machine can only lengthen a step.
       [1e3 * np.quantile(run.series('speed/seconds')[1], 0.1) for run in members],
     ]
-    for (score, placement), members in found.items()
+    for (score, placement), members in groups.items()
   ]
   columns = [
     *('score', 'placement', Column('BLEU', 'max'), Column('perplexity', 'min')),

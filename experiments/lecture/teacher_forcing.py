@@ -40,7 +40,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.model = dict(kind='recurrent', width=128, cell='gru', placement='before')
   c.model.attention = 'additive'
 
-  # What a sweep may vary without compiling again
+  # Hyperparameters, which a sweep may vary without compiling again
   c.hyper = dict(peak=5e-3, label_smoothing=0.1, scheduled_sampling=0.0)
   c.schedule = dict(kind='linear', warmup=100)
   c.optimizer = dict(kind='adam', clip=1.0)
@@ -69,8 +69,8 @@ def sweep(add):
 
 
 def report(runs, folder):
-  found = group(runs, by=('hyper.scheduled_sampling',))
-  named = {label: found[rate,] for label, rate in RATES.items()}
+  groups = group(runs, by=('hyper.scheduled_sampling',))
+  named = {label: groups[rate,] for label, rate in RATES.items()}
   curves = {}
   for label, members in named.items():
     for kind, errors in (

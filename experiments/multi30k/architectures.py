@@ -54,7 +54,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   # Model
   c.model = dict(MODELS[arg.model])
 
-  # What a sweep may vary without compiling again
+  # Hyperparameters, which a sweep may vary without compiling again
   c.hyper = dict(peak=2e-3, dropout=0.2, label_smoothing=0.1)
   c.schedule = dict(kind='linear', warmup=300)
   c.optimizer = dict(kind='adam', clip=1.0)
@@ -88,7 +88,7 @@ def sweep(add):
 
 
 def report(runs, folder):
-  found = {NAMES[_kind(members[0])]: members for members in group(runs).values()}
+  groups = {NAMES[_kind(members[0])]: members for members in group(runs).values()}
   lines(
     folder / 'bleu',
     {
@@ -97,7 +97,7 @@ def report(runs, folder):
         for run in members
         for steps, values in [run.series('valid/bleu')]
       ]
-      for label, members in found.items()
+      for label, members in groups.items()
     },
     'epochs',
     'BLEU on val, greedy search',
@@ -111,7 +111,7 @@ def report(runs, folder):
       [run.final('valid/bleu') for run in members],
       [run.minutes[-1] for run in members],
     ]
-    for label, members in found.items()
+    for label, members in groups.items()
   ]
   columns = [
     *('model', Column('BLEU, test_2016_flickr, beam 5', 'max')),

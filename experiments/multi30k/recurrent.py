@@ -38,7 +38,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   attends = arg.attention != 'none'
   c.model.attention = arg.attention if attends else None
 
-  # What a sweep or a population may vary without compiling again
+  # Hyperparameters, which a sweep or a population may vary without compiling again
   c.hyper = dict(peak=3e-3, dropout=0.3, label_smoothing=0.1, weight_decay=0.0)
   c.schedule = dict(kind='rsqrt', warmup=1_000)
   c.optimizer = dict(kind='adam', clip=1.0)

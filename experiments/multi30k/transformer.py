@@ -34,7 +34,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   )
   c.model.unroll = layers  # takes a quarter less time on a CPU than a loop over layers
 
-  # What a sweep or a population may vary without compiling again
+  # Hyperparameters, which a sweep or a population may vary without compiling again
   c.hyper = dict(peak=5e-3, dropout=0.3, label_smoothing=0.1, weight_decay=0.0)
   c.schedule = dict(kind='rsqrt', warmup=2_000)
   c.optimizer = dict(kind='adam')

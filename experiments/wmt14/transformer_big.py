@@ -37,7 +37,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     kind='transformer', width=width, mlp_width=mlp_width, heads=heads, layers=layers
   )
 
-  # What a sweep or a population may vary without compiling again
+  # Hyperparameters, which a sweep or a population may vary without compiling again
   c.hyper = dict(peak=1e-3, dropout=0.3, label_smoothing=0.1, weight_decay=0.0)
   c.schedule = dict(kind='rsqrt', warmup=4_000)
   c.optimizer = dict(kind='adam')

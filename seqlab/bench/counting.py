@@ -139,8 +139,8 @@ def _count_by_scipy(ids: np.ndarray, offsets: np.ndarray, V: int) -> Speed:
       words = np.asarray(ids[bounds[0] : bounds[-1]], np.int32)
       sentence = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
       for distance in range(1, _WINDOW + 1):
-        near = sentence[distance:] == sentence[:-distance]
-        left, right = words[:-distance][near], words[distance:][near]
+        same_sentence = sentence[distance:] == sentence[:-distance]
+        left, right = words[:-distance][same_sentence], words[distance:][same_sentence]
         pairs = sparse.coo_array((np.ones(len(left)), (left, right)), shape=(V, V))
         total = total + pairs.tocsr()
     total = total + total.T

@@ -48,7 +48,7 @@ def measure_population(subject: Subject) -> list[Row]:
 
 
 def _make_serial_training(subject: Subject, steps: int) -> Callable[[], float]:
-  """Returns a function that trains all members in turn and returns the seconds."""
+  """Returns a function that trains the members one by one and returns the seconds."""
   batches, step = subject.batches, subject.training_step()
   step.compile(batches.shapes[0])
 

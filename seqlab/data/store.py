@@ -214,13 +214,13 @@ def encode_corpus(
     OSError: the disk is full; says where, and how much is needed.
   """
   known = vocabularies.sides
-  about = {
+  description = {
     'format': _FORMAT,
     'text': corpus.fingerprint(split),
     'vocabularies': [v.fingerprint for v in known.values()],
     'sampling': [sampling, seed] if sampling else None,
   }
-  digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]
+  digest = hashlib.sha256(json.dumps(description).encode()).hexdigest()[:24]
   folder = Path(cache) / 'tokens' / digest
   label = f'encoding {corpus.name} {split}'
   size = 0
@@ -240,4 +240,4 @@ def encode_corpus(
     return EncodedCorpus(sides, entry.about.get('skipped', 0))
 
   title = f'the encoded corpus {corpus.name} {split}'
-  return cached(folder, about, build, read, title=title, need=lambda: size)
+  return cached(folder, description, build, read, title=title, need=lambda: size)

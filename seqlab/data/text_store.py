@@ -65,13 +65,13 @@ def cached_words(corpus: PlainText, cache: Path, **options) -> WordCounts:
   decides = {name: value for name, value in options.items() if name != 'workers'}
   if phrases := decides.get('phrases'):
     decides['phrases'] = phrases.fingerprint
-  about = {
+  description = {
     'format': _FORMAT,
     'tokenizer': TOKENIZER,
     'text': corpus.fingerprint,
     'options': dict(sorted(decides.items())),
   }
-  folder = Path(cache) / 'words' / _digest(about)
+  folder = Path(cache) / 'words' / _digest(description)
   need = 0
 
   def build(part: Path) -> dict:
@@ -88,8 +88,8 @@ def cached_words(corpus: PlainText, cache: Path, **options) -> WordCounts:
     except ValueError as error:
       raise DamagedError(f'has words that cannot be read ({error})') from None
 
-  what = f'the counted words of {corpus.name}'
-  return cached(folder, about, build, read, title=what, need=lambda: need)
+  title = f'the counted words of {corpus.name}'
+  return cached(folder, description, build, read, title=title, need=lambda: need)
 
 
 def encode_text(
@@ -108,13 +108,13 @@ def encode_text(
     OSError: the disk is full; the message has the folder and the space that is needed.
     ValueError: as `PlainText.chunks`.
   """
-  about = {
+  description = {
     'format': _FORMAT,
     'tokenizer': TOKENIZER,
     'text': corpus.fingerprint,
     'words': words.fingerprint,
   }
-  folder = Path(cache) / 'tokens' / _digest(about)
+  folder = Path(cache) / 'tokens' / _digest(description)
   dtype = np.dtype(np.uint16 if words.size <= 2**16 else np.int32)
 
   def build(part: Path) -> dict:
@@ -125,13 +125,13 @@ def encode_text(
   def read(entry: Entry) -> TextStore:
     return TextStore.open(entry, 'text', words.size)
 
-  what = f'the encoded corpus {corpus.name}'
+  title = f'the encoded corpus {corpus.name}'
   need = int(words.counts.sum()) * dtype.itemsize  # if words were counted in this text
-  return cached(folder, about, build, read, title=what, need=need)
+  return cached(folder, description, build, read, title=title, need=need)
 
 
-def _digest(about: dict) -> str:
-  return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]
+def _digest(description: dict) -> str:
+  return hashlib.sha256(json.dumps(description).encode()).hexdigest()[:24]
 
 
 def _encode_chunk(ids: dict[str, int], phrases: Phrases | None, chunk: str) -> Part:
@@ -161,5 +161,5 @@ def _write(folder: Path, parts: Iterator[Part], dtype: np.dtype) -> int:
 
 
 def _header(file: BinaryIO, size: int, dtype: np.dtype) -> None:
-  about = {'shape': (size,), 'fortran_order': False, 'descr': dtype.str}
-  np.lib.format.write_array_header_1_0(file, about)
+  description = {'shape': (size,), 'fortran_order': False, 'descr': dtype.str}
+  np.lib.format.write_array_header_1_0(file, description)

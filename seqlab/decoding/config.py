@@ -194,5 +194,5 @@ def make_decoding(
   options = {name: x for name, x in options.items() if x is not None}
   sampled = any(name in options for name in _OF_SAMPLING)
   kind = options.pop('decoding', 'sampling' if sampled else 'beam')
-  name, own = split(kind, where)
-  return make({'kind': name, **options, **own}, DECODINGS, where)
+  name, kind_options = split(kind, where)
+  return make({'kind': name, **options, **kind_options}, DECODINGS, where)

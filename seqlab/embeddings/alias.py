@@ -46,5 +46,5 @@ class Alias:
     """Returns independent samples, int32."""
     cell_rng, side_rng = jax.random.split(rng)
     cell = jax.random.randint(cell_rng, shape, 0, len(self.own))
-    own = jax.random.uniform(side_rng, shape) < jax.numpy.asarray(self.own)[cell]
-    return jax.numpy.where(own, cell, jax.numpy.asarray(self.other)[cell])
+    keeps_cell = jax.random.uniform(side_rng, shape) < jax.numpy.asarray(self.own)[cell]
+    return jax.numpy.where(keeps_cell, cell, jax.numpy.asarray(self.other)[cell])

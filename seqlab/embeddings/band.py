@@ -58,8 +58,8 @@ class Band:
     for side in reach:
       for d in range(1, window + 1):
         shifted = slice(window + side * d, window + side * d + S)
-        same = sentence[..., shifted] == sentence[..., inner]
-        inside = counts & same & (d <= radius)
+        same_sentence = sentence[..., shifted] == sentence[..., inner]
+        inside = counts & same_sentence & (d <= radius)
         reach[side] += inside.astype(jnp.int32)
         number += inside & (words[..., shifted] >= 0)
     bounds = centre - reach[-1], centre + reach[1]

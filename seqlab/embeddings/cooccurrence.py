@@ -142,15 +142,15 @@ def cached_cooccurrence(
     ValueError, OSError: as `cooccurrence`.
   """
   irrelevant = {'memory', 'workers', 'device'}  # they do not change the result
-  about = {'format': _FORMAT, 'text': store.fingerprint, 'V': V}
+  key = {'format': _FORMAT, 'text': store.fingerprint, 'V': V}
   chosen = {**cooccurrence.__kwdefaults__, **options}
-  about |= {name: value for name, value in chosen.items() if name not in irrelevant}
-  if about['weights'] not in [*WEIGHTINGS]:  # a user's own may change under its name
-    contexts = Contexts(V, about['window'], about['side'], about['weights'])
-    about['weights'] = [str(weight) for weight in contexts.weights]
-  if (keep := about['keep']) is not None:
-    about['keep'] = hashlib.sha256(np.asarray(keep, np.float32).data).hexdigest()
-  digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
+  key |= {name: value for name, value in chosen.items() if name not in irrelevant}
+  if key['weights'] not in [*WEIGHTINGS]:  # a user's own may change under its name
+    contexts = Contexts(V, key['window'], key['side'], key['weights'])
+    key['weights'] = [str(weight) for weight in contexts.weights]
+  if (keep := key['keep']) is not None:
+    key['keep'] = hashlib.sha256(np.asarray(keep, np.float32).data).hexdigest()
+  digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
   folder = Path(cache) / 'cooccurrence' / digest
   need = 0
 
@@ -172,7 +172,7 @@ def cached_cooccurrence(
       raise DamagedError(f'has counts of the shape {matrix.shape}')
     return matrix
 
-  return cached(folder, about, build, read, title='the counts', need=lambda: need)
+  return cached(folder, key, build, read, title='the counts', need=lambda: need)
 
 
 def _check_ids(ids: np.ndarray, V: int, start: int) -> None:
@@ -201,10 +201,10 @@ def _folder(need: int, *, spill: bool) -> Iterator[Path | None]:
   if not spill:
     yield None
     return
-  what = 'counted pairs'
+  title = 'counted pairs'
   parent = Path(tempfile.gettempdir())
   place = dict(prefix='seqlab-counts-', mode=0o700, variable='TMPDIR')
-  with staging(parent, what, **place) as folder:
+  with staging(parent, title, **place) as folder:
     try:
       yield folder
     except OSError as error:
@@ -212,7 +212,7 @@ def _folder(need: int, *, spill: bool) -> Iterator[Path | None]:
         raise
       raise OSError(
         error.errno,
-        f'no space left for {what}: up to {need / 2**20:,.1f} MiB are needed; '
+        f'no space left for {title}: up to {need / 2**20:,.1f} MiB are needed; '
         'set TMPDIR to a folder on another disk, or allow more memory',
         str(parent),
       ) from None

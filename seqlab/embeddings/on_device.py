@@ -52,8 +52,8 @@ def count_pairs_on_device(
   )  # padding: each position a row of its own
   row_of[:m] = rows[:m]
   numerators = np.array(contexts.numerators, np.int32)
-  *run, found = _count(filled, row_of, np.int32(n), numerators, side=contexts.side)
-  first, second, sums = (np.asarray(x[:found]).astype(np.uint64) for x in run)
+  *run, num_pairs = _count(filled, row_of, np.int32(n), numerators, side=contexts.side)
+  first, second, sums = (np.asarray(x[:num_pairs]).astype(np.uint64) for x in run)
   return Run(first << np.uint64(contexts.bits) | second, sums.view(np.int64))
 
 
@@ -94,9 +94,9 @@ def _count(
   first, second, weight = lax.sort(columns, num_keys=2, is_stable=False)
   new = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
   segment = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(new)])  # [S w]
-  found = segment[-1] + (first[-1] != _NO_WORD)
+  num_pairs = segment[-1] + (first[-1] != _NO_WORD)
   spread = functools.partial(
     jnp.zeros_like(first).at[segment].set, indices_are_sorted=True
   )
   sums = jax.ops.segment_sum(weight, segment, S * w, indices_are_sorted=True)
-  return spread(first), spread(second), sums, found
+  return spread(first), spread(second), sums, num_pairs

@@ -78,12 +78,13 @@ class Word2Vec:
   def __post_init__(self):
     domains.check_fields(self, 'model.')
 
-  def predictions(self, words: Array, near: Array, band: Band) -> Predictions:
+  def predictions(self, words: Array, span_words: Array, band: Band) -> Predictions:
     """Returns what a block predicts.
 
     Args:
       words: [V, D] the table of words.
-      near: [B, E] int32, the words of the block and of a window on both sides of it.
+      span_words: [B, E] int32, the words of the block and of a window on both sides of
+        it.
       band: the window of each word of the block.
     """
     raise NotImplementedError
@@ -139,8 +140,8 @@ class Word2Vec:
     the compiler would compute the bounds of a range again for each of its words.
 
     Returns:
-      `near` [n, B, E] int32; `band`, the window of each word, with n in front; and what
-      the objective draws.
+      `span_words` [n, B, E] int32; `band`, the window of each word, with n in front;
+      and the random numbers of the objective.
 
     Raises:
       ValueError: the length of a stream is not a multiple of the block.
@@ -153,15 +154,15 @@ class Word2Vec:
         'a multiple of model.block'
       )
     places = np.arange(0, L, S)[:, None] + np.arange(S + 2 * w)  # [n, E]
-    near, sentence = (
+    span_words, sentence = (
       jnp.moveaxis(batch[name][:, places], 1, 0) for name in ('words', 'sentence')
     )
     radius_rng, objective_rng = jax.random.split(rng)
     low = 1 if self.dynamic else w
     radius = jax.random.randint(radius_rng, (L // S, B, S), low, w + 1)
     drawn = self.objective.draw(objective_rng, (L // S, B))
-    band = Band.of_windows(near, sentence, radius, has_gaps=self.keep_gaps)
-    return {'near': near, 'band': band, **drawn}
+    band = Band.of_windows(span_words, sentence, radius, has_gaps=self.keep_gaps)
+    return {'span_words': span_words, 'band': band, **drawn}
 
   def learn(
     self, tables: Tables, row_counts: Tables, block: dict[str, Any], rate: Array
@@ -177,12 +178,12 @@ class Word2Vec:
     Returns:
       The tables, the buffers, and the loss over the first stream, see `update`.
     """
-    made = self._predictions(tables, block)
+    predictions = self._predictions(tables, block)
     update = self.objective.learn(
       tables['contexts'],
-      made.inputs,
-      made.targets,
-      made.band,
+      predictions.inputs,
+      predictions.targets,
+      predictions.band,
       block,
       rate,
       self.max_pairs_per_row,
@@ -190,14 +191,14 @@ class Word2Vec:
     )
     words, word_counts = add_rows(
       tables['words'],
-      *made.spread(update.inputs, update.pairs),
+      *predictions.spread(update.inputs, update.pairs),
       self.max_pairs_per_row,
       row_counts['words'],
     )
     return (
       {'words': words, 'contexts': update.table},
       {'words': word_counts, 'contexts': update.row_counts},
-      (update.loss, made.band.number[0].sum()),
+      (update.loss, predictions.band.number[0].sum()),
     )
 
   def loss(self, tables: Tables, block: dict[str, Any]) -> tuple[Array, Array]:
@@ -207,22 +208,23 @@ class Word2Vec:
     return loss, band.number.sum()
 
   def _predictions(self, tables: Tables, block: dict[str, Any]) -> Predictions:
-    near = jnp.maximum(block['near'], 0)  # positions without a word are in no range
-    return self.predictions(tables['words'], near, block['band'])
+    # Positions without a word are in no range, so any valid row may be read for them.
+    span_words = jnp.maximum(block['span_words'], 0)
+    return self.predictions(tables['words'], span_words, block['band'])
 
-  def _centre(self, near: Array) -> Array:
+  def _centre(self, span_words: Array) -> Array:
     """Returns the words of the block itself, [B, S]."""
-    return near[:, self.window : self.window + self.block]
+    return span_words[:, self.window : self.window + self.block]
 
 
 @dataclasses.dataclass(frozen=True)
 class SkipGram(Word2Vec):
   """A word predicts each word around it."""
 
-  def predictions(self, words: Array, near: Array, band: Band) -> Predictions:
+  def predictions(self, words: Array, span_words: Array, band: Band) -> Predictions:
     """See `Word2Vec.predictions`."""
-    centre = self._centre(near)
-    return Predictions(words[centre], near, band, lambda d, n: (centre, d, n))
+    centre = self._centre(span_words)
+    return Predictions(words[centre], span_words, band, lambda d, n: (centre, d, n))
 
   def num_lookups(self) -> int:
     """See `Word2Vec.num_lookups`."""
@@ -234,17 +236,17 @@ class SkipGram(Word2Vec):
 class CBOW(Word2Vec):
   """The mean of the words around a word predicts it ("continuous bag of words")."""
 
-  def predictions(self, words: Array, near: Array, band: Band) -> Predictions:
+  def predictions(self, words: Array, span_words: Array, band: Band) -> Predictions:
     """See `Word2Vec.predictions`."""
-    inside = band.covers(np.arange(near.shape[1]))
+    inside = band.covers(np.arange(span_words.shape[1]))
     share = inside / jnp.maximum(band.number, 1)[:, None]  # [B, E, S]
-    h = jnp.einsum('bes,bed->bsd', share, words[near])
+    h = jnp.einsum('bes,bed->bsd', share, words[span_words])
 
     def spread(d: Array, n: Array) -> tuple[Array, Array, Array]:
       d = jnp.einsum('bes,bsd->bed', share, d)
-      return near, d, jnp.einsum('bes,bs->be', share, n)
+      return span_words, d, jnp.einsum('bes,bs->be', share, n)
 
-    targets = self._centre(near)
+    targets = self._centre(span_words)
     return Predictions(h, targets, Band.of_diagonal(band.number > 0), spread)
 
   def num_lookups(self) -> int:

@@ -100,9 +100,9 @@ class Evaluator:
     `gap`: root of the mean squared difference of the two, weighted;
     `unseen`: mean of w · c of pairs that were never seen, whose optimum is -infinity.
     """
-    found = np.asarray(self._dots(variables['params'], self._pairs))
-    found = found.reshape(-1)[: self._number].astype(np.float64)
-    dot, unseen = np.split(found, [len(self._count)])
+    products = np.asarray(self._dots(variables['params'], self._pairs))
+    products = products.reshape(-1)[: self._number].astype(np.float64)
+    dot, unseen = np.split(products, [len(self._count)])
     shown = {'dot': dot, 'optimum': self._optimum, 'count': self._count}
     arrays = {name: x[self._shown] for name, x in shown.items()} | {'unseen': unseen}
     self.arrays = {name: x.astype(np.float32) for name, x in arrays.items()}

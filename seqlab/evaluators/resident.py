@@ -8,7 +8,7 @@ import jax
 from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 
-from seqlab.pieces import taken
+from seqlab.pieces import accepted_context
 from seqlab.tasks.interface import Batches, Task
 from seqlab.types import Batch, PyTree, Variables
 
@@ -36,7 +36,7 @@ def evaluation_batches(
       f'cannot be evaluated. Give it that parameter, or **options'
     )
   options = dict(shuffle=False, rows_multiple=sharding.num_devices, **options)
-  return task.batches(split, **taken(task.batches, options))
+  return task.batches(split, **accepted_context(task.batches, options))
 
 
 class Resident:

@@ -311,8 +311,8 @@ class Evaluator:
       f'{s.set.name}/{name}': array for s in scores for name, array in s.arrays.items()
     }
     if self._density:
-      near = density(vectors, words=self._density)
-      self.arrays |= {f'density/{name}': array for name, array in near.items()}
+      densities = density(vectors, words=self._density)
+      self.arrays |= {f'density/{name}': array for name, array in densities.items()}
     self.samples = [self._line(vectors, word) for word in self._show]
     for score in scores:
       name = score.set.name
@@ -323,5 +323,7 @@ class Evaluator:
       yield from ((key, x) for key, x in values.items() if not math.isnan(x))
 
   def _line(self, vectors: Vectors | SparseVectors, word: str) -> str:
-    near = vectors.neighbours(word, self._neighbours)
-    return f'{word}: {", ".join(f"{other} {cosine:.2f}" for other, cosine in near)}'
+    neighbours = vectors.neighbours(word, self._neighbours)
+    return (
+      f'{word}: {", ".join(f"{other} {cosine:.2f}" for other, cosine in neighbours)}'
+    )

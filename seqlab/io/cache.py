@@ -46,12 +46,12 @@ class Entry:
     about: content of `about.json`, without sizes and digests.
   """
 
-  def __init__(self, folder: Path, about: Mapping[str, Any]):
+  def __init__(self, folder: Path, description: Mapping[str, Any]):
     """Opens an entry.
 
     Args:
       folder: path of the entry.
-      about: expected description of its content; `about.json` must contain it.
+      description: expected description of its content; `about.json` must contain it.
 
     Raises:
       FileNotFoundError: there is no such folder.
@@ -68,7 +68,7 @@ class Entry:
       raise DamagedError(f'has a damaged {_ABOUT}') from None
     if digest != _digest_of([stored, self._files]):
       raise DamagedError(f'has a damaged {_ABOUT}')
-    expected = json.loads(json.dumps(about))
+    expected = json.loads(json.dumps(description))
     if any(stored.get(name) != value for name, value in expected.items()):
       raise DamagedError('has another content than its name says')
     self.about = stored
@@ -207,7 +207,7 @@ def _header(file: Any) -> tuple[int, np.dtype, int]:
 
 def cached(
   folder: Path,
-  about: Mapping[str, Any],
+  description: Mapping[str, Any],
   build: Callable[[Path], Mapping[str, Any]],
   read: Callable[[Entry], _T],
   *,
@@ -217,8 +217,8 @@ def cached(
   """Returns the content of an entry, which is built first if missing or damaged.
 
   Args:
-    folder: path of the entry; its name is determined by `about`.
-    about: everything that determines the content; it is written to `about.json`.
+    folder: path of the entry; its name is determined by `description`.
+    description: everything that determines the content; it is written to `about.json`.
     build: function that writes the files into a folder, and returns further items for
       `about.json`.
     read: function that returns the result from the entry. It raises DamagedError for
@@ -233,14 +233,14 @@ def cached(
 
   def is_damaged() -> bool:
     try:
-      read(Entry(folder, about))
+      read(Entry(folder, description))
     except DamagedError:
       return True
     return False
 
   for _ in range(_TRIES):
     try:
-      return read(Entry(folder, about))
+      return read(Entry(folder, description))
     except FileNotFoundError:
       pass  # the entry is missing, or another process has just deleted it
     except DamagedError as error:
@@ -249,7 +249,7 @@ def cached(
     except OSError as error:
       raise _explained(error, folder, title) from None
     with contextlib.suppress(_VanishedError), publish(folder, title, need) as part:
-      note(part, {**about, **build(part)})
+      note(part, {**description, **build(part)})
   raise OSError(
     errno.ESTALE,
     f'{title} could not be kept: the folder is damaged or deleted whenever it is '
@@ -258,16 +258,16 @@ def cached(
   )
 
 
-def note(folder: Path, about: Mapping[str, Any]) -> None:
+def note(folder: Path, description: Mapping[str, Any]) -> None:
   """Writes `about.json` with the sizes and digests of all files of a folder."""
   files = {}
   for path in sorted(folder.iterdir()):
     with path.open('rb') as file:
       digest = hashlib.file_digest(file, 'sha256').hexdigest()
     files[path.name] = {'size': path.stat().st_size, 'sha256': digest}
-  about = json.loads(json.dumps(about))
-  digest = _digest_of([about, files])
-  text = json.dumps({**about, 'files': files, 'sha256': digest}, indent=2)
+  description = json.loads(json.dumps(description))
+  digest = _digest_of([description, files])
+  text = json.dumps({**description, 'files': files, 'sha256': digest}, indent=2)
   (folder / _ABOUT).write_text(text, 'utf-8')
 
 

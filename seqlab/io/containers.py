@@ -1,4 +1,4 @@
-"""Recognises files by their first bytes: packed, in another encoding, or not text.
+"""Recognises packed files, other encodings and binary files by their first bytes.
 
 Readers use this for files that they cannot read, so that their message can name the
 format. Names of files are not reliable, because downloads are often renamed.

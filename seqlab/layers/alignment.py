@@ -216,8 +216,8 @@ class LocalMonotonic(General):
     last = memory.mask.sum(axis=1, dtype=jnp.int32)[:, None] - 1  # [B, 1]
     centre = jnp.minimum(memory.position, last)  # [B, T]
     distance = jnp.arange(memory.keys.shape[1]) - centre[..., None]  # [B, T, S]
-    near = jnp.abs(distance) <= self.window
-    return jnp.where(near, super().__call__(query, memory), -jnp.inf)
+    inside = jnp.abs(distance) <= self.window
+    return jnp.where(inside, super().__call__(query, memory), -jnp.inf)
 
 
 class LocalPredictive(General):

@@ -34,8 +34,8 @@ def causal_mask(length: int) -> Array:
 
 def segment_mask(query_segment: Array, memory_segment: Array) -> Array:
   """[B, L], [B, S] -> [B, 1, L, S]: sentences packed in a row see only their own."""
-  same = query_segment[:, :, None] == memory_segment[:, None, :]
-  return (same & (memory_segment > 0)[:, None, :])[:, None]
+  same_sentence = query_segment[:, :, None] == memory_segment[:, None, :]
+  return (same_sentence & (memory_segment > 0)[:, None, :])[:, None]
 
 
 def local_mask(query_position: Array, memory_position: Array, window: int) -> Array:

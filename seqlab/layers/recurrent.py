@@ -275,12 +275,12 @@ def _backward(update, reverse, residuals, cotangents):
     d_new = (d_carry[0] + d_y, *d_carry[1:])
     zeros = tuple(map(jnp.zeros_like, d_new))
     _, pull = jax.vjp(update, extra, carry, x, h)
-    more, d_before, d_x, d_h = pull(_where(m, d_new, zeros))
+    d_step, d_before, d_x, d_h = pull(_where(m, d_new, zeros))
     passed = _where(m, zeros, d_new)  # where the state stayed as it was
     d_before = jax.tree.map(jnp.add, d_before, passed)
     back = sum(d @ kernel.T for d, kernel in zip(d_h, kernels, strict=True))
     d_before = (d_before[0] + back, *d_before[1:])
-    return (d_before, jax.tree.map(jnp.add, d_extra, more)), (d_x, d_h)
+    return (d_before, jax.tree.map(jnp.add, d_extra, d_step)), (d_x, d_h)
 
   start = d_last, jax.tree.map(jnp.zeros_like, extra)
   (d_carry, d_extra), (d_gates, d_h) = jax.lax.scan(
@@ -317,11 +317,12 @@ class Encoder(nn.Module):
 
   def setup(self) -> None:
     """Makes the cells."""
-    D, ways = self.width, 1 + self.bidirectional
-    if D % ways:
+    D, directions = self.width, 1 + self.bidirectional
+    if D % directions:
       raise ValueError(f'two directions need an even width, and model.width is {D}')
     self.cells = [
-      [self.make_cell(D // ways) for _ in range(ways)] for _ in range(self.layers)
+      [self.make_cell(D // directions) for _ in range(directions)]
+      for _ in range(self.layers)
     ]
 
   def __call__(
@@ -345,9 +346,9 @@ class Encoder(nn.Module):
       ends, outs = zip(
         *(
           cell.run(
-            cell.start(x.shape[1]), cell.project(inputs), mask, reverse=bool(way)
+            cell.start(x.shape[1]), cell.project(inputs), mask, reverse=bool(direction)
           )
-          for way, cell in enumerate(cells)
+          for direction, cell in enumerate(cells)
         ),
         strict=True,
       )

@@ -132,14 +132,14 @@ def _decode(text: Text) -> Array:
   has1 = (two | three | four) & within(b1, low, high)
   has2 = has1 & (three | four) & within(b2, 0x80, 0xBF)
   has3 = has2 & four & within(b3, 0x80, 0xBF)
-  taken = shift(has1, 1, False) | shift(has2, 2, False) | shift(has3, 3, False)
+  continuation = shift(has1, 1, False) | shift(has2, 2, False) | shift(has3, 3, False)
 
   t1, t2, t3 = b1 & 0x3F, b2 & 0x3F, b3 & 0x3F
   code = jnp.where(b0 < 0x80, b0, _REPLACEMENT)
   code = jnp.where(two & has1, (b0 & 0x1F) << 6 | t1, code)
   code = jnp.where(three & has2, (b0 & 0x0F) << 12 | t1 << 6 | t2, code)
   code = jnp.where(four & has3, (b0 & 0x07) << 18 | t1 << 12 | t2 << 6 | t3, code)
-  return jnp.where(inside & ~taken, code, EMPTY)
+  return jnp.where(inside & ~continuation, code, EMPTY)
 
 
 def _lower(chars: Array) -> Array:

@@ -28,7 +28,8 @@ def chrf_statistics(
 
   Returns:
     [..., 3 · (6 + word_order)] int32: for each order the numbers of n-grams of the
-    hypothesis (0 if the reference has none), of the reference, and of both.
+    hypothesis (0 if the reference has no n-gram of that order), of the reference, and
+    of both.
   """
   columns = []
   for side, order in ((0, CHARACTER_ORDER), (1, word_order)):

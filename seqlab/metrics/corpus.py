@@ -1,7 +1,7 @@
 """Scores of whole test sets: from lines of text or of ids to statistics of each line.
 
 Lines of similar length share an array, so that few shapes are compiled and there is
-little padding. The length of each line is known in advance, so none is truncated.
+little padding. The length of each line is known in advance, so no line is truncated.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -106,7 +106,7 @@ def corpus_statistics(
     Statistics, [R, 10] int64.
 
   Raises:
-    ValueError: the tokeniser is unknown, there is no reference, or the numbers of
+    ValueError: the tokeniser is unknown, there are no references, or the numbers of
       lines differ.
   """
   if tokenizer not in TOKENIZERS:
@@ -282,13 +282,14 @@ def read_lines(path: str | Path) -> list[bytes]:
   makes a part of the first word.
 
   Raises:
-    ValueError: the file is damaged, or not text in UTF-8; the message names the line.
+    ValueError: the file is damaged, or is not text in UTF-8; the message names the
+      line.
   """
   return [line.encode('utf-8') for line in text_lines(path)]
 
 
 def check_parallel(sides: Mapping[str, Sequence]) -> None:
-  """Checks that there are lines, and as many on every side.
+  """Checks that the sides are not empty and have equal numbers of lines.
 
   Args:
     sides: name, for messages -> lines; the hypotheses first.

@@ -140,7 +140,7 @@ def _starts(chars: Array, single: Array) -> Array:
 
 
 def _is_single(chars: Array) -> Array:
-  """Returns which characters 13a makes tokens of their own.
+  """Returns which characters are single tokens under 13a.
 
   This combines its four regular expressions:
   1. Each ASCII punctuation mark except . , - ' is a token.
@@ -186,8 +186,8 @@ def _rstrip(chars: Array) -> Array:
 
 def _begins(chars: Array, pattern: str) -> Array:
   """Returns where a string begins."""
-  same = [shift(chars, -n, EMPTY) == ord(c) for n, c in enumerate(pattern)]
-  return functools.reduce(jnp.logical_and, same)
+  matches = [shift(chars, -n, EMPTY) == ord(c) for n, c in enumerate(pattern)]
+  return functools.reduce(jnp.logical_and, matches)
 
 
 # Each hash is a polynomial in its base over the field of P elements (Karp and Rabin
@@ -205,7 +205,7 @@ def _words(chars: Array, starts: Array, size: int) -> Words:
   value = jnp.where(_blank(chars), 0, chars + 1).astype(jnp.uint32)
   number = jnp.cumsum(starts, axis=-1, dtype=jnp.int32)  # [..., N] tokens so far
   count = number[..., -1]
-  begin = _nth(number, size)  # [..., K + 1]; N for tokens that do not exist
+  first = _nth(number, size)  # [..., K + 1]; N for tokens that do not exist
   exists = jnp.arange(size) < count[..., None]  # [..., K]
   tables = [_powers(base, chars.shape[-1]) for base in _BASES]
   power, inverse = (
@@ -217,9 +217,9 @@ def _words(chars: Array, starts: Array, size: int) -> Words:
   sums = lax.associative_scan(_add, terms, axis=terms.ndim - 1)
   sums = jnp.moveaxis(sums, 0, -2)  # [..., 2, N]
   sums = jnp.concatenate([jnp.zeros_like(sums[..., :1]), sums], axis=-1)
-  at = jnp.take_along_axis(sums, begin[..., None, :], axis=-1)  # [..., 2, K + 1]
+  at = jnp.take_along_axis(sums, first[..., None, :], axis=-1)  # [..., 2, K + 1]
   token = _add(at[..., 1:], _P - at[..., :-1])
-  shifted = jnp.moveaxis(inverse[:, begin[..., :-1]], 0, -2)  # [..., 2, K]
+  shifted = jnp.moveaxis(inverse[:, first[..., :-1]], 0, -2)  # [..., 2, K]
   hashes = jnp.where(exists[..., None, :], _times(token, shifted), 0)
   return Words(jnp.moveaxis(hashes, -2, -1), count)
 

@@ -40,11 +40,11 @@ class Ensemble:
       )
     if method == 'step':
       memories, caches, token = args
-      found = [
+      results = [
         m.apply(v, memory, cache, token, method='step')
         for (m, v), memory, cache in zip(each, memories, caches, strict=True)
       ]
-      caches, logits = zip(*found, strict=True)
+      caches, logits = zip(*results, strict=True)
       return caches, _mean(logits)
     if method == '__call__':
       return _mean([m.apply(v, *args) for m, v in each])

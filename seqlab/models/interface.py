@@ -147,10 +147,10 @@ def attention_weights(
   Raises:
     ValueError: the model has no attention.
   """
-  _, found = model.apply(variables, source, target, mutable=['intermediates'])
-  if not found.get('intermediates'):
+  _, collections = model.apply(variables, source, target, mutable=['intermediates'])
+  if not collections.get('intermediates'):
     raise ValueError('the model has no attention: set model.attention')
-  return model.weights_of(found['intermediates'])
+  return model.weights_of(collections['intermediates'])
 
 
 def compute_dtype(name: str) -> jnp.dtype:

@@ -167,12 +167,12 @@ class Recurrent(nn.Module):
         "a recurrent model reads one sentence a row: set batching.kind='buckets'"
       )
     hyper = training_hyper(hyper, self.hyper_names, train=train)
-    rate, own = hyper.get('dropout'), hyper.get('scheduled_sampling')
+    rate, sampling_rate = hyper.get('dropout'), hyper.get('scheduled_sampling')
     memory = self._encode(source, rate)
     state = self._start(memory, len(source))
     words = shift_right(target).T  # [T, B]
-    if own is not None:
-      hidden = self._sampled(state, words, memory, rate, own)
+    if sampling_rate is not None:
+      hidden = self._sampled(state, words, memory, rate, sampling_rate)
     else:
       gates = self._gates(words, rate)  # G of [T, B, D]
       hidden = self._forced(state, gates, memory, rate)
@@ -307,13 +307,18 @@ class Recurrent(nn.Module):
     return jnp.swapaxes(self._output(x, context), 0, 1)
 
   def _sampled(
-    self, state: State, words: Array, memory: Memory, rate: Array | None, own: Array
+    self,
+    state: State,
+    words: Array,
+    memory: Memory,
+    rate: Array | None,
+    sampling_rate: Array,
   ) -> Array:
     """Words read are true ones or the model's own: [T, B] -> outputs [T, B, D]."""
 
     def body(model: 'Recurrent', carry: tuple, true: Array) -> tuple[tuple, Array]:
       state, guess = carry
-      draw = jax.random.bernoulli(model.make_rng('dropout'), own, true.shape)
+      draw = jax.random.bernoulli(model.make_rng('dropout'), sampling_rate, true.shape)
       word = jnp.where(draw & (state.position > 0), guess, true)
       gates = model._gates(word, rate)
       state, hidden = model._advance(state, gates, memory, rate)

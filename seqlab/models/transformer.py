@@ -223,10 +223,10 @@ class Transformer(nn.Module):
     x = self._embed(
       self.target_embedding, token[:, None], positions, position, training
     )
-    here = position[:1]  # [1, 1], since all rows take their steps together
+    current = position[:1]  # [1, 1], since all rows take their steps together
     places = jnp.arange(cache[0].key.shape[1])[None]  # [1, L]
-    terms = positions.attention_terms(here, places)
-    mask = self._near(jnp.ones((1, 1, 1, places.size), bool), here, places)
+    terms = positions.attention_terms(current, places)
+    mask = self._near(jnp.ones((1, 1, 1, places.size), bool), current, places)
     after = []
     layers = zip(
       self._decoder_layer_list(), cache, memory.key, memory.value, strict=True
@@ -247,12 +247,12 @@ class Transformer(nn.Module):
   def weights_of(sown: Mapping) -> dict[str, Array]:
     """See `models.interface.attention_weights`."""
     encoder, decoder = sown['encoder'], sown['decoder']
-    found = {
+    attentions = {
       'encoder': encoder['self_attention'],
       'decoder': decoder['self_attention'],
       'cross': decoder['cross_attention'],
     }
-    return {kind: attention['weights'][0] for kind, attention in found.items()}
+    return {kind: attention['weights'][0] for kind, attention in attentions.items()}
 
   def _check(self) -> None:
     domains.check_fields(self, 'model.')

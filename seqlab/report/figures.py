@@ -80,8 +80,8 @@ def lines(
   if spread not in ('band', 'bars'):
     raise ValueError(f"spread is {spread!r}; it may be 'band' or 'bars'")
   entries = len(series) + len(reference or ())
-  beside = entries > 5
-  size = (9.6 if beside else 6.4), 4.2
+  outside = entries > 5
+  size = (9.6 if outside else 6.4), 4.2
   with figure(path, title=title, xlabel=xlabel, ylabel=ylabel, size=size) as (
     axes,
     files,
@@ -106,7 +106,7 @@ def lines(
     if ylim:
       axes.set_ylim(*ylim)
     _references(axes, reference)
-    legend(axes, entries, beside=beside)
+    legend(axes, entries, outside=outside)
   return files
 
 
@@ -167,7 +167,7 @@ def bars(
     _references(axes, reference)
     # Bars fill the axes, so the legend is beside them.
     entries = (len(series) if len(series) > 1 else 0) + len(reference or ())
-    legend(axes, entries, beside=True)
+    legend(axes, entries, outside=True)
   return files
 
 
@@ -302,9 +302,9 @@ def _references(axes: Axes, reference: Mapping[str, float] | None) -> None:
     axes.axhline(y, color='#555555', linewidth=1.2, linestyle=style, label=label)
 
 
-def legend(axes: Axes, entries: int, *, beside: bool) -> None:
+def legend(axes: Axes, entries: int, *, outside: bool) -> None:
   """Adds a legend of so many entries, if any, within the axes or beside them."""
-  if entries and beside:
+  if entries and outside:
     axes.legend(loc='center left', bbox_to_anchor=(1.0, 0.5))
   elif entries:
     axes.legend()

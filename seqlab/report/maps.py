@@ -129,7 +129,7 @@ def word_map(
     if shares is None:
       axes.set(xticks=[], yticks=[])  # the coordinates have no meaning
     axes.margins(0.08)
-    legend(axes, len(names) if any(names) else 0, beside=True)
+    legend(axes, len(names) if any(names) else 0, outside=True)
     colours = [COLOURS[names.index(group) % len(COLOURS)] for group in groups]
     between = np.linspace(0, 1, 50)[:, None]
     along = [at[a] + between * (at[b] - at[a]) for a, b in links]
@@ -155,17 +155,18 @@ def _label(
   """
   axes.figure.draw_without_rendering()  # fixes the positions in pixels
   drawn = axes.transData.transform(drawn)
-  frame, taken = axes.get_window_extent().extents, np.zeros((0, 4))
+  frame, occupied = axes.get_window_extent().extents, np.zeros((0, 4))
   for word, point, colour in zip(words, points, colours, strict=True):
     texts = [_text(axes, word, point, place, colour) for place in _PLACES]
     boxes = [text.get_window_extent().extents for text in texts]  # [x, y, x, y]
-    far = [y * y for _, y in _PLACES]  # a label far from its point is ambiguous
-    cost = [_covered(box, drawn, taken, frame) for box in boxes]
-    best = np.argmin(np.add(cost, far))
+    # A label far from its point is ambiguous.
+    distance_cost = [y * y for _, y in _PLACES]
+    cost = [_covered(box, drawn, occupied, frame) for box in boxes]
+    best = np.argmin(np.add(cost, distance_cost))
     for i, text in enumerate(texts):
       if i != best:
         text.remove()
-    taken = np.concatenate([taken, boxes[best][None]])
+    occupied = np.concatenate([occupied, boxes[best][None]])
 
 
 def _text(
@@ -185,11 +186,11 @@ def _text(
 
 
 def _covered(
-  box: np.ndarray, drawn: np.ndarray, taken: np.ndarray, frame: np.ndarray
+  box: np.ndarray, drawn: np.ndarray, occupied: np.ndarray, frame: np.ndarray
 ) -> float:
   """Returns the cost of a place: covered labels and points, and parts outside."""
   inside = (drawn > box[:2] - 2).all(axis=1) & (drawn < box[2:] + 2).all(axis=1)
-  size = np.minimum(taken[:, 2:], box[2:]) - np.maximum(taken[:, :2], box[:2])
+  size = np.minimum(occupied[:, 2:], box[2:]) - np.maximum(occupied[:, :2], box[:2])
   out = np.maximum(frame[:2] - box[:2], 0) + np.maximum(box[2:] - frame[2:], 0)
   shared = np.prod(np.maximum(size, 0), axis=1)
   # Two labels on each other are harder to read than a label on a line.
@@ -255,7 +256,8 @@ def by_rank(
       marker = MARKERS[i % len(MARKERS)]
       axes.plot(middle, median, color=colour, marker=marker, label=label)
     axes.set_xscale('log')
-    legend(axes, len(series), beside=len(series) > 2)  # the points leave no room inside
+    # The points leave no room inside the axes for more than two entries.
+    legend(axes, len(series), outside=len(series) > 2)
   return files
 
 

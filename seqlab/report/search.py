@@ -250,8 +250,8 @@ def _draw_scales(axes: Axes, scales: Sequence[_Scale], names: Sequence[str]) -> 
     for value, label in scale.ticks:
       y = scale.height(value)
       axes.plot([x + 0.015 * side, x], [y, y], color='#555555', linewidth=1.0)
-      how = dict(ha=align, va='center', fontsize=9, bbox=box, zorder=5)
-      axes.text(x + 0.03 * side, y, label, **how)
+      style = dict(ha=align, va='center', fontsize=9, bbox=box, zorder=5)
+      axes.text(x + 0.03 * side, y, label, **style)
   axes.set_xticks(range(len(scales)), names)
   axes.set(yticks=[], ylim=(-0.04, 1.04), xlim=(-0.4, len(scales) - 0.75))
   axes.grid(False)

@@ -99,13 +99,15 @@ class SequenceToSequence(Task):
     others = [name for name in variables if name != 'params']
     # The model refuses names that it does not read; the learning rate is among them.
     names = getattr(self.model, 'hyper_names', ())
-    own = {name: hyper[name] for name in names if name in hyper} if train else None
+    model_hyper = (
+      {name: hyper[name] for name in names if name in hyper} if train else None
+    )
     (hidden, table), changed = self.model.apply(
       variables,
       batch['source'],
       batch['target'],
       train=train,
-      hyper=own,
+      hyper=model_hyper,
       packing=packing_of(batch),
       method='features',
       rngs={'dropout': rng} if train else {},

@@ -74,7 +74,7 @@ class WindowTask(WordTask):
     """Returns section -> functions that take its options; see `train.checks`."""
     model = {'kind': 'skipgram', **config['model']}
     architecture, _ = find(model, ARCHITECTURES, 'model')
-    more = {
+    common = {
       'kind': str,
       'objective': _OBJECTIVE,
       'output_vectors': OutputVectors,
@@ -82,7 +82,7 @@ class WindowTask(WordTask):
     return {
       **super().signatures(config),
       'batching': (SUBSAMPLING, WindowBatches),
-      'model': (more, architecture),
+      'model': (common, architecture),
     }
 
   @property

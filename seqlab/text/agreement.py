@@ -337,8 +337,8 @@ class _Frame(NamedTuple):
 
 @cache
 def _nouns(*tags: str) -> tuple[Noun, ...]:
-  wanted = {tag for words in tags for tag in words.split()}
-  return tuple(noun for noun in lexicon.NOUNS if noun.tags & wanted)
+  accepted = {tag for words in tags for tag in words.split()}
+  return tuple(noun for noun in lexicon.NOUNS if noun.tags & accepted)
 
 
 @cache
@@ -377,12 +377,12 @@ def _passives(object: frozenset[str]) -> tuple[Verb, ...]:
 
 @cache
 def _verbs_in(place: frozenset[str]) -> tuple[Verb, ...]:
-  found = []
+  verbs = []
   for verb in lexicon.VERBS:
     where = {a.rstrip('!')[3:] for a in verb.adjuncts if a.startswith('in:')}
     if not verb.object and where & place:
-      found.append(verb)
-  return tuple(found)
+      verbs.append(verb)
+  return tuple(verbs)
 
 
 @cache
@@ -519,15 +519,17 @@ class _Writer:
   def existential(self) -> _Phrase:
     """Writes, for example, "there was a book on the table": на столе была книга."""
     if self.draw.chance(50):
-      there, what = self.spot('spot', None), 'held cat'
+      location, tags = self.spot('spot', None), 'held cat'
     else:
-      there, what = self.place('place'), 'person animal vehicle'
-    thing = self.nominal(what, uncounted=True)
-    new = self.render(thing, NOM, bare=True)
-    be = _Word('were' if thing.plural else 'was')
-    was = self.agreeing(lexicon.WAS, thing, be)
+      location, tags = self.place('place'), 'person animal vehicle'
+    nominal = self.nominal(tags, uncounted=True)
+    new = self.render(nominal, NOM, bare=True)
+    be = _Word('were' if nominal.plural else 'was')
+    was = self.agreeing(lexicon.WAS, nominal, be)
     self.govern(new, was)
-    return _Phrase([_Word('there'), be, *new.en, *there.en], [*there.ru, was, *new.ru])
+    return _Phrase(
+      [_Word('there'), be, *new.en, *location.en], [*location.ru, was, *new.ru]
+    )
 
   def compound(self) -> _Phrase:
     """Writes two main clauses."""
@@ -552,21 +554,21 @@ class _Writer:
 
   def complex(self) -> _Phrase:
     """Writes a main clause and a clause of time or reason."""
-    en, ru, main, other, initial, same = self.draw.choice(_COMPLEX)
+    en, ru, main, other, initial, same_subject = self.draw.choice(_COMPLEX)
     opening = _conjunction(en, ru)
     comma = [_COMMA]
     if self.draw.chance(initial):
-      first, second = self.two_clauses(other, main, same)
+      first, second = self.two_clauses(other, main, same_subject)
       return opening.add(first, _Phrase(comma, comma), second)
-    first, second = self.two_clauses(main, other, same)
+    first, second = self.two_clauses(main, other, same_subject)
     return first.add(_Phrase([], comma), opening, second)
 
-  def two_clauses(self, one: _Frame, two: _Frame, same: int) -> list[_Phrase]:
+  def two_clauses(self, one: _Frame, two: _Frame, same_subject: int) -> list[_Phrase]:
     """Writes two clauses; the second may have the subject of the first."""
     subject = self.subject(one)
     first = self.clause(subject, one)
     self.topic = subject
-    other = self.again(subject, two, self.draw.chance(same))
+    other = self.again(subject, two, self.draw.chance(same_subject))
     return [first, self.clause(other, two)]
 
   def reported(self) -> _Phrase:
@@ -611,8 +613,8 @@ class _Writer:
     countable = len(noun.english) > 1 and 'single' not in noun.tags
     if 'kin' in noun.tags:
       plural = min(plural, 10)
-    many = countable and self.draw.chance(plural)
-    return _Nominal('noun', noun, many, uncounted=uncounted)
+    is_plural = countable and self.draw.chance(plural)
+    return _Nominal('noun', noun, is_plural, uncounted=uncounted)
 
   def subject(self, frame: _Frame, tags: str = '') -> _Nominal:
     """Returns a nominal that can be the subject of such a clause."""
@@ -626,10 +628,12 @@ class _Writer:
       if self.options(first, frame):
         return first
 
-  def again(self, subject: _Nominal, frame: _Frame, same: bool) -> _Nominal:
+  def again(self, subject: _Nominal, frame: _Frame, same_subject: bool) -> _Nominal:
     """Returns a pronoun for the same subject, or another subject."""
     pronoun = _Nominal.standing_for('pronoun', subject)
-    return pronoun if same and self.options(pronoun, frame) else self.subject(frame)
+    return (
+      pronoun if same_subject and self.options(pronoun, frame) else self.subject(frame)
+    )
 
   # Dependencies.
 
@@ -726,20 +730,20 @@ class _Writer:
     indefinite = '' if nominal.plural or len(noun.english) == 1 else 'a'
     if bare:
       return indefinite
-    kin = 'kin' in noun.tags
+    is_kin = 'kin' in noun.tags
     if noun.tags & _OWNED:
       if owner and owner.animate and owner.noun is not noun:
-        if _can_own(owner, noun) and draw.chance(60 if kin else 25):
+        if _can_own(owner, noun) and draw.chance(60 if is_kin else 25):
           return _OWN
         if self.topic and self.may_be_the_topics(noun, owner) and draw.chance(40):
           return _TOPIC
-      if not simple and draw.chance(45 if kin else 12):
+      if not simple and draw.chance(45 if is_kin else 12):
         return self.nominal(
           'adult elder' if 'heir' in noun.tags else 'person', plural=12
         )
-      if draw.chance(25 if kin else 6):
+      if draw.chance(25 if is_kin else 6):
         return draw.choice((lexicon.MY, lexicon.OUR))
-    if kin or 'unique' in noun.tags:
+    if is_kin or 'unique' in noun.tags:
       return 'the'
     if draw.chance(7):
       return draw.choice((lexicon.THIS, lexicon.THAT))
@@ -784,8 +788,8 @@ class _Writer:
     if not nominal.plural or nominal.uncounted or determiner not in ('the', ''):
       return None
     # In Russian, subjects with five take a singular or a plural verb: avoid them.
-    most = len(_NUMERALS) - (not nominal.animate)
-    return _NUMERALS[self.draw.below(most)] if self.draw.chance(25) else None
+    num_choices = len(_NUMERALS) - (not nominal.animate)
+    return _NUMERALS[self.draw.below(num_choices)] if self.draw.chance(25) else None
 
   def put_numeral(self, phrase, noun, case, numeral) -> _Word:
     word = _Word(numeral)
@@ -845,12 +849,12 @@ class _Writer:
 
   def put_possessor(self, phrase, possessor) -> None:
     """Returns, for example, "the king's book": книга короля."""
-    whose = self.render(possessor, GEN, simple=True)
-    last = whose.en[-1]
+    owner_phrase = self.render(possessor, GEN, simple=True)
+    last = owner_phrase.en[-1]
     last.text += "'" if possessor.plural and last.text[-1] == 's' else "'s"
-    self.govern(whose, phrase.head)
-    phrase.en = whose.en + phrase.en
-    phrase.ru += whose.ru
+    self.govern(owner_phrase, phrase.head)
+    phrase.en = owner_phrase.en + phrase.en
+    phrase.ru += owner_phrase.ru
 
   def modify(self, phrase, nominal, depth) -> None:
     """Adds a modifier: a cup of tea, a book about the king, the key to the house."""
@@ -886,22 +890,22 @@ class _Writer:
     """Puts a Russian verb before its subject if nothing else follows the verb."""
     verb = self.pick(_verbs_to(which.tags))
     subject = self.number(self.pick(_subjects(verb)), 20)
-    who = self.render(subject, NOM, english='subject', simple=True)
+    subject_phrase = self.render(subject, NOM, english='subject', simple=True)
     before, after = verb.prepositions
     pronoun = self.render(which, verb.case, after=before)
     vp, russian = self.finite(verb, subject, 'plain')
-    self.govern(who, russian[-1])
+    self.govern(subject_phrase, russian[-1])
     self.preposition(pronoun, before, after, russian[-1])
     rest = self.complements(verb, subject, russian[-1], depth=depth, object=False)
     when, time = [], []
     if _has_time(verb, russian) and self.draw.chance(10):
       when, time = self.time()
     if len(russian) == 1 and not rest.ru:
-      ru = [*russian, *who.ru]
+      ru = [*russian, *subject_phrase.ru]
     else:
-      ru = [*who.ru, *russian, *rest.ru]
+      ru = [*subject_phrase.ru, *russian, *rest.ru]
     return _Phrase(
-      [*pronoun.en, *who.en, *vp, *rest.en, *when], [*pronoun.ru, *time, *ru]
+      [*pronoun.en, *subject_phrase.en, *vp, *rest.en, *when], [*pronoun.ru, *time, *ru]
     )
 
   def place_relative(self, which: _Nominal, depth: int) -> _Phrase:
@@ -909,24 +913,24 @@ class _Writer:
     del depth
     verb = self.pick(_verbs_in(which.tags))
     subject = self.number(self.pick(_subjects(verb)), 20)
-    who = self.render(subject, NOM, english='subject', simple=True)
+    subject_phrase = self.render(subject, NOM, english='subject', simple=True)
     english, russian, _ = which.noun.at
     pronoun = self.render(which, PRE, after=english)
     phrase = self.preposition(pronoun, english, russian, None)
     vp, words = self.finite(verb, subject, 'plain', negative=False)
-    self.govern(who, words[-1])
-    return phrase.add(_Phrase([*who.en, *vp], [*words, *who.ru]))
+    self.govern(subject_phrase, words[-1])
+    return phrase.add(_Phrase([*subject_phrase.en, *vp], [*words, *subject_phrase.ru]))
 
   def whose_relative(self, which: _Nominal, depth: int) -> _Phrase:
     """Writes, for example, "whose brother lived there": брат которого жил там."""
     owned = self.nominal('kin pet', plural=0)
     en = [_Word('whose'), *_words(owned.noun.english[0])]
     head = _Word(owned.noun.lemma, en[-1])
-    whose = _Word(lexicon.WHICH.form(which.column, GEN, which.animate), en[0])
-    self.agree(whose, which.of.heads[0], which.column)
-    self.links.append((whose, head, 'case'))
+    pronoun = _Word(lexicon.WHICH.form(which.column, GEN, which.animate), en[0])
+    self.agree(pronoun, which.of.heads[0], which.column)
+    self.links.append((pronoun, head, 'case'))
     owned.heads = [head]
-    phrase = _Phrase(en, [head, whose], head)
+    phrase = _Phrase(en, [head, pronoun], head)
     verb = self.pick(_verbs_of(owned.tags, 'pis'))
     return phrase.add(self.verb_phrase(owned, _Frame(depth=depth), verb, phrase))
 
@@ -962,10 +966,10 @@ class _Writer:
 
   def verbal(self, subject, frame) -> _Phrase:
     """Writes a subject and a verb with its complements."""
-    who = self.open(subject, NOM, frame)
+    subject_phrase = self.open(subject, NOM, frame)
     verb = self.pick(_verbs_of(subject.tags, frame.aspects))
-    vp = self.verb_phrase(subject, frame, verb, who)
-    phrase = _Phrase(who.en + vp.en, who.ru + vp.ru)
+    vp = self.verb_phrase(subject, frame, verb, subject_phrase)
+    phrase = _Phrase(subject_phrase.en + vp.en, subject_phrase.ru + vp.ru)
     timed = frame.timed and frame.mode == 'plain' and _has_time(verb, vp.ru)
     if not timed or not self.draw.chance(20):
       return phrase
@@ -975,7 +979,7 @@ class _Writer:
       return phrase
     when, time = self.time()
     phrase.en = phrase.en + when if late else when + phrase.en
-    at = len(who.ru) if subject.kind == 'relative' else 0
+    at = len(subject_phrase.ru) if subject.kind == 'relative' else 0
     phrase.ru[at:at] = time
     return phrase
 
@@ -984,10 +988,10 @@ class _Writer:
     when = _words(english)
     return when, [_Word(part, when[0]) for part in lexicon.TIMES[english].split()]
 
-  def verb_phrase(self, subject, frame, verb: Verb, who: _Phrase) -> _Phrase:
-    """Writes a verb and its complements; `who` is the phrase of the subject."""
+  def verb_phrase(self, subject, frame, verb: Verb, subject_phrase: _Phrase) -> _Phrase:
+    """Writes a verb and its complements, after the phrase of its subject."""
     en, ru = self.finite(verb, subject, frame.mode, frame.negative)
-    self.govern(who, ru[-1])
+    self.govern(subject_phrase, ru[-1])
     bare = len(ru) == 1
     tail = frame.tail and frame.depth < 2
     rest = self.complements(verb, subject, ru[-1], clause=tail, depth=frame.depth)
@@ -1037,8 +1041,8 @@ class _Writer:
       elif name == 'dative':
         second = 'object' in required[:i] or not (object or verb.prepositions[0])
         to = ('for' if verb.english[0] == 'buy' else 'to') if second else ''
-        who = self.nominal('person', plural=20)
-        phrase = self.render(who, DAT, owner=subject, clause=last, depth=depth)
+        recipient = self.nominal('person', plural=20)
+        phrase = self.render(recipient, DAT, owner=subject, clause=last, depth=depth)
         rest.add(self.preposition(phrase, to, '', governor))
       else:
         rest.add(self.adjunct(name, governor))
@@ -1048,18 +1052,18 @@ class _Writer:
     """Returns the object, which is sometimes the topic."""
     before, after = verb.prepositions
     topic = self.topic
-    about = topic and topic is not subject and topic is not subject.of
-    fits = about and 'person' in topic.tags and topic.tags & verb.object
+    differs = topic and topic is not subject and topic is not subject.of
+    fits = differs and 'person' in topic.tags and topic.tags & verb.object
     if fits and self.draw.chance(35):
-      thing = _Nominal.standing_for('pronoun', topic)
+      nominal = _Nominal.standing_for('pronoun', topic)
     else:
       noun = self.pick(_objects(verb))
       plural = 0 if 'inside' in noun.tags else 25
       if verb.english[0] == 'wear':
         plural = 100 * subject.plural
-      thing = self.number(noun, plural)
+      nominal = self.number(noun, plural)
     phrase = self.render(
-      thing, verb.case, owner=subject, clause=clause, depth=depth, after=after
+      nominal, verb.case, owner=subject, clause=clause, depth=depth, after=after
     )
     return self.preposition(phrase, before, after, governor)
 
@@ -1077,37 +1081,37 @@ class _Writer:
       en, ru, case = self.draw.choice((('with', 'с', INS), ('without', 'без', GEN)))
       friend = self.render(self.nominal('person', plural=20), case, simple=True)
       return self.preposition(friend, en, ru, governor)
-    there = self.nominal(tags, plural=0)
-    russian = there.noun.at[1]
+    nominal = self.nominal(tags, plural=0)
+    russian = nominal.noun.at[1]
     if kind == 'to':
-      phrase = self.render(there, ACC, simple=True)
+      phrase = self.render(nominal, ACC, simple=True)
       return self.preposition(phrase, 'to', russian, governor)
-    phrase = self.render(there, GEN, simple=True)
+    phrase = self.render(nominal, GEN, simple=True)
     return self.preposition(phrase, 'from', {'в': 'из', 'на': 'с'}[russian], governor)
 
   def place(self, tags: str) -> _Phrase:
     """Returns a place, for example "in the garden" or "at the market"."""
-    there = self.nominal(tags, plural=0)
-    english, russian, _ = there.noun.at
-    return self.located(there, english, russian, PRE)
+    nominal = self.nominal(tags, plural=0)
+    english, russian, _ = nominal.noun.at
+    return self.located(nominal, english, russian, PRE)
 
   def spot(self, kind: str, governor) -> _Phrase:
     """Returns a place, for example "on the table" or "under the bed"."""
     english, russian, case, tags = self.draw.choice(_SPOTS[kind])
-    there = self.nominal(tags, plural=0)
-    return self.located(there, english, russian, case, governor)
+    nominal = self.nominal(tags, plural=0)
+    return self.located(nominal, english, russian, case, governor)
 
-  def located(self, there, english, russian, case, governor=None) -> _Phrase:
-    phrase = self.render(there, case, simple=True)
-    if case == PRE and there.noun.at:
-      phrase.head.text = there.noun.at[2]  # в саду
+  def located(self, nominal, english, russian, case, governor=None) -> _Phrase:
+    phrase = self.render(nominal, case, simple=True)
+    if case == PRE and nominal.noun.at:
+      phrase.head.text = nominal.noun.at[2]  # в саду
     return self.preposition(phrase, english, russian, governor)
 
   # Clauses of other kinds.
 
   def adjectival(self, subject, frame) -> _Phrase:
     """Writes, for example, "was tall": был высоким, была больна, устали."""
-    who = self.open(subject, NOM, frame)
+    subject_phrase = self.open(subject, NOM, frame)
     options = _predicates(subject.tags)
     others = [a for a in options if a.rank not in subject.ranks]
     adjective = self.pick(others or options)
@@ -1123,70 +1127,72 @@ class _Writer:
     en, ru = [be, word], [was, predicate]
     if adjective.bare:
       ru, self.links = [predicate], [link for link in self.links if link[0] is not was]
-    self.govern(who, ru[0])
+    self.govern(subject_phrase, ru[0])
     if self.draw.chance(12):
       en.insert(1, _Word('not'))
       ru.insert(0, _Word('не', en[1]))
-    return who.add(_Phrase(en, ru))
+    return subject_phrase.add(_Phrase(en, ru))
 
   def liking(self, subject, frame) -> _Phrase:
     """Writes, for example, "the girl liked the book": девушке понравилась книга."""
-    who = self.open(subject, DAT, frame)
+    subject_phrase = self.open(subject, DAT, frame)
     tags = 'goods told person pet inside food'
-    thing = self.nominal(tags, uncounted=True)
-    what = self.render(thing, NOM, clause=frame.tail, depth=frame.depth)
+    nominal = self.nominal(tags, uncounted=True)
+    phrase = self.render(nominal, NOM, clause=frame.tail, depth=frame.depth)
     negated = self.draw.chance(15)
     en = _words('did not like' if negated else 'liked')
-    verb = self.agreeing(lexicon.past_forms('понравился'), thing, en[-1])
-    self.govern(who, verb)
-    self.govern(what, verb)
+    verb = self.agreeing(lexicon.past_forms('понравился'), nominal, en[-1])
+    self.govern(subject_phrase, verb)
+    self.govern(phrase, verb)
     ru = [_Word('не', en[1]), verb] if negated else [verb]
-    return who.add(_Phrase(en, ru), what)
+    return subject_phrase.add(_Phrase(en, ru), phrase)
 
   def having(self, subject, frame) -> _Phrase:
     """Writes "the girl had a book": у девушки была книга; "had no": не было книги."""
-    who = self.open(subject, GEN, frame, after='у')
-    self.preposition(who, '', 'у', None)
+    subject_phrase = self.open(subject, GEN, frame, after='у')
+    self.preposition(subject_phrase, '', 'у', None)
     tags = 'goods pet horse house garden relation own'
     also = 'gown' if 'female' in subject.tags else ''
-    thing = self.nominal(tags, also, plural=12, uncounted=True)
+    nominal = self.nominal(tags, also, plural=12, uncounted=True)
     had = _Word('had')
     without = self.draw.chance(25)
     case, clause = (GEN, False) if without else (NOM, frame.tail)
-    what = self.render(thing, case, bare=True, clause=clause, depth=frame.depth)
+    phrase = self.render(nominal, case, bare=True, clause=clause, depth=frame.depth)
     if not without:
-      verb = self.agreeing(lexicon.WAS, thing, had)
-      self.govern(what, verb)
-      return who.add(_Phrase([had], [verb]), what)
-    if what.en[0].text in ('a', 'an'):
-      what.en.pop(0)
+      verb = self.agreeing(lexicon.WAS, nominal, had)
+      self.govern(phrase, verb)
+      return subject_phrase.add(_Phrase([had], [verb]), phrase)
+    if phrase.en[0].text in ('a', 'an'):
+      phrase.en.pop(0)
     no = _Word('no')
     negation = _Word('не', no)
-    self.govern(what, negation)
-    return who.add(_Phrase([had, no], [negation, _Word('было', had)]), what)
+    self.govern(phrase, negation)
+    return subject_phrase.add(
+      _Phrase([had, no], [negation, _Word('было', had)]), phrase
+    )
 
   def needing(self, subject, frame) -> _Phrase:
     """Writes, for example, "the girl needed a key": девушке был нужен ключ."""
-    who = self.open(subject, DAT, frame)
-    thing = self.nominal('goods key doctor horse teacher', plural=12, uncounted=True)
-    what = self.render(thing, NOM, bare=True, clause=frame.tail, depth=frame.depth)
+    subject_phrase = self.open(subject, DAT, frame)
+    nominal = self.nominal('goods key doctor horse teacher', plural=12, uncounted=True)
+    phrase = self.render(nominal, NOM, bare=True, clause=frame.tail, depth=frame.depth)
     word = _Word('needed')
-    was = self.agreeing(lexicon.WAS, thing, word)
-    needed = self.agreeing(('нужен', 'нужна', 'нужно', 'нужны'), thing, word)
-    self.govern(who, needed)
-    self.govern(what, needed)
-    return who.add(_Phrase([word], [was, needed]), what)
+    was = self.agreeing(lexicon.WAS, nominal, word)
+    needed = self.agreeing(('нужен', 'нужна', 'нужно', 'нужны'), nominal, word)
+    self.govern(subject_phrase, needed)
+    self.govern(phrase, needed)
+    return subject_phrase.add(_Phrase([word], [was, needed]), phrase)
 
   def modal(self, subject, frame) -> _Phrase:
     """Writes, for example, "wanted to buy a book": хотела купить книгу."""
-    who = self.open(subject, NOM, frame)
+    subject_phrase = self.open(subject, NOM, frame)
     english, russian, aspects = self.draw.choice(_MODALS)
     if subject.plural:
       english = english.replace('was', 'were')
     en = _words(english)
     *no, masculine = russian.split()
     finite = self.agreeing(lexicon.past_forms(masculine), subject, en[-1])
-    self.govern(who, finite)
+    self.govern(subject_phrase, finite)
     verb = self.pick(_verbs_of(subject.tags, aspects))
     base = _words('to ' + verb.english[0])
     form = verb.ongoing[0] if aspects == 'o' else verb.infinitive
@@ -1194,22 +1200,22 @@ class _Writer:
     clause = frame.tail and frame.depth < 2
     rest = self.complements(verb, subject, infinitive, clause=clause, depth=frame.depth)
     ru = [*(_Word(part, en[1]) for part in no), finite, infinitive]
-    return who.add(_Phrase(en + base, ru), rest)
+    return subject_phrase.add(_Phrase(en + base, ru), rest)
 
   def becoming(self, subject, frame) -> _Phrase:
     """Writes, for example, "became a doctor": стала врачом."""
-    who = self.open(subject, NOM, frame)
+    subject_phrase = self.open(subject, NOM, frame)
     kind = 'man_staff' if subject.column == 0 else 'woman_staff'
     job = self.nominal('staff', kind, plural=0)
-    what = self.render(job, INS, bare=True, simple=True)
+    phrase = self.render(job, INS, bare=True, simple=True)
     word = _Word('became')
     verb = self.agreeing(lexicon.past_forms('стал'), subject, word)
-    self.govern(who, verb)
-    return who.add(_Phrase([word], [verb]), self.govern(what, verb))
+    self.govern(subject_phrase, verb)
+    return subject_phrase.add(_Phrase([word], [verb]), self.govern(phrase, verb))
 
   def comparing(self, subject, frame) -> _Phrase:
     """Writes, for example, "was taller than the boy": была выше мальчика."""
-    who = self.open(subject, NOM, frame)
+    subject_phrase = self.open(subject, NOM, frame)
     options = [c for c in _COMPARATIVES if subject.tags & set(c[2].split())]
     english, russian, tags = self.draw.choice(options)
     other = self.nominal(tags, plural=20)
@@ -1217,13 +1223,15 @@ class _Writer:
     than = self.render(other, GEN, owner=subject, clause=clause, depth=frame.depth)
     en = _words(f'{"were" if subject.plural else "was"} {english} than')
     was = self.agreeing(lexicon.WAS, subject, en[0])
-    self.govern(who, was)
+    self.govern(subject_phrase, was)
     comparative = _Word(russian, en[1])
-    return who.add(_Phrase(en, [was, comparative]), self.govern(than, comparative))
+    return subject_phrase.add(
+      _Phrase(en, [was, comparative]), self.govern(than, comparative)
+    )
 
   def passive(self, subject, frame) -> _Phrase:
     """Writes, for example, "was built by the king": был построен королём."""
-    who = self.open(subject, NOM, frame)
+    subject_phrase = self.open(subject, NOM, frame)
     verb = self.pick(_passives(subject.tags))
     agent = self.number(self.pick(_subjects(verb)), 20)
     clause = frame.tail and frame.depth < 2
@@ -1232,9 +1240,9 @@ class _Writer:
     en = _words(f'{be} {verb.english[2]} by')
     was = self.agreeing(lexicon.WAS, subject, en[0])
     participle = self.agreeing(verb.passive, subject, en[1])
-    self.govern(who, was)
+    self.govern(subject_phrase, was)
     self.govern(by, participle)
-    return who.add(_Phrase(en, [was, participle]), by)
+    return subject_phrase.add(_Phrase(en, [was, participle]), by)
 
 
 def _can_own(owner: _Nominal, noun: Noun) -> bool:

@@ -215,8 +215,8 @@ class Text:
         paths = list(known)
       hashes = [known[path] for path in paths]
       options = [*self.languages, self._empty, self._normalize]
-      about = json.dumps([_FORMAT, split, *options, *hashes]).encode()
-      self._digests[split] = hashlib.sha256(about).hexdigest()
+      description = json.dumps([_FORMAT, split, *options, *hashes]).encode()
+      self._digests[split] = hashlib.sha256(description).hexdigest()
     return self._digests[split]
 
   def files(self, split: str) -> dict[str, str]:
@@ -234,8 +234,8 @@ class Text:
     }
     if not self._recipe.url:
       return [Path(name).expanduser() for name in names if not is_remote(name)]
-    own = Path(os.environ.get('SEQLAB_DATA') or os.devnull, self.name)
-    folders = (own, cache_dir() / 'corpora' / self.name)
+    user_folder = Path(os.environ.get('SEQLAB_DATA') or os.devnull, self.name)
+    folders = (user_folder, cache_dir() / 'corpora' / self.name)
     return [Path(f, n + end) for f in folders for n in names for end in ('', '.gz')]
 
   def _paths(self, split: str) -> list[list[Path]]:
@@ -456,8 +456,8 @@ def _find(recipe: Recipe, name: str, split: str, language: str, file: str) -> Pa
       f'corpus.files.{split}: there is no file {path}; correct the path, or put the file '
       f'there (paths start from {Path.cwd()})'
     )
-  own = Path(os.environ.get('SEQLAB_DATA') or os.devnull, name)
-  for path in (own / file, own / f'{file}.gz'):
+  user_folder = Path(os.environ.get('SEQLAB_DATA') or os.devnull, name)
+  for path in (user_folder / file, user_folder / f'{file}.gz'):
     if path.is_file():
       return path
   return download(

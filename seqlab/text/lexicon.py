@@ -139,16 +139,18 @@ def decline_noun(
     singular: all six forms, where no class gives them.
     plural: the five forms without the accusative, where no class gives them.
   """
-  one = singular.split() if singular else _singular(lemma, gender, stem, stressed)
+  singular_forms = (
+    singular.split() if singular else _singular(lemma, gender, stem, stressed)
+  )
   if not singular and gender == 'm' and lemma[-1] not in 'ая':
-    one[ACC] = one[GEN] if animate else lemma
-  many = plural.split() if plural else _plural(lemma, gender, stem, stressed)
+    singular_forms[ACC] = singular_forms[GEN] if animate else lemma
+  plural_forms = plural.split() if plural else _plural(lemma, gender, stem, stressed)
   if nominative:
-    many[0] = nominative
+    plural_forms[0] = nominative
   if genitive:
-    many[1] = genitive
-  many.insert(ACC, many[GEN] if animate else many[NOM])
-  return tuple(one), tuple(many)
+    plural_forms[1] = genitive
+  plural_forms.insert(ACC, plural_forms[GEN] if animate else plural_forms[NOM])
+  return tuple(singular_forms), tuple(plural_forms)
 
 
 def _singular(lemma: str, gender: str, stem: str, stressed: bool) -> list[str]:
@@ -339,18 +341,24 @@ def _noun(
   **declension,
 ) -> Noun:
   """Makes a noun; `english` may give the plural: 'man|men'; `at`, both prepositions."""
-  one, _, many = english.partition('|')
-  found = frozenset(tags.split())
-  animate = bool(found & {'person', 'animal'})
+  singular, _, plural = english.partition('|')
+  all_tags = frozenset(tags.split())
+  animate = bool(all_tags & {'person', 'animal'})
   if declension.pop('indeclinable', False):
     forms = ((lemma,) * 6,) * 2
   else:
     forms = decline_noun(lemma, gender, animate, **declension)
-  names = (one,) if 'mass' in found else (one, many or _pluralize(one))
-  there = (*at.split(), locative or forms[0][PRE]) if at else None
-  sex = {'female' if gender == 'f' else 'male'} if 'person' in found else set()
-  kind = set() if animate else {'place'} if at and 'unique' not in found else {'thing'}
-  return Noun(names, gender, animate, forms, found | {one} | kind | sex, there)
+  names = (
+    (singular,) if 'mass' in all_tags else (singular, plural or _pluralize(singular))
+  )
+  location = (*at.split(), locative or forms[0][PRE]) if at else None
+  sex = {'female' if gender == 'f' else 'male'} if 'person' in all_tags else set()
+  kind = (
+    set() if animate else {'place'} if at and 'unique' not in all_tags else {'thing'}
+  )
+  return Noun(
+    names, gender, animate, forms, all_tags | {singular} | kind | sex, location
+  )
 
 
 def _adjective(

@@ -89,7 +89,7 @@ class SentencePiece:
         character_coverage=character_coverage,
         byte_fallback=byte_fallback,
         normalization_rule_name='identity',
-        max_sentence_length=_room(lines),
+        max_sentence_length=_max_line_bytes(lines),
         minloglevel=2,
         **{f'{n}_id': i for n, i in _IDS},
         **{f'{n}_piece': SPECIALS[i] for n, i in _IDS},
@@ -240,22 +240,24 @@ def _learnable(line: str) -> str:
 _LEARNT = str.maketrans({**_ESCAPES, **_REPLACED})
 
 
-def _room(lines: Sequence[str]) -> int:
+def _max_line_bytes(lines: Sequence[str]) -> int:
   """Returns the bytes of the longest line; SentencePiece skips longer lines."""
-  least = 1 << 20  # part of the model's bytes, so it is the same for ordinary text
-  if all(4 * len(line) < least for line in lines):
-    return least
-  return max(least, 1 + max(len(line.encode('utf-8')) for line in lines))
+  minimum = 1 << 20  # part of the model's bytes, so it is the same for ordinary text
+  if all(4 * len(line) < minimum for line in lines):
+    return minimum
+  return max(minimum, 1 + max(len(line.encode('utf-8')) for line in lines))
 
 
 _IDS = (('pad', PAD), ('unk', UNK), ('bos', BOS), ('eos', EOS))
 
 
 def _explain(error: str, size: int) -> str:
-  most = re.search(r'value <= (\d+)', error)
-  least = re.search(r'meta_pieces\.size\(\).*?(\d+) vs|required_chars.*?(\d+)', error)
-  if most:
-    return f'the text has pieces for a vocabulary of at most {most[1]}: set vocabulary.size={most[1]} or less (it is {size})'
-  if 'smaller than required_chars' in error or least:
+  upper_limit = re.search(r'value <= (\d+)', error)
+  lower_limit = re.search(
+    r'meta_pieces\.size\(\).*?(\d+) vs|required_chars.*?(\d+)', error
+  )
+  if upper_limit:
+    return f'the text has pieces for a vocabulary of at most {upper_limit[1]}: set vocabulary.size={upper_limit[1]} or less (it is {size})'
+  if 'smaller than required_chars' in error or lower_limit:
     return f'vocabulary.size={size} is too small for the characters of the text: raise it, lower vocabulary.character_coverage or set vocabulary.byte_fallback=True. ({error.splitlines()[-1]})'
   return f'SentencePiece could not learn a vocabulary of {size}: {error}'

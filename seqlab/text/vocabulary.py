@@ -143,10 +143,10 @@ def train_vocabulary(
 
 
 def _class_of(kind: Any) -> Any:
-  found, _ = find({'kind': kind}, VOCABULARIES, 'vocabulary')
-  if missing := [n for n in ('train', 'load', 'save') if not hasattr(found, n)]:
+  cls, _ = find({'kind': kind}, VOCABULARIES, 'vocabulary')
+  if missing := [n for n in ('train', 'load', 'save') if not hasattr(cls, n)]:
     raise ValueError(f'vocabulary: {kind!r} has no method `{missing[0]}`')
-  return found
+  return cls
 
 
 def _name_of(cls: type) -> str:
@@ -158,8 +158,8 @@ def _name_of(cls: type) -> str:
 def save_vocabulary(vocabulary: Vocabulary, directory: Path, name: str) -> None:
   """Writes `directory/name.*`, which `load_vocabulary` reads."""
   vocabulary.save(Path(directory), name)
-  about = {'kind': _name_of(type(vocabulary))}
-  write_file(Path(directory) / f'{name}.json', json.dumps(about).encode())
+  description = {'kind': _name_of(type(vocabulary))}
+  write_file(Path(directory) / f'{name}.json', json.dumps(description).encode())
 
 
 def load_vocabulary(directory: Path, name: str, kind: str | None = None) -> Vocabulary:
@@ -176,12 +176,14 @@ def load_vocabulary(directory: Path, name: str, kind: str | None = None) -> Voca
     ValueError: a file is damaged, or is of another kind.
   """
   path = Path(directory) / f'{name}.json'
-  said = _read_json(path).get('kind')
-  if kind is None and said not in VOCABULARIES:
-    raise damaged(path, f'its kind is {said!r}')
-  cls = _class_of(said if kind is None else kind)
-  if said != _name_of(cls):
-    raise damaged(path, f'its kind is {said!r}, and the experiment says {kind!r}')
+  stored_kind = _read_json(path).get('kind')
+  if kind is None and stored_kind not in VOCABULARIES:
+    raise damaged(path, f'its kind is {stored_kind!r}')
+  cls = _class_of(stored_kind if kind is None else kind)
+  if stored_kind != _name_of(cls):
+    raise damaged(
+      path, f'its kind is {stored_kind!r}, and the experiment says {kind!r}'
+    )
   return cls.load(Path(directory), name)
 
 
@@ -233,11 +235,11 @@ class Vocabularies:
     files = {'shared': next(iter(sides.values()))} if self.shared else sides
     for name, vocabulary in files.items():
       save_vocabulary(vocabulary, directory, name)
-    made = {'shared': self.shared, 'options': dict(options or {})}
+    description = {'shared': self.shared, 'options': dict(options or {})}
     if [*sides] != _PAIR:
-      made['sides'] = [*sides]
-    about = json.dumps(made, indent=2).encode()
-    write_file(directory / 'vocabularies.json', about)
+      description['sides'] = [*sides]
+    content = json.dumps(description, indent=2).encode()
+    write_file(directory / 'vocabularies.json', content)
 
   @classmethod
   def load(cls, directory: Path, options: Mapping | None = None) -> 'Vocabularies':
@@ -253,18 +255,19 @@ class Vocabularies:
       ValueError: it was made with other options, or a file is damaged.
     """
     path = Path(directory) / 'vocabularies.json'
-    about = _read_json(path)
-    if not isinstance(about.get('shared'), bool):
+    description = _read_json(path)
+    if not isinstance(description.get('shared'), bool):
       raise damaged(path, 'it does not say "shared"')
-    made = about.get('options') or options
-    if options is not None and json.loads(json.dumps(dict(options))) != made:
+    stored_options = description.get('options') or options
+    if options is not None and json.loads(json.dumps(dict(options))) != stored_options:
       raise ValueError(
-        f'the vocabulary in {directory} was made with {made}, and the experiment says '
-        f'{dict(options)}: use another workdir, or delete the vocabulary and train again'
+        f'the vocabulary in {directory} was made with {stored_options}, and the '
+        f'experiment says {dict(options)}: use another workdir, or delete the '
+        f'vocabulary and train again'
       )
-    sides = about.get('sides', _PAIR)
+    sides = description.get('sides', _PAIR)
     kind = None if options is None else options.get('kind', _DEFAULT_KIND)
-    if about['shared']:
+    if description['shared']:
       shared = load_vocabulary(directory, 'shared', kind)
       return cls(**dict.fromkeys(sides, shared))
     return cls(**{side: load_vocabulary(directory, side, kind) for side in sides})

@@ -21,7 +21,7 @@ _APPEND_ONLY = ('events', 'samples', 'logs')
 
 
 class BucketMirror:
-  """Keeps a folder in a bucket and one of this process equal, until the process ends.
+  """Keeps a folder of a bucket and a temporary folder of this process equal.
 
   Attributes:
     remote: the folder in the bucket.
@@ -51,25 +51,25 @@ class BucketMirror:
     """Copies what a run needs to resume, or to be used, from the bucket to the disk."""
     excluded = _APPEND_ONLY + (('checkpoints',) if self.direct else ())
     with self._explain_errors():
-      for there in _files(self.remote, excluded) if self.remote.is_dir() else ():
-        name = there.relative_to(self.remote).as_posix()
-        here = self.path / name
-        here.parent.mkdir(parents=True, exist_ok=True)
-        there.copy(here, overwrite=True)
-        self._uploaded[name] = _size_and_time(here)
+      for remote_file in _files(self.remote, excluded) if self.remote.is_dir() else ():
+        name = remote_file.relative_to(self.remote).as_posix()
+        local_file = self.path / name
+        local_file.parent.mkdir(parents=True, exist_ok=True)
+        remote_file.copy(local_file, overwrite=True)
+        self._uploaded[name] = _size_and_time(local_file)
 
   def upload(self) -> None:
     """Copies new and changed files to the bucket; deletes there what was deleted here."""
-    here = {p.relative_to(self.path).as_posix(): p for p in self._local_files()}
+    local_files = {p.relative_to(self.path).as_posix(): p for p in self._local_files()}
     with self._explain_errors():
-      for name, path in here.items():
+      for name, path in local_files.items():
         state = _size_and_time(path)
         if self._uploaded.get(name) != state:
-          there = self.remote / name
-          there.parent.mkdir(parents=True, exist_ok=True)
-          epath.Path(path).copy(there, overwrite=True)
+          remote_file = self.remote / name
+          remote_file.parent.mkdir(parents=True, exist_ok=True)
+          epath.Path(path).copy(remote_file, overwrite=True)
           self._uploaded[name] = state
-      for name in [name for name in self._uploaded if name not in here]:
+      for name in [name for name in self._uploaded if name not in local_files]:
         (self.remote / name).unlink(missing_ok=True)
         del self._uploaded[name]
 

@@ -325,7 +325,7 @@ class Checkpoints:
   def close(self) -> None:
     """Waits for the current save, and ends orbax's threads."""
     if self._reported and jax.process_count() > 1:
-      return  # waiting would be in vain, as the other processes wait elsewhere
+      return  # the other processes wait elsewhere, so waiting here would never end
     try:
       # An error that was reported would only be raised again.
       with contextlib.suppress(Exception) if self._reported else self._explained():
@@ -361,7 +361,7 @@ class Checkpoints:
   def _latest_or_unknown(self) -> int | str | None:
     try:
       return self.latest
-    except OSError:  # for example, because no more files can be opened
+    except OSError:  # for example, because the process has too many open files
       return '(unknown)'
 
   def restore(
@@ -472,7 +472,7 @@ class Checkpoints:
     return state == 'sealed'
 
   def _damage(self, step: int) -> str | None:
-    """Returns the damage of a checkpoint by a quick check; None if it has none."""
+    """Returns the damage of a checkpoint by a quick check; None if it is intact."""
     if self._remote:
       return None
     try:

@@ -68,7 +68,7 @@ def check_experiment(config: Mapping[str, Any]) -> None:
 
 
 def _check_training(config: Mapping[str, Any]) -> None:
-  """Checks what training with a gradient or an update needs."""
+  """Checks the options that training by gradients or by updates needs."""
   if 'steps' not in config:
     raise ValueError('the experiment sets no steps')
   if config['hyper'].get('peak') is None:
@@ -116,7 +116,7 @@ def default_of(config: Mapping[str, Any], key: str) -> Any:
     key: the option, such as 'model.positions'.
 
   Returns:
-    The default; None if the option has none.
+    The default; None if the option has no default.
 
   Raises:
     ValueError: as `annotation_of`.

@@ -22,5 +22,5 @@ class CompileCounter:
 
   @property
   def count(self) -> int:
-    """Number of compilations so far; 0 is what the steps of a run should need."""
+    """Number of compilations so far; the steps of a run should need 0."""
     return CompileCounter._total - self._before

@@ -1,4 +1,4 @@
-"""What an engine compiles: how the state of a training is created and updated."""
+"""The program that an engine compiles: how a state is created and updated."""
 
 from collections.abc import Iterable, Mapping
 
@@ -31,8 +31,8 @@ class Definition:
     rows_share: (i, n): this process builds the i-th of n equal shares of each batch.
     hyper: name -> value of the traced hyperparameters.
     constants: arrays that every step reads, as arguments: none, or one tree of them.
-    shardings: of a member's state outside of the steps.
-    abstract: its shapes, dtypes and shardings, for restoring it.
+    shardings: sharding of each array of a member's state, outside of the steps.
+    abstract: shapes, dtypes and shardings of that state, for restoring it.
   """
 
   def __init__(
@@ -114,11 +114,11 @@ class Definition:
     for batch in filter(None, shapes):
       name, first = next(iter(batch.items()))
       if len(first) % need:
+        option = 'streams' if 'count' in batch else 'rows_multiple'
         raise ValueError(
           f'a batch whose {name} has the shape {first.shape} cannot be cut into {need} '
           f'equal parts ({rows_divisor(self.mesh)} devices x {self._accumulate} '
-          f'micro-batches): set batching.{"lanes" if "count" in batch else "rows_multiple"}'
-          f'={need} or a multiple'
+          f'micro-batches): set batching.{option}={need} or a multiple'
         )
 
 
@@ -129,7 +129,7 @@ def _checked_hyper(config: Mapping, task: Task) -> dict[str, float | None]:
 
 
 def _check_custom_update_options(config: Mapping) -> None:
-  """Raises ValueError for what a task with an update of its own would not use."""
+  """Raises ValueError for options that a task with its own update would not use."""
   unused = {
     'optimizer': config.get('optimizer'),
     'accumulate': config.get('accumulate', 1) != 1,

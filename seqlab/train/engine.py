@@ -16,12 +16,12 @@ class Engine(Protocol):
   """The compiled programs that take the steps of one run, or of several at once.
 
   A member is one run. `JitEngine` and `PmapEngine` have one member, `PopulationEngine`
-  has several. Arguments with a star are one per member, in the members' order.
+  has several. An argument with a star has one value per member, in the members' order.
 
   Attributes:
-    name: for messages.
+    name: name of the engine, for messages.
     definition: what is compiled, and where a member's state lies outside the steps.
-    mesh: the devices, as the steps divide their work among them.
+    mesh: the devices, in the mesh by which the steps divide their work.
     abstract: shapes, dtypes and shardings of the state of a step.
   """
 
@@ -64,10 +64,10 @@ class Engine(Protocol):
     """Takes one step.
 
     Args:
-      state: from `init`, `join` or the step before; its memory is reused.
-      batch: from `put`.
+      state: result of `init`, `join` or the step before; its memory is reused.
+      batch: result of `put`.
       active: the members that take the step, the others stay as they are; all if None.
-        An engine of one member has no use for it.
+        An engine of one member ignores it.
     """
     ...
 
@@ -77,7 +77,7 @@ class Engine(Protocol):
 
 
 def as_arrays(hyper: Hyper) -> dict[str, np.ndarray]:
-  """Converts hyperparameters to what a step is given: float32, without those unset."""
+  """Converts hyperparameters to arguments of a step: float32, without unset ones."""
   return {k: np.float32(v) for k, v in hyper.items() if v is not None}
 
 

@@ -17,9 +17,9 @@ _AXIS = 'data'
 class PmapEngine:
   """Steps of one run by `jax.pmap`: gradients are summed by the name of an axis.
 
-  See `Engine`. Every array of a step has an axis of devices in front. Each device drops
-  units of its own, so with dropout the losses depend on the number of devices, as they
-  do not under `JitEngine`.
+  See `Engine`. Every array of a step has an axis of devices in front. Each device draws
+  its own dropout masks, so with dropout the losses depend on the number of devices; under
+  `JitEngine` they do not.
   """
 
   name = 'pmap'
@@ -63,7 +63,8 @@ class PmapEngine:
     del i
 
     def copy_of_one(x: jax.Array) -> np.ndarray:
-      # By way of the host: indexing the array would compile during the run.
+      # Through the host: indexing the array on its device would compile a program
+      # during the run.
       return np.asarray(x.addressable_shards[0].data).reshape(x.shape[1:])
 
     copies = jax.tree.map(copy_of_one, state)  # all devices hold the same

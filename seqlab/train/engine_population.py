@@ -16,8 +16,8 @@ from seqlab.types import Array, Batch, Hyper, PyTree, Sums
 class PopulationEngine:
   """Steps of N runs by `jax.vmap`, each run whole on one device.
 
-  See `Engine`. Every array of a step has an axis of M slots in front, and every device
-  has as many slots. M is the number of places rounded up to a multiple of the devices.
+  See `Engine`. Every array of a step has an axis of M slots in front, which is divided
+  evenly among the devices: M is the number of places rounded up to a multiple of them.
   A slot that no member has holds a copy of another one, which takes no steps: its
   content is never read.
   """
@@ -34,7 +34,7 @@ class PopulationEngine:
     """Defines the step.
 
     Args:
-      definition: of one member.
+      definition: the program of one member.
       hypers: each member's hyperparameters; the same ones are set in all.
       places: each member's place, if they are the rest of a larger population; by
         default 0, 1, 2, ...
@@ -53,7 +53,8 @@ class PopulationEngine:
     axis = PartitionSpec('members')
     self._sharding = NamedSharding(self.mesh, axis)
     self.abstract = self._stacked(definition.abstract)
-    # By shard_map, since the compiler would not see that devices have nothing to send.
+    # By shard_map, because under jit the compiler inserts messages between devices: it
+    # does not see that the members are independent.
     each_device = jax.shard_map(
       jax.vmap(self._trace),
       mesh=self.mesh,
@@ -88,7 +89,7 @@ class PopulationEngine:
 
   def init(self, *seeds: int) -> PyTree:
     """See `Engine`."""
-    # One at a time: a device need not hold all members besides its own.
+    # One member at a time, so that no device has to hold all of them.
     return self.join(*(jax.device_get(self.definition.init(seed)) for seed in seeds))
 
   def join(self, *states: TrainState) -> PyTree:

@@ -14,9 +14,9 @@ def measure(name: str, evaluator: Any, variables: Variables) -> dict[str, float]
   """Runs an evaluator.
 
   Args:
-    name: of the evaluator in the experiment.
-    evaluator: compiled; see `evaluators.interface`.
-    variables: to evaluate with.
+    name: name of the evaluator in the experiment.
+    evaluator: the compiled evaluator; see `evaluators.interface`.
+    variables: variables to evaluate with.
 
   Returns:
     '<name>/<metric>' -> value, and 'speed/<name>_seconds'; the same in all processes.

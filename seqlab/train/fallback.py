@@ -50,14 +50,14 @@ class Fallback:
 
     Args:
       step: number of the step, from 1.
-      seed: of the run, for the message.
+      seed: seed of the run, for the message.
       row: metrics of the step.
 
     Raises:
       DivergenceError: training diverged.
     """
-    # A bad loss or gradient is that of the state before the step, a bad update that of
-    # the state after it.
+    # Loss and gradient are computed from the state before the step, so a bad one means
+    # that this state is bad; a bad update means that the state after the step is.
     before, after = [], []
     for key, name, wrong in (
       ('loss', 'the loss', before),

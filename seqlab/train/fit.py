@@ -1,4 +1,4 @@
-"""Runs an estimator: fits it in steps of its own, and evaluates the result once."""
+"""Runs an estimator: fits it in its own steps, and evaluates the result once."""
 
 from collections.abc import Mapping
 import contextlib

@@ -41,7 +41,7 @@ class RunFolder:
     Args:
       path: the folder, on a disk or in a bucket.
       trust: whether `config.json` may name code that is not part of seqlab. Using such
-        a run executes that code, so the folder must come from somebody trusted.
+        a run executes that code, so the folder must come from a trusted source.
 
     Raises:
       FileNotFoundError: it is not the folder of a run.
@@ -53,7 +53,7 @@ class RunFolder:
     file = path / 'config.json'
     if not file.is_file():
       raise FileNotFoundError(
-        f'{name} is no run: there is no config.json in it. Make one with '
+        f'{name} is not a run: there is no config.json in it. Make one with '
         f'`seqlab train EXPERIMENT --workdir {name}`'
       )
     with _name_in_errors(name, path):
@@ -110,7 +110,7 @@ class RunFolder:
     return self.path / 'train.log'
 
   def write_config(self) -> None:
-    """Writes `config.json`, whole or not at all."""
+    """Writes `config.json` atomically."""
     self.samples.mkdir(exist_ok=True)
     # First, since a folder with a `config.json` counts as a run that can be used.
     seal.record_digests(self.vocabulary)
@@ -238,14 +238,14 @@ def _read_config(file: Path) -> dict[str, Any]:
     raise ValueError(f'{file}: {error}') from None
   for key in NEEDED:
     if key not in config:
-      raise ValueError(f'{file} is no configuration of a run: it has no {key!r}')
+      raise ValueError(f'{file} is not the configuration of a run: it has no {key!r}')
   if not isinstance(config['task'], str):
     raise ValueError(f'{file} is damaged: its task is {config["task"]!r}, and no name')
   for key in SECTIONS:
     # A piece may be named by its short name alone.
     kinds = str | dict if key in ('schedule', 'optimizer') else dict
     if not isinstance(config.get(key, {}), kinds):
-      raise ValueError(f'{file} is damaged: its {key} is no section')
+      raise ValueError(f'{file} is damaged: its {key} is not a section')
   return config
 
 

@@ -1,4 +1,4 @@
-"""What a run remembers besides its state."""
+"""The history of a run, which is kept in its checkpoints besides the state."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -7,7 +7,7 @@ import math
 
 @dataclasses.dataclass
 class History:
-  """What decides how a run continues; a part of every checkpoint.
+  """Numbers that decide how a run continues; a part of every checkpoint.
 
   Attributes:
     best: best value so far of the metric `keep_best`; None before its first value.

@@ -123,10 +123,11 @@ def loop(
 
   Args:
     engine: takes the steps of all sessions at once, in their order.
-    sessions: of one experiment but for seeds and hyperparameters; none is over.
-    states: of each session, a list that is emptied, so that no state is kept twice.
+    sessions: unfinished sessions that differ in seeds and hyperparameters only.
+    states: state of each session, a list that is emptied, so that no state is kept
+      twice.
     task: counts tokens and operations.
-    batches: of the training data.
+    batches: batches of the training data.
 
   Raises:
     Stopped: SIGTERM came; the sessions that were not over have a checkpoint.

@@ -1,4 +1,4 @@
-"""The metrics of a step, and what the step cost."""
+"""The metrics of a step, and its cost."""
 
 from collections.abc import Sequence
 import time

@@ -148,15 +148,16 @@ def wsd(
 
   Args:
     warmup: updates; 0 starts at the peak.
-    floor: the last rate as a share of the peak.
-    decay: share of the run's updates in which the rate falls.
-    shape: of the fall over its share x, 0 to 1: 1 - √x or 1 - x.
+    floor: the last learning rate as a share of the peak.
+    decay: share of the run's updates in which the learning rate falls.
+    shape: 'sqrt' or 'linear': the learning rate falls as 1 - √x or 1 - x, where x goes
+      from 0 to 1 during the fall.
     steps: updates of the whole run.
   """
-  begin = steps * (1 - decay)
+  fall_start = steps * (1 - decay)
 
   def after(s: Array) -> Array:
-    x = jnp.clip((s - begin) / max(steps - begin, 1e-9), 0.0, 1.0)
+    x = jnp.clip((s - fall_start) / max(steps - fall_start, 1e-9), 0.0, 1.0)
     fallen = jnp.sqrt(x) if shape == 'sqrt' else x
     return 1 - (1 - floor) * fallen
 
@@ -175,8 +176,8 @@ SCHEDULES = {
 _VECTORS = (jax.tree_util.DictKey('scale'), jax.tree_util.DictKey('bias'))
 
 
-def _is_spared(path: tuple, p: Array) -> bool:
-  """Whether weight decay spares a parameter: norms' gains, and biases.
+def _has_no_decay(path: tuple, p: Array) -> bool:
+  """Whether a parameter has no weight decay: gains of norms, and biases.
 
   They are vectors, also where `nn.scan` has stacked those of all layers into a matrix.
   """
@@ -185,7 +186,7 @@ def _is_spared(path: tuple, p: Array) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-  """Parameters that are updated in a way of their own.
+  """Parameters with their own learning rate and weight decay, or frozen ones.
 
   Attributes:
     match: regular expression that is searched in a parameter's path, such as
@@ -220,7 +221,7 @@ def _scale_and_decay(
   """-lr (update + weight_decay · params), both numbers from `hyper`.
 
   Weight decay is decoupled (Loshchilov and Hutter 2019,
-  https://arxiv.org/abs/1711.05101) and spares vectors, see `_is_spared`.
+  https://arxiv.org/abs/1711.05101) and is not applied to vectors, see `_has_no_decay`.
   """
 
   def init(params):
@@ -234,8 +235,8 @@ def _scale_and_decay(
 
     def scale(path: tuple, u: Array, p: Array) -> Array:
       group = _group_of(path, groups)
-      own = decay if group is None else decay * group.decay
-      return -rate * u if _is_spared(path, p) else -rate * (u + own * p)
+      group_decay = decay if group is None else decay * group.decay
+      return -rate * u if _has_no_decay(path, p) else -rate * (u + group_decay * p)
 
     scaled = jax.tree_util.tree_map_with_path(scale, updates, params)
     return scaled, _Count(state.count + 1)
@@ -316,7 +317,7 @@ def muon(
   Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024,
   https://kellerjordan.github.io/posts/muon. Which axes make a matrix is read from the
   logical axes: the model's width on one side and heads, units or gates on the other;
-  layers that are stacked are matrices of their own. Embeddings, the output table, norms,
+  layers that are stacked are separate matrices. Embeddings, the output table, norms,
   biases and tables of positions are updated by Adam, as they recommend.
 
   Args:
@@ -351,7 +352,7 @@ def _is_axes(x: Any) -> bool:
 
 
 def _matrix_axes(axes: tuple[str | None, ...]) -> contrib.MuonDimensionNumbers | None:
-  """The two sides of a weight matrix; None for what is no hidden layer's matrix."""
+  """The two sides of a weight matrix; None unless it is a hidden layer's matrix."""
   names = [a for a in axes if a != 'layers']
   if names.count('embed') != 1 or len(names) < 2 or {'vocab', None} & {*names}:
     return None
@@ -386,13 +387,13 @@ OPTIMIZERS = {
   'muon': muon,
   'schedule_free': schedule_free,
 }
-# Options of every optimiser, besides those of its own.
+# Options of every optimiser, besides those of its kind.
 COMMON = {
   'kind': str,
   'clip': Annotated[float, Range(0)] | None,
   'groups': Sequence[Mapping],
 }
-CONTEXT = ('learning_rate', 'axes')  # what an experiment does not set
+CONTEXT = ('learning_rate', 'axes')  # set by the trainer, not by an experiment
 
 
 def make_optimizer(
@@ -443,7 +444,7 @@ def _injected(
   known = parameters(builder)
   traced = [name for name in ('learning_rate', 'weight_decay') if name in known]
   context = {'axes': axes} if 'axes' in known else {}
-  for mask in ('mask', 'weight_decay_mask'):  # unless the experiment has its own
+  for mask in ('mask', 'weight_decay_mask'):  # unless the experiment sets a mask
     if mask in known and mask not in options:
       context[mask] = _decayed
   open_names = [name for name in known if name not in CONTEXT]
@@ -462,7 +463,9 @@ def _injected(
     numbers = {**state.hyperparams, 'learning_rate': schedule(state.count, hyper)}
     if 'weight_decay' in hyper:
       if 'weight_decay' not in known:
-        raise ValueError('hyper.weight_decay: this optimiser has none; leave it out')
+        raise ValueError(
+          'hyper.weight_decay: this optimiser has no such option; leave it out'
+        )
       numbers['weight_decay'] = jnp.asarray(hyper['weight_decay'], jnp.float32)
     return inner.update(updates, state._replace(hyperparams=numbers), params)
 
@@ -472,7 +475,7 @@ def _injected(
 def _decayed(params: PyTree) -> PyTree:
   """A mask of the parameters that weight decay applies to."""
   return jax.tree_util.tree_map_with_path(
-    lambda path, p: not _is_spared(path, p), params
+    lambda path, p: not _has_no_decay(path, p), params
   )
 
 

@@ -1,4 +1,4 @@
-"""A table of what a run's step takes of its devices, for the beginning of the run."""
+"""A table of the memory and time of a step, printed at the beginning of a run."""
 
 from collections.abc import Mapping, Sequence
 import math

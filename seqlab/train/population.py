@@ -103,7 +103,7 @@ def _claim_folders(
       if force:
         folder.forget_inputs()
       folders[i] = folder
-    except Exception as error:  # whatever it is, the others continue
+    except Exception as error:  # any error: the other members continue
       end(i, error)
   return folders
 
@@ -135,7 +135,7 @@ def _train_in(
       on_end = functools.partial(end, i)
       name = folder.path.name
       session = Session(folder, timetable, evaluators, name=name, on_end=on_end)
-    except Exception as error:  # whatever it is, the others continue
+    except Exception as error:  # any error: the other members continue
       end(i, error)
       continue
     stack.enter_context(session)
@@ -197,18 +197,18 @@ def check(configs: Sequence[Mapping]) -> None:
         f'{", ".join(differing)} too'
       )
   task = task_class(first)
-  # What is refused -> whether it is asked for.
+  # Refused feature -> whether the experiment asks for it.
   refused = {
     "parallel='pmap'": first['parallel'] == 'pmap',
     'minutes, which its members would share': first['minutes'] is not None,
     'fallback, after which a member would be steps behind': bool(first['fallback']),
-    f'{first["task"]}, which has an update of its own': has(task, CustomUpdate),
+    f'{first["task"]}, which has its own update': has(task, CustomUpdate),
     f'{first["task"]}, which has no training step': has(task, Estimator),
     'several processes': jax.process_count() > 1,
   }
-  for what, wanted in refused.items():
-    if wanted:
-      raise ValueError(f'a population cannot have {what}: {_REMEDY}')
+  for feature, requested in refused.items():
+    if requested:
+      raise ValueError(f'a population cannot have {feature}: {_REMEDY}')
   mesh = call(make_mesh, first['mesh'], 'mesh')
   if mesh.shape['data'] != mesh.size:
     raise ValueError(
@@ -230,5 +230,5 @@ def _differing(one: Mapping, other: Mapping) -> list[str]:
 
 
 def _compiled(key: str, flat: Mapping) -> Any:
-  """What the program depends on; of a hyperparameter, only whether it is set."""
+  """The value that the program depends on: of a hyperparameter, whether it is set."""
   return flat.get(key) is None if key.startswith('hyper.') else flat.get(key)

@@ -1,7 +1,7 @@
 """Agreement among several processes that train as one, and requests to stop.
 
 All processes run the same program, and each must call the functions of this module in
-the same order. A single process waits for nobody and agrees with itself.
+the same order. A single process never waits.
 """
 
 from collections.abc import Callable, Iterator
@@ -155,8 +155,8 @@ def _handle_sigterm(handler: Callable[..., None]) -> Any:
   """Sets the handler of SIGTERM.
 
   Returns:
-    The previous handler; None where this process cannot set one, since JAX has its own
-    or this is not the main thread.
+    The previous handler; None where this process cannot set one, since JAX has set
+    one or this is not the main thread.
   """
   main = threading.current_thread() is threading.main_thread()
   if not main or jax.distributed.is_initialized():

@@ -58,7 +58,7 @@ def check(folder: Path, *, quick: bool = False) -> bool:
     quick: compares only the sizes, and the digests of files up to 64 KiB.
 
   Returns:
-    Whether it has a seal. Checkpoints of versions without seals have none; for them only
+    Whether it has a seal. In checkpoints of versions without seals, only
     the files that must not be empty are checked.
 
   Raises:

@@ -1,4 +1,4 @@
-"""What one run keeps: its files, its history, and the step that it has reached."""
+"""A run in progress: its files, its history, and the step that it has reached."""
 
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
@@ -30,13 +30,13 @@ class Session:
   all files.
 
   Attributes:
-    folder: of the run.
+    folder: folder of the run.
     config: the run's experiment.
     timetable: when to evaluate and to save.
     evaluators: name -> evaluator; the sessions of a population share them.
     history: what is kept in checkpoints besides the state.
     start: the step that the run resumes at; 0 for a fresh one.
-    over: whether the run takes no more steps.
+    over: whether the run has taken its last step.
     error: the error that ended the run; None if it reached its end.
   """
 
@@ -52,8 +52,8 @@ class Session:
     """Opens the files of the run, and writes `config.json`.
 
     Args:
-      folder: of the run, locked.
-      timetable: of the experiment.
+      folder: folder of the run, locked.
+      timetable: steps at which to evaluate and to save.
       evaluators: name -> evaluator.
       name: shown before each message, where several sessions share a terminal.
       on_end: called once when the run is over, with `error`.
@@ -161,7 +161,7 @@ class Session:
       yield
     except DivergenceError:
       raise
-    except Exception as error:  # whatever it is, the others continue
+    except Exception as error:  # any error: the other sessions continue
       self.finish(error)
 
   def finish(self, error: Exception | None = None) -> None:
@@ -174,7 +174,7 @@ class Session:
     self._on_end(self.error)
 
   def close(self) -> None:
-    """Waits for what is being written, and closes the files."""
+    """Waits for checkpoints that are being written, and closes the files."""
     if self._closed:
       return
     self._closed = True
@@ -194,7 +194,7 @@ class Session:
       if kind is None:  # else the first error is the one to report
         raise
 
-  # What is kept of a step.
+  # Metrics of a step.
 
   def write_row(self, step: int, row: Mapping[str, float]) -> None:
     """Writes the metrics of a step.
@@ -250,7 +250,7 @@ class Session:
     )
     return state
 
-  # What is measured and saved.
+  # Evaluation and checkpoints.
 
   def evaluate(
     self, step: int, variables: Variables, *, last: bool
@@ -258,7 +258,7 @@ class Session:
     """Runs the evaluators that are due, all of them after the last step.
 
     Returns:
-      What they measured, and the seconds of each; nothing if none is due.
+      Their metrics, and the seconds of each; empty if no evaluator is due.
     """
     metrics: dict[str, float] = {}
     for name in [*self.evaluators] if last else self.timetable.due(step):
@@ -282,7 +282,7 @@ class Session:
 
     Args:
       step: updates made so far.
-      state: of the run.
+      state: state of the run.
       metrics: what was measured at this step.
       wait: until it is written.
 
@@ -307,11 +307,11 @@ class Session:
     if f'speed/{evaluator}_seconds' in metrics and best not in metrics:
       raise ValueError(f'keep_best is {best!r}, and there are {", ".join(metrics)}')
 
-  def _retry(self, action: Callable[[], object], what: str) -> None:
+  def _retry(self, action: Callable[[], object], content: str) -> None:
     """Writes something of the run, and tries again while the disk is full."""
     try:
-      what, tries = f'{what} in {self.folder.name}', self.config['retries']
-      retry(lambda _: action(), what, tries=tries, say=self.say)
+      content, tries = f'{content} in {self.folder.name}', self.config['retries']
+      retry(lambda _: action(), content, tries=tries, say=self.say)
     except GaveUp as error:
       raise OSError(
         f'{error}; the last good checkpoint is of step {self._checkpoints.latest}. '

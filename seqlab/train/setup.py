@@ -1,4 +1,4 @@
-"""What a run is made of before its first step: data, evaluators, a first message."""
+"""Prepares a run for its first step: data, evaluators, a first message."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -71,7 +71,7 @@ def check_text(folder: RunFolder, task: Task) -> None:
 def introduce(
   session: Session, definition: Definition, task: Task, batches: Batches
 ) -> None:
-  """Says what a run trains, on which devices and data, and what is measured."""
+  """Prints the model, devices, data and evaluators of a run."""
   mesh, processes_ = definition.mesh, jax.process_count()
   kind = mesh.devices.flat[0].device_kind
   among = f' in {processes_} processes' if processes_ > 1 else ''

@@ -17,7 +17,8 @@ class TrainState:
     collections: Linen's other collections, such as running statistics.
     opt_state: state of the optimiser.
     ema: the parameters that are evaluated, where they are not those that are trained:
-      their exponential moving average, or what the optimiser evaluates with.
+      their exponential moving average, or the parameters that the optimiser evaluates
+      with.
   """
 
   step: Array

@@ -26,10 +26,10 @@ def step_rng(state: TrainState) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class CustomStep:
-  """The update of a task that has a method `update` of its own; see `Task`.
+  """The update of a task that defines a method `update`; see `Task`.
 
   Attributes:
-    task: gives `update`.
+    task: the task, whose `update` is called.
     schedule: the learning rate.
   """
 
@@ -39,7 +39,7 @@ class CustomStep:
   def __call__(
     self, state: TrainState, batch: Batch, hyper: Hyper, constants: PyTree
   ) -> tuple[TrainState, Sums]:
-    """Computes one update; `constants` is what the task's `constants` returned."""
+    """Computes one update; `constants` is the result of the task's `constants`."""
     learning_rate = self.schedule(state.step, hyper)
     params, sums = self.task.update(
       state.params, batch, step_rng(state), learning_rate, constants
@@ -122,7 +122,7 @@ class GradientStep:
   def _accumulated(
     self, state: TrainState, batch: Batch, rng: Array, hyper: Hyper
   ) -> tuple[PyTree, Sums, Variables]:
-    """The same, summed over micro-batches, of which memory holds one at a time."""
+    """Sums the same over micro-batches, one of which is in memory at a time."""
     n = self.accumulate
     if n == 1:
       return self._gradients(state, batch, rng, hyper)

@@ -46,7 +46,7 @@ def compare_runs(
     average: number of checkpoints to average.
     choose: 'last' or 'best'.
     options: how outputs are found, see `decoding.config`.
-    trust: whether a run may name code that is no part of seqlab; see `RunFolder.open`.
+    trust: whether a run may name code that is not part of seqlab; see `RunFolder.open`.
 
   Raises:
     ValueError: an option is outside its domain, a run cannot translate, the runs have

@@ -49,7 +49,7 @@ def evaluate_run(
     split: the split to evaluate on, in place of the one that the experiment names.
     average: number of checkpoints to average.
     choose: 'last' or 'best'.
-    trust: whether a run may name code that is no part of seqlab; see `RunFolder.open`.
+    trust: whether a run may name code that is not part of seqlab; see `RunFolder.open`.
 
   Returns:
     What was printed, and how it was made: `scores` maps '<evaluator>/<metric>' to a

@@ -39,7 +39,7 @@ def open_run(run: Run, *, trust: bool = False) -> tuple[RunFolder, Task]:
 
   Args:
     run: the folder.
-    trust: whether a run may name code that is no part of seqlab; see `RunFolder.open`.
+    trust: whether a run may name code that is not part of seqlab; see `RunFolder.open`.
 
   Raises:
     FileNotFoundError: it is not a run, or it has no checkpoint yet.
@@ -63,7 +63,7 @@ def load_run(
     average: number of checkpoints whose parameters are averaged (Vaswani et al. 2017,
       section 6.1).
     choose: the 'last' checkpoints or the 'best' ones.
-    trust: whether a run may name code that is no part of seqlab; see `RunFolder.open`.
+    trust: whether a run may name code that is not part of seqlab; see `RunFolder.open`.
   """
   folder, task = open_run(run, trust=trust)
   return LoadedRun(folder, task, *restore(folder, task, average=average, choose=choose))

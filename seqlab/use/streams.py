@@ -46,7 +46,7 @@ def translate_stream(
     n_best: number of different translations of each line; at most the beam. Where the
       beam has fewer, that is said in the end.
     ensemble: further runs, whose models decode together with this one's.
-    trust: whether a run may name code that is no part of seqlab; see `RunFolder.open`.
+    trust: whether a run may name code that is not part of seqlab; see `RunFolder.open`.
 
   Raises:
     ValueError: an option is outside its domain or the beam is too narrow for `n_best`,
@@ -108,7 +108,7 @@ def score_stream(
     average: number of checkpoints to average.
     choose: 'last' or 'best'.
     ensemble: further runs, whose models score together with this one's.
-    trust: whether a run may name code that is no part of seqlab; see `RunFolder.open`.
+    trust: whether a run may name code that is not part of seqlab; see `RunFolder.open`.
 
   Raises:
     ValueError: an option is outside its domain, the task cannot translate, or lines

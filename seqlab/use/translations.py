@@ -54,7 +54,7 @@ def evaluate_translations(
     options: how outputs are found, see `decoding.config`.
     output: a file for the translations, one per line. Its folder is made.
     ensemble: further runs, whose models decode together with this one's.
-    trust: whether a run may name code that is no part of seqlab; see `RunFolder.open`.
+    trust: whether a run may name code that is not part of seqlab; see `RunFolder.open`.
 
   Returns:
     What was printed: scores by signature, and how they were made. It is also

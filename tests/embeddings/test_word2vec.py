@@ -54,8 +54,8 @@ def pairs_of(made: Word2Vec, b: dict) -> list[tuple[int, int]]:
   """(word, word within its window) of all blocks."""
   blocks = made.blocks(b, jax.random.key(0))
   found = []
-  for i in range(len(blocks['near'])):
-    near = np.asarray(blocks['near'][i])
+  for i in range(len(blocks['span_words'])):
+    near = np.asarray(blocks['span_words'][i])
     band = jax.tree.map(lambda x: x[i], blocks['band'])  # noqa: B023
     inside = np.asarray(band.covers(np.arange(near.shape[1])))
     np.testing.assert_array_equal(inside.sum(axis=1), band.number)
@@ -129,7 +129,7 @@ def test_negative_sampling_is_the_papers_loss():
   band = block['band']
   words, contexts = (np.asarray(start[k], np.float64) for k in ('words', 'contexts'))
   total = 0.0
-  for b, row in enumerate(block['near']):
+  for b, row in enumerate(block['span_words']):
     for s in range(BLOCK):
       t = s + WINDOW
       for e in range(band.first[b, s], band.last[b, s] + 1):
@@ -152,7 +152,7 @@ def test_the_softmax_is_that_of_a_dense_network():
   expected = -sum(np.log(chances[a, b]) for a, b in pairs_of(made, batch()))
   total = sum(
     float(made.loss(start, jax.tree.map(lambda x: x[i], blocks))[0])  # noqa: B023
-    for i in range(len(blocks['near']))
+    for i in range(len(blocks['span_words']))
   )
   np.testing.assert_allclose(total, expected, rtol=1e-5)
 
@@ -281,8 +281,8 @@ def test_streams_that_blocks_do_not_fill_are_an_error():
 class FirstWord(SkipGram):
   """An architecture of a user's own: only the first word of a block predicts."""
 
-  def predictions(self, words, near, band):
-    made = super().predictions(words, near, band)
+  def predictions(self, words, span_words, band):
+    made = super().predictions(words, span_words, band)
     first = jnp.arange(self.block) == 0
     number = jnp.where(first, made.band.number, 0)
     last = jnp.where(first, made.band.last, -1)

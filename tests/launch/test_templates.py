@@ -155,7 +155,7 @@ def test_mistakes_show_before_anything_is_started(experiment, capsys, monkeypatc
   assert line.startswith('launch.tpu: there is no command gcloud here')
   command[2] = 'runs/mine'
   line = _fails(tpu.main, [*command, '--zone', 'a'], capsys)
-  assert 'the machines of a pod share no disk' in line
+  assert 'the machines of a pod do not share a disk' in line
 
 
 @pytest.mark.parametrize('option', ['--env=A', '--env=1A=2', '--volume=a', '--nodes=0'])

@@ -88,7 +88,7 @@ def test_errors_name_the_bucket_and_not_its_mirror(bucket):
   assert RunFolder.open(RUN).config == config
   with pytest.raises(ValueError, match=f'{RUN} was made by a different experiment'):
     open_folder(RUN, config | {'steps': 6})
-  with pytest.raises(FileNotFoundError, match='s3://bucket/none is no run'):
+  with pytest.raises(FileNotFoundError, match='s3://bucket/none is not a run'):
     RunFolder.open('s3://bucket/none')
 
 

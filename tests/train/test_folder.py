@@ -54,7 +54,7 @@ def test_a_file_is_not_a_folder(tmp_path):
 
 
 def test_a_folder_that_is_not_a_run_is_refused(tmp_path):
-  with pytest.raises(FileNotFoundError, match=r'is no run.*seqlab train'):
+  with pytest.raises(FileNotFoundError, match=r'is not a run.*seqlab train'):
     RunFolder.open(tmp_path)
 
 
@@ -73,7 +73,7 @@ _WHOLE = json.dumps(CONFIG).encode()
     (b'null', 'a JSON NoneType and not an object'),
     (b'{"steps": 5}', "it has no 'task'"),
     (_WHOLE.replace(b'"tasks.translation:Translation"', b'[3]'), r'its task is \[3\]'),
-    (_WHOLE.replace(b'{"peak": 0.1}', b'7'), 'its hyper is no section'),
+    (_WHOLE.replace(b'{"peak": 0.1}', b'7'), 'its hyper is not a section'),
   ],
 )
 def test_a_damaged_configuration_is_named(tmp_path, content, message):

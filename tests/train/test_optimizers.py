@@ -374,7 +374,9 @@ def test_wrong_options_of_an_optimizer_are_named(options, message):
 
 def test_weight_decay_is_refused_by_an_optimizer_that_has_none():
   tx, params = make_optimizer(constant, 'optax:adamax'), parameters()
-  with pytest.raises(ValueError, match=r'hyper\.weight_decay: this optimiser has none'):
+  with pytest.raises(
+    ValueError, match=r'hyper\.weight_decay: this optimiser has no such'
+  ):
     tx.update(params, tx.init(params), params, hyper={'peak': 0.1, 'weight_decay': 0.1})
 
 

@@ -303,7 +303,7 @@ def test_patience_ends_a_member_and_not_the_others(tiny, tmp_path):
     ({'parallel': 'pmap'}, "cannot have parallel='pmap': run these trials one by one"),
     ({'minutes': 3.0}, 'cannot have minutes'),
     ({'fallback': {'times': 1}}, 'cannot have fallback'),
-    ({'task': 'tasks.word2vec:WordPrediction'}, 'which has an update of its own'),
+    ({'task': 'tasks.word2vec:WordPrediction'}, 'which has its own update'),
     ({'task': 'svd'}, 'which has no training step'),
     ({'mesh': {'data': 4, 'tensor': 2}}, r'set mesh\.fsdp=1 and mesh\.tensor=1'),
   ],

@@ -317,7 +317,7 @@ def test_an_unknown_option_of_decoding_is_named(finished):
 
 
 def test_a_folder_that_is_not_a_run_is_refused(tmp_path):
-  with pytest.raises(FileNotFoundError, match='is no run'):
+  with pytest.raises(FileNotFoundError, match='is not a run'):
     load_run(tmp_path)
 
 

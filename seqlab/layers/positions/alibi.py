@@ -27,7 +27,7 @@ class ALiBi(Positions):
 def alibi_slopes(heads: int) -> np.ndarray:
   """Returns how fast each head's bias falls with the distance, [H] float64.
 
-  The slopes are 2^(-8/H), 2^(-16/H), ... If H is no power of 2, every other slope of
+  The slopes are 2^(-8/H), 2^(-16/H), ... If H is not a power of 2, every other slope of
   the next power completes those of the last, as in the authors' code,
   https://github.com/ofirpress/attention_with_linear_biases.
   """

@@ -37,15 +37,15 @@ class T5(Positions):
     """See `Positions.attention_terms`."""
     # Buckets of all distances are constants of the program; each pair of positions
     # then only looks its own up.
-    far = self.max_distance
+    reach = self.max_distance
     bucket = t5_buckets(
-      np.arange(-far, far + 1),
+      np.arange(-reach, reach + 1),
       bidirectional=self.bidirectional,
       buckets=self.buckets,
-      max_distance=far,
+      max_distance=reach,
     )
-    distance = jnp.clip(distances(query, memory), -far, far)
-    bias = self.bias[bucket][distance + far]  # [B|1, L, S, H]
+    distance = jnp.clip(distances(query, memory), -reach, reach)
+    bias = self.bias[bucket][distance + reach]  # [B|1, L, S, H]
     return PositionTerms(bias=jnp.moveaxis(bias, -1, 1))
 
 

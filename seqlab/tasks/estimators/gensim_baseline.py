@@ -53,7 +53,7 @@ class GensimBaseline(WindowTask):
       ValueError: the net is one that gensim does not train.
     """
     model = dict(config['model'])
-    own = {name: model.pop(name) for name in _OPTIONS if name in model}
+    options = {name: model.pop(name) for name in _OPTIONS if name in model}
     super().__init__({**config, 'model': model}, text)
     net = self.net
     if not isinstance(net.objective, Negative) or not net.dynamic or net.keep_gaps:
@@ -61,10 +61,10 @@ class GensimBaseline(WindowTask):
         "gensim is compared with model.objective.kind='negative', model.dynamic=True "
         'and no batching.keep_gaps, which is how it trains'
       )
-    self._epochs, self._workers = own.get('epochs', 5), own.get('workers', 1)
+    self._epochs, self._workers = options.get('epochs', 5), options.get('workers', 1)
     self._options = options_of(self) | {
-      'alpha': own.get('alpha', 0.025),
-      'min_alpha': own.get('min_alpha', 0.0),
+      'alpha': options.get('alpha', 0.025),
+      'min_alpha': options.get('min_alpha', 0.0),
       'sample': self._batching.get('subsample', 1e-3),
       'seed': config['seed'],
     }

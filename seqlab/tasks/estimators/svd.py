@@ -116,10 +116,10 @@ class SingularVectors(PMITask):
 
   def load(self, folder: Path) -> Variables:
     """Returns U [V, D], S [D] and V [V, D] as `fit` left them; see `Estimator`."""
-    found = _read(folder / _RESULT)
-    if found is None:
+    saved = _read(folder / _RESULT)
+    if saved is None:
       raise ValueError(f'{folder / _RESULT} is damaged: delete it and train again')
-    return {'params': found}
+    return {'params': saved}
 
   def vectors(self, variables: Variables) -> Vectors:
     """Returns a vector per word: its singular vectors, weighted by the values."""
@@ -174,12 +174,12 @@ def restore(state: svd.Krylov, folder: Path) -> svd.Krylov:
   basis, images = np.array(state.basis), np.array(state.images)
   K, step = len(basis), 0
   while step < K and (folder / _block_name(step)).is_file():
-    found = _read(folder / _block_name(step))
-    if found is None or found['basis'].shape != basis.shape[1:]:
+    saved = _read(folder / _block_name(step))
+    if saved is None or saved['basis'].shape != basis.shape[1:]:
       file = folder / _block_name(step)
       print(f'{file} is damaged: iteration {step + 1} is repeated', file=sys.stderr)
       break
-    basis[step], images[step] = found['basis'], found['images']
+    basis[step], images[step] = saved['basis'], saved['images']
     step += 1
   if not step:
     return state
