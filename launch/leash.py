@@ -1,4 +1,4 @@
-"""Starts a command that the kernel kills when the process that started it is gone.
+"""Starts a command that the kernel kills when the process that started it ends.
 
   python leash.py PARENT COMMAND ...
 

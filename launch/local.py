@@ -34,7 +34,7 @@ from seqlab.text.download import cache_dir
 from seqlab.text.remote import is_remote
 from seqlab.text.workers import all_cores
 
-# Seconds that the other processes have to end by themselves once one has ended: after a
+# Seconds within which the other processes have to end once one has ended: after a
 # failure, enough to report which process did not answer; else, for the last checkpoint.
 _FAILED, _DONE = 15.0, 120.0
 _SUSPENDED = 5.0  # seconds that a process may be suspended before that is reported
@@ -238,7 +238,7 @@ class Processes:
       if silent := sorted({*self._suspended} & {*self._running}):
         cause += f', while process {silent[0]} was suspended (SIGSTOP)'
     print(
-      f'launch.local: {cause}; no process runs any more. The last lines of '
+      f'launch.local: {cause}; all processes have ended. The last lines of '
       f'{self._log(i)} may say why. The same command resumes from the last checkpoint',
       file=sys.stderr,
     )

@@ -112,14 +112,15 @@ def launch(
   prog = options.prog.removeprefix('python -m ')
   keep_secret(*(value for name, value in args.env if is_secret_name(name)))
   try:
-    # Errors in it are better reported here than by a hundred machines an hour later.
+    # The experiment is resolved here, so that its errors are reported at once and not
+    # by every machine of a job that has waited in a queue.
     load_experiment(args.experiment, [word for word in rest if word != '--force'])
     text = render(args, rest)
     if args.dry_run:
       shown = render(*_without_secrets(args, rest))
       print(shown, end='')
       if shown != text:
-        print(f'{prog}: {HIDDEN} stands for a password or key', file=sys.stderr)
+        print(f'{prog}: {HIDDEN} replaces a password or key', file=sys.stderr)
     else:
       send(args, text)
   except _REFUSALS as error:
@@ -176,7 +177,7 @@ def hand_over(command: Sequence[str], text: str, where: str) -> str:
 
 
 def need(command: str, where: str) -> None:
-  """Raises FileNotFoundError, which says where to run this, if there is no command."""
+  """Raises FileNotFoundError, which says where to run this, without the command."""
   if shutil.which(command) is None:
     raise FileNotFoundError(f'there is no command {command} here: run this {where}')
 

@@ -17,7 +17,7 @@ class Outcome(NamedTuple):
 
   state: TrialState
   value: float | None  # best value of the metric; None unless the state is COMPLETE
-  reason: str | None  # why there is no value
+  reason: str | None  # why the value is missing
   text: str  # the same in one line
 
 

@@ -136,7 +136,7 @@ class HyperSearch:
       self._stack.close()
 
   def next_trial(self, worker: Any = None) -> Trial | None:
-    """Returns the next trial for this process to run; None if there are no more."""
+    """Returns the next trial for this process to run; None after the last."""
     del worker  # each may run any trial
     return self._connection.retry(self._next_trial)
 
@@ -205,7 +205,7 @@ class HyperSearch:
 
   @property
   def num_ended(self) -> int:
-    """Number of trials that have ended, well or not."""
+    """Number of trials that have ended, whether complete, pruned or failed."""
     return len(self._ended_trials())
 
   @property

@@ -1,4 +1,4 @@
-"""What an experiment's file says about its search: values, sampler and pruner."""
+"""The search that an experiment's file defines: values, sampler and pruner."""
 
 from collections.abc import Callable, Mapping
 import contextlib

@@ -236,7 +236,7 @@ def _parameters(args: argparse.Namespace, at_once: int) -> dict[str, Any]:
 def _watch(
   jobs: dict[str, Trial], on_end: Callable[[Trial, dict[str, Any]], None]
 ) -> None:
-  """Removes jobs that ended from `jobs`, until none is left."""
+  """Removes jobs that ended from `jobs`, until it is empty."""
   pause, answered, waiting = _MIN_PAUSE, time.monotonic(), ''
   while jobs:
     try:
@@ -289,7 +289,7 @@ def _final_state(trial: Trial, number: str, job: Job) -> dict[str, Any]:
 
 
 def _job_of(trial: Trial) -> str:
-  """Returns the number of the trial's last job; an empty string if it had none."""
+  """Returns the number of the trial's last job; '' if it never had a job."""
   return str(_note(trial).get('job', ''))
 
 

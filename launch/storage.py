@@ -31,8 +31,9 @@ from seqlab.io.secrets import (
   shown_parameter,
 )
 
-# Seconds: between two heartbeats of a server's trials; without one until a trial is
-# marked as failed; that a server may not answer; between two requests to it.
+# Seconds: between two heartbeats of a server's trials; without a heartbeat until a
+# trial is marked as failed; without an answer until a server is given up; between two
+# requests to it.
 HEARTBEAT, GRACE, PATIENCE, POLL = 30, 150, 900.0, 3.0
 STORAGE_ERRORS = (StorageInternalError, exc.SQLAlchemyError)
 _JOURNAL = 'search.journal'

@@ -8,10 +8,10 @@ r"""Runs all trials of experiments, then their reports.
 
 An experiment's `sweep(add)` calls add(seed=1, **{'hyper.peak': 1e-3}) once per trial,
 or add(arg='size=small', seed=1) to pass arguments to `get_config`. Any option of any
-piece may be set, even if the file does not name it. `report(runs, folder)` writes figures
-and table.md. With --trials Optuna asks `search(trial)` for that many trials in all; with
-a storage on a server many machines can do so at once. The same command resumes a sweep
-that was interrupted.
+piece may be set, even if the file does not name it. `report(runs, folder)` writes
+figures and table.md. With --trials Optuna asks `search(trial)` for that many trials in
+all; with a storage on a server many machines can do so at once. The same command
+resumes a sweep that was interrupted.
 """
 
 import argparse
@@ -99,7 +99,7 @@ def _shown(argv: Sequence[str], args: argparse.Namespace) -> list[str]:
     return [*argv]
   try:
     from launch.storage import hidden
-  except ModuleNotFoundError:  # without Optuna there is no SQLAlchemy
+  except ModuleNotFoundError:  # SQLAlchemy is installed with Optuna only
     hidden = hide_url
   return [word.replace(args.storage, hidden(args.storage)) for word in argv]
 

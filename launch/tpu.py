@@ -57,7 +57,8 @@ def recipe(args: argparse.Namespace, rest: Sequence[str]) -> str:
   """
   if not is_remote(args.workdir):
     raise ValueError(
-      f'--workdir {args.workdir}: the machines of a pod do not share a disk: use a bucket, '
+      f'--workdir {args.workdir}: the machines of a pod do not share a disk: use '
+      'a bucket, '
       f'such as gs://mine/{args.name}'
     )
   name = run_name(args)

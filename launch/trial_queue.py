@@ -41,7 +41,7 @@ class Claim:
 
 
 class TrialQueue:
-  """The trials of a study, and those among them that this process runs.
+  """The trials of a study, and the claims of this process to run some of them.
 
   Its methods raise what Optuna's storage raises, except where they are said to wait.
   """
@@ -59,7 +59,7 @@ class TrialQueue:
     self._unnamed: dict[int, float] = {}  # running attempt -> when it was first seen
 
   def claim(self) -> Claim | None:
-    """Claims the next trial for this process; None if there are no more."""
+    """Claims the next trial for this process; None after the last."""
     self.fail_stale_trials()
     while self.has_work():
       with storage.without_heartbeat_warnings():
@@ -86,7 +86,7 @@ class TrialQueue:
     return True
 
   def abandon(self, claim: Claim) -> None:
-    """Forgets a claim without telling the study; others will find its trial stale."""
+    """Forgets a claim without a message to the study, where its trial becomes stale."""
     self.claims.remove(claim)
 
   def close(
@@ -134,16 +134,16 @@ class TrialQueue:
     return True
 
   def requeue_claims(self) -> None:
-    """Queues again what runs in this process; the trials' folders stay."""
+    """Queues again the trials that run in this process; their folders stay."""
     for claim in self.claims:
       if self.close(claim, TrialState.FAIL):
         self.requeue(claim.attempt, died=False)
 
   def requeue_abandoned(self) -> None:
-    """Queues again what a process that was killed left in a study in a file.
+    """Queues again the trials of a killed process, in a study in a file.
 
-    On a server running trials may be those of other processes; there a trial without
-    a heartbeat is found by `fail_stale_trials`.
+    On a server, running trials may belong to other processes; there a trial without a
+    heartbeat is found by `fail_stale_trials`.
     """
     if self._connection.is_server:
       return
@@ -211,8 +211,7 @@ class TrialQueue:
   def heartbeats(self) -> Iterator[None]:
     """Sends heartbeats of the claims to a server, from a thread, in its context.
 
-    `Study.optimize` would send them; those who call `ask` and `tell` have to do so
-    themselves.
+    `Study.optimize` would send them; `ask` and `tell` do not.
     """
     if not self._connection.is_server:
       yield

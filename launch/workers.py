@@ -59,10 +59,10 @@ def run_from(
   """Runs the trials that it is given, the next one when a worker is free.
 
   Args:
-    next_trial: returns the next trial for a worker; None if there are no more.
+    next_trial: returns the next trial for a worker; None after the last.
     on_end: called with each trial that ended, and its state.
     workers: number of trials that run at a time.
-    should_stop: asked of each running trial every `POLL` seconds whether to stop it, by
+    should_stop: called with each running trial every `POLL` seconds, to stop it by
       SIGTERM. It then ends as 'stopped', with a checkpoint, unless it has just
       finished.
     force: run in folders that a different experiment made.
@@ -120,7 +120,7 @@ class GroupedQueue:
     self._assigned: dict[Any, deque[Trial]] = {}  # by worker
 
   def next_trial(self, worker: Any) -> Trial | None:
-    """Returns the next trial for a worker; None if there are no more."""
+    """Returns the next trial for a worker; None after the last."""
     if not self._assigned.get(worker) and self._unassigned:
       self._assigned[worker] = self._unassigned.popleft()
     group = self._assigned.get(worker)

@@ -488,7 +488,7 @@ def _refuse(args: argparse.Namespace, names: Iterable[str], kind: str) -> None:
   for name in _given(args, sorted(names)):
     option = '--from' if name == 'source' else f'--{name.replace("_", "-")}'
     raise ValueError(
-      f'{option} is for {kind}, and {args.run_folder} has none: leave it out'
+      f'{option} is for {kind}, which {args.run_folder} does not have: leave it out'
     )
 
 

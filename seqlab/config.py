@@ -3,8 +3,8 @@
 A path in an experiment is 'module:name', in the tree ('models.transformer:Transformer')
 or anywhere on the Python path ('my_package.models:Mine'); `resolve` is the one function
 that turns it into the object. Short names of pieces are resolved in `pieces`. A run's
-folder, which may come from somebody else, may name seqlab's own pieces only, unless the
-user trusts it: see `trust`.
+folder, which may come from an untrusted source, may name seqlab's own pieces only,
+unless the user trusts it: see `trust`.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -28,8 +28,8 @@ def load_experiment(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
   """Returns the resolved configuration of `path.py:arguments` with overrides.
 
   Args:
-    name: path of the file, and after a colon the arguments of its `get_config`. If
-      `smoke` is among them, the file's `smoke(config)` then makes the experiment small.
+    name: path of the file, and after a colon the arguments of its `get_config`. With
+      `smoke`, the file's `smoke(config)` then makes the experiment small.
     overrides: options such as '--config.hyper.peak=1e-3'; the value is read as the
       type of the value that it replaces. 'None' means no value, and so does 'none'
       where the experiment has no text, for which 'none' may be one of the choices.
@@ -160,7 +160,7 @@ def _section(
 
 
 def _default_piece(config: config_dict.ConfigDict, name: str) -> Any:
-  """Returns the short name that an option has by default; None if it has none."""
+  """Returns the short name that an option has by default; None for other options."""
   if '.' not in name or 'task' not in config:
     return None
   from seqlab.train.checks import default_of  # imports JAX, so only where needed

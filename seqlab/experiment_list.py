@@ -26,8 +26,8 @@ class Entry(NamedTuple):
   time: str
 
   def row(self) -> tuple[str, str, str, str]:
-    """Returns the texts of one line, '-' for what the file does not say."""
-    # The number comes first: what follows it may be cut.
+    """Returns the texts of one line, '-' for information that is not in the file."""
+    # The number comes first, because the end of a text may be cut.
     paper = ', '.join(f'{number:g} {name}' for name, number in self.paper.items())
     return str(self.path), paper or '-', self.time or '-', self.title or '-'
 
@@ -36,7 +36,8 @@ def print_experiments(folder: Path, output: str = 'table') -> None:
   """Prints the experiments below a folder, without executing their files.
 
   Args:
-    folder: where they are; files and folders that start with a dot are skipped.
+    folder: folder of the experiments; files and folders that start with a dot are
+      skipped.
     output: 'table': aligned columns, cut to the width where a terminal shows them;
       'tsv': the same with one tab between columns; 'json': a list of objects.
 

@@ -78,7 +78,7 @@ def run(
   Args:
     experiment: a file, see `load_experiment`; or a configuration.
     workdir: the folder of the run. It keeps the configuration, metrics, checkpoints.
-    overrides: of a file, see `load_experiment`.
+    overrides: options of a file, see `load_experiment`.
     force: whether to continue in a folder that another experiment made.
 
   Returns:
@@ -98,7 +98,7 @@ def run(
   prepare(config.get('threads'))
   with cluster():
     train(config, str(workdir), force=force)
-  # What this process trained it may also use.
+  # This process has just executed the code that the folder names.
   return load(workdir, trust=True)
 
 
@@ -131,9 +131,9 @@ class Attention(NamedTuple):
   """Attention weights of a sentence and its translation.
 
   Attributes:
-    weights: [layers, H, L, S] float32 for each kind of attention there is: 'encoder',
+    weights: [layers, H, L, S] float32 for each kind of attention: 'encoder',
       'decoder' and 'cross'.
-    source: pieces of the source, the end of the sentence among them.
+    source: pieces of the source, including the end of the sentence.
     target: pieces of the translation.
   """
 
@@ -210,10 +210,10 @@ class FinishedRun:
 
     Args:
       split: name of a split of the data.
-      **options: of decoding, as in `translate`.
+      **options: options of decoding, as in `translate`.
 
     Returns:
-      What was printed.
+      The results that were printed.
     """
     measure = default_measure(self.path, trust=self._which['trust'])
     if measure != 'translations':
@@ -225,7 +225,7 @@ class FinishedRun:
     """Returns the word vectors, `embeddings.vectors:Vectors` or `SparseVectors`.
 
     Raises:
-      ValueError: the task has none.
+      ValueError: the task has no word vectors.
     """
     return needs(self.task, HasVectors).vectors(self.variables)
 

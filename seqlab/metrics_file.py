@@ -23,7 +23,7 @@ class Line(NamedTuple):
 
   Attributes:
     number: line number, from 1.
-    row: the row; None if the line is damaged, empty, or not completely written yet.
+    row: the row; None if the line is damaged, empty, or incomplete.
     text: the row's bytes, without the line end.
     end: byte offset of the next line.
     damage: description of the damage; empty if the line is not damaged.

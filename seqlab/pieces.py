@@ -1,15 +1,16 @@
 """The one rule for every piece that an experiment names.
 
 A piece is named by a short name, by a path, or by a dict that has either as `kind` and
-the piece's options beside it:
+the piece's options:
 
     c.optimizer = 'adam'
     c.optimizer = dict(kind='adam', b2=0.999)
     c.optimizer = dict(kind='optax:lion', b1=0.95)
     c.evals.valid = dict(kind='my_package.evals:Exact', split='dev')
 
-Short names are plain dictionaries beside the pieces. Their values are the functions and
-classes themselves, or paths to them, so that a dictionary imports nothing.
+Short names are plain dictionaries in the modules of the pieces. Their values are the
+functions and classes themselves, or paths to them, so that a dictionary imports
+nothing.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -98,7 +99,7 @@ def find(
 
 
 def split(specification: Any, where: str) -> tuple[Any, dict[str, Any]]:
-  """Divides a specification into its name, None if it has none, and its options."""
+  """Divides a specification into its name, or None, and its options."""
   if isinstance(specification, Mapping):
     options = dict(specification)
     return options.pop('kind', None), options
@@ -188,7 +189,7 @@ def names(signature: Signature, hidden: Iterable[str] = ()) -> list[str] | None:
 
   Args:
     signature: a function, a class or a mapping of annotations.
-    hidden: parameters that are no options.
+    hidden: parameters that are not options.
   """
   if not isinstance(signature, Mapping):
     kinds = [p.kind for p in inspect.signature(signature).parameters.values()]
@@ -218,15 +219,15 @@ def parameters(signature: Signature) -> list[str]:
   module = inspect.isclass(signature) and hasattr(signature, 'setup')  # Linen's
   hidden = ('parent', 'name') if module else ()
   several = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-  parameters = inspect.signature(signature).parameters.values()
-  return [p.name for p in parameters if p.kind not in several and p.name not in hidden]
+  declared = inspect.signature(signature).parameters.values()
+  return [p.name for p in declared if p.kind not in several and p.name not in hidden]
 
 
 def required(signature: Callable, given: Iterable[str]) -> list[str]:
   """Returns the parameters without a default that are not given."""
-  given, parameters = set(given), inspect.signature(signature).parameters
+  given, declared = set(given), inspect.signature(signature).parameters
   return [
     n
     for n in parameters(signature)
-    if parameters[n].default is parameters[n].empty and n not in given
+    if declared[n].default is declared[n].empty and n not in given
   ]

@@ -37,7 +37,7 @@ def check_model(kind: str = 'transformer', *, packed: bool = True, **options) ->
   Args:
     kind: short name of a model in `models.MODELS`, or a path to one.
     packed: whether the model reads packed rows.
-    **options: of the model, such as positions='rotary'.
+    **options: options of the model, such as positions='rotary'.
 
   Raises:
     AssertionError: an invariant does not hold; names it.

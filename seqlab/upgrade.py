@@ -45,7 +45,7 @@ def upgrade(config: Mapping[str, Any]) -> dict[str, Any]:
   """Returns a configuration with today's keys only; one of today is returned as it is.
 
   Args:
-    config: an experiment, or what a run's `config.json` holds.
+    config: an experiment, or the content of a run's `config.json`.
 
   Raises:
     ValueError: a later version of seqlab wrote it.

@@ -30,7 +30,7 @@ _RESTRICT = 30_000  # most frequent words of a run, as in word2vec's demonstrati
 
 
 def names_vectors(path: str, format: str | None = None) -> bool:
-  """Returns whether a path names a file of vectors and no run."""
+  """Returns whether a path names a file of vectors, and not a run."""
   return not _is_run(path) and _names_file(path, format)
 
 
@@ -254,7 +254,7 @@ def analogy(
   """Prints the words that are to the third as the second is to the first.
 
   Raises:
-    ValueError: as `neighbours`; or there is no word besides the three.
+    ValueError: as `neighbours`; or the vocabulary has only the three words.
   """
   if len(words) != 3:
     raise ValueError(f'an analogy has 3 words, and there are {len(words)}')

@@ -222,7 +222,7 @@ def test_two_sets_of_the_same_name_are_refused(run, pairs, tmp_path, capsys):
 )
 def test_options_of_translations_are_refused_for_vectors(run, option, capsys):
   assert cli.main(['evaluate', str(run), *option]) == 1
-  message = f'{option[0]} is for translations, and {run} has none: leave it out'
+  message = f'{option[0]} is for translations, which {run} does not have: leave it out'
   assert capsys.readouterr().err == f'seqlab evaluate: {message}\n'
 
 
@@ -230,7 +230,7 @@ def test_options_of_translations_are_refused_for_vectors(run, option, capsys):
 def test_options_of_vectors_are_refused_for_translations(finished, option, capsys):
   assert cli.main(['evaluate', str(finished), option]) == 1
   error = capsys.readouterr().err
-  assert f'{option.split("=")[0]} is for word vectors, and {finished} has none' in error
+  assert f'{option.split("=")[0]} is for word vectors, which {finished} does not have' in error
 
 
 @pytest.mark.parametrize('option', ['--average 2', '--choose best'])

@@ -4,7 +4,7 @@ r"""Continuous bag of words, with negative sampling, on English Wikipedia.
   seqlab evaluate runs/cbow
 
 Mikolov et al. 2013, https://arxiv.org/abs/1301.3781. The gradient of the mean of
-the vectors around a word is divided among them, whereas word2vec.c and gensim give each
+the vectors around a word is divided evenly, whereas word2vec.c and gensim give each
 vector the whole gradient. With the right gradient the learning rate has to be higher:
 İrsoy, Benton and Stratos, "Corrected CBOW Performs as well as Skip-gram", 2021,
 https://aclanthology.org/2021.insights-1.1.

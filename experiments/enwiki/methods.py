@@ -45,7 +45,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   return c
 
 
-# What a smoke run changes, by the task of the method.
+# Changes of a smoke run, by the task of the method.
 SMOKE = {
   'tasks.estimators.ppmi:PPMIVectors': {},
   'tasks.estimators.svd:SingularVectors': dict(model=dict(width=16, block=8)),

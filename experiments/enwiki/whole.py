@@ -5,8 +5,8 @@ The baseline is gensim's skip-gram, on the same text with the same settings.
   python -m launch.sweep experiments/enwiki/whole.py --workdir runs/studies
 
 Levy, Goldberg and Dagan 2015, https://aclanthology.org/Q15-1016, on a text that is a
-fortieth of theirs. This study is under revision: no method is tuned, there is no paired
-test, and ± does not include the standard errors of the sets.
+fortieth of theirs. This study is under revision: no method is tuned, no paired test
+is made, and ± does not include the standard errors of the sets.
 """
 
 from pathlib import Path

@@ -2,8 +2,8 @@ r"""Ten attention scores, before and after the cells, after 500 updates.
 
   python -m launch.sweep experiments/lecture/scores.py --workdir runs/studies
 
-Luong et al. 2015, table 4, https://arxiv.org/abs/1508.04025, with the scores of
-Bahdanau et al. 2015 and Tu et al. 2016 beside theirs. This study is under revision: with
+Luong et al. 2015, table 4, https://arxiv.org/abs/1508.04025, and the scores of
+Bahdanau et al. 2015 and Tu et al. 2016. This study is under revision: with
 one learning rate and 500 updates it measures optimisation, not what a score can
 represent; and the models have 382,720 to 415,872 parameters.
 """

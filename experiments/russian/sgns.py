@@ -4,12 +4,12 @@ r"""Russian word vectors from novels, by skip-gram and by SVD of PPMI.
   seqlab train experiments/russian/sgns.py --workdir runs/russian
   seqlab neighbours runs/russian любовь
 
-They are evaluated on HJ, pairs of Russian nouns that people rated: Panchenko et al. 2016,
-https://arxiv.org/abs/1708.09702. Each form of a word is a word of its own, and five
+They are evaluated on HJ, pairs of Russian nouns with human ratings: Panchenko et al.
+2016, https://arxiv.org/abs/1708.09702. Each form of a word is a separate type, and five
 million words are few for so many forms. Levy, Goldberg and Dagan 2015,
-https://aclanthology.org/Q15-1016, find neither method better on a large text.
-This study is under revision: only about 163 pairs of HJ are known, too few to rank the
-two methods.
+https://aclanthology.org/Q15-1016, find neither method better on a large text. This
+study is under revision: only about 163 pairs of HJ are known, too few to rank the two
+methods.
 """
 
 import ml_collections

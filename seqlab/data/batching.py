@@ -18,7 +18,7 @@ from seqlab.pieces import Specification, make
 from seqlab.types import PAD, Batch
 
 BATCHINGS = {'buckets': 'data.buckets:Buckets', 'packed': 'data.packing:Packed'}
-CONTEXT = ('sides', 'reverse', 'sampled')  # what an experiment does not set
+CONTEXT = ('sides', 'reverse', 'sampled')  # set by the task, not by an experiment
 # Defaults of all kinds.
 TOKENS, MAX_LENGTH, ROWS_MULTIPLE = 4_096, 256, 8
 
@@ -99,7 +99,7 @@ class Examples:
 
   @property
   def unit(self) -> str:
-    """What an example is called: 'sentences', or 'pairs' where there are two sides."""
+    """The word for examples: 'sentences', or 'pairs' where there are two sides."""
     return 'sentences' if len(self.lengths) == 1 else 'pairs'
 
   def mean_tokens(self, side: str) -> float:
@@ -147,10 +147,10 @@ class SentenceBatches:
 
     Args:
       examples: the sentences.
-      shapes: shapes of the batches, one for each group.
+      shapes: shape of the batches of each group.
       groups: numbers that `arrays` and `by_length` understand, such as those of
         examples. Every batch is filled from one group.
-      shuffle: whether each epoch has an order of its own.
+      shuffle: whether the order is drawn anew in each epoch.
     """
     self._examples, self._shapes, self._groups = examples, tuple(shapes), tuple(groups)
     self._shuffle = shuffle

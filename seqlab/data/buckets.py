@@ -50,7 +50,7 @@ class Buckets(SentenceBatches):
       max_length: examples with a longer side, EOS counted, are left out and counted in
         the report; None keeps all.
       rows_multiple: the number of rows of a batch is a multiple of this.
-      shuffle: whether each epoch has an order of its own; else by length.
+      shuffle: whether the order is drawn anew in each epoch; else by length.
       reverse: see `Examples`.
       sampled: see `Examples`.
 

@@ -52,7 +52,7 @@ class Packed(SentenceBatches):
       max_length: positions of a row; examples with a longer side, EOS counted, are left
         out and counted in the report. None takes the longest example.
       rows_multiple: the number of rows of a batch is a multiple of this.
-      shuffle: whether each epoch has an order of its own.
+      shuffle: whether the order is drawn anew in each epoch.
       reverse: see `Examples`.
       sampled: see `Examples`.
 

@@ -84,7 +84,7 @@ class TokenStore:
       size: number of ids of the vocabulary.
 
     Raises:
-      DamagedError: a file differs from what was written, or an id is out of range.
+      DamagedError: a file has changed since it was written, or an id is out of range.
     """
     ids, offsets = entry.array(f'{name}.ids.npy'), entry.array(f'{name}.offsets.npy')
     if not (ids.dtype.kind in 'ui' and offsets.dtype == np.int64 and len(offsets)):
@@ -140,7 +140,7 @@ def encode(
     seed: integer seed of sampling. The bits also depend on a chunk's number, but not on
       the number of workers.
     workers: number of processes; None decides by the number of lines, 0 uses none.
-    label: text beside the progress bar of a large corpus.
+    label: text in front of the progress bar of a large corpus.
 
   Raises:
     ValueError: the vocabulary gives an id that is out of its range.

@@ -47,7 +47,7 @@ class TextStore(TokenStore):
     """Reads, or maps, the files that `encode_text` made; see `TokenStore.open`."""
     store = super().open(entry, name, size)
     store.total = entry.about['total']
-    store.fingerprint = entry.folder.name  # of what it was made from
+    store.fingerprint = entry.folder.name  # a digest of the text and the words
     return store
 
 
@@ -56,7 +56,7 @@ def cached_words(corpus: PlainText, cache: Path, **options) -> WordCounts:
 
   Args:
     corpus: the text.
-    cache: folder that holds counted words, in files that people can read.
+    cache: folder that holds counted words, in readable text files.
     **options: see `count_words`.
 
   Raises:

@@ -17,9 +17,10 @@ from seqlab.data.store import TokenStore
 from seqlab.domains import Check, Count, check, check_value
 from seqlab.types import Batch
 
-NO_WORD = -1  # at a position without a word; also its sentence, if it is in none
+# Id at a position without a word; also its sentence, if it is outside of sentences.
+NO_WORD = -1
 MAX_SENTENCE = 10_000  # words, gensim's limit
-_TOKENS = 1 << 22  # that are read at once when batches are planned
+_TOKENS = 1 << 22  # tokens that are read at once when batches are planned
 
 
 def _check_heldout(every: int) -> None:
@@ -167,7 +168,7 @@ class WindowBatches:
     Returns:
       `words` [B, L + 2 window] int32, NO_WORD where there is none; `sentence` of the same
       shape, the number of the sentence at each position, NO_WORD outside of any; `count`
-      [B] int32, number of words of the text that each stream stands for.
+      [B] int32, number of words of the text that each stream was made from.
     """
     epoch, place = divmod(k, self.steps_per_epoch)
     chosen = self._order(seed, epoch)[place]

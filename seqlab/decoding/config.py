@@ -168,7 +168,7 @@ class Sampling(DecodingConfig):
 
 
 DECODINGS = {'beam': Beam, 'greedy': Greedy, 'sampling': Sampling}
-# What a section or a command line may set: a kind, or the options of the kinds here.
+# Options of a section or a command line: a kind, and the options of the kinds here.
 DECODING_OPTIONS = {
   'decoding': Annotated[Specification, Piece(DECODINGS)] | None,
   **domains.annotations(Sampling),

@@ -13,7 +13,7 @@ class Band:
 
   It holds bounds instead of a mask [B, T, S]: comparing the number of a column with two
   bounds fuses with whatever uses the mask, while reading a mask from memory costs more
-  than the matrix products beside it.
+  than the matrix products of the same step.
 
   Attributes:
     first: [..., B, S] int32, first word of each range.
@@ -44,7 +44,7 @@ class Band:
     """Returns the words of the same sentence within a radius, without their centre.
 
     Args:
-      words: [..., B, E = S + 2 window] int32, less than 0 where there is no word.
+      words: [..., B, E = S + 2 window] int32, negative at positions without a word.
       sentence: [..., B, E] int32, number of the sentence; negative outside of any.
       radius: [..., B, S] int32, from 0 to the window.
       has_gaps: whether there may be positions without a word within a sentence.

@@ -54,7 +54,7 @@ Weighting = Annotated[Specification, Piece(WEIGHTINGS, context=('window',))]
 
 @dataclasses.dataclass(frozen=True)
 class Contexts:
-  """What is counted; see `seqlab.embeddings.cooccurrence.cooccurrence`.
+  """The pairs that are counted; see `seqlab.embeddings.cooccurrence.cooccurrence`.
 
   A pair of words is a number: the centre's id, then the context's in `bits` bits. With
   both sides it is the smaller id, then the larger, as the matrix is symmetric.
@@ -183,7 +183,7 @@ def positions(
   if thinning.mode == 'dirty':
     return ids[kept], rows[kept], int(kept[:n].sum())
   gaps = np.flatnonzero(~kept)
-  rows[gaps] = -1 - gaps  # each gap is a row of its own, so it pairs with nothing
+  rows[gaps] = -1 - gaps  # each gap is a separate row, so it has no pairs
   return ids, rows, n
 
 

@@ -24,7 +24,7 @@ from seqlab.types import Array
 
 
 class BlockUpdate(NamedTuple):
-  """What an objective computes from a block.
+  """The result of an objective for a block.
 
   Attributes:
     inputs: [B, S, D] to be added to the inputs.
@@ -191,7 +191,7 @@ class Negative(_Logistic):
 
 @dataclasses.dataclass(frozen=True)
 class Hierarchical(_Logistic):
-  """Hierarchical softmax: the path to a word in a binary tree, turn by turn.
+  """Hierarchical softmax: the path to a word in a binary tree, branch by branch.
 
   Morin and Bengio 2005; with Huffman's tree, Mikolov et al. 2013, section 2.1,
   https://arxiv.org/abs/1310.4546.

@@ -49,7 +49,7 @@ def count_pairs_on_device(
   filled[:m] = ids[:m]
   row_of = -1 - np.arange(
     len(filled), dtype=np.int32
-  )  # padding: each position a row of its own
+  )  # padding: each position is a separate row
   row_of[:m] = rows[:m]
   numerators = np.array(contexts.numerators, np.int32)
   *run, num_pairs = _count(filled, row_of, np.int32(n), numerators, side=contexts.side)

@@ -18,14 +18,14 @@ def add_rows(
   """Adds updates to rows of a table; updates of the same row are summed.
 
   A sum of many updates that were all computed from the same row overshoots. Where the
-  updates of a row stand for more than `max_pairs_per_row` pairs, they are scaled down to
-  that number, as if the update of the mean pair had been applied so many times.
+  updates of a row are sums over more than `max_pairs_per_row` pairs, they are scaled
+  down to that number, as if the update of the mean pair had been applied so many times.
 
   Args:
     table: [V, D].
     rows: [...] int32, the row of each update.
     updates: [..., D].
-    pairs: [...] number of pairs that each update is the sum of; none is negative.
+    pairs: [...] number of pairs that each update is the sum of, at least 0.
     max_pairs_per_row: see above; None sums all.
     row_counts: [V] zeros, a buffer to count pairs in. Making a new one would be a pass
       over V numbers in every step.
@@ -39,8 +39,9 @@ def add_rows(
     total = row_counts[rows]
     scale = jnp.minimum(1.0, max_pairs_per_row / jnp.maximum(total, 1.0))
     updates = updates * scale[..., None]
-    # The zeros are computed from what was read, so that they are written after it and in
-    # place; given plain zeros the compiler makes a copy of `row_counts`.
+    # The zeros are computed from the counts that were read, so that they are written
+    # afterwards and in place; given plain zeros the compiler makes a copy of
+    # `row_counts`.
     row_counts = row_counts.at[rows].set(jnp.minimum(total, 0.0))
   return table.at[rows].add(updates), row_counts
 

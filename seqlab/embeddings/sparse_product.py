@@ -14,7 +14,7 @@ from seqlab.types import Array
 
 @struct.dataclass
 class Panels:
-  """Rows of a sparse matrix, assigned to N devices in turn.
+  """Rows of a sparse matrix, assigned to N devices in rotation.
 
   Row r is row r // N of panel r % N. So the panels have about the same number of
   nonzeros, although frequent words come first.

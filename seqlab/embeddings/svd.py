@@ -1,12 +1,12 @@
 """The largest singular values and vectors of a sparse matrix, by block Krylov iteration.
 
-A block of random vectors is multiplied by A and its transpose in turn, and all products
-are kept as an orthonormal basis Q of V-vectors. The singular vectors of Q^T A are then
-close to those of A. Musco and Musco, "Randomized Block Krylov Methods for Stronger and
-Faster Approximate Singular Value Decomposition", 2015, algorithm 2,
+A block of random vectors is multiplied by A and its transpose alternately, and all
+products are kept as an orthonormal basis Q of V-vectors. The singular vectors of Q^T A
+are then close to those of A. Musco and Musco, "Randomized Block Krylov Methods for
+Stronger and Faster Approximate Singular Value Decomposition", 2015, algorithm 2,
 https://arxiv.org/abs/1504.05477. Halko, Martinsson and Tropp 2011,
-https://arxiv.org/abs/0909.4061, keep the last product only; the spectrum of PMI falls so
-slowly that their method needs more products for less precision. Singular vectors as
+https://arxiv.org/abs/0909.4061, keep the last product only; the spectrum of PMI falls
+so slowly that their method needs more products for less precision. Singular vectors as
 embeddings: Levy, Goldberg and Dagan 2015, sections 2.2 and 3.3,
 https://aclanthology.org/Q15-1016.
 
@@ -80,10 +80,10 @@ class Krylov:
 def start(rng: Array, shape: tuple[int, int], *, block: int, steps: int) -> Krylov:
   """Returns random vectors, and room for `steps` iterations.
 
-  A block of 32 suits a CPU: narrower blocks need fewer products for the same precision,
-  wider ones make faster products. For D singular vectors set block x steps to 2.5 D or
-  more: with the PPMI of 50,000 English words and D = 300, the first 200 singular values
-  are then right to 1e-5, and the 300th to 2 %.
+  A block of 32 is a good choice on a CPU: narrower blocks need fewer products for the
+  same precision, wider ones make faster products. For D singular vectors set block x
+  steps to 2.5 D or more: with the PPMI of 50,000 English words and D = 300, the first
+  200 singular values are then right to 1e-5, and the 300th to 2 %.
 
   Args:
     rng: key of the random vectors.

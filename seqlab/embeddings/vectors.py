@@ -120,7 +120,8 @@ class _Table(abc.ABC):
     Args:
       word: word whose neighbours are returned; it is not one of them.
       n: maximum number of neighbours.
-      restrict: number of first words among which neighbours are searched; None is all.
+      restrict: number of first words among which neighbours are searched; None searches
+        all.
 
     Raises:
       ValueError: as in `index`.
@@ -183,7 +184,8 @@ class _Table(abc.ABC):
     Args:
       rows: [Q] rows of the words, none of which is its own neighbour.
       n: number of neighbours per word.
-      restrict: number of first words among which neighbours are searched; None is all.
+      restrict: number of first words among which neighbours are searched; None searches
+        all.
       block: number of float32 values in memory at a time; at least the cosines of one
         word with all given words.
 

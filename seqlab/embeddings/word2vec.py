@@ -33,12 +33,12 @@ Tables = Mapping[str, Array]  # 'words' [V, D], 'contexts' [num_rows, D] float32
 
 
 class Predictions(NamedTuple):
-  """What a block predicts, and from what.
+  """The inputs and targets of a block.
 
   Attributes:
     inputs: [B, S, D].
     targets: [B, T] int32, words to predict.
-    band: which input predicts which target.
+    band: the targets that each input predicts.
     spread: takes updates [B, S, D] of the inputs and their numbers of pairs [B, S] to
       rows of the table of words, the updates of these rows, and their numbers of pairs.
   """
@@ -79,7 +79,7 @@ class Word2Vec:
     domains.check_fields(self, 'model.')
 
   def predictions(self, words: Array, span_words: Array, band: Band) -> Predictions:
-    """Returns what a block predicts.
+    """Returns the inputs and targets of a block.
 
     Args:
       words: [V, D] the table of words.

@@ -2,7 +2,7 @@
 
 Levy and Goldberg, "Neural Word Embedding as Implicit Matrix Factorization", 2014,
 section 3.1, https://papers.nips.cc/paper/5477: a pair of a word w and a context c that
-is seen #(w, c) times, where #(w) is that of all pairs with w, and negative sampling
+is seen #(w, c) times, where #(w) counts all pairs with w, and negative sampling
 draws k contexts for each from P, costs least if
 
   w · c = log(#(w, c) / (#(w) P(c))) - log k.
@@ -37,10 +37,10 @@ class Evaluator:
 
   Attributes:
     samples: nothing.
-    about: how many pairs there are.
-    arrays: of the last run. `dot`, `optimum` and `count`, [sample] of pairs that were
-      seen: w · c, what it should be, and #(w, c). `unseen`, dot products of pairs that
-      were never seen.
+    about: number of pairs.
+    arrays: arrays of the last run. `dot`, `optimum` and `count`, [sample], for pairs
+      that were seen: w · c, its optimum, and #(w, c). `unseen`, dot products of pairs
+      that were never seen.
   """
 
   samples: tuple[str, ...] = ()
@@ -60,13 +60,13 @@ class Evaluator:
 
     Args:
       task: skip-gram with negative sampling that holds no line out.
-      sharding: of batches; its mesh is used.
+      sharding: sharding of batches; its mesh is used.
       min_count: pairs that are seen less often are left out. Pairs count by how often
         the window reaches them, so this need not be an integer.
-      unseen: how many pairs that were never seen are looked at, drawn as negative
+      unseen: number of pairs that were never seen and are measured, drawn as negative
         sampling meets them: w by #(w), c from P.
       sample: pairs kept in `arrays`, at most.
-      seed: of the draws.
+      seed: integer seed of the samples.
 
     Raises:
       ValueError: the task is of another kind; or no pair is seen often enough.
@@ -130,8 +130,8 @@ def _check(task: WindowTask) -> None:
 def _counts(task: WindowTask) -> sparse.csr_array:
   """[V, V] how often a word has a context in its window, as the task draws both.
 
-  Which places of frequent words are left out is drawn once, with a seed of its own; the
-  task draws anew in each epoch.
+  Which places of frequent words are left out is drawn once, with a separate seed;
+  the task draws anew in each epoch.
   """
   return cached_cooccurrence(
     task.store,

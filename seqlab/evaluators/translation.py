@@ -40,7 +40,7 @@ class Evaluator:
   """
 
   needs = (Translates,)
-  signatures: ClassVar = (DECODING_OPTIONS,)  # what `**decoding` holds
+  signatures: ClassVar = (DECODING_OPTIONS,)  # the options in `**decoding`
 
   def __init__(
     self,

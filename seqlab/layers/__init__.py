@@ -1,7 +1,7 @@
 """Layers, and the short names of those that an experiment chooses.
 
 Values are paths, so that a name imports nothing until it is used. A path to a class or
-function of your own stands in an experiment wherever a short name does.
+function may be used in an experiment in place of a short name.
 """
 
 POSITIONS = {

@@ -26,7 +26,7 @@ from seqlab.types import Array
 
 @struct.dataclass
 class Source:
-  """What a score may read besides the query.
+  """Inputs that a score may read besides the query.
 
   Attributes:
     keys: [B, S, D] the encoder's states, as returned by the score's `project`.
@@ -323,7 +323,7 @@ class Attention(nn.Module):
   """softmax(score(query, memory)) times the values, with one head or more.
 
   With one head queries, keys and values are used unchanged; with more, each head has
-  its own projections to K = D / H, as in multi-head attention, and there are H scores.
+  separate projections to K = D / H, as in multi-head attention, and there are H scores.
 
   Attributes:
     score: a name of `layers.SCORES`, or a path to a `Score` or to a function, maybe with

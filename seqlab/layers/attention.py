@@ -156,7 +156,7 @@ class MultiHeadAttention(nn.Module):
     self.positions = None
     if self.make_positions is not None:
       self.positions = self.make_positions(width=D // H, dtype=self.dtype)
-      # Its parameters lie beside these matrices, not in a scope of their own.
+      # Its parameters are in the same scope as these matrices, as in old checkpoints.
       nn.share_scope(self, self.positions)
     self.drop = Dropout()
 
@@ -225,7 +225,7 @@ class MultiHeadAttention(nn.Module):
     terms: PositionTerms,
   ) -> Array:
     # Scores and softmax are float32 whatever the dtype of the products: bfloat16 has
-    # 8 bits, too few to tell large scores apart.
+    # 8 bits, too few to distinguish large scores.
     wide = dict(preferred_element_type=jnp.float32)
     scores = jnp.einsum('blhk,bshk->bhls', query, key, **wide)
     if self.positions is not None:

@@ -2,8 +2,8 @@
 
 Padding is masked, so neither buckets nor packing change a statistic. Under jit the rows
 may be sharded: sums over them are the global batch's. Under pmap `axis` names the axis
-to sum over. Where gradients are accumulated, each micro-batch has statistics of its own,
-and each updates the running ones.
+to sum over. Where gradients are accumulated, each micro-batch is normalised by its
+own statistics, and each updates the running ones.
 """
 
 import functools
@@ -26,7 +26,7 @@ def masked_mean(x: Array, mask: Array, axis: str | None) -> tuple[Array, Array]:
     axis: name of a pmapped axis, or None.
 
   Returns:
-    [D], 0 if no position is counted, and [].
+    Mean [D], and number of positions []; both are 0 if no position is counted.
   """
   total = jnp.where(mask[..., None], x, 0.0).sum(axis=(0, 1))  # [D]
   n = mask.sum().astype(jnp.float32)
@@ -36,14 +36,14 @@ def masked_mean(x: Array, mask: Array, axis: str | None) -> tuple[Array, Array]:
 
 
 class _Running(nn.Module):
-  """What the two norms have in common.
+  """The common part of the two norms.
 
   Attributes:
     momentum: share of the running statistics that an update keeps.
     axis: name of a pmapped axis whose devices share the statistics ('data' with
       parallel='pmap'); None under jit.
     epsilon: added to the divisor before its root is taken.
-    dtype: dtype of what is returned; all else is float32.
+    dtype: dtype of the result; all else is float32.
   """
 
   momentum: Rate = 0.9

@@ -44,7 +44,7 @@ class Dropout(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, rate: Array | float | None) -> Array:
-    """`rate` is a scalar in [0, 1), traced or not; None leaves `x` as it is."""
+    """`rate` is a scalar in [0, 1), possibly traced; None leaves `x` as it is."""
     if rate is None:
       return x
     rate = jnp.asarray(rate, jnp.float32)

@@ -4,7 +4,7 @@
 where a model does not train. Only the norms in `batch_norm` use it.
 
 A kind is a Linen module, here or anywhere on the Python path. It gets `dtype`, the dtype
-of what it returns, if it has such a field; its other fields are its options. Statistics
+of its result, if it has such a field; its other fields are its options. Statistics
 are computed in float32.
 """
 

@@ -22,7 +22,7 @@ from seqlab.types import Array
 
 @struct.dataclass
 class TrainingInputs:
-  """What a layer gets in training besides its input; all None in evaluation.
+  """Inputs of a layer in training besides its states; all None in evaluation.
 
   Attributes:
     residual: dropout rate, a traced scalar, on the output of every sublayer and on
@@ -40,7 +40,7 @@ class TrainingInputs:
 
 
 class _Layer(nn.Module):
-  """What encoder and decoder layers have in common: residuals and norms.
+  """The common part of encoder and decoder layers: residuals and norms.
 
   Attributes:
     width: D.
@@ -48,14 +48,14 @@ class _Layer(nn.Module):
     heads: H.
     make_norm: makes a normalisation layer, called as in `layers.normalization`.
     norm: place of the normalisation: 'pre', 'post' or 'deep'.
-    activation: of the feed-forward layer.
+    activation: activation of the feed-forward layer.
     alpha: factor of the residual before a 'deep' norm.
     inner_scale: factor of the Glorot scale at which the matrices of values and of the
       feed-forward layer are initialised.
     outer_scale: the same for the matrices that write to the residual.
-    make_positions: see `MultiHeadAttention`; of self-attention.
+    make_positions: see `MultiHeadAttention`; used for self-attention.
     dtype: dtype of the matrix products.
-    implementation: of attention.
+    implementation: implementation of attention.
   """
 
   width: int
@@ -128,7 +128,7 @@ class _Layer(nn.Module):
       x: [N, 1, D].
       cache: keys and values of the earlier positions in this layer.
       mask: [1, 1, 1, L] bool, where attention is allowed in a filled cache.
-      terms: of this position, relative to all of the cache.
+      terms: position terms of this position relative to all positions of the cache.
 
     Returns:
       [N, 1, D], and the cache with one more position.
@@ -238,7 +238,7 @@ class DecoderLayer(_Layer):
       value: [B, S, H, K].
       mask: [1, 1, 1, L] bool, where attention is allowed in a filled cache.
       memory_mask: [B, 1, 1, S].
-      terms: of this position, relative to all of the cache.
+      terms: position terms of this position relative to all positions of the cache.
 
     Returns:
       [N, 1, D], and the cache with one more position.

@@ -1,7 +1,7 @@
-"""What a sequence-to-sequence model is to the rest of the tree: pure functions.
+"""The interface of a sequence-to-sequence model to the rest of the tree.
 
-Beam search knows no model and a model knows no search. What a model remembers
-between steps is an argument and a result.
+It consists of pure functions. Beam search does not depend on a model, nor a model on
+beam search. State between steps is an argument and a result.
 """
 
 from collections.abc import Iterable, Mapping

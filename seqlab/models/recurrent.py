@@ -46,7 +46,7 @@ class Memory:
 
 @struct.dataclass
 class State:
-  """What the decoder remembers from word to word.
+  """The state of the decoder between words.
 
   Attributes:
     cells: for each layer its carry, leaves [N, D].
@@ -75,11 +75,11 @@ class Recurrent(nn.Module):
   Attributes:
     source_size: words in the source vocabulary.
     target_size: words in the target vocabulary, V.
-    width: D, of embeddings, states and attention.
-    layers: of the encoder, and of the decoder.
+    width: D, width of embeddings, states and attention.
+    layers: number of layers of the encoder, and of the decoder.
     cell: 'rnn', 'gru' or 'lstm'.
     layer_norm: normalise inside the cells.
-    forget_bias: where an LSTM's forget gates start.
+    forget_bias: initial bias of an LSTM's forget gates.
     bidirectional: whether the encoder reads from both ends, each with D / 2 units.
     context: without attention, the decoder sees the source's last state at its
       'start' only, or 'always'.
@@ -164,7 +164,7 @@ class Recurrent(nn.Module):
     """
     if packing is not None:
       raise ValueError(
-        "a recurrent model reads one sentence a row: set batching.kind='buckets'"
+        "a recurrent model reads one sentence per row: set batching.kind='buckets'"
       )
     hyper = training_hyper(hyper, self.hyper_names, train=train)
     rate, sampling_rate = hyper.get('dropout'), hyper.get('scheduled_sampling')
@@ -197,7 +197,7 @@ class Recurrent(nn.Module):
   def weights_of(sown: Mapping) -> dict[str, Array]:
     """See `models.interface.attention_weights`."""
     (weights,) = sown['attend']['weights']
-    if weights.ndim == 5:  # [T, B, H, 1, S], a step at a time
+    if weights.ndim == 5:  # [T, B, H, 1, S], computed step by step
       weights = jnp.moveaxis(weights[:, :, :, 0], 0, 2)
     return {'cross': weights[None]}  # [1, B, H, T, S]
 
@@ -264,11 +264,11 @@ class Recurrent(nn.Module):
     return State(cells, feed, coverage, jnp.zeros(rows, jnp.int32))
 
   def _feed(self, x: Array) -> Gates:
-    """What something besides the word gives to the first cell's gates."""
+    """Returns the part of the first cell's gates that does not depend on the word."""
     return split(self.decoder_feed(x), self.decoder_cells[0].gates)
 
   def _gates(self, words: Array, rate: Array | None) -> Gates:
-    """What words give to the first cell's gates: [...] -> G of [..., D]."""
+    """Returns the words' part of the first cell's gates: [...] -> G of [..., D]."""
     return self.decoder_cells[0].project(self.drop(self.target_embedding(words), rate))
 
   def _forced(
@@ -314,7 +314,7 @@ class Recurrent(nn.Module):
     rate: Array | None,
     sampling_rate: Array,
   ) -> Array:
-    """Words read are true ones or the model's own: [T, B] -> outputs [T, B, D]."""
+    """Reads true words or the model's samples: [T, B] -> outputs [T, B, D]."""
 
     def body(model: 'Recurrent', carry: tuple, true: Array) -> tuple[tuple, Array]:
       state, guess = carry

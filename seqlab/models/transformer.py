@@ -32,7 +32,7 @@ from seqlab.models.interface import (
 from seqlab.pieces import Function, Piece, Specification, make
 from seqlab.types import PAD, Array
 
-# The context of a piece is what the model sets, and an experiment cannot.
+# The context of a piece: options that the model sets, and an experiment cannot.
 _POSITIONS = Piece(POSITIONS, context=('width', 'heads', 'bidirectional', 'dtype'))
 _NORMALIZATION = Piece(NORMALIZATIONS, context=('dtype',))
 
@@ -75,8 +75,9 @@ class Transformer(nn.Module):
       to the embeddings; 'rotary', 'shaw', 't5' or 'alibi', used by self-attention;
       'none'.
     window: how far self-attention sees, in positions to either side; None for all.
-    causal: False lets teacher forcing see the words that it is to predict, to show
-      what then happens; decoding has only the past to see.
+    causal: whether self-attention of the decoder is masked. False shows it, in teacher
+      forcing, the words that it has to predict, as a demonstration; in decoding only
+      past words exist.
     normalization: a piece of `layers.NORMALIZATIONS`: 'layer', 'rms',
       'scale', 'batch', 'power' or 'none'.
     decoder_normalization: the same for the decoder, where it differs; None for the
@@ -88,14 +89,14 @@ class Transformer(nn.Module):
     initialization: 'glorot', or 'depth': the initial scale of matrices that write to the
       residual is divided by the root of the number of sublayers in their stack (Radford
       et al., "Language Models are Unsupervised Multitask Learners", 2019, section 2.3).
-    activation: of the feed-forward layers, a function of
+    activation: activation of the feed-forward layers, a function of
       `layers.ACTIVATIONS`: 'relu', 'gelu' or 'swiglu'.
     tie: which embeddings are one table: 'all' (source, target and output; needs
       a shared vocabulary), 'decoder' (target and output) or 'none'.
     remat: recompute layers in the backward pass instead of storing them.
     unroll: layers per iteration of the scan over layers; more compiles longer.
     dtype: 'float32', 'bfloat16', or 'auto': bfloat16 where the device has it.
-    implementation: of attention; 'xla', or 'cudnn' (flash attention).
+    implementation: implementation of attention; 'xla', or 'cudnn' (flash attention).
   """
 
   source_size: int
@@ -209,7 +210,7 @@ class Transformer(nn.Module):
     return Memory(keys, values, mask)
 
   def start(self, memory: Memory, rows: int, max_len: int) -> tuple[KVCache, ...]:
-    """An empty cache a layer, for `rows` hypotheses of up to `max_len` words."""
+    """Returns an empty cache per layer, for `rows` hypotheses of `max_len` words."""
     self.decoder_positions.check_length(max_len)
     shape = (rows, max_len, self.heads, self.width // self.heads)
     return tuple(KVCache.empty(shape, compute_dtype(self.dtype)) for _ in memory.key)
@@ -322,7 +323,7 @@ class Transformer(nn.Module):
     """`length` layers as one, their variables stacked along a first axis."""
     body = layer
     if self.remat:
-      body = nn.remat(layer, prevent_cse=False)  # the scan keeps them apart
+      body = nn.remat(layer, prevent_cse=False)  # the scan prevents it already
     collections = ('params', 'batch_stats', 'ablation', 'intermediates')
     stack = nn.scan(
       body,

@@ -1,7 +1,7 @@
 """Figures in one style, as PNG and SVG.
 
-Colours are those of Okabe and Ito, which people with any kind of colour blindness
-can tell apart: "Color Universal Design", 2008, https://jfly.uni-koeln.de/color/
+Colours are those of Okabe and Ito, which are distinct with any kind of colour
+blindness: "Color Universal Design", 2008, https://jfly.uni-koeln.de/color/
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -89,7 +89,7 @@ def lines(
     for i, (label, curves) in enumerate(series.items()):
       x, mean, deviation = _mean_curve(label, curves)
       style = dict(color=COLOURS[i % len(COLOURS)], label=label)
-      # Dashes and markers too, since some readers cannot tell the colours apart.
+      # Dashes and markers too, since some readers cannot distinguish the colours.
       style['linestyle'] = DASHES[i // len(COLOURS) % len(DASHES)]
       style['marker'] = MARKERS[i % len(MARKERS)] if len(x) <= 20 else ''
       if len(curves) > 1 and spread == 'bars':
@@ -165,7 +165,7 @@ def bars(
     if ylim:
       axes.set_ylim(*ylim)
     _references(axes, reference)
-    # Bars fill the axes, so the legend is beside them.
+    # Bars fill the axes, so the legend is outside.
     entries = (len(series) if len(series) > 1 else 0) + len(reference or ())
     legend(axes, entries, outside=True)
   return files
@@ -303,7 +303,7 @@ def _references(axes: Axes, reference: Mapping[str, float] | None) -> None:
 
 
 def legend(axes: Axes, entries: int, *, outside: bool) -> None:
-  """Adds a legend of so many entries, if any, within the axes or beside them."""
+  """Adds a legend, if it has entries, inside or outside the axes."""
   if entries and outside:
     axes.legend(loc='center left', bbox_to_anchor=(1.0, 0.5))
   elif entries:

@@ -104,7 +104,7 @@ def word_map(
 
   Raises:
     ValueError: the number of vectors or groups is not that of the words, or a link has
-      a word that is not among them; or as `project`.
+      another word; or as `project`.
     RuntimeError: as `project`.
   """
   groups = [''] * len(words) if groups is None else list(groups)

@@ -396,7 +396,7 @@ def needs(task: T, ability: type) -> T:
 def _missing(task: Any, ability: type) -> list[str]:
   """Returns methods and properties of an ability that a task lacks.
 
-  Attributes are not among them, since they may be set in `__init__`.
+  They do not include attributes, since these may be set in `__init__`.
   """
   return [
     name

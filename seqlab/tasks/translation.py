@@ -97,7 +97,7 @@ class SequenceToSequence(Task):
     """Returns the summed label-smoothed cross-entropy, nats; see `tasks.interface`."""
     train = rng is not None
     others = [name for name in variables if name != 'params']
-    # The model refuses names that it does not read; the learning rate is among them.
+    # The model refuses names that it does not read, such as the learning rate.
     names = getattr(self.model, 'hyper_names', ())
     model_hyper = (
       {name: hyper[name] for name in names if name in hyper} if train else None
@@ -292,7 +292,7 @@ class Translation(SequenceToSequence):
       splits: names of the splits on which the run is evaluated while it trains; the
         training split is always among those that are compared.
       folder: the run's folder; by default the one that holds the vocabulary. Members
-        of a population share a task, and each has its own folder.
+        of a population share a task, and have different folders.
 
     Raises:
       ValueError: a split is not the one that the run began with.

@@ -157,7 +157,7 @@ class WordPrediction(WindowTask, CustomUpdate):
     return self.train
 
   def tokens(self, batch: Batch) -> int:
-    """Returns the number of words of the text that a batch stands for."""
+    """Returns the number of words of the text that a batch was made from."""
     return int(batch['count'].sum())
 
   def init(self, rng: Array) -> Variables:

@@ -1,4 +1,4 @@
-"""What tasks of word vectors share: a text, its words, and a vector per word."""
+"""The common part of tasks of word vectors: a text, its words, a vector per word."""
 
 from collections.abc import Mapping, Sequence
 import functools

@@ -286,7 +286,7 @@ class _Nominal:
 
   Attributes:
     kind: 'noun', 'pronoun', 'relative' (a relative pronoun) or 'both'.
-    of: nominal that a pronoun stands for.
+    of: nominal that a pronoun refers to.
     parts: the two nominals of 'both'.
     tags: tags of the noun.
     column: Russian gender, 0 to 2, or 3 for the plural.
@@ -313,7 +313,7 @@ class _Nominal:
 
 
 class _Frame(NamedTuple):
-  """What a clause may contain.
+  """The elements that a clause may contain.
 
   Attributes:
     aspects: aspects of its verb; '' for an adjective as the predicate.
@@ -353,7 +353,7 @@ def _objects(verb: Verb) -> tuple[Noun, ...]:
 
 @cache
 def _verbs_of(subject: frozenset[str], aspects: str) -> tuple[Verb, ...]:
-  """Returns verbs; aspect 'o' is that of 'was -ing', 'w' that of willed actions."""
+  """Returns verbs; 'o' is the aspect of 'was -ing', 'w' that of willed actions."""
 
   def fits(verb: Verb) -> bool:
     return (
@@ -491,7 +491,7 @@ class _Writer:
   def write(self) -> bool:
     """Writes a sentence; returns whether it is kept.
 
-    Sentences that are too short or too long are not, nor are most of the long ones.
+    Sentences that are too short or too long, and most of the long ones, are dropped.
     """
     phrase = self.draw.weighted(self.KINDS)(self)
     self.english, self.en = _join(phrase.en)
@@ -670,8 +670,8 @@ class _Writer:
 
     Args:
       nominal: what to render.
-      case: in Russian.
-      **options: of a noun: `clause`, whether a relative clause may follow;
+      case: Russian case.
+      **options: options of a noun: `clause`, whether a relative clause may follow;
         `owner`, whose it may be; `bare`, whether it is indefinite; `simple`, for
         few words; `depth` of relative clauses. Of a pronoun: `english`,
         'subject' or 'object'; `after`, whether a preposition stands before it.
@@ -1246,7 +1246,7 @@ class _Writer:
 
 
 def _can_own(owner: _Nominal, noun: Noun) -> bool:
-  """Returns whether a possessor fits: animals have no kin, and children no children."""
+  """Returns whether a possessor fits: no animal has kin, and no child has children."""
   if 'heir' in noun.tags and 'young' in owner.tags:
     return False
   return 'kin' not in noun.tags or 'person' in owner.tags

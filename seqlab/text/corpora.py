@@ -4,8 +4,9 @@ A named corpus is read from $SEQLAB_DATA/<corpus>/, plain or gzipped, else from 
 cache, else it is downloaded. Files in $SEQLAB_DATA are not compared with known digests:
 they may differ on purpose, and `fingerprint` hashes them anyway. A download must have
 the sha256 that is known for its text (unpacked, since servers compress differently).
-Where none is known (kyoto-kftt, tatoeba, wmt14-en-de, iwslt14-de-en), the sha256 of the
-first download is stored beside it, and later downloads must have the same.
+Where no digest is known (kyoto-kftt, tatoeba, wmt14-en-de, iwslt14-de-en), the sha256
+of the first download is stored in the same folder, and later downloads must have the
+same.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -149,14 +150,14 @@ class Text:
     """Reads nothing yet.
 
     Args:
-      recipe: where the files are.
+      recipe: the files of the corpus.
       name: name of the corpus, for messages.
       sides: name of a side -> language code; see `sides_of`.
       empty: 'error' refuses an example with an empty side, 'skip' leaves it out; by
         default as the recipe says.
       normalize: steps of `text.normalize`; 'none' leaves text as it is.
-      convention: by default that of the papers; 'char' for Japanese and Chinese, else
-        '13a'.
+      convention: tokenisation of BLEU; by default that of the papers: 'char' for
+        Japanese and Chinese, '13a' otherwise.
 
     Raises:
       ValueError: an option is wrong, or the corpus lacks a language.
@@ -239,7 +240,7 @@ class Text:
     return [Path(f, n + end) for f in folders for n in names for end in ('', '.gz')]
 
   def _paths(self, split: str) -> list[list[Path]]:
-    """Returns the files of each side; the same one if a file has both."""
+    """Returns the files of each side; both sides may be in the same file."""
     if split not in self._files:
       self._check(split)
       files = self._recipe.files[split]

@@ -34,7 +34,7 @@ def cache_dir() -> Path:
     path = Path(name).expanduser() if name else pooch.os_cache('seqlab')
   except RuntimeError:  # the user of a container may have no home folder
     raise ValueError(
-      'the cache has no place, since there is no home folder: set SEQLAB_CACHE to a '
+      'the cache has no folder, since there is no home folder: set SEQLAB_CACHE to a '
       'folder, or HOME'
     ) from None
   if str(path).startswith('~'):
@@ -57,7 +57,7 @@ def download(
   member: str = '',
   archive_of: str = '',
 ) -> Path:
-  """Downloads a text into the cache and unpacks it, completely or not at all.
+  """Downloads a text into the cache and unpacks it, atomically.
 
   A damaged text in the cache is reported on standard error and downloaded again.
 
@@ -115,7 +115,7 @@ def download(
 
 
 def _problem(path: Path, known: str | None, noted: Path) -> str:
-  """Describes the damage of a file in the cache; stores its digest if none is known."""
+  """Describes the damage of a file in the cache; stores its digest if it is unknown."""
   if known:
     return '' if sha256_of(path) == known else 'is damaged'
   if noted.is_file():

@@ -1,7 +1,7 @@
 """The text and the vocabularies that a run started with, by their digests.
 
-A run may be stopped and resumed for weeks. Somebody may replace the files that its
-experiment names in the meantime, and no checkpoint would show it.
+A run may be stopped and resumed for weeks. The files that its
+experiment names may be replaced in the meantime, and no checkpoint would show it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -34,7 +34,7 @@ class Inputs:
       if known.get(side, digest) != digest:
         raise ValueError(
           f'the {side} vocabulary in {self._path.parent} is not the one that this run '
-          f'was trained with: its ids stand for other tokens. Restore its files, or '
+          f'was trained with: its ids belong to other tokens. Restore its files, or '
           f'delete {self._path} if you are sure'
         )
 

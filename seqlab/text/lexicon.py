@@ -1,9 +1,9 @@
 """The words of the embedded corpus, with every form of each Russian one.
 
 Paradigms come from declension classes; forms that a class does not give are written out
-beside the word. The classes, the spelling rules and the stress patterns follow
+with the word. The classes, the spelling rules and the stress patterns follow
 Zaliznyak, "Грамматический словарь русского языка" (1977). The tags of a word say which
-words it combines with: people read books, cats do not.
+words it combines with: a person reads a book, a cat does not.
 """
 
 from dataclasses import dataclass
@@ -414,7 +414,7 @@ def _verb(
 
 # fmt: off
 NOUNS = (
-  # People. Kin belong to somebody; one can become staff.
+  # People. Words tagged kin have a possessor; staff can follow "became".
   _noun('boy', 'мальчик', 'm', 'person young'),
   _noun('girl', 'девушка', 'f', 'person youth', genitive='девушек'),
   _noun('little girl', 'девочка', 'f', 'person young', genitive='девочек'),

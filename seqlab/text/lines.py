@@ -97,7 +97,7 @@ def read_lines(path: str | Path) -> list[str]:
   """Returns the lines of a text in UTF-8, plain or gzipped.
 
   Raises:
-    ValueError: the file is damaged, packed in another way, or not UTF-8. The message
+    ValueError: the file is damaged, packed in another way, or is not UTF-8. The message
       names the line, and the kind of the file if it is known.
   """
   path = Path(path)
@@ -174,7 +174,7 @@ def stream_lines(
     name: name of the stream in messages.
 
   Raises:
-    ValueError: by its first bytes, the stream is packed or in another encoding.
+    ValueError: the first bytes show that the stream is packed or in another encoding.
   """
   before()
   for number, line in enumerate(iter(stream.readline, b'')):

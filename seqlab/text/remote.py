@@ -44,8 +44,8 @@ def remote_path(name: str | os.PathLike) -> epath.Path:
   registered = system in fsspec.registry  # a driver of another package may be
   if not registered and importlib.util.find_spec(package) is None:
     raise RuntimeError(f'{name} needs the package {package}: pip install {package}')
-  # Without this, listings would be stale: others write to the bucket, too, among them
-  # tensorstore in this process.
+  # Without this, listings would be stale: other programs write to the bucket, too, and
+  # so does tensorstore in this process.
   fsspec.config.conf.setdefault(system, {}).setdefault('use_listings_cache', False)
   return epath.Path(name.rstrip('/'))
 

@@ -72,8 +72,8 @@ class SentencePiece:
       lines: sentences.
       size: number of ids V, the four special ones included.
       character_coverage: share of characters that get a piece; the rest are UNK.
-      byte_fallback: whether characters without a piece are spelt as bytes, so that
-        there is no UNK. Takes 256 ids.
+      byte_fallback: whether characters without a piece are spelt as bytes instead
+        of UNK. Takes 256 ids.
 
     Raises:
       ValueError: the text is too small for the size, or the size for the text.

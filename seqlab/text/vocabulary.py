@@ -1,9 +1,9 @@
 """Vocabularies: strings to ids and back.
 
-Lines, words and what may stand on a line of output are those of `seqlab.text.lines`.
+Lines, words and the characters of a line of output are those of `seqlab.text.lines`.
 White space at the ends of a line is lost, and runs of spaces become one. All other
-text comes back from its ids as it was, as far as its characters have ids, but for
-characters that would end the line (they come back as spaces) and for NUL (U+FFFD).
+text whose characters have ids is decoded to the same text, except characters that
+would end the line (decoded as spaces) and NUL (decoded as U+FFFD).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -54,7 +54,7 @@ class Vocabulary(Protocol):
     ...
 
   def save(self, directory: Path, name: str) -> None:
-    """Writes `directory/name.*`, but for `name.json`."""
+    """Writes `directory/name.*`, except `name.json`."""
     ...
 
   def encode(
@@ -88,9 +88,9 @@ class Vocabulary(Protocol):
     """Returns what every id writes into a text, in UTF-8, [V].
 
     A text is these one after the other, without the spaces it begins with. Special ids
-    but UNK write nothing; a byte piece may write a part of a character, and what is not
-    UTF-8 in the end reads as U+FFFD. None holds a line break or NUL; a break that
-    several byte pieces spell together is a space in the text, which no score
+    but UNK write nothing; a byte piece may write a part of a character, and bytes that
+    are not UTF-8 in the end are read as U+FFFD. No surface has a line break or NUL; a
+    break that several byte pieces spell together is a space in the text, which no score
     distinguishes.
     """
     ...
@@ -113,7 +113,7 @@ def content_of(sequence: Sequence[int]) -> list[int]:
 
 
 def write_file(path: Path, content: bytes) -> None:
-  """Writes a file of a vocabulary, whole or not at all; its folder is made."""
+  """Writes a file of a vocabulary atomically; makes its folder."""
   path.parent.mkdir(parents=True, exist_ok=True)
   write_bytes(path, content)
 
@@ -133,8 +133,8 @@ def train_vocabulary(
 
   Args:
     lines: sentences.
-    kind: short name of `VOCABULARIES`, or a path to a class of one's own.
-    **options: of the method `train` of that class.
+    kind: short name of `VOCABULARIES`, or a path to a class.
+    **options: options of the method `train` of that class.
 
   Raises:
     ValueError: the kind or an option is unknown, or an option does not fit the text.
@@ -169,7 +169,7 @@ def load_vocabulary(directory: Path, name: str, kind: str | None = None) -> Voca
     directory: the folder.
     name: stem of the files.
     kind: kind that the experiment names, a path perhaps. A path in the folder itself is
-      never followed, since the folder may come from somebody else.
+      never followed, since the folder may come from an untrusted source.
 
   Raises:
     FileNotFoundError: a file is missing.
@@ -190,7 +190,7 @@ def load_vocabulary(directory: Path, name: str, kind: str | None = None) -> Voca
 def _read_json(path: Path) -> dict:
   try:
     content = json.loads(path.read_bytes())
-  except ValueError as error:  # not JSON, or not UTF-8
+  except ValueError as error:  # neither JSON nor UTF-8
     raise damaged(path, error) from None
   if not isinstance(content, dict):
     raise damaged(path, 'not an object of JSON')
@@ -204,7 +204,7 @@ class Vocabularies:
     source: vocabulary of the source side of parallel text.
     target: vocabulary of the target side.
     text: vocabulary of text of one side.
-    sides: name of a side -> its vocabulary, for the sides that there are.
+    sides: name of a side -> its vocabulary, for the sides of the corpus.
   """
 
   def __init__(
@@ -289,13 +289,13 @@ def build_vocabularies(
   """Learns the vocabularies of a corpus.
 
   Args:
-    corpus: gives the text.
+    corpus: the corpus that the text comes from.
     kind: see `train_vocabulary`.
     size: number of ids in each vocabulary, or one number per side; by default that of
       the kind.
     shared: whether all sides have one vocabulary, learnt from all of them.
     split: split that the text comes from.
-    **options: of the kind.
+    **options: options of the kind.
 
   Raises:
     ValueError: as `train_vocabulary`; or `size` has another length than there are sides.
@@ -333,7 +333,7 @@ def vocabulary_options(section: Any) -> tuple[Signature, ...]:
   return _SECTION, options_of(train, hidden=('lines', 'size'))
 
 
-# Options of every kind, besides those of its own.
+# Options of every kind, besides those of the kind itself.
 _SECTION = {
   'kind': str,
   'size': Count | Sequence[Count] | None,

@@ -40,7 +40,7 @@ class Words:
     """
     if size <= len(SPECIALS):
       raise ValueError(
-        f'vocabulary.size={size} has no room for words beside {", ".join(SPECIALS)}'
+        f'vocabulary.size={size} has no room for words besides {", ".join(SPECIALS)}'
       )
     counts = Counter(word for line in lines for word in words_of(line))
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))

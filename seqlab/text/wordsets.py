@@ -108,7 +108,7 @@ WordSet = Pairs | Analogies
 
 
 def open_wordset(name: str | Path) -> WordSet:
-  """Reads a set by its name, or one in a file of your own.
+  """Reads a set by its name, or from a file.
 
   A file is plain or gzipped, in UTF-8. A line is either a pair and its score (word,
   word, number), or four words. They are separated by tabs; in a line without tabs, by

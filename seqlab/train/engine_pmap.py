@@ -18,8 +18,8 @@ class PmapEngine:
   """Steps of one run by `jax.pmap`: gradients are summed by the name of an axis.
 
   See `Engine`. Every array of a step has an axis of devices in front. Each device draws
-  its own dropout masks, so with dropout the losses depend on the number of devices; under
-  `JitEngine` they do not.
+  its own dropout masks, so with dropout the losses depend on the number of devices;
+  under `JitEngine` they do not.
   """
 
   name = 'pmap'

@@ -321,7 +321,7 @@ def test_secrets_are_not_printed(launcher, experiment, capsys):
   said = capsys.readouterr()
   assert SECRET not in said.out + said.err
   assert said.out.count('***') >= 4
-  assert said.err == f'launch.{launcher}: *** stands for a password or key\n'
+  assert said.err == f'launch.{launcher}: *** replaces a password or key\n'
 
 
 def test_output_of_kubectl_shows_no_secret(experiment, tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""What a kind of positions is to a model."""
+"""The interface between a kind of positions and a model."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from seqlab.types import Array
 
 @struct.dataclass
 class PositionTerms:
-  """What self-attention gets of positions, computed once for all layers of a stack.
+  """Position terms of self-attention, computed once for all layers of a stack.
 
   Attributes:
     rotation: [2, B|1, L, 1, K / 2] cosines and sines that queries and keys are rotated
@@ -37,7 +37,7 @@ class Positions(nn.Module):
     width: model width D.
     heads: number of heads H.
     bidirectional: whether a position attends to later positions, as in an encoder.
-    dtype: dtype of what is added to the embeddings.
+    dtype: dtype of the vectors that are added to the embeddings.
   """
 
   width: int
@@ -81,9 +81,9 @@ class Positions(nn.Module):
 
 
 class LayerPositions(nn.Module):
-  """Parameters of positions that every layer's self-attention has for itself.
+  """Parameters of positions that every layer's self-attention has separately.
 
-  They lie beside the parameters of `layers.attention.MultiHeadAttention`.
+  They are in the same scope as the parameters of `layers.attention.MultiHeadAttention`.
 
   Attributes:
     width: width of a head, K.
@@ -98,7 +98,7 @@ class LayerPositions(nn.Module):
 
     Args:
       query: [B, L, H, K] queries.
-      terms: of `Positions.attention_terms`.
+      terms: result of `Positions.attention_terms`.
     """
     raise NotImplementedError
 
@@ -107,7 +107,7 @@ class LayerPositions(nn.Module):
 
     Args:
       weights: [B, H, L, S] attention weights.
-      terms: of `Positions.attention_terms`.
+      terms: result of `Positions.attention_terms`.
     """
     raise NotImplementedError
 

@@ -25,7 +25,7 @@ class Shaw(Positions):
   2018, https://arxiv.org/abs/1803.02155. Heads share the vectors, as in section 3.3.
 
   Attributes:
-    clip: largest distance that has a vector of its own; longer distances share it.
+    clip: largest distance with a separate vector; longer distances share this vector.
   """
 
   clip: Count = 16

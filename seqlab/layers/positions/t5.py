@@ -35,8 +35,8 @@ class T5(Positions):
 
   def attention_terms(self, query: Array, memory: Array) -> PositionTerms:
     """See `Positions.attention_terms`."""
-    # Buckets of all distances are constants of the program; each pair of positions
-    # then only looks its own up.
+    # Buckets of all distances are constants of the program, so that no logarithm is
+    # computed for each pair of positions.
     reach = self.max_distance
     bucket = t5_buckets(
       np.arange(-reach, reach + 1),
@@ -54,7 +54,7 @@ def t5_buckets(
 ) -> np.ndarray:
   """Returns the bucket of each distance.
 
-  Each short distance has a bucket of its own, longer ones share buckets
+  Each short distance has a separate bucket, longer ones share buckets
   logarithmically, and all from `max_distance` on share the last.
 
   Args:

@@ -66,7 +66,7 @@ class SingularVectors(PMITask):
         f'model.iterations is {self._iterations}; model.block x model.iterations must be '
         f'{width} or more, better {5 * width // 2}'
       )
-    # A basis has no more vectors than there are words.
+    # A basis of V-vectors has at most V of them.
     self._block = min(options.block, self.words.size // self._iterations)
     if self._iterations * self._block < width:
       raise ValueError(
@@ -183,7 +183,7 @@ def restore(state: svd.Krylov, folder: Path) -> svd.Krylov:
     step += 1
   if not step:
     return state
-  # The image of the last block is what the next iteration multiplies.
+  # The next iteration multiplies the image of the last block.
   return svd.Krylov(
     step=np.int32(step), block=images[step - 1], basis=basis, images=images
   )
