@@ -59,7 +59,7 @@ def outcome_of(
 
 
 def _best(folder: Path, metric: str, best_is: str) -> tuple[float, int]:
-  """Best value of a run, and the step of its last one; NaN and -1 without any."""
+  """Returns the best value of a run and the last step; NaN and -1 without values."""
   if not (folder / 'config.json').is_file():
     return math.nan, -1
   run = read_run(folder)

@@ -272,7 +272,7 @@ def _check_unchanged(
 
 
 def _values(attempt: optuna.Trial) -> str:
-  """'peak=0.003, cell=gru'."""
+  """Returns the values of an attempt as text, such as 'peak=0.003, cell=gru'."""
   return ', '.join(
     f'{k}={v:.4g}' if isinstance(v, float) else f'{k}={v}'
     for k, v in attempt.params.items()

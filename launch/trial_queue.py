@@ -177,7 +177,7 @@ class TrialQueue:
           self.requeue(unnamed[number], died=True)
 
   def has_work(self) -> bool:
-    """Whether the study has too few trials yet, or any that wait in its queue."""
+    """Returns whether the study has too few trials, or trials in its queue."""
     attempts = self.study.get_trials(deepcopy=False)
     first = sum(not {'of', 'surplus'} & {*t.user_attrs} for t in attempts)
     return first < self.size or any(t.state == TrialState.WAITING for t in attempts)

@@ -120,7 +120,7 @@ def with_argument(experiment: str, argument: str | None) -> str:
 
 
 def experiment_name(experiment: str) -> str:
-  """'experiments/multi30k/transformer.py:smoke' -> 'multi30k-transformer-smoke'."""
+  """Returns a short name, such as 'multi30k-transformer-smoke'."""
   path, argument = split_name(experiment)
   parts = Path(path).absolute().with_suffix('').parts
   below = parts[-1:]
@@ -273,7 +273,7 @@ def _configure(experiment: str, name: str, overrides: dict[str, Any]) -> dict[st
 
 
 def _is_of_seqlab(config: Mapping[str, Any]) -> bool:
-  """Whether an experiment names seqlab's own task and pieces only.
+  """Returns whether an experiment names seqlab's own task and pieces only.
 
   A check imports the named modules. A user's own code is imported by the trials only,
   each in its process, so that an error in it ends one trial and not the sweep.

@@ -31,7 +31,7 @@ _TIME = re.compile(r'\d\s*(s|sec|seconds?|m|min|minutes?|h|hours?)$')
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-  """'; did you mean x?' if some known word is close, else an empty string."""
+  """Returns '; did you mean x?' if a known word is close, else an empty string."""
   close = difflib.get_close_matches(word, list(known), n=1)
   return f'; did you mean {close[0]!r}?' if close else ''
 
@@ -145,7 +145,7 @@ def _read(name: str, text: str, default: Any) -> Any:
 
 
 def resolve(name: str, where: str = '') -> Any:
-  """'models.transformer:Transformer' -> the class.
+  """Imports the object that a path such as 'models.transformer:Transformer' names.
 
   The module is looked for in seqlab first, and then anywhere on the Python path.
 
@@ -369,7 +369,7 @@ def _in_range(steps: int, duration: int | str) -> int:
 
 
 def flatten(config: Mapping, prefix: str = '') -> dict[str, Any]:
-  """{'a': {'b': 1}} -> {'a.b': 1}; an empty section stays as {}."""
+  """Flattens keys: {'a': {'b': 1}} -> {'a.b': 1}; an empty section stays as {}."""
   flat = {}
   for key, value in config.items():
     if isinstance(value, Mapping) and value:

@@ -139,7 +139,7 @@ def _read_entry(path: Path) -> Entry | None:
 
 
 def _constant(tree: ast.Module, name: str) -> Any:
-  """The value of `name = <literal>` at the top level of a module; None without one."""
+  """Returns the value of `name = <literal>` at the top of a module, or None."""
   for node in tree.body:
     if isinstance(node, ast.Assign) and any(
       isinstance(target, ast.Name) and target.id == name for target in node.targets

@@ -63,7 +63,7 @@ def upgrade(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _model_name(config: Config) -> Config:
-  """model_name='models.recurrent:Recurrent' -> model.kind='recurrent'."""
+  """Renames model_name='models.recurrent:Recurrent' to model.kind='recurrent'."""
   if 'model_name' not in config:
     return config
   name, model = config['model_name'], config.get('model', {})
@@ -92,7 +92,7 @@ def _transformer_options(config: Config) -> Config:
 
 
 def _attention_score(config: Config) -> Config:
-  """attention='layers.alignment:Dot', attention_options={...} -> one piece."""
+  """Joins attention='layers.alignment:Dot', attention_options={...} to one piece."""
   model = config.get('model')
   if not isinstance(model, Mapping) or model.get('kind') != 'recurrent':
     return config
@@ -107,7 +107,7 @@ def _attention_score(config: Config) -> Config:
 
 
 def _evaluator_type(config: Config) -> Config:
-  """evals.valid.type='translation' -> evals.valid.kind='translation'."""
+  """Renames evals.valid.type='translation' to evals.valid.kind='translation'."""
   evals = config.get('evals')
   if not isinstance(evals, Mapping):
     return config

@@ -230,7 +230,10 @@ def test_options_of_translations_are_refused_for_vectors(run, option, capsys):
 def test_options_of_vectors_are_refused_for_translations(finished, option, capsys):
   assert cli.main(['evaluate', str(finished), option]) == 1
   error = capsys.readouterr().err
-  assert f'{option.split("=")[0]} is for word vectors, which {finished} does not have' in error
+  assert (
+    f'{option.split("=")[0]} is for word vectors, which {finished} does not have'
+    in error
+  )
 
 
 @pytest.mark.parametrize('option', ['--average 2', '--choose best'])

@@ -113,7 +113,7 @@ def glove(c, arg):
 
 
 def gensim(c, arg):
-  """The baseline for skip-gram, on the same text with the same settings."""
+  """Configures the baseline for skip-gram, with the same text and settings."""
   sgns(c, arg)
   for key in ('steps', 'hyper', 'schedule', 'keep_latest'):  # of training only
     del c[key]

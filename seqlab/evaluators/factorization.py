@@ -128,7 +128,7 @@ def _check(task: WindowTask) -> None:
 
 
 def _counts(task: WindowTask) -> sparse.csr_array:
-  """[V, V] how often a word has a context in its window, as the task draws both.
+  """Returns [V, V] expected counts of a word with a context, as the task draws both.
 
   Which places of frequent words are left out is drawn once, with a separate seed;
   the task draws anew in each epoch.
@@ -145,7 +145,7 @@ def _counts(task: WindowTask) -> sparse.csr_array:
 
 
 def _noise(task: WindowTask) -> np.ndarray:
-  """P [V], from which negative sampling draws."""
+  """Returns P [V], from which negative sampling draws."""
   weights = (
     np.asarray(task.net.objective.counts, np.float64) ** task.net.objective.power
   )
@@ -172,7 +172,7 @@ def _seen(
 def _unseen(
   task: WindowTask, counts: sparse.csr_array, n: int, random: np.random.Generator
 ) -> np.ndarray:
-  """[up to n, 2] pairs that were never seen, drawn as negative sampling meets them."""
+  """Draws [up to n, 2] unseen pairs, distributed as in negative sampling."""
   V, words = task.words.size, counts.sum(axis=1)
   w = random.choice(V, 2 * n, p=words / words.sum())
   c = random.choice(V, 2 * n, p=_noise(task))
@@ -181,13 +181,13 @@ def _unseen(
 
 
 def _blocks(pairs: np.ndarray) -> np.ndarray:
-  """[P, 2] -> [blocks, block, 2] int32, filled up with zeros."""
+  """Cuts pairs [P, 2] into blocks [blocks, block, 2] int32, padded with zeros."""
   pairs = np.pad(pairs, ((0, -len(pairs) % _BLOCK), (0, 0))).astype(np.int32)
   return pairs.reshape(-1, _BLOCK, 2)
 
 
 def _dots(tables: dict[str, Array], pairs: Array) -> Array:
-  """[blocks, block] dot products."""
+  """Returns dot products [blocks, block]."""
 
   def block(pair: Array) -> Array:
     words, contexts = tables['words'][pair[:, 0]], tables['contexts'][pair[:, 1]]
@@ -199,7 +199,7 @@ def _dots(tables: dict[str, Array], pairs: Array) -> Array:
 def _correlation(
   x: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None
 ) -> float:
-  """Pearson's, of [P] and [P], each pair counting by its weight; NaN if undefined."""
+  """Returns the weighted Pearson correlation of [P] and [P]; NaN if undefined."""
   x, y = (a - np.average(a, weights=weights) for a in (x, y))
   xy, xx, yy = (np.average(a * b, weights=weights) for a, b in ((x, y), (x, x), (y, y)))
   return float(xy / np.sqrt(xx * yy)) if xx * yy > 0 else float('nan')

@@ -167,7 +167,7 @@ class Evaluator:
 
 
 def _part_names(bounds: Sequence[int]) -> list[str]:
-  """(10, 20) -> ['1-10', '11-20', '21-']."""
+  """Names the parts of a split by length: (10, 20) -> ['1-10', '11-20', '21-']."""
   if list(bounds) != sorted(set(bounds)) or any(bound < 1 for bound in bounds):
     raise ValueError(f'evals: lengths={tuple(bounds)} should rise, from 1 or more')
   starts = [1, *(bound + 1 for bound in bounds)]

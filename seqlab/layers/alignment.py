@@ -399,5 +399,5 @@ class Attention(nn.Module):
     return context if H == 1 else self.out(context), weights
 
   def _split(self, x: Array) -> Array:
-    """[B, L, D] -> [B, H, L, K]."""
+    """Splits the heads: [B, L, D] -> [B, H, L, K]."""
     return jnp.swapaxes(x.reshape(*x.shape[:2], self.heads, -1), 1, 2)

@@ -23,17 +23,17 @@ from seqlab.types import PAD, Array
 
 
 def padding_mask(memory_ids: Array) -> Array:
-  """[B, S] ids -> [B, 1, 1, S]: every query sees the words, none the padding."""
+  """Returns a mask that hides padding: [B, S] ids -> [B, 1, 1, S]."""
   return (memory_ids != PAD)[:, None, None, :]
 
 
 def causal_mask(length: int) -> Array:
-  """[1, 1, L, L]: position i sees positions 0 to i."""
+  """Returns a mask by which position i sees positions 0 to i, [1, 1, L, L]."""
   return jnp.tril(jnp.ones((length, length), bool))[None, None]
 
 
 def segment_mask(query_segment: Array, memory_segment: Array) -> Array:
-  """[B, L], [B, S] -> [B, 1, L, S]: sentences packed in a row see only their own."""
+  """Returns a mask of each packed sentence: [B, L], [B, S] -> [B, 1, L, S]."""
   same_sentence = query_segment[:, :, None] == memory_segment[:, None, :]
   return (same_sentence & (memory_segment > 0)[:, None, :])[:, None]
 
@@ -76,7 +76,7 @@ class KVCache:
 
   @classmethod
   def empty(cls, shape: tuple[int, int, int, int], dtype: jnp.dtype) -> 'KVCache':
-    """An empty cache for keys and values of `shape` (N, L, H, K)."""
+    """Returns an empty cache for keys and values of `shape` (N, L, H, K)."""
     zeros = jnp.zeros(shape, dtype)
     return cls(zeros, zeros, jnp.zeros(shape[0], jnp.int32))
 

@@ -74,7 +74,7 @@ class BatchNorm(_Running):
 
   @nn.compact
   def __call__(self, x: Array, mask: Array | None = None) -> Array:
-    """[B, L, D] -> [B, L, D].
+    """Returns the normalised states: [B, L, D] -> [B, L, D].
 
     With a mask, bool [B, L], the statistics are those of its positions, and update the
     running ones in the collection 'batch_stats'; with None they are the running ones.
@@ -115,7 +115,7 @@ class PowerNorm(_Running):
 
   @nn.compact
   def __call__(self, x: Array, mask: Array | None = None) -> Array:
-    """[B, L, D] -> [B, L, D]; `mask` as in `BatchNorm`."""
+    """Returns the normalised states, [B, L, D]; `mask` as in `BatchNorm`."""
     D, x = x.shape[-1], x.astype(jnp.float32)
     running = self.variable('batch_stats', 'square', jnp.ones, D)
     # A float, so that an average over devices leaves its dtype alone.
@@ -143,7 +143,7 @@ class PowerNorm(_Running):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def power_normalize(x: Array, psi: Array, mask: Array, axis: str | None) -> Array:
-  """x / ψ, with PowerNorm's gradient of x: [B, L, D], [D], [B, L] -> [B, L, D]."""
+  """Returns x / ψ [B, L, D], with PowerNorm's gradient of x; mask [B, L], ψ [D]."""
   return x / psi
 
 

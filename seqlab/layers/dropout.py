@@ -15,7 +15,7 @@ from seqlab.types import Array
 
 
 def random_bits(key: Array, shape: tuple[int, ...]) -> Array:
-  """Uniform uint32 [*shape]: a keyed hash of each element's row-major index.
+  """Returns uniform uint32 [*shape]: a keyed hash of each element's row-major index.
 
   The mixer is Wellons' `lowbias32` (2018,
   https://nullprogram.com/blog/2018/07/31/), run twice with a word of the key
@@ -44,7 +44,7 @@ class Dropout(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, rate: Array | float | None) -> Array:
-    """`rate` is a scalar in [0, 1), possibly traced; None leaves `x` as it is."""
+    """Drops elements; `rate` is a scalar in [0, 1), maybe traced; None for 0."""
     if rate is None:
       return x
     rate = jnp.asarray(rate, jnp.float32)

@@ -42,7 +42,7 @@ class Embedding(nn.Module):
     )
 
   def __call__(self, ids: Array) -> Array:
-    """[B, L] int32 -> [B, L, D]."""
+    """Returns the embeddings: [B, L] int32 -> [B, L, D]."""
     return self._scaled(self.table[ids])
 
   def lookup(self, ids: Array) -> Array:

@@ -34,7 +34,7 @@ class FeedForward(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, dropout: Array | None = None) -> Array:
-    """[B, L, D] -> [B, L, D]; `dropout` is the rate on the F hidden units."""
+    """Returns [B, L, D] for [B, L, D]; `dropout` is the rate on the F hidden units."""
     D, F = self.width, self.mlp_width
     activate, arrays = bind(self.activation, ACTIVATIONS, 'model.activation')
     options = dict(use_bias=arrays == 1, dtype=self.dtype)

@@ -28,7 +28,7 @@ class Linear(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
-    """[B, L, ...] -> [B, L, ...]."""
+    """Returns the product with the kernel: [B, L, ...] -> [B, L, ...]."""
     init = nn.with_logical_partitioning(self.kernel_init, self.axes)
     kernel = self.param('kernel', init, self.shape).astype(self.dtype)
 
@@ -44,10 +44,10 @@ class Linear(nn.Module):
 
 
 def vector_axis(axis: str) -> str:
-  """The logical axis of a vector along one of a matrix.
+  """Returns the logical axis of a vector along an axis of a matrix.
 
-  Vectors of the model's width are not cut: to gather so little takes as long as it
-  takes to say that it is needed.
+  Vectors of the model's width are not sharded: they are so small that gathering one
+  would cost a message's latency and save hardly any memory.
   """
   return 'features' if axis == 'embed' else axis
 

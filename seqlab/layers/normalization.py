@@ -32,7 +32,7 @@ class LayerNorm(nn.LayerNorm):
   bias_init: nn.initializers.Initializer = _ZEROS
 
   def __call__(self, x: Array, mask: Array | None = None) -> Array:
-    """[B, L, D] -> [B, L, D]."""
+    """Returns the normalised states: [B, L, D] -> [B, L, D]."""
     return super().__call__(x)
 
 
@@ -47,7 +47,7 @@ class RMSNorm(nn.RMSNorm):
   scale_init: nn.initializers.Initializer = _ONES
 
   def __call__(self, x: Array, mask: Array | None = None) -> Array:
-    """[B, L, D] -> [B, L, D]."""
+    """Returns the normalised states: [B, L, D] -> [B, L, D]."""
     return super().__call__(x)
 
 
@@ -63,7 +63,7 @@ class ScaleNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, mask: Array | None = None) -> Array:
-    """[B, L, D] -> [B, L, D]."""
+    """Returns the normalised states: [B, L, D] -> [B, L, D]."""
     init = nn.initializers.constant(x.shape[-1] ** 0.5)
     gain = self.param('gain', nn.with_logical_partitioning(init, ()), ())
     x = x.astype(jnp.float32)
@@ -77,5 +77,5 @@ class NoNorm(nn.Module):
   """x as it is."""
 
   def __call__(self, x: Array, mask: Array | None = None) -> Array:
-    """[B, L, D] -> [B, L, D]."""
+    """Returns `x`: [B, L, D] -> [B, L, D]."""
     return x

@@ -75,7 +75,7 @@ class Cell(nn.Module):
 
   @staticmethod
   def bias_init(key: Array, shape: tuple[int], dtype: Any = jnp.float32) -> Array:
-    """Zeros."""
+    """Returns zeros."""
     del key
     return jnp.zeros(shape, dtype)
 
@@ -86,11 +86,11 @@ class Cell(nn.Module):
 
   @staticmethod
   def update(extra: Mapping[str, Array], carry: Carry, x: Gates, h: Gates) -> Carry:
-    """The cell's equations: input's and state's share of the gates -> carry.
+    """Computes the next carry from the gates: the cell's equations.
 
     Args:
       extra: see `extra`.
-      carry: before the step.
+      carry: carry before the step.
       x: G of [B, D], W x + b.
       h: G of [B, D], U h.
     """
@@ -113,7 +113,7 @@ class Cell(nn.Module):
     return split(self.recurrent.astype(self.dtype), self.gates)
 
   def __call__(self, carry: Carry, gates: Gates) -> Carry:
-    """One step: the carry and projected inputs, G of [B, D] -> the next carry."""
+    """Takes one step: the carry and projected inputs, G of [B, D] -> the next carry."""
     h = tuple(carry[0] @ kernel for kernel in self.kernels)
     return self.update(self.extra, carry, gates, h)
 
@@ -128,7 +128,7 @@ class Cell(nn.Module):
     """All steps.
 
     Args:
-      carry: before the first one.
+      carry: carry before the first step.
       gates: G of [L, B, D], projected inputs, position first.
       mask: [L, B] bool; where it is False the state stays as it was. Read from the
         end, padding comes first and leaves the state at its start, so that each
@@ -211,18 +211,19 @@ CELLS = {'rnn': RNN, 'gru': GRU, 'lstm': LSTM}
 
 
 def split(x: Array, gates: int) -> Gates:
-  """[..., G D] -> G of [..., D]."""
-  # Without the barrier what reads a gate would read a slice, and do so slowly.
+  """Splits the gates: [..., G D] -> G of [..., D]."""
+  # Without the barrier XLA fuses the slices into their consumers, which then read a
+  # strided part of the whole array; see the head of this file for the cost.
   return jax.lax.optimization_barrier(tuple(jnp.split(x, gates, axis=-1)))
 
 
 def add(x: Gates, y: Gates) -> Gates:
-  """The sum, gate by gate."""
+  """Returns the sum, gate by gate."""
   return tuple(a + b for a, b in zip(x, y, strict=True))
 
 
 def normalized(gates: Gates, gain: Array) -> Gates:
-  """Layer normalisation of each gate by itself: G of [..., D], gain [G, D]."""
+  """Normalises each gate separately, as a layer norm: G of [..., D], gain [G, D]."""
 
   def one(gate: Array, gain: Array) -> Array:
     x = gate.astype(jnp.float32)
@@ -243,7 +244,7 @@ def _where(mask: Array, new: Carry, old: Carry) -> Carry:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _scan(update, reverse, kernels, extra, carry, gates, mask):
-  """See `Cell.run`. Without gradients nothing but the outputs is kept."""
+  """See `Cell.run`. Without gradients only the outputs are kept."""
 
   def step(carry, at):
     x, m = at
@@ -306,7 +307,7 @@ class Encoder(nn.Module):
   Attributes:
     make_cell: width -> cell.
     width: D.
-    layers: how many.
+    layers: number of layers.
     bidirectional: whether there is a direction that reads from the end.
   """
 

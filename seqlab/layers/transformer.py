@@ -122,7 +122,7 @@ class _Layer(nn.Module):
   def attend_cached(
     self, x: Array, cache: KVCache, mask: Array, terms: PositionTerms
   ) -> tuple[Array, KVCache]:
-    """Self-attention of one new position to itself and to those in the cache.
+    """Applies self-attention from one new position to it and to those in the cache.
 
     Args:
       x: [N, 1, D].
@@ -164,7 +164,7 @@ class EncoderLayer(_Layer):
   def __call__(
     self, x: Array, mask: Array, terms: PositionTerms, training: TrainingInputs
   ) -> tuple[Array, None]:
-    """[B, S, D], [B, 1, 1|S, S] -> [B, S, D]; `nn.scan` needs the None."""
+    """Returns [B, S, D] for [B, S, D] and a mask; `nn.scan` needs the None."""
 
     def attend(x: Array) -> Array:
       key, value = self.self_attention.project(x, terms)

@@ -50,7 +50,7 @@ class Seq2Seq(Protocol):
     hyper: PyTree = None,  # traced scalars: dropout, attention_dropout, ...
     packing: Packing | None = None,
   ) -> Array:  # [B, T, V] logits
-    """Teacher forcing: each target word is predicted from the true ones before."""
+    """Predicts each target word from the true ones before it (teacher forcing)."""
     ...
 
   def features(
@@ -62,15 +62,15 @@ class Seq2Seq(Protocol):
     hyper: PyTree = None,
     packing: Packing | None = None,
   ) -> tuple[Array, Array]:  # [B, T, D], [V, D]
-    """The two factors of the logits, for a loss that need not build them."""
+    """Returns the two factors of the logits, for a loss that does not build them."""
     ...
 
   def encode(self, source: Array) -> PyTree:
-    """[B, S] -> memory, leaves [B, ...]: all that decoding needs of the source."""
+    """Encodes the source for decoding: [B, S] -> memory, leaves [B, ...]."""
     ...
 
   def start(self, memory: PyTree, rows: int, max_len: int) -> PyTree:
-    """An empty cache for N = `rows` hypotheses of up to `max_len` words."""
+    """Returns an empty cache for N = `rows` hypotheses of up to `max_len` words."""
     ...
 
   def step(self, memory: PyTree, cache: PyTree, token: Array) -> tuple[PyTree, Array]:
@@ -82,7 +82,7 @@ class Seq2Seq(Protocol):
 
   @staticmethod
   def weights_of(sown: PyTree) -> dict[str, Array]:
-    """Attention weights from the collection 'intermediates'; `attention_weights`."""
+    """Returns attention weights from 'intermediates'; see `attention_weights`."""
     ...
 
 
@@ -122,7 +122,7 @@ def training_hyper(
 
 
 def shift_right(target: Array, packing: Packing | None = None) -> Array:
-  """[B, T]: each word's predecessor, BOS before the first of each sentence."""
+  """Returns each word's predecessor, [B, T]; BOS for the first of each sentence."""
   shifted = jnp.roll(target, 1, axis=1)
   if packing is None:
     return shifted.at[:, 0].set(BOS)
@@ -132,16 +132,16 @@ def shift_right(target: Array, packing: Packing | None = None) -> Array:
 def attention_weights(
   model: Seq2Seq, variables: PyTree, source: Array, target: Array
 ) -> dict[str, Array]:
-  """Where a model looks when the true words are given.
+  """Returns the attention weights of a model that reads the true words.
 
   Args:
-    model: one with attention.
-    variables: its variables.
+    model: a model with attention.
+    variables: variables of the model.
     source: [B, S] ids.
     target: [B, T] ids.
 
   Returns:
-    [layers, B, H, L, S] float32 for each kind of attention there is: 'encoder',
+    [layers, B, H, L, S] float32 for each kind of attention: 'encoder',
     'decoder' (of each to itself) and 'cross' (of the decoder to the source).
 
   Raises:
@@ -154,9 +154,9 @@ def attention_weights(
 
 
 def compute_dtype(name: str) -> jnp.dtype:
-  """'float32', 'bfloat16', or 'auto': bfloat16 where products in it are fast.
+  """Returns a dtype by its name; for 'auto', bfloat16 where its products are fast.
 
-  They are on TPUs, and on GPUs since Ampere.
+  They are fast on TPUs, and on GPUs since Ampere.
   """
   if name != 'auto':
     return jnp.dtype(name)

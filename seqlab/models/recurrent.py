@@ -141,7 +141,7 @@ class Recurrent(nn.Module):
     hyper: Mapping[str, Array] | None = None,
     packing: Packing | None = None,
   ) -> Array:
-    """[B, S], [B, T] -> [B, T, V]; see `models.interface.Seq2Seq`."""
+    """Returns logits: [B, S], [B, T] -> [B, T, V]; see `models.interface.Seq2Seq`."""
     hidden, table = self.features(
       source, target, train=train, hyper=hyper, packing=packing
     )
@@ -156,7 +156,7 @@ class Recurrent(nn.Module):
     hyper: Mapping[str, Array] | None = None,
     packing: Packing | None = None,
   ) -> tuple[Array, Array]:
-    """The logits' two factors: outputs [B, T, D] and output weights [V, D].
+    """Returns the factors of the logits: outputs [B, T, D] and output weights [V, D].
 
     In training, hyper['scheduled_sampling'] is the chance that a word read is the
     model's own instead of the true one (Bengio et al. 2015,
@@ -180,16 +180,16 @@ class Recurrent(nn.Module):
     return hidden, self._table
 
   def encode(self, source: Array) -> Memory:
-    """[B, S] -> the encoder's last state, and keys and values of its states."""
+    """Returns the encoder's last state, and keys and values of its states."""
     return self._encode(source, None)
 
   def start(self, memory: Memory, rows: int, max_len: int) -> State:
-    """The state before the first word, for `rows` hypotheses."""
+    """Returns the state before the first word, for `rows` hypotheses."""
     del max_len
     return self._start(memory, rows)
 
   def step(self, memory: Memory, cache: State, token: Array) -> tuple[State, Array]:
-    """One word of each hypothesis: [N] -> the state one step on, logits [N, V]."""
+    """Reads one word per hypothesis: [N] -> the next state, logits [N, V]."""
     state, hidden = self._advance(cache, self._gates(token, None), memory, None)
     return state, _logits(hidden, self._table)
 
@@ -274,7 +274,7 @@ class Recurrent(nn.Module):
   def _forced(
     self, state: State, gates: Gates, memory: Memory, rate: Array | None
   ) -> Array:
-    """All words are known: G of [T, B, D] -> outputs [T, B, D]."""
+    """Reads the true words: gates G of [T, B, D] -> outputs [T, B, D]."""
     if self._loops:
 
       def body(model: 'Recurrent', state: State, gates: Gates) -> tuple[State, Array]:
@@ -332,7 +332,7 @@ class Recurrent(nn.Module):
   def _advance(
     self, state: State, gates: Gates, memory: Memory, rate: Array | None
   ) -> tuple[State, Array]:
-    """One step of every row: the state and G of [N, D] -> the next, outputs [N, D]."""
+    """Takes a step of every row: state, G of [N, D] -> next state, outputs [N, D]."""
     weights = context = None
     if memory.context is not None:
       repeat = len(gates[0]) // len(memory.mask)
@@ -379,12 +379,12 @@ class Recurrent(nn.Module):
     return context.reshape(N, -1), weights.reshape(state.coverage.shape)
 
   def _output(self, state: Array, context: Array) -> Array:
-    """tanh(W [state; context]): two of [..., D] -> [..., D]."""
+    """Returns tanh(W [state; context]): two of [..., D] -> [..., D]."""
     return jnp.tanh(self.decoder_output(jnp.concatenate([state, context], axis=-1)))
 
 
 def _scan(body: Any) -> Any:
-  """`body` over the first axis, the model's weights the same in every step."""
+  """Scans `body` over the first axis, with the same weights in every step."""
   return nn.scan(
     body,
     variable_broadcast='params',

@@ -153,7 +153,7 @@ class Transformer(nn.Module):
     hyper: Mapping[str, Array] | None = None,
     packing: Packing | None = None,
   ) -> Array:
-    """[B, S], [B, T] -> [B, T, V]; see `models.interface.Seq2Seq`."""
+    """Returns logits: [B, S], [B, T] -> [B, T, V]; see `models.interface.Seq2Seq`."""
     hidden, table = self.features(
       source, target, train=train, hyper=hyper, packing=packing
     )
@@ -168,7 +168,7 @@ class Transformer(nn.Module):
     hyper: Mapping[str, Array] | None = None,
     packing: Packing | None = None,
   ) -> tuple[Array, Array]:
-    """The logits' two factors: hidden states [B, T, D] and output weights [V, D]."""
+    """Returns the factors of the logits: states [B, T, D], output weights [V, D]."""
     S, T, p = source.shape[1], target.shape[1], packing
     hyper = training_hyper(hyper, self.hyper_names, train=train)
     if p is None:
@@ -199,7 +199,7 @@ class Transformer(nn.Module):
     return self._output(x, training)
 
   def encode(self, source: Array) -> Memory:
-    """[B, S] -> keys and values of the source for every decoder layer."""
+    """Returns keys and values of the source [B, S] for every decoder layer."""
     mask = padding_mask(source)
     states = self._encode(source, mask, jnp.arange(source.shape[1]), TrainingInputs())
     pairs = [
@@ -218,7 +218,7 @@ class Transformer(nn.Module):
   def step(
     self, memory: Memory, cache: tuple[KVCache, ...], token: Array
   ) -> tuple[tuple[KVCache, ...], Array]:
-    """One word of each hypothesis: [N] -> the cache one step on, logits [N, V]."""
+    """Reads one word per hypothesis: [N] -> the next cache, logits [N, V]."""
     training, positions = TrainingInputs(), self.decoder_positions
     position = cache[0].length[:, None]  # [N, 1]
     x = self._embed(
@@ -320,7 +320,7 @@ class Transformer(nn.Module):
     )
 
   def _stack(self, layer: type[nn.Module], length: int, *, inputs: int) -> nn.Module:
-    """`length` layers as one, their variables stacked along a first axis."""
+    """Returns a scan over `length` layers, whose variables are stacked along axis 0."""
     body = layer
     if self.remat:
       body = nn.remat(layer, prevent_cse=False)  # the scan prevents it already
@@ -337,7 +337,7 @@ class Transformer(nn.Module):
     return self._layer(layer, stack)
 
   def _decoder_layer_list(self) -> list[tuple[nn.Module, Mapping]]:
-    """The decoder's layers one by one, each with its own variables.
+    """Returns the decoder's layers as a list, each with its slice of the variables.
 
     A step of decoding is unrolled over layers: a scan would copy every layer's
     cache at every step, to stack what was written.
@@ -350,7 +350,7 @@ class Transformer(nn.Module):
     ]
 
   def _near(self, mask: Array, query: Array, memory: Array) -> Array:
-    """The mask, inside the window: positions [B|1, L], [B|1, S]."""
+    """Restricts a mask to the window: positions [B|1, L], [B|1, S]."""
     if self.window is None:
       return mask
     return mask & local_mask(query, memory, self.window)

@@ -28,7 +28,7 @@ class PairBatches:
   """
 
   def __init__(self, groups: glove.PairGroups):
-    """`groups` holds all pairs."""
+    """Makes batches of the pairs in `groups`."""
     self._groups, self.steps_per_epoch = groups, groups.batches
     self.tokens_per_step = groups.pairs / groups.batches
     self.report = {

@@ -78,7 +78,7 @@ class SequenceToSequence(Task):
   """
 
   def __init__(self, model: nn.Module, target_size: int):
-    """`target_size` is the number of ids in the target vocabulary."""
+    """Takes the number of ids in the target vocabulary, `target_size`."""
     self.model, self._target_size = model, target_size
 
   @property
@@ -162,7 +162,7 @@ class _Outline(SequenceToSequence):
   """A translation of which only the shapes are known."""
 
   def __init__(self, model: nn.Module, target_size: int, shapes: Sequence[Batch]):
-    """`shapes` are empty batches."""
+    """Takes empty batches as `shapes`."""
     super().__init__(model, target_size)
     self._shapes = shapes
 

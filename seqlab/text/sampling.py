@@ -20,7 +20,7 @@ class Sampler:
   """Samples the pieces of lines, word by word."""
 
   def __init__(self, processor: sentencepiece.SentencePieceProcessor, model_type: str):
-    """`model_type` is SentencePiece's name of the algorithm: 'bpe' or 'unigram'."""
+    """Reads a model; `model_type` is SentencePiece's name: 'bpe' or 'unigram'."""
     self._processor = processor
     self._one = {'bpe': self._merge, 'unigram': self._walk}[model_type]
     ids = range(processor.vocab_size())

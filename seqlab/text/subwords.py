@@ -48,7 +48,7 @@ class SentencePiece:
   model_type: Literal['bpe', 'unigram']
 
   def __init__(self, model: bytes):
-    """`model` is a serialized SentencePiece model."""
+    """Loads `model`, a serialized SentencePiece model."""
     self._model = model
     self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     self.size = self._processor.vocab_size()

@@ -18,7 +18,7 @@ class Words:
   """Words between white space; those not kept are UNK. See `vocabulary.Vocabulary`."""
 
   def __init__(self, words: Sequence[str]):
-    """`words` are in the order of their ids, without the special ones."""
+    """Takes `words` in the order of their ids, without the special ones."""
     self._words = [*SPECIALS, *words]
     self._ids = {word: i for i, word in enumerate(self._words) if i > EOS}
     self.size = len(self._words)

@@ -82,7 +82,7 @@ class Definition:
     )
 
   def _create(self, seed: Array) -> TrainState:
-    """A fresh state, whose parameters are boxed with their logical axes."""
+    """Returns a fresh state, whose parameters are boxed with their logical axes."""
     variables = dict(self._task.init(jax.random.key(seed)))
     params = variables.pop('params')
     return TrainState(

@@ -90,7 +90,7 @@ class CompiledSteps:
   """
 
   def __init__(self, step: Callable):
-    """`step` is what `jax.jit` or `jax.pmap` returned."""
+    """Wraps `step`, the result of `jax.jit` or `jax.pmap`."""
     self._step = step
     self._compiled: dict[tuple, jax.stages.Compiled] = {}
 

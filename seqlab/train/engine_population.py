@@ -75,7 +75,7 @@ class PopulationEngine:
     return kept, sums
 
   def _stacked(self, tree: PyTree) -> PyTree:
-    """The shapes of one member's arrays -> those of all slots."""
+    """Converts the shapes of one member's arrays to those of all slots."""
     M = len(self._members)
     return jax.tree.map(
       lambda x: jax.ShapeDtypeStruct((M, *x.shape), x.dtype, sharding=self._sharding),
@@ -109,13 +109,13 @@ class PopulationEngine:
     return self._stack(batches)
 
   def _active(self, active: Iterable[bool] | None) -> jax.Array:
-    """Which slots take a step, [M] on the devices."""
+    """Returns which slots take a step, [M] on the devices."""
     slots = np.zeros(len(self._members), bool)
     slots[self._places] = True if active is None else [*active]
     return jax.device_put(slots, self._sharding)
 
   def compile(self, batch: Batch) -> jax.stages.Compiled:
-    """See `Engine`; compiles what takes out a member as well."""
+    """See `Engine`; also compiles the function that extracts a member."""
     rows = self._stacked(batch)
     if not isinstance(self._member, jax.stages.Compiled):
       self._member = self._member.lower(self.abstract, np.int32(0)).compile()

@@ -56,7 +56,7 @@ def with_kind(specification: Specification, default: str) -> Specification:
 
 
 def _rising(warmup: int, after: Callable[[Array], Array]) -> Schedule:
-  """A linear rise over `warmup` updates to the peak, then `after` times the peak."""
+  """Returns a linear rise over `warmup` updates, then `after` times the peak."""
 
   def schedule(step: Array, hyper: Hyper) -> Array:
     s = jnp.asarray(step, jnp.float32) + 1.0  # the first update has number 1
@@ -67,7 +67,7 @@ def _rising(warmup: int, after: Callable[[Array], Array]) -> Schedule:
 
 
 def _done(s: Array, warmup: int, steps: int) -> Array:
-  """The share of the updates after the warm-up that are made, 0 to 1."""
+  """Returns the share of the updates after the warm-up that are made, 0 to 1."""
   return jnp.clip((s - warmup) / max(steps - warmup, 1), 0.0, 1.0)
 
 
@@ -88,9 +88,9 @@ def noam(
   floor: Probability = 0.0,
   width: Count | None = None,
 ) -> Schedule:
-  """peak · D^-0.5 · min(s^-0.5, s · warmup^-1.5), Vaswani et al. 2017, section 5.3.
+  """Returns peak · D^-0.5 · min(s^-0.5, s · warmup^-1.5).
 
-  It is rsqrt, with a `hyper['peak']` that is a factor which the paper has at 1.
+  Vaswani et al. 2017, section 5.3, where the peak is 1. The shape is that of `rsqrt`.
 
   Args:
     warmup: updates.
@@ -140,7 +140,7 @@ def wsd(
   *,
   steps: int,
 ) -> Schedule:
-  """Warm-up, a stable rate at the peak, and a decay at the end.
+  """Rises, stays at the peak, and falls at the end (warm-up, stable, decay).
 
   Hu et al., "MiniCPM", 2024, section 4, https://arxiv.org/abs/2404.06395; with the
   decay 1 - √x of Hägele et al., "Scaling Laws and Compute-Optimal Training Beyond Fixed
@@ -177,7 +177,7 @@ _VECTORS = (jax.tree_util.DictKey('scale'), jax.tree_util.DictKey('bias'))
 
 
 def _has_no_decay(path: tuple, p: Array) -> bool:
-  """Whether a parameter has no weight decay: gains of norms, and biases.
+  """Returns whether a parameter has no weight decay: gains of norms, and biases.
 
   They are vectors, also where `nn.scan` has stacked those of all layers into a matrix.
   """
@@ -352,7 +352,7 @@ def _is_axes(x: Any) -> bool:
 
 
 def _matrix_axes(axes: tuple[str | None, ...]) -> contrib.MuonDimensionNumbers | None:
-  """The two sides of a weight matrix; None unless it is a hidden layer's matrix."""
+  """Returns the sides of a weight matrix; None outside of hidden layers."""
   names = [a for a in axes if a != 'layers']
   if names.count('embed') != 1 or len(names) < 2 or {'vocab', None} & {*names}:
     return None
@@ -440,7 +440,7 @@ def make_optimizer(
 def _injected(
   builder: Callable, options: Mapping[str, Any], schedule: Schedule, axes: PyTree
 ) -> optax.GradientTransformationExtraArgs:
-  """A whole optimiser, whose learning rate and weight decay are set at each step."""
+  """Returns an optimiser whose learning rate and weight decay are set at each step."""
   known = parameters(builder)
   traced = [name for name in ('learning_rate', 'weight_decay') if name in known]
   context = {'axes': axes} if 'axes' in known else {}
@@ -473,14 +473,14 @@ def _injected(
 
 
 def _decayed(params: PyTree) -> PyTree:
-  """A mask of the parameters that weight decay applies to."""
+  """Returns a mask of the parameters that weight decay applies to."""
   return jax.tree_util.tree_map_with_path(
     lambda path, p: not _has_no_decay(path, p), params
   )
 
 
 def keeps_average(config: Mapping[str, Any]) -> bool:
-  """Whether a run evaluates with other parameters than those that it trains."""
+  """Returns whether a run evaluates with other parameters than it trains."""
   specification = with_kind(config.get('optimizer', {}), 'adam')
   name = specification if isinstance(specification, str) else specification['kind']
   return bool(config.get('ema')) or 'schedule_free' in str(name)

@@ -154,7 +154,7 @@ def _train_in(
 def _restore(
   session: Session, definition: Definition, task: Task, batches: Batches
 ) -> TrainState | None:
-  """A member's state, on the host: devices need not hold all members twice."""
+  """Returns a member's state on the host, so that devices hold no member twice."""
   introduce(session, definition, task, batches)
   state = session.restore(definition)
   return None if state is None else jax.device_get(state)
@@ -220,7 +220,7 @@ def check(configs: Sequence[Mapping]) -> None:
 
 
 def _differing(one: Mapping, other: Mapping) -> list[str]:
-  """Keys, besides those that are data, in which two experiments differ."""
+  """Returns the keys, besides data, in which two experiments differ."""
   one, other = flatten(one), flatten(other)
   return [
     key
@@ -230,5 +230,5 @@ def _differing(one: Mapping, other: Mapping) -> list[str]:
 
 
 def _compiled(key: str, flat: Mapping) -> Any:
-  """The value that the program depends on: of a hyperparameter, whether it is set."""
+  """Returns what the program depends on: of a hyperparameter, whether it is set."""
   return flat.get(key) is None if key.startswith('hyper.') else flat.get(key)

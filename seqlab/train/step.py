@@ -109,7 +109,7 @@ class GradientStep:
   def _gradients(
     self, state: TrainState, batch: Batch, rng: Array, hyper: Hyper
   ) -> tuple[PyTree, Sums, Variables]:
-    """The gradient of the summed loss, the sums to report, and new collections."""
+    """Returns the gradient of the summed loss, sums to report, and new collections."""
 
     def loss(params: PyTree):
       variables = {'params': params, **state.collections}
@@ -150,7 +150,7 @@ class GradientStep:
   def _averaged(
     self, state: TrainState, params: PyTree, opt_state: PyTree
   ) -> PyTree | None:
-    """The parameters to evaluate with; None if they are those that are trained."""
+    """Returns the parameters to evaluate with; None if they are the trained ones."""
     final = evaluated(opt_state, params)
     if self.ema:
       latest = params if final is None else final
