@@ -389,7 +389,7 @@ import ml_collections
 
 
 def get_config(arg=None):
-  c = ml_collections.ConfigDict(dict(task='own_pieces:Own', seed=0, steps=1))
+  c = ml_collections.ConfigDict(dict(task='task_pieces:Own', seed=0, steps=1))
   c.hyper, c.model = dict(peak=1e-3), dict(width=8)
   return c
 """
@@ -399,8 +399,8 @@ def get_config(arg=None):
 def own(tmp_path, monkeypatch):
   """Writes an experiment with its own pieces, none of which it names."""
   monkeypatch.syspath_prepend(tmp_path)
-  (tmp_path / 'own_pieces.py').write_text(PIECES, 'utf-8')
-  monkeypatch.delitem(sys.modules, 'own_pieces', raising=False)
+  (tmp_path / 'task_pieces.py').write_text(PIECES, 'utf-8')
+  monkeypatch.delitem(sys.modules, 'task_pieces', raising=False)
   file = tmp_path / 'own.py'
   file.write_text(OWN, 'utf-8')
   return file

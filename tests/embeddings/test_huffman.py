@@ -42,5 +42,5 @@ def test_codes_with_a_common_prefix_share_nodes():
 
 
 def test_one_word_has_no_tree():
-  with pytest.raises(ValueError, match='two words at least'):
+  with pytest.raises(ValueError, match='at least two words'):
     Huffman.of([3])

@@ -4,7 +4,9 @@ Nothing in these tests reaches into the project's tests: a user has the installe
 package only.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
+import sys
 
 import pytest
 
@@ -47,9 +49,14 @@ class Outside:
 
 
 @pytest.fixture
-def outside(tmp_path, monkeypatch, capsys) -> Outside:
+def outside(tmp_path, monkeypatch, capsys) -> Iterator[Outside]:
   """A fresh folder of a user."""
   monkeypatch.chdir(tmp_path)
+  before = {*sys.modules}
   monkeypatch.syspath_prepend(str(tmp_path))
   monkeypatch.setenv('PYTHONPATH', str(tmp_path), prepend=':')
-  return Outside(tmp_path, capsys)
+  yield Outside(tmp_path, capsys)
+  # The next test may write another module of the same name.
+  for name in {*sys.modules} - before:
+    if str(tmp_path) in str(getattr(sys.modules[name], '__file__', '')):
+      del sys.modules[name]

@@ -30,7 +30,8 @@ def step(tiny, tmp_path_factory):
         'mesh': mesh,
         'batching': tiny['batching'] | {'shapes': 1, 'tokens': 640},
         'vocabulary': tiny['vocabulary'] | {'size': 16},  # divides by the devices
-        'model': {'width': WIDTH, 'mlp_width': MLP, 'heads': HEADS, 'layers': LAYERS},
+        'model': tiny['model']
+        | {'width': WIDTH, 'mlp_width': MLP, 'heads': HEADS, 'layers': LAYERS},
       }
       task = Translation.from_config(config, folder)
       engine = make_engine(config, task, steps=10)
