@@ -104,9 +104,9 @@ def test_verbs_that_translate_have_the_same_options():
   argv = ['run', '--beam=1', '--top-k=3', '--top-p=0.5', '--seed=4', '--average=2']
   options = {'beam': 1, 'top_k': 3, 'top_p': 0.5, 'seed': 4}
   for verb in ('evaluate', 'compare', 'translate'):
-    found = cli._search(cli._parser().parse_args([verb, *argv, '--choose=best']))
+    parsed = cli._search(cli._parser().parse_args([verb, *argv, '--choose=best']))
     together = {} if verb == 'compare' else {'ensemble': ()}
-    assert found == {'average': 2, 'choose': 'best', 'options': options, **together}
+    assert parsed == {'average': 2, 'choose': 'best', 'options': options, **together}
 
 
 def test_the_tokenizers_of_the_option_are_those_of_the_device():
@@ -142,9 +142,9 @@ def test_the_benchmark_prints_a_table_and_writes_json(tmp_path, capsys):
   output = tmp_path / 'bench.json'
   argv = ['bench', 'experiments/agreement/transformer.py:smoke', '--only=feed']
   assert main([*argv, f'--output={output}']) == 0
-  found = json.loads(output.read_text('utf-8'))
-  assert {row['unit'] for row in found['rows']} == {'batches/s', 'target tokens/s'}
-  assert all(row['value'] > 0 for row in found['rows'])
+  report = json.loads(output.read_text('utf-8'))
+  assert {row['unit'] for row in report['rows']} == {'batches/s', 'target tokens/s'}
+  assert all(row['value'] > 0 for row in report['rows'])
   assert 'batches/s' in capsys.readouterr().out
 
 

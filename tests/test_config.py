@@ -27,7 +27,7 @@ def test_without_an_argument_the_defaults_are_used():
 
 
 @pytest.mark.parametrize(
-  ('arg', 'found'),
+  ('arg', 'expected'),
   [
     ('fast', {'fast': True}),
     ('fast=no', {'fast': False}),
@@ -45,10 +45,10 @@ def test_without_an_argument_the_defaults_are_used():
     ("size=it's,note=so's", {'size': "it's", 'note': "so's"}),
   ],
 )
-def test_an_argument_is_read_as_its_defaults_type(arg, found):
+def test_an_argument_is_read_as_its_defaults_type(arg, expected):
   config = parse_arg(arg, **ARGUMENTS)
-  assert config.to_dict() == {**ARGUMENTS, **found}
-  for name, value in found.items():
+  assert config.to_dict() == {**ARGUMENTS, **expected}
+  for name, value in expected.items():
     assert type(config[name]) is type(value)
 
 
@@ -237,7 +237,7 @@ def test_known_keys_are_accepted():
 
 
 @pytest.mark.parametrize(
-  ('found', 'message'),
+  ('keys', 'message'),
   [
     (
       ('steps', 'sed'),
@@ -246,9 +246,9 @@ def test_known_keys_are_accepted():
     (('seed',), r'sets no hyper.steps'),
   ],
 )
-def test_unknown_and_missing_keys_are_named(found, message):
+def test_unknown_and_missing_keys_are_named(keys, message):
   with pytest.raises(ValueError, match=message):
-    check_keys(found, ('seed',), needed=('steps',), where='hyper.')
+    check_keys(keys, ('seed',), needed=('steps',), where='hyper.')
 
 
 @pytest.mark.parametrize(

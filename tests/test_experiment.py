@@ -146,7 +146,7 @@ def test_a_wrong_argument_is_named(file):
 
 
 @pytest.mark.parametrize(
-  ('override', 'found'),
+  ('override', 'expected'),
   [
     ('steps=4000', 4000),
     ('steps=10 epochs', '10 epochs'),
@@ -176,11 +176,11 @@ def test_a_wrong_argument_is_named(file):
     ('model.model.model=2', 2),
   ],
 )
-def test_an_override_is_read_as_the_type_it_replaces(file, override, found):
+def test_an_override_is_read_as_the_type_it_replaces(file, override, expected):
   key = override.partition('=')[0]
   config = load(file, override)
-  assert value(config, key) == found
-  assert type(value(config, key)) is type(found)
+  assert value(config, key) == expected
+  assert type(value(config, key)) is type(expected)
 
 
 def test_an_override_changes_nothing_else(file):
@@ -320,12 +320,14 @@ TREE = {
 
 
 @pytest.mark.parametrize(
-  ('name', 'override', 'found'),
+  ('name', 'override', 'expected'),
   [(name, *case) for name, cases in TREE.items() for case in cases],
 )
-def test_an_option_that_the_file_does_not_spell_out_can_be_set(name, override, found):
+def test_an_option_that_the_file_does_not_spell_out_can_be_set(
+  name, override, expected
+):
   config = load(FOLDER / name, override)
-  assert value(config, override.partition('=')[0]) == found
+  assert value(config, override.partition('=')[0]) == expected
   check_experiment(config)
 
 
@@ -396,7 +398,7 @@ def get_config(arg=None):
 
 
 @pytest.fixture
-def own(tmp_path, monkeypatch):
+def users_file(tmp_path, monkeypatch):
   """Writes an experiment with its own pieces, none of which it names."""
   monkeypatch.syspath_prepend(tmp_path)
   (tmp_path / 'task_pieces.py').write_text(PIECES, 'utf-8')
@@ -421,8 +423,10 @@ def own(tmp_path, monkeypatch):
     ),
   ],
 )
-def test_an_option_inside_a_piece_that_the_file_leaves_out(own, overrides, expected):
-  assert load(own, *overrides)['model'] == {'width': 8, **expected}
+def test_an_option_inside_a_piece_that_the_file_leaves_out(
+  users_file, overrides, expected
+):
+  assert load(users_file, *overrides)['model'] == {'width': 8, **expected}
 
 
 @pytest.mark.parametrize(
@@ -441,6 +445,6 @@ def test_an_option_inside_a_piece_that_the_file_leaves_out(own, overrides, expec
     (['model.width.count=4'], r"has no key 'model\.width\.count'"),
   ],
 )
-def test_an_unknown_option_of_a_piece_is_named(own, overrides, message):
+def test_an_unknown_option_of_a_piece_is_named(users_file, overrides, message):
   with pytest.raises(ValueError, match=message):
-    load(own, *overrides)
+    load(users_file, *overrides)

@@ -46,9 +46,9 @@ def test_a_run_scores_as_it_did(runs, run):
   lines = '\n'.join(map('\t'.join, pairs))
   out = io.StringIO()
   score_stream(run, io.BytesIO(lines.encode()), out)
-  found = [float(line.split('\t')[0]) for line in out.getvalue().splitlines()]
+  scores = [float(line.split('\t')[0]) for line in out.getvalue().splitlines()]
   expected = [float(line.split('\t')[0]) for line in _lines(f'{run}/scores.txt')]
-  np.testing.assert_allclose(found, expected, atol=2e-3)
+  np.testing.assert_allclose(scores, expected, atol=2e-3)
 
 
 def test_a_run_of_word_vectors_has_the_same_neighbours(runs, capsys):

@@ -74,17 +74,17 @@ def test_scores_are_log_probabilities_of_all_pieces(run):
   (score,) = run.score(['w1 w2'], ['w2 w1'])
   translator = run._translator((('beam', 1),))
   (best,) = translator.n_best(['w1 w2'])
-  (own,) = run.score(['w1 w2'], [best[0][0]])
-  assert own >= score
+  (raw,) = run.score(['w1 w2'], [best[0][0]])
+  assert raw >= score
   with pytest.raises(ValueError, match='2 sources and 1 targets'):
     run.score(['a', 'b'], ['c'])
 
 
 def test_attention_sums_to_one_over_the_source(run):
-  found = run.attention('w1 w2', 'w2')
-  assert found.source == ['w1', 'w2', '</s>']
-  assert found.target == ['w2', '</s>']
-  cross = found.weights['cross']
+  attention = run.attention('w1 w2', 'w2')
+  assert attention.source == ['w1', 'w2', '</s>']
+  assert attention.target == ['w2', '</s>']
+  cross = attention.weights['cross']
   assert cross.shape == (1, 2, 2, 3)
   np.testing.assert_allclose(cross.sum(axis=-1), 1.0, rtol=1e-5)
 

@@ -32,7 +32,7 @@ KINDS = {'near': Near, 'far': far, 'anything': anything, 'lazy': f'{__name__}:fa
 
 
 @pytest.mark.parametrize(
-  ('specification', 'made'),
+  ('specification', 'expected'),
   [
     ('near', Near(8)),
     ({'kind': 'near', 'reach': 2}, Near(8, 2)),
@@ -42,8 +42,8 @@ KINDS = {'near': Near, 'far': far, 'anything': anything, 'lazy': f'{__name__}:fa
     ({'kind': 'fractions:Fraction', 'numerator': 3}, 3),
   ],
 )
-def test_a_piece_is_a_name_a_path_or_a_section(specification, made):
-  assert make(specification, KINDS, 'model.piece', width=8, unused=1) == made
+def test_a_piece_is_a_name_a_path_or_a_section(specification, expected):
+  assert make(specification, KINDS, 'model.piece', width=8, unused=1) == expected
 
 
 def test_a_short_name_may_replace_a_path():

@@ -111,7 +111,7 @@ def test_other_chips_are_unknown():
 
 
 @pytest.mark.parametrize(
-  ('more', 'message'),
+  ('options', 'message'),
   [
     (['--chip=h1000'], "unknown chip 'h1000'; did you mean 'h100'?"),
     (['--config.mesh.fsdp=3'], 'does not fit 8 devices'),
@@ -122,8 +122,8 @@ def test_other_chips_are_unknown():
     (['--config.batching.rows_mulitple=4'], "did you mean 'rows_multiple'"),
   ],
 )
-def test_a_wrong_option_is_refused_with_the_reason(more, message, capsys):
-  assert main(['plan', BIG, '--devices', '8', *SMALL, *more]) == 1
+def test_a_wrong_option_is_refused_with_the_reason(options, message, capsys):
+  assert main(['plan', BIG, '--devices', '8', *SMALL, *options]) == 1
   assert message in capsys.readouterr().err
 
 

@@ -16,8 +16,8 @@ EXPERIMENTS = sorted(FOLDER.rglob('*.py'))
 @pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda p: str(p.relative_to(FOLDER)))
 def test_smoke(path, tmp_path):
   config = load_experiment(f'{path}:smoke')
-  own = config['corpus'].get('name') == 'agreement'
-  if not own and not os.environ.get('SEQLAB_DATA'):
+  generated = config['corpus'].get('name') == 'agreement'
+  if not generated and not os.environ.get('SEQLAB_DATA'):
     pytest.skip('needs real data: set SEQLAB_DATA')
   train(config, tmp_path)
   if 'steps' not in config:  # an estimator

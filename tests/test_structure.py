@@ -55,8 +55,8 @@ def test_imports_point_downwards(path):
 
 def test_reports_import_neither_models_nor_training():
   files = sorted((ROOT / 'report').glob('*.py'))
-  found = {module.split('.')[1] for path in files for module in _imports(path)}
-  assert found <= {
+  packages = {module.split('.')[1] for path in files for module in _imports(path)}
+  assert packages <= {
     'types',
     'config',
     'domains',

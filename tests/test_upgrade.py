@@ -49,9 +49,9 @@ def _transformer(**model):
   ],
 )
 def test_options_of_a_kind_move_into_the_piece(old, new):
-  found = _transformer(width=8, **old)
-  assert found == {'model': {'kind': 'transformer', 'width': 8, **new}}
-  assert upgrade(found) == found
+  upgraded = _transformer(width=8, **old)
+  assert upgraded == {'model': {'kind': 'transformer', 'width': 8, **new}}
+  assert upgrade(upgraded) == upgraded
 
 
 @pytest.mark.parametrize(
@@ -71,8 +71,8 @@ def test_options_of_a_kind_move_into_the_piece(old, new):
 def test_an_attention_score_is_a_piece(attention, options, new):
   model = {'attention': attention, 'attention_options': options}
   name = 'seqlab.models.recurrent:Recurrent'
-  found = upgrade({'model_name': name, 'model': model})
-  assert found == {'model': {'kind': 'recurrent', 'attention': new}}
+  upgraded = upgrade({'model_name': name, 'model': model})
+  assert upgraded == {'model': {'kind': 'recurrent', 'attention': new}}
 
 
 def test_a_users_model_and_evaluators_have_a_kind():

@@ -115,9 +115,9 @@ def test_an_interrupted_run_has_the_same_result(experiment, run, tmp_path):
 )
 def test_eight_devices_train_as_one(experiment, tmp_path, mesh):
   one = _tables(experiment, tmp_path, {'devices': 1})
-  many = _tables(experiment, tmp_path, mesh)
+  sharded = _tables(experiment, tmp_path, mesh)
   for name in one:
-    np.testing.assert_allclose(many[name], one[name], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(sharded[name], one[name], rtol=1e-4, atol=1e-5)
 
 
 def test_rows_of_a_table_are_sharded(experiment, tmp_path):
@@ -166,9 +166,9 @@ def pairs(tmp_path):
   return str(path)
 
 
-def _score(run, pairs, *more):
+def _score(run, pairs, *options):
   """What `evaluate` adds to the run's folder."""
-  assert cli.main(['evaluate', str(run), '--sets', pairs, *more]) == 0
+  assert cli.main(['evaluate', str(run), '--sets', pairs, *options]) == 0
   return json.loads((run / 'evaluations.jsonl').read_text('utf-8').splitlines()[-1])
 
 
@@ -182,12 +182,12 @@ def test_checkpoints_are_averaged_and_selected(run, pairs):
 def test_words_are_found_in_another_spelling(tmp_path, capsys):
   path = tmp_path / 'v.txt'
   path.write_text('5 2\nёж 1 0\nкафé 2 1\nZoo 3 1\nzoo 1 3\nnone 0 1\n', 'utf-8')
-  apart = [unicodedata.normalize('NFD', word) for word in ('ёж', 'Ёж', 'кафé')]
-  argv = ['neighbours', str(path), *apart, 'Zoo', 'ZOO', '-n', '1']
+  decomposed = [unicodedata.normalize('NFD', word) for word in ('ёж', 'Ёж', 'кафé')]
+  argv = ['neighbours', str(path), *decomposed, 'Zoo', 'ZOO', '-n', '1']
   assert cli.main(argv) == 0
   asked = capsys.readouterr().out.splitlines()[::2]
   assert asked == ['ёж', 'ёж', 'кафé', 'Zoo', 'zoo']
-  assert cli.main(['analogy', str(path), *apart]) == 0
+  assert cli.main(['analogy', str(path), *decomposed]) == 0
   assert 'ёж is to ёж as кафé is to' in capsys.readouterr().out
   assert cli.main(['neighbours', str(path), 'ZOOS']) == 1
   assert "'ZOOS' is not among the 5 words" in capsys.readouterr().err
@@ -275,12 +275,12 @@ def glove(tmp_path):
 def test_files_of_glove_are_read_with_from(glove, tmp_path, pairs, capsys):
   assert cli.main(['neighbours', glove, 'king']) == 1
   assert '--from glove' in capsys.readouterr().err
-  how = ['--from', 'glove']
-  assert cli.main(['neighbours', glove, 'king', *how, '-n1']) == 0
+  format = ['--from', 'glove']
+  assert cli.main(['neighbours', glove, 'king', *format, '-n1']) == 0
   assert capsys.readouterr().out.split()[2] == 'queen'
-  assert cli.main(['analogy', glove, 'king', 'queen', 'river', *how]) == 0
-  assert cli.main(['evaluate', glove, '--sets', pairs, *how]) == 0
-  assert cli.main(['vectors', glove, '--to', f'{tmp_path}/v.txt', *how]) == 0
+  assert cli.main(['analogy', glove, 'king', 'queen', 'river', *format]) == 0
+  assert cli.main(['evaluate', glove, '--sets', pairs, *format]) == 0
+  assert cli.main(['vectors', glove, '--to', f'{tmp_path}/v.txt', *format]) == 0
   assert (tmp_path / 'v.txt').read_text().startswith('4 2\nking 1.0 0.0\n')
 
 
@@ -514,12 +514,12 @@ def test_an_interrupted_run_of_glove_has_the_same_result(methods, tmp_path):
 
 @pytest.mark.parametrize('method', ['svd', 'glove'])
 def test_counting_on_eight_devices_has_the_result_of_one(methods, tmp_path, method):
-  found = []
+  matrices = []
   for mesh in ({'devices': 1}, {'data': 8}):
-    folder = tmp_path / str(len(found))
+    folder = tmp_path / str(len(matrices))
     train(methods[method] | {'mesh': mesh}, folder)
-    found.append(open_vectors(str(folder)).matrix)
-  np.testing.assert_allclose(*found, rtol=1e-3, atol=1e-4)
+    matrices.append(open_vectors(str(folder)).matrix)
+  np.testing.assert_allclose(*matrices, rtol=1e-3, atol=1e-4)
 
 
 def test_lines_held_out_of_counting_are_refused(methods, experiment, tmp_path):

@@ -139,10 +139,10 @@ def test_no_rows_give_an_empty_batch(kind):
 @pytest.mark.parametrize('kind', KINDS)
 def test_batches_have_the_declared_shapes_and_use_all_of_them(kind):
   batches = make(kind)
-  found = {
+  used = {
     (*batch['source'].shape, batch['target'].shape[1]) for batch in epoch(batches)
   }
-  assert found == set(shapes_of(batches))
+  assert used == set(shapes_of(batches))
   assert len(batches.shapes) == (4 if kind == 'buckets' else 1)
 
 
@@ -226,7 +226,7 @@ def unpack(batch, side):
   position = batch[f'{side}_position']
   np.testing.assert_array_equal(segment == 0, ids == PAD)
   assert not position[segment == 0].any()
-  found = []
+  sentences = []
   for row in range(len(ids)):
     used = segment[row][segment[row] > 0]
     assert (np.diff(used) >= 0).all()  # one after the other
@@ -234,15 +234,15 @@ def unpack(batch, side):
     for number in range(1, used.max(initial=0) + 1):
       at = segment[row] == number
       assert position[row][at].tolist() == list(range(at.sum()))
-      found.append(ids[row][at].tolist())
-  return found
+      sentences.append(ids[row][at].tolist())
+  return sentences
 
 
 def test_a_packed_epoch_has_the_sentences_of_the_store():
   for side, lines in zip(('source', 'target'), both := stores(), strict=True):
     batches = make('packed', both)
-    found = [s for batch in epoch(batches) for s in unpack(batch, side)]
-    assert sorted(found) == sorted(lines[i].tolist() for i in range(203))
+    sentences = [s for batch in epoch(batches) for s in unpack(batch, side)]
+    assert sorted(sentences) == sorted(lines[i].tolist() for i in range(203))
 
 
 def test_packed_segments_pair_source_with_target():
@@ -306,19 +306,19 @@ def test_epoch_e_reads_segmentation_e_mod_n(kind, segmentations):
     for side, lines in (('source', source), ('target', target)):
       expected = sorted(lines[i].tolist() for i in range(203))
       if kind == 'packed':
-        found = [s for b in epoch(batches, number) for s in unpack(b, side)]
+        sentences = [s for b in epoch(batches, number) for s in unpack(b, side)]
       else:
         rows = [row for b in epoch(batches, number) for row in b[side]]
-        found = [row[row != PAD].tolist() for row in rows if row.any()]
-      assert sorted(found) == expected
+        sentences = [row[row != PAD].tolist() for row in rows if row.any()]
+      assert sorted(sentences) == expected
 
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_all_segmentations_have_the_declared_shapes(kind, segmentations):
   batches = make(kind, sampled=segmentations)
   for number in range(3):
-    found = {(*b['source'].shape, b['target'].shape[1]) for b in epoch(batches, number)}
-    assert found == set(shapes_of(batches))
+    used = {(*b['source'].shape, b['target'].shape[1]) for b in epoch(batches, number)}
+    assert used == set(shapes_of(batches))
 
 
 def test_with_segmentations_the_report_is_their_mean(segmentations):
@@ -469,8 +469,8 @@ def test_text_of_one_side_occurs_once_per_epoch(kind):
   text, batches = text_batches(kind)
   assert batches.report['sentences'] == len(text)
   for number in range(2):
-    found = [i for b in epoch(batches, number) for i in pairs_in(b, 'text')]
-    assert sorted(found) == list(range(len(text)))
+    rows = [i for b in epoch(batches, number) for i in pairs_in(b, 'text')]
+    assert sorted(rows) == list(range(len(text)))
   assert batches.report['text_tokens'] == sum(
     (b['text'] != PAD).sum() for b in epoch(batches)
   )
@@ -489,7 +489,7 @@ def test_text_of_one_side_has_its_shapes_and_shares(kind):
 
 def test_packed_text_has_segments_and_positions():
   text, batches = text_batches('packed')
-  found = [s for batch in epoch(batches) for s in unpack(batch, 'text')]
-  assert sorted(found) == sorted(text[i].tolist() for i in range(len(text)))
-  assert all(s[-1] == EOS for s in found)
+  sentences = [s for batch in epoch(batches) for s in unpack(batch, 'text')]
+  assert sorted(sentences) == sorted(text[i].tolist() for i in range(len(text)))
+  assert all(s[-1] == EOS for s in sentences)
   assert [*batches.shapes[0]] == ['text', 'text_segment', 'text_position']

@@ -32,12 +32,12 @@ def cells(source, target, bounds):
 def test_no_other_bounds_waste_less(pairs, shapes):
   source, target = sides(pairs)
   *inner, last = np.unique(np.maximum(source, target)).tolist()
-  least = min(
+  minimum = min(
     cells(source, target, [*cuts, last])
     for n in range(min(shapes, len(inner) + 1))
     for cuts in itertools.combinations(inner, n)
   )
-  assert cells(source, target, bucket_bounds([source, target], shapes)) == least
+  assert cells(source, target, bucket_bounds([source, target], shapes)) == minimum
 
 
 @steady

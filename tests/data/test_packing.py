@@ -61,9 +61,9 @@ def corpus(seed, pairs=5_000):
 def test_little_is_wasted():
   source, target = corpus(0)
   rows = pack([source, target], 128, order=np.arange(len(source)))
-  least = max(source.sum(), target.sum()) / 128  # rows, were there no gaps at all
-  assert len(rows) < 1.05 * least  # one pair a row would be seven times as many
-  assert len(source) > 6 * least
+  min_rows = max(source.sum(), target.sum()) / 128  # rows, were there no gaps at all
+  assert len(rows) < 1.05 * min_rows  # one pair a row would be seven times as many
+  assert len(source) > 6 * min_rows
 
 
 def test_few_rows_are_open_at_the_same_time(monkeypatch):

@@ -173,9 +173,9 @@ def test_text_of_one_side_is_encoded(words, tmp_path):
   text = Text(LINES, None)
   text.lines = (LINES,)
   for _ in range(2):
-    found = encode_corpus(text, 'train', Vocabularies(text=words), cache=tmp_path)
-    assert [*found.sides] == ['text']
-    assert sentences(found.sides['text']) == sentences(encode(LINES, words))
+    store = encode_corpus(text, 'train', Vocabularies(text=words), cache=tmp_path)
+    assert [*store.sides] == ['text']
+    assert sentences(store.sides['text']) == sentences(encode(LINES, words))
 
 
 def test_a_changed_corpus_is_noticed(words, tmp_path):
@@ -205,12 +205,12 @@ def test_a_changed_vocabulary_is_noticed(words, tmp_path, side):
 
 def test_each_segmentation_has_its_own_folder(pieces, tmp_path):
   corpus, both = Corpus(['abcdeabcde'] * 9, ['a'] * 9), Vocabularies(pieces, pieces)
-  found = [
+  folders = [
     sentences(encoded(corpus, 'train', both, cache=tmp_path, **options)[0])
     for options in ({}, {'sampling': 0.4}, {'sampling': 0.4, 'seed': 1})
   ]
   assert corpus.reads == 3
-  assert found[0] != found[1] != found[2] != found[0]
+  assert folders[0] != folders[1] != folders[2] != folders[0]
 
 
 def test_a_failure_leaves_nothing_behind(words, tmp_path, monkeypatch):
@@ -292,11 +292,11 @@ def test_a_vocabulary_that_gives_an_id_it_does_not_have_is_refused(words, tmp_pa
 
 def write_entry(folder, **arrays):
   """Rewrites arrays of an entry as if these had been encoded, digests and all."""
-  about = json.loads((folder / 'about.json').read_text('utf-8'))
+  metadata = json.loads((folder / 'about.json').read_text('utf-8'))
   (folder / 'about.json').unlink()
   for name, array in arrays.items():
     np.save(folder / f'{name.replace("_", ".")}.npy', array)
-  note(folder, {k: v for k, v in about.items() if k not in ('files', 'sha256')})
+  note(folder, {k: v for k, v in metadata.items() if k not in ('files', 'sha256')})
 
 
 @pytest.mark.parametrize(
@@ -334,8 +334,8 @@ def test_a_damaged_entry_is_named_and_encoded_again(
   (folder / name).write_bytes(data)
   source, target = encoded(corpus, 'train', both, cache=tmp_path)
   assert sentences(source) == sentences(target) == sentences(encode(LINES, words))
-  said = capsys.readouterr().err
-  assert f'the encoded corpus memory train in the cache: {folder} has a ' in said
+  errors = capsys.readouterr().err
+  assert f'the encoded corpus memory train in the cache: {folder} has a ' in errors
   encoded(corpus, 'train', both, cache=tmp_path)
   assert corpus.reads == 2
   assert not capsys.readouterr().err
@@ -357,9 +357,9 @@ def test_a_store_of_earlier_versions_is_made_again(words, tmp_path, capsys):
   both, corpus = Vocabularies(words, words), Corpus(LINES, LINES)
   encoded(corpus, 'train', both, cache=tmp_path)
   [path] = (tmp_path / 'tokens').glob('*/about.json')
-  about = json.loads(path.read_text('utf-8'))
-  del about['files'], about['sha256']
-  path.write_text(json.dumps(about), 'utf-8')
+  metadata = json.loads(path.read_text('utf-8'))
+  del metadata['files'], metadata['sha256']
+  path.write_text(json.dumps(metadata), 'utf-8')
   encoded(corpus, 'train', both, cache=tmp_path)
   assert corpus.reads == 2
   assert 'is of an earlier version without digests' in capsys.readouterr().err

@@ -126,9 +126,9 @@ def test_a_full_disk_is_named_with_the_space_that_is_needed(tmp_path, small_disk
 def test_the_folder_records_its_text_and_vocabulary(corpus, words, tmp_path):
   encode_text(corpus, words, tmp_path)
   [folder] = (tmp_path / 'tokens').iterdir()
-  about = json.loads((folder / 'about.json').read_text('utf-8'))
-  assert about['text'] == corpus.fingerprint
-  assert about['words'] == words.fingerprint
+  metadata = json.loads((folder / 'about.json').read_text('utf-8'))
+  assert metadata['text'] == corpus.fingerprint
+  assert metadata['words'] == words.fingerprint
 
 
 def test_words_are_counted_once(corpus, tmp_path, monkeypatch):

@@ -23,14 +23,14 @@ def inner(batch: dict, name: str = 'words') -> np.ndarray:
   return batch[name][:, WINDOW:-WINDOW].ravel()
 
 
-def read(made: WindowBatches, epoch: int = 0, seed: int = 0) -> list[dict]:
-  n = made.steps_per_epoch
-  return [made.batch(k, seed=seed) for k in range(epoch * n, (epoch + 1) * n)]
+def read(batches: WindowBatches, epoch: int = 0, seed: int = 0) -> list[dict]:
+  n = batches.steps_per_epoch
+  return [batches.batch(k, seed=seed) for k in range(epoch * n, (epoch + 1) * n)]
 
 
 def test_an_epoch_has_every_word_once():
-  found = np.concatenate([inner(b) for b in read(batches())])
-  np.testing.assert_array_equal(np.sort(found[found >= 0]), np.sort(text().ids))
+  words = np.concatenate([inner(b) for b in read(batches())])
+  np.testing.assert_array_equal(np.sort(words[words >= 0]), np.sort(text().ids))
 
 
 def test_a_sentence_stays_together_and_in_order():
@@ -60,75 +60,77 @@ def test_a_batch_depends_on_seed_and_number_alone():
 
 
 def test_epochs_have_the_batches_in_different_orders():
-  made = batches()
-  first, second = ([inner(b)[0] for b in read(made, e)] for e in (0, 1))
+  windows = batches()
+  first, second = ([inner(b)[0] for b in read(windows, e)] for e in (0, 1))
   assert sorted(first) == sorted(second)
   assert first != second
 
 
 def test_hosts_rows_concatenate_to_the_global_batch():
-  made = batches(np.full(V, 0.7))
-  whole = made.batch(1, seed=0)
-  parts = [made.batch(1, seed=0, rows=(i, 2)) for i in range(2)]
+  windows = batches(np.full(V, 0.7))
+  whole = windows.batch(1, seed=0)
+  parts = [windows.batch(1, seed=0, rows=(i, 2)) for i in range(2)]
   for name, value in whole.items():
     np.testing.assert_array_equal(np.concatenate([p[name] for p in parts]), value)
 
 
 def test_counts_are_of_all_words_of_the_text():
-  made = batches(np.full(V, 0.5))
-  assert sum(b['count'].sum() for b in read(made)) == len(text().ids) == made.words
+  windows = batches(np.full(V, 0.5))
+  assert (
+    sum(b['count'].sum() for b in read(windows)) == len(text().ids) == windows.words
+  )
 
 
 def test_words_are_kept_with_the_requested_probability():
   keep = np.linspace(0.1, 1, V)
-  made = batches(keep, text((200,) * 300), length=240)
-  found = np.concatenate([inner(b) for epoch in range(5) for b in read(made, epoch)])
-  share = np.bincount(found[found >= 0], minlength=V) / 5
+  windows = batches(keep, text((200,) * 300), length=240)
+  words = np.concatenate([inner(b) for epoch in range(5) for b in read(windows, epoch)])
+  share = np.bincount(words[words >= 0], minlength=V) / 5
   share = share / np.bincount(text((200,) * 300).ids, minlength=V)
   np.testing.assert_allclose(share, keep, atol=0.03)
 
 
 def test_kept_gaps_leave_words_in_their_positions():
-  made = batches(np.full(V, 0.5), keep_gaps=True)
+  windows = batches(np.full(V, 0.5), keep_gaps=True)
   full = batches()
-  batch, whole = made.batch(0, seed=0), full.batch(0, seed=0)
-  gone = batch['words'] == NO_WORD
+  batch, whole = windows.batch(0, seed=0), full.batch(0, seed=0)
+  gap = batch['words'] == NO_WORD
   np.testing.assert_array_equal(batch['sentence'], whole['sentence'])
-  np.testing.assert_array_equal(batch['words'][~gone], whole['words'][~gone])
-  assert 0.4 < gone[whole['words'] >= 0].mean() < 0.6
+  np.testing.assert_array_equal(batch['words'][~gap], whole['words'][~gap])
+  assert 0.4 < gap[whole['words'] >= 0].mean() < 0.6
 
 
 def test_held_out_lines_are_not_trained_on():
   lengths = (6,) * 20
   ids = np.arange(120) % 251
   store = TokenStore(ids.astype(np.uint16), np.arange(0, 121, 6))
-  made = batches(np.ones(251), store, heldout=5)
-  found = np.concatenate([inner(b) for b in read(made)])
-  apart = heldout_batch(store, 5, max_words=1000, length=LENGTH, window=WINDOW)
-  left = inner(apart)
-  np.testing.assert_array_equal(left[left >= 0], ids.reshape(20, 6)[4::5].ravel())
-  assert not set(left[left >= 0]) & set(found)
-  assert len(found[found >= 0]) + len(left[left >= 0]) == len(ids) == sum(lengths)
+  windows = batches(np.ones(251), store, heldout=5)
+  words = np.concatenate([inner(b) for b in read(windows)])
+  held = heldout_batch(store, 5, max_words=1000, length=LENGTH, window=WINDOW)
+  heldout = inner(held)
+  np.testing.assert_array_equal(heldout[heldout >= 0], ids.reshape(20, 6)[4::5].ravel())
+  assert not set(heldout[heldout >= 0]) & set(words)
+  assert len(words[words >= 0]) + len(heldout[heldout >= 0]) == len(ids) == sum(lengths)
 
 
 def test_rows_without_words_are_not_held_out():
   store = TokenStore(np.arange(20, dtype=np.uint16), np.repeat(np.arange(0, 21, 2), 2))
-  train, apart = sentences(store, 5)
-  assert apart.tolist() == [[8, 10], [18, 20]]
+  train, heldout = sentences(store, 5)
+  assert heldout.tolist() == [[8, 10], [18, 20]]
   assert len(train) == 8
 
 
 def test_a_single_line_is_divided_at_the_longest_sentence():
   store = TokenStore(np.arange(100, dtype=np.uint16), np.array([0, 100]))
-  train, apart = sentences(store, 4, longest=10)
-  assert apart.tolist() == [[30, 40], [70, 80]]
+  train, heldout = sentences(store, 4, longest=10)
+  assert heldout.tolist() == [[30, 40], [70, 80]]
   assert (train[:, 1] - train[:, 0]).sum() == 80
 
 
 def test_a_long_sentence_is_held_out_in_part():
   store = TokenStore(np.arange(100, dtype=np.uint16), np.arange(0, 101, 20))
-  apart = inner(heldout_batch(store, 2, max_words=25, length=LENGTH, window=WINDOW))
-  assert apart[apart >= 0].tolist() == [*range(20, 40), *range(60, 65)]
+  heldout = inner(heldout_batch(store, 2, max_words=25, length=LENGTH, window=WINDOW))
+  assert heldout[heldout >= 0].tolist() == [*range(20, 40), *range(60, 65)]
 
 
 @pytest.mark.parametrize('every', [-1, 1])

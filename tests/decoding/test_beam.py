@@ -65,8 +65,8 @@ def test_a_wide_beam_equals_exhaustive_search(small, beam, alpha):
   tokens, scores = beam(small.table, SHORT, M=ALL, L=4, alpha=alpha)
   for b, limit in enumerate(SHORT):
     expected = exhaustive(small, b, limit, alpha)
-    found = tokens[b, : len(expected)].tolist()
-    assert found == [padded(y, 4) for _, y in expected]
+    outputs = tokens[b, : len(expected)].tolist()
+    assert outputs == [padded(y, 4) for _, y in expected]
     np.testing.assert_allclose(
       scores[b, : len(expected)], [s for s, _ in expected], rtol=1e-5
     )
@@ -85,8 +85,8 @@ def test_stopping_early_does_not_change_the_result(model, beam, M, alpha):
   tokens, scores = beam(model.table, LIMITS, M=M, L=L, alpha=alpha)
   for b, limit in enumerate(LIMITS):
     expected = plain_beam_search(model, b, limit, M, alpha)
-    found = tokens[b, : len(expected)].tolist()
-    assert found == [padded(y, L) for _, y in expected]
+    outputs = tokens[b, : len(expected)].tolist()
+    assert outputs == [padded(y, L) for _, y in expected]
     np.testing.assert_allclose(
       scores[b, : len(expected)], [s for s, _ in expected], rtol=1e-5
     )
@@ -156,11 +156,11 @@ def test_a_limit_of_zero_gives_an_empty_output(model, beam, greedy):
 def test_pad_bos_and_forbidden_words_are_never_written(model, beam, greedy):
   table = model.table.copy()
   table[:, :, [PAD, BOS, UNK]] += 20.0  # what the model would write if let
-  found = [
+  outputs = [
     beam(table, LIMITS, M=3, L=L, forbid=(UNK,))[0],
     greedy(table, LIMITS, L=L, forbid=(UNK,))[0][:, None],
   ]
-  for tokens in found:
+  for tokens in outputs:
     lengths = (tokens != PAD).sum(axis=2, keepdims=True)
     written = tokens[np.arange(L) < lengths]
     assert set(written) <= {EOS, 4, 5}

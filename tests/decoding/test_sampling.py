@@ -63,8 +63,8 @@ def test_top_k_keeps_the_k_largest_logits(k):
 @pytest.mark.parametrize('p', [1e-6, 0.3, 0.9, 1.0])
 def test_top_p_keeps_the_smallest_set_with_probability_p(p):
   logits = np.random.default_rng(1).normal(0, 2, size=(50, V)).astype(np.float32)
-  found = jax.jit(keep_top_p)(logits, p)  # p is traced
-  for row, mask in zip(logits.astype(np.float64), kept(found), strict=True):
+  filtered = jax.jit(keep_top_p)(logits, p)  # p is traced
+  for row, mask in zip(logits.astype(np.float64), kept(filtered), strict=True):
     order = row.argsort()[::-1]
     mass = np.exp(row[order] - np.logaddexp.reduce(row)).cumsum()
     count = V if p == 1 else np.searchsorted(mass, p) + 1
@@ -95,8 +95,8 @@ def test_a_sentence_draws_the_same_alone_as_in_a_batch(model, draw):
 
 def test_ids_and_the_key_decide_what_is_drawn(model, draw):
   table = np.repeat(model.table[:1], 32, axis=0)
-  same, _ = draw(table, ids=np.zeros(32, np.int32))
-  assert (same == same[0]).all()
+  repeated, _ = draw(table, ids=np.zeros(32, np.int32))
+  assert (repeated == repeated[0]).all()
   differ, _ = draw(table)
   assert len(np.unique(differ, axis=0)) > 5
   other_key, _ = draw(table, seed=1)
@@ -111,8 +111,8 @@ def test_frequencies_are_the_models_probabilities(model, draw):
   expected /= expected.sum()
   table = np.repeat(model.table[:1], n, axis=0)
   tokens, _ = draw(table, temperature=temperature, limit=2, L=2)
-  found = np.bincount(tokens[:, 0], minlength=V) / n
-  np.testing.assert_allclose(found, expected, atol=4 * 0.5 / np.sqrt(n))
+  frequencies = np.bincount(tokens[:, 0], minlength=V) / n
+  np.testing.assert_allclose(frequencies, expected, atol=4 * 0.5 / np.sqrt(n))
 
 
 def test_log_p_is_that_of_the_model_at_any_temperature(model, draw):

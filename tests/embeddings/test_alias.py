@@ -17,7 +17,7 @@ def test_cells_sum_to_the_probabilities(weights):
 
 def test_draws_have_the_frequencies_of_their_probabilities():
   weights = np.array([5.0, 1, 3, 1])
-  found = np.bincount(
+  counts = np.bincount(
     np.asarray(Alias.of(weights).draw(jax.random.key(0), (100, 400))).ravel()
   )
-  np.testing.assert_allclose(found / found.sum(), weights / 10, atol=0.01)
+  np.testing.assert_allclose(counts / counts.sum(), weights / 10, atol=0.01)

@@ -53,7 +53,7 @@ def random_rows(seed, V=7, rows=40, longest=30):
   ]
 
 
-def same(a, b):
+def identical(a, b):
   return (a != b).nnz == 0 and a.nnz == b.nnz and a.dtype == b.dtype
 
 
@@ -66,8 +66,8 @@ def same(a, b):
 )
 def test_counts_are_those_of_three_loops(rows, window, side, weights):
   options = {'window': window, 'side': side, 'weights': weights}
-  found = cooccurrence(make_store(rows), 5, workers=1, **options)
-  np.testing.assert_array_equal(found.toarray(), by_loops(rows, 5, **options))
+  counts = cooccurrence(make_store(rows), 5, workers=1, **options)
+  np.testing.assert_array_equal(counts.toarray(), by_loops(rows, 5, **options))
 
 
 @pytest.fixture
@@ -83,9 +83,9 @@ def small_pieces(monkeypatch):
 def test_what_is_spilled_and_merged_is_the_same(small_pieces, side, weights, V):
   rows = random_rows(0, V, rows=400)
   options = {'window': 4, 'side': side, 'weights': weights}
-  found = cooccurrence(make_store(rows), V, memory=small_pieces, **options)
-  assert same(found, cooccurrence(make_store(rows), V, **options))
-  np.testing.assert_array_equal(found.toarray(), by_loops(rows, V, **options))
+  counts = cooccurrence(make_store(rows), V, memory=small_pieces, **options)
+  assert identical(counts, cooccurrence(make_store(rows), V, **options))
+  np.testing.assert_array_equal(counts.toarray(), by_loops(rows, V, **options))
 
 
 def test_runs_lie_on_disk_only_where_memory_is_short(
@@ -153,7 +153,7 @@ def test_damaged_counts_are_named_and_counted_again(text, tmp_path, capsys, dama
   data[len(data) // 2] ^= 1
   part = {'empty': b'', 'cut': data[:-9], 'flipped': data}[damage]
   path.write_bytes(part)
-  assert same(cached_cooccurrence(store, words.size, tmp_path), right)
+  assert identical(cached_cooccurrence(store, words.size, tmp_path), right)
   assert f'{path.parent} has a counts.npz' in capsys.readouterr().err
 
 
@@ -172,26 +172,26 @@ def test_workers_and_memory_change_nothing(workers, memory):
   store = make_store(random_rows(1, 50, rows=900))
   keep = np.linspace(0.2, 1, 50)
   options = {'weights': 'harmonic', 'keep': keep}
-  found = cooccurrence(store, 50, workers=workers, memory=memory, **options)
-  assert same(found, cooccurrence(store, 50, workers=2, **options))
+  counts = cooccurrence(store, 50, workers=workers, memory=memory, **options)
+  assert identical(counts, cooccurrence(store, 50, workers=2, **options))
 
 
 def test_a_row_longer_than_a_piece_is_counted_completely(small_pieces):
   rows = [*random_rows(2, longest=3), *random_rows(2, rows=1, longest=9_000)]
   assert max(map(len, rows)) > 2_000
   options = {'window': 6, 'side': 'right', 'weights': 'linear'}
-  found = cooccurrence(make_store(rows), 7, memory=small_pieces, **options)
+  counts = cooccurrence(make_store(rows), 7, memory=small_pieces, **options)
   whole = cooccurrence(make_store(rows), 7, workers=1, **options)
-  assert same(found, whole)
+  assert identical(counts, whole)
   first = rows[-1][:300]
   part = cooccurrence(make_store([first]), 7, **options)
   np.testing.assert_array_equal(part.toarray(), by_loops([first], 7, **options))
 
 
 def test_bounds_of_rows_are_bounds_of_windows():
-  found = cooccurrence(make_store([[0, 1], [], [2, 3]]), 4, window=3).toarray()
-  assert found[0, 1] == found[1, 0] == found[2, 3] == 1
-  assert found.sum() == 4
+  counts = cooccurrence(make_store([[0, 1], [], [2, 3]]), 4, window=3).toarray()
+  assert counts[0, 1] == counts[1, 0] == counts[2, 3] == 1
+  assert counts.sum() == 4
 
 
 def test_a_word_next_to_itself_is_counted_on_both_sides():
@@ -202,29 +202,29 @@ def test_a_word_next_to_itself_is_counted_on_both_sides():
 def test_left_is_the_transpose_of_right():
   store = make_store(random_rows(3))
   left, right = (cooccurrence(store, 7, side=side) for side in ('left', 'right'))
-  assert same(left, right.T.tocsr())
+  assert identical(left, right.T.tocsr())
   assert (left != right).nnz
 
 
 @pytest.mark.parametrize('rows', [[], [[]], [[], [3], []]])
 def test_text_without_neighbours_gives_a_matrix_of_zeros(rows):
-  found = cooccurrence(make_store(rows), 5)
-  assert found.shape == (5, 5)
-  assert found.nnz == 0
+  counts = cooccurrence(make_store(rows), 5)
+  assert counts.shape == (5, 5)
+  assert counts.nnz == 0
 
 
 def test_sums_of_fractions_are_exact():
   row = [0, 1] * 3_000
-  found = cooccurrence(make_store([row]), 2, window=3, weights='harmonic')
+  counts = cooccurrence(make_store([row]), 2, window=3, weights='harmonic')
   pairs = 5_999 + Fraction(5_997, 3)
-  assert found[0, 1] == float(pairs)
+  assert counts[0, 1] == float(pairs)
 
 
 def drop(rows, store, thinning, gap):
   kept = thinning.kept(store.ids, 0)
   for row, start in zip(rows, store.offsets, strict=False):
-    here = [word if kept[start + i] else None for i, word in enumerate(row)]
-    yield here if gap else [word for word in here if word is not None]
+    places = [word if kept[start + i] else None for i, word in enumerate(row)]
+    yield places if gap else [word for word in places if word is not None]
 
 
 @pytest.mark.parametrize('memory', [100_000, 2**30])
@@ -233,11 +233,11 @@ def test_omitted_places_leave_a_gap_or_none(mode, memory):
   rows = [*random_rows(4, rows=90), *random_rows(4, rows=1, longest=5_000)]
   store = make_store(rows)
   keep = np.array([0.01, 0.1, 0.3, 0.5, 0.7, 1, 1], np.float32)
-  found = cooccurrence(store, 7, keep=keep, mode=mode, seed=5, memory=memory)
+  counts = cooccurrence(store, 7, keep=keep, mode=mode, seed=5, memory=memory)
   thinned = list(drop(rows, store, Thinning(keep, mode, 5), mode == 'clean'))
   padded = make_store([[w if w is not None else 7 for w in row] for row in thinned])
   expected = cooccurrence(padded, 8).toarray()[:7, :7]
-  np.testing.assert_array_equal(found.toarray(), expected)
+  np.testing.assert_array_equal(counts.toarray(), expected)
 
 
 def test_the_probability_of_keeping_a_place_depends_on_its_word():
@@ -271,8 +271,8 @@ def test_a_device_counts_the_same(side, weights):
   store = make_store(random_rows(6, 30, rows=150))
   keep = np.linspace(0.3, 1, 30, dtype=np.float32)
   options = {'side': side, 'weights': weights, 'keep': keep, 'mode': 'clean'}
-  found = cooccurrence(store, 30, device=True, workers=2, **options)
-  assert same(found, cooccurrence(store, 30, **options))
+  counts = cooccurrence(store, 30, device=True, workers=2, **options)
+  assert identical(counts, cooccurrence(store, 30, **options))
 
 
 @pytest.mark.parametrize(
@@ -339,11 +339,11 @@ def text(tmp_path):
 def test_counts_are_made_once_and_are_an_npz_of_scipy(text, tmp_path, monkeypatch):
   store, words = text
   first = cached_cooccurrence(store, words.size, tmp_path, window=2)
-  assert same(first, cooccurrence(store, words.size, window=2))
+  assert identical(first, cooccurrence(store, words.size, window=2))
   [file] = (tmp_path / 'cooccurrence').glob('*/counts.npz')
-  assert same(sparse.load_npz(file), first)
+  assert identical(sparse.load_npz(file), first)
   monkeypatch.setattr(module, '_matrix', None)
-  assert same(
+  assert identical(
     cached_cooccurrence(store, words.size, tmp_path, window=2, workers=1), first
   )
 
@@ -351,12 +351,12 @@ def test_counts_are_made_once_and_are_an_npz_of_scipy(text, tmp_path, monkeypatc
 def test_other_options_or_another_text_are_noticed(text, tmp_path):
   store, words = text
   keep = np.full(words.size, 0.5)
-  many = [{}, {'window': 1}, {'side': 'left'}, {'keep': keep}, {'keep': keep / 2}]
-  for options in many:
+  variants = [{}, {'window': 1}, {'side': 'left'}, {'keep': keep}, {'keep': keep / 2}]
+  for options in variants:
     cached_cooccurrence(store, words.size, tmp_path, **options)
   store.fingerprint = 'other'
   cached_cooccurrence(store, words.size, tmp_path)
-  assert len(list((tmp_path / 'cooccurrence').iterdir())) == len(many) + 1
+  assert len(list((tmp_path / 'cooccurrence').iterdir())) == len(variants) + 1
 
 
 def test_keys_of_pairs_have_enough_bits():
@@ -387,14 +387,14 @@ def squares(window):
 def test_a_users_own_weights_are_named_by_a_path(text, tmp_path, monkeypatch):
   store, words = text
   options = {'window': 2, 'weights': f'{__name__}:squares'}
-  own = cached_cooccurrence(store, words.size, tmp_path, **options)
+  weighted = cached_cooccurrence(store, words.size, tmp_path, **options)
   flat = cooccurrence(store, words.size, window=1)
-  far = cooccurrence(store, words.size, window=2) - flat
-  np.testing.assert_allclose(own.toarray(), (flat + far / 4).toarray())
+  distant = cooccurrence(store, words.size, window=2) - flat
+  np.testing.assert_allclose(weighted.toarray(), (flat + distant / 4).toarray())
   # Another function of the same name has other counts.
   monkeypatch.setattr(sys.modules[__name__], 'squares', WEIGHTINGS['flat'])
   changed = cached_cooccurrence(store, words.size, tmp_path, **options)
-  assert same(changed, cooccurrence(store, words.size, window=2))
+  assert identical(changed, cooccurrence(store, words.size, window=2))
 
 
 @pytest.mark.parametrize(

@@ -222,16 +222,16 @@ def test_the_losses_are_those_of_adagrad_pair_by_pair(groups):
   state = start(jax.random.key(0), V, D)
   epochs = [epoch(groups, number) for number in range(25)]
   expected = written_out(state, epochs, 0.05)
-  step, found = jax.jit(functools.partial(update, groups=2), donate_argnums=0), []
+  step, losses = jax.jit(functools.partial(update, groups=2), donate_argnums=0), []
   for batches in epochs:
     total = 0.0
     for batch in batches:
       state, (part, _) = step(state, batch, 0.05)
       total += float(part)
-    found.append(total)
-  np.testing.assert_allclose(found, expected, rtol=0.05)  # at first it is a bit behind
-  assert found[-1] == pytest.approx(expected[-1], rel=0.005)
-  assert found[-1] < 0.3 * found[0]
+    losses.append(total)
+  np.testing.assert_allclose(losses, expected, rtol=0.05)  # at first it is a bit behind
+  assert losses[-1] == pytest.approx(expected[-1], rel=0.005)
+  assert losses[-1] < 0.3 * losses[0]
 
 
 def test_tables_sharded_over_dimensions_learn_the_same(groups):
@@ -252,8 +252,8 @@ def test_tables_sharded_over_dimensions_learn_the_same(groups):
   eight = jax.device_put(one, layout)
   for batch in epoch(groups)[:5]:
     one, sums = jax.jit(step)(one, batch, 0.05)
-    eight, same = sharded(eight, batch, 0.05)
+    eight, sharded_sums = sharded(eight, batch, 0.05)
   close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
   jax.tree.map(close, one, eight)
-  close(sums, same)
+  close(sums, sharded_sums)
   assert eight.parameters.words.addressable_shards[0].data.shape == (V, 1)

@@ -16,9 +16,9 @@ def codes(tree: Huffman) -> list[str]:
 
 
 def test_no_code_is_a_prefix_of_another():
-  found = codes(Huffman.of(COUNTS))
-  assert not any(a != b and b.startswith(a) for a in found for b in found)
-  assert sum(2.0 ** -len(code) for code in found) == 1
+  words = codes(Huffman.of(COUNTS))
+  assert not any(a != b and b.startswith(a) for a in words for b in words)
+  assert sum(2.0 ** -len(code) for code in words) == 1
 
 
 def test_the_code_has_the_minimum_length():

@@ -22,8 +22,8 @@ def test_vectors_are_those_of_the_name():
   np.testing.assert_array_equal(
     choose_vectors('both', WORDS, CONTEXTS), WORDS + CONTEXTS
   )
-  own = choose_vectors(f'{__name__}:mean', WORDS, CONTEXTS)
-  np.testing.assert_array_equal(own, (WORDS + CONTEXTS) / 2)
+  chosen = choose_vectors(f'{__name__}:mean', WORDS, CONTEXTS)
+  np.testing.assert_array_equal(chosen, (WORDS + CONTEXTS) / 2)
 
 
 def test_an_unknown_name_is_refused_with_a_suggestion():

@@ -18,23 +18,23 @@ def written_out(dense, smoothing=1.0, shift=1.0):
   """[V, C] of log(#(w, c) |D| / (#(w) #(c))) - log k, one by one."""
   total = dense.sum()
   smooth = dense.sum(axis=0) ** smoothing
-  found = np.full(dense.shape, -np.inf)
+  values = np.full(dense.shape, -np.inf)
   for w, c in np.argwhere(dense):
     p_word, p_context = dense[w].sum() / total, smooth[c] / smooth.sum()
-    found[w, c] = np.log(dense[w, c] / total / (p_word * p_context)) - np.log(shift)
-  return found
+    values[w, c] = np.log(dense[w, c] / total / (p_word * p_context)) - np.log(shift)
+  return values
 
 
 @pytest.mark.parametrize('smoothing', [1.0, 0.75])
 @pytest.mark.parametrize('shift', [1.0, 5.0])
 def test_ppmi_is_its_formula(smoothing, shift):
   dense = counts()
-  found = pmi(sparse.csr_array(dense), smoothing=smoothing, shift=shift)
+  values = pmi(sparse.csr_array(dense), smoothing=smoothing, shift=shift)
   expected = np.maximum(written_out(dense, smoothing, shift), 0)
-  np.testing.assert_allclose(found.toarray(), expected, rtol=1e-5, atol=1e-6)
-  assert 0 < found.nnz == np.count_nonzero(expected) < np.count_nonzero(dense)
-  assert found.dtype == np.float32
-  assert found.has_canonical_format
+  np.testing.assert_allclose(values.toarray(), expected, rtol=1e-5, atol=1e-6)
+  assert 0 < values.nnz == np.count_nonzero(expected) < np.count_nonzero(dense)
+  assert values.dtype == np.float32
+  assert values.has_canonical_format
 
 
 def test_without_smoothing_it_is_symmetric_in_words_and_contexts():
@@ -47,13 +47,13 @@ def test_pmi_keeps_negative_values_and_zeros():
   dense = counts()
   dense[:2] = dense[:, :2] = 0
   dense[0, 0] = dense[1, 1] = dense.sum() / 2  # P(w) = P(c) = P(w, c) = 1 / 4
-  found = pmi(sparse.csr_array(dense), smoothing=1.0, shift=4.0, positive=False)
+  values = pmi(sparse.csr_array(dense), smoothing=1.0, shift=4.0, positive=False)
   expected = written_out(dense, 1.0, 4.0)
-  assert found.nnz == np.count_nonzero(dense)
+  assert values.nnz == np.count_nonzero(dense)
   seen = np.isfinite(expected)
-  np.testing.assert_allclose(found.toarray()[seen], expected[seen], atol=1e-5)
-  assert found.min() < 0
-  assert found[0, 0] == pytest.approx(0, abs=1e-6)
+  np.testing.assert_allclose(values.toarray()[seen], expected[seen], atol=1e-5)
+  assert values.min() < 0
+  assert values[0, 0] == pytest.approx(0, abs=1e-6)
 
 
 def test_blocks_do_not_change_the_result(monkeypatch):
@@ -70,11 +70,11 @@ def test_blocks_do_not_change_the_result(monkeypatch):
 def test_counts_of_any_type_are_not_changed(dtype):
   dense = np.floor(counts()).astype(dtype)
   matrix = sparse.csr_array(dense)
-  found = pmi(matrix)
+  values = pmi(matrix)
   np.testing.assert_array_equal(matrix.toarray(), dense)
   assert matrix.dtype == dtype
   expected = np.maximum(written_out(dense.astype(float), 0.75), 0)
-  np.testing.assert_allclose(found.toarray(), expected, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(values.toarray(), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize('positive', [True, False])
@@ -84,9 +84,9 @@ def test_stored_counts_of_zero_are_not_pairs(positive):
   bare = pmi(matrix, positive=positive)
   stored = sparse.csr_array(np.ones_like(dense))
   stored.data[:] = dense.ravel()
-  found = pmi(stored, positive=positive)
-  assert found.nnz == bare.nnz
-  np.testing.assert_allclose(found.toarray(), bare.toarray())
+  values = pmi(stored, positive=positive)
+  assert values.nnz == bare.nnz
+  np.testing.assert_allclose(values.toarray(), bare.toarray())
 
 
 def test_invalid_counts_are_refused():

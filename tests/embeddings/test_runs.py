@@ -52,13 +52,13 @@ def test_ranges_have_about_the_requested_size():
   assert sum(sizes) == sum(len(run.keys) for run in runs)
 
 
-@pytest.mark.parametrize('most', [200, 2**12, 2**40])
-def test_a_spilled_run_is_the_same(tmp_path, most):
-  run = Run(np.array([3, 2**63], np.uint64), np.array([1, most]))
+@pytest.mark.parametrize('largest', [200, 2**12, 2**40])
+def test_a_spilled_run_is_the_same(tmp_path, largest):
+  run = Run(np.array([3, 2**63], np.uint64), np.array([1, largest]))
   spilled = run.spill(tmp_path, 'run')
   assert isinstance(spilled, SpilledRun)
   assert as_dict(spilled) == as_dict(run)
-  assert as_dict(merge([Slice(spilled, 1, 2)])) == {2**63: most}
+  assert as_dict(merge([Slice(spilled, 1, 2)])) == {2**63: largest}
 
 
 def test_an_empty_run_needs_no_file(tmp_path):

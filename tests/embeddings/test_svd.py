@@ -48,21 +48,21 @@ def expected(matrix):
   return U[:, ::-1], S[::-1], Vt[::-1].T
 
 
-def run(matrix, devices=1, *, block=8, steps=12, seed=0, more=0):
+def run(matrix, devices=1, *, block=8, steps=12, seed=0, extra_steps=0):
   operator = Operator.create(matrix, mesh_of(devices))
   state = start(jax.random.key(seed), matrix.shape, block=block, steps=steps)
   step = jax.jit(iterate)
-  for _ in range(steps + more):
+  for _ in range(steps + extra_steps):
     state = step(state, operator)
   return state, operator
 
 
 def test_singular_values_and_vectors_are_arpacks(matrix, expected):
-  found = truncated_svd(matrix, 20, mesh_of(1), block=8, steps=12)
-  for x, y in zip(found[::2], expected[::2], strict=True):
+  factors = truncated_svd(matrix, 20, mesh_of(1), block=8, steps=12)
+  for x, y in zip(factors[::2], expected[::2], strict=True):
     cosines = np.abs((x * y).sum(axis=0))
     np.testing.assert_allclose(cosines, 1, atol=1e-3)
-  np.testing.assert_allclose(found[1], expected[1], rtol=1e-4)
+  np.testing.assert_allclose(factors[1], expected[1], rtol=1e-4)
 
 
 def test_left_and_right_vectors_are_orthonormal_and_match(matrix):
@@ -95,8 +95,8 @@ def test_the_product_is_scipys(matrix, devices):
   part, mesh = matrix[:, :83], mesh_of(devices)
   panels = Panels.create(part, mesh)
   dense = np.random.default_rng(1).standard_normal((83, 4)).astype(np.float32)
-  found = np.asarray(jax.jit(lambda p, x: p @ x)(panels, dense))
-  np.testing.assert_allclose(found, part @ dense, rtol=1e-4, atol=1e-4)
+  product = np.asarray(jax.jit(lambda p, x: p @ x)(panels, dense))
+  np.testing.assert_allclose(product, part @ dense, rtol=1e-4, atol=1e-4)
 
 
 def test_the_basis_is_orthonormal_and_grows_with_every_step(matrix):
@@ -115,7 +115,7 @@ def test_the_basis_is_orthonormal_and_grows_with_every_step(matrix):
 
 def test_a_full_basis_does_not_change(matrix):
   full, _ = run(matrix, steps=4)
-  further, _ = run(matrix, steps=4, more=2)
+  further, _ = run(matrix, steps=4, extra_steps=2)
   for x, y in zip(finish(full, 9), finish(further, 9), strict=True):
     np.testing.assert_array_equal(x, y)
 
@@ -180,8 +180,10 @@ def test_a_basis_larger_than_the_rank_stays_right(kind):
   basis = np.asarray(state.basis).swapaxes(0, 1).reshape(100, 96)
   np.testing.assert_allclose(basis.T @ basis, np.eye(96), atol=1e-5)
   values = np.linalg.svd(dense, compute_uv=False)
-  found = jax.jit(finish, static_argnames='D')(state, D=50)[1]
-  np.testing.assert_allclose(found, values[:50], rtol=1e-4, atol=1e-4 * (1 + values[0]))
+  singular = jax.jit(finish, static_argnames='D')(state, D=50)[1]
+  np.testing.assert_allclose(
+    singular, values[:50], rtol=1e-4, atol=1e-4 * (1 + values[0])
+  )
   if values[0]:
     assert -1e-5 < residual(state, operator) < 0.05
 
@@ -189,9 +191,9 @@ def test_a_basis_larger_than_the_rank_stays_right(kind):
 @pytest.mark.parametrize(('size', 'D'), [(50, 48), (50, 50), (7, 7)])
 def test_nearly_all_singular_values_can_be_computed(size, D):
   dense = np.random.default_rng(0).normal(size=(size, size))
-  _, found, _ = truncated_svd(sparse.csr_array(dense), D, mesh_of(1))
+  _, singular, _ = truncated_svd(sparse.csr_array(dense), D, mesh_of(1))
   np.testing.assert_allclose(
-    found, np.linalg.svd(dense, compute_uv=False)[:D], rtol=1e-3, atol=1e-4
+    singular, np.linalg.svd(dense, compute_uv=False)[:D], rtol=1e-3, atol=1e-4
   )
 
 

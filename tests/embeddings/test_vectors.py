@@ -31,13 +31,13 @@ def gensims(matrix):
 @pytest.fixture(scope='module')
 def ppmi():
   """Rows as those of PPMI are: sparse, and nowhere negative."""
-  found = scipy.sparse.random_array((V, 200), density=0.2, rng=1, dtype=np.float32)
-  return found.tocsr()
+  matrix = scipy.sparse.random_array((V, 200), density=0.2, rng=1, dtype=np.float32)
+  return matrix.tocsr()
 
 
-def same(found, expected, **tolerance):
-  assert [word for word, _ in found] == [word for word, _ in expected]
-  scores = ([score for _, score in x] for x in (found, expected))
+def assert_ranked(ranked, expected, **tolerance):
+  assert [word for word, _ in ranked] == [word for word, _ in expected]
+  scores = ([score for _, score in x] for x in (ranked, expected))
   np.testing.assert_allclose(*scores, **tolerance or {'atol': 1e-5})
 
 
@@ -45,22 +45,22 @@ def same(found, expected, **tolerance):
 def test_neighbours_are_gensims(ours, gensims, restrict):
   for word in ('w0', 'w33', 'w59'):
     expected = gensims.most_similar(word, topn=7, restrict_vocab=restrict)
-    same(ours.neighbours(word, 7, restrict=restrict), expected)
+    assert_ranked(ours.neighbours(word, 7, restrict=restrict), expected)
 
 
 @pytest.mark.parametrize('restrict', [None, 20])
 def test_3cosadd_is_gensims(ours, gensims, restrict):
   for a, b, c in (('w0', 'w1', 'w2'), ('w50', 'w3', 'w41')):
     expected = gensims.most_similar([b, c], [a], topn=9, restrict_vocab=restrict)
-    same(ours.analogy(a, b, c, 9, restrict=restrict), expected)
+    assert_ranked(ours.analogy(a, b, c, 9, restrict=restrict), expected)
 
 
 @pytest.mark.filterwarnings('ignore:Call to deprecated `init_sims`:DeprecationWarning')
 def test_3cosmul_is_gensims(ours, gensims):
   for a, b, c in (('w0', 'w1', 'w2'), ('w50', 'w3', 'w41')):
     expected = gensims.most_similar_cosmul([b, c], [a], topn=9)
-    found = ours.analogy(a, b, c, 9, method='mul', epsilon=1e-6)
-    same(found, expected, rtol=1e-4)
+    ranked = ours.analogy(a, b, c, 9, method='mul', epsilon=1e-6)
+    assert_ranked(ranked, expected, rtol=1e-4)
 
 
 def test_similarity_is_gensims(ours, gensims):
@@ -95,30 +95,30 @@ def test_answers_equal_the_definition_for_any_block_size(
   # More than a batch, and not a multiple of it.
   questions = np.random.default_rng(2).permuted(np.tile(np.arange(V), (150, 1)), axis=1)
   questions, restrict = questions[:, :3], 47
-  how = dict(method=method, restrict=restrict)
-  rows, scores = vectors.answers(questions, 3, block=block, **how)
+  options = dict(method=method, restrict=restrict)
+  rows, scores = vectors.answers(questions, 3, block=block, **options)
   for question, row, score in zip(questions, rows, scores, strict=True):
     expected = written_out(
       unit(vectors.matrix), question, method, shift=kind == 'dense', restrict=restrict
     )
     np.testing.assert_array_equal(row, np.argsort(-expected)[:3])
     np.testing.assert_allclose(score, expected[row], rtol=1e-3, atol=1e-5)
-  best, _ = vectors.answers(questions, block=block, **how)
+  best, _ = vectors.answers(questions, block=block, **options)
   np.testing.assert_array_equal(best[:, 0], rows[:, 0])
 
 
 @pytest.mark.parametrize('block', [1 << 24, 700])
 def test_sparse_vectors_have_the_answers_of_the_same_dense_ones(ppmi, block):
   sparse, dense = SparseVectors(WORDS, ppmi), Vectors(WORDS, ppmi.toarray())
-  for found, expected in zip(
+  for answers, expected in zip(
     sparse.nearest(np.arange(V), 4, block=block),
     dense.nearest(np.arange(V), 4),
     strict=True,
   ):
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(answers, expected, atol=1e-5)
   pairs = np.random.default_rng(0).integers(0, V, (2_000, 2))
   np.testing.assert_allclose(sparse.cosines(pairs), dense.cosines(pairs), atol=1e-5)
-  same(sparse.analogy('w1', 'w2', 'w3'), dense.analogy('w1', 'w2', 'w3'))
+  assert_ranked(sparse.analogy('w1', 'w2', 'w3'), dense.analogy('w1', 'w2', 'w3'))
 
 
 def test_no_more_cosines_are_held_than_a_block(ppmi, monkeypatch):
@@ -126,9 +126,9 @@ def test_no_more_cosines_are_held_than_a_block(ppmi, monkeypatch):
   block = SparseVectors._block
 
   def spy(self, asked, first, width):
-    found = block(self, asked, first, width)
-    seen.append(found.size + 2 * len(asked) * width)  # and a batch of scores, twice
-    return found
+    cosines = block(self, asked, first, width)
+    seen.append(cosines.size + 2 * len(asked) * width)  # and a batch of scores, twice
+    return cosines
 
   monkeypatch.setattr(SparseVectors, '_block', spy)
   SparseVectors(WORDS, ppmi).nearest(np.arange(30), 2, block=1_000)
@@ -140,8 +140,8 @@ def test_pmi_with_negative_numbers_is_shifted_for_3cosmul(ppmi):
   signed = ppmi.copy()
   signed.data[::2] *= -1
   sparse, dense = SparseVectors(WORDS, signed), Vectors(WORDS, signed.toarray())
-  found = sparse.analogy('w1', 'w2', 'w3', method='mul')
-  same(found, dense.analogy('w1', 'w2', 'w3', method='mul'))
+  ranked = sparse.analogy('w1', 'w2', 'w3', method='mul')
+  assert_ranked(ranked, dense.analogy('w1', 'w2', 'w3', method='mul'))
 
 
 def test_repeated_entries_of_a_sparse_matrix_are_summed(ppmi):
@@ -152,7 +152,7 @@ def test_repeated_entries_of_a_sparse_matrix_are_summed(ppmi):
   offsets = np.concatenate([[0], np.cumsum(np.bincount(parts[0], minlength=V))])
   split = scipy.sparse.csr_array((data[order], parts[1][order], offsets), ppmi.shape)
   expected = SparseVectors(WORDS, ppmi).neighbours('w7')
-  same(SparseVectors(WORDS, split).neighbours('w7'), expected)
+  assert_ranked(SparseVectors(WORDS, split).neighbours('w7'), expected)
 
 
 @pytest.mark.parametrize('kind', [Vectors, SparseVectors])
@@ -168,7 +168,7 @@ def test_a_zero_vector_has_no_neighbours(kind, ppmi):
 
 def test_lengths_of_vectors_do_not_matter_even_if_large(matrix, ours):
   scale = 10.0 ** np.random.default_rng(0).integers(-18, 18, (V, 1))
-  same(Vectors(WORDS, matrix * scale).neighbours('w2'), ours.neighbours('w2'))
+  assert_ranked(Vectors(WORDS, matrix * scale).neighbours('w2'), ours.neighbours('w2'))
 
 
 def test_with_too_few_words_the_remaining_answers_are_empty(ours):
@@ -180,9 +180,9 @@ def test_with_too_few_words_the_remaining_answers_are_empty(ours):
 
 
 def test_of_equal_words_the_first_is_nearest(matrix):
-  twins = Vectors(WORDS, np.tile(matrix[:2], (V // 2, 1)))
+  duplicates = Vectors(WORDS, np.tile(matrix[:2], (V // 2, 1)))
   for block in (1 << 24, 40, 1):
-    rows, _ = twins.nearest(np.array([4]), 3, block=block)
+    rows, _ = duplicates.nearest(np.array([4]), 3, block=block)
     assert rows.tolist() == [[0, 2, 6]]
 
 
@@ -246,9 +246,9 @@ def test_questions_that_cannot_be_answered_are_refused(ours):
 def test_vectors_are_saved_and_loaded_by_kind(tmp_path, ours, ppmi):
   ours.save(tmp_path / 'dense.bin')
   SparseVectors(WORDS, ppmi).save(tmp_path / 'sparse.npz')
-  found = Vectors.load(tmp_path / 'dense.bin')
-  assert (found.words, found.size, found.dimensions) == (WORDS, V, D)
-  np.testing.assert_array_equal(found.matrix, ours.matrix)
+  loaded = Vectors.load(tmp_path / 'dense.bin')
+  assert (loaded.words, loaded.size, loaded.dimensions) == (WORDS, V, D)
+  np.testing.assert_array_equal(loaded.matrix, ours.matrix)
   assert isinstance(load_vectors(tmp_path / 'sparse.npz'), SparseVectors)
   with pytest.raises(ValueError, match='holds SparseVectors, where Vectors were'):
     Vectors.load(tmp_path / 'sparse.npz')

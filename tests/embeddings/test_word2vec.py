@@ -30,8 +30,8 @@ def text(rows=8) -> TokenStore:
 
 def batch(streams=2, length=32, keep=1.0, store=None, **options) -> dict:
   shape = {'streams': streams, 'length': length, 'window': WINDOW}
-  made = WindowBatches(store or text(), np.full(V, keep), **shape, **options)
-  return made.batch(0, seed=0)
+  windows = WindowBatches(store or text(), np.full(V, keep), **shape, **options)
+  return windows.batch(0, seed=0)
 
 
 def net(objective='negative', kind='skipgram', **options) -> Word2Vec:
@@ -39,9 +39,9 @@ def net(objective='negative', kind='skipgram', **options) -> Word2Vec:
   return ARCHITECTURES[kind](MADE[objective], V, D, **options)
 
 
-def tables(made: Word2Vec) -> dict:
+def tables(model: Word2Vec) -> dict:
   rng = np.random.default_rng(1)
-  shapes = made.init(jax.random.key(0))
+  shapes = model.init(jax.random.key(0))
   return {k: jnp.asarray(rng.normal(size=x.shape), x.dtype) for k, x in shapes.items()}
 
 
@@ -50,17 +50,17 @@ def buffers(tables: dict) -> dict:
   return {name: jnp.zeros(len(table)) for name, table in tables.items()}
 
 
-def pairs_of(made: Word2Vec, b: dict) -> list[tuple[int, int]]:
+def pairs_of(model: Word2Vec, b: dict) -> list[tuple[int, int]]:
   """(word, word within its window) of all blocks."""
-  blocks = made.blocks(b, jax.random.key(0))
-  found = []
+  blocks = model.blocks(b, jax.random.key(0))
+  pairs = []
   for i in range(len(blocks['span_words'])):
-    near = np.asarray(blocks['span_words'][i])
+    ids = np.asarray(blocks['span_words'][i])
     band = jax.tree.map(lambda x: x[i], blocks['band'])  # noqa: B023
-    inside = np.asarray(band.covers(np.arange(near.shape[1])))
+    inside = np.asarray(band.covers(np.arange(ids.shape[1])))
     np.testing.assert_array_equal(inside.sum(axis=1), band.number)
-    found += [(near[x, s + WINDOW], near[x, e]) for x, e, s in np.argwhere(inside)]
-  return sorted(found)
+    pairs += [(ids[x, s + WINDOW], ids[x, e]) for x, e, s in np.argwhere(inside)]
+  return sorted(pairs)
 
 
 def test_no_pair_is_lost_where_blocks_and_streams_meet():
@@ -72,19 +72,19 @@ def test_no_pair_is_lost_where_blocks_and_streams_meet():
     for j in range(max(0, i - WINDOW), min(len(row), i + WINDOW + 1))
     if i != j
   ]
-  made = WindowBatches(store, np.ones(V), streams=8, length=4 * BLOCK, window=WINDOW)
-  assert made.steps_per_epoch == 1
-  assert pairs_of(net(dynamic=False), made.batch(0, seed=0)) == sorted(expected)
+  windows = WindowBatches(store, np.ones(V), streams=8, length=4 * BLOCK, window=WINDOW)
+  assert windows.steps_per_epoch == 1
+  assert pairs_of(net(dynamic=False), windows.batch(0, seed=0)) == sorted(expected)
 
 
 def test_a_dynamic_window_takes_close_words_more_often():
   store = TokenStore(
     np.tile(np.arange(V), 400).astype(np.uint16), np.array([0, V * 400])
   )
-  found = np.array(pairs_of(net(), batch(length=2800, store=store)))
-  away = np.abs((found[:, 0] - found[:, 1] + V // 2) % V - V // 2)
-  near, far = (away == 1).sum(), (away == 2).sum()
-  assert abs(far / near - 0.5) < 0.03  # (w - d + 1) / w
+  pairs = np.array(pairs_of(net(), batch(length=2800, store=store)))
+  distance = np.abs((pairs[:, 0] - pairs[:, 1] + V // 2) % V - V // 2)
+  adjacent, second = (distance == 1).sum(), (distance == 2).sum()
+  assert abs(second / adjacent - 0.5) < 0.03  # (w - d + 1) / w
 
 
 def test_a_gap_has_no_pairs_and_keeps_its_position():
@@ -99,12 +99,12 @@ def test_a_gap_has_no_pairs_and_keeps_its_position():
 @pytest.mark.parametrize('kind', ARCHITECTURES)
 @pytest.mark.parametrize('keep', [1.0, 0.6])
 def test_a_step_follows_the_negative_gradient_of_the_loss(objective, kind, keep):
-  made = net(objective, kind, keep_gaps=keep < 1)
-  start = tables(made)
-  blocks = made.blocks(batch(keep=keep, keep_gaps=keep < 1), jax.random.key(2))
+  model = net(objective, kind, keep_gaps=keep < 1)
+  start = tables(model)
+  blocks = model.blocks(batch(keep=keep, keep_gaps=keep < 1), jax.random.key(2))
   block = jax.tree.map(lambda x: x[1], blocks)
-  gradient = jax.grad(lambda t: made.loss(t, block)[0])(start)
-  after, _, _ = made.learn(start, buffers(start), block, jnp.float32(0.1))
+  gradient = jax.grad(lambda t: model.loss(t, block)[0])(start)
+  after, _, _ = model.learn(start, buffers(start), block, jnp.float32(0.1))
   for name in start:
     np.testing.assert_allclose(
       after[name], start[name] - 0.1 * gradient[name], atol=2e-6
@@ -113,18 +113,18 @@ def test_a_step_follows_the_negative_gradient_of_the_loss(objective, kind, keep)
 
 @pytest.mark.parametrize('objective', OBJECTIVES)
 def test_the_loss_is_that_of_the_first_stream(objective):
-  made = net(objective)
-  start = tables(made)
-  block = jax.tree.map(lambda x: x[1], made.blocks(batch(), jax.random.key(2)))
-  _, _, (loss, pairs) = made.learn(start, buffers(start), block, jnp.float32(0.1))
+  model = net(objective)
+  start = tables(model)
+  block = jax.tree.map(lambda x: x[1], model.blocks(batch(), jax.random.key(2)))
+  _, _, (loss, pairs) = model.learn(start, buffers(start), block, jnp.float32(0.1))
   first = jax.tree.map(lambda x: x[:1], block)
-  np.testing.assert_allclose(made.loss(start, first), (loss, pairs), rtol=1e-6)
+  np.testing.assert_allclose(model.loss(start, first), (loss, pairs), rtol=1e-6)
 
 
 def test_negative_sampling_is_the_papers_loss():
-  made = net()
-  start = tables(made)
-  blocks = made.blocks(batch(), jax.random.key(3))
+  model = net()
+  start = tables(model)
+  blocks = model.blocks(batch(), jax.random.key(3))
   block = jax.tree.map(lambda x: np.asarray(x[1]), blocks)
   band = block['band']
   words, contexts = (np.asarray(start[k], np.float64) for k in ('words', 'contexts'))
@@ -139,19 +139,19 @@ def test_negative_sampling_is_the_papers_loss():
         total += np.log1p(np.exp(-h @ contexts[row[e]]))
         others = contexts[block['samples'][b]] @ h
         total += 3 / 5 * np.log1p(np.exp(others)).sum()
-  np.testing.assert_allclose(made.loss(start, block)[0], total, rtol=1e-5)
+  np.testing.assert_allclose(model.loss(start, block)[0], total, rtol=1e-5)
 
 
 def test_the_softmax_is_that_of_a_dense_network():
-  made = net('softmax', dynamic=False)
-  start = tables(made)
-  blocks = made.blocks(batch(), jax.random.key(3))
+  model = net('softmax', dynamic=False)
+  start = tables(model)
+  blocks = model.blocks(batch(), jax.random.key(3))
   words, contexts = (np.asarray(start[k], np.float64) for k in ('words', 'contexts'))
   chances = np.exp(words @ contexts.T)  # one-hot in, V out
   chances /= chances.sum(axis=1, keepdims=True)
-  expected = -sum(np.log(chances[a, b]) for a, b in pairs_of(made, batch()))
+  expected = -sum(np.log(chances[a, b]) for a, b in pairs_of(model, batch()))
   total = sum(
-    float(made.loss(start, jax.tree.map(lambda x: x[i], blocks))[0])  # noqa: B023
+    float(model.loss(start, jax.tree.map(lambda x: x[i], blocks))[0])  # noqa: B023
     for i in range(len(blocks['span_words']))
   )
   np.testing.assert_allclose(total, expected, rtol=1e-5)
@@ -184,9 +184,9 @@ def test_the_probabilities_of_the_tree_sum_to_one():
 def test_words_without_neighbours_change_no_parameters():
   store = TokenStore(np.arange(V).astype(np.uint16), np.arange(V + 1))
   for kind in ARCHITECTURES:
-    made = net(kind=kind)
-    start = tables(made)
-    after, (loss, pairs) = made.update(
+    model = net(kind=kind)
+    start = tables(model)
+    after, (loss, pairs) = model.update(
       start, batch(store=store), jax.random.key(0), jnp.float32(0.5)
     )
     assert float(loss) == float(pairs) == 0
@@ -208,10 +208,10 @@ def test_the_updates_of_one_row_are_limited_to_a_number_of_pairs():
 def test_a_step_computes_nothing_of_the_size_of_a_table():
   """Nothing of a table's size, or of V numbers, is computed in the loop over blocks."""
   objective = OBJECTIVES['negative'](np.ones(50_000))
-  made = SkipGram(objective, 50_000, 32, window=WINDOW, block=BLOCK)
-  start = jax.eval_shape(lambda: made.init(jax.random.key(0)))
+  model = SkipGram(objective, 50_000, 32, window=WINDOW, block=BLOCK)
+  start = jax.eval_shape(lambda: model.init(jax.random.key(0)))
   b = batch()
-  step = jax.jit(made.update, donate_argnums=0)
+  step = jax.jit(model.update, donate_argnums=0)
   compiled = step.lower(start, b, jax.random.key(0), 0.1).compile()
   memory = compiled.memory_analysis()
   assert memory.alias_size_in_bytes >= 2 * 50_000 * 32 * 4  # the tables, in place
@@ -225,16 +225,18 @@ def test_a_step_computes_nothing_of_the_size_of_a_table():
 @pytest.mark.parametrize('kind', ARCHITECTURES)
 def test_row_bytes_are_those_of_the_rows_that_a_block_reads(objective, kind):
   """Rows of the tables that a gradient reaches, in the program as it is written."""
-  made = net(objective, kind)
-  block = jax.tree.map(lambda x: x[0], made.blocks(batch(streams=1), jax.random.key(0)))
-  gathers = str(jax.make_jaxpr(made.loss)(tables(made), block))
+  model = net(objective, kind)
+  block = jax.tree.map(
+    lambda x: x[0], model.blocks(batch(streams=1), jax.random.key(0))
+  )
+  gathers = str(jax.make_jaxpr(model.loss)(tables(model), block))
   rows = [
     int(np.prod([int(n) for n in shape.split(',')]))
     for shape in re.findall(rf'f32\[([\d,]+),{D}\] = gather', gathers)
   ]
   if objective == 'softmax':
     rows.append(V)  # a product with all of the table
-  assert made.row_bytes == 12 * D * sum(rows) / BLOCK
+  assert model.row_bytes == 12 * D * sum(rows) / BLOCK
 
 
 @pytest.mark.parametrize('kind', ARCHITECTURES)
@@ -248,9 +250,9 @@ def test_words_of_the_same_contexts_become_similar(kind):
     word = rng.choice([0, 1] if topic else [8, 9])
     lines.append([*around[:2], word, *around[2:]])
   store = TokenStore(np.array(lines, np.uint16).ravel(), np.arange(0, 2001, 5))
-  made = net(kind=kind, dynamic=False)
-  now = made.init(jax.random.key(0))
-  update = jax.jit(made.update)
+  model = net(kind=kind, dynamic=False)
+  now = model.init(jax.random.key(0))
+  update = jax.jit(model.update)
   b = batch(streams=4, length=512, store=store)
   for k in range(30):
     now, _ = update(now, b, jax.random.key(k), jnp.float32(0.1))
@@ -282,22 +284,22 @@ class FirstWord(SkipGram):
   """An architecture of a user's own: only the first word of a block predicts."""
 
   def predictions(self, words, span_words, band):
-    made = super().predictions(words, span_words, band)
+    predicted = super().predictions(words, span_words, band)
     first = jnp.arange(self.block) == 0
-    number = jnp.where(first, made.band.number, 0)
-    last = jnp.where(first, made.band.last, -1)
-    return made._replace(band=made.band.replace(last=last, number=number))
+    number = jnp.where(first, predicted.band.number, 0)
+    last = jnp.where(first, predicted.band.last, -1)
+    return predicted._replace(band=predicted.band.replace(last=last, number=number))
 
 
 def test_a_users_architecture_is_named_by_its_path():
-  made = make(
+  model = make(
     {'kind': f'{__name__}:FirstWord', 'width': D, 'window': WINDOW, 'block': BLOCK},
     ARCHITECTURES,
     'model',
     objective=MADE['negative'],
     size=V,
   )
-  blocks = made.blocks(batch(), jax.random.key(0))
+  blocks = model.blocks(batch(), jax.random.key(0))
   block = jax.tree.map(lambda x: x[0], blocks)
-  _, pairs = made.loss(tables(made), block)
+  _, pairs = model.loss(tables(model), block)
   assert float(pairs) == float(block['band'].number[:, 0].sum())

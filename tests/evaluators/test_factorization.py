@@ -69,11 +69,11 @@ def optimum(task, text):
         if 0 < abs(i - j) <= WINDOW:
           pairs[w, c] += 1 - (abs(i - j) - 1) / WINDOW
   noise = task.words.counts**0.75 / (task.words.counts**0.75).sum()
-  found = np.full((WORDS, WORDS), np.nan)
+  values = np.full((WORDS, WORDS), np.nan)
   for (w, c), number in pairs.items():
     of_w = sum(n for (other, _), n in pairs.items() if other == w)
-    found[w, c] = np.log(number / of_w / noise[c] / 3)
-  return found
+    values[w, c] = np.log(number / of_w / noise[c] / 3)
+  return values
 
 
 def run(evaluator, words, contexts):
@@ -84,31 +84,33 @@ def run(evaluator, words, contexts):
 
 
 def test_the_optimum_itself_has_correlation_1(task, text):
-  wanted = optimum(task, text)
-  assert 2 <= np.isnan(wanted).sum() < 9
+  optimal = optimum(task, text)
+  assert 2 <= np.isnan(optimal).sum() < 9
   evaluator = make(task)
-  found = run(evaluator, np.where(np.isnan(wanted), -7.0, wanted), np.eye(WORDS))
-  assert found['pearson'] == pytest.approx(1)
-  assert found['weighted'] == pytest.approx(1)
-  assert found['gap'] == pytest.approx(0, abs=1e-5)
-  assert found['unseen'] == -7
+  metrics = run(evaluator, np.where(np.isnan(optimal), -7.0, optimal), np.eye(WORDS))
+  assert metrics['pearson'] == pytest.approx(1)
+  assert metrics['weighted'] == pytest.approx(1)
+  assert metrics['gap'] == pytest.approx(0, abs=1e-5)
+  assert metrics['unseen'] == -7
 
 
 def test_the_scores_are_computed_from_the_arrays(task, text):
   random = np.random.default_rng(0)
   words, contexts = random.normal(size=(2, WORDS, 4))
-  wanted = optimum(task, text)
+  optimal = optimum(task, text)
   evaluator = make(task)
-  found = run(evaluator, words, contexts)
-  seen = ~np.isnan(wanted)
-  dots, expected = (words @ contexts.T)[seen], wanted[seen]
-  assert found['pearson'] == pytest.approx(np.corrcoef(dots, expected)[0, 1], abs=1e-5)
+  metrics = run(evaluator, words, contexts)
+  seen = ~np.isnan(optimal)
+  dots, expected = (words @ contexts.T)[seen], optimal[seen]
+  assert metrics['pearson'] == pytest.approx(
+    np.corrcoef(dots, expected)[0, 1], abs=1e-5
+  )
   arrays = evaluator.arrays
   np.testing.assert_allclose(np.sort(arrays['optimum']), np.sort(expected), atol=1e-5)
   weighted = np.cov(arrays['dot'], arrays['optimum'], aweights=arrays['count'])
   expected = weighted[0, 1] / np.sqrt(weighted[0, 0] * weighted[1, 1])
-  assert found['weighted'] == pytest.approx(expected, abs=1e-5)
-  assert found['unseen'] == pytest.approx(arrays['unseen'].mean(), abs=1e-5)
+  assert metrics['weighted'] == pytest.approx(expected, abs=1e-5)
+  assert metrics['unseen'] == pytest.approx(arrays['unseen'].mean(), abs=1e-5)
 
 
 def test_the_sample_is_a_subset_and_depends_only_on_the_seed(task):
@@ -146,10 +148,10 @@ def test_training_converges_to_the_optimum(task):
     batch = batches[k % len(batches)]
     tables, _ = update(tables, batch, jax.random.key(k), rate)
   evaluator = make(task, min_count=20)
-  found = run(evaluator, tables['words'], tables['contexts'])
-  assert found['pearson'] > 0.98
-  assert found['gap'] < 0.1
-  assert found['unseen'] < evaluator.arrays['dot'].min()
+  metrics = run(evaluator, tables['words'], tables['contexts'])
+  assert metrics['pearson'] > 0.98
+  assert metrics['gap'] < 0.1
+  assert metrics['unseen'] < evaluator.arrays['dot'].min()
 
 
 @pytest.mark.parametrize(

@@ -47,9 +47,9 @@ def vectors(words):
 
 @pytest.fixture(scope='module')
 def gensims(vectors):
-  found = KeyedVectors(vectors.dimensions)
-  found.add_vectors(vectors.words, vectors.matrix)
-  return found
+  keyed = KeyedVectors(vectors.dimensions)
+  keyed.add_vectors(vectors.words, vectors.matrix)
+  return keyed
 
 
 @pytest.fixture(scope='module')
@@ -86,8 +86,8 @@ def questions(tmp_path_factory):
 def test_pairs_score_as_in_gensim(vectors, gensims, pairs, zero):
   _, expected, unknown = gensims.evaluate_word_pairs(pairs, dummy4unknown=zero)
   result = evaluate_vectors(vectors, [pairs])[0].result
-  found = result.all if zero else result.known
-  assert found.value == pytest.approx(expected.statistic, abs=1e-6)
+  score = result.all if zero else result.known
+  assert score.value == pytest.approx(expected.statistic, abs=1e-6)
   assert 100 * (1 - result.coverage) == pytest.approx(unknown)
   assert 0 < unknown < 50
 
@@ -99,8 +99,8 @@ def test_analogies_score_as_in_gensim(vectors, gensims, questions, zero, restric
     questions, restrict_vocab=restrict or 300_000, dummy4unknown=zero
   )
   score = evaluate_vectors(vectors, [questions], restrict=restrict)[0]
-  found = [score.result, score.parts['semantic'], score.parts['syntactic']]
-  values = [(x.all if zero else x.known).value for x in found]
+  results = [score.result, score.parts['semantic'], score.parts['syntactic']]
+  values = [(x.all if zero else x.known).value for x in results]
   kinds, forms = (
     len(s['correct']) / (len(s['correct']) + len(s['incorrect'])) for s in sections[:2]
   )
@@ -122,9 +122,9 @@ def test_sparse_vectors_are_scored(words, pairs, questions):
     (len(words), 99), density=0.3, rng=0, dtype=np.float32
   )
   sets = [pairs, questions]
-  found = evaluate_vectors(SparseVectors(words, matrix.tocsr()), sets, samples=10)
+  scores = evaluate_vectors(SparseVectors(words, matrix.tocsr()), sets, samples=10)
   expected = evaluate_vectors(Vectors(words, matrix.toarray()), sets, samples=10)
-  for one, other in zip(found, expected, strict=True):
+  for one, other in zip(scores, expected, strict=True):
     np.testing.assert_allclose(one.result.known, other.result.known, atol=1e-3)
 
 
@@ -185,9 +185,9 @@ def test_the_table_counts_known_words_by_spelling(cased):
   pairs = Pairs(
     'p', (('Rome', 'Italy'), ('PARIS', 'rome'), ('x', 'Paris')), np.arange(3.0)
   )
-  found = table(evaluate_vectors(cased, [pairs]), 'a[/b]', 'a [note]')
+  coverage = table(evaluate_vectors(cased, [pairs]), 'a[/b]', 'a [note]')
   out = io.StringIO()
-  print_table(found, out)
+  print_table(coverage, out)
   rows = [line.split('│') for line in out.getvalue().splitlines()]
   (cells,) = (
     [x.strip() for x in row[1:-1]] for row in rows if row[0] == '' and len(row) > 2
@@ -247,22 +247,22 @@ def make(vectors, **options):
 def test_the_evaluator_yields_scores_and_coverage(vectors, pairs, questions):
   evaluator = make(vectors, sets=(pairs, questions), restrict=40, density=20)
   evaluator.compile({'scale': 1.0})
-  found = dict(evaluator.run({'scale': 2.0}))
+  metrics = dict(evaluator.run({'scale': 2.0}))
   score = evaluate_vectors(vectors, [pairs, questions], restrict=40)
-  assert list(found) == [
+  assert list(metrics) == [
     *('mine', 'mine_zero', 'mine_coverage'),
     *('ask', 'ask_semantic', 'ask_syntactic', 'ask_zero', 'ask_coverage'),
   ]
-  assert found['mine'] == pytest.approx(score[0].result.known.value)
-  assert found['mine_zero'] == pytest.approx(score[0].result.all.value)
-  assert found['ask_syntactic'] == score[1].parts['syntactic'].known.value
+  assert metrics['mine'] == pytest.approx(score[0].result.known.value)
+  assert metrics['mine_zero'] == pytest.approx(score[0].result.all.value)
+  assert metrics['ask_syntactic'] == score[1].parts['syntactic'].known.value
   known, total = score[1].result.covered, score[1].result.total
   assert f'ask: {known:,} of {total:,} questions among 40 words' in evaluator.about
   assert (
     f'mine: {score[0].result.covered} of {score[0].result.total} pairs;'
     in evaluator.about
   )
-  assert found['ask_coverage'] == known / total
+  assert metrics['ask_coverage'] == known / total
   assert {'mine/similarity', 'ask/answers', 'density/rank'} <= set(evaluator.arrays)
 
 
@@ -317,17 +317,17 @@ def test_the_density_of_one_word_is_refused():
 
 
 def test_two_sets_of_the_same_name_are_refused(vectors, pairs):
-  same = Pairs('mine', (('a', 'b'),), np.array([1.0]))
+  namesake = Pairs('mine', (('a', 'b'),), np.array([1.0]))
   with pytest.raises(ValueError, match=r"two sets have the name 'mine': .* and mine;"):
-    make(vectors, sets=(pairs, same))
+    make(vectors, sets=(pairs, namesake))
 
 
 def test_density_is_computed_by_rank(vectors):
   crowded = vectors.matrix.copy()
   crowded[20:] += 50  # rare words point one way
-  found = density(Vectors(vectors.words, crowded), words=30, n=5)
-  assert found['rank'][[0, -1]].tolist() == [1, 48]
-  np.testing.assert_array_equal(found['cosine'] > 0.95, found['rank'] > 20)
+  arrays = density(Vectors(vectors.words, crowded), words=30, n=5)
+  assert arrays['rank'][[0, -1]].tolist() == [1, 48]
+  np.testing.assert_array_equal(arrays['cosine'] > 0.95, arrays['rank'] > 20)
 
 
 @pytest.mark.skipif(
@@ -336,7 +336,7 @@ def test_density_is_computed_by_rank(vectors):
 )
 def test_all_english_sets_are_scored():
   sets = [open_wordset(name) for name in ENGLISH]
-  words = sorted({word for found in sets for row in found.words for word in row})
+  words = sorted({word for wordset in sets for row in wordset.words for word in row})
   vectors = Vectors(words, np.random.default_rng(0).normal(size=(len(words), 8)))
   for score in evaluate_vectors(vectors, sets, restrict=2_000, samples=10):
     assert score.result.coverage == 1 or isinstance(score.set, Analogies)

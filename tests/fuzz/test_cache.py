@@ -144,8 +144,8 @@ def test_damage_while_it_is_in_use_is_an_error(tmp_path, monkeypatch):
     assert (store.gather(rows, 100) == right).all()
     if damage(path, draw) and path.is_file() and not path.is_symlink():
       try:
-        same = (store.gather(rows, 100) == right).all()
+        unchanged = (store.gather(rows, 100) == right).all()
       except OSError as error:
         assert 'was changed while it was in use' in str(error)  # noqa: PT017
       else:
-        assert same  # another file lies at its place; this one is still whole
+        assert unchanged  # another file lies at its place; this one is still whole

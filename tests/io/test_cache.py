@@ -62,14 +62,14 @@ def test_an_entry_is_built_once(numbers, capsys):
 
 def test_the_sizes_and_digests_are_those_of_the_files(numbers):
   numbers.get()
-  about = json.loads((numbers.folder / 'about.json').read_text('utf-8'))
-  assert about['total'] == 7
-  assert about['pair'] == [1, 2.5]
-  for name, noted in about['files'].items():
+  metadata = json.loads((numbers.folder / 'about.json').read_text('utf-8'))
+  assert metadata['total'] == 7
+  assert metadata['pair'] == [1, 2.5]
+  for name, noted in metadata['files'].items():
     path = numbers.folder / name
     digest = subprocess.run(['sha256sum', path], capture_output=True, text=True)
     assert noted == {'size': path.stat().st_size, 'sha256': digest.stdout.split()[0]}
-  assert set(about['files']) == {'numbers.npy', 'note.txt'}
+  assert set(metadata['files']) == {'numbers.npy', 'note.txt'}
 
 
 def flip(path):

@@ -10,9 +10,9 @@ import seqlab
 from seqlab.io.console import console, has_bars, print_table, verbatim
 
 
-def _printed(thing, write):
+def _printed(text, write):
   out = io.StringIO()
-  write(thing, out)
+  write(text, out)
   return out.getvalue()
 
 

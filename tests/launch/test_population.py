@@ -83,11 +83,11 @@ def test_a_member_can_be_evaluated_like_any_run(swept):
 
 def test_finished_trials_are_not_run_again(swept, capsys, monkeypatch):
   trials, _, command = swept
-  taken = []
-  monkeypatch.setattr(population, '_run', lambda group, *_: taken.append(group.trials))
+  groups = []
+  monkeypatch.setattr(population, '_run', lambda group, *_: groups.append(group.trials))
   before = trials[0].state
   assert main(command) == 1
-  assert taken == [[trials[2]]]
+  assert groups == [[trials[2]]]
   assert trials[0].state == before
   assert '2 of 3 trials are finished' in capsys.readouterr().out
 
@@ -148,10 +148,10 @@ def test_the_trials_of_a_process_that_dies_fail(tmp_path, monkeypatch):
   (tmp_path / 'dies').write_text('#!/bin/sh\nkill -9 $$\n')
   (tmp_path / 'dies').chmod(0o755)
   trials = [Trial('a.py', i, tmp_path / i, {}, {}) for i in 'xy']
-  found = []
-  population.run_many(trials, lambda trial, state: found.append((trial.name, state)))
-  assert [name for name, _ in found] == ['x', 'y']
-  for trial, (_, state) in zip(trials, found, strict=True):
+  states = []
+  population.run_many(trials, lambda trial, state: states.append((trial.name, state)))
+  assert [name for name, _ in states] == ['x', 'y']
+  for trial, (_, state) in zip(trials, states, strict=True):
     assert state == trial.state
     assert state['reason'].startswith(
       'its process was ended by SIGKILL; the last lines'

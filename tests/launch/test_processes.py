@@ -32,12 +32,12 @@ def _quick_to_compile(monkeypatch):
 def _config(tiny, **changes):
   """Returns `tiny` on all devices, with one shape, so that it compiles quickly."""
   batching = tiny['batching'] | {'shapes': 1}
-  own = dict(batching=batching, mesh={'data': -1}, evals={'valid': NLL}, steps=8)
-  own |= dict(keep_best='valid/nll', best_is='min', save_every=4)
-  return tiny | own | changes
+  options = dict(batching=batching, mesh={'data': -1}, evals={'valid': NLL}, steps=8)
+  options |= dict(keep_best='valid/nll', best_is='min', save_every=4)
+  return tiny | options | changes
 
 
-def _command(config, folder: Path, n: int = 2, *more: str) -> list[str]:
+def _command(config, folder: Path, n: int = 2, *extra: str) -> list[str]:
   file = folder.parent / 'experiment.py'
   file.write_text(
     'import ml_collections\n\n\ndef get_config(arg=None):\n'
@@ -45,11 +45,11 @@ def _command(config, folder: Path, n: int = 2, *more: str) -> list[str]:
     'utf-8',
   )
   launch = [sys.executable, '-m', 'launch.local', '--processes', str(n), str(file)]
-  return [*launch, '--workdir', str(folder), *more]
+  return [*launch, '--workdir', str(folder), *extra]
 
 
-def _run(config, folder: Path, n: int = 2, *more: str) -> str:
-  command = _command(config, folder, n, *more)
+def _run(config, folder: Path, n: int = 2, *extra: str) -> str:
+  command = _command(config, folder, n, *extra)
   done = subprocess.run(command, capture_output=True, text=True)
   assert done.returncode == 0, done.stdout + done.stderr
   return done.stdout
@@ -147,7 +147,7 @@ def test_successful_exits(programs, status, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-  ('programs', 'said'),
+  ('programs', 'message'),
   [
     (['os.abort()', 'os.kill(os.getpid(), 9)', WAITS], 'process 1 on .* by SIGKILL'),
     ([WAITS, 'raise SystemExit(3)'], 'process 1 on .* with status 3'),
@@ -165,13 +165,13 @@ def test_successful_exits(programs, status, tmp_path, monkeypatch, capsys):
   ],
 )
 def test_the_processes_that_failed_are_named(
-  programs, said, tmp_path, monkeypatch, capsys
+  programs, message, tmp_path, monkeypatch, capsys
 ):
   before = psutil.Process().children()
   assert _end(programs, tmp_path, monkeypatch) == 1
   (line,) = capsys.readouterr().err.splitlines()
-  assert re.search(said, line)
-  assert f'process-{re.search(said[8:9], said)[0]}.log may say why' in line
+  assert re.search(message, line)
+  assert f'process-{re.search(message[8:9], message)[0]}.log may say why' in line
   assert set(psutil.Process().children()) <= set(before), 'one is still running'
 
 
@@ -227,9 +227,9 @@ def launched(tmp_path):
     while not all(log.is_file() and log.read_text().strip() for log in logs):
       assert launcher.poll() is None
       time.sleep(0.01)
-    found = [psutil.Process(int(log.read_text())) for log in logs]
-    started.extend(found)
-    return launcher, found
+    processes = [psutil.Process(int(log.read_text())) for log in logs]
+    started.extend(processes)
+    return launcher, processes
 
   yield launch
   for process in started:
@@ -382,8 +382,8 @@ def test_sigterm_to_any_stops_all_at_the_same_step(tiny, tmp_path):
   stopped = _stop(config, folder, 'first step', 'process 1')
   # Long before it takes its first step.
   assert _stop(config, folder, 'data: ', 'launcher') == stopped + 1
-  more = f'--config.steps={stopped + 3}'
-  assert 'resuming from the checkpoint' in _run(config, folder, 2, more, '--force')
+  override = f'--config.steps={stopped + 3}'
+  assert 'resuming from the checkpoint' in _run(config, folder, 2, override, '--force')
   assert [row['step'] for row in _rows(folder)] == list(range(1, stopped + 4))
 
 

@@ -168,8 +168,10 @@ def test_a_pruner_stops_a_poor_trial(opened):
     assert not study.should_stop(bad)  # not stopped twice, unless it continues
     _write_run(bad, [6.0, 1.0, 9.0])
     assert study.should_stop(bad)
-    said = study.finish(bad, _write_run(bad, [6.0, 1.0, 9.0], 'stopped', 'by SIGTERM'))
-    assert said.startswith('pruned at step 20: valid/bleu 1 (peak=')
+    outcome = study.finish(
+      bad, _write_run(bad, [6.0, 1.0, 9.0], 'stopped', 'by SIGTERM')
+    )
+    assert outcome.startswith('pruned at step 20: valid/bleu 1 (peak=')
     assert left_out([bad.folder]) == {bad.folder: 'pruned: at step 20: valid/bleu 1'}
     # Only its last value was poor: it has finished.
     assert study.finish(late, _write_run(late, [7.0, 6.0, 1.0])).startswith(
@@ -219,9 +221,9 @@ def test_a_trial_whose_process_died_is_requeued_a_limited_number_of_times(opened
       trial = study.next_trial()
       names.add((trial.name, str(trial.overrides)))
       died = _write_run(trial, [1.0], 'failed', 'ended by SIGKILL', died=True)
-      said = study.finish(trial, died)
+      outcome = study.finish(trial, died)
     assert len(names) == 1
-    assert said.startswith('failed: ended by SIGKILL (peak=')
+    assert outcome.startswith('failed: ended by SIGKILL (peak=')
     assert study.next_trial() is None
     assert study.failures == {'0000': 'ended by SIGKILL'}
 
@@ -229,10 +231,10 @@ def test_a_trial_whose_process_died_is_requeued_a_limited_number_of_times(opened
 def test_a_trial_that_was_stopped_by_a_user_is_requeued(opened):
   with opened(trials=1) as study:
     trial = study.next_trial()
-    said = study.finish(
+    outcome = study.finish(
       trial, _write_run(trial, [1.0], 'stopped', 'stopped at step 12')
     )
-    assert said.startswith('stopped: stopped at step 12; it is queued again (peak=')
+    assert outcome.startswith('stopped: stopped at step 12; it is queued again (peak=')
     assert study.next_trial().overrides == trial.overrides
 
 
@@ -240,10 +242,10 @@ def test_a_failure_has_a_reason_and_divergence_counts_as_pruned(opened):
   with opened() as study:
     first, second = study.next_trial(), study.next_trial()
     study.finish(first, _write_run(first, [], 'failed', 'ValueError: no such cell'))
-    said = study.finish(
+    outcome = study.finish(
       second, _write_run(second, [], 'failed', 'FloatingPointError: NaN')
     )
-    assert said.startswith('failed: FloatingPointError: NaN (peak=')
+    assert outcome.startswith('failed: FloatingPointError: NaN (peak=')
     assert study.failures == {'0000': 'ValueError: no such cell'}
     assert [t.state.name for t in study.queue.latest().values()] == ['FAIL', 'PRUNED']
     third = study.next_trial()
@@ -262,11 +264,11 @@ def test_trials_of_a_sweep_that_died_are_requeued(
     assert study.next_trial() is None
     assert study.queue.wait_for_work()
     assert 'waiting for a trial that runs elsewhere' in capsys.readouterr().out
-    found = study.next_trial()
-    assert (found.name, found.overrides) == (lost.name, lost.overrides)
+    requeued = study.next_trial()
+    assert (requeued.name, requeued.overrides) == (lost.name, lost.overrides)
     # It was alive after all; its result does not count any more.
     assert dead.finish(lost, _write_run(lost, [9.0])).startswith('had no heartbeat')
-    _finish(study, found, [1.0])
+    _finish(study, requeued, [1.0])
     assert not study.queue.wait_for_work()
     assert [trial.value for trial in study.queue.latest().values()] == [1.0]
 
@@ -320,8 +322,8 @@ def test_a_file_that_a_killed_sweep_left_is_repaired(opened, tmp_path):
   (folder / 'search.journal.lock').symlink_to('nowhere')
   with opened(trials=2) as study:
     study.queue.requeue_abandoned()
-    found = study.next_trial()
-    assert (found.name, found.overrides) == (lost.name, lost.overrides)
+    requeued = study.next_trial()
+    assert (requeued.name, requeued.overrides) == (lost.name, lost.overrides)
     assert study.next_trial() is None
 
 
@@ -462,9 +464,9 @@ def test_no_error_shows_a_password(
   monkeypatch.setenv('SEQLAB_TRACEBACK', trace)
   argv = [experiment(), '--trials', '2', '--workdir', str(tmp_path / 'runs')]
   assert main([*argv, f'--storage={url}']) == 1
-  said = capsys.readouterr()
-  assert SECRET not in said.out + said.err
-  assert trace or len(said.err.splitlines()) == 1, said.err
+  captured = capsys.readouterr()
+  assert SECRET not in captured.out + captured.err
+  assert trace or len(captured.err.splitlines()) == 1, captured.err
 
 
 @pytest.mark.parametrize('url', ODD_URLS)
@@ -475,9 +477,9 @@ def test_an_error_of_other_options_does_not_show_the_password(
   monkeypatch.setattr(sys, 'argv', ['sweep', *argv])
   with pytest.raises(SystemExit):
     main()
-  said = capsys.readouterr().err
-  assert 'unrecognized arguments' in said
-  assert SECRET not in said
+  errors = capsys.readouterr().err
+  assert 'unrecognized arguments' in errors
+  assert SECRET not in errors
 
 
 @pytest.mark.parametrize('url', ODD_URLS)
@@ -641,8 +643,8 @@ class Server:
     command = [_binary('postgres'), '-D', self.folder / 'data']
     self.process = self._run([*command, *(x for s in settings for x in ('-c', s))])
     until = time.monotonic() + 60
-    while b'ready to accept' not in (said := (self.folder / 'log').read_bytes()):
-      assert self.process.poll() is None, said.decode()
+    while b'ready to accept' not in (log := (self.folder / 'log').read_bytes()):
+      assert self.process.poll() is None, log.decode()
       assert time.monotonic() < until
       time.sleep(0.05)
 
@@ -678,18 +680,18 @@ def _sweep(experiment, workdir, url, *options):
 def test_two_sweeps_share_a_postgresql_server(real, tmp_path, server):
   experiment = real([8])
   sweeps = [_sweep(experiment, tmp_path / name, server.url) for name in 'ab']
-  said = [sweep.communicate() for sweep in sweeps]
-  assert [sweep.returncode for sweep in sweeps] == [0, 0], said
-  found = [
+  outputs = [sweep.communicate() for sweep in sweeps]
+  assert [sweep.returncode for sweep in sweeps] == [0, 0], outputs
+  trials = [
     {p.parent.name for p in tmp_path.glob(f'{x}/mine/*/trial.json')} for x in 'ab'
   ]
-  assert all(found), 'one of them had nothing to do'
-  assert not found[0] & found[1]
-  assert sorted(found[0] | found[1]) == [f'{i:04d}' for i in range(6)]
+  assert all(trials), 'one of them had nothing to do'
+  assert not trials[0] & trials[1]
+  assert sorted(trials[0] | trials[1]) == [f'{i:04d}' for i in range(6)]
   with HyperSearch(experiment, tmp_path / 'a', trials=6, url=server.url) as study:
     assert study.summary == '6 of 6 trials are finished'
     assert len({trial.params['peak'] for trial in study.queue.latest().values()}) == 6
-  assert all('6 of 6 trials are finished: ' in out for out, _ in said)
+  assert all('6 of 6 trials are finished: ' in out for out, _ in outputs)
 
 
 @pytest.mark.slow  # several processes and a database server

@@ -118,8 +118,8 @@ def test_a_process_has_all_gpus_of_its_node_or_one(empty, capsys):
 
 def test_options_of_sbatch_are_passed_on(empty, capsys):
   options = ('--partition', 'gpu', '--grace', '300', '--mem', '64G', '--time', '2-12')
-  more = ('--sbatch=--constraint=a100|h100', '--sbatch=--exclusive')
-  lines = _script(capsys, empty, *options, *more, '--cpus-per-task', '8').splitlines()
+  extra = ('--sbatch=--constraint=a100|h100', '--sbatch=--exclusive')
+  lines = _script(capsys, empty, *options, *extra, '--cpus-per-task', '8').splitlines()
   assert {
     *('#SBATCH --partition=gpu', '#SBATCH --signal=TERM@300', '#SBATCH --mem=64G'),
     *("#SBATCH --constraint='a100|h100'", '#SBATCH --exclusive', '#SBATCH --requeue'),
@@ -145,7 +145,7 @@ def test_an_invalid_time_limit_is_refused(limit):
 
 
 @pytest.mark.parametrize(
-  ('options', 'said'),
+  ('options', 'message'),
   [
     (['--config.sed=1'], "no key 'sed'; did you mean 'seed'"),
     (['--sbatch=nodelist=a'], '--sbatch=nodelist=a should be written'),
@@ -155,12 +155,12 @@ def test_an_invalid_time_limit_is_refused(limit):
   ],
 )
 def test_mistakes_show_before_anything_is_submitted(
-  options, said, empty, tmp_path, capsys, monkeypatch
+  options, message, empty, tmp_path, capsys, monkeypatch
 ):
   monkeypatch.setenv('PATH', '')
   assert slurm.main([empty, '--workdir', str(tmp_path / 'run'), *options]) == 1
   (line,) = capsys.readouterr().err.splitlines()
-  assert re.match(f'launch.slurm: .*{said}', line)
+  assert re.match(f'launch.slurm: .*{message}', line)
 
 
 # The runner of sweeps, with commands that stand for Slurm's.
@@ -326,18 +326,18 @@ def _sbatch(*options, text):
   return done.stdout.strip()
 
 
-def _wait(what, until, seconds=300):
+def _wait(description, condition, seconds=300):
   """Waits until a condition holds; returns the last value."""
   end = time.monotonic() + seconds
-  while not (value := until()):
-    assert time.monotonic() < end, f'{what}: not within {seconds} s'
+  while not (value := condition()):
+    assert time.monotonic() < end, f'{description}: not within {seconds} s'
     time.sleep(0.05)
   return value
 
 
 def _saved(folder, step=1):
-  found = (path.name for path in (folder / 'checkpoints').glob('*'))
-  return any(name.isdigit() and int(name) >= step for name in found)
+  names = (path.name for path in (folder / 'checkpoints').glob('*'))
+  return any(name.isdigit() and int(name) >= step for name in names)
 
 
 def _job(trial):
@@ -355,8 +355,8 @@ def _resumed(log):
 def _config(tiny, **changes):
   """`tiny` without what takes long to compile."""
   batching = tiny['batching'] | {'shapes': 1}
-  own = dict(batching=batching, evals={}, keep_best=None, save_every=100)
-  return tiny | own | changes
+  options = dict(batching=batching, evals={}, keep_best=None, save_every=100)
+  return tiny | options | changes
 
 
 def _steps(folder):
@@ -384,8 +384,8 @@ def test_a_sweep_as_an_array_with_a_trial_preempted(cluster, tiny, tmp_path):
   started.send_signal(signal.SIGINT)
   assert f'`scancel {number}` ends them' in started.communicate()[1]
   assert started.returncode == 130
-  found = my_jobs()
-  assert [found[job['job']].state for job in jobs] == ['RUNNING'] * 4
+  queued = my_jobs()
+  assert [queued[job['job']].state for job in jobs] == ['RUNNING'] * 4
 
   # All cores are in use: one trial has to be preempted.
   high = ('--partition=high', '--output=/dev/null')

@@ -27,7 +27,7 @@ def sweep(add):
   for peak in {peaks}:
     for seed in range(2):
       add(seed=seed, **{{'hyper.peak': peak}})
-  {more}
+  {text}
 
 
 def report(runs, folder):
@@ -39,13 +39,13 @@ FAILING = "add(**{'model.heads': 3}), add(task='ends_its_process:Task')"
 SEEDS = ['peak=0.01,seed=0', 'peak=0.01,seed=1', 'peak=0.02,seed=0', 'peak=0.02,seed=1']
 
 
-def _write(path, tiny, more='', peaks=(1e-2, 2e-2), **changes):
+def _write(path, tiny, text='', peaks=(1e-2, 2e-2), **changes):
   config = tiny | {'steps': 4, 'keep_best': 'valid/nll', 'best_is': 'min'}
   # One shape, and an evaluator that compiles quickly.
   config['batching'] = tiny['batching'] | {'shapes': 1}
   config['evals'] = {'valid': {'type': 'perplexity', 'split': 'valid', 'every': 4}}
   config |= changes
-  path.write_text(TEXT.format(config=config, peaks=peaks, more=more), 'utf-8')
+  path.write_text(TEXT.format(config=config, peaks=peaks, text=text), 'utf-8')
   return str(path)
 
 
@@ -234,9 +234,9 @@ def refused(tmp_path, capsys, monkeypatch):
   started = []
   monkeypatch.setitem(RUNNERS, 'local', lambda *_, **__: started.append(1))
 
-  def run(*argv, sweep='add(seed=1)', more=REPORT):
+  def run(*argv, sweep='add(seed=1)', text=REPORT):
     file = tmp_path / 'mine.py'
-    file.write_text(PLANNED.format(sweep=sweep) + more, 'utf-8')
+    file.write_text(PLANNED.format(sweep=sweep) + text, 'utf-8')
     assert main([str(file), '--workdir', str(tmp_path / 'runs'), *argv]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert not started
@@ -263,7 +263,7 @@ def test_a_report_does_not_overwrite_itself(refused, tmp_path):
 
 @pytest.mark.parametrize('option', [['--report-only'], ['--report-to', 'docs']])
 def test_an_experiment_without_a_report_is_not_reported_on(refused, option):
-  line = refused(*option, more='')
+  line = refused(*option, text='')
   assert f'has no function report(runs, folder): leave {option[0]} out' in line
 
 
@@ -309,9 +309,9 @@ def test_a_trial_whose_folder_was_deleted_does_not_end_the_sweep(
   file = tmp_path / 'mine.py'
   file.write_text(PLANNED.format(sweep='add(seed=1), add(seed=2)'), 'utf-8')
   assert main([str(file), '--workdir', str(tmp_path / 'runs')]) == 1
-  said = capsys.readouterr()
-  assert '[2/2] seed=2: 1 s, and cannot be read: ' in said.out
-  assert f'failed: {tmp_path}/runs/mine/seed=1: its state is unknown' in said.err
+  captured = capsys.readouterr()
+  assert '[2/2] seed=2: 1 s, and cannot be read: ' in captured.out
+  assert f'failed: {tmp_path}/runs/mine/seed=1: its state is unknown' in captured.err
 
 
 def test_a_missing_experiment_is_one_line_on_stderr(capsys):

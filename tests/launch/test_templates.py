@@ -59,38 +59,41 @@ def _expanded(text, environ):
 
 
 def test_pods_know_process_0_and_their_index(jobset):
-  found = jobset('--nodes', '4', '--name', 'Big_run')
-  assert (found['apiVersion'], found['kind']) == ('jobset.x-k8s.io/v1alpha2', 'JobSet')
-  assert found['metadata'] == {'name': 'big-run', 'namespace': 'default'}
-  assert found['spec']['network']['enableDNSHostnames'] is True
-  (job,) = found['spec']['replicatedJobs']
+  manifest = jobset('--nodes', '4', '--name', 'Big_run')
+  assert (manifest['apiVersion'], manifest['kind']) == (
+    'jobset.x-k8s.io/v1alpha2',
+    'JobSet',
+  )
+  assert manifest['metadata'] == {'name': 'big-run', 'namespace': 'default'}
+  assert manifest['spec']['network']['enableDNSHostnames'] is True
+  (job,) = manifest['spec']['replicatedJobs']
   spec = job['template']['spec']
   assert job['replicas'] == 1
   assert [spec[k] for k in ('completionMode', 'parallelism', 'completions')] == [
     *('Indexed', 4, 4)
   ]
-  environ = {entry['name']: entry for entry in _container(found)['env']}
+  environ = {entry['name']: entry for entry in _container(manifest)['env']}
   address, port = environ['JAX_COORDINATOR_ADDRESS']['value'].split(':')
   # <JobSet>-<job>-<number of the job>-<number of the pod>.<JobSet>
   assert address == f'big-run-{job["name"]}-0-0.big-run'
-  assert _container(found)['ports'] == [{'containerPort': int(port)}]
+  assert _container(manifest)['ports'] == [{'containerPort': int(port)}]
   assert environ['JAX_NUM_PROCESSES']['value'] == '4'
   index = environ['JAX_PROCESS_ID']['valueFrom']['fieldRef']['fieldPath']
   assert index == "metadata.annotations['batch.kubernetes.io/job-completion-index']"
 
 
 def test_preempted_pods_restart_the_set_without_counting(jobset):
-  found = jobset('--grace', '300', '--restarts', '7')
-  policy = found['spec']['failurePolicy']
+  manifest = jobset('--grace', '300', '--restarts', '7')
+  policy = manifest['spec']['failurePolicy']
   assert policy['maxRestarts'] == 7
   (rule,) = policy['rules']
   assert rule['action'] == 'RestartJobSetAndIgnoreMaxRestarts'
   assert rule['onJobFailureReasons'] == ['PodFailurePolicy']
-  spec = found['spec']['replicatedJobs'][0]['template']['spec']
+  spec = manifest['spec']['replicatedJobs'][0]['template']['spec']
   assert spec['backoffLimit'] == 0
   stopped, disrupted = spec['podFailurePolicy']['rules']
   assert stopped['onExitCodes'] == {
-    'containerName': _container(found)['name'],
+    'containerName': _container(manifest)['name'],
     'operator': 'In',
     'values': [os.EX_TEMPFAIL],
   }
@@ -98,33 +101,33 @@ def test_preempted_pods_restart_the_set_without_counting(jobset):
   condition = {'type': 'DisruptionTarget', 'status': 'True'}
   assert disrupted['onPodConditions'] == [condition]
   assert {stopped['action'], disrupted['action']} == {'FailJob'}
-  assert _pod(found)['restartPolicy'] == 'Never'
-  assert _pod(found)['terminationGracePeriodSeconds'] == 300
+  assert _pod(manifest)['restartPolicy'] == 'Never'
+  assert _pod(manifest)['terminationGracePeriodSeconds'] == 300
 
 
 def test_gpus_and_volumes(jobset):
   options = ('--gpus-per-node', '8', '--volume', 'runs:/runs', '--volume', 'data:/data')
-  found = jobset(*options, workdir='/runs/big')
-  assert _container(found)['resources'] == {'limits': {'nvidia.com/gpu': 8}}
-  assert _container(found)['volumeMounts'] == [
+  manifest = jobset(*options, workdir='/runs/big')
+  assert _container(manifest)['resources'] == {'limits': {'nvidia.com/gpu': 8}}
+  assert _container(manifest)['volumeMounts'] == [
     {'name': 'runs', 'mountPath': '/runs'},
     {'name': 'data', 'mountPath': '/data'},
   ]
-  assert [v['persistentVolumeClaim']['claimName'] for v in _pod(found)['volumes']] == [
-    *('runs', 'data')
-  ]
+  assert [
+    v['persistentVolumeClaim']['claimName'] for v in _pod(manifest)['volumes']
+  ] == [*('runs', 'data')]
 
 
 @pytest.mark.parametrize('text', [ODD, 'ä 🙂 \u2028 \x85 \x7f', 'yes', '1e3', ''])
 def test_any_text_reaches_the_pod_unchanged(text, jobset, experiment):
   name = {'HOME': 'expanded'}
-  found = jobset(f'--config.text={text}', f'--env=TEXT={text}', '--env', 'N=1')
-  command = [_expanded(word, name) for word in _container(found)['command']]
+  manifest = jobset(f'--config.text={text}', f'--env=TEXT={text}', '--env', 'N=1')
+  command = [_expanded(word, name) for word in _container(manifest)['command']]
   assert command == [
     *('python3', '-m', 'seqlab.cli', 'train', experiment),
     *('--workdir', 'gs://mine/run', f'--config.text={text}'),
   ]
-  environ = {e['name']: e.get('value') for e in _container(found)['env']}
+  environ = {e['name']: e.get('value') for e in _container(manifest)['env']}
   assert _expanded(environ['TEXT'], name) == text
   assert environ['N'] == '1'
 
@@ -314,14 +317,20 @@ def test_secrets_are_not_printed(launcher, experiment, capsys):
     'kubernetes': [kubernetes.main, '--image', 'a'],
     'tpu': [tpu.main, '--zone', 'a', '--accelerator', 'v4-8'],
   }
-  main, *more = options[launcher]
-  command = [experiment, '--workdir', f'gs://key:{SECRET}@mine/run', *more, '--dry-run']
+  main, *extra = options[launcher]
+  command = [
+    experiment,
+    '--workdir',
+    f'gs://key:{SECRET}@mine/run',
+    *extra,
+    '--dry-run',
+  ]
   command += [f'--env=WANDB_API_KEY={SECRET}', f'--env=P=http://me:{SECRET}@proxy:80']
   assert main([*command, f'--config.text=https://h/x?token={SECRET}']) == 0
-  said = capsys.readouterr()
-  assert SECRET not in said.out + said.err
-  assert said.out.count('***') >= 4
-  assert said.err == f'launch.{launcher}: *** replaces a password or key\n'
+  captured = capsys.readouterr()
+  assert SECRET not in captured.out + captured.err
+  assert captured.out.count('***') >= 4
+  assert captured.err == f'launch.{launcher}: *** replaces a password or key\n'
 
 
 def test_output_of_kubectl_shows_no_secret(experiment, tmp_path, monkeypatch, capsys):

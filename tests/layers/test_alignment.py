@@ -31,15 +31,15 @@ def _scores(name, inputs, **options):
     return m(query, source.replace(keys=m.project(source.keys)))
 
   variables = nn.unbox(score.init(jax.random.key(2), query, source, method=call))
-  found = score.apply(variables, query, source, method=call)
+  scores = score.apply(variables, query, source, method=call)
   wide = lambda tree: jax.tree.map(lambda x: np.asarray(x, np.float64), tree)  # noqa: E731
-  return np.asarray(found), wide(variables.get('params', {})), wide((query, source))
+  return np.asarray(scores), wide(variables.get('params', {})), wide((query, source))
 
 
 def test_dot_equals_written_out_values(inputs):
-  found, _, (q, m) = _scores('Dot', inputs)
+  scores, _, (q, m) = _scores('Dot', inputs)
   for b, t, s in np.ndindex(B, T, S):
-    assert found[b, t, s] == pytest.approx(q[b, t] @ m.keys[b, s], abs=1e-5)
+    assert scores[b, t, s] == pytest.approx(q[b, t] @ m.keys[b, s], abs=1e-5)
 
 
 def test_scaled_dot_is_dot_over_the_root_of_the_width(inputs):
@@ -48,49 +48,49 @@ def test_scaled_dot_is_dot_over_the_root_of_the_width(inputs):
 
 
 def test_cosine_is_between_minus_and_plus_its_sharpness(inputs):
-  found, p, (q, m) = _scores('Cosine', inputs)
+  scores, p, (q, m) = _scores('Cosine', inputs)
   for b, t, s in np.ndindex(B, T, S):
     q1, k1 = q[b, t], m.keys[b, s]
     cosine = q1 @ k1 / np.linalg.norm(q1) / np.linalg.norm(k1)
     expected = np.exp(p['log_sharpness']) * cosine
-    assert found[b, t, s] == pytest.approx(expected, abs=1e-4)
+    assert scores[b, t, s] == pytest.approx(expected, abs=1e-4)
 
 
 def test_general_equals_written_out_values(inputs):
-  found, p, (q, m) = _scores('General', inputs)
+  scores, p, (q, m) = _scores('General', inputs)
   for b, t, s in np.ndindex(B, T, S):
     expected = q[b, t] @ (m.keys[b, s] @ p['key']['kernel'])
-    assert found[b, t, s] == pytest.approx(expected, abs=1e-5)
+    assert scores[b, t, s] == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize('name', ['Additive', 'Coverage'])
 def test_additive_equals_written_out_values(inputs, name):
-  found, p, (q, m) = _scores(name, inputs)
+  scores, p, (q, m) = _scores(name, inputs)
   for b, t, s in np.ndindex(B, T, S):
     inside = q[b, t] @ p['query']['kernel'] + m.keys[b, s] @ p['key']['kernel']
     inside += p['key']['bias']
     if name == 'Coverage':
       inside += m.coverage[b, t, s] * p['covered']
     expected = np.tanh(inside) @ p['energy']
-    assert found[b, t, s] == pytest.approx(expected, abs=1e-5)
+    assert scores[b, t, s] == pytest.approx(expected, abs=1e-5)
 
 
 def test_concat_equals_written_out_values(inputs):
-  found, p, (q, m) = _scores('Concat', inputs)
+  scores, p, (q, m) = _scores('Concat', inputs)
   for b, t, s in np.ndindex(B, T, S):
     both = np.concatenate([q[b, t], m.keys[b, s]])
     expected = np.tanh(both @ p['kernel']) @ p['energy']
-    assert found[b, t, s] == pytest.approx(expected, abs=1e-5)
+    assert scores[b, t, s] == pytest.approx(expected, abs=1e-5)
 
 
 def test_location_does_not_depend_on_the_words(inputs):
   query, source = inputs
-  found, p, _ = _scores('Location', inputs, positions=8)
+  scores, p, _ = _scores('Location', inputs, positions=8)
   np.testing.assert_allclose(
-    found, np.asarray(query) @ p['places']['kernel'][:, :S], atol=1e-5
+    scores, np.asarray(query) @ p['places']['kernel'][:, :S], atol=1e-5
   )
   other = query, source.replace(keys=source.keys + 1)
-  np.testing.assert_array_equal(_scores('Location', other, positions=8)[0], found)
+  np.testing.assert_array_equal(_scores('Location', other, positions=8)[0], scores)
 
 
 def test_location_has_no_weight_beyond_its_last_position(inputs):
@@ -103,8 +103,8 @@ def test_location_has_no_weight_beyond_its_last_position(inputs):
 def test_local_m_sees_a_window_around_the_position_of_the_output(inputs):
   query, source = inputs
   source = source.replace(position=source.position + 2)  # 2, 3, 4
-  found, *_ = _scores('LocalMonotonic', (query, source), window=1)
-  seen = np.isfinite(found)
+  scores, *_ = _scores('LocalMonotonic', (query, source), window=1)
+  seen = np.isfinite(scores)
   assert seen[0].astype(int).tolist() == [
     [0, 1, 1, 1, 0],
     [0, 0, 1, 1, 1],
@@ -113,20 +113,20 @@ def test_local_m_sees_a_window_around_the_position_of_the_output(inputs):
   # The second sentence has three words, and beyond the last the window stays there.
   assert seen[1].astype(int).tolist() == [[0, 1, 1, 1, 0]] * 3
   general = _scores('General', inputs)[0]
-  np.testing.assert_allclose(found[seen], general[seen], atol=1e-6)
+  np.testing.assert_allclose(scores[seen], general[seen], atol=1e-6)
 
 
 def test_local_p_is_general_less_the_squared_distance(inputs):
-  found, p, (q, m) = _scores('LocalPredictive', inputs, window=2)
+  scores, p, (q, m) = _scores('LocalPredictive', inputs, window=2)
   for b, t, s in np.ndindex(B, T, S):
     share = np.tanh(q[b, t] @ p['where']['kernel']) @ p['centre']
     centre = (m.mask[b].sum() - 1) / (1 + np.exp(-share))
     general = q[b, t] @ (m.keys[b, s] @ p['key']['kernel'])
     expected = general - (s - centre) ** 2 / (2 * 1.0**2)  # σ is half the window
     if abs(s - centre) > 2:
-      assert found[b, t, s] == -np.inf
+      assert scores[b, t, s] == -np.inf
     else:
-      assert found[b, t, s] == pytest.approx(expected, abs=1e-4)
+      assert scores[b, t, s] == pytest.approx(expected, abs=1e-4)
 
 
 def _attention(inputs, score, heads=1):

@@ -105,21 +105,21 @@ def test_removing_a_head_equals_zeroing_its_rows_of_the_output_projection():
   layer, variables, x, call = _attention()
   variables = nn.unbox(variables)
   ablation = {'keep': jnp.array([1.0, 0.0])}
-  found = layer.apply({**variables, 'ablation': ablation}, x, None, method=call)
+  ablated = layer.apply({**variables, 'ablation': ablation}, x, None, method=call)
   out = variables['params']['out']['kernel'].at[1].set(0.0)
   params = variables['params'] | {'out': {'kernel': out}}
   expected = layer.apply({'params': params}, x, None, method=call)
-  np.testing.assert_allclose(found, expected, atol=1e-6)
+  np.testing.assert_allclose(ablated, expected, atol=1e-6)
   plain = layer.apply(variables, x, None, method=call)
-  assert float(jnp.abs(found - plain).max()) > 0.01
+  assert float(jnp.abs(ablated - plain).max()) > 0.01
 
 
 def test_scales_multiply_the_first_values_and_outputs():
   plain, scaled = _attention(), _attention(value_scale=0.5, out_scale=0.25)
-  expected, found = (nn.unbox(v['params']) for _, v, _, _ in (plain, scaled))
+  expected, actual = (nn.unbox(v['params']) for _, v, _, _ in (plain, scaled))
   for name, scale in (('query', 1), ('key', 1), ('value', 0.5), ('out', 0.25)):
     kernel = expected[name]['kernel'] * scale
-    np.testing.assert_allclose(found[name]['kernel'], kernel, rtol=1e-5)
+    np.testing.assert_allclose(actual[name]['kernel'], kernel, rtol=1e-5)
 
 
 def test_heads_must_divide_the_width():
@@ -146,30 +146,30 @@ def test_segment_mask_separates_sentences():
 
 
 def test_local_mask_sees_the_window():
-  found = local_mask(jnp.arange(4), jnp.arange(4), 1)[0, 0]
+  mask = local_mask(jnp.arange(4), jnp.arange(4), 1)[0, 0]
   distance = np.abs(np.subtract.outer(np.arange(4), np.arange(4)))
-  np.testing.assert_array_equal(found, distance <= 1)
+  np.testing.assert_array_equal(mask, distance <= 1)
 
 
 def test_local_mask_depends_on_the_positions_of_each_row():
   positions = jnp.array([[0, 1, 2], [0, 1, 0]])  # two sentences in the second row
-  found = local_mask(positions, positions, 1)
-  assert found.shape == (2, 1, 3, 3)
-  np.testing.assert_array_equal(found[:, 0, 0, 2], [False, True])
+  mask = local_mask(positions, positions, 1)
+  assert mask.shape == (2, 1, 3, 3)
+  np.testing.assert_array_equal(mask[:, 0, 0, 2], [False, True])
 
 
 def test_prefix_mask_opens_the_prefix_only():
-  found = prefix_mask(4, jnp.array([0, 2]))
-  np.testing.assert_array_equal(found[:1], causal_mask(4))
+  mask = prefix_mask(4, jnp.array([0, 2]))
+  np.testing.assert_array_equal(mask[:1], causal_mask(4))
   expected = [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
-  np.testing.assert_array_equal(found[1, 0], np.bool_(expected))
+  np.testing.assert_array_equal(mask[1, 0], np.bool_(expected))
 
 
 def test_masks_are_composed_with_and():
   ids = jnp.array([[5, 6, 7, PAD]])
-  found = causal_mask(4) & padding_mask(ids) & local_mask(*[jnp.arange(4)] * 2, 1)
+  mask = causal_mask(4) & padding_mask(ids) & local_mask(*[jnp.arange(4)] * 2, 1)
   expected = [[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 0]]
-  np.testing.assert_array_equal(found[0, 0], np.bool_(expected))
+  np.testing.assert_array_equal(mask[0, 0], np.bool_(expected))
 
 
 def test_cache_appends_in_place_and_counts_its_length():

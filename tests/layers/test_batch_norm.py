@@ -73,8 +73,8 @@ def test_pmapped_devices_share_statistics_and_gradients(kind):
 
   (_, expected_statistics), expected = jax.jit(gradient(alone))(x, counts, weights)
   rows = [jnp.asarray(a)[:, None] for a in (x, counts, weights)]  # one row per device
-  (_, statistics), found = jax.pmap(gradient(together), axis_name='data')(*rows)
-  np.testing.assert_allclose(found[:, 0], expected, atol=1e-5)
+  (_, statistics), gradients = jax.pmap(gradient(together), axis_name='data')(*rows)
+  np.testing.assert_allclose(gradients[:, 0], expected, atol=1e-5)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, np.broadcast_to(b, a.shape), rtol=1e-5),
     statistics,
@@ -129,13 +129,15 @@ def _power(updates):
 def test_power_norm_divides_by_the_quadratic_mean(updates):
   norm, variables, x, counts, _ = _power(updates)
   y, after = _update(norm, variables, x, counts)
-  own = np.square(np.float64(x[counts])).mean(axis=0)
+  batch_squares = np.square(np.float64(x[counts])).mean(axis=0)
   before = np.linspace(2.0, 4.0, D)
-  psi = np.sqrt((before if updates else own) + EPSILON)
+  psi = np.sqrt((before if updates else batch_squares) + EPSILON)
   expected = np.linspace(0.5, 2.0, D) * x[counts] / psi + 0.25
   np.testing.assert_allclose(np.asarray(y)[counts], expected, rtol=1e-5)
   statistics = after['batch_stats']
-  np.testing.assert_allclose(statistics['square'], 0.5 * before + 0.5 * own, rtol=1e-5)
+  np.testing.assert_allclose(
+    statistics['square'], 0.5 * before + 0.5 * batch_squares, rtol=1e-5
+  )
   assert float(statistics['updates']) == updates + 1
 
 
@@ -144,14 +146,14 @@ def test_power_norms_gradient_is_algorithm_2s(updates):
   norm, variables, x, counts, _ = _power(updates)
   dy = np.random.default_rng(2).normal(size=x.shape) * counts[..., None]
   loss = lambda x: (_update(norm, variables, x, counts)[0] * dy).sum()  # noqa: E731
-  found = jax.grad(loss)(x)
-  own = np.square(np.float64(x[counts])).mean(axis=0)
-  psi = np.sqrt((np.linspace(2.0, 4.0, D) if updates else own) + EPSILON)
+  gradients = jax.grad(loss)(x)
+  batch_squares = np.square(np.float64(x[counts])).mean(axis=0)
+  psi = np.sqrt((np.linspace(2.0, 4.0, D) if updates else batch_squares) + EPSILON)
   dx_hat = np.linspace(0.5, 2.0, D) * dy
   x_hat = np.float64(x) / psi
   nu = (x_hat * dx_hat)[counts].mean(axis=0)
   expected = (dx_hat - nu * x_hat) / psi * counts[..., None]
-  np.testing.assert_allclose(found, expected, atol=1e-5)
+  np.testing.assert_allclose(gradients, expected, atol=1e-5)
 
 
 def test_in_warmup_power_norms_gradient_is_exact():

@@ -54,8 +54,8 @@ def test_scales_multiply_the_first_weights():
   _, scaled, _ = _layer(up_scale=0.5, down_scale=0.25)
   for name, scale in (('up', 0.5), ('down', 0.25)):
     expected = (plain['params'][name]['kernel'] - 0.1) * scale
-    found = scaled['params'][name]['kernel'] - 0.1
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    kernel = scaled['params'][name]['kernel'] - 0.1
+    np.testing.assert_allclose(kernel, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

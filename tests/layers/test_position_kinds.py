@@ -28,12 +28,12 @@ def _positions(kind, bidirectional=True, **options):
 def test_shifting_all_positions_changes_nothing(kind):
   positions, variables = _positions(kind)
   places = jnp.arange(L)[None]
-  here, there = (
+  unshifted, shifted = (
     positions.apply(variables, p, p, method='attention_terms')
     for p in (places, places + 50)
   )
-  jax.tree.map(np.testing.assert_array_equal, here, there)
-  assert jax.tree.leaves(here)
+  jax.tree.map(np.testing.assert_array_equal, unshifted, shifted)
+  assert jax.tree.leaves(unshifted)
 
 
 def test_alibi_falls_with_the_distance_on_both_sides():
@@ -72,12 +72,14 @@ def test_relative_vectors_equal_a_loop():
   )
   expected = np.zeros((L, H * K))
   for i in range(L):
-    near = [max(-CLIP, min(CLIP, j - i)) + CLIP for j in range(i + 1)]
+    relative = [max(-CLIP, min(CLIP, j - i)) + CLIP for j in range(i + 1)]
     for h in range(H):
-      scores = [q[i, h] @ (k[j, h] + p['relative_key'][r]) for j, r in enumerate(near)]
+      scores = [
+        q[i, h] @ (k[j, h] + p['relative_key'][r]) for j, r in enumerate(relative)
+      ]
       w = np.exp(np.array(scores) / K**0.5)
       w /= w.sum()
-      read = [w[j] * (v[j, h] + p['relative_value'][r]) for j, r in enumerate(near)]
+      read = [w[j] * (v[j, h] + p['relative_value'][r]) for j, r in enumerate(relative)]
       expected[i] += sum(read) @ p['out']['kernel'][h]
   np.testing.assert_allclose(y, expected, atol=1e-5)
 

@@ -46,13 +46,13 @@ def test_rotary_scores_depend_on_the_distance_only():
     turn = rotation(first + jnp.arange(5)[None], 8)
     return jnp.einsum('blhk,bshk->hls', rotate(query, turn), rotate(key, turn))
 
-  near = scores(0)
-  np.testing.assert_allclose(scores(70), near, atol=1e-4)
+  unshifted = scores(0)
+  np.testing.assert_allclose(scores(70), unshifted, atol=1e-4)
   for h in range(2):
     for distance in range(-4, 5):
-      same = np.diagonal(near[h], distance)
-      np.testing.assert_allclose(same, same[0], atol=1e-5)
-  assert float(jnp.abs(near[:, 0, 0] - near[:, 0, 3]).min()) > 1e-3
+      diagonal = np.diagonal(unshifted[h], distance)
+      np.testing.assert_allclose(diagonal, diagonal[0], atol=1e-5)
+  assert float(jnp.abs(unshifted[:, 0, 0] - unshifted[:, 0, 3]).min()) > 1e-3
 
 
 def test_rotation_keeps_norms():
@@ -106,6 +106,6 @@ def _t5_bucket(distance, bidirectional, buckets, max_distance):
 def test_t5_buckets_equal_a_scalar_reference(bidirectional, sizes):
   distance = np.arange(-300, 301)
   options = dict(buckets=sizes[0], max_distance=sizes[1])
-  found = t5_buckets(distance, bidirectional=bidirectional, **options)
+  buckets = t5_buckets(distance, bidirectional=bidirectional, **options)
   expected = [_t5_bucket(int(d), bidirectional, *sizes) for d in distance]
-  np.testing.assert_array_equal(found, expected)
+  np.testing.assert_array_equal(buckets, expected)

@@ -88,21 +88,23 @@ def test_gradients_equal_those_of_a_loop(kind, reverse):
     carry, total, gates = start, 0.0, m.project(x)
     for t in range(L)[:: -1 if reverse else 1]:
       new = m(carry, tuple(gate[t] for gate in gates))
-      there = mask[t][:, None]
-      carry = tuple(jnp.where(there, a, b) for a, b in zip(new, carry, strict=True))
+      present = mask[t][:, None]
+      carry = tuple(jnp.where(present, a, b) for a, b in zip(new, carry, strict=True))
       total += (weights[t] * carry[0]).sum()
     return total + sum((c**2).sum() for c in carry)
 
   keys = jax.random.split(jax.random.key(4), cell.states)
   start = tuple(jax.random.normal(key, (B, D)) for key in keys)
-  found, expected = (
+  gradients, expected = (
     jax.jit(jax.grad(lambda v, x, s, f=f: cell.apply(v, x, s, method=f), (0, 1, 2)))(
       variables, x, start
     )
     for f in (scanned, looped)
   )
   jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, expected
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+    gradients,
+    expected,
   )
 
 
@@ -113,11 +115,13 @@ def test_padding_does_not_change_a_sentence(bidirectional):
   x = jax.random.normal(jax.random.key(0), (B, L, D))
   lengths = np.array([5, 2, 4])
   mask = np.arange(L) < lengths[:, None]
-  same = lambda x: x  # noqa: E731
-  variables = encoder.init(jax.random.key(1), x, mask, same)
-  states, carries = encoder.apply(variables, x, mask, same)
+  identity = lambda x: x  # noqa: E731
+  variables = encoder.init(jax.random.key(1), x, mask, identity)
+  states, carries = encoder.apply(variables, x, mask, identity)
   for b, n in enumerate(lengths):
-    alone, last = encoder.apply(variables, x[b : b + 1, :n], mask[b : b + 1, :n], same)
+    alone, last = encoder.apply(
+      variables, x[b : b + 1, :n], mask[b : b + 1, :n], identity
+    )
     np.testing.assert_allclose(states[b, :n], alone[0], atol=1e-6)
     jax.tree.map(
       lambda a, b, i=b: np.testing.assert_allclose(a[i], b[0], atol=1e-6), carries, last
@@ -127,9 +131,9 @@ def test_padding_does_not_change_a_sentence(bidirectional):
 def test_the_backward_direction_reads_from_the_end():
   encoder = Encoder(CELLS['gru'], D, layers=1, bidirectional=True)
   x = jax.random.normal(jax.random.key(0), (1, L, D))
-  mask, same = np.ones((1, L), bool), lambda x: x
-  variables = encoder.init(jax.random.key(1), x, mask, same)
-  states = lambda x: encoder.apply(variables, x, mask, same)[0][0]  # noqa: E731
+  mask, identity = np.ones((1, L), bool), lambda x: x
+  variables = encoder.init(jax.random.key(1), x, mask, identity)
+  states = lambda x: encoder.apply(variables, x, mask, identity)[0][0]  # noqa: E731
   changed = x.at[0, -1].add(1.0)  # the last word
   moved = np.abs(states(changed) - states(x)).max(axis=0)  # [D], of all positions
   assert (np.abs(states(changed) - states(x))[0] > 0).tolist() == [False] * 2 + [

@@ -85,13 +85,13 @@ def test_the_shorter_of_two_equally_close_lengths_is_the_reference_length():
 def random_words(seed, K, R, kinds=3):
   rng = np.random.default_rng(seed)
 
-  def some(*shape):
+  def draw(*shape):
     ids = rng.integers(0, kinds, (*shape, K)).astype(np.uint32)
     return Words(
       np.stack([ids, ids], -1), rng.integers(0, K + 1, shape).astype(np.int32)
     )
 
-  return some(16), some(16, R)
+  return draw(16), draw(16, R)
 
 
 @pytest.mark.parametrize('K', [30, 300])

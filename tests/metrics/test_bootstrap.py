@@ -47,7 +47,7 @@ def sacrebleus(systems, test, samples):
   return scores['BLEU']
 
 
-def same(sums):
+def identity(sums):
   return sums
 
 
@@ -55,7 +55,7 @@ def counts(R, samples, seed=0):
   """Returns how often each of R rows occurs in each sample, [samples, R]."""
   rows = np.eye(R, dtype=np.int32)
   key = jax.random.key(seed)
-  return np.asarray(bootstrap_scores(rows, key, samples=samples, score=same))
+  return np.asarray(bootstrap_scores(rows, key, samples=samples, score=identity))
 
 
 @pytest.mark.parametrize(('R', 'samples'), [(1, 3), (3, 500), (40, 1), (401, 1_000)])
@@ -144,8 +144,8 @@ def test_one_system_is_significantly_worse_and_one_is_not(systems):
 @pytest.mark.parametrize('test', ['bs', 'ar'])
 def test_a_system_does_not_differ_from_itself(systems, test):
   statistics = systems[2][0]
-  _, same = compare([statistics, statistics], test=test, samples=200, trials=200)
-  assert same.p_value == 1  # sacreBLEU has 1 / 201, since no draw exceeds 0
+  _, comparison = compare([statistics, statistics], test=test, samples=200, trials=200)
+  assert comparison.p_value == 1  # sacreBLEU has 1 / 201, since no draw exceeds 0
 
 
 def test_a_sample_equal_to_the_observation_counts():

@@ -36,20 +36,20 @@ def _decode(model, variables, beam=2):
 
 def test_log_probabilities_are_averaged(members):
   models, variables = members
-  found = Ensemble(models).apply(variables, SOURCE, TARGET)
+  log_probs = Ensemble(models).apply(variables, SOURCE, TARGET)
   each = [
     jax.nn.log_softmax(m.apply(v, SOURCE, TARGET))
     for m, v in zip(models, variables, strict=True)
   ]
-  np.testing.assert_allclose(found, (each[0] + each[1]) / 2, atol=1e-5)
+  np.testing.assert_allclose(log_probs, (each[0] + each[1]) / 2, atol=1e-5)
 
 
 def test_an_ensemble_of_one_model_decodes_as_that_model(members):
   models, variables = members
   tokens, scores = _decode(models[0], variables[0])
-  found = _decode(Ensemble(models[:1]), variables[:1])
-  np.testing.assert_array_equal(found[0], tokens)
-  np.testing.assert_allclose(found[1], scores, atol=1e-5)
+  decoded = _decode(Ensemble(models[:1]), variables[:1])
+  np.testing.assert_array_equal(decoded[0], tokens)
+  np.testing.assert_allclose(decoded[1], scores, atol=1e-5)
 
 
 def test_a_recurrent_model_and_a_transformer_decode_together(members):

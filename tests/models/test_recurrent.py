@@ -200,8 +200,8 @@ def test_dropout_acts_in_training():
 @pytest.mark.parametrize('placement', ['before', 'after'])
 def test_attention_weights_are_returned_on_request(placement):
   model, variables = _model(**ATTENTIVE | {'placement': placement})
-  _, found = model.apply(variables, SOURCE, TARGET, mutable=['intermediates'])
-  (weights,) = found['intermediates']['attend']['weights']  # [T, B, H, 1, S]
+  _, collections = model.apply(variables, SOURCE, TARGET, mutable=['intermediates'])
+  (weights,) = collections['intermediates']['attend']['weights']  # [T, B, H, 1, S]
   assert weights.shape == (3, 2, 1, 1, 4)
   np.testing.assert_allclose(weights.sum(axis=-1), np.ones((3, 2, 1, 1)), atol=1e-5)
 

@@ -110,8 +110,10 @@ def _cached(model, variables, source, target):
   inputs = np.concatenate([np.full((B, 1), BOS), target[:, :-1]], axis=1)
   logits = []
   for t in range(T):
-    cache, found = model.apply(variables, memory, cache, inputs[:, t], method='step')
-    logits.append(found)
+    cache, step_logits = model.apply(
+      variables, memory, cache, inputs[:, t], method='step'
+    )
+    logits.append(step_logits)
   return jnp.stack(logits, axis=1)
 
 
@@ -119,9 +121,9 @@ def test_decoding_depends_only_on_past_words_even_without_the_causal_mask():
   causal, variables = _model()
   model, _ = _model(causal=False)
   source, target = _ids(2, 5), _ids(2, 6)
-  found = _cached(model, variables, source, target)
+  logits = _cached(model, variables, source, target)
   expected = causal.apply(variables, source, target)
-  np.testing.assert_allclose(found, expected, atol=1e-4)
+  np.testing.assert_allclose(logits, expected, atol=1e-4)
   leaking = model.apply(variables, source, target)
   assert float(jnp.abs(leaking - expected).max()) > 0.1
 
@@ -159,9 +161,9 @@ def test_packing_and_padding_change_no_batch_statistic(normalization):
   alone, row, packing = _two_pairs()
   train = functools.partial(model.apply, train=True, hyper={}, mutable=('batch_stats',))
   expected, padded = train(variables, *alone)
-  found, packed = train(variables, *row, packing=packing)
+  logits, packed = train(variables, *row, packing=packing)
   np.testing.assert_allclose(
-    found[row[1] != PAD], expected[alone[1] != PAD], atol=1e-3, rtol=1e-3
+    logits[row[1] != PAD], expected[alone[1] != PAD], atol=1e-3, rtol=1e-3
   )
   close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4)
   jax.tree.map(close, packed, padded)
@@ -214,11 +216,11 @@ def test_a_removed_head_is_removed_in_decoding_too():
   expected = model.apply({'params': params}, source, target)
   plain = model.apply(variables, source, target)
   assert float(jnp.abs(expected - plain).max()) > 0.1
-  for found in (
+  for logits in (
     model.apply(ablated, source, target),
     _cached(model, ablated, source, target),
   ):
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
 def test_dropout_acts_in_training():
@@ -312,8 +314,8 @@ def test_weights_start_at_the_papers_scales(options, scales):
       (('feed_forward', 'up'), inner),
       (('feed_forward', 'down'), outer),
     ):
-      expected, found = (p[side][name[0]][name[1]]['kernel'] for p in (plain, scaled))
-      np.testing.assert_allclose(found, scale * expected, rtol=1e-5)
+      expected, kernel = (p[side][name[0]][name[1]]['kernel'] for p in (plain, scaled))
+      np.testing.assert_allclose(kernel, scale * expected, rtol=1e-5)
 
 
 def test_deep_norm_weights_the_residuals():
@@ -373,8 +375,8 @@ def test_bfloat16_keeps_float32_parameters_and_is_close(options):
   assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype('float32')}
   source, target = _ids(1, 5), np.append(_ids(1, 5), [[EOS]], axis=1)
   exact = _model(**options)[0].apply(variables, source, target)
-  found = model.apply(variables, source, target).astype(jnp.float32)
-  np.testing.assert_allclose(found, exact, atol=0.05 * float(jnp.abs(exact).max()))
+  logits = model.apply(variables, source, target).astype(jnp.float32)
+  np.testing.assert_allclose(logits, exact, atol=0.05 * float(jnp.abs(exact).max()))
 
 
 @pytest.mark.parametrize('options', COMBINATIONS, ids=_name)

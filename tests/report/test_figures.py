@@ -20,8 +20,8 @@ def _pixels(path):
 
 def _has(path, colour):
   """Returns whether some pixel has that colour."""
-  wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-  return (abs(_pixels(path).astype(int) - wanted).max(1) < 3).any()
+  rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+  return (abs(_pixels(path).astype(int) - rgb).max(1) < 3).any()
 
 
 def test_lines_are_drawn_into_both_files(tmp_path):
@@ -85,9 +85,9 @@ def test_a_heatmap_spans_its_limits(tmp_path):
   matrix = [[0.0, 0.5], [0.5, np.nan]]
   options = dict(label='weight', digits=1)
   labels = ['кот', 'пёс'], ['cat', 'dog']
-  own, _ = heatmap(tmp_path / 'a', matrix, *labels, **options)
+  default_scale, _ = heatmap(tmp_path / 'a', matrix, *labels, **options)
   wide, _ = heatmap(tmp_path / 'b', matrix, *labels, limits=(-1, 2), **options)
-  yellow = (_pixels(own) == (253, 231, 36)).all(1).sum()
+  yellow = (_pixels(default_scale) == (253, 231, 36)).all(1).sum()
   assert yellow > 1.5 * (_pixels(wide) == (253, 231, 36)).all(1).sum()
 
 
@@ -99,8 +99,8 @@ def test_a_heatmap_needs_a_label_for_each_row_and_column(tmp_path):
 @pytest.mark.parametrize('text', [r'$\frac$', '$x$', '$', '100 $ or \\$'])
 def test_names_are_not_read_as_formulas(tmp_path, text):
   data = {text: {text: [1.0], 'b': [2.0]}, 'c': {text: [1.0], 'b': [2.0]}}
-  how = dict(xlabel=text, title=text, reference={text: 1.5})
-  _, svg = bars(tmp_path / 'a', data, text, **how)
+  texts = dict(xlabel=text, title=text, reference={text: 1.5})
+  _, svg = bars(tmp_path / 'a', data, text, **texts)
   lines(tmp_path / 'b', {text: SERIES['LSTM']}, text, text, title=text)
   heatmap(tmp_path / 'c', np.eye(2), [text, 'b'], [text, 'b'], label=text)
   shown = re.findall(r'<!-- (.*?) -->', svg.read_text('utf-8'))

@@ -17,9 +17,9 @@ VECTORS = np.random.default_rng(0).normal(size=(8, 5)) + 6 * np.repeat(
 
 def has(path, colour):
   """Returns whether some pixel has that colour."""
-  wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+  rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
   pixels = np.asarray(Image.open(path).convert('RGB')).astype(int)
-  return (abs(pixels - wanted).max(axis=-1) < 3).any()
+  return (abs(pixels - rgb).max(axis=-1) < 3).any()
 
 
 def test_pca_finds_the_plane_that_unit_vectors_lie_in():

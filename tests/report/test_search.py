@@ -81,18 +81,18 @@ def _many():
 
 def test_the_parameter_that_matters_is_important(tmp_path):
   pytest.importorskip('sklearn', reason='scikit-learn is not installed')
-  found, how = importances(_many())
-  assert list(found) == ['peak', 'cell']
-  assert found['peak'] > 0.9
-  assert sum(found.values()) == pytest.approx(1)
-  assert how == 'fANOVA'
+  shares, method = importances(_many())
+  assert list(shares) == ['peak', 'cell']
+  assert shares['peak'] > 0.9
+  assert sum(shares.values()) == pytest.approx(1)
+  assert method == 'fANOVA'
   names = {path.name for path in write(_many(), tmp_path, metric='valid/bleu')}
   assert {'importance.png', 'importance.svg'} < names
 
 
 def test_trials_that_are_equally_good_have_no_importance():
-  same = {i: _trial(1e-3 / (i + 1), 'gru', 1.0) for i in range(5)}
-  assert importances(same) == ({}, 'all trials are equally good')
+  trials = {i: _trial(1e-3 / (i + 1), 'gru', 1.0) for i in range(5)}
+  assert importances(trials) == ({}, 'all trials are equally good')
 
 
 def test_an_axis_covers_all_possible_values():

@@ -52,7 +52,7 @@ def make(text, tmp_path, **changes) -> GensimBaseline:
 
 def test_tables_are_those_of_gensim_alone(text, tmp_path):
   task = make(text, tmp_path, seed=3)
-  made = task.train()
+  tables = task.train()
   lines = text.read_text('utf-8').splitlines()
   rows = [[str(task.words.ids[w]) for w in x.split()] for x in lines]
   rows = [row for i, row in enumerate(rows) if (i + 1) % 5]  # the rest is held out
@@ -60,7 +60,7 @@ def test_tables_are_those_of_gensim_alone(text, tmp_path):
   rates = dict(alpha=0.05, min_alpha=0.0005)
   net = gensim.models.Word2Vec(rows, workers=1, seed=3, epochs=5, **options, **rates)
   for v in range(V):
-    np.testing.assert_allclose(made['words'][v], net.wv[str(v)], rtol=1e-6)
+    np.testing.assert_allclose(tables['words'][v], net.wv[str(v)], rtol=1e-6)
 
 
 def test_it_trains_evaluates_and_gives_vectors(text, tmp_path):
@@ -73,10 +73,10 @@ def test_it_trains_evaluates_and_gives_vectors(text, tmp_path):
 
 
 def test_the_seed_decides(text, tmp_path):
-  one, same, other = (
+  one, repeated, other = (
     make(text, tmp_path, seed=seed).train()['words'] for seed in (1, 1, 2)
   )
-  np.testing.assert_array_equal(one, same)
+  np.testing.assert_array_equal(one, repeated)
   assert not np.array_equal(one, other)
 
 

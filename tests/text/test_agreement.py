@@ -143,8 +143,8 @@ def rows(text):
 
 def tokens(text):
   """Words without the capital and without punctuation."""
-  found = [word.strip(',.') for word in text.split()]
-  return [found[0][0].lower() + found[0][1:], *found[1:]]
+  words = [word.strip(',.') for word in text.split()]
+  return [words[0][0].lower() + words[0][1:], *words[1:]]
 
 
 @functools.cache
@@ -160,31 +160,31 @@ def corpus():
 @functools.cache
 def nouns():
   """Of each form all its (noun, number, case)."""
-  found = defaultdict(set)
+  features = defaultdict(set)
   for noun in lexicon.NOUNS:
     for number, case in itertools.product(range(len(noun.english)), range(6)):
-      found[noun.forms[number][case]].add((noun, number, case))
+      features[noun.forms[number][case]].add((noun, number, case))
     if noun.at:
-      found[noun.at[2]].add((noun, 0, PRE))
-  return found
+      features[noun.at[2]].add((noun, 0, PRE))
+  return features
 
 
 @functools.cache
 def pasts():
   """Of each form of a verb, or of a short adjective, its columns."""
-  found = defaultdict(set)
+  columns = defaultdict(set)
   forms = [lexicon.WAS, ('нужен', 'нужна', 'нужно', 'нужны')]
   others = ('сказал', 'знал', 'услышал', 'вспомнил', 'забыл', 'хотел', 'решил')
-  more = ('пообещал', 'смог', 'начал', 'стал', 'понравился')
-  forms += [lexicon.past_forms(verb) for verb in others + more]
+  reflexive = ('пообещал', 'смог', 'начал', 'стал', 'понравился')
+  forms += [lexicon.past_forms(verb) for verb in others + reflexive]
   for verb in lexicon.VERBS:
     forms += [verb.past, verb.passive]
     forms += [verb.ongoing[1]] if verb.ongoing else []
   forms += [adjective.predicate for adjective in lexicon.ADJECTIVES]
   for row in forms:
     for column, form in enumerate(row):
-      found[form].add(column)
-  return found
+      columns[form].add(column)
+  return columns
 
 
 def column_of(noun, number):
@@ -213,15 +213,15 @@ def links(kind):
 @pytest.mark.parametrize('row', rows(DECLENSIONS), ids=lambda row: row.split()[0])
 def test_noun_is_declined(row):
   expected = tuple(tuple(part.split()) for part in row.split(':'))
-  found = [n.forms for n in lexicon.NOUNS if n.lemma == expected[0][NOM]]
-  assert found == [expected]
+  paradigms = [n.forms for n in lexicon.NOUNS if n.lemma == expected[0][NOM]]
+  assert paradigms == [expected]
 
 
 @pytest.mark.parametrize('row', rows(ADJECTIVES), ids=lambda row: row.split()[0])
 def test_adjective_is_declined(row):
   expected = tuple(tuple(part.split()) for part in row.split(':'))
-  found = [a.forms for a in WORD_LIKE if a.forms[0][NOM] == expected[0][NOM]]
-  assert found == [expected]
+  paradigms = [a.forms for a in WORD_LIKE if a.forms[0][NOM] == expected[0][NOM]]
+  assert paradigms == [expected]
 
 
 @pytest.mark.parametrize('row', rows(PASTS), ids=lambda row: row.split()[0])
@@ -344,17 +344,17 @@ def test_most_sentences_are_of_5_to_20_words():
 
 def test_other_direction_has_the_same_sentences():
   sizes = {'train': 5, 'valid': 5, 'test': 5}
-  there = Agreement(**sizes)
-  back = Agreement(source='ru', target='en', **sizes)
+  forward = Agreement(**sizes)
+  backward = Agreement(source='ru', target='en', **sizes)
   for split in SPLITS:
-    assert back.read(split) == there.read(split)[::-1]
+    assert backward.read(split) == forward.read(split)[::-1]
 
 
 def test_fingerprint_depends_on_text_and_direction():
   options = [{}, {'seed': 1}, {'test': 6}, {'source': 'ru', 'target': 'en'}]
-  found = {Agreement(**{'test': 5, **o}).fingerprint('test') for o in options}
-  assert len(found) == len(options)
-  assert Agreement(test=5).fingerprint('test') in found
+  fingerprints = {Agreement(**{'test': 5, **o}).fingerprint('test') for o in options}
+  assert len(fingerprints) == len(options)
+  assert Agreement(test=5).fingerprint('test') in fingerprints
 
 
 def test_unknown_split_is_named():
@@ -500,7 +500,7 @@ def test_verbs_govern_cases(case):
   seen = 0
   for form, verb, words, _ in links('case'):
     if verb in forms and form in nouns():
-      cases = {found for _, _, found in nouns()[form]}
+      cases = {noun_case for _, _, noun_case in nouns()[form]}
       assert cases & {NOM, case}, ' '.join(words)
       seen += NOM not in cases
   assert seen > 10
@@ -535,13 +535,13 @@ def test_numerals_govern_their_nouns():
 
 
 def test_own_belongs_to_a_subject():
-  own = {form for row in lexicon.OWN.forms for form in row}
+  forms = {form for row in lexicon.OWN.forms for form in row}
   seen = 0
   for pair in pairs():
     words = tokens(pair.russian)
     for link in pair.dependencies:
       if link.kind == 'antecedent':
-        assert words[link.dependent] in own
+        assert words[link.dependent] in forms
         assert link.decider < link.dependent
         english = tokens(pair.english)[pair.alignment[link.dependent]]
         assert english in {'his', 'her', 'its', 'their'}
@@ -550,13 +550,13 @@ def test_own_belongs_to_a_subject():
 
 
 @pytest.mark.parametrize(
-  ('place', 'there'),
+  ('place', 'locative'),
   [('garden', 'саду'), ('forest', 'лесу'), ('bridge', 'мосту'), ('shore', 'берегу')],
 )
-def test_places_have_a_locative(place, there):
+def test_places_have_a_locative(place, locative):
   for pair in pairs():
     if re.search(rf'\b(in|on) the {place}\b', pair.english):
-      assert there in tokens(pair.russian)
+      assert locative in tokens(pair.russian)
 
 
 @pytest.mark.parametrize(
@@ -572,13 +572,13 @@ def test_places_have_a_locative(place, there):
   ],
 )
 def test_places_have_their_prepositions(english, russian):
-  found = [
+  lines = [
     r
     for e, r in zip(*corpus().read('train'), strict=True)
     if re.search(rf'\b{english}\b', e) and not re.search('that|which|brought', e)
   ]
-  assert found
-  for line in found:
+  assert lines
+  for line in lines:
     assert re.search(rf'\b{russian}\b', line, re.IGNORECASE), line
 
 

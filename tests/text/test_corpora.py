@@ -71,11 +71,11 @@ def server():
   class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
       self.server.asked.append(self.path)
-      found = self.server.files.get(self.path, (404, 0, b''))
-      body = found if isinstance(found, bytes) else found[2]
-      status, told = (200, len(body)) if isinstance(found, bytes) else found[:2]
+      response = self.server.files.get(self.path, (404, 0, b''))
+      body = response if isinstance(response, bytes) else response[2]
+      status, length = (200, len(body)) if isinstance(response, bytes) else response[:2]
       self.send_response(status)
-      self.send_header('Content-Length', str(told))
+      self.send_header('Content-Length', str(length))
       self.end_headers()
       self.wfile.write(body)
 
@@ -474,9 +474,9 @@ def test_fingerprint_changes_with_the_direction(monkeypatch, write, tmp_path):
   write('multi30k/val.en', 'a')
   write('multi30k/val.de', 'a')
   monkeypatch.setenv('SEQLAB_DATA', str(tmp_path))
-  there = open_corpus('multi30k', source='en', target='de').fingerprint('val')
-  back = open_corpus('multi30k', source='de', target='en').fingerprint('val')
-  assert there != back
+  forward = open_corpus('multi30k', source='en', target='de').fingerprint('val')
+  backward = open_corpus('multi30k', source='de', target='en').fingerprint('val')
+  assert forward != backward
 
 
 def test_fingerprint_is_of_the_text_and_not_of_its_compression(write):

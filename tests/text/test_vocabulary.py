@@ -360,18 +360,18 @@ def test_words_cannot_be_sampled():
 def test_a_size_that_is_too_large_is_refused_with_the_largest(kind):
   with pytest.raises(ValueError, match=r'at most \d+: set vocabulary\.size=') as raised:
     learn(GERMAN, kind, size=5_000)
-  most = int(re.search(r'at most (\d+)', str(raised.value))[1])
-  assert learn(GERMAN, kind, size=most).size == most
+  largest = int(re.search(r'at most (\d+)', str(raised.value))[1])
+  assert learn(GERMAN, kind, size=largest).size == largest
 
 
 @pytest.mark.parametrize('kind', PIECES)
 def test_a_size_that_is_too_small_is_refused_with_the_smallest(kind):
   with pytest.raises(ValueError, match=r'vocabulary\.size=20 is too small') as raised:
     learn(GERMAN, kind, size=20)
-  least = int(re.search(r'20 vs (\d+)', str(raised.value))[1])
-  assert learn(GERMAN, kind, size=least).size == least
+  smallest = int(re.search(r'20 vs (\d+)', str(raised.value))[1])
+  assert learn(GERMAN, kind, size=smallest).size == smallest
   with pytest.raises(ValueError, match=r'too small'):
-    learn(GERMAN, kind, size=least - 1)
+    learn(GERMAN, kind, size=smallest - 1)
 
 
 def test_unknown_kind():
@@ -431,8 +431,10 @@ def test_a_users_kind_is_named_by_its_path(tmp_path):
 def test_a_folder_alone_names_no_code(tmp_path):
   build_vocabularies(Parallel(), **LETTERS).save(tmp_path, LETTERS)
   for options in (None, {'kind': 'bpe'}):
-    about = tmp_path / 'vocabularies.json'
-    about.write_text(about.read_text('utf-8').replace('"kind"', '"was"'), 'utf-8')
+    description = tmp_path / 'vocabularies.json'
+    description.write_text(
+      description.read_text('utf-8').replace('"kind"', '"was"'), 'utf-8'
+    )
     with pytest.raises(ValueError, match=r'its kind is|was made with'):
       Vocabularies.load(tmp_path, options)
 

@@ -88,13 +88,13 @@ def left():
       {k: v for k, v in row.items() if not k.startswith('speed/')}
       for row in read_metrics(folder / 'metrics.jsonl')
     ]
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    x = jax.ShapeDtypeStruct((3,), jnp.float32, sharding=here)
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    x = jax.ShapeDtypeStruct((3,), jnp.float32, sharding=sharding)
     checkpoints = Checkpoints(folder / 'checkpoints', read_only=True)
     parts = {'state': {'params': {'x': x}}, 'meta': None}
-    found = checkpoints.load(checkpoints.latest, parts)
+    loaded = checkpoints.load(checkpoints.latest, parts)
     checkpoints.close()
-    return rows, found['state']['params']['x'].tolist(), found['meta']['fallbacks']
+    return rows, loaded['state']['params']['x'].tolist(), loaded['meta']['fallbacks']
 
   return left
 

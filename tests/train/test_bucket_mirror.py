@@ -24,31 +24,31 @@ def _files(folder):
 
 
 def test_new_and_changed_files_are_uploaded(bucket):
-  mirror, there = BucketMirror(RUN), bucket.path / 'runs' / 'a'
+  mirror, remote = BucketMirror(RUN), bucket.path / 'runs' / 'a'
   (mirror.path / 'samples').mkdir()
   (mirror.path / 'samples' / 'x.txt').write_text('x', 'utf-8')
   (mirror.path / 'log').write_text('one\n', 'utf-8')
   (mirror.path / '.half').write_text('', 'utf-8')
   mirror.upload()
-  assert _files(there) == {'samples/x.txt', 'log'}
+  assert _files(remote) == {'samples/x.txt', 'log'}
   (
-    there / 'samples' / 'x.txt'
+    remote / 'samples' / 'x.txt'
   ).unlink()  # it has not changed here, so it is not uploaded again
   with (mirror.path / 'log').open('a', encoding='utf-8') as file:
     file.write('two\n')
   mirror.upload()
-  assert (there / 'log').read_text('utf-8') == 'one\ntwo\n'
-  assert _files(there) == {'log'}
+  assert (remote / 'log').read_text('utf-8') == 'one\ntwo\n'
+  assert _files(remote) == {'log'}
 
 
 def test_a_file_deleted_here_is_deleted_in_the_bucket(bucket):
-  mirror, there = BucketMirror(RUN), bucket.path / 'runs' / 'a'
+  mirror, remote = BucketMirror(RUN), bucket.path / 'runs' / 'a'
   (mirror.path / 'a').write_text('', 'utf-8')
   mirror.upload()
-  (there / 'b').write_text('', 'utf-8')  # a file that this run did not upload
+  (remote / 'b').write_text('', 'utf-8')  # a file that this run did not upload
   (mirror.path / 'a').unlink()
   mirror.upload()
-  assert _files(there) == {'b'}
+  assert _files(remote) == {'b'}
 
 
 def test_another_machine_downloads_what_it_needs(bucket):
@@ -104,23 +104,23 @@ def test_an_error_of_the_driver_names_the_bucket(bucket):
 
 def test_a_run_in_a_bucket_equals_one_on_disk(bucket, point, drawn, left):
   train(point, RUN)
-  there = bucket.path / 'runs' / 'a'
-  assert left(there) == left(drawn)
-  names = {path.name for path in there.iterdir()}
+  remote = bucket.path / 'runs' / 'a'
+  assert left(remote) == left(drawn)
+  names = {path.name for path in remote.iterdir()}
   assert names | {'.lock', 'samples'} == {path.name for path in drawn.iterdir()}
-  steps = {name.partition('/')[0] for name in _files(there / 'checkpoints')}
+  steps = {name.partition('/')[0] for name in _files(remote / 'checkpoints')}
   assert steps == {path.name for path in (drawn / 'checkpoints').iterdir()}
-  log = (there / 'train.log').read_text('utf-8')
+  log = (remote / 'train.log').read_text('utf-8')
   assert f'let no other run train in {RUN}' in log
 
 
 def test_another_machine_resumes_the_run(bucket, point, drawn, left):
-  there = bucket.path / 'runs' / 'a'
-  shutil.copytree(drawn, there)
-  shutil.rmtree(there / 'checkpoints' / '12')
+  remote = bucket.path / 'runs' / 'a'
+  shutil.copytree(drawn, remote)
+  shutil.rmtree(remote / 'checkpoints' / '12')
   train(point, RUN)
-  assert 'resuming from the checkpoint of step 8' in (there / 'train.log').read_text()
-  assert left(there) == left(drawn)
+  assert 'resuming from the checkpoint of step 8' in (remote / 'train.log').read_text()
+  assert left(remote) == left(drawn)
 
 
 def test_a_temporary_failure_of_a_bucket_does_not_end_a_run(
@@ -137,10 +137,10 @@ def test_a_temporary_failure_of_a_bucket_does_not_end_a_run(
   monkeypatch.setattr(Checkpoints, 'save', away)
   train(point, RUN)
   assert left(bucket.path / 'runs' / 'a') == left(drawn)
-  said = capsys.readouterr().out
-  assert 'does not answer' in said
+  output = capsys.readouterr().out
+  assert 'does not answer' in output
   assert (
-    f'for the checkpoint of step 8 in {RUN}; trying again in 0.02 s (5 more)' in said
+    f'for the checkpoint of step 8 in {RUN}; trying again in 0.02 s (5 more)' in output
   )
 
 
@@ -168,6 +168,6 @@ def test_a_run_in_a_bucket_translates(bucket, tiny, finished):
   train(tiny, RUN)
   names = [p.name for p in (bucket.path / 'runs/a/samples').iterdir()]
   assert 'valid-00000012.txt' in names
-  (_, _, there, _), (_, _, here, _) = load_run(RUN), load_run(finished)
-  for a, b in zip(*map(jax.tree.leaves, (there, here)), strict=True):
+  (_, _, remote, _), (_, _, local, _) = load_run(RUN), load_run(finished)
+  for a, b in zip(*map(jax.tree.leaves, (remote, local)), strict=True):
     np.testing.assert_array_equal(a, b)

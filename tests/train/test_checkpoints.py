@@ -26,9 +26,9 @@ ABSTRACT = {'state': {'x': jax.ShapeDtypeStruct((3,), jnp.float32)}, 'meta': Non
 
 
 @pytest.fixture(autouse=True)
-def _here():
-  here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  ABSTRACT['state'] = {'x': jax.ShapeDtypeStruct((3,), jnp.float32, sharding=here)}
+def _place_on_first_device():
+  sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  ABSTRACT['state'] = {'x': jax.ShapeDtypeStruct((3,), jnp.float32, sharding=sharding)}
 
 
 def _parts(value):
@@ -88,11 +88,11 @@ def _break(folder):
 def test_a_damaged_checkpoint_is_reported_and_moved_away(tmp_path):
   _fill(tmp_path, {1: None, 2: None}).close()
   _break(tmp_path / '2')
-  said = []
-  checkpoints = Checkpoints(tmp_path, say=said.append)
+  messages = []
+  checkpoints = Checkpoints(tmp_path, say=messages.append)
   step, _ = checkpoints.restore(ABSTRACT)
   assert step == 1
-  assert said[0].startswith('the checkpoint of step 2 cannot be read')
+  assert messages[0].startswith('the checkpoint of step 2 cannot be read')
   assert (tmp_path / 'broken-2').is_dir()
   checkpoints.save(2, _parts(20.0))  # is not in the way of the new one
   checkpoints.close()
@@ -177,11 +177,11 @@ def test_a_checkpoint_is_saved_when_the_disk_has_room_again(
 ):
   """In the background it shows at the next save, which is then tried again."""
   monkeypatch.setattr(retry, 'PAUSE', 0.01)
-  said = []
+  messages = []
 
   def hear(text):
-    said.append(text)
-    if len(said) == 2:
+    messages.append(text)
+    if len(messages) == 2:
       filler.unlink()
 
   checkpoints = Checkpoints(small_disk / 'run', keep_latest=9, retries=3, say=hear)
@@ -191,7 +191,7 @@ def test_a_checkpoint_is_saved_when_the_disk_has_room_again(
   if not wait:
     checkpoints.save(3, _parts(3.0))
   checkpoints.close()
-  assert [text.partition('; ')[2] for text in said] == [
+  assert [text.partition('; ')[2] for text in messages] == [
     'trying again in 0.01 s (3 more)',
     'trying again in 0.02 s (2 more)',
   ]
@@ -351,14 +351,14 @@ def test_a_folder_may_have_any_name(tmp_path, name):
 
 
 def test_messages_have_the_name_of_the_folder(tmp_path):
-  folder, said = tmp_path / 'a[1]', []
+  folder, messages = tmp_path / 'a[1]', []
   _fill(folder, {1: None}).close()
   _break(folder / '1')
   with pytest.raises(
     ValueError, match=re.escape(f'none of the checkpoints in {folder}')
   ):
-    Checkpoints(folder, say=said.append).restore(ABSTRACT)
-  assert '/proc/self' not in said[0]
+    Checkpoints(folder, say=messages.append).restore(ABSTRACT)
+  assert '/proc/self' not in messages[0]
 
 
 def test_a_linked_folder_is_written_at_its_target(tmp_path):
@@ -398,16 +398,16 @@ def test_a_first_checkpoint_that_cannot_be_read_back_is_an_error(tmp_path, monke
     checkpoints.close()
 
 
-@pytest.mark.parametrize('how', ['removed', 'replaced', 'renamed'])
-def test_a_deleted_folder_is_not_created_again(tmp_path, how):
+@pytest.mark.parametrize('damage', ['removed', 'replaced', 'renamed'])
+def test_a_deleted_folder_is_not_created_again(tmp_path, damage):
   folder = tmp_path / 'run' / 'checkpoints'
   checkpoints = Checkpoints(folder)
   checkpoints.save(1, _parts(1.0), wait=True)
-  if how == 'renamed':
+  if damage == 'renamed':
     (tmp_path / 'run').rename(tmp_path / 'other')
   else:
     shutil.rmtree(tmp_path / 'run')
-  if how == 'replaced':
+  if damage == 'replaced':
     folder.mkdir(parents=True)
   with pytest.raises(FileNotFoundError, match=r'was removed, renamed or replaced'):
     checkpoints.save(2, _parts(2.0))
@@ -419,32 +419,35 @@ def _files(folder):
   return sorted(p for p in folder.rglob('*') if p.is_file())
 
 
-def _spoil(content, how):
-  if how == 'flip':
+def _spoil(content, damage):
+  if damage == 'flip':
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-  return {'empty': b'', 'zero': bytes(len(content)), 'long': content + b'x'}[how]
+  return {'empty': b'', 'zero': bytes(len(content)), 'long': content + b'x'}[damage]
 
 
 @pytest.mark.parametrize(
-  'how',
+  'damage',
   [
     *('flip', 'gone'),
-    *(pytest.param(how, marks=pytest.mark.slow) for how in ('empty', 'zero', 'long')),
+    *(
+      pytest.param(damage, marks=pytest.mark.slow)
+      for damage in ('empty', 'zero', 'long')
+    ),
   ],
 )
-def test_damage_to_any_file_leads_to_the_previous_checkpoint(tmp_path, how):
+def test_damage_to_any_file_leads_to_the_previous_checkpoint(tmp_path, damage):
   _fill(tmp_path / 'run', {1: 1.0, 2: 2.0}).close()
   names = [p.relative_to(tmp_path / 'run') for p in _files(tmp_path / 'run' / '2')]
   assert len(names) > 10
   for number, name in enumerate(names):
-    folder, said = tmp_path / str(number), []
+    folder, messages = tmp_path / str(number), []
     shutil.copytree(tmp_path / 'run', folder)
-    if how == 'gone':
+    if damage == 'gone':
       (folder / name).unlink()
     else:
-      (folder / name).write_bytes(_spoil((folder / name).read_bytes(), how))
-    reader = Checkpoints(folder, keep_best='bleu', read_only=True, say=said.append)
+      (folder / name).write_bytes(_spoil((folder / name).read_bytes(), damage))
+    reader = Checkpoints(folder, keep_best='bleu', read_only=True, say=messages.append)
     for by in ('last', 'best'):
       used, state = reader.average(1, ABSTRACT['state'], by=by)
       assert used == [1], name
@@ -452,7 +455,7 @@ def test_damage_to_any_file_leads_to_the_previous_checkpoint(tmp_path, how):
     with pytest.raises(DamagedError, match=r'of step 2 in .* is damaged: '):
       reader.load(2, ABSTRACT)
     reader.close()
-    checkpoints = Checkpoints(folder, keep_best='bleu', say=said.append)
+    checkpoints = Checkpoints(folder, keep_best='bleu', say=messages.append)
     step, parts = checkpoints.restore(ABSTRACT)
     assert (step, parts['meta']) == (1, {'value': 1}), name
     if number == 0:  # it is not in the way of the new one
@@ -460,7 +463,7 @@ def test_damage_to_any_file_leads_to_the_previous_checkpoint(tmp_path, how):
       checkpoints.close()
       assert Checkpoints(folder).steps() == [1, 2]
     checkpoints.close()
-    assert {text.partition(' (')[0] for text in said} == {
+    assert {text.partition(' (')[0] for text in messages} == {
       'the checkpoint of step 2 cannot be read',
       'used instead: the checkpoints of steps [1]',
     }
@@ -469,8 +472,8 @@ def test_damage_to_any_file_leads_to_the_previous_checkpoint(tmp_path, how):
 
 def test_an_intact_checkpoint_of_another_state_is_not_moved_away(tmp_path):
   _fill(tmp_path, {1: None, 2: None}).close()
-  here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  other = {'y': jax.ShapeDtypeStruct((3,), jnp.float32, sharding=here)}
+  sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  other = {'y': jax.ShapeDtypeStruct((3,), jnp.float32, sharding=sharding)}
   with pytest.raises(ValueError, match=r'of step 2 .* is intact and cannot be loaded'):
     Checkpoints(tmp_path).restore({'state': other, 'meta': None})
   assert Checkpoints(tmp_path).steps() == [1, 2]
@@ -479,9 +482,9 @@ def test_an_intact_checkpoint_of_another_state_is_not_moved_away(tmp_path):
 def test_a_checkpoint_cannot_be_mistaken_for_another(tmp_path):
   _fill(tmp_path, {1: None, 2: None}).close()
   (tmp_path / '2').rename(tmp_path / '3')
-  said = []
-  assert Checkpoints(tmp_path, say=said.append).restore(ABSTRACT)[0] == 1
-  assert 'belongs to step 2' in said[0]
+  messages = []
+  assert Checkpoints(tmp_path, say=messages.append).restore(ABSTRACT)[0] == 1
+  assert 'belongs to step 2' in messages[0]
 
 
 def _unseal(folder):
@@ -493,10 +496,12 @@ def test_checkpoints_of_earlier_versions_are_loaded(tmp_path):
   _fill(tmp_path, {1: 1.0, 2: 2.0}).close()
   _unseal(tmp_path / '1')
   _unseal(tmp_path / '2')
-  said = []
-  checkpoints = Checkpoints(tmp_path, keep_best='bleu', keep_latest=1, say=said.append)
+  messages = []
+  checkpoints = Checkpoints(
+    tmp_path, keep_best='bleu', keep_latest=1, say=messages.append
+  )
   step, parts = checkpoints.restore(ABSTRACT)
-  assert (step, parts['meta'], said) == (2, {'value': 2}, [])
+  assert (step, parts['meta'], messages) == (2, {'value': 2}, [])
   np.testing.assert_array_equal(parts['state']['x'], [2, 2, 2])
   checkpoints.save(3, _parts(3), {'bleu': 1.5})
   checkpoints.close()
@@ -513,10 +518,10 @@ def test_empty_files_of_an_earlier_version_lead_to_the_previous_checkpoint(
   for step in '12':
     _unseal(tmp_path / step)
   (tmp_path / '2' / name).write_bytes(b'')
-  said = []
-  checkpoints = Checkpoints(tmp_path, keep_best='bleu', say=said.append)
+  messages = []
+  checkpoints = Checkpoints(tmp_path, keep_best='bleu', say=messages.append)
   assert checkpoints.restore(ABSTRACT)[0] == 1
-  assert 'the checkpoint of step 2 cannot be read' in said[0]
+  assert 'the checkpoint of step 2 cannot be read' in messages[0]
   checkpoints.save(2, _parts(2), {'bleu': 2.0})
   checkpoints.close()
   assert (tmp_path / 'broken-2').is_dir()
@@ -525,12 +530,12 @@ def test_empty_files_of_an_earlier_version_lead_to_the_previous_checkpoint(
 def test_an_older_damaged_checkpoint_does_not_prevent_saving(tmp_path):
   _fill(tmp_path, {1: 9.0, 2: 2.0}).close()
   (tmp_path / '1' / 'metrics' / 'metrics').write_bytes(b'')
-  said = []
-  checkpoints = Checkpoints(tmp_path, keep_best='bleu', say=said.append)
+  messages = []
+  checkpoints = Checkpoints(tmp_path, keep_best='bleu', say=messages.append)
   assert checkpoints.restore(ABSTRACT)[0] == 2
   checkpoints.save(3, _parts(3), {'bleu': 2.0})
   checkpoints.close()
-  assert said == ['the damaged checkpoint of step 1 is now broken-1']
+  assert messages == ['the damaged checkpoint of step 1 is now broken-1']
   assert checkpoints.steps() == [2, 3]
 
 
@@ -546,10 +551,10 @@ def test_an_entry_that_is_not_a_checkpoint_is_ignored(tmp_path, name):
 
 def test_a_power_cut_leaves_the_newest_checkpoint_intact(tmp_path, power):
   checkpoints = _fill(tmp_path / 'run', {1: 1.0, 2: 2.0, 3: 3.0})
-  copy, said = power(tmp_path / 'run', tmp_path / 'copy'), []
-  after = Checkpoints(copy, keep_best='bleu', say=said.append)
+  copy, messages = power(tmp_path / 'run', tmp_path / 'copy'), []
+  after = Checkpoints(copy, keep_best='bleu', say=messages.append)
   step, parts = after.restore(ABSTRACT)
-  assert (step, parts['meta'], said) == (3, {'value': 3}, [])
+  assert (step, parts['meta'], messages) == (3, {'value': 3}, [])
   np.testing.assert_array_equal(parts['state']['x'], [3, 3, 3])
   checkpoints.close()
 
@@ -571,18 +576,18 @@ def test_a_checkpoint_has_its_name_only_when_it_is_on_the_disk(
   _fill(tmp_path / 'run', {1: 1.0, 2: 2.0}).close()
   monkeypatch.undo()
   assert len(copies) == 4
-  said = []
+  messages = []
   for copy, expected in zip(copies, [None, 1, 1, 2], strict=True):
-    found = Checkpoints(copy, say=said.append).restore(ABSTRACT)
-    assert (found and found[0]) == expected
-  assert said == []
+    restored = Checkpoints(copy, say=messages.append).restore(ABSTRACT)
+    assert (restored and restored[0]) == expected
+  assert messages == []
 
 
 def test_a_seal_lists_every_file(tmp_path):
   _fill(tmp_path, {1: 1.0}).close()
   listed = json.loads((tmp_path / '1' / seal.NAME).read_text())['files']
-  there = {p.relative_to(tmp_path / '1').as_posix() for p in _files(tmp_path / '1')}
-  assert set(listed) == there - {seal.NAME}
+  files = {p.relative_to(tmp_path / '1').as_posix() for p in _files(tmp_path / '1')}
+  assert set(listed) == files - {seal.NAME}
 
 
 def test_a_part_of_a_large_state_is_read_back(tmp_path, monkeypatch):
@@ -595,11 +600,11 @@ def test_a_part_of_a_large_state_is_read_back(tmp_path, monkeypatch):
     'places': [jnp.ones(2), (jnp.ones(3), None)],
     'number': 7,
   }
-  load, found = Checkpoints._load, []
+  load, states = Checkpoints._load, []
 
   def watch(self, step, abstract, **options):
     loaded = load(self, step, abstract, **options)
-    found.append(loaded['state'])
+    states.append(loaded['state'])
     return loaded
 
   monkeypatch.setattr(Checkpoints, '_load', watch)
@@ -607,12 +612,12 @@ def test_a_part_of_a_large_state_is_read_back(tmp_path, monkeypatch):
   for step in (1, 2, 3):
     checkpoints.save(step, {'state': state, 'meta': {'best': None}})
   checkpoints.close()
-  assert len(found) == 1  # of the first save only
+  assert len(states) == 1  # of the first save only
   names = [
-    jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(found[0])
+    jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(states[0])
   ]
   assert names == ["['inner']['half']", "['inner']['nan']", "['rows']"]
-  assert found[0]['rows'].sharding == rows
+  assert states[0]['rows'].sharding == rows
 
 
 def test_values_that_differ_from_the_saved_ones_are_an_error(tmp_path, monkeypatch):

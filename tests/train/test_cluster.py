@@ -16,7 +16,7 @@ LAUNCHED = {'JAX_COORDINATOR_ADDRESS': 'a:1', 'JAX_NUM_PROCESSES': '4'}
 
 
 @pytest.mark.parametrize(
-  ('environ', 'found'),
+  ('environ', 'options'),
   [
     ({}, None),
     (SLURM, {}),
@@ -30,8 +30,8 @@ LAUNCHED = {'JAX_COORDINATOR_ADDRESS': 'a:1', 'JAX_NUM_PROCESSES': '4'}
     (SLURM | {'SEQLAB_CLUSTER': 'none'}, None),
   ],
 )
-def test_clusters_are_detected(environ, found):
-  assert cluster_options(environ) == found
+def test_clusters_are_detected(environ, options):
+  assert cluster_options(environ) == options
 
 
 def test_variables_of_a_launcher_take_precedence_over_detection():

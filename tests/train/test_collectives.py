@@ -37,9 +37,9 @@ def step(tiny, tmp_path_factory):
       engine = make_engine(config, task, steps=10)
       (batch,) = task.batches('train').shapes
       compiled = engine.compile(batch)
-      found = collectives(Module(compiled.as_text()))
+      operations = collectives(Module(compiled.as_text()))
       done[key] = (
-        found,
+        operations,
         engine.definition,
         batch['target'].size // (8 // mesh.get('tensor', 1)),
       )
@@ -48,8 +48,8 @@ def step(tiny, tmp_path_factory):
   return run
 
 
-def _bytes(found, mesh, kind, *axes):
-  chosen = [x for x in found if x.kind == kind and x.axes(mesh) == axes]
+def _bytes(operations, mesh, kind, *axes):
+  chosen = [x for x in operations if x.kind == kind and x.axes(mesh) == axes]
   return sum(x.bytes * x.runs for x in chosen)
 
 
@@ -62,31 +62,31 @@ def _matrices(program):
 
 
 def test_data_sums_each_gradient_once_and_sends_nothing_else(step):
-  found, program, _ = step(data=8)
+  operations, program, _ = step(data=8)
   everything = _matrices(program)[1]
-  assert {x.kind for x in found} == {'all-reduce'}
-  sent = sum(x.bytes * x.runs for x in found)
+  assert {x.kind for x in operations} == {'all-reduce'}
+  sent = sum(x.bytes * x.runs for x in operations)
   assert everything <= sent <= everything + SCALARS
 
 
 def test_fsdp_gathers_twice_and_scatters_once(step):
-  found, program, _ = step(data=1, fsdp=8)
+  operations, program, _ = step(data=1, fsdp=8)
   cut, everything, table = _matrices(program)
   mesh = dict(program.mesh.shape)
   assert cut > 0.9 * everything  # all but vectors
   # A layer's weights forwards and backwards; the table once for its three uses.
-  assert _bytes(found, mesh, 'all-gather', 'fsdp') == 2 * (cut - table) + table
-  assert _bytes(found, mesh, 'reduce-scatter', 'fsdp') == cut
-  rest = _bytes(found, mesh, 'all-reduce', 'fsdp')
+  assert _bytes(operations, mesh, 'all-gather', 'fsdp') == 2 * (cut - table) + table
+  assert _bytes(operations, mesh, 'reduce-scatter', 'fsdp') == cut
+  rest = _bytes(operations, mesh, 'all-reduce', 'fsdp')
   assert everything - cut <= rest <= everything - cut + SCALARS
-  assert {x.kind for x in found} == {'all-gather', 'reduce-scatter', 'all-reduce'}
+  assert {x.kind for x in operations} == {'all-gather', 'reduce-scatter', 'all-reduce'}
 
 
 def test_fsdp_sends_each_matrix_of_a_layer_separately(step):
   # Accelerators' compilers combine those of one place; the CPU's does not.
-  found, _, _ = step(data=1, fsdp=8)
+  operations, _, _ = step(data=1, fsdp=8)
   count = {
-    kind: sum(x.runs * x.arrays for x in found if x.kind == kind)
+    kind: sum(x.runs * x.arrays for x in operations if x.kind == kind)
     for kind in ('all-gather', 'reduce-scatter')
   }
   layer = (4 + 2) + (4 + 4 + 2)  # matrices of a layer of the encoder, of the decoder
@@ -98,7 +98,7 @@ def test_fsdp_sends_each_matrix_of_a_layer_separately(step):
 
 @pytest.mark.slow
 def test_three_axes_have_the_collectives_of_each(step):
-  found, program, positions = step(data=2, fsdp=2, tensor=2)
+  operations, program, positions = step(data=2, fsdp=2, tensor=2)
   mesh = dict(program.mesh.shape)
   parts = [
     (4 * math.prod(x.sharding.shard_shape(x.shape)), x.sharding.spec)
@@ -107,9 +107,11 @@ def test_three_axes_have_the_collectives_of_each(step):
   shard = sum(size for size, spec in parts if 'fsdp' in spec)
   table = program.abstract.params['target_embedding']['table']
   table = 4 * math.prod(table.sharding.shard_shape(table.shape))
-  assert _bytes(found, mesh, 'all-gather', 'fsdp') == 2 * (2 * (shard - table) + table)
-  assert _bytes(found, mesh, 'reduce-scatter', 'fsdp') == 2 * shard
-  assert _bytes(found, mesh, 'all-reduce', 'data') <= shard + SCALARS
+  assert _bytes(operations, mesh, 'all-gather', 'fsdp') == 2 * (
+    2 * (shard - table) + table
+  )
+  assert _bytes(operations, mesh, 'reduce-scatter', 'fsdp') == 2 * shard
+  assert _bytes(operations, mesh, 'all-reduce', 'data') <= shard + SCALARS
 
   # Shoeybi et al., "Megatron-LM", 2019, section 3: forwards, each sublayer sums its
   # output over the tensor axis; backwards, the gradient of its input. That of queries,
@@ -117,7 +119,7 @@ def test_three_axes_have_the_collectives_of_each(step):
   activations = 4 * positions * WIDTH
   layers = [
     x
-    for x in found
+    for x in operations
     if x.axes(mesh) == ('tensor',) and x.runs == LAYERS and x.bytes >= activations
   ]
   forwards, backwards = 2 + 3, (3 + 1) + (3 + 3 + 1)

@@ -23,12 +23,12 @@ def losses(tiny, tmp_path_factory):
       config = tiny | {'batching': batching} | changes
       task = Translation.from_config(config, vocabulary)
       engine = make_engine(config, task, steps=10)
-      state, found = engine.init(0), []
+      state, values = engine.init(0), []
       for k in range(3):
         batch = task.batches('train').batch(k, seed=0)
         state, sums = engine.step(state, engine.put(batch))
-        found.append(engine.fetch(sums)[0]['loss'])
-      done[key] = found, jax.device_get(engine.member(state).params)
+        values.append(engine.fetch(sums)[0]['loss'])
+      done[key] = values, jax.device_get(engine.member(state).params)
     return done[key]
 
   return run
@@ -45,24 +45,24 @@ def losses(tiny, tmp_path_factory):
 )
 def test_a_mesh_changes_no_loss(losses, mesh):
   one, params = losses()
-  many, others = losses(mesh=mesh)
-  np.testing.assert_allclose(many, one, rtol=1e-5)
+  sharded, others = losses(mesh=mesh)
+  np.testing.assert_allclose(sharded, one, rtol=1e-5)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), params, others)
 
 
 def test_pmap_takes_the_same_steps_as_jit(losses):
   hyper = {'peak': 1e-2}  # each device of a pmap drops units of its own
   one, _ = losses(hyper=hyper)
-  many, _ = losses(hyper=hyper, parallel='pmap', mesh={'data': 8})
-  np.testing.assert_allclose(many, one, rtol=1e-5)
+  pmapped, _ = losses(hyper=hyper, parallel='pmap', mesh={'data': 8})
+  np.testing.assert_allclose(pmapped, one, rtol=1e-5)
 
 
 @pytest.mark.slow
 def test_pmap_drops_different_units_on_each_device(losses):
   hyper = {'peak': 1e-2, 'dropout': 0.5}
   one, _ = losses(hyper=hyper)
-  many, _ = losses(hyper=hyper, parallel='pmap', mesh={'data': 8})
-  assert one[0] != pytest.approx(many[0], rel=1e-4)
+  pmapped, _ = losses(hyper=hyper, parallel='pmap', mesh={'data': 8})
+  assert one[0] != pytest.approx(pmapped[0], rel=1e-4)
 
 
 def test_micro_batches_change_no_loss(losses):
@@ -76,8 +76,8 @@ def test_packed_rows_have_the_gradients_of_single_sentences(tiny, tmp_path):
   """Summed loss and gradients of an epoch, over pairs in rows of their own or not."""
   config = tiny | {'hyper': {'peak': 1e-2}}
   sums = {}
-  for kind, more in (('buckets', {}), ('packed', {'max_length': 20})):
-    batching = {'kind': kind, 'tokens': 160, 'shapes': 1} | more
+  for kind, options in (('buckets', {}), ('packed', {'max_length': 20})):
+    batching = {'kind': kind, 'tokens': 160, 'shapes': 1} | options
     task = Translation.from_config(
       config | {'batching': batching}, tmp_path / 'vocabulary'
     )

@@ -36,13 +36,13 @@ def test_a_row_names_the_first_wrong_state(row, state):
     return
   with pytest.raises(
     DivergenceError, match=r'at step 7 \(batch 6 of seed 0\)'
-  ) as found:
+  ) as raised:
     fallback.check(7, 0, row)
-  assert found.value.state == state
+  assert raised.value.state == state
 
 
 @pytest.mark.parametrize(
-  ('row', 'said'),
+  ('row', 'message'),
   [
     (GOOD | {'loss': math.nan}, 'the loss is nan at'),
     (GOOD | {'grad_norm': math.inf}, 'the gradient norm is inf at'),
@@ -58,8 +58,8 @@ def test_a_row_names_the_first_wrong_state(row, state):
     ),
   ],
 )
-def test_only_wrong_values_are_named(row, said):
-  with pytest.raises(DivergenceError, match='^' + re.escape(said)):
+def test_only_wrong_values_are_named(row, message):
+  with pytest.raises(DivergenceError, match='^' + re.escape(message)):
     Fallback(loss_above=30.0).check(7, 0, row)
 
 
@@ -117,14 +117,14 @@ def test_resumed_equals_uninterrupted(
   """
   write, writers = Writer.write, []
 
-  def told(self, step, values):
+  def write_and_terminate(self, step, values):
     write(self, step, values)
     if self not in writers:
       writers.append(self)
     if (writers.index(self), step) == (writer, row):
       os.kill(os.getpid(), signal.SIGTERM)
 
-  monkeypatch.setattr(Writer, 'write', told)
+  monkeypatch.setattr(Writer, 'write', write_and_terminate)
   with pytest.raises(Stopped, match=f'stopped at step {row + 1} of 12'):
     train(point | RISING, tmp_path)
   monkeypatch.undo()

@@ -73,8 +73,8 @@ def test_every_verb_accepts_the_run_of_an_estimator(config, text, tmp_path, caps
   run = train(config, tmp_path / 'run').path
   assert cli.main(['neighbours', str(run), 'a', '-n', '4']) == 0
   lines = capsys.readouterr().out.splitlines()[-4:]
-  found = {line.split()[1] for line in lines}
-  assert found == set('cegi') or 'gensim' in config['task']
+  neighbours = {line.split()[1] for line in lines}
+  assert neighbours == set('cegi') or 'gensim' in config['task']
   assert cli.main(['analogy', str(run), 'a', 'c', 'e']) == 0
   assert cli.main(['evaluate', str(run), '--sets', str(text / 'pairs.tsv')]) == 0
   row = json.loads((run / 'evaluations.jsonl').read_text('utf-8'))
@@ -227,9 +227,14 @@ FIRST_EDITION = {  # what its configurations had besides
 @pytest.mark.parametrize('name', FIRST_EDITION)
 def test_a_run_of_the_first_edition_is_refused_and_can_be_fitted(text, tmp_path, name):
   """It has its result as a checkpoint of training, which had no effect."""
-  task, more = FIRST_EDITION[name]
+  task, sections = FIRST_EDITION[name]
   config = make_config(text, name, task=task, keep_latest=1)
-  config = {**config, 'hyper': {'peak': 0.0}, 'schedule': {'kind': 'constant'}, **more}
+  config = {
+    **config,
+    'hyper': {'peak': 0.0},
+    'schedule': {'kind': 'constant'},
+    **sections,
+  }
   run = train(config, tmp_path / 'run').path
   assert json.loads((run / 'config.json').read_text('utf-8'))['task'] == PATHS[name]
   expected = open_vectors(run).neighbours('a', 3)

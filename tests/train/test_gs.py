@@ -86,8 +86,8 @@ def run(server, point, tmp_path):
 
 
 def _names(server):
-  found = _ask(f'{server}/storage/v1/b/bucket/o')['items']
-  return [item['name'].removeprefix('run/') for item in found]
+  items = _ask(f'{server}/storage/v1/b/bucket/o')['items']
+  return [item['name'].removeprefix('run/') for item in items]
 
 
 def _read(server, name):
@@ -97,10 +97,10 @@ def _read(server, name):
 
 
 def _same(server, rows):
-  found = [json.loads(line) for line in _read(server, 'metrics.jsonl').splitlines()]
-  assert [row['step'] for row in found] == [row['step'] for row in rows]
-  wanted = pytest.approx([row['loss'] for row in rows], rel=1e-5)
-  assert [row['loss'] for row in found] == wanted
+  uploaded = [json.loads(line) for line in _read(server, 'metrics.jsonl').splitlines()]
+  assert [row['step'] for row in uploaded] == [row['step'] for row in rows]
+  losses = pytest.approx([row['loss'] for row in rows], rel=1e-5)
+  assert [row['loss'] for row in uploaded] == losses
 
 
 def test_a_run_on_gs_resumes_on_another_machine(run, server, drawn, left):

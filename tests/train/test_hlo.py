@@ -16,17 +16,17 @@ _SUM = """
 """
 
 
-def _module(lines, more='', devices=8):
+def _module(lines, computations='', devices=8):
   body = '\n'.join(f'  {line}' for line in lines)
   head = f'HloModule jit_step, is_scheduled=true, num_partitions={devices}\n'
   return Module(
-    f'{head}{_SUM}{more}\nENTRY %main (x: f32[4]) -> f32[4] {{\n{body}\n}}\n'
+    f'{head}{_SUM}{computations}\nENTRY %main (x: f32[4]) -> f32[4] {{\n{body}\n}}\n'
   )
 
 
 def _only(lines, **kwargs):
-  (found,) = collectives(_module(lines, **kwargs))
-  return found
+  (collective,) = collectives(_module(lines, **kwargs))
+  return collective
 
 
 @pytest.mark.parametrize(
@@ -52,8 +52,8 @@ def test_device_groups_are_read_in_every_notation(written, groups):
   line = (
     f'ROOT %r = f32[4]{{0}} all-reduce(%x), replica_groups={written}, to_apply=%sum'
   )
-  found = _only(['%x = f32[4]{0} parameter(0)', line])
-  assert sorted(map(sorted, found.groups.tolist())) == groups
+  collective = _only(['%x = f32[4]{0} parameter(0)', line])
+  assert sorted(map(sorted, collective.groups.tolist())) == groups
 
 
 @pytest.mark.parametrize(
@@ -72,9 +72,9 @@ def test_bytes_are_those_of_the_whole_array(line, size):
   groups = 'replica_groups=[1,8]<=[8]'
   if 'permute' in line:
     groups = 'source_target_pairs={{0,1},{1,0}}'
-  found = _only([f'ROOT %r = {line}, {groups}, to_apply=%sum'])
-  assert found.bytes == size
-  assert found.arrays == (2 if 'y) ' in f'{line} ' and 'to-all' not in line else 1)
+  collective = _only([f'ROOT %r = {line}, {groups}, to_apply=%sum'])
+  assert collective.bytes == size
+  assert collective.arrays == (2 if 'y) ' in f'{line} ' and 'to-all' not in line else 1)
 
 
 def test_asynchronous_collectives_are_counted_once_at_their_start():
@@ -100,9 +100,10 @@ def test_the_body_of_a_loop_counts_once_per_iteration(trips, runs, endless):
 """
   config = f', backend_config={{"known_trip_count":{{"n":"{trips}"}}}}' if trips else ''
   module = _module(
-    [f'ROOT %w = f32[4]{{0}} while(%x), condition=%c, body=%body{config}'], more=body
+    [f'ROOT %w = f32[4]{{0}} while(%x), condition=%c, body=%body{config}'],
+    computations=body,
   )
-  assert [found.runs for found in collectives(module)] == [runs]
+  assert [collective.runs for collective in collectives(module)] == [runs]
   assert module.endless == endless
 
 
@@ -119,7 +120,7 @@ def test_values_that_are_widened_for_the_cpu_count_at_their_original_size():
     '%f = f32[4]{0} fusion(%x), kind=kLoop, calls=%fused',
     'ROOT %r = f32[4]{0} all-reduce(%f), replica_groups={}, to_apply=%sum',
   ]
-  assert _only(lines, more=fused).bytes == 8
+  assert _only(lines, computations=fused).bytes == 8
 
 
 def test_products_in_nested_loops_count_once_per_iteration():
@@ -141,8 +142,8 @@ def test_axes_are_named_and_summed():
     '%b = f32[4]{0} all-reduce(%a), replica_groups=[4,2]<=[8], to_apply=%sum',
     'ROOT %r = f32[8]{0} all-gather(%b), replica_groups=[4,2]<=[2,2,2]T(0,2,1)',
   ]
-  found = summary(collectives(_module(lines)), {'data': 2, 'fsdp': 2, 'tensor': 2})
-  assert found == {
+  totals = summary(collectives(_module(lines)), {'data': 2, 'fsdp': 2, 'tensor': 2})
+  assert totals == {
     ('all-reduce', ('tensor',)): (2, 32),
     ('all-gather', ('fsdp',)): (1, 32),
   }

@@ -125,9 +125,9 @@ def test_sigterm_before_the_first_step_ends_the_run_without_a_checkpoint(
   tiny, tmp_path, after
 ):
   config = tiny | {'task': 'evaluators.slow:Task', 'steps': 10**6}
-  status, said = _stop(config, tmp_path / 'run', after)
+  status, errors = _stop(config, tmp_path / 'run', after)
   assert status == 75
-  assert said.endswith(
+  assert errors.endswith(
     'stopped, as SIGTERM asked, with nothing to save; the same command continues\n'
   )
   assert not Checkpoints(tmp_path / 'run' / 'checkpoints').steps()
@@ -137,9 +137,9 @@ def test_sigterm_before_the_first_step_ends_the_run_without_a_checkpoint(
 def test_sigterm_during_an_evaluation_waits_for_it_and_saves(tiny, tmp_path):
   slow = {'kind': 'evaluators.slow:Evaluator', 'split': 'valid', 'every': 5}
   config = tiny | {'evals': {'valid': slow}, 'keep_best': None, 'steps': 10**6}
-  status, said = _stop(config, tmp_path / 'run', 'evaluating')
+  status, errors = _stop(config, tmp_path / 'run', 'evaluating')
   assert status == 75
-  assert 'stopped at step 6 of 1,000,000, as SIGTERM asked' in said
+  assert 'stopped at step 6 of 1,000,000, as SIGTERM asked' in errors
   assert Checkpoints(tmp_path / 'run' / 'checkpoints', read_only=True).latest == 6
   rows = read_metrics(tmp_path / 'run' / 'metrics.jsonl')
   assert [row['step'] for row in rows if 'valid/nll' in row] == [5]

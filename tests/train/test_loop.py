@@ -52,9 +52,9 @@ def test_the_folder_of_a_run_is_complete(finished):
 def test_there_is_one_row_per_step_with_its_metrics(finished):
   rows = read_metrics(finished / 'metrics.jsonl')
   assert [row['step'] for row in rows] == list(range(1, 13))
-  wanted = {'loss', 'nll', 'accuracy', 'grad_norm', 'learning_rate', 'padding_waste'}
-  wanted |= {'epoch', 'compiles', 'speed/tokens_per_s', 'speed/flops_utilisation'}
-  assert all(wanted <= set(row) for row in rows)
+  metrics = {'loss', 'nll', 'accuracy', 'grad_norm', 'learning_rate', 'padding_waste'}
+  metrics |= {'epoch', 'compiles', 'speed/tokens_per_s', 'speed/flops_utilisation'}
+  assert all(metrics <= set(row) for row in rows)
   assert [row['step'] for row in rows if 'valid/bleu' in row] == [4, 8, 12]
 
 
@@ -164,12 +164,12 @@ def test_time_ends_a_run_and_is_saved(tiny, tmp_path):
 def sigterm_at_step_5(monkeypatch):
   write = Writer.write
 
-  def heard(self, step, row):
+  def write_and_terminate(self, step, row):
     write(self, step, row)
     if step == 5:
       os.kill(os.getpid(), signal.SIGTERM)
 
-  monkeypatch.setattr(Writer, 'write', heard)
+  monkeypatch.setattr(Writer, 'write', write_and_terminate)
 
 
 def test_sigterm_writes_a_checkpoint_and_the_run_resumes(
@@ -253,9 +253,9 @@ def test_a_full_disk_ends_the_run_with_a_remedy(tiny, small_disk):
   gc.collect()  # here, and not in whatever test comes next
 
 
-def _wait_for(there, seconds=60):
+def _wait_for(condition, seconds=60):
   until = time.monotonic() + seconds
-  while not there():
+  while not condition():
     assert time.monotonic() < until
     time.sleep(0.01)
 
@@ -286,16 +286,18 @@ def test_a_temporarily_full_disk_does_not_end_a_run(
   point, drawn, left, full_at_step_5, monkeypatch, soon
 ):
   def free():
-    _wait_for(lambda: 'no space left' in said.getvalue())
+    _wait_for(lambda: 'no space left' in messages.getvalue())
     (full_at_step_5 / 'filler').unlink()
 
-  said, folder = io.StringIO(), full_at_step_5 / 'run'
-  monkeypatch.setattr(Progress, 'message', lambda self, text: said.write(f'{text}\n'))
+  messages, folder = io.StringIO(), full_at_step_5 / 'run'
+  monkeypatch.setattr(
+    Progress, 'message', lambda self, text: messages.write(f'{text}\n')
+  )
   frees = threading.Thread(target=free)
   frees.start()
   train(point, folder)
   frees.join()
-  assert 'trying again in 0.1 s (6 more)' in said.getvalue()
+  assert 'trying again in 0.1 s (6 more)' in messages.getvalue()
   assert left(folder) == left(drawn)
   gc.collect()
 
@@ -318,8 +320,8 @@ def test_a_disk_that_stays_full_leaves_the_last_good_checkpoint(
 def test_sigterm_during_compilation_ends_the_run_without_a_checkpoint(
   point, tmp_path, monkeypatch
 ):
-  told = lambda *_: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
-  monkeypatch.setattr(JitEngine, 'compile', told)
+  terminate = lambda *_: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+  monkeypatch.setattr(JitEngine, 'compile', terminate)
   with pytest.raises(Stopped, match='with nothing to save; the same command continues'):
     train(point, tmp_path)
   assert Checkpoints(tmp_path / 'checkpoints').latest is None
@@ -333,12 +335,12 @@ def test_sigterm_during_an_evaluation_takes_effect_after_it(
 ):
   measure = session.measure
 
-  def told(name, evaluator, variables):
+  def terminate(name, evaluator, variables):
     measured = measure(name, evaluator, variables)
     os.kill(os.getpid(), signal.SIGTERM)
     return measured
 
-  monkeypatch.setattr(session, 'measure', told)
+  monkeypatch.setattr(session, 'measure', terminate)
   with pytest.raises(Stopped, match='stopped at step 5 of 12, as SIGTERM asked'):
     train(tiny, tmp_path)
   assert Checkpoints(tmp_path / 'checkpoints').steps() == [4, 5]
@@ -395,17 +397,17 @@ def _remove(folder):
 
 
 @ORPHANED
-@pytest.mark.parametrize('how', ['removed', 'replaced', 'renamed'])
-def test_a_deleted_folder_ends_the_training(point, tmp_path, how, monkeypatch):
+@pytest.mark.parametrize('change', ['removed', 'replaced', 'renamed'])
+def test_a_deleted_folder_ends_the_training(point, tmp_path, change, monkeypatch):
   folder = tmp_path / 'run'
   write = Writer.write
 
   def spoil(self, step, row):
     if step == 6:
       folder.rename(tmp_path / 'other')
-      if how == 'replaced':
+      if change == 'replaced':
         folder.mkdir()
-      if how == 'removed':
+      if change == 'removed':
         _remove(tmp_path / 'other')
     write(self, step, row)
 

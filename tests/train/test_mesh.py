@@ -81,16 +81,16 @@ def test_rows_are_sharded_over_data_and_fsdp():
     for f in range(2):
       for t in range(2):  # tensor-parallel devices see the same rows
         first = 2 * (2 * d + f)
-        found = shards[mesh.devices[d, f, t].id]
-        np.testing.assert_array_equal(found, rows[first : first + 2])
+        shard = shards[mesh.devices[d, f, t].id]
+        np.testing.assert_array_equal(shard, rows[first : first + 2])
 
 
 def test_replicated_arrays_are_complete_on_every_device():
   x = np.arange(6.0).reshape(2, 3)
   shards = pieces(jax.device_put(x, replicated(make_mesh(2, 2, 2))))
   assert len(shards) == 8
-  for found in shards.values():
-    np.testing.assert_array_equal(found, x)
+  for shard in shards.values():
+    np.testing.assert_array_equal(shard, x)
 
 
 def _mesh(shape, processes):

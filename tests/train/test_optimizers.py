@@ -392,8 +392,8 @@ def test_groups_scale_and_freeze_parameters_and_exclude_them_from_decay():
   tx = make_optimizer(constant, 'sgd', momentum=0, groups=groups)
   hyper = {'peak': 1.0, 'weight_decay': 0.5}
   updates, _ = tx.update(params, tx.init(params), params, hyper=hyper)
-  found = {name: float(x['kernel'][0, 0]) for name, x in updates.items()}
-  assert found == {'frozen': 0.0, 'slow': -0.75, 'plain': -1.0, 'other': -1.5}
+  steps = {name: float(x['kernel'][0, 0]) for name, x in updates.items()}
+  assert steps == {'frozen': 0.0, 'slow': -0.75, 'plain': -1.0, 'other': -1.5}
 
 
 def test_a_group_of_no_parameters_is_named():

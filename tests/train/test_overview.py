@@ -12,9 +12,9 @@ from seqlab.train.overview import amount, overview
 def rows(tiny, tmp_path):
   """(mesh, more) -> name -> text, and a fresh state."""
 
-  def make(mesh, **more):
+  def make(mesh, **options):
     vocabulary = tiny['vocabulary'] | {'size': 16}
-    config = tiny | {'mesh': mesh, 'vocabulary': vocabulary} | more
+    config = tiny | {'mesh': mesh, 'vocabulary': vocabulary} | options
     task = Translation.from_config(config, tmp_path / 'vocabulary')
     engine = make_engine(config, task, steps=10)
     compiled = [engine.compile(task.batches('train').shapes[0])]
@@ -25,8 +25,8 @@ def rows(tiny, tmp_path):
 
 
 def test_it_lists_parameters_memory_sharding_and_collectives(rows):
-  found, state = rows({'data': 2, 'fsdp': 4})
-  found = {name: text.strip() for name, text in found.items()}
+  overview, state = rows({'data': 2, 'fsdp': 4})
+  overview = {name: text.strip() for name, text in overview.items()}
   device = jax.devices()[0]
 
   def held(tree):
@@ -34,21 +34,21 @@ def test_it_lists_parameters_memory_sharding_and_collectives(rows):
     return amount(sum(s.data.nbytes for s in shards if s.device == device))
 
   size = sum(x.size for x in jax.tree.leaves(state.params))
-  assert found['parameters'].startswith(f'{size:,} in ')
-  assert found['devices'] == '8: data=2, fsdp=4, tensor=1'
-  assert found['parameters per device'] == held(state.params)
-  assert found['optimiser per device'] == held(state.opt_state)
-  assert 'fsdp cuts' in found['sharding']
-  assert 'reduce-scatter over fsdp' in found['collectives per step']
-  assert 'all-reduce over data' in found['collectives per step']
-  assert not found['activations per device'].startswith('0 ')
+  assert overview['parameters'].startswith(f'{size:,} in ')
+  assert overview['devices'] == '8: data=2, fsdp=4, tensor=1'
+  assert overview['parameters per device'] == held(state.params)
+  assert overview['optimiser per device'] == held(state.opt_state)
+  assert 'fsdp cuts' in overview['sharding']
+  assert 'reduce-scatter over fsdp' in overview['collectives per step']
+  assert 'all-reduce over data' in overview['collectives per step']
+  assert not overview['activations per device'].startswith('0 ')
 
 
 @pytest.mark.slow
 def test_pmap_has_all_parameters_everywhere(rows):
-  found, _ = rows({'data': 8}, parallel='pmap')
-  assert 'pmap' in found['sharding']
-  assert 'all-reduce' in found['collectives per step']
+  overview, _ = rows({'data': 8}, parallel='pmap')
+  assert 'pmap' in overview['sharding']
+  assert 'all-reduce' in overview['collectives per step']
 
 
 @pytest.mark.parametrize(

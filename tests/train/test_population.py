@@ -52,9 +52,9 @@ def _params(folder):
   return jax.tree.leaves(load_run(folder)[2])
 
 
-def _assert_same_rows(found, expected):
-  assert [set(row) for row in found] == [set(row) for row in expected]
-  for a, b in zip(found, expected, strict=True):
+def _assert_same_rows(rows, expected):
+  assert [set(row) for row in rows] == [set(row) for row in expected]
+  for a, b in zip(rows, expected, strict=True):
     for name, value in b.items():
       assert a[name] == pytest.approx(value, rel=2e-4, abs=1e-5), (b['step'], name)
 
@@ -80,7 +80,7 @@ def alone(tiny, tmp_path_factory):
   task = Translation.from_config(
     config, tmp_path_factory.mktemp('alone') / 'vocabulary'
   )
-  engine, found = make_engine(config, task, steps=8), []
+  engine, results = make_engine(config, task, steps=8), []
   for seed, hyper in enumerate(HYPERS):
     engine.set_hyper(config['hyper'] | hyper)
     state, losses = engine.init(seed), []
@@ -88,8 +88,8 @@ def alone(tiny, tmp_path_factory):
       batch = engine.put(task.batches('train').batch(k, seed=seed))
       state, sums = engine.step(state, batch)
       losses.append(engine.fetch(sums)[0]['loss'])
-    found.append((losses, jax.device_get(jax.tree.leaves(state.params))))
-  return found
+    results.append((losses, jax.device_get(jax.tree.leaves(state.params))))
+  return results
 
 
 @pytest.mark.parametrize('i', range(8))
@@ -166,8 +166,8 @@ def test_members_over_all_devices_equal_those_alone(stacked, alone):
   assert len(state.step.sharding.device_set) == 8
   for i, (expected, params) in enumerate(alone):
     np.testing.assert_allclose([loss[i] for loss in losses], expected, rtol=1e-4)
-    own = jax.tree.leaves(engine.member(state, i).params)
-    for a, b in zip(own, params, strict=True):
+    member_params = jax.tree.leaves(engine.member(state, i).params)
+    for a, b in zip(member_params, params, strict=True):
       np.testing.assert_allclose(a, b, atol=2e-3)
 
 
@@ -195,13 +195,13 @@ def stopped(tiny, tmp_path_factory):
   """A folder with two members that SIGTERM stopped, and what was said then."""
   folder, write = tmp_path_factory.mktemp('stopped'), Writer.write
 
-  def heard(self, step, row):
+  def write_and_terminate(self, step, row):
     write(self, step, row)
     if step == 5:
       os.kill(os.getpid(), signal.SIGTERM)
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(Writer, 'write', heard)
+    patch.setattr(Writer, 'write', write_and_terminate)
     with pytest.raises(Stopped) as error:
       train_population(_two(tiny), [folder / '0', folder / '1'])
   return folder, str(error.value)
@@ -211,22 +211,22 @@ def _two(tiny, **changes):
   return [_config(tiny, seed, {}, **(BARE | changes)) for seed in (0, 1)]
 
 
-def _go_on(tiny, folder, population):
+def _resume(tiny, folder, population):
   """Resumes both, whose rows are then those of members that nothing disturbed."""
   folders = [folder / '0', folder / '1']
   assert train_population(_two(tiny), folders) == [None, None]
-  for found, expected in zip(folders, population[0], strict=False):
+  for member, expected in zip(folders, population[0], strict=False):
     rows = [
       {k: v for k, v in row.items() if 'valid' not in k} for row in _rows(expected)
     ]
-    _assert_same_rows(_rows(found), rows)
+    _assert_same_rows(_rows(member), rows)
 
 
 def test_a_stopped_population_resumes(stopped, tiny, tmp_path, population):
   folder = shutil.copytree(stopped[0], tmp_path / 'copy')
   assert stopped[1].startswith('stopped at step 6 of 8, as SIGTERM asked')
   assert [Checkpoints(folder / i / 'checkpoints').latest for i in '01'] == [6, 6]
-  _go_on(tiny, folder, population)
+  _resume(tiny, folder, population)
 
 
 @pytest.fixture(scope='module')
@@ -285,9 +285,9 @@ def test_a_finished_member_is_not_changed(population, tiny, tmp_path):
 @pytest.mark.slow
 def test_patience_ends_a_member_and_not_the_others(tiny, tmp_path):
   evals = {'valid': {'type': 'perplexity', 'split': 'valid', 'every': 2, 'shapes': 1}}
-  more = dict(evals=evals, keep_best='valid/nll', best_is='min', patience=1)
+  options = dict(evals=evals, keep_best='valid/nll', best_is='min', patience=1)
   hypers = [{'peak': 0.0}, {}]  # so that nothing gets better in the first
-  configs = [_config(tiny, 0, hyper, **more) for hyper in hypers]
+  configs = [_config(tiny, 0, hyper, **options) for hyper in hypers]
   ended = []
   folders = [tmp_path / '0', tmp_path / '1']
   train_population(configs, folders, ended=lambda i, error: ended.append((i, error)))
@@ -342,8 +342,8 @@ def test_eight_seeds_of_the_agreement_corpus(tmp_path):
   together = [tmp_path / f'together-{i}' for i in range(8)]
   assert train_population(configs, together) == [None] * 8
   for config, folder in zip(configs, together, strict=True):
-    apart = tmp_path / f'alone-{config["seed"]}'
-    train(config, apart)
-    _assert_same_rows(_rows(folder), _rows(apart))
-    for a, b in zip(_params(folder), _params(apart), strict=True):
+    single = tmp_path / f'alone-{config["seed"]}'
+    train(config, single)
+    _assert_same_rows(_rows(folder), _rows(single))
+    for a, b in zip(_params(folder), _params(single), strict=True):
       np.testing.assert_allclose(a, b, atol=2e-3)

@@ -12,9 +12,9 @@ FULL = OSError(errno.ENOSPC, 'No space left on device')
 
 @pytest.fixture
 def pauses(monkeypatch):
-  found = []
-  monkeypatch.setattr(module.time, 'sleep', found.append)
-  return found
+  seconds = []
+  monkeypatch.setattr(module.time, 'sleep', seconds.append)
+  return seconds
 
 
 def _fails(times, error):
@@ -31,11 +31,11 @@ def _fails(times, error):
 
 def test_temporary_failures_are_retried_with_growing_pauses(pauses):
   action, tries = _fails(3, FULL)
-  said = []
-  retry(action, 'x', tries=5, say=said.append)
+  messages = []
+  retry(action, 'x', tries=5, say=messages.append)
   assert tries == [0, 1, 2, 3]
   assert pauses == [5, 10, 20]
-  assert said[0] == 'no space left for x; trying again in 5 s (5 more)'
+  assert messages[0] == 'no space left for x; trying again in 5 s (5 more)'
 
 
 def test_pauses_have_a_maximum(pauses):
@@ -93,8 +93,8 @@ class _DriverError(Exception):
   ],
 )
 def test_temporary_failures_are_distinguished(error, reason):
-  found = may_pass(error)
-  assert found is None if reason is None else reason in found
+  explanation = may_pass(error)
+  assert explanation is None if reason is None else reason in explanation
 
 
 @pytest.mark.parametrize(
@@ -113,9 +113,9 @@ def test_temporary_failures_are_distinguished(error, reason):
   ],
 )
 def test_lasting_failures_have_a_name_and_a_remedy(error, reason, todo):
-  found = lasting(error)
-  assert reason in found
-  assert todo in remedy(found)
+  name = lasting(error)
+  assert reason in name
+  assert todo in remedy(name)
 
 
 def test_temporary_failures_are_not_lasting():

@@ -23,8 +23,8 @@ print(jax.config.jax_compilation_cache_dir)
 @pytest.mark.skipif(sys.platform != 'linux', reason='counts threads in /proc')
 @pytest.mark.parametrize('threads', [1, 3])
 def test_a_device_has_the_given_number_of_threads(threads, tmp_path):
-  own = ('NPROC', 'JAX_COMPILATION_CACHE_DIR')
-  environment = {k: v for k, v in os.environ.items() if k not in own}
+  replaced = ('NPROC', 'JAX_COMPILATION_CACHE_DIR')
+  environment = {k: v for k, v in os.environ.items() if k not in replaced}
   out = subprocess.run(
     [sys.executable, '-c', CODE.format(threads=threads)],
     env=environment | {'SEQLAB_CACHE': str(tmp_path)},
@@ -50,8 +50,8 @@ print(float(jax.jit(lambda x: jnp.sin(x @ x).sum())(jnp.arange(9.0).reshape(3, 3
 
 
 def compile_and_run(cache):
-  own = ('NPROC', 'JAX_COMPILATION_CACHE_DIR', 'JAX_COMPILATION_CACHE_MAX_SIZE')
-  environment = {k: v for k, v in os.environ.items() if k not in own}
+  replaced = ('NPROC', 'JAX_COMPILATION_CACHE_DIR', 'JAX_COMPILATION_CACHE_MAX_SIZE')
+  environment = {k: v for k, v in os.environ.items() if k not in replaced}
   return subprocess.run(
     [sys.executable, '-W', 'error', '-c', PROGRAM],
     env=environment | {'SEQLAB_CACHE': str(cache)},

@@ -68,8 +68,8 @@ def test_rows_wait_while_the_disk_is_full(small_disk, fill):
   progress.message('it has room again')
   rows = read_metrics(folder.metrics)
   assert [row['step'] for row in rows] == list(range(1, 400))
-  said = folder.log.read_text('utf-8')
-  assert said.index('is full') < said.index('has room')
+  log = folder.log.read_text('utf-8')
+  assert log.index('is full') < log.index('has room')
   writer.close()
   progress.close()
 

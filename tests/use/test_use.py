@@ -412,18 +412,18 @@ def test_a_tokenizer_without_a_device_is_refused_before_anything_is_translated(r
 
 
 def test_each_run_is_opened_and_read_once(run, monkeypatch):
-  made, read = [], []
+  opened, read = [], []
 
   class Counting(Translation):
     def __init__(self, *args):
-      made.append(args)
+      opened.append(args)
       super().__init__(*args)
       lines_of = self.corpus._lines
       self.corpus._lines = lambda split: read.append(split) or lines_of(split)
 
   monkeypatch.setattr('seqlab.tasks.translation.Translation', Counting)
   compare_runs([run, run], split='valid', options=GREEDY)
-  assert len(made) == 2
+  assert len(opened) == 2
   assert read == ['valid', 'valid']
 
 
