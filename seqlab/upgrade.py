@@ -120,6 +120,30 @@ def _with_kind(evaluator: Any) -> Any:
   return {('kind' if k == 'type' else k): value for k, value in evaluator.items()}
 
 
+# Options that one kind of vocabulary has no use for. The first edition took them for
+# every kind: an experiment that sets one to its default means nothing by it.
+_UNUSED = {
+  'word': {'byte_fallback': False, 'character_coverage': 1.0},
+  'bpe': {'min_count': 1},
+  'unigram': {'min_count': 1},
+}
+
+
+def _vocabulary_options(config: Config) -> Config:
+  """Drops options of other kinds of vocabulary that have their default values."""
+  section = config.get('vocabulary')
+  if not isinstance(section, Mapping):
+    return config
+  kind = section.get('kind', 'bpe')
+  unused = _UNUSED.get(kind, {}) if _is_text(kind) else {}
+  kept = {
+    key: value
+    for key, value in section.items()
+    if key not in unused or value != unused[key]
+  }
+  return {**config, 'vocabulary': kept}
+
+
 def _is_text(value: Any) -> bool:
   return isinstance(value, str)
 
@@ -176,5 +200,6 @@ UPGRADES: tuple[Callable[[Config], Config], ...] = (
   _transformer_options,
   _attention_score,
   _evaluator_type,
+  _vocabulary_options,
   _word_vectors,
 )

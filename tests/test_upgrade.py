@@ -101,3 +101,16 @@ def test_a_later_format_is_refused(number):
 
 def test_the_format_is_not_a_key_of_an_experiment():
   assert upgrade({'format': FORMAT, 'seed': 1}) == {'seed': 1}
+
+
+@pytest.mark.parametrize(
+  ('old', 'new'),
+  [
+    ({'kind': 'word', 'byte_fallback': False}, {'kind': 'word'}),
+    ({'kind': 'word', 'byte_fallback': True}, {'kind': 'word', 'byte_fallback': True}),
+    ({'size': 9, 'min_count': 1}, {'size': 9}),
+    ({'kind': 'bpe', 'byte_fallback': False}, {'kind': 'bpe', 'byte_fallback': False}),
+  ],
+)
+def test_options_of_other_kinds_of_vocabulary_may_have_their_defaults(old, new):
+  assert upgrade({'vocabulary': old}) == {'vocabulary': new}
