@@ -27,7 +27,7 @@ def get_config(arg=None):
 
 
 class Regression(Task):
-  """A straight line through points, as a user would write it."""
+  """Fits a straight line to points, as a user would write it."""
 
   steps_per_epoch = 3
   shapes = ({'x': np.zeros(8, np.float32), 'y': np.zeros(8, np.float32)},)

@@ -19,7 +19,7 @@ SOURCES = sorted(
 )
 
 # Pattern -> a sentence that was withdrawn, and why. A sentence may come back only with
-# a study that carries it; then its line here goes.
+# a study that supports it; its line here is then removed.
 WITHDRAWN = {
   r'forcing and its price|that is the price|does not pay it': (
     'That is the price.',

@@ -51,7 +51,7 @@ def test_experiments_are_listed(capsys):
 
 
 def test_a_closed_pipe_is_not_an_error(finished):
-  """As `head` does; what is left to print is no error."""
+  """`head` closes its input early; the remaining output is dropped without an error."""
   code = 'import sys; from seqlab.cli import main; sys.exit(main(sys.argv[1:]))'
   command = [sys.executable, '-c', code, 'table', str(finished)]
   pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -56,7 +56,7 @@ def test_an_argument_is_read_as_its_defaults_type(arg, expected):
   ('arg', 'message'),
   [
     ('fas', r"unknown experiment argument 'fas'; did you mean 'fast'\?"),
-    ('smok', r"did you mean 'smoke'\?"),  # which the loader takes out
+    ('smok', r"did you mean 'smoke'\?"),  # which the loader removes
     ('xyz=1', r"argument 'xyz' \(known: size, layers, rate, fast, note, smoke;"),
     ('layers=two', r"layers='two' should be a int"),
     ('layers=2.5', r"layers='2.5' should be a int"),
@@ -118,7 +118,7 @@ def test_a_path_below_seqlab_resolves():
 
 @pytest.fixture
 def modules(tmp_path, monkeypatch):
-  """Writes modules of the user's own, and forgets them afterwards."""
+  """Writes a user's modules, and removes them from `sys.modules` afterwards."""
   monkeypatch.syspath_prepend(tmp_path)
   before = set(sys.modules)
 
@@ -265,7 +265,7 @@ def test_unknown_and_missing_keys_are_named(keys, message):
     ('3e6 tokens', 2_000),
     ('3000000tokens', 2_000),
     (' 1 epoch ', 57),
-    ('1 tokens', 1),  # no duration is shorter than a step
+    ('1 tokens', 1),  # a duration has at least one step
   ],
 )
 def test_durations_in_steps(duration, steps):

@@ -1,4 +1,4 @@
-"""What `seqlab experiments` prints: one line per experiment, whatever the width."""
+"""`seqlab experiments` prints one line per experiment at any width."""
 
 import json
 import os

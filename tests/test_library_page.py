@@ -1,4 +1,4 @@
-"""docs/library.md: what stands there works, in its order and in one folder."""
+"""The examples of docs/library.md run in their order and in one folder."""
 
 from pathlib import Path
 import re

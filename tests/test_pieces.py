@@ -1,4 +1,4 @@
-"""The one rule for pieces."""
+"""The rule by which all pieces are found and made."""
 
 import dataclasses
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""Every experiment runs, for the few steps of its `:smoke`."""
+"""Every experiment runs for the few steps of its `:smoke`."""
 
 import os
 from pathlib import Path

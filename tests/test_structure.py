@@ -1,4 +1,4 @@
-"""The floors of the tree: what may import what."""
+"""The layers of the tree: which modules may import which."""
 
 import ast
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 import seqlab
 
 ROOT = Path(seqlab.__file__).parent
-# From the ground up; modules of one floor may import each other.
+# From the bottom; modules of one layer may import each other.
 FLOORS = (
   {'types', 'domains', 'io', 'upgrade'},
   {'config', 'metrics_file', 'pieces'},
@@ -26,7 +26,7 @@ FLOORS = (
   {'experiment', 'experiment_list', 'testing'},
   {'use', 'bench', 'plan', 'word_vectors'},
   {'library'},
-  {'cli', 'report'},  # beside the rest, which it knows by the runs' folders only
+  {'cli', 'report'},  # independent of the rest; it reads the folders of runs only
 )
 HEIGHT = {name: height for height, names in enumerate(FLOORS) for name in names}
 

@@ -31,7 +31,7 @@ def score(query, memory):
 
 @pytest.fixture
 def strange(finished, tmp_path, monkeypatch):
-  """Changes a key of a run's config.json; returns the folder and a file of its code."""
+  """Changes one key of a run's config.json; returns the folder and a file of code."""
   ran = tmp_path / 'ran'
   (tmp_path / 'somebodys_code.py').write_text(OWN.format(ran=str(ran)), 'utf-8')
   monkeypatch.syspath_prepend(tmp_path)

@@ -1,4 +1,4 @@
-"""Whole runs of word vectors, small ones: trained, resumed, shared out, put to use."""
+"""Small runs of word vectors: training, resuming, sharding and use."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ TOPICS = (
 
 @pytest.fixture(scope='module')
 def text(tmp_path_factory):
-  """A text of two topics, a sentence a line."""
+  """A text of two topics with one sentence per line."""
   path = tmp_path_factory.mktemp('text') / 'text.txt'
   random = np.random.default_rng(0)
   lines = [random.choice(TOPICS[i % 2], 6) for i in range(600)]
@@ -71,7 +71,7 @@ def _rows(folder):
 
 
 def _tables(config, folder, mesh):
-  """The tables after two steps on a mesh."""
+  """Returns the tables after two steps on a mesh."""
   config = config | {'mesh': mesh}
   task = WordPrediction.from_config(config, folder / 'vocabulary')
   engine = make_engine(config, task, steps=8)
@@ -167,7 +167,7 @@ def pairs(tmp_path):
 
 
 def _score(run, pairs, *options):
-  """What `evaluate` adds to the run's folder."""
+  """Returns the record that `evaluate` adds to the run's folder."""
   assert cli.main(['evaluate', str(run), '--sets', pairs, *options]) == 0
   return json.loads((run / 'evaluations.jsonl').read_text('utf-8').splitlines()[-1])
 

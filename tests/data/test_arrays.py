@@ -17,7 +17,7 @@ def test_an_epoch_has_each_row_at_most_once_in_its_own_order():
   ]
   assert all(len(set(rows)) == 9 for rows in epochs)
   assert (epochs[0] != epochs[1]).any()
-  again = ArrayBatches(ARRAYS, rows=3).batch(4, seed=1)  # whatever came before
+  again = ArrayBatches(ARRAYS, rows=3).batch(4, seed=1)  # also after other batches
   np.testing.assert_array_equal(again['y'], epochs[1][3:6])
   assert (batches.batch(4, seed=2)['y'] != again['y']).any()
 

@@ -1,4 +1,4 @@
-"""What all kinds of batching have in common, and what each has of its own."""
+"""Properties of all kinds of batching, and of each one."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from seqlab.tasks.interface import EmptyBatches
 from seqlab.types import EOS, PAD
 
 KINDS = tuple(BATCHINGS)
-FIRST = 1_000  # the first word of pair i is FIRST + i, so that it can be told
+FIRST = 1_000  # the first word of pair i is FIRST + i, which identifies the pair
 
 
 def store(lengths, seed=0):
@@ -23,7 +23,7 @@ def store(lengths, seed=0):
 
 
 def lengths_of(pairs=203, longest=20, seed=0):
-  """Of sources, and of targets that are longer on the whole."""
+  """Lengths of sources, and of targets that are longer on average."""
   source, target = np.random.default_rng(seed).integers(2, longest + 1, (2, pairs))
   return np.minimum(source, longest - 3), target
 
@@ -47,7 +47,7 @@ def make(kind='buckets', both=None, *, sampled=(), reverse=(), **options):
 
 
 def shapes_of(batches):
-  """The (B, S, T) that are declared."""
+  """The declared shapes (B, S, T)."""
   return [(*b['source'].shape, b['target'].shape[1]) for b in batches.shapes]
 
 
@@ -57,7 +57,7 @@ def epoch(batches, number=0, seed=0):
 
 
 def pairs_in(batch, side='source'):
-  """Which pairs a batch holds, in order, read from its words."""
+  """Returns the pairs of a batch in their order, read from its words."""
   ids = batch[side][batch[side] >= FIRST]
   return (ids - FIRST).tolist()
 
@@ -76,7 +76,7 @@ def test_batch_k_is_the_same_in_any_order_and_from_a_new_object(kind):
   n = forwards.steps_per_epoch
   expected = {k: forwards.batch(k, seed=3) for k in range(2 * n)}
   for k in np.random.default_rng(0).permutation(2 * n).tolist():
-    asked.batch(k, seed=4)  # another seed in between disturbs nothing
+    asked.batch(k, seed=4)  # another seed in between changes nothing
     assert equal(asked.batch(k, seed=3), expected[k])
 
 
@@ -104,7 +104,7 @@ def test_epochs_and_seeds_have_different_orders(kind):
 
 
 def test_each_bucketed_epoch_puts_other_pairs_together():
-  # Not only the order of the batches changes, but who is with whom.
+  # Not only the order of the batches changes, but also which pairs share a batch.
   batches = make(shapes=1)
   together = [{frozenset(pairs_in(b)) for b in epoch(batches, e)} for e in (0, 1)]
   assert not together[0] & together[1]
@@ -113,7 +113,9 @@ def test_each_bucketed_epoch_puts_other_pairs_together():
 def test_batches_of_different_buckets_are_interleaved():
   batches = make(both=stores(pairs=1_000), shapes=2)
   widths = [batch['target'].shape[1] for batch in epoch(batches)]
-  assert np.count_nonzero(np.diff(widths)) > 10  # one after the other: once
+  assert (
+    np.count_nonzero(np.diff(widths)) > 10
+  )  # one bucket after the other would change once
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -221,7 +223,7 @@ def test_rows_names_the_line_of_each_bucketed_row():
 
 
 def unpack(batch, side):
-  """The sentences of a packed batch; checks segments and positions on the way."""
+  """Returns the sentences of a packed batch; checks its segments and positions."""
   ids, segment = batch[side], batch[f'{side}_segment']
   position = batch[f'{side}_position']
   np.testing.assert_array_equal(segment == 0, ids == PAD)
@@ -443,7 +445,7 @@ def test_declared_shapes_are_batches_of_padding(kind):
 
 
 def reversed_batches(sides, *, size=2, sampled=(), reverse=()):
-  """A kind of one's own: a class or a function that makes batches."""
+  """A kind that a user defines: a function that makes batches."""
   return 'mine', len(sides['source']), size
 
 

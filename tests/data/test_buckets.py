@@ -49,7 +49,7 @@ def test_bounds_cover_every_length_in_few_buckets(pairs, shapes):
   assert 1 <= len(bounds) <= shapes
   assert (np.diff(bounds) > 0).all()
   assert bounds[-1] == longer.max()
-  assert set(bounds.tolist()) <= set(longer.tolist())  # so that none is empty
+  assert set(bounds.tolist()) <= set(longer.tolist())  # no bucket is empty
 
 
 def test_more_shapes_never_waste_more():

@@ -51,7 +51,7 @@ def test_the_fuller_side_decides():
 
 
 def corpus(seed, pairs=5_000):
-  """Lengths as sentences have them: skewed, and alike on both sides."""
+  """Lengths as sentences have them: skewed, and similar on both sides."""
   random = np.random.default_rng(seed)
   source = np.clip(random.gamma(3, 5, pairs).astype(int), 2, 128)
   target = np.clip((source * random.normal(1.1, 0.15, pairs)).astype(int), 2, 128)
@@ -61,8 +61,8 @@ def corpus(seed, pairs=5_000):
 def test_little_is_wasted():
   source, target = corpus(0)
   rows = pack([source, target], 128, order=np.arange(len(source)))
-  min_rows = max(source.sum(), target.sum()) / 128  # rows, were there no gaps at all
-  assert len(rows) < 1.05 * min_rows  # one pair a row would be seven times as many
+  min_rows = max(source.sum(), target.sum()) / 128  # the number of rows without gaps
+  assert len(rows) < 1.05 * min_rows  # one pair per row would need seven times the rows
   assert len(source) > 6 * min_rows
 
 

@@ -29,7 +29,7 @@ def pieces():
 
 
 class Corpus:
-  """Lines in memory, with a count of how often they were read."""
+  """Lines in memory, and the number of times they were read."""
 
   name, sides = 'memory', {'source': 'en', 'target': 'de'}
 
@@ -48,7 +48,7 @@ class Corpus:
 
 
 def encoded(*args, **options):
-  """The stores of all sides, in their order."""
+  """Returns the stores of all sides in their order."""
   return tuple(encode_corpus(*args, **options).sides.values())
 
 
@@ -233,7 +233,7 @@ def test_another_process_may_be_faster(words, tmp_path):
 
   class Slow(Corpus):
     def read(self, split):
-      if not self.reads:  # while it reads, someone else does the same work
+      if not self.reads:  # while this process reads, another one does the same work
         self.reads += 1
         encoded(self, split, both, cache=tmp_path)
       return super().read(split)
@@ -264,7 +264,7 @@ def test_a_full_disk_can_be_written_again_afterwards(words, small_disk):
   assert sentences(few[1]) == sentences(encode(LINES, words))
 
 
-# Writes half of something, says so, and waits to be killed.
+# Writes half of an entry, prints a line, and waits to be killed.
 HALF = """
 import sys, time
 from pathlib import Path
@@ -291,7 +291,7 @@ def test_a_vocabulary_that_gives_an_id_it_does_not_have_is_refused(words, tmp_pa
 
 
 def write_entry(folder, **arrays):
-  """Rewrites arrays of an entry as if these had been encoded, digests and all."""
+  """Rewrites arrays of an entry as if these had been encoded, with their digests."""
   metadata = json.loads((folder / 'about.json').read_text('utf-8'))
   (folder / 'about.json').unlink()
   for name, array in arrays.items():
@@ -371,7 +371,7 @@ def test_files_of_a_killed_process_are_deleted_by_the_next_one(words, tmp_path):
   process = subprocess.Popen(command, stdout=subprocess.PIPE)
   process.stdout.readline()
   encoded(Corpus(LINES, LINES), 'train', both, cache=tmp_path)
-  assert len(left_over(tmp_path)) == 1  # its owner lives
+  assert len(left_over(tmp_path)) == 1  # its process is running
   process.kill()
   process.communicate()
   encoded(Corpus(LINES, LINES), 'valid', both, cache=tmp_path)

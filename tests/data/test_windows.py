@@ -19,7 +19,7 @@ def batches(keep=None, store=None, **options) -> WindowBatches:
 
 
 def inner(batch: dict, name: str = 'words') -> np.ndarray:
-  """[B * L], without what streams share."""
+  """Returns [B * L] without the words that streams share."""
   return batch[name][:, WINDOW:-WINDOW].ravel()
 
 

@@ -1,4 +1,4 @@
-"""A small model whose every prediction depends on the whole prefix."""
+"""A small model in which each prediction depends on the whole prefix."""
 
 import functools
 
@@ -15,7 +15,7 @@ STATES = 101
 class ToyModel:
   """A Markov chain over hashes of the prefix: V words, B sentences.
 
-  Each sentence has a table of its own, as it would have an encoder's memory.
+  Each sentence has its own table, as it would have an encoder's memory.
   """
 
   def __init__(self, B: int, V: int, seed: int = 0):
@@ -33,7 +33,7 @@ class ToyModel:
     return {'state': state}, table[sentence, state]
 
   def logp(self, b: int, words) -> float:
-    """log p of a sequence with its EOS, in float64, one word at a time."""
+    """Returns log p of a sequence with its EOS in float64, computed word by word."""
     state, last, total = 0, 2, 0.0
     for word in words:
       state = (state * 31 + last + 1) % STATES

@@ -9,13 +9,13 @@ import pytest
 from seqlab.decoding.beam import beam_search, top_k
 from seqlab.types import BOS, EOS, PAD, UNK
 
-V = 6  # words that may be written: UNK, EOS, 4, 5
+V = 6  # words that may be generated: UNK, EOS, 4, 5
 WORDS = (UNK, 4, 5)
 B, L = 16, 8
 LIMITS = np.arange(B) % L + 1
 
 SHORT = np.array([4, 3, 4, 2, 4])  # limits at which every output can be listed
-ALL = 1 + 3 + 9 + 27  # outputs of at most 4 words, EOS among them
+ALL = 1 + 3 + 9 + 27  # outputs of at most 4 words, including EOS
 
 
 @pytest.fixture(scope='module')
@@ -37,7 +37,7 @@ def padded(words, length):
 
 
 def exhaustive(model, b, limit, alpha):
-  """Every output with its score, best first."""
+  """Returns every output with its score, the best one first."""
   outputs = [
     (*words, EOS) for n in range(limit) for words in itertools.product(WORDS, repeat=n)
   ]
@@ -46,7 +46,7 @@ def exhaustive(model, b, limit, alpha):
 
 
 def plain_beam_search(model, b, limit, M, alpha):
-  """The search as it is defined: lists, no early stop."""
+  """Beam search as it is defined: with lists and without an early stop."""
   live, done = [()], []
   for i in range(limit):
     nexts = (EOS,) if i == limit - 1 else (*WORDS, EOS)
@@ -155,7 +155,7 @@ def test_a_limit_of_zero_gives_an_empty_output(model, beam, greedy):
 
 def test_pad_bos_and_forbidden_words_are_never_written(model, beam, greedy):
   table = model.table.copy()
-  table[:, :, [PAD, BOS, UNK]] += 20.0  # what the model would write if let
+  table[:, :, [PAD, BOS, UNK]] += 20.0  # the model prefers these words
   outputs = [
     beam(table, LIMITS, M=3, L=L, forbid=(UNK,))[0],
     greedy(table, LIMITS, L=L, forbid=(UNK,))[0][:, None],

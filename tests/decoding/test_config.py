@@ -1,4 +1,4 @@
-"""Kinds of decoding, and how options name them."""
+"""Kinds of decoding, and the options that select them."""
 
 import dataclasses
 
@@ -37,7 +37,7 @@ def run(decoding, ids=None):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Constant(DecodingConfig):
-  """A kind of one's own: the same token until the limit."""
+  """A kind that a user defines: the same token until the limit."""
 
   token: int = 4
 

@@ -72,7 +72,7 @@ def test_counts_are_those_of_three_loops(rows, window, side, weights):
 
 @pytest.fixture
 def small_pieces(monkeypatch):
-  """A memory in which a piece has 1,024 places and a merge some 100 sums."""
+  """A memory size with which a piece has 1,024 places and a merge about 100 sums."""
   monkeypatch.setattr(module, 'MERGE_BYTES', 1_000)
   return 100_000
 
@@ -110,7 +110,7 @@ def test_runs_lie_on_disk_only_where_memory_is_short(
   assert not list(tmp_path.iterdir())
 
 
-# Spills counted pairs, says so, and waits to be killed.
+# Spills counted pairs, prints a line, and waits to be killed.
 SPILL = """
 import sys, time
 import numpy as np
@@ -138,7 +138,7 @@ def test_runs_of_a_killed_process_are_deleted_by_the_next_one(tmp_path):
     [folder] = tmp_path.iterdir()
     assert len(list(folder.iterdir())) > 2
     subprocess.run(command, env=environment, check=True)
-    assert list(tmp_path.iterdir()) == [folder]  # its owner lives
+    assert list(tmp_path.iterdir()) == [folder]  # its process is running
     process.kill()
   subprocess.run(command, env=environment, check=True)
   assert not list(tmp_path.iterdir())
@@ -380,7 +380,7 @@ def test_weights_are_those_of_the_papers(weights, expected):
 
 
 def squares(window):
-  """A weighting of a user's own: 1 / d^2."""
+  """A weighting that a user defines: 1 / d^2."""
   return [Fraction(1, d * d) for d in range(1, window + 1)]
 
 

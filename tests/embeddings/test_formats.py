@@ -1,4 +1,4 @@
-"""Files of vectors, beside those of gensim and word2vec.c."""
+"""Files of vectors, compared with those of gensim and word2vec.c."""
 
 import bz2
 import gzip
@@ -33,7 +33,7 @@ def theirs():
 
 
 def read_by_name(path):
-  """Reads what the name tells; gensim's pickles have to be asked for."""
+  """Reads a file in the format of its name; gensim's pickles need an argument."""
   return read(path, 'gensim' if path.suffix == '.kv' else None)
 
 
@@ -476,7 +476,7 @@ def test_the_first_row_of_a_repeated_word_is_kept_as_in_gensim(tmp_path):
   assert_vectors(
     (keyed.index_to_key[:2], keyed.vectors[:2]), ['a', 'b'], [[1, 2], [1, 2]]
   )
-  keyed.save(str(tmp_path / 'v.kv'))  # with None for the words that came again
+  keyed.save(str(tmp_path / 'v.kv'))  # with None for the repeated words
   with pytest.warns(UserWarning, match='2 rows left out, which have no word'):
     assert_vectors(read(tmp_path / 'v.kv', 'gensim'), ['a', 'b'], [[1, 2], [1, 2]])
 

@@ -129,7 +129,7 @@ def test_the_loss_is_its_formula(groups):
 
 def test_the_gradient_is_that_of_the_loss(groups):
   state, batch = state_of(), groups.batch(0, seed=0)
-  big = jax.tree.map(lambda x: 1e12 * x, state.squares)  # which nothing changes much
+  big = jax.tree.map(lambda x: 1e12 * x, state.squares)  # which hardly change
   after, sums = jax.jit(functools.partial(update, groups=8))(
     GloVe(state.parameters, big), batch, 1e4
   )
@@ -229,7 +229,9 @@ def test_the_losses_are_those_of_adagrad_pair_by_pair(groups):
       state, (part, _) = step(state, batch, 0.05)
       total += float(part)
     losses.append(total)
-  np.testing.assert_allclose(losses, expected, rtol=0.05)  # at first it is a bit behind
+  np.testing.assert_allclose(
+    losses, expected, rtol=0.05
+  )  # the first losses differ a little
   assert losses[-1] == pytest.approx(expected[-1], rel=0.005)
   assert losses[-1] < 0.3 * losses[0]
 

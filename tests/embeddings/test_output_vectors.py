@@ -7,7 +7,7 @@ WORDS, CONTEXTS = np.random.default_rng(0).normal(size=(2, 5, 3))
 
 
 def mean(words, contexts):
-  """A choice of a user's own."""
+  """A choice that a user defines."""
   return (words + contexts) / 2
 
 

@@ -101,7 +101,7 @@ def test_the_product_is_scipys(matrix, devices):
 
 def test_the_basis_is_orthonormal_and_grows_with_every_step(matrix):
   operator, step = Operator.create(matrix, mesh_of(1)), jax.jit(iterate)
-  state = start(jax.random.key(0), matrix.shape, block=20, steps=15)  # all the space
+  state = start(jax.random.key(0), matrix.shape, block=20, steps=15)  # the whole space
   missed = [float(residual(state, operator))]
   for _ in range(15):
     state = step(state, operator)

@@ -1,4 +1,4 @@
-"""Neighbours and analogies, beside gensim's and as they are written down."""
+"""Neighbours and analogies, compared with gensim's and with their formulas."""
 
 import gensim.models
 import numpy as np

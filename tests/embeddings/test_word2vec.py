@@ -51,7 +51,7 @@ def buffers(tables: dict) -> dict:
 
 
 def pairs_of(model: Word2Vec, b: dict) -> list[tuple[int, int]]:
-  """(word, word within its window) of all blocks."""
+  """Returns (word, word within its window) of all blocks."""
   blocks = model.blocks(b, jax.random.key(0))
   pairs = []
   for i in range(len(blocks['span_words'])):
@@ -241,7 +241,7 @@ def test_row_bytes_are_those_of_the_rows_that_a_block_reads(objective, kind):
 
 @pytest.mark.parametrize('kind', ARCHITECTURES)
 def test_words_of_the_same_contexts_become_similar(kind):
-  """Two words that are used alike, though never together, end up alike."""
+  """Two words with the same contexts become similar, though they never co-occur."""
   rng = np.random.default_rng(0)
   lines = []
   for _ in range(400):
@@ -281,7 +281,7 @@ def test_streams_that_blocks_do_not_fill_are_an_error():
 
 
 class FirstWord(SkipGram):
-  """An architecture of a user's own: only the first word of a block predicts."""
+  """An architecture that a user defines: only a block's first word predicts."""
 
   def predictions(self, words, span_words, band):
     predicted = super().predictions(words, span_words, band)

@@ -17,7 +17,7 @@ WORDS, WINDOW = 9, 2
 
 @pytest.fixture(scope='module')
 def text(tmp_path_factory):
-  """Words that prefer some neighbours, and 'w0' and 'w8', which never meet."""
+  """Words that prefer some neighbours, and 'w0' and 'w8', which never co-occur."""
   random = np.random.default_rng(0)
   lines = []
   for _ in range(300):
@@ -135,7 +135,7 @@ def test_rare_pairs_are_left_out(task, text):
 
 
 def test_training_converges_to_the_optimum(task):
-  """With as many dimensions as words, and time, nothing hinders it."""
+  """With as many dimensions as words the optimum can be reached."""
   tables = task.net.init(jax.random.key(0))
   update = jax.jit(task.net.update)
   batches = [

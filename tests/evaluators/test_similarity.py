@@ -37,7 +37,7 @@ def words():
 
 @pytest.fixture(scope='module')
 def vectors(words):
-  """A word's vector is that of its kind, plus that of its form, plus noise."""
+  """A vector is the sum of one of its word, one of its form, and noise."""
   random = np.random.default_rng(1)
   kinds, forms = random.normal(size=(KINDS, 16)), random.normal(size=(FORMS, 16))
   at = np.array([word[1:].split('.') for word in words], int)
@@ -54,7 +54,7 @@ def gensims(vectors):
 
 @pytest.fixture(scope='module')
 def pairs(tmp_path_factory):
-  """Pairs, of which some have words that are not known, and some the same score."""
+  """Pairs of words, some of them unknown, and some pairs with the same score."""
   random = np.random.default_rng(2)
   path = tmp_path_factory.mktemp('sets') / 'mine.txt'
   at = random.integers(0, (KINDS + 2, FORMS, KINDS + 2, FORMS), (200, 4))
@@ -163,7 +163,7 @@ def test_a_set_of_unknown_words_is_shown_without_a_score():
 
 @pytest.fixture
 def cased():
-  """'Rome' is there in both spellings, 'Italy' as it is, and 'Paris' in lower case."""
+  """Has 'Rome' in both spellings, 'Italy' as written, and 'Paris' in lower case."""
   words = ['Rome', 'rome', 'Italy', 'paris', 'France']
   return Vectors(words, np.random.default_rng(0).normal(size=(5, 4)))
 

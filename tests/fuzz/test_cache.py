@@ -1,4 +1,4 @@
-"""Random damage to entries of the cache: never other ids, and never without a word."""
+"""Random damage to entries of the cache: never other ids, and always a message."""
 
 import hashlib
 import json

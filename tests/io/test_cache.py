@@ -192,7 +192,7 @@ except OSError as error:
 
 @pytest.fixture
 def as_nobody():
-  """A function that reads an entry as another user, and returns what that prints."""
+  """A function that reads an entry as another user, and returns the output."""
   if os.geteuid():
     pytest.skip('only root can become another user')
 
@@ -206,7 +206,7 @@ def as_nobody():
 
 @pytest.fixture
 def shared():
-  """A folder that every user can reach; those of pytest are for one."""
+  """A folder that every user can read; only one user can read those of pytest."""
   folder = Path('/tmp') / f'seqlab-test-{os.getpid()}'
   folder.mkdir()
   yield folder
@@ -479,7 +479,7 @@ def test_a_file_that_is_not_listed_cannot_be_read(numbers):
 
 @pytest.mark.slow
 def test_opening_an_entry_is_fast(tmp_path):
-  """100 MB: about 0.1 s, which a start does not notice."""
+  """100 MB take about 0.1 s, which is short compared with the start."""
   numbers = Numbers(tmp_path)
   numbers.build = lambda part: np.save(part / 'x.npy', np.zeros(5 * 10**7, 'u2')) or {}
   cached(numbers.folder, ABOUT, numbers.build, lambda e: e.array('x.npy'), title='it')

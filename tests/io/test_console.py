@@ -1,4 +1,4 @@
-"""The terminal: text as it is."""
+"""The terminal prints text literally."""
 
 import io
 from pathlib import Path

@@ -120,7 +120,7 @@ def test_a_dry_run_prints_the_commands(capsys):
   assert second.endswith('seqlab.cli train mine.py --workdir runs --config.seed=5')
 
 
-# What the launcher makes of the ends of its processes, which are small programs here.
+# How the launcher reports the exits of its processes, which are small programs here.
 WAITS = 'import time; print("up", flush=True); time.sleep(60)'
 
 

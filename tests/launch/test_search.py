@@ -258,7 +258,7 @@ def test_trials_of_a_sweep_that_died_are_requeued(
   monkeypatch.setattr(storage, 'GRACE', 1)
   monkeypatch.setattr(storage, 'HEARTBEAT', 1)
   monkeypatch.setattr(storage, 'POLL', 0.1)
-  dead = opened(url=database, trials=1)  # not entered: it sends no heartbeat
+  dead = opened(url=database, trials=1)  # not entered, so it sends no heartbeat
   lost = dead.next_trial()
   with opened(url=database, trials=1) as study:
     assert study.next_trial() is None
@@ -266,7 +266,7 @@ def test_trials_of_a_sweep_that_died_are_requeued(
     assert 'waiting for a trial that runs elsewhere' in capsys.readouterr().out
     requeued = study.next_trial()
     assert (requeued.name, requeued.overrides) == (lost.name, lost.overrides)
-    # It was alive after all; its result does not count any more.
+    # The process was still running; its result is ignored.
     assert dead.finish(lost, _write_run(lost, [9.0])).startswith('had no heartbeat')
     _finish(study, requeued, [1.0])
     assert not study.queue.wait_for_work()

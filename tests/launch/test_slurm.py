@@ -111,7 +111,7 @@ def test_a_process_has_all_gpus_of_its_node_or_one(empty, capsys):
   assert '#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=1\n' in text
   options = ('--gpus-per-node', '4', '--processes-per-node')
   text = _script(capsys, empty, *options, '4')
-  assert 'JAX_LOCAL_DEVICE_IDS' not in text  # JAX assigns one to each process
+  assert 'JAX_LOCAL_DEVICE_IDS' not in text  # JAX assigns one GPU to each process
   assert slurm.main([empty, '--workdir', 'runs', *options, '3']) == 1
   assert '3 processes cannot share 4 GPUs' in capsys.readouterr().err
 
@@ -163,7 +163,7 @@ def test_mistakes_show_before_anything_is_submitted(
   assert re.match(f'launch.slurm: .*{message}', line)
 
 
-# The runner of sweeps, with commands that stand for Slurm's.
+# The runner of sweeps, with commands that replace Slurm's.
 @pytest.fixture
 def queue(tmp_path, programs, monkeypatch):
   """Returns a file with the output of squeue, and one with the scripts for sbatch."""
@@ -353,7 +353,7 @@ def _resumed(log):
 
 
 def _config(tiny, **changes):
-  """`tiny` without what takes long to compile."""
+  """Returns `tiny` without the parts that take long to compile."""
   batching = tiny['batching'] | {'shapes': 1}
   options = dict(batching=batching, evals={}, keep_best=None, save_every=100)
   return tiny | options | changes

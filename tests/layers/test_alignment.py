@@ -1,4 +1,4 @@
-"""Scores against values written out, and what attention makes of any score."""
+"""Scores compared with their formulas, and attention with any score."""
 
 from flax import linen as nn
 import jax

@@ -1,4 +1,4 @@
-"""Batch statistics: padding counts for nothing, and devices share them."""
+"""Batch statistics exclude padding, and devices share them."""
 
 import functools
 
@@ -16,7 +16,7 @@ EPSILON = 1e-5
 
 
 def _inputs(seed=0):
-  """Rows of every length from 1 to L, and wild values where they are padded."""
+  """Rows of every length from 1 to L, with extreme values in the padding."""
   random = np.random.default_rng(seed)
   x = random.normal(2.0, 3.0, (B, L, D)).astype(np.float32)
   counts = np.arange(L) < random.integers(1, L + 1, B)[:, None]

@@ -1,4 +1,4 @@
-"""The fused loss against the loss written out."""
+"""The fused loss compared with its formula."""
 
 import jax
 import jax.numpy as jnp

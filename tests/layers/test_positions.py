@@ -86,7 +86,7 @@ def test_slopes_of_twelve_heads_add_every_second_slope_of_sixteen():
 
 
 def _t5_bucket(distance, bidirectional, buckets, max_distance):
-  """As in the authors' code, a distance at a time."""
+  """Returns the bucket as the authors' code does, for one distance."""
   first, n = 0, -distance
   if bidirectional:
     buckets //= 2

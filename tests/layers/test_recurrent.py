@@ -1,4 +1,4 @@
-"""Cells against written-out equations, and stacks against each sentence alone."""
+"""Cells compared with their equations, and stacks with single sentences."""
 
 from flax import linen as nn
 import jax
@@ -45,7 +45,7 @@ def _cell(kind, layer_norm=False):
   run = lambda m, x: m.run(m.start(B), m.project(x))  # noqa: E731
   variables = nn.unbox(cell.init(jax.random.key(1), x, method=run))
   noise = iter(jax.random.split(jax.random.key(2), 9))
-  variables = jax.tree.map(  # gains and biases that say something
+  variables = jax.tree.map(  # gains and biases other than one and zero
     lambda w: w + 0.3 * jax.random.normal(next(noise), w.shape), variables
   )
   return cell, variables, x
@@ -75,7 +75,7 @@ def test_the_forget_bias_of_a_new_lstm_is_its_option():
 @pytest.mark.parametrize('reverse', [False, True])
 @pytest.mark.parametrize('kind', CELLS)
 def test_gradients_equal_those_of_a_loop(kind, reverse):
-  """The backward pass is written by hand; a loop of single steps is not."""
+  """The backward pass is hand-written; that of a loop of single steps is derived."""
   cell, variables, x = _cell(kind, layer_norm=True)
   mask = np.arange(L)[:, None] < np.array([[5, 2, 4]])
   weights = jax.random.normal(jax.random.key(3), (L, B, D))
@@ -110,7 +110,7 @@ def test_gradients_equal_those_of_a_loop(kind, reverse):
 
 @pytest.mark.parametrize('bidirectional', [False, True])
 def test_padding_does_not_change_a_sentence(bidirectional):
-  """States and last carries of each sentence are those it has alone."""
+  """Each sentence has the states and last carries that it has without padding."""
   encoder = Encoder(CELLS['lstm'], D, layers=2, bidirectional=bidirectional)
   x = jax.random.normal(jax.random.key(0), (B, L, D))
   lengths = np.array([5, 2, 4])

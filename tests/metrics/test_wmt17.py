@@ -1,6 +1,6 @@
 """Sixteen systems of WMT17 English to German have sacreBLEU's scores.
 
-Needs `$SEQLAB_DATA/wmt17-en-de`: `reference.de.gz` and a gzipped file a system.
+Needs `$SEQLAB_DATA/wmt17-en-de`: `reference.de.gz` and one gzipped file per system.
 """
 
 import gzip

@@ -53,7 +53,7 @@ def test_an_ensemble_of_one_model_decodes_as_that_model(members):
 
 
 def test_a_recurrent_model_and_a_transformer_decode_together(members):
-  """The first word is the one that both like best together."""
+  """The first word is the one with the largest mean log-probability."""
   models, variables = members
   tokens, _ = _decode(Ensemble(models), variables, beam=1)
   logp = np.array(Ensemble(models).apply(variables, SOURCE, TARGET)[:, 0])

@@ -1,4 +1,4 @@
-"""What must hold of any recurrent encoder-decoder, whatever its pieces."""
+"""Properties of every recurrent encoder-decoder, for any pieces."""
 
 import functools
 
@@ -50,7 +50,7 @@ def _make(options):
 
 
 def _stepwise(model, variables, source, target):
-  """Logits [N, T, V], one word after another through the cache."""
+  """Returns logits [N, T, V], computed word by word with the cache."""
   memory = model.apply(variables, source, method='encode')
   rows = len(target)
   cache = model.apply(variables, memory, rows, target.shape[1], method='start')
@@ -90,7 +90,7 @@ def test_cached_decoding_equals_training_with_a_fixed_context(cell, context):
 
 
 def _combinations():
-  """All of cell, score and placement; quickly, a third in which all pairs occur."""
+  """All combinations of cell, score and placement; in a quick run a third."""
   cells = ('rnn', 'gru', 'lstm')
   for c, cell in enumerate(cells):
     for s, score in enumerate(SCORES):
@@ -105,7 +105,7 @@ def test_cached_decoding_equals_training_with_attention(cell, score, place):
 
 
 def nearness(query, memory):
-  """A score of a user's own."""
+  """A score that a user defines."""
   return -((query[:, :, None] - memory.keys[:, None]) ** 2).sum(axis=-1)
 
 

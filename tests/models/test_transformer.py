@@ -1,4 +1,4 @@
-"""What must hold of any Transformer, whatever its weights."""
+"""Properties of every Transformer, for any weights."""
 
 import functools
 
@@ -21,7 +21,7 @@ def _name(options):
 
 V = 40
 T5 = FrozenDict(kind='t5', buckets=6, max_distance=4)
-# Kinds that `test_invariants` has by themselves, together.
+# `test_invariants` tests these kinds one by one; here they are combined.
 COMBINATIONS = [
   dict(),
   dict(norm='post', activation='gelu', positions='learned'),
@@ -39,7 +39,7 @@ COMBINATIONS = [
 
 
 class _Compiled:
-  """A model whose `apply` is one program, not a program an operation."""
+  """A model whose `apply` is one compiled program, not one per operation."""
 
   def __init__(self, model):
     self.init, self._model = model.init, model
@@ -81,7 +81,7 @@ def _influence(**options):
   source, target = np.array([[7, 8, 9]]), np.arange(10, 16)[None]  # no word twice
   table = variables['params']['target_embedding']['table']
 
-  def logits(table):  # as a function of what the target's words are made of
+  def logits(table):  # as a function of the embeddings of the target's words
     params = variables['params'] | {'target_embedding': {'table': table}}
     return model.apply(variables | {'params': params}, source, target)[0]
 
@@ -103,7 +103,7 @@ def test_a_window_hides_distant_words():
 
 
 def _cached(model, variables, source, target):
-  """Logits [B, T, V] of a target read a word at a time."""
+  """Returns logits [B, T, V] of a target that is read word by word."""
   B, T = target.shape
   memory = model.apply(variables, source, method='encode')
   cache = model.apply(variables, memory, B, T + 2, method='start')
@@ -141,7 +141,7 @@ def test_hypotheses_share_the_memory_of_their_sentence():
 
 
 def _two_pairs():
-  """Two pairs in two rows with padding, the same packed in one row, and where."""
+  """Two pairs in two padded rows, the same pairs packed in one row, and its layout."""
   source, target = _ids(2, 4, 1), _ids(2, 5, 2)
   source[1, 2:], target[1, 3:] = PAD, PAD
 
@@ -295,7 +295,7 @@ def _first(**options):
 @pytest.mark.parametrize(
   ('options', 'scales'),
   [
-    # Of values and feed-forward layers, and of what writes to the residual.
+    # Kernels of values and feed-forward layers, and those that write to the residual.
     (
       dict(norm='deep'),
       {'encoder': [0.87 * 162 ** (-1 / 16)] * 2, 'decoder': [24**-0.25] * 2},

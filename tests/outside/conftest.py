@@ -22,7 +22,7 @@ class Outside:
   """
 
   def __init__(self, folder: Path, capsys: pytest.CaptureFixture):
-    """`capsys` captures what the verbs print."""
+    """`capsys` captures the output of the verbs."""
     self.folder, self._capsys = folder, capsys
 
   def write(self, name: str, text: str) -> Path:
@@ -33,11 +33,11 @@ class Outside:
     return path
 
   def seqlab(self, *argv: str, status: int = 0) -> str:
-    """Runs `seqlab ...`; returns what it printed, errors too."""
+    """Runs `seqlab ...`; returns its output and errors."""
     return self._run(cli.main, argv, status)
 
   def sweep(self, *argv: str, status: int = 0) -> str:
-    """Runs `python -m launch.sweep ...`; returns what it printed, errors too."""
+    """Runs `python -m launch.sweep ...`; returns its output and errors."""
     return self._run(sweep.main, argv, status)
 
   def _run(self, main, argv: tuple[str, ...], status: int) -> str:

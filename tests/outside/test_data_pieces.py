@@ -1,4 +1,4 @@
-"""Corpus, vocabulary, batching and decoding of one's own, each named by its path."""
+"""A user's corpus, vocabulary, batching and decoding, each named by its path."""
 
 import json
 
@@ -79,7 +79,7 @@ class Digits:
 
 
 def halves(sides, *, tokens: int = 64, reverse=(), sampled=()):
-  """A batching: buckets of half as many tokens."""
+  """A batching: buckets with half of the tokens."""
   return Buckets(sides, tokens=tokens // 2, shapes=1, rows_multiple=1)
 
 

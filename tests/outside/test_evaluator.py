@@ -1,4 +1,4 @@
-"""An evaluator of a user's own, named by its path, in training and afterwards."""
+"""A user's evaluator, named by its path, in training and afterwards."""
 
 import json
 

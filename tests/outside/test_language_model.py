@@ -152,7 +152,7 @@ def experiment(outside):
   for name, text in files.items():
     outside.write(name, text)
   lines = [x for text in (*files.values(), EXPERIMENT) for x in text.splitlines() if x]
-  assert len(lines) < 130  # the same took 449 in the first edition
+  assert len(lines) < 130  # the first edition needed 449 lines
   return outside.write('language.py', EXPERIMENT)
 
 
@@ -172,7 +172,7 @@ def test_every_verb_works_with_a_language_model(outside, experiment):
 
   run = seqlab.load('run', trust=True)
   text = run.task.generate(run.variables, 16)
-  # The same without a cache: each character is the likeliest after those before it.
+  # Without a cache: each character is the most probable one after the previous ones.
   ids = run.task.encode(text)
   scores = run.task.model.apply(run.variables, jnp.asarray(ids)[None])
   np.testing.assert_array_equal(np.argmax(scores[0], axis=-1), ids)

@@ -1,4 +1,4 @@
-"""The table and the figures of a search, from trials that were never run."""
+"""The table and the figures of a search, from trials that are never run."""
 
 import datetime
 

@@ -1,4 +1,4 @@
-"""From lines to lines."""
+"""Translates lines to lines."""
 
 import itertools
 

@@ -159,7 +159,7 @@ def corpus():
 
 @functools.cache
 def nouns():
-  """Of each form all its (noun, number, case)."""
+  """Returns all (noun, number, case) of each form."""
   features = defaultdict(set)
   for noun in lexicon.NOUNS:
     for number, case in itertools.product(range(len(noun.english)), range(6)):
@@ -171,7 +171,7 @@ def nouns():
 
 @functools.cache
 def pasts():
-  """Of each form of a verb, or of a short adjective, its columns."""
+  """Returns the columns of each form of a verb or of a short adjective."""
   columns = defaultdict(set)
   forms = [lexicon.WAS, ('нужен', 'нужна', 'нужно', 'нужны')]
   others = ('сказал', 'знал', 'услышал', 'вспомнил', 'забыл', 'хотел', 'решил')

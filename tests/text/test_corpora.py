@@ -28,7 +28,7 @@ needs_data = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-  """Tests see no data but what they write, and leave none behind."""
+  """Hides all data from the tests but the data that they write."""
   monkeypatch.setenv('SEQLAB_CACHE', str(tmp_path / 'cache'))
   monkeypatch.delenv('SEQLAB_DATA', raising=False)
   return tmp_path / 'cache'
@@ -66,7 +66,7 @@ def two(write):
 
 @pytest.fixture
 def server():
-  """Serves `server.files[path] = body`, or (status, bytes told, body)."""
+  """Serves `server.files[path] = body`, or (status, announced length, body)."""
 
   class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
@@ -122,7 +122,7 @@ def left_in(folder):
   return [p for p in Path(folder).rglob('*') if p.is_file()]
 
 
-# Files of one's own.
+# A user's files.
 
 
 @pytest.mark.parametrize('ending', ['', '.gz'])
@@ -218,7 +218,7 @@ def test_the_key_name_of_the_first_edition_is_accepted_for_kind(kind):
 
 
 class Mine:
-  """A corpus of one's own."""
+  """A corpus that a user defines."""
 
   def __init__(self, *, source, target, lines=2):
     self.sides, self.lines = {'source': source, 'target': target}, lines

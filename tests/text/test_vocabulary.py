@@ -42,13 +42,13 @@ RUSSIAN = [
   ),
 ]
 TEXT = {'de': GERMAN, 'ru': RUSSIAN}
-SIZE = 60  # pieces that so little text has, for any kind
+SIZE = 60  # so little text has enough pieces for any kind
 KINDS = tuple(VOCABULARIES)
 PIECES = ('bpe', 'unigram')
 
 
 class Parallel:
-  """A corpus, as far as vocabularies need one."""
+  """The part of a corpus that vocabularies need."""
 
   sides = {'source': 'de', 'target': 'ru'}  # noqa: RUF012
 
@@ -215,7 +215,7 @@ def test_the_mark_of_a_space_that_was_not_learnt_is_not_a_space(kind):
 
 
 def test_ordinary_text_gives_the_model_of_earlier_versions():
-  """Runs that exist read their ids by it."""
+  """Existing runs depend on these ids."""
   assert learn(GERMAN, 'bpe').fingerprint == FINGERPRINT
 
 
@@ -386,11 +386,11 @@ def test_an_option_of_another_kind_is_unknown():
     train_vocabulary(GERMAN, kind='bpe', min_count=2)
 
 
-# A kind of one's own.
+# A kind that a user defines.
 
 
 class Letters:
-  """A vocabulary of one's own: letters, with as many ids as there are letters."""
+  """A vocabulary that a user defines, with one id per letter."""
 
   def __init__(self, letters):
     self.letters, self.size = letters, 4 + len(letters)

@@ -17,7 +17,7 @@ needs_data = pytest.mark.skipif(
 
 @pytest.fixture
 def write(tmp_path):
-  """Writes a file of a set; returns its path."""
+  """Writes a set to a file, and returns its path."""
 
   def write(text, name='mine.v2.txt'):
     path = tmp_path / name

@@ -1,4 +1,4 @@
-"""A task that is compiled in a moment, for tests of what trains it."""
+"""A task that compiles quickly, for tests of the training engine."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from seqlab.tasks.interface import Loss, Task
 
 
 class Point(Task):
-  """Draws a point to where each batch says; too high a rate throws it far away."""
+  """Moves a point to the target of each batch; a high learning rate diverges."""
 
   steps_per_epoch, sections, report = 10, ('model',), {'points': 40}
 
@@ -50,7 +50,7 @@ class Point(Task):
 
 @pytest.fixture(scope='session')
 def point():
-  """An experiment of this process that draws a point about, in twelve steps."""
+  """An experiment of this process that moves a point in twelve steps."""
   module = ModuleType('seqlab_test_tasks')
   module.Point = Point
   sys.modules[module.__name__] = module
@@ -69,7 +69,7 @@ def point():
 
 @pytest.fixture(scope='session')
 def drawn(point, tmp_path_factory):
-  """The folder of a run of `point` that nothing disturbed; not to be changed."""
+  """The folder of an uninterrupted run of `point`; tests must not change it."""
   from seqlab.train.loop import train
 
   folder = tmp_path_factory.mktemp('drawn')
@@ -79,7 +79,7 @@ def drawn(point, tmp_path_factory):
 
 @pytest.fixture
 def left():
-  """A function: a run's folder -> its rows but how long things took, and its point."""
+  """A function: a run's folder -> its rows without times, its point and fallbacks."""
   from seqlab.train.checkpoints import Checkpoints
   from seqlab.train.writer import read_metrics
 
@@ -101,7 +101,7 @@ def left():
 
 @pytest.fixture
 def power(monkeypatch):
-  """A function: a folder, a copy -> the copy as it may be after a power cut now.
+  """A function: makes a copy of a folder as it may be after a power cut now.
 
   What was written since the last fsync of a file is lost, and the file is empty.
   """
@@ -122,7 +122,7 @@ def power(monkeypatch):
         file.write_bytes(b'')
     for path in copy.rglob('*'):
       name = path.relative_to(copy)
-      if any(part.isdigit() for part in name.parts):  # in a checkpoint, or itself one
+      if any(part.isdigit() for part in name.parts):  # in a checkpoint, or a checkpoint
         stat = (folder / name).parent.stat()  # a name reaches the disk with its folder
         assert (stat.st_dev, stat.st_ino) in synced, path
     return copy

@@ -1,4 +1,4 @@
-"""Checkpoints: which stay, which are found, what happens to broken ones."""
+"""Checkpoints: which are kept, which are found, and how damage is handled."""
 
 import contextlib
 import gc
@@ -67,7 +67,7 @@ def test_if_less_is_better_the_lowest_value_is_kept(tmp_path):
 
 
 def test_saved_values_are_those_at_the_time_of_the_save(tmp_path):
-  """Though the next step is given the buffers of this one."""
+  """The next step reuses the buffers of this one."""
   checkpoints = Checkpoints(tmp_path)
   parts = _parts(1.0)
   grow = jax.jit(lambda x: x + 1, donate_argnums=0)
@@ -94,7 +94,7 @@ def test_a_damaged_checkpoint_is_reported_and_moved_away(tmp_path):
   assert step == 1
   assert messages[0].startswith('the checkpoint of step 2 cannot be read')
   assert (tmp_path / 'broken-2').is_dir()
-  checkpoints.save(2, _parts(20.0))  # is not in the way of the new one
+  checkpoints.save(2, _parts(20.0))  # does not prevent the new one
   checkpoints.close()
   loaded = Checkpoints(tmp_path).load(2, ABSTRACT)
   np.testing.assert_array_equal(loaded['state']['x'], [20, 20, 20])
@@ -114,7 +114,9 @@ def test_reading_does_not_disturb_a_save(tmp_path):
   half.mkdir()
   Checkpoints(tmp_path, read_only=True)
   assert half.is_dir()
-  _fill(tmp_path, {2: None}).close()  # orbax clears up at leisure, before it saves
+  _fill(
+    tmp_path, {2: None}
+  ).close()  # Orbax deletes old files in the background before it saves
   assert not half.is_dir()
 
 
@@ -164,7 +166,7 @@ def test_the_message_about_a_full_disk_names_the_last_good_step(small_disk):
   assert checkpoints.steps() == [1]
 
 
-# What orbax had begun to write fails once more when it is thrown away.
+# Orbax's unfinished write fails again when it is deleted.
 _FAILS_ONCE_MORE = pytest.mark.filterwarnings(
   'ignore::pytest.PytestUnraisableExceptionWarning'
 )
@@ -175,7 +177,7 @@ _FAILS_ONCE_MORE = pytest.mark.filterwarnings(
 def test_a_checkpoint_is_saved_when_the_disk_has_room_again(
   small_disk, fill, monkeypatch, wait
 ):
-  """In the background it shows at the next save, which is then tried again."""
+  """An error in the background is raised at the next save, which is then retried."""
   monkeypatch.setattr(retry, 'PAUSE', 0.01)
   messages = []
 
@@ -198,7 +200,7 @@ def test_a_checkpoint_is_saved_when_the_disk_has_room_again(
   assert checkpoints.steps() == ([1, 2] if wait else [1, 3])
   newest, parts = Checkpoints(small_disk / 'run').restore(ABSTRACT)
   np.testing.assert_array_equal(parts['state']['x'], [newest] * 3)
-  gc.collect()  # what orbax had begun to write fails once more
+  gc.collect()  # Orbax's unfinished write fails again
 
 
 @_FAILS_ONCE_MORE
@@ -270,7 +272,7 @@ def test_saving_leaves_no_file_and_no_thread_open(tmp_path):
 
 
 def test_many_trials_in_one_process_leave_nothing_open(tmp_path):
-  """As in a worker of a sweep."""
+  """A worker of a sweep runs trials in one process."""
   counts = []
   for trial in range(6):
     _fill(tmp_path / str(trial), {1: 1.0, 2: 2.0, 3: 3.0}).close()
@@ -458,7 +460,7 @@ def test_damage_to_any_file_leads_to_the_previous_checkpoint(tmp_path, damage):
     checkpoints = Checkpoints(folder, keep_best='bleu', say=messages.append)
     step, parts = checkpoints.restore(ABSTRACT)
     assert (step, parts['meta']) == (1, {'value': 1}), name
-    if number == 0:  # it is not in the way of the new one
+    if number == 0:  # it does not prevent the new one
       checkpoints.save(2, _parts(2), {'bleu': 2.0})
       checkpoints.close()
       assert Checkpoints(folder).steps() == [1, 2]
@@ -488,7 +490,7 @@ def test_a_checkpoint_cannot_be_mistaken_for_another(tmp_path):
 
 
 def _unseal(folder):
-  """Makes a checkpoint one of a version before there were seals."""
+  """Turns a checkpoint into one of a version without seals."""
   (folder / seal.NAME).write_text(f'Checkpoint commit was successful to {folder}')
 
 
@@ -562,7 +564,7 @@ def test_a_power_cut_leaves_the_newest_checkpoint_intact(tmp_path, power):
 def test_a_checkpoint_has_its_name_only_when_it_is_on_the_disk(
   tmp_path, power, monkeypatch
 ):
-  """A power cut at any change of a name finds checkpoints that are whole, or none."""
+  """At any change of a name a power cut leaves intact checkpoints or none."""
   rename, copies = Path.rename, []
 
   def watch(self, target):

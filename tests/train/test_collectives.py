@@ -54,7 +54,7 @@ def _bytes(operations, mesh, kind, *axes):
 
 
 def _matrices(program):
-  """Bytes of what is cut along 'embed', of all that is, and of the embedding."""
+  """Returns the bytes of parameters sharded over 'embed', of all, and of the table."""
   shapes = jax.tree.leaves(program.abstract.params)
   table = program.abstract.params['target_embedding']['table']
   cut = sum(4 * x.size for x in shapes if 'fsdp' in x.sharding.spec)
@@ -73,7 +73,7 @@ def test_fsdp_gathers_twice_and_scatters_once(step):
   operations, program, _ = step(data=1, fsdp=8)
   cut, everything, table = _matrices(program)
   mesh = dict(program.mesh.shape)
-  assert cut > 0.9 * everything  # all but vectors
+  assert cut > 0.9 * everything  # all parameters but vectors
   # A layer's weights forwards and backwards; the table once for its three uses.
   assert _bytes(operations, mesh, 'all-gather', 'fsdp') == 2 * (cut - table) + table
   assert _bytes(operations, mesh, 'reduce-scatter', 'fsdp') == cut
@@ -83,7 +83,7 @@ def test_fsdp_gathers_twice_and_scatters_once(step):
 
 
 def test_fsdp_sends_each_matrix_of_a_layer_separately(step):
-  # Accelerators' compilers combine those of one place; the CPU's does not.
+  # Accelerators' compilers combine neighbouring collectives; the CPU's does not.
   operations, _, _ = step(data=1, fsdp=8)
   count = {
     kind: sum(x.runs * x.arrays for x in operations if x.kind == kind)

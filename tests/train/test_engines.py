@@ -1,4 +1,4 @@
-"""One update is the same update however many devices share it."""
+"""One update is the same on any number of devices."""
 
 from flax import linen as nn
 import jax
@@ -51,7 +51,7 @@ def test_a_mesh_changes_no_loss(losses, mesh):
 
 
 def test_pmap_takes_the_same_steps_as_jit(losses):
-  hyper = {'peak': 1e-2}  # each device of a pmap drops units of its own
+  hyper = {'peak': 1e-2}  # with pmap each device drops different units
   one, _ = losses(hyper=hyper)
   pmapped, _ = losses(hyper=hyper, parallel='pmap', mesh={'data': 8})
   np.testing.assert_allclose(pmapped, one, rtol=1e-5)
@@ -73,7 +73,7 @@ def test_micro_batches_change_no_loss(losses):
 
 
 def test_packed_rows_have_the_gradients_of_single_sentences(tiny, tmp_path):
-  """Summed loss and gradients of an epoch, over pairs in rows of their own or not."""
+  """Compares the summed loss and gradients of an epoch in packed and single rows."""
   config = tiny | {'hyper': {'peak': 1e-2}}
   sums = {}
   for kind, options in (('buckets', {}), ('packed', {'max_length': 20})):

@@ -1,4 +1,4 @@
-"""Training that diverges, and falls back to a good checkpoint with a smaller rate."""
+"""Training that diverges, and falls back to a good checkpoint with a lower learning rate."""
 
 import math
 import os
@@ -22,7 +22,7 @@ GOOD = {'loss': 2.0, 'grad_norm': 1.0, 'update_norm': 0.1}
   ('row', 'state'),
   [
     (GOOD, None),
-    ({'loss': 2.0}, None),  # of a task that has an update of its own
+    ({'loss': 2.0}, None),  # of a task with its own update
     (GOOD | {'loss': math.nan}, 6),
     (GOOD | {'grad_norm': math.inf}, 6),
     (GOOD | {'loss': 30.5}, 6),
@@ -76,7 +76,7 @@ def test_wrong_options_of_the_section_are_refused(point, tmp_path, section, mess
     train(point | {'fallback': section}, tmp_path)
 
 
-# A rate at which the loss grows ninefold a step: that of step 6 is beyond the bound.
+# The loss grows by a factor of nine per step; that of step 6 exceeds the bound.
 RISING = {
   'hyper': {'peak': 2.0},
   'save_every': 3,
@@ -111,9 +111,9 @@ def test_training_resumes_from_the_last_good_checkpoint(fallen, left):
 def test_resumed_equals_uninterrupted(
   fallen, left, point, tmp_path, writer, row, monkeypatch
 ):
-  """Asked to stop before it falls back, and after that, when a writer is made anew.
+  """SIGTERM stops the run before the fallback, or after it, when the writer is new.
 
-  A checkpoint of step 4 is then in the way of going back to that of step 3.
+  A checkpoint of step 4 may exist when training returns to that of step 3.
   """
   write, writers = Writer.write, []
 
@@ -141,7 +141,7 @@ def test_training_ends_when_no_fallback_is_left(point, tmp_path):
 
 
 def test_a_checkpoint_of_a_diverged_state_is_skipped(point, drawn, left, tmp_path):
-  """The very first update threw it away; it begins anew, with a rate that is right."""
+  """The first update diverges; training starts again with a lower learning rate."""
   fallback = {'factor': 1e-13, 'times': 1, 'loss_above': 1e5}
   wild = {'hyper': {'peak': 1e12}, 'save_every': 1, 'fallback': fallback}
   train(point | wild, tmp_path)
@@ -149,7 +149,7 @@ def test_a_checkpoint_of_a_diverged_state_is_skipped(point, drawn, left, tmp_pat
   assert (tmp_path / 'checkpoints' / 'broken-1').is_dir()
 
 
-# With Adam, whose first update is as large as the rate, whatever the gradient.
+# The first update of Adam has the size of the learning rate for any gradient.
 @pytest.mark.slow  # compiles a Transformer
 def test_a_translation_falls_back_and_finishes(tiny, finished, tmp_path):
   hyper = tiny['hyper'] | {'peak': 1e15}
@@ -165,7 +165,7 @@ def test_a_translation_falls_back_and_finishes(tiny, finished, tmp_path):
 
 @pytest.mark.slow  # two processes
 def test_several_processes_fall_back_together(tiny, tmp_path):
-  """At the same step, as the same run in one process does."""
+  """All fall back at the step at which one process does."""
   config = tiny | {
     'hyper': tiny['hyper'] | {'peak': 1.0},
     'batching': tiny['batching'] | {'shapes': 1},

@@ -1,4 +1,4 @@
-"""Estimators: fitted in steps of their own, interrupted, resumed, used by every verb."""
+"""Estimators: fitting in steps, interruption, resuming, and every verb."""
 
 import json
 import os
@@ -206,7 +206,7 @@ def test_settings_of_training_are_refused(text, tmp_path, changes, key):
     train(make_config(text, 'svd', **changes), tmp_path)
 
 
-FIRST_EDITION = {  # what its configurations had besides
+FIRST_EDITION = {  # further keys of its configurations
   'ppmi': ('tasks.counting:Explicit', {'steps': 1, 'model': {}}),
   'svd': (
     'tasks.counting:SingularVectors',

@@ -1,4 +1,4 @@
-"""The run's folder: who made it, and what it says if that was somebody else."""
+"""The run's folder, and the errors if another experiment made it."""
 
 import json
 

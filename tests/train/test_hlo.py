@@ -1,4 +1,4 @@
-"""The text of a compiled program is read as the program runs."""
+"""The text of a compiled program is read with its loops and asynchronous calls."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Real processes that are killed, or asked to stop, and started again."""
+"""Processes that are killed or stopped, and started again."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ STEPS = 120
 
 
 def _command(tiny, folder: Path) -> list[str]:
-  """Of the run that is killed."""
+  """Returns the command of the run that is killed."""
   config = tiny | {'steps': STEPS, 'save_every': 10}
   config['evals'] = {'valid': tiny['evals']['valid'] | {'every': 30}}
   return _train(config, folder)
@@ -39,7 +39,7 @@ def _train(config, folder: Path) -> list[str]:
   ]
 
 
-@pytest.mark.slow  # three runs of their own processes
+@pytest.mark.slow  # three runs in separate processes
 def test_killed_and_resumed_equals_uninterrupted(tiny, tmp_path):
   whole, cut = tmp_path / 'whole', tmp_path / 'cut'
   environment = os.environ | {'JAX_NUM_CPU_DEVICES': '1'}
@@ -77,7 +77,7 @@ def test_killed_and_resumed_equals_uninterrupted(tiny, tmp_path):
     np.testing.assert_array_equal(a, b, f'killed after step {stopped}')
 
 
-# An evaluator that takes its time, and a corpus that does.
+# A slow evaluator and a slow corpus.
 SLOW = """
 import time
 
@@ -101,7 +101,7 @@ class Task(Translation):
 
 
 def _stop(config, folder: Path, after: str) -> tuple[int, str]:
-  """Sends SIGTERM after the run said this; its status, and its last words."""
+  """Sends SIGTERM after the run printed `after`; returns its status and errors."""
   package = folder.parent / 'evaluators'
   package.mkdir(exist_ok=True)
   (package / 'slow.py').write_text(SLOW, 'utf-8')
@@ -119,7 +119,7 @@ def _stop(config, folder: Path, after: str) -> tuple[int, str]:
   return process.returncode or process.wait(), process.communicate()[1]
 
 
-@pytest.mark.slow  # a process of its own
+@pytest.mark.slow  # a separate process
 @pytest.mark.parametrize('after', ['reading', 'data: ', 'compiling shape 1'])
 def test_sigterm_before_the_first_step_ends_the_run_without_a_checkpoint(
   tiny, tmp_path, after
@@ -133,7 +133,7 @@ def test_sigterm_before_the_first_step_ends_the_run_without_a_checkpoint(
   assert not Checkpoints(tmp_path / 'run' / 'checkpoints').steps()
 
 
-@pytest.mark.slow  # a process of its own
+@pytest.mark.slow  # a separate process
 def test_sigterm_during_an_evaluation_waits_for_it_and_saves(tiny, tmp_path):
   slow = {'kind': 'evaluators.slow:Evaluator', 'split': 'valid', 'every': 5}
   config = tiny | {'evals': {'valid': slow}, 'keep_best': None, 'steps': 10**6}

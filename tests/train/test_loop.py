@@ -1,4 +1,4 @@
-"""Whole runs, small ones: what is written, when they stop, how they resume."""
+"""Small runs: which files they write, when they stop, and how they resume."""
 
 import gc
 import io
@@ -30,7 +30,7 @@ from seqlab.use.runs import load_run
 
 
 def _rows(folder):
-  """Rows of metrics.jsonl without how long things took."""
+  """Returns the rows of metrics.jsonl without times."""
   return [
     {k: v for k, v in row.items() if not k.startswith('speed/')}
     for row in read_metrics(folder / 'metrics.jsonl')
@@ -38,7 +38,7 @@ def _rows(folder):
 
 
 def _params(folder):
-  """Of the newest checkpoint."""
+  """Returns the parameters of the newest checkpoint."""
   _, _, variables, _ = load_run(folder)
   return jax.tree.leaves(variables)
 
@@ -94,7 +94,7 @@ def test_a_finished_run_is_not_changed(finished, tiny, tmp_path):
 
 
 def test_resumed_equals_uninterrupted(finished, tiny, tmp_path):
-  """The checkpoint of step 8 is the newest; rows after it are written anew."""
+  """The checkpoint of step 8 is the newest; later rows are written again."""
   folder = shutil.copytree(finished, tmp_path / 'run')
   shutil.rmtree(folder / 'checkpoints' / '12')
   train(tiny, folder)
@@ -142,7 +142,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run(tiny, tmp_path):
 
 
 def test_patience_ends_a_run_and_is_saved(tiny, tmp_path):
-  hyper = tiny['hyper'] | {'peak': 0.0}  # so that nothing gets better
+  hyper = tiny['hyper'] | {'peak': 0.0}  # so that no evaluation improves
   config = tiny | {'hyper': hyper, 'patience': 1}
   train(config, tmp_path)
   assert _rows(tmp_path)[-1]['step'] == 8
@@ -155,7 +155,7 @@ def test_time_ends_a_run_and_is_saved(tiny, tmp_path):
   train(config, tmp_path)
   (last,) = (row for row in _rows(tmp_path) if 'valid/bleu' in row)
   assert last == _rows(tmp_path)[-1]
-  assert last['step'] == 2  # how long a step took is known after the next one began
+  assert last['step'] == 2  # the time of a step is known after the next one has begun
   train(config, tmp_path)
   assert _rows(tmp_path)[-1] == last
 
@@ -242,7 +242,7 @@ def test_two_processes_do_not_train_in_one_folder(tiny, tmp_path):
     train(tiny, tmp_path)
 
 
-# What orbax had begun to write fails once more when it is thrown away.
+# Orbax's unfinished write fails again when it is deleted.
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 def test_a_full_disk_ends_the_run_with_a_remedy(tiny, small_disk):
   room = os.statvfs(small_disk)
@@ -250,7 +250,7 @@ def test_a_full_disk_ends_the_run_with_a_remedy(tiny, small_disk):
   (small_disk / 'filler').write_bytes(b'x' * (free - 80_000))
   with pytest.raises(OSError, match=r'no space left for .*Free some'):
     train(tiny | {'save_every': 2, 'retries': 0}, small_disk / 'run')
-  gc.collect()  # here, and not in whatever test comes next
+  gc.collect()  # here, and not in the next test
 
 
 def _wait_for(condition, seconds=60):
@@ -262,13 +262,13 @@ def _wait_for(condition, seconds=60):
 
 @pytest.fixture
 def soon(monkeypatch):
-  """What failed is tried again soon."""
+  """Retries failures after a short pause."""
   monkeypatch.setattr(retry, 'PAUSE', 0.1)
 
 
 @pytest.fixture
 def full_at_step_5(small_disk, fill, monkeypatch):
-  """A disk without room from step 5 on; the checkpoint of step 4 is there."""
+  """A disk without room from step 5 on, with the checkpoint of step 4."""
   write, saved = Writer.write, small_disk / 'run' / 'checkpoints' / '4'
 
   def written(self, step, row):
@@ -325,7 +325,7 @@ def test_sigterm_during_compilation_ends_the_run_without_a_checkpoint(
   with pytest.raises(Stopped, match='with nothing to save; the same command continues'):
     train(point, tmp_path)
   assert Checkpoints(tmp_path / 'checkpoints').latest is None
-  with open_folder(tmp_path, point).lock():  # nobody holds it any more
+  with open_folder(tmp_path, point).lock():  # no process holds the lock
     pass
 
 
@@ -385,13 +385,13 @@ def test_a_run_by_pmap_resumes_with_its_bits(point, drawn, left, tmp_path):
   np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
-# Orbax may be saving on threads of its own when the folder goes, and what they
-# raise then reaches nobody but the interpreter's hook.
+# Orbax may be saving on its threads when the folder is deleted; only the
+# interpreter's hook sees the exceptions that they raise.
 ORPHANED = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 
 
 def _remove(folder):
-  """Removes a folder in which Orbax may be making files meanwhile."""
+  """Removes a folder in which Orbax may be creating files at the same time."""
   while folder.exists():
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -452,7 +452,7 @@ def test_rows_after_a_damaged_one_are_kept_when_the_run_resumes(
 
 
 def test_a_run_resumes_after_a_power_cut(point, drawn, left, tmp_path, power):
-  """All that a run writes whole is on the disk before a checkpoint needs it."""
+  """All files of a run are on the disk before a checkpoint needs them."""
   copies, save = [], Checkpoints.save
 
   def cut(self, *args, **options):

@@ -106,7 +106,7 @@ def _mesh(shape, processes):
     ((2, 1, 1), [0, 1], [(0, 2), (1, 2)]),
     ((8, 1, 1), [0, 0, 1, 1, 2, 2, 3, 3], [(0, 4), (1, 4), (2, 4), (3, 4)]),
     ((2, 2, 2), [0, 0, 0, 0, 1, 1, 1, 1], [(0, 2), (1, 2)]),
-    ((2, 2, 1), [1, 1, 0, 0], [(1, 2), (0, 2)]),  # TPUs come in an order of their own
+    ((2, 2, 1), [1, 1, 0, 0], [(1, 2), (0, 2)]),  # TPUs are listed in another order
     # Devices that share a layer have the same rows, even in different processes.
     ((1, 1, 4), [0, 0, 1, 1], [(0, 1), (0, 1)]),
     ((1, 2, 2), [0, 1, 2, 3], [(0, 2), (0, 2), (1, 2), (1, 2)]),

@@ -1,4 +1,4 @@
-"""What is said of a step at a run's beginning is what the devices hold and send."""
+"""The overview of a step at the start of a run is that of its compiled program."""
 
 import jax
 import pytest
@@ -10,7 +10,7 @@ from seqlab.train.overview import amount, overview
 
 @pytest.fixture
 def rows(tiny, tmp_path):
-  """(mesh, more) -> name -> text, and a fresh state."""
+  """(mesh, options) -> name -> text, and a new state."""
 
   def make(mesh, **options):
     vocabulary = tiny['vocabulary'] | {'size': 16}

@@ -1,4 +1,4 @@
-"""A population of runs does what each of its runs does alone."""
+"""Each run of a population has the results that it has alone."""
 
 import json
 import os
@@ -25,10 +25,10 @@ from seqlab.train.writer import Writer, read_metrics
 from seqlab.upgrade import FORMAT
 from seqlab.use.runs import load_run
 
-# What differs from `tiny` in each member besides its seed; another one diverges.
+# Differences of each member from `tiny` besides its seed; another member diverges.
 HYPERS = [{}] * 5 + [{'peak': 3e-3}, {'dropout': 0.4}, {'label_smoothing': 0.0}]
 DIVERGES = {'peak': 1e15}
-ALL = {'mesh': {'data': -1}}  # 8 devices: 9 members are 2 on each
+ALL = {'mesh': {'data': -1}}  # with 8 devices, 9 members are 2 per device
 BARE = {'evals': {}, 'keep_best': None, 'save_every': 4}  # quick to compile
 
 
@@ -40,7 +40,7 @@ def _config(tiny, seed, hyper, **changes):
 
 
 def _rows(folder):
-  """Rows of metrics.jsonl without how long things took."""
+  """Returns the rows of metrics.jsonl without times."""
   return [
     {k: v for k, v in row.items() if not k.startswith('speed/')}
     for row in read_metrics(folder / 'metrics.jsonl')
@@ -48,7 +48,7 @@ def _rows(folder):
 
 
 def _params(folder):
-  """Of the newest checkpoint."""
+  """Returns the parameters of the newest checkpoint."""
   return jax.tree.leaves(load_run(folder)[2])
 
 
@@ -61,9 +61,9 @@ def _assert_same_rows(rows, expected):
 
 @pytest.fixture(scope='module')
 def population(tiny, tmp_path_factory):
-  """Folders of nine members and of one that cannot begin, and what went wrong.
+  """Folders of nine members and of one that cannot start, and their errors.
 
-  Over all devices; what is compared with it is on one.
+  The population uses all devices; the runs compared with it use one.
   """
   folder = tmp_path_factory.mktemp('population')
   (folder / '9').write_text('not a folder')
@@ -157,7 +157,7 @@ def _batches(task, k):
 
 
 def test_members_over_all_devices_equal_those_alone(stacked, alone):
-  """2 on each device: what makes them 16 is dropped."""
+  """Each device has 2 members; those beyond the 9 are dropped."""
   engine, task, _ = stacked
   state, losses = engine.init(*range(9)), []
   for k in range(8):
@@ -185,14 +185,14 @@ def test_a_finished_member_is_frozen(stacked):
   state, _ = engine.step(engine.init(*range(9)), engine.put(*_batches(task, 0)), active)
   for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(state), strict=True):
     np.testing.assert_array_equal(old[3], np.asarray(new)[3])
-  # The places from 9 on are there for equal shares.
+  # Places from 9 on only give each device the same number.
   assert np.asarray(state.step).tolist() == [1, 1, 1, 0, *[1] * 5, *[0] * 7]
   assert int(engine.member(state, 2).step) == 1
 
 
 @pytest.fixture(scope='module')
 def stopped(tiny, tmp_path_factory):
-  """A folder with two members that SIGTERM stopped, and what was said then."""
+  """A folder with two members that SIGTERM stopped, and the messages."""
   folder, write = tmp_path_factory.mktemp('stopped'), Writer.write
 
   def write_and_terminate(self, step, row):
@@ -212,7 +212,7 @@ def _two(tiny, **changes):
 
 
 def _resume(tiny, folder, population):
-  """Resumes both, whose rows are then those of members that nothing disturbed."""
+  """Resumes both; their rows are then those of uninterrupted members."""
   folders = [folder / '0', folder / '1']
   assert train_population(_two(tiny), folders) == [None, None]
   for member, expected in zip(folders, population[0], strict=False):
@@ -231,7 +231,7 @@ def test_a_stopped_population_resumes(stopped, tiny, tmp_path, population):
 
 @pytest.fixture(scope='module')
 def whole(tiny, tmp_path_factory):
-  """A folder with the same two members, which nothing interrupted."""
+  """A folder with the same two members, uninterrupted."""
   folder = tmp_path_factory.mktemp('whole')
   assert train_population(_two(tiny), [folder / '0', folder / '1']) == [None, None]
   return folder
@@ -247,7 +247,7 @@ def _assert_same_bits(folder, expected):
 def test_members_killed_at_different_steps_resume_bit_for_bit(
   stopped, whole, tiny, tmp_path
 ):
-  """As if it came while they were being saved."""
+  """The kill is simulated between the saves of two members."""
   folder = shutil.copytree(stopped[0], tmp_path / 'copy')
   shutil.rmtree(folder / '0' / 'checkpoints' / '6')
   assert train_population(_two(tiny), [folder / '0', folder / '1']) == [None, None]
@@ -286,7 +286,7 @@ def test_a_finished_member_is_not_changed(population, tiny, tmp_path):
 def test_patience_ends_a_member_and_not_the_others(tiny, tmp_path):
   evals = {'valid': {'type': 'perplexity', 'split': 'valid', 'every': 2, 'shapes': 1}}
   options = dict(evals=evals, keep_best='valid/nll', best_is='min', patience=1)
-  hypers = [{'peak': 0.0}, {}]  # so that nothing gets better in the first
+  hypers = [{'peak': 0.0}, {}]  # so that the first member does not improve
   configs = [_config(tiny, 0, hyper, **options) for hyper in hypers]
   ended = []
   folders = [tmp_path / '0', tmp_path / '1']

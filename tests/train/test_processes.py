@@ -41,7 +41,7 @@ def test_inside_of_a_stop_signal_it_waits_for_the_end_of_a_step():
 
 def test_a_dropped_exception_reaches_the_stop_signal():
   with StopImmediately():
-    with pytest.raises(Stopped):  # as Python does with what a finaliser raises
+    with pytest.raises(Stopped):  # as Python does with an exception of a finaliser
       _terminate()
     with StopSignal() as stop:
       assert stop.requested()

@@ -1,4 +1,4 @@
-"""A finished run, put to use from its folder alone."""
+"""A finished run is used from its folder alone."""
 
 import gzip
 import io
@@ -28,7 +28,7 @@ GREEDY = {'beam': 1}
 
 @pytest.fixture
 def run(finished, tmp_path):
-  """A copy, to be written in."""
+  """A copy of the finished run in which tests may write."""
   return shutil.copytree(finished, tmp_path / 'run')
 
 
@@ -338,7 +338,7 @@ def test_on_device_evaluation_is_sacrebleu_of_the_text(finished):
 
 @pytest.mark.slow
 def test_outputs_with_more_punctuation_than_room_are_counted_completely(finished):
-  """The reading of a batch that says it was cut."""
+  """A batch that reports truncation is evaluated again with more room."""
   _, task, variables, _ = load_run(finished)
   evaluator = Evaluator(
     task=task, sharding=batch_sharding(make_mesh(devices=1)), split='valid', beam=1
