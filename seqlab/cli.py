@@ -289,7 +289,11 @@ def _train_options(parser: _Parser) -> None:
   add = parser.add_argument
   add('experiment', help='a file; :arguments for it may follow')
   add('--workdir', required=True, help='folder of the run')
-  add('--force', action='store_true', help='use a folder of another experiment or text')
+  add(
+    '--force',
+    action='store_true',
+    help='use a folder of another experiment or text; estimators are fitted anew',
+  )
   parser.epilog = 'Any value of the experiment can be set: --config.hyper.peak=1e-3'
 
 

@@ -62,8 +62,19 @@ def load_experiment(
     ValueError: an option is unknown, or a value is outside its domain.
   """
   if isinstance(overrides, Mapping):
-    overrides = [f'--config.{key}={value!r}' for key, value in overrides.items()]
+    overrides = [f'--config.{key}={_plain(x)!r}' for key, x in overrides.items()]
   return experiments.load_experiment(str(path), overrides)
+
+
+def _plain(value: Any) -> Any:
+  """Returns a value as Python writes it: scalars of NumPy and paths are converted."""
+  if isinstance(value, Mapping):
+    return {key: _plain(x) for key, x in value.items()}
+  if isinstance(value, list | tuple):
+    return type(value)(map(_plain, value))
+  if isinstance(value, np.generic):
+    return value.item()
+  return str(value) if isinstance(value, Path) else value
 
 
 def run(
@@ -163,6 +174,7 @@ class FinishedRun:
   ):
     """See `load`."""
     self._which = dict(average=average, choose=choose, trust=trust)
+    self._translators: dict[str, Translator] = {}  # by decoding options
     loaded = load_run(path, **self._which)
     self.path, self.config = path, loaded.folder.config
     self.task, self.variables, self.steps = loaded.task, loaded.variables, loaded.steps
@@ -180,7 +192,7 @@ class FinishedRun:
     Raises:
       ValueError: the task cannot translate, an option is wrong, or a line is too long.
     """
-    translator = self._translator(tuple(sorted(decoding.items())))
+    translator = self._translator(decoding)
     translations = translator.translate(list(lines))
     _check_refused(translator.refused)
     return translations
@@ -214,9 +226,17 @@ class FinishedRun:
 
     Returns:
       The results that were printed.
+
+    Raises:
+      ValueError: decoding options are given, and the task does not translate.
     """
     measure = default_measure(self.path, trust=self._which['trust'])
     if measure != 'translations':
+      if options:
+        raise ValueError(
+          f'evaluate({next(iter(options))}=...): decoding options are for tasks that '
+          f'translate; {type(self.task).__name__} does not: leave them out'
+        )
       return evaluate_run(self.path, split=split, **self._which)
     split = 'test' if split is None else split
     return evaluate_translations(self.path, split=split, options=options, **self._which)
@@ -249,11 +269,15 @@ class FinishedRun:
     ]
     return Attention({k: np.asarray(w[:, 0]) for k, w in weights.items()}, *pieces)
 
-  @functools.cache  # noqa: B019  # it lives as long as the run, and keeps what it compiled
-  def _translator(self, decoding: tuple[tuple[str, Any], ...]) -> Translator:
-    task = needs(self.task, Translates)
-    config = make_decoding(dict(decoding))
-    return make_translator(task, task.model, self.variables, config)
+  def _translator(self, decoding: Mapping[str, Any]) -> Translator:
+    """Returns the translator for decoding options, which keeps what it compiled."""
+    key = repr(sorted(decoding.items()))
+    if key not in self._translators:
+      task = needs(self.task, Translates)
+      self._translators[key] = make_translator(
+        task, task.model, self.variables, make_decoding(decoding)
+      )
+    return self._translators[key]
 
   @functools.cached_property
   def _scorer(self) -> Scorer:

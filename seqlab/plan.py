@@ -98,8 +98,12 @@ def plan_experiment(
   simulate_devices(max(devices))
   out = console()
   steps = []
-  with tempfile.TemporaryDirectory() as folder, _explain_missing_data(config):
-    task = _make_task(config, Path(folder))
+  with tempfile.TemporaryDirectory() as folder:
+    # Printing is outside, since it may fail as well, as in `seqlab plan | head`.
+    with _explain_missing_data(config):
+      task = _make_task(config, Path(folder))
+      if not has(task, Estimator):
+        task.batches('train').shapes  # noqa: B018  # reads what they depend on
     if has(task, Estimator):
       out.print(_describe_estimator(config['task'], task))
       return

@@ -85,6 +85,7 @@ def _open(
     return load_vectors(path, format), []
   with folder.explain_errors():
     task = task_class(folder.config).restore(folder.config, folder.vocabulary)
+    needs(task, HasVectors)  # now with the attributes, which its class need not have
   variables, steps = restore(folder, task, average=average, choose=choose)
   return task.vectors(variables), steps
 

@@ -1,8 +1,11 @@
 """The functions that `import seqlab` offers."""
 
+import gc
 import importlib.util
+from pathlib import Path
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -72,7 +75,7 @@ def test_translations_are_those_of_the_command(run, finished, capsys, monkeypatc
 
 def test_scores_are_log_probabilities_of_all_pieces(run):
   (score,) = run.score(['w1 w2'], ['w2 w1'])
-  translator = run._translator((('beam', 1),))
+  translator = run._translator({'beam': 1})
   (best,) = translator.n_best(['w1 w2'])
   (raw,) = run.score(['w1 w2'], [best[0][0]])
   assert raw >= score
@@ -109,3 +112,25 @@ def test_overrides_are_options_by_name(tmp_path):
   assert (config['hyper']['peak'], config['optimizer']) == (0.5, 'muon')
   with pytest.raises(ValueError, match='overrides are for a file'):
     seqlab.run(config, tmp_path, overrides={'seed': 1})
+
+
+def test_translators_are_kept_for_any_options_and_end_with_the_run(finished):
+  run = seqlab.load(finished)
+  options = dict(decoding={'kind': 'greedy'})  # a dict, which has no hash
+  assert len(run.translate(['w1'], **options)) == 1
+  assert run._translator(options) is run._translator(options)
+  run, alive = None, weakref.ref(run)
+  gc.collect()
+  assert alive() is None
+
+
+def test_overrides_may_be_scalars_of_numpy_and_paths():
+  path = 'experiments/agreement/transformer.py'
+  overrides = {
+    'hyper.peak': np.float64(0.5),
+    'steps': np.int32(4),
+    'keep_best': Path('valid') / 'bleu',
+  }
+  config = seqlab.load_experiment(path, overrides)
+  assert (config['hyper']['peak'], config['steps']) == (0.5, 4)
+  assert config['keep_best'] == 'valid/bleu'

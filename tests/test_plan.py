@@ -204,3 +204,12 @@ def test_a_task_without_model_and_vocabulary_is_planned(importable, capsys):
 def test_a_task_that_cannot_be_planned_without_its_data_says_so(importable):
   with pytest.raises(OSError, match=r'no\.npy.*depend on its data; _FilePoints\.from_'):
     plan_experiment(_config(_FilePoints), [1])
+
+
+def test_an_error_of_printing_is_not_blamed_on_data(importable, monkeypatch):
+  def print_to_closed_pipe(*args, **kwargs):
+    raise BrokenPipeError('Broken pipe')
+
+  monkeypatch.setattr('rich.console.Console.print', print_to_closed_pipe)
+  with pytest.raises(BrokenPipeError, match=r'^Broken pipe$'):
+    plan_experiment(_config(_Points), [1])

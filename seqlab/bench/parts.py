@@ -13,6 +13,7 @@ from seqlab.bench.recurrent import measure_recurrent
 from seqlab.bench.start import measure_start
 from seqlab.bench.train import measure_train
 from seqlab.bench.words import (
+  PredictsWords,
   measure_quality,
   measure_words,
   samples_negatives,
@@ -61,10 +62,10 @@ PARTS = {
   'recurrent': Part(measure_recurrent, (Translates,)),
   'bleu': Part(measure_bleu, (Translates,)),
   'population': Part(measure_population, fits=fits_population),
-  'words': Part(measure_words, (HoldsOut, CustomUpdate)),
+  'words': Part(measure_words, (CustomUpdate, PredictsWords)),
   'quality': Part(
     measure_quality,
-    (HoldsOut, CustomUpdate, HasVectors),
+    (CustomUpdate, PredictsWords, HoldsOut, HasVectors),
     fits=samples_negatives,
     slow=True,
   ),

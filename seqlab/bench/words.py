@@ -7,7 +7,7 @@ of wall time and of CPU time, since gensim may use more cores or fewer.
 import functools
 import importlib.util
 import os
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -21,16 +21,42 @@ from seqlab.bench.measure import (
   measure_speed,
 )
 from seqlab.chips import chip_of
-from seqlab.data.windows import sentences
+from seqlab.data.store import TokenStore
+from seqlab.data.windows import WindowBatches, sentences
 from seqlab.embeddings.objectives import Negative
+from seqlab.embeddings.word2vec import Word2Vec
 from seqlab.evaluators.similarity import evaluate_vectors
 from seqlab.tasks.estimators import gensim_baseline
 from seqlab.tasks.interface import tokens_per_step
-from seqlab.tasks.word2vec import WordPrediction
+from seqlab.text.words import WordCounts
 
 _WORDS = 3_000_000  # of the text, that speed is measured on
 _SEEDS = 3
 _SETS = ('ws353', 'men', 'rw', 'google', 'msr')
+
+
+class PredictsWords(Protocol):
+  """A task that trains a net on windows of a text.
+
+  Attributes:
+    net: an `embeddings.word2vec:Word2Vec`.
+    words: the vocabulary, a `text.words.WordCounts`.
+    heldout: every so many-th line is not learnt from; 0 if all are.
+  """
+
+  net: Word2Vec
+  words: WordCounts
+  heldout: int
+
+  @property
+  def store(self) -> TokenStore:
+    """The text as ids."""
+    ...
+
+  @property
+  def train(self) -> WindowBatches:
+    """Batches of the text, with their report."""
+    ...
 
 
 def samples_negatives(subject: Subject) -> bool:
@@ -81,7 +107,7 @@ def _measure_epoch(subject: Subject) -> tuple[int, Speed]:
   return words, measure_speed(train, 3)
 
 
-def _traffic(task: WordPrediction, words_per_second: float) -> list[Row]:
+def _traffic(task: PredictsWords, words_per_second: float) -> list[Row]:
   """Returns how many bytes of the tables are read and written per second."""
   bytes_per_word = task.net.row_bytes * task.train.report['kept']
   speed = words_per_second * bytes_per_word

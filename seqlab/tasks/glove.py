@@ -14,7 +14,7 @@ from seqlab.embeddings import glove
 from seqlab.embeddings.vectors import Vectors
 from seqlab.tasks.counting import CountingTask
 from seqlab.tasks.interface import CustomUpdate
-from seqlab.tasks.words import Text
+from seqlab.tasks.words import Text, check_training_split
 from seqlab.types import Array, Batch, Sums, Variables
 
 
@@ -91,8 +91,7 @@ class GlobalVectors(CountingTask, CustomUpdate):
 
   def batches(self, split: str, **options: Any) -> PairBatches:
     """Returns the batches of the pairs, which are the split 'train'."""
-    if split != 'train' or options:
-      raise ValueError(f"there are batches of 'train' only, not of {split!r}")
+    check_training_split(split, options)
     return PairBatches(self.train)
 
   def tokens(self, batch: Batch) -> int:

@@ -215,6 +215,12 @@ def ability(verb: str) -> Callable[[type[T]], type[T]]:
   return mark
 
 
+def default(method: Callable) -> Callable:
+  """Marks a method of an ability that a task need not have; see `method_of`."""
+  method.is_default = True
+  return method
+
+
 @ability('translate')
 class Translates(Protocol):
   """A task that maps sentences to sentences: `translate`, `score`, `compare`, BLEU.
@@ -296,6 +302,7 @@ class CustomUpdate(Protocol):
     """
     ...
 
+  @default
   def constants(self, mesh: Any) -> PyTree:
     """Returns arrays on the devices that every step reads; by default None."""
     del mesh
@@ -381,34 +388,57 @@ def needs(task: T, ability: type) -> T:
   """Returns the task, or the class of tasks, if it has an ability.
 
   Raises:
-    ValueError: it has not; names the method that it lacks.
+    ValueError: it has not; names the method or attribute that it lacks.
   """
   if missing := _missing(task, ability):
     name = (task if isinstance(task, type) else type(task)).__name__
     verb = _VERBS.get(ability, f'be used as {ability.__name__}')
     raise ValueError(
-      f'the task {name} cannot {verb}: it has no method `{missing[0]}` '
-      f'({ability.__module__}:{ability.__name__})'
+      f'the task {name} cannot {verb}: it has no {_sort(ability, missing[0])} '
+      f'`{missing[0]}` ({ability.__module__}:{ability.__name__})'
     )
   return task
 
 
-def _missing(task: Any, ability: type) -> list[str]:
-  """Returns methods and properties of an ability that a task lacks.
+def method_of(task: Any, ability: type, name: str) -> Callable:
+  """Returns a method of a task, or the default that the ability has for it."""
+  method = getattr(task, name, None)
+  return functools.partial(getattr(ability, name), task) if method is None else method
 
-  They do not include attributes, since these may be set in `__init__`.
+
+def _sort(ability: type, name: str) -> str:
+  return 'method' if callable(vars(ability).get(name)) else 'attribute'
+
+
+def _missing(task: Any, ability: type) -> list[str]:
+  """Returns methods, properties and attributes of an ability that a task lacks.
+
+  Methods that have a default are not included. Attributes are included for a task and
+  not for a class, since they may be set in `__init__`.
   """
-  return [
+  missing = [
     name
     for name, member in vars(ability).items()
     if not name.startswith('_') and not _provides(task, name, member)
   ]
+  if not isinstance(task, type):
+    missing += [x for x in inspect.get_annotations(ability) if not _has_static(task, x)]
+  return missing
+
+
+def _has_static(task: Any, name: str) -> bool:
+  """Returns whether there is an attribute, without reading it.
+
+  Reading an attribute of a task may count a text for minutes.
+  """
+  return inspect.getattr_static(task, name, None) is not None
 
 
 def _provides(task: Any, name: str, member: Any) -> bool:
   if isinstance(member, property):
-    # Static, since reading a property of a task may count a text for minutes.
-    return inspect.getattr_static(task, name, None) is not None
+    return _has_static(task, name)
+  if callable(member) and hasattr(member, 'is_default'):
+    return True
   if callable(member) or isinstance(member, classmethod):
     return callable(getattr(task, name, None))
   return True

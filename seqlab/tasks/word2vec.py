@@ -18,7 +18,7 @@ from seqlab.embeddings.vectors import Vectors
 from seqlab.embeddings.word2vec import ARCHITECTURES
 from seqlab.pieces import Piece, Specification, find, make
 from seqlab.tasks.interface import CustomUpdate, Loss
-from seqlab.tasks.words import SUBSAMPLING, Text, WordTask
+from seqlab.tasks.words import SUBSAMPLING, Text, WordTask, check_training_split
 from seqlab.types import Array, Batch, Hyper, Sums, Variables
 
 _OBJECTIVE = Annotated[Specification, Piece(OBJECTIVES, context=('counts',))]
@@ -152,8 +152,7 @@ class WordPrediction(WindowTask, CustomUpdate):
 
   def batches(self, split: str, **options: Any) -> WindowBatches:
     """Returns the batches of the text, which is the split 'train'."""
-    if split != 'train' or options:
-      raise ValueError(f"there are batches of 'train' only, not of {split!r}")
+    check_training_split(split, options)
     return self.train
 
   def tokens(self, batch: Batch) -> int:

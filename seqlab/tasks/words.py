@@ -199,6 +199,23 @@ class WordTask:
       )
 
 
+def check_training_split(split: str, options: Mapping[str, Any]) -> None:
+  """Checks that batches of word vectors are asked for training.
+
+  Raises:
+    ValueError: it is another split, or there are `options`, which evaluation passes.
+  """
+  if split != 'train':
+    raise ValueError(
+      f"the text has batches of the split 'train' only, not of {split!r}"
+    )
+  if options:
+    raise ValueError(
+      f'a text of word vectors has no batches to evaluate on ({", ".join(options)}): '
+      "use an evaluator of vectors, such as kind='similarity', or kind='heldout'"
+    )
+
+
 def _memory() -> float:
   """Returns the bytes of memory of all devices; of the machine, if they are its CPUs."""
   if jax.devices()[0].platform == 'cpu':

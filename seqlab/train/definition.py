@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from seqlab.config import call, check_keys
-from seqlab.tasks.interface import CustomUpdate, Task, has
+from seqlab.tasks.interface import CustomUpdate, Task, has, method_of
 from seqlab.train.mesh import (
   logical_axes,
   make_mesh,
@@ -62,7 +62,7 @@ class Definition:
       _check_custom_update_options(config)
       self._tx = optax.identity()
       self._take_step = CustomStep(task, self._schedule)
-      self.constants = (task.constants(self.mesh),)
+      self.constants = (method_of(task, CustomUpdate, 'constants')(self.mesh),)
     else:
       axes = logical_axes(task.init)
       self._tx = make_optimizer(config.get('optimizer', {}), self._schedule, axes)

@@ -40,9 +40,7 @@ def fit(folder: RunFolder, *, anew: bool = False) -> RunFolder:
       f'{folder.config["task"]} is fitted by one process, on all of its devices: start '
       f'one process instead of {jax.process_count()}'
     )
-  if anew:
-    shutil.rmtree(folder.fitted, ignore_errors=True)
-  run = _Fit(folder)
+  run = _Fit(folder, anew=anew)
   with contextlib.closing(run.progress):
     run.run()
   return folder
@@ -55,7 +53,12 @@ class _Fit:
     progress: the log.
   """
 
-  def __init__(self, folder: RunFolder):
+  def __init__(self, folder: RunFolder, *, anew: bool):
+    """Makes the task and its evaluators; see `fit`.
+
+    Raises:
+      ValueError: an option does not fit. What was fitted before is then kept.
+    """
     config = folder.config
     self._folder = folder
     self._mesh = call(make_mesh, config['mesh'], 'mesh')
@@ -64,6 +67,8 @@ class _Fit:
     self._evaluators = make_evaluators(
       config['evals'], task=self._task, sharding=batch_sharding(self._mesh)
     )
+    if anew:
+      shutil.rmtree(folder.fitted, ignore_errors=True)
     folder.write_config()
     folder.fitted.mkdir(exist_ok=True)
     folder.upload()
@@ -75,6 +80,10 @@ class _Fit:
     name, task = self._folder.name, self._folder.config['task']
     self.progress.message(f'{name}: {task}, {self._mesh.size} x {kind}')
     self._evaluate(self._fit())
+    # For reports, which cannot know how many steps an estimator has. It comes last, so
+    # that a run that is marked has all of its results.
+    (self._folder.fitted / 'finished').touch()
+    self._folder.upload()
 
   def _fit(self) -> int:
     """Takes the steps that are left, one row of metrics per step.
@@ -103,8 +112,6 @@ class _Fit:
             'continues from there'
           )
         started = time.monotonic()
-    # For reports, which cannot know how many steps an estimator has.
-    (self._folder.fitted / 'finished').touch()
     return done.step
 
   def _evaluate(self, step: int) -> None:

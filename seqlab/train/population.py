@@ -26,6 +26,7 @@ from seqlab.train.mesh import make_mesh
 from seqlab.train.session import Session
 from seqlab.train.setup import check_text, evaluators_of, introduce, prepare
 from seqlab.train.state import TrainState
+from seqlab.train.timetable import Timetable
 from seqlab.types import Batch
 
 _REMEDY = 'run these trials one by one (--on local)'
@@ -116,10 +117,13 @@ def _train_in(
   stack: contextlib.ExitStack,
 ) -> None:
   """Trains the members that have a folder; see `train_population`."""
-  first = next(iter(folders.values()))
   # Task, definition and evaluators know neither seeds nor hyperparameters, which are
   # data: what is wrong with them here is wrong with all members.
-  task, batches, timetable = prepare(first)
+  folders, parts = _prepare_first(folders, end)
+  if parts is None:
+    return
+  task, batches, timetable = parts
+  first = next(iter(folders.values()))
   _check_shapes(batches.shapes, [folder.config for folder in folders.values()])
   definition = Definition(first.config, task, timetable.steps)
   definition.check(batches.shapes)
@@ -151,6 +155,27 @@ def _train_in(
   loop(engine, sessions, states, task, batches)
 
 
+def _prepare_first(
+  folders: Mapping[int, RunFolder], end: OnEnd
+) -> tuple[dict[int, RunFolder], tuple[Task, Batches, Timetable] | None]:
+  """Makes task, batches and timetable in the first folder in which they can be made.
+
+  A vocabulary may be damaged, or belong to other text, in one folder only.
+
+  Returns:
+    The folders from this one on, and the parts, None if they can be made in no folder.
+    Members whose folders come before it are over.
+  """
+  remaining = dict(folders)
+  for i, folder in folders.items():
+    try:
+      return remaining, prepare(folder)
+    except Exception as error:  # whatever it is, the others continue
+      end(i, error)
+      del remaining[i]
+  return remaining, None
+
+
 def _restore(
   session: Session, definition: Definition, task: Task, batches: Batches
 ) -> TrainState | None:
@@ -168,7 +193,11 @@ def _share_vocabulary(source: RunFolder, target: RunFolder) -> None:
   """
   if not target.vocabulary.exists():
     if source.vocabulary.exists():
-      shutil.copytree(source.vocabulary, target.vocabulary)
+      # Under another name first, so that a kill leaves no half of a vocabulary.
+      partial = target.vocabulary.with_name(f'{target.vocabulary.name}.partial')
+      shutil.rmtree(partial, ignore_errors=True)
+      shutil.copytree(source.vocabulary, partial)
+      partial.rename(target.vocabulary)
     return
   for file in source.vocabulary.iterdir():
     other = target.vocabulary / file.name

@@ -70,6 +70,10 @@ class Session:
     self._fallback = Fallback(factor=1.0, times=0)
     if self.config['fallback']:
       self._fallback = call(Fallback, self.config['fallback'], 'fallback')
+    # First of all that may fail, since `say` needs it.
+    log = folder.log if processes.is_primary() else os.devnull
+    self.progress = Progress(log, total=timetable.steps)
+    self.progress.name = name
     self._checkpoints = Checkpoints(
       folder.checkpoints,
       keep_latest=self.config['keep_latest'],
@@ -82,9 +86,6 @@ class Session:
     if processes.is_primary():
       folder.write_config()
     self._upload()
-    log = folder.log if processes.is_primary() else os.devnull
-    self.progress = Progress(log, total=timetable.steps)
-    self.progress.name = name
     self._writer: Writer | NoWriter = NoWriter()
 
   def say(self, text: str) -> None:

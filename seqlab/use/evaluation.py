@@ -10,7 +10,7 @@ from seqlab.domains import Count, checked
 from seqlab.io.console import console
 from seqlab.pieces import parameters
 from seqlab.tasks import task_class
-from seqlab.tasks.interface import HasVectors, Translates, has
+from seqlab.tasks.interface import Estimator, HasVectors, Translates, has
 from seqlab.train.checks import check_evaluator, evaluator_of, make_evaluators
 from seqlab.train.folder import RunFolder
 from seqlab.train.mesh import batch_sharding, make_mesh, replicated
@@ -56,7 +56,7 @@ def evaluate_run(
     number. It is also added to `evaluations.jsonl` in the folder of the run.
 
   Raises:
-    ValueError: an evaluator is unknown, none of them takes a split, or the task lacks
+    ValueError: an evaluator is unknown, none of them or one of `names` takes no split, or the task lacks
       an ability that one needs.
   """
   folder, task = open_run(run, trust=trust)
@@ -66,7 +66,8 @@ def evaluate_run(
   variables, steps = restore(folder, task, average=average, choose=choose)
   # As all else that is done with a finished run: on the first device.
   mesh = make_mesh(devices=1)
-  variables = jax.device_put(variables, replicated(mesh))
+  if not has(task, Estimator):  # whose variables need not be arrays of JAX
+    variables = jax.device_put(variables, replicated(mesh))
   evaluators = make_evaluators(evals, task=task, sharding=batch_sharding(mesh))
   scores = {
     f'{name}/{metric}': float(value)
@@ -106,6 +107,11 @@ def _chosen(
   if not taking:
     raise ValueError(
       f'--split {split}: none of the evaluators takes a split ({", ".join(chosen)})'
+    )
+  if without := [name for name in names if name not in taking]:
+    raise ValueError(
+      f'--split {split}: the evaluator {without[0]!r} takes no split; evaluate it '
+      'without --split'
     )
   return taking
 

@@ -13,6 +13,7 @@ from seqlab.tasks.interface import (
   Translates,
   data_report,
   has,
+  method_of,
   needs,
   tokens_per_step,
 )
@@ -40,6 +41,34 @@ class Line(Task):
 )
 def test_a_task_has_the_abilities_whose_methods_it_has(task, ability, expected):
   assert has(task, ability) == expected
+
+
+class Shop(Line):
+  """Has methods whose names an ability uses for something else."""
+
+  def stores(self):
+    return ['a', 'b']
+
+  def vectors(self):
+    return np.eye(3)
+
+  def update(self, params, batch, rng, rate, constants):
+    return params, {}
+
+
+@pytest.mark.parametrize(
+  ('ability', 'message'),
+  [(Translates, 'no attribute `corpus`'), (HasVectors, 'no attribute `words`')],
+)
+def test_a_task_needs_the_attributes_of_an_ability_too(ability, message):
+  assert not has(Shop(), ability)
+  with pytest.raises(ValueError, match=message):
+    needs(Shop(), ability)
+
+
+def test_a_method_with_a_default_may_be_missing():
+  assert has(Shop(), CustomUpdate)
+  assert method_of(Shop(), CustomUpdate, 'constants')(None) is None
 
 
 def test_a_missing_ability_is_named():

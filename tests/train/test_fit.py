@@ -8,6 +8,7 @@ import signal
 import numpy as np
 import pytest
 
+import seqlab
 from seqlab import cli
 from seqlab.metrics_file import read_metrics
 from seqlab.plan import plan_experiment
@@ -79,6 +80,12 @@ def test_every_verb_accepts_the_run_of_an_estimator(config, text, tmp_path, caps
   assert cli.main(['evaluate', str(run), '--sets', str(text / 'pairs.tsv')]) == 0
   row = json.loads((run / 'evaluations.jsonl').read_text('utf-8'))
   assert row['scores']['pairs']['covered'] == 3
+  assert cli.main(['evaluate', str(run), '--evals']) == 0
+  row = json.loads((run / 'evaluations.jsonl').read_text('utf-8').splitlines()[-1])
+  trained = _rows(run)[-1]['similarity/pairs']
+  assert row['scores']['similarity/pairs'] == pytest.approx(trained)
+  with pytest.raises(ValueError, match=r'evaluate\(beam=...\): decoding options'):
+    seqlab.load(run).evaluate(beam=2)
   target = tmp_path / ('v.npz' if 'ppmi' in config['task'] else 'v.txt')
   assert cli.main(['vectors', str(run), '--to', str(target)]) == 0
   assert open_vectors(target).words == open_vectors(run).words
@@ -251,3 +258,25 @@ def test_a_plan_of_an_estimator_is_refused_with_the_reason(text, capsys):
   printed = ' '.join(capsys.readouterr().out.split())
   assert 'there is no training step to plan' in printed
   assert 'vocabulary: 10' in printed
+
+
+def test_an_experiment_that_is_refused_keeps_what_was_fitted(text, tmp_path):
+  train(make_config(text, 'svd', evals={}), tmp_path)
+  files = ('config.json', 'fitted/svd.npz')
+  before = [(tmp_path / name).read_bytes() for name in files]
+  wrong = make_config(text, 'svd', model={'width': 4, 'block': 1, 'iterations': 3})
+  with pytest.raises(ValueError, match=r'model\.iterations is 3'):
+    train(wrong, tmp_path, force=True)
+  assert [(tmp_path / name).read_bytes() for name in files] == before
+
+
+def test_a_run_is_not_finished_before_its_evaluators_ran(text, tmp_path, monkeypatch):
+  config = make_config(text, 'ppmi')
+  with monkeypatch.context() as patch:
+    patch.setattr('seqlab.evaluators.similarity.evaluate_vectors', None)
+    with pytest.raises(TypeError):
+      train(config, tmp_path)
+  assert [*left_out([tmp_path]).values()] == ['fitted up to step 1']
+  train(config, tmp_path)
+  assert not left_out([tmp_path])
+  assert 'similarity/pairs' in _rows(tmp_path)[-1]

@@ -500,3 +500,14 @@ def test_several_processes_train_in_a_folder_of_any_name(tiny, tmp_path):
   rows = _rows(tmp_path / 'a[1]')
   assert [row['compiles'] for row in rows] == [0] * 9
   assert load_run(tmp_path / 'a[1]')[3] == [9]
+
+
+def test_messages_of_opening_the_checkpoints_are_logged(point, tmp_path, monkeypatch):
+  class Talkative(Checkpoints):
+    def __init__(self, *args, say, **options):
+      say('opening the checkpoints')
+      super().__init__(*args, say=say, **options)
+
+  monkeypatch.setattr(session, 'Checkpoints', Talkative)
+  train(point | {'steps': 1}, tmp_path)
+  assert 'opening the checkpoints' in (tmp_path / 'train.log').read_text('utf-8')

@@ -6,6 +6,7 @@ from pathlib import Path
 import re
 import shutil
 import signal
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -19,7 +20,7 @@ from seqlab.train.definition import Definition
 from seqlab.train.engine_population import PopulationEngine
 from seqlab.train.engines import make_engine
 from seqlab.train.loop import train
-from seqlab.train.population import train_population
+from seqlab.train.population import _share_vocabulary, train_population
 from seqlab.train.processes import Stopped
 from seqlab.train.writer import Writer, read_metrics
 from seqlab.upgrade import FORMAT
@@ -347,3 +348,36 @@ def test_eight_seeds_of_the_agreement_corpus(tmp_path):
     _assert_same_rows(_rows(folder), _rows(single))
     for a, b in zip(_params(folder), _params(single), strict=True):
       np.testing.assert_allclose(a, b, atol=2e-3)
+
+
+def test_a_first_member_that_cannot_be_prepared_fails_alone(point, tmp_path):
+  folders = [tmp_path / '0', tmp_path / '1']
+  folders[0].mkdir()
+  (folders[0] / 'vocabulary').write_text('not a folder')
+  configs = [point | {'seed': seed, 'steps': 2} for seed in (0, 1)]
+  errors = train_population(configs, folders)
+  assert isinstance(errors[0], FileExistsError)
+  assert errors[1] is None
+  assert [row['step'] for row in _rows(folders[1])] == [1, 2]
+
+
+def test_a_vocabulary_whose_copy_was_interrupted_is_copied_again(tmp_path, monkeypatch):
+  def interrupted(source, target):
+    Path(target).mkdir()
+    raise KeyboardInterrupt
+
+  source, target = (
+    SimpleNamespace(vocabulary=tmp_path / name / 'vocabulary', name=name)
+    for name in ('source', 'target')
+  )
+  source.vocabulary.mkdir(parents=True)
+  (source.vocabulary / 'words').write_text('a b')
+  (tmp_path / 'target').mkdir()
+  with monkeypatch.context() as patch:
+    patch.setattr(shutil, 'copytree', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+      _share_vocabulary(source, target)
+  assert not target.vocabulary.exists()
+  _share_vocabulary(source, target)
+  assert (target.vocabulary / 'words').read_text() == 'a b'
+  assert [*(tmp_path / 'target').iterdir()] == [target.vocabulary]
