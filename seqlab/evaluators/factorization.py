@@ -115,7 +115,7 @@ class Evaluator:
 
 
 def _check(task: WindowTask) -> None:
-  net = task.net
+  net = task.net if isinstance(task, WindowTask) else None
   if not isinstance(net, SkipGram) or not isinstance(net.objective, Negative):
     raise ValueError(
       'evals: factorization is of skip-gram with negative sampling: set model.kind='

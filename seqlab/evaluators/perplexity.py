@@ -65,4 +65,4 @@ class Evaluator:
     yield 'nll', nll / tokens
     yield 'perplexity', math.exp(min(nll / tokens, 700.0))
     if 'accuracy' in sums:
-      yield 'accuracy', float(sums['accuracy'][0]) / tokens
+      yield 'accuracy', float(sums['accuracy'][0]) / float(sums['accuracy'][1])

@@ -67,7 +67,8 @@ class Resident:
         rows without a line.
 
     Raises:
-      ValueError: `extra` is given, and the batches have no method `rows`.
+      ValueError: `extra` is given, and the batches have no method `rows`; or their
+        rows are not each line once.
     """
     steps = range(batches.steps_per_epoch)
     rows_of = getattr(batches, 'rows', None)
@@ -117,7 +118,11 @@ def _check_rows(rows: list[np.ndarray], extra: Mapping[str, np.ndarray]) -> None
   lines = np.sort(lines[lines >= 0])
   counts = {len(x) for x in extra.values()} or {len(lines)}
   if (lines != np.arange(len(lines))).any() or counts != {len(lines)}:
-    raise AssertionError('the batches do not hold each line of the split once')
+    raise ValueError(
+      'the rows of the batches are not each line of the split once: the method `batches` '
+      'of the task must respect shuffle=False, and the method `rows` of its batches must '
+      'return the line number of each row'
+    )
 
 
 def _shape(batch: PyTree) -> tuple:

@@ -134,7 +134,7 @@ class PowerNorm(_Running):
   def _scale_groups(self, x: Array) -> Array:
     if x.shape[-1] % self.groups:
       raise ValueError(
-        f'normalization.groups={self.groups} does not divide model.width={x.shape[-1]}'
+        f'model.normalization.groups={self.groups} does not divide model.width={x.shape[-1]}'
       )
     groups = x.reshape(*x.shape[:2], self.groups, -1)  # [B, L, G, D / G]
     square = (groups * groups).mean(axis=-1, keepdims=True)

@@ -27,7 +27,7 @@ class LayerNorm(nn.LayerNorm):
   https://arxiv.org/abs/1607.06450
   """
 
-  epsilon: float = 1e-6
+  epsilon: Annotated[float, Positive] = 1e-6
   scale_init: nn.initializers.Initializer = _ONES
   bias_init: nn.initializers.Initializer = _ZEROS
 
@@ -43,7 +43,7 @@ class RMSNorm(nn.RMSNorm):
   https://arxiv.org/abs/1910.07467
   """
 
-  epsilon: float = 1e-6
+  epsilon: Annotated[float, Positive] = 1e-6
   scale_init: nn.initializers.Initializer = _ONES
 
   def __call__(self, x: Array, mask: Array | None = None) -> Array:

@@ -4,6 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 import inspect
 from typing import Annotated, Any
 
+import jax
+import jax.numpy as jnp
+
 from seqlab import domains
 from seqlab.config import Duration, call, check_keys, suggest, with_defaults
 from seqlab.domains import Range, Signature
@@ -18,6 +21,7 @@ from seqlab.train.optimizers import (
   COMMON,
   OPTIMIZERS,
   SCHEDULES,
+  check_hyper,
   make_optimizer,
   make_schedule,
   with_kind,
@@ -71,8 +75,6 @@ def _check_training(config: Mapping[str, Any]) -> None:
   """Checks the options that training by gradients or by updates needs."""
   if 'steps' not in config:
     raise ValueError('the experiment sets no steps')
-  if config['hyper'].get('peak') is None:
-    raise ValueError('hyper.peak is not set; it is the highest learning rate')
   _check_optimizer(config)
   _check_best(config)
 
@@ -297,7 +299,10 @@ def _check_optimizer(config: Mapping[str, Any]) -> None:
   """Builds the schedule and the optimiser, which check their own options."""
   width = config.get('model', {}).get('width')
   schedule = make_schedule(config['schedule'], steps=100, width=width)
-  make_optimizer(config['optimizer'], schedule)
+  check_hyper(config['optimizer'], schedule, config['hyper'])
+  tx = make_optimizer(config['optimizer'], schedule, {'kernel': ('embed', 'mlp')})
+  if config['optimizer'].get('groups'):  # not every optimiser admits them
+    jax.eval_shape(tx.init, {'kernel': jax.ShapeDtypeStruct((2, 2), jnp.float32)})
 
 
 def _check_best(config: Mapping[str, Any]) -> None:

@@ -17,7 +17,12 @@ from seqlab.train.mesh import (
   rows_share,
   state_shardings,
 )
-from seqlab.train.optimizers import keeps_average, make_optimizer, make_schedule
+from seqlab.train.optimizers import (
+  check_hyper,
+  has_average,
+  make_optimizer,
+  make_schedule,
+)
 from seqlab.train.state import TrainState
 from seqlab.train.step import CustomStep, GradientStep
 from seqlab.types import Array, Batch, Hyper, PyTree, Sums
@@ -53,7 +58,7 @@ class Definition:
     self.mesh = call(make_mesh, config.get('mesh', {}), 'mesh')
     self.rows_share = rows_share(self.mesh, jax.process_index())
     self._accumulate = config.get('accumulate', 1)
-    self._task, self._averages = task, keeps_average(config)
+    self._task, self._ema = task, config.get('ema', 0.0)
     self.hyper = _checked_hyper(config, task)
     self._schedule = make_schedule(
       config['schedule'], steps=steps, width=config.get('model', {}).get('width')
@@ -64,10 +69,11 @@ class Definition:
       self._take_step = CustomStep(task, self._schedule)
       self.constants = (method_of(task, CustomUpdate, 'constants')(self.mesh),)
     else:
+      check_hyper(config.get('optimizer', {}), self._schedule, self.hyper)
       axes = logical_axes(task.init)
       self._tx = make_optimizer(config.get('optimizer', {}), self._schedule, axes)
       self._take_step = GradientStep(
-        task, self._tx, self._accumulate, config.get('ema', 0.0), axis_name
+        task, self._tx, self._accumulate, self._ema, axis_name
       )
       self.constants = ()
     seed = jax.ShapeDtypeStruct((), jnp.uint32)
@@ -85,15 +91,17 @@ class Definition:
     """Returns a fresh state, whose parameters are boxed with their logical axes."""
     variables = dict(self._task.init(jax.random.key(seed)))
     params = variables.pop('params')
+    # Transforms that are masked or partitioned by path fail on boxes.
+    opt_state = self._tx.init(nn.unbox(params))
+    averages = self._ema or has_average(opt_state)
     return TrainState(
       step=jnp.zeros((), jnp.int32),
       seed=jnp.asarray(seed, jnp.uint32),
       params=params,
       collections=variables,
-      # Transforms that are masked or partitioned by path fail on boxes.
-      opt_state=self._tx.init(nn.unbox(params)),
+      opt_state=opt_state,
       # A copy, since a buffer that is donated may not appear twice in the state.
-      ema=jax.tree.map(jnp.copy, params) if self._averages else None,
+      ema=jax.tree.map(jnp.copy, params) if averages else None,
     )
 
   def init(self, seed: int) -> TrainState:
@@ -124,7 +132,7 @@ class Definition:
 
 def _checked_hyper(config: Mapping, task: Task) -> dict[str, float | None]:
   known = ('peak', 'weight_decay', *task.hyper)
-  check_keys(config['hyper'], known, needed=('peak',), where='hyper.')
+  check_keys(config['hyper'], known, where='hyper.')
   return dict(config['hyper'])
 
 

@@ -1,7 +1,10 @@
 """The engines that an experiment can choose by `parallel`."""
 
 from collections.abc import Mapping
+from typing import Annotated
 
+from seqlab import domains
+from seqlab.domains import OneOf
 from seqlab.tasks.interface import Task
 from seqlab.train.engine import Engine
 from seqlab.train.engine_jit import JitEngine
@@ -22,6 +25,5 @@ def make_engine(config: Mapping, task: Task, steps: int) -> Engine:
     ValueError: `parallel` names no engine, or the experiment is wrong.
   """
   name = config.get('parallel', 'jit')
-  if name not in ENGINES:
-    raise ValueError(f"parallel is {name!r}; it may be 'jit' or 'pmap'")
+  domains.check_value('parallel', name, Annotated[str, OneOf(ENGINES)])
   return ENGINES[name](config, task, steps)

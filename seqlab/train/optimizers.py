@@ -434,7 +434,63 @@ def make_optimizer(
   else:
     parts.append(call(builder, options, 'optimizer'))
     parts.append(_scale_and_decay(schedule, groups))
-  return optax.chain(*parts, *([_by_group(groups)] if groups else []))
+  if not groups:
+    return optax.chain(*parts)
+  return _without_average(optax.chain(*parts, _by_group(groups)))
+
+
+def _without_average(
+  tx: optax.GradientTransformationExtraArgs,
+) -> optax.GradientTransformationExtraArgs:
+  """Refuses groups for an optimiser whose own iterates they would not reach."""
+
+  def init(params: PyTree) -> PyTree:
+    state = tx.init(params)
+    if has_average(state):
+      raise ValueError(
+        'optimizer.groups: this optimiser averages parameters of its own, which groups '
+        'do not change: leave groups out, or choose another optimizer.kind'
+      )
+    return state
+
+  return optax.GradientTransformationExtraArgs(init, tx.update)
+
+
+def check_hyper(
+  specification: Specification, schedule: Schedule, hyper: Mapping[str, float | None]
+) -> None:
+  """Checks that schedule and optimiser get the hyperparameters that they read.
+
+  Args:
+    specification: see `make_optimizer`.
+    schedule: schedule from `make_schedule`.
+    hyper: name -> value; None for those that are not set.
+
+  Raises:
+    ValueError: the learning rate depends on one that is not set, or a weight decay
+      would have no effect.
+  """
+  given = {name: jnp.float32(x) for name, x in hyper.items() if x is not None}
+  try:
+    jax.eval_shape(schedule, jnp.zeros((), jnp.int32), given)
+  except KeyError as error:
+    raise ValueError(
+      f'hyper.{error.args[0]} is not set; the learning rate is computed from it'
+    ) from None
+  builder, options = find(with_kind(specification, 'adam'), OPTIMIZERS, 'optimizer')
+  known, decay = parameters(builder), hyper.get('weight_decay')
+  if 'learning_rate' not in known:
+    return
+  if decay and 'weight_decay' not in known:
+    raise ValueError(
+      f'hyper.weight_decay is {decay}, and this optimiser has none; leave it out'
+    )
+  if decay is not None and options.get('weight_decay') is not None:
+    raise ValueError(
+      f'hyper.weight_decay={decay} replaces optimizer.weight_decay='
+      f'{options["weight_decay"]}: leave optimizer.weight_decay out, or set '
+      f'hyper.weight_decay=None'
+    )
 
 
 def _injected(
@@ -461,11 +517,7 @@ def _injected(
   def update(updates, state, params=None, *, hyper, **extra):
     del extra
     numbers = {**state.hyperparams, 'learning_rate': schedule(state.count, hyper)}
-    if 'weight_decay' in hyper:
-      if 'weight_decay' not in known:
-        raise ValueError(
-          'hyper.weight_decay: this optimiser has no such option; leave it out'
-        )
+    if 'weight_decay' in hyper and 'weight_decay' in known:
       numbers['weight_decay'] = jnp.asarray(hyper['weight_decay'], jnp.float32)
     return inner.update(updates, state._replace(hyperparams=numbers), params)
 
@@ -479,16 +531,32 @@ def _decayed(params: PyTree) -> PyTree:
   )
 
 
-def keeps_average(config: Mapping[str, Any]) -> bool:
-  """Returns whether a run evaluates with other parameters than it trains."""
-  specification = with_kind(config.get('optimizer', {}), 'adam')
-  name = specification if isinstance(specification, str) else specification['kind']
-  return bool(config.get('ema')) or 'schedule_free' in str(name)
+def keeps_average(config: Mapping[str, Any], params: PyTree, axes: PyTree) -> bool:
+  """Returns whether a run evaluates with other parameters than it trains.
+
+  Args:
+    config: a resolved experiment.
+    params: shapes of the parameters.
+    axes: names of their logical axes, see `make_optimizer`.
+  """
+  if config.get('ema'):
+    return True
+  tx = make_optimizer(config.get('optimizer', {}), constant(), axes)
+  return has_average(jax.eval_shape(tx.init, params))
+
+
+def has_average(opt_state: PyTree) -> bool:
+  """Returns whether an optimiser evaluates with other parameters than it trains."""
+  return bool(_averages(opt_state))
+
+
+def _averages(opt_state: PyTree) -> list[contrib.ScheduleFreeState]:
+  free = contrib.ScheduleFreeState
+  leaves = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, free))
+  return [x for x in leaves if isinstance(x, free)]
 
 
 def evaluated(opt_state: PyTree, params: PyTree) -> PyTree | None:
   """Returns the parameters that an optimiser evaluates with; None for the same ones."""
-  free = contrib.ScheduleFreeState
-  leaves = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, free))
-  states = [x for x in leaves if isinstance(x, free)]
+  states = _averages(opt_state)
   return contrib.schedule_free_eval_params(states[0], params) if states else None

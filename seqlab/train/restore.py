@@ -10,6 +10,7 @@ from jax.sharding import SingleDeviceSharding
 from seqlab.tasks.interface import Estimator, Task, has
 from seqlab.train.checkpoints import Checkpoints
 from seqlab.train.folder import RunFolder
+from seqlab.train.mesh import logical_axes
 from seqlab.train.optimizers import keeps_average
 from seqlab.types import Variables
 
@@ -52,7 +53,8 @@ def restore(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=first_device),
     dict(nn.unbox(jax.eval_shape(lambda: task.init(jax.random.key(0))))),
   )
-  params = 'ema' if keeps_average(config) else 'params'
+  averages = keeps_average(config, variables['params'], logical_axes(task.init))
+  params = 'ema' if averages else 'params'
   part = {params: variables.pop('params'), 'collections': variables}
   checkpoints = Checkpoints(
     folder.checkpoints,

@@ -165,3 +165,8 @@ def test_training_converges_to_the_optimum(task):
 def test_other_tasks_are_refused(text, tmp_path, change, message):
   with pytest.raises(ValueError, match=message):
     make(make_task(text, tmp_path, **change))
+
+
+def test_a_task_without_windows_is_refused():
+  with pytest.raises(ValueError, match=r"set model\.kind='skipgram'"):
+    make(object())

@@ -15,7 +15,7 @@ X = np.arange(21, dtype=np.float32)
 
 
 class Mean(Task):
-  """Squared distance of a number from the rows; reports how many lie above it."""
+  """Squared distance of a number from the rows; how many positive rows lie above it."""
 
   def batches(self, split, **options):
     return ArrayBatches({'x': X}, rows=8, **options)
@@ -25,7 +25,7 @@ class Mean(Task):
 
   def loss(self, variables, batch, rng, hyper):
     error = batch['x'] - variables['params']['mean']
-    sums = {'accuracy': (jnp.sum(error > 0), error.size)}
+    sums = {'accuracy': (jnp.sum(error > 0), jnp.sum(batch['x'] > 0))}
     return Loss(jnp.square(error).sum(), error.size, sums)
 
 
@@ -53,7 +53,7 @@ def test_the_loss_of_any_task_is_the_mean_over_all_rows(devices):
   metrics = _found('loss', devices, split='valid')
   assert metrics == {
     'loss': pytest.approx(np.square(X - 10).mean()),
-    'accuracy': pytest.approx(10 / 21),
+    'accuracy': pytest.approx(10 / 20),
   }
 
 
@@ -62,7 +62,7 @@ def test_the_cross_entropy_is_the_loss_if_nothing_else_is_reported():
   nll = np.square(X - 10).mean()
   assert metrics['nll'] == pytest.approx(nll)
   assert metrics['perplexity'] == pytest.approx(np.exp(metrics['nll']))
-  assert metrics['accuracy'] == pytest.approx(10 / 21)
+  assert metrics['accuracy'] == pytest.approx(10 / 20)
 
 
 def test_other_entries_of_a_batch_stay_with_their_rows():
@@ -79,3 +79,14 @@ def test_other_entries_of_a_batch_stay_with_their_rows():
 def test_batches_that_must_be_shuffled_cannot_be_evaluated():
   with pytest.raises(ValueError, match='takes no shuffle='):
     evaluation_batches(Shuffled(), 'valid', batch_sharding(make_mesh()))
+
+
+class Repeated(ArrayBatches):
+  def rows(self, k):
+    return np.zeros(8, np.int64)
+
+
+def test_batches_that_repeat_a_line_are_refused():
+  batches = Repeated({'x': X}, rows=8, shuffle=False)
+  with pytest.raises(ValueError, match=r'must respect shuffle=False.*method `rows`'):
+    Resident(batches, batch_sharding(make_mesh()), lambda v, b: 0, extra={'y': X})

@@ -56,6 +56,19 @@ def test_t5_adds_the_table_entry_of_the_bucket():
   np.testing.assert_array_equal(bias[0, :, 0], table[np.array([0, 0, 1, 3])].T)
 
 
+@pytest.mark.parametrize(
+  ('bidirectional', 'options', 'option'),
+  [
+    (True, dict(buckets=3), 'buckets'),
+    (True, dict(buckets=32, max_distance=8), 'max_distance'),
+    (False, dict(buckets=32, max_distance=16), 'max_distance'),
+  ],
+)
+def test_t5_refuses_buckets_without_a_distance(bidirectional, options, option):
+  with pytest.raises(ValueError, match=rf'model\.positions\.{option} is'):
+    _positions('t5', bidirectional, **options)
+
+
 def test_relative_vectors_equal_a_loop():
   positions, _ = _positions('shaw')
   layer = MultiHeadAttention(H * K, H, positions.layer_module())

@@ -77,6 +77,12 @@ def test_the_experiments_of_the_tree_pass(name, argument):
     ('model', {'kind': 'transformr'}),
     ('task', 'os:system'),
     ('keep_best', 'vlid/bleu'),
+    ('parallel', 'threads'),
+    ('optimizer', {'kind': 'muon', 'weight_decay': 0.1}),  # hyper.weight_decay is 0
+    ('optimizer', {'kind': 'schedule_free', 'groups': [{'match': 'x'}]}),
+    ('model.positions', {'kind': 't5', 'buckets': 2}),
+    ('model.normalization', {'kind': 'layer', 'epsilon': -1.0}),
+    ('model.normalization', {'kind': 'rms', 'epsilon': 0.0}),
     ('seed', 2**32),
     ('seed', 1.5),
   ],

@@ -144,11 +144,11 @@ def test_fsdp_and_tensor_axes_shard_the_parameters(tiny, tmp_path):
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    ({'parallel': 'pmpa'}, "may be 'jit' or 'pmap'"),
+    ({'parallel': 'pmpa'}, "one of 'jit', 'pmap'"),
     ({'parallel': 'pmap', 'mesh': {'data': 2, 'fsdp': 4}}, r'mesh\.fsdp=1'),
     ({'mesh': {'data': 3}}, 'does not fit 8 devices'),
     ({'hyper': {'peak': 1.0, 'dropuot': 0.1}}, "did you mean 'dropout'"),
-    ({'hyper': {}}, r'sets no hyper\.peak'),
+    ({'hyper': {}}, r'hyper\.peak is not set'),
   ],
 )
 def test_wrong_options_are_refused(tiny, tmp_path, changes, message):

@@ -372,12 +372,70 @@ def test_wrong_options_of_an_optimizer_are_named(options, message):
     make_optimizer(constant, **options)
 
 
-def test_weight_decay_is_refused_by_an_optimizer_that_has_none():
+@pytest.mark.parametrize(
+  ('options', 'hyper', 'message'),
+  [
+    ({'kind': 'optax:adamax'}, {'weight_decay': 0.1}, 'this optimiser has none'),
+    (
+      {'kind': 'muon', 'weight_decay': 0.1},
+      {'weight_decay': 0.0},
+      'replaces optimizer',
+    ),
+    ({'kind': 'adam'}, {'peak': None}, r'hyper\.peak is not set'),
+  ],
+)
+def test_hyperparameters_without_effect_or_value_are_refused(options, hyper, message):
+  with pytest.raises(ValueError, match=message):
+    optimizers.check_hyper(options, constant, {'peak': 0.1, **hyper})
+
+
+@pytest.mark.parametrize(
+  ('options', 'hyper'),
+  [
+    ({'kind': 'optax:adamax'}, {'weight_decay': 0.0}),
+    ({'kind': 'muon', 'weight_decay': 0.1}, {'weight_decay': None}),
+    ({'kind': 'lion'}, {'weight_decay': 0.1}),
+  ],
+)
+def test_a_weight_decay_that_is_unset_or_has_effect_is_accepted(options, hyper):
+  optimizers.check_hyper(options, constant, {'peak': 0.1, **hyper})
+
+
+def test_a_weight_decay_of_0_is_ignored_by_an_optimizer_that_has_none():
   tx, params = make_optimizer(constant, 'optax:adamax'), parameters()
-  with pytest.raises(
-    ValueError, match=r'hyper\.weight_decay: this optimiser has no such'
-  ):
-    tx.update(params, tx.init(params), params, hyper={'peak': 0.1, 'weight_decay': 0.1})
+  expected, _ = tx.update(params, tx.init(params), params, hyper={'peak': 0.1})
+  hyper = {'peak': 0.1, 'weight_decay': 0.0}
+  assert_equal(tx.update(params, tx.init(params), params, hyper=hyper)[0], expected)
+
+
+def test_a_schedule_that_reads_no_hyperparameter_needs_none():
+  optimizers.check_hyper({'kind': 'adam'}, lambda step, hyper: 0.1, {})
+
+
+def averaging(learning_rate):
+  """A wrapper whose name does not tell that it keeps an average."""
+  return optax.contrib.schedule_free_sgd(learning_rate)
+
+
+@pytest.mark.parametrize('kind', ['schedule_free', f'{__name__}:averaging'])
+def test_groups_are_refused_by_an_optimizer_that_keeps_an_average(kind):
+  tx = make_optimizer(constant, kind, groups=[dict(match='.', frozen=True)])
+  with pytest.raises(ValueError, match=r'optimizer\.groups: this optimiser averages'):
+    tx.init(parameters())
+
+
+@pytest.mark.parametrize(
+  ('config', 'expected'),
+  [
+    ({'optimizer': f'{__name__}:averaging'}, True),
+    ({'optimizer': 'schedule_free'}, True),
+    ({'ema': 0.9}, True),
+    ({'optimizer': 'adam'}, False),
+    ({}, False),
+  ],
+)
+def test_an_average_is_found_in_the_state_of_an_optimizer(config, expected):
+  assert optimizers.keeps_average(config, parameters(), None) is expected
 
 
 def test_groups_scale_and_freeze_parameters_and_exclude_them_from_decay():

@@ -20,15 +20,23 @@ class T5(Positions):
   stack share one table.
 
   Attributes:
-    buckets: number of buckets.
-    max_distance: distance from which on all distances share the last bucket.
+    buckets: number of buckets. In an encoder, half of them are for later positions.
+    max_distance: distance from which on all distances share the last bucket. It must be
+      greater than the number of distances that have a bucket of their own, which is
+      half of the buckets of one direction.
   """
 
-  buckets: Annotated[int, Range(2)] = 32
+  buckets: Annotated[int, Range(4)] = 32
   max_distance: Annotated[int, Range(2)] = 128
 
   def setup(self) -> None:
     """Makes the table [buckets, H]."""
+    exact = self.buckets // (4 if self.bidirectional else 2)
+    if self.max_distance <= exact:
+      raise ValueError(
+        f'model.positions.max_distance is {self.max_distance}; with '
+        f'model.positions.buckets={self.buckets} it must be more than {exact}'
+      )
     init = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
     init = nn.with_logical_partitioning(init, (None, 'heads'))
     self.bias = self.param('bias', init, (self.buckets, self.heads))
