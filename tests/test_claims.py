@@ -154,12 +154,12 @@ def _texts():
 
 @pytest.mark.parametrize('pattern', WITHDRAWN)
 def test_withdrawn_sentences_do_not_come_back(pattern):
-  found = [
+  occurrences = [
     f'{path.relative_to(ROOT)}: {match.group()}'
     for path, text in _texts().items()
     for match in re.finditer(pattern, text)
   ]
-  assert not found, WITHDRAWN[pattern][1]
+  assert not occurrences, WITHDRAWN[pattern][1]
 
 
 @pytest.mark.parametrize('pattern', WITHDRAWN)
@@ -277,9 +277,9 @@ def test_files_that_are_named_exist(page):
 
 
 def test_experiments_that_are_named_without_their_folder_exist():
-  there = {path.name for path in ROOT.glob('experiments/*/*.py')}
+  names = {path.name for path in ROOT.glob('experiments/*/*.py')}
   for name in re.findall(r'`(\w+\.py)`', (ROOT / 'README.md').read_text('utf-8')):
-    assert name in there, name
+    assert name in names, name
 
 
 def _commands():
@@ -347,9 +347,9 @@ def test_commands_are_accepted(words, monkeypatch):
 
 def test_the_commands_of_the_pages_are_found():
   """The list of commands above is not empty."""
-  found = [words for path, words in _commands() if path.name == 'README.md']
-  verbs = {words[1] for words in found if words[0] == 'seqlab'}
+  commands = [words for path, words in _commands() if path.name == 'README.md']
+  verbs = {words[1] for words in commands if words[0] == 'seqlab'}
   assert verbs == set(cli._VERBS)
-  assert {words[2] for words in found if words[0] != 'seqlab'} >= {
+  assert {words[2] for words in commands if words[0] != 'seqlab'} >= {
     *('launch.local', 'launch.slurm', 'launch.sweep')
   }

@@ -30,7 +30,7 @@ def score(query, memory):
 
 
 @pytest.fixture
-def strange(finished, tmp_path, monkeypatch):
+def foreign_run(finished, tmp_path, monkeypatch):
   """Changes one key of a run's config.json; returns the folder and a file of code."""
   ran = tmp_path / 'ran'
   (tmp_path / 'somebodys_code.py').write_text(OWN.format(ran=str(ran)), 'utf-8')
@@ -72,8 +72,10 @@ VERBS = {
     ('model.attention', 'somebodys_code:score'),
   ],
 )
-def test_no_verb_runs_the_code_that_a_folder_names(strange, capsys, verb, key, value):
-  folder, ran = strange(key, value)
+def test_no_verb_runs_the_code_that_a_folder_names(
+  foreign_run, capsys, verb, key, value
+):
+  folder, ran = foreign_run(key, value)
   assert main(VERBS[verb](str(folder))) == 1
   error = capsys.readouterr().err
   assert f'config.json names {key} {value!r}' in error
@@ -81,8 +83,10 @@ def test_no_verb_runs_the_code_that_a_folder_names(strange, capsys, verb, key, v
   assert not ran.exists()
 
 
-def test_no_verb_runs_the_code_of_a_member_of_an_ensemble(strange, finished, capsys):
-  folder, ran = strange('task', 'somebodys_code:Mine')
+def test_no_verb_runs_the_code_of_a_member_of_an_ensemble(
+  foreign_run, finished, capsys
+):
+  folder, ran = foreign_run('task', 'somebodys_code:Mine')
   arguments = [str(finished), '--split', 'valid', '--ensemble', str(folder)]
   assert main(['evaluate', *arguments]) == 1
   assert 'names task' in capsys.readouterr().err
@@ -90,30 +94,32 @@ def test_no_verb_runs_the_code_of_a_member_of_an_ensemble(strange, finished, cap
 
 
 @pytest.mark.parametrize('name', ['cli:Path', 'setuptools:setup', 'config:resolve'])
-def test_seqlabs_modules_give_no_access_to_other_code(strange, name):
-  folder, _ = strange('task', name)
+def test_seqlabs_modules_give_no_access_to_other_code(foreign_run, name):
+  folder, _ = foreign_run('task', name)
   with pytest.raises(ValueError, match='names task'):
     load_run(str(folder))
 
 
-def test_a_trusted_folder_is_used(strange):
-  folder, ran = strange('task', 'somebodys_code:Mine')
+def test_a_trusted_folder_is_used(foreign_run):
+  folder, ran = foreign_run('task', 'somebodys_code:Mine')
   _, task, _, _ = load_run(str(folder), trust=True)
   assert type(task).__name__ == 'Mine'
   assert ran.exists()
 
 
-def test_the_command_takes_a_trusted_folder(strange, capsys):
-  folder, ran = strange('task', 'somebodys_code:Mine')
+def test_the_command_takes_a_trusted_folder(foreign_run, capsys):
+  folder, ran = foreign_run('task', 'somebodys_code:Mine')
   assert main(['evaluate', str(folder), '--split', 'valid', '--trust']) == 0
   assert 'bleu' in capsys.readouterr().out
   assert ran.exists()
 
 
-def test_resuming_with_the_experiment_itself_needs_no_trust(tiny, strange, tmp_path):
+def test_resuming_with_the_experiment_itself_needs_no_trust(
+  tiny, foreign_run, tmp_path
+):
   from seqlab.train.loop import train
 
-  strange('task', 'somebodys_code:Mine')
+  foreign_run('task', 'somebodys_code:Mine')
   config = {**tiny, 'task': 'somebodys_code:Mine', 'evals': {}, 'keep_best': None}
   train({**config, 'steps': 2}, tmp_path / 'own')
   folder = train({**config, 'steps': 2}, tmp_path / 'own')

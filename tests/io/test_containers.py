@@ -83,7 +83,7 @@ def test_wide_text_without_an_order_mark_is_named(name, text):
     TEXT.encode('cp1251', 'replace'),
     'naïve café\n'.encode('latin1'),
     b'PK is a name\n',
-    b'BZh9 is no block\n',
+    b'BZh9 is not a block\n',
     b'a line with one\0 zero\n' * 50,
     bytes(600),
     b'3 2\na \0\0\x80?\0\0\0@\nb \0\0\x80?\0\0\0@\nc \0\0\x80?\0\0\0@\n',

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A Slurm of its own on this machine: munge, controller and node, of Debian's slurm-wlm.
+# A private Slurm on this machine: munge, controller and node, of Debian's slurm-wlm.
 #
 #   tests/launch/slurm.sh start FOLDER    # then SLURM_CONF=FOLDER/slurm.conf sinfo
 #   tests/launch/slurm.sh stop FOLDER

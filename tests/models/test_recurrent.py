@@ -217,7 +217,7 @@ def test_packed_rows_are_refused():
   ('options', 'message'),
   [
     ({'cell': 'gruu'}, r"model\.cell is 'gruu'"),
-    ({'placement': 'beside'}, r"model\.placement is 'beside'"),
+    ({'placement': 'above'}, r"model\.placement is 'above'"),
     ({'context': 'never'}, r"model\.context is 'never'"),
     ({'attention': 'dott'}, "did you mean 'dot'"),
     ({'attention': 'dot', 'attention_heads': 3}, '3 heads'),

@@ -17,7 +17,7 @@ WORDS = words('one two', 'eins zwei')
 
 @pytest.fixture
 def corpus(tmp_path):
-  """Opens a corpus anew, with the text of its training split and another one."""
+  """Opens a corpus with these texts of its two splits."""
 
   def opened(train='one\ntwo\n', valid='one\n', **options):
     files = {}

@@ -32,9 +32,9 @@ class Point(Task):
     return self
 
   def batch(self, k, *, seed, rows=(0, 1)):
-    drawn = np.random.default_rng((seed, k)).normal(size=(4, 3)).astype(np.float32)
+    targets = np.random.default_rng((seed, k)).normal(size=(4, 3)).astype(np.float32)
     i, n = rows
-    return {'drawn': drawn[4 // n * i : 4 // n * (i + 1)]}  # [B, 3]
+    return {'drawn': targets[4 // n * i : 4 // n * (i + 1)]}  # [B, 3]
 
   def init(self, rng):
     return {'params': {'x': jax.random.normal(rng, (3,))}}
@@ -68,22 +68,22 @@ def point():
 
 
 @pytest.fixture(scope='session')
-def drawn(point, tmp_path_factory):
+def point_run(point, tmp_path_factory):
   """The folder of an uninterrupted run of `point`; tests must not change it."""
   from seqlab.train.loop import train
 
-  folder = tmp_path_factory.mktemp('drawn')
+  folder = tmp_path_factory.mktemp('point')
   train(point, folder)
   return folder
 
 
 @pytest.fixture
-def left():
+def read_run():
   """A function: a run's folder -> its rows without times, its point and fallbacks."""
   from seqlab.train.checkpoints import Checkpoints
   from seqlab.train.writer import read_metrics
 
-  def left(folder):
+  def read_run(folder):
     rows = [
       {k: v for k, v in row.items() if not k.startswith('speed/')}
       for row in read_metrics(folder / 'metrics.jsonl')
@@ -96,7 +96,7 @@ def left():
     checkpoints.close()
     return rows, loaded['state']['params']['x'].tolist(), loaded['meta']['fallbacks']
 
-  return left
+  return read_run
 
 
 @pytest.fixture

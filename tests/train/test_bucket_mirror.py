@@ -102,29 +102,29 @@ def test_an_error_of_the_driver_names_the_bucket(bucket):
   assert (bucket.path / 'runs' / 'a' / 'a').is_file()
 
 
-def test_a_run_in_a_bucket_equals_one_on_disk(bucket, point, drawn, left):
+def test_a_run_in_a_bucket_equals_one_on_disk(bucket, point, point_run, read_run):
   train(point, RUN)
   remote = bucket.path / 'runs' / 'a'
-  assert left(remote) == left(drawn)
+  assert read_run(remote) == read_run(point_run)
   names = {path.name for path in remote.iterdir()}
-  assert names | {'.lock', 'samples'} == {path.name for path in drawn.iterdir()}
+  assert names | {'.lock', 'samples'} == {path.name for path in point_run.iterdir()}
   steps = {name.partition('/')[0] for name in _files(remote / 'checkpoints')}
-  assert steps == {path.name for path in (drawn / 'checkpoints').iterdir()}
+  assert steps == {path.name for path in (point_run / 'checkpoints').iterdir()}
   log = (remote / 'train.log').read_text('utf-8')
   assert f'let no other run train in {RUN}' in log
 
 
-def test_another_machine_resumes_the_run(bucket, point, drawn, left):
+def test_another_machine_resumes_the_run(bucket, point, point_run, read_run):
   remote = bucket.path / 'runs' / 'a'
-  shutil.copytree(drawn, remote)
+  shutil.copytree(point_run, remote)
   shutil.rmtree(remote / 'checkpoints' / '12')
   train(point, RUN)
   assert 'resuming from the checkpoint of step 8' in (remote / 'train.log').read_text()
-  assert left(remote) == left(drawn)
+  assert read_run(remote) == read_run(point_run)
 
 
 def test_a_temporary_failure_of_a_bucket_does_not_end_a_run(
-  bucket, point, drawn, left, monkeypatch, capsys
+  bucket, point, point_run, read_run, monkeypatch, capsys
 ):
   monkeypatch.setattr(retry, 'PAUSE', 0.01)
   save = Checkpoints.save
@@ -136,7 +136,7 @@ def test_a_temporary_failure_of_a_bucket_does_not_end_a_run(
 
   monkeypatch.setattr(Checkpoints, 'save', away)
   train(point, RUN)
-  assert left(bucket.path / 'runs' / 'a') == left(drawn)
+  assert read_run(bucket.path / 'runs' / 'a') == read_run(point_run)
   output = capsys.readouterr().out
   assert 'does not answer' in output
   assert (

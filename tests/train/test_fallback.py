@@ -1,4 +1,4 @@
-"""Training that diverges, and falls back to a good checkpoint with a lower learning rate."""
+"""Diverged training returns to a good checkpoint with a lower learning rate."""
 
 import math
 import os
@@ -86,22 +86,22 @@ RISING = {
 
 
 @pytest.fixture(scope='module')
-def fallen(point, tmp_path_factory):
+def fallback_run(point, tmp_path_factory):
   """The folder of a run that fell back to its checkpoint of step 3."""
   folder = tmp_path_factory.mktemp('fallen')
   train(point | RISING, folder)
   return folder
 
 
-def test_training_resumes_from_the_last_good_checkpoint(fallen, left):
-  rows, _, times = left(fallen)
+def test_training_resumes_from_the_last_good_checkpoint(fallback_run, read_run):
+  rows, _, times = read_run(fallback_run)
   assert [row['step'] for row in rows] == list(range(1, 13))
   assert {row['compiles'] for row in rows} == {0}
   rates = [row['learning_rate'] for row in rows]
   np.testing.assert_allclose(rates, [2.0] * 3 + [0.1] * 9, rtol=1e-6)
   assert rows[-1]['loss'] < rows[3]['loss'] / 10
   assert times == 1
-  log = (fallen / 'train.log').read_text('utf-8')
+  log = (fallback_run / 'train.log').read_text('utf-8')
   assert (
     'at step 6 (batch 5 of seed 0): back to step 3, with a peak of 0.1 (1 of' in log
   )
@@ -109,7 +109,7 @@ def test_training_resumes_from_the_last_good_checkpoint(fallen, left):
 
 @pytest.mark.parametrize(('writer', 'row'), [(0, 3), (1, 4)])
 def test_resumed_equals_uninterrupted(
-  fallen, left, point, tmp_path, writer, row, monkeypatch
+  fallback_run, read_run, point, tmp_path, writer, row, monkeypatch
 ):
   """SIGTERM stops the run before the fallback, or after it, when the writer is new.
 
@@ -129,7 +129,7 @@ def test_resumed_equals_uninterrupted(
     train(point | RISING, tmp_path)
   monkeypatch.undo()
   train(point | RISING, tmp_path)
-  assert left(tmp_path) == left(fallen)
+  assert read_run(tmp_path) == read_run(fallback_run)
 
 
 def test_training_ends_when_no_fallback_is_left(point, tmp_path):
@@ -140,12 +140,14 @@ def test_training_ends_when_no_fallback_is_left(point, tmp_path):
   assert read_metrics(tmp_path / 'metrics.jsonl')[-1]['step'] == 6
 
 
-def test_a_checkpoint_of_a_diverged_state_is_skipped(point, drawn, left, tmp_path):
+def test_a_checkpoint_of_a_diverged_state_is_skipped(
+  point, point_run, read_run, tmp_path
+):
   """The first update diverges; training starts again with a lower learning rate."""
   fallback = {'factor': 1e-13, 'times': 1, 'loss_above': 1e5}
   wild = {'hyper': {'peak': 1e12}, 'save_every': 1, 'fallback': fallback}
   train(point | wild, tmp_path)
-  assert left(tmp_path)[:2] == left(drawn)[:2]
+  assert read_run(tmp_path)[:2] == read_run(point_run)[:2]
   assert (tmp_path / 'checkpoints' / 'broken-1').is_dir()
 
 

@@ -103,7 +103,7 @@ def _same(server, rows):
   assert [row['loss'] for row in uploaded] == losses
 
 
-def test_a_run_on_gs_resumes_on_another_machine(run, server, drawn, left):
+def test_a_run_on_gs_resumes_on_another_machine(run, server, point_run, read_run):
   run('seqlab.cli', 'train', steps=8)
   assert 'resuming from the checkpoint of step 8' in run('seqlab.cli', 'train')
   names = _names(server)
@@ -111,11 +111,13 @@ def test_a_run_on_gs_resumes_on_another_machine(run, server, drawn, left):
   saved = {name.split('/')[1] for name in names if name.startswith('checkpoints/')}
   assert saved == {'8', '12'}
   assert sum(name.startswith('events/') for name in names) == 2
-  _same(server, left(drawn)[0])
+  _same(server, read_run(point_run)[0])
 
 
-def test_two_processes_save_and_restore_on_gs_together(run, server, drawn, left):
+def test_two_processes_save_and_restore_on_gs_together(
+  run, server, point_run, read_run
+):
   launch = ('launch.local', '--processes', '2')
   run(*launch, steps=8)
   assert 'resuming from the checkpoint of step 8' in run(*launch)
-  _same(server, left(drawn)[0])
+  _same(server, read_run(point_run)[0])

@@ -261,7 +261,7 @@ def _wait_for(condition, seconds=60):
 
 
 @pytest.fixture
-def soon(monkeypatch):
+def short_pauses(monkeypatch):
   """Retries failures after a short pause."""
   monkeypatch.setattr(retry, 'PAUSE', 0.1)
 
@@ -283,7 +283,7 @@ def full_at_step_5(small_disk, fill, monkeypatch):
 
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 def test_a_temporarily_full_disk_does_not_end_a_run(
-  point, drawn, left, full_at_step_5, monkeypatch, soon
+  point, point_run, read_run, full_at_step_5, monkeypatch, short_pauses
 ):
   def free():
     _wait_for(lambda: 'no space left' in messages.getvalue())
@@ -298,13 +298,13 @@ def test_a_temporarily_full_disk_does_not_end_a_run(
   train(point, folder)
   frees.join()
   assert 'trying again in 0.1 s (6 more)' in messages.getvalue()
-  assert left(folder) == left(drawn)
+  assert read_run(folder) == read_run(point_run)
   gc.collect()
 
 
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 def test_a_disk_that_stays_full_leaves_the_last_good_checkpoint(
-  point, full_at_step_5, soon
+  point, full_at_step_5, short_pauses
 ):
   folder = full_at_step_5 / 'run'
   message = (
@@ -365,23 +365,25 @@ def test_a_checkpoint_of_another_version_is_refused_by_name():
 
 @pytest.mark.parametrize('name', ['a[b]', 'c\\d'])
 def test_a_folder_of_any_name_can_be_used_and_resumed(
-  point, drawn, left, tmp_path, name
+  point, point_run, read_run, tmp_path, name
 ):
   train(point | {'steps': 8}, tmp_path / name)
   train(point, tmp_path / name, force=True)
-  assert left(tmp_path / name) == left(drawn)
+  assert read_run(tmp_path / name) == read_run(point_run)
   assert {p.name for p in tmp_path.iterdir()} == {name}
 
 
-def test_a_run_by_pmap_resumes_with_its_bits(point, drawn, left, tmp_path):
+def test_a_run_by_pmap_resumes_with_its_bits(point, point_run, read_run, tmp_path):
   """Its state is restored as one, and copied to every device."""
   config = point | {'parallel': 'pmap', 'mesh': {'data': 2, 'devices': 2}}
   train(config, tmp_path / 'whole')
   shutil.copytree(tmp_path / 'whole', tmp_path / 'cut')
   shutil.rmtree(tmp_path / 'cut' / 'checkpoints' / '12')
   train(config, tmp_path / 'cut')
-  assert left(tmp_path / 'cut') == left(tmp_path / 'whole')
-  losses = [[row['loss'] for row in left(f)[0]] for f in (tmp_path / 'cut', drawn)]
+  assert read_run(tmp_path / 'cut') == read_run(tmp_path / 'whole')
+  losses = [
+    [row['loss'] for row in read_run(f)[0]] for f in (tmp_path / 'cut', point_run)
+  ]
   np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
@@ -437,21 +439,21 @@ def test_a_deleted_folder_is_noticed_before_the_next_checkpoint(
 
 
 def test_rows_after_a_damaged_one_are_kept_when_the_run_resumes(
-  point, drawn, left, tmp_path, capsys
+  point, point_run, read_run, tmp_path, capsys
 ):
   train(point | {'steps': 8}, tmp_path / 'run')
   metrics = tmp_path / 'run' / 'metrics.jsonl'
   lines = metrics.read_bytes().splitlines(keepends=True)
   metrics.write_bytes(b''.join([*lines[:2], b'\0' * 4096 + b'\n', *lines[3:]]))
   train(point, tmp_path / 'run', force=True)
-  rows, x, _ = left(tmp_path / 'run')
-  whole, y, _ = left(drawn)
+  rows, x, _ = read_run(tmp_path / 'run')
+  whole, y, _ = read_run(point_run)
   assert rows == [*whole[:2], *whole[3:]]
   assert x == y
   assert 'line 3 is damaged: 4,096 bytes of it are zero' in capsys.readouterr().out
 
 
-def test_a_run_resumes_after_a_power_cut(point, drawn, left, tmp_path, power):
+def test_a_run_resumes_after_a_power_cut(point, point_run, read_run, tmp_path, power):
   """All files of a run are on the disk before a checkpoint needs them."""
   copies, save = [], Checkpoints.save
 
@@ -468,7 +470,7 @@ def test_a_run_resumes_after_a_power_cut(point, drawn, left, tmp_path, power):
     for name in ('config.json', 'vocabulary/digests.json', 'vocabulary/points'):
       assert (copy / name).read_bytes() == (tmp_path / 'run' / name).read_bytes()
     train(point, copy)
-    assert left(copy) == left(drawn)
+    assert read_run(copy) == read_run(point_run)
     assert not list(copy.glob('checkpoints/broken-*'))
 
 
