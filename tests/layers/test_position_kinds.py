@@ -50,9 +50,8 @@ def test_t5_adds_the_table_entry_of_the_bucket():
   bias = positions.apply(
     variables, jnp.array([[5]]), jnp.array([[7, 5, 4, 2]]), method='attention_terms'
   ).bias
-  table = variables['params'][
-    'bias'
-  ].unbox()  # 8 buckets, 4 of which hold one distance each
+  # Of the 8 buckets, 4 hold a single distance.
+  table = variables['params']['bias'].unbox()
   np.testing.assert_array_equal(bias[0, :, 0], table[np.array([0, 0, 1, 3])].T)
 
 
