@@ -113,9 +113,8 @@ def test_each_bucketed_epoch_puts_other_pairs_together():
 def test_batches_of_different_buckets_are_interleaved():
   batches = make(both=stores(pairs=1_000), shapes=2)
   widths = [batch['target'].shape[1] for batch in epoch(batches)]
-  assert (
-    np.count_nonzero(np.diff(widths)) > 10
-  )  # one bucket after the other would change once
+  # If one bucket followed the other, the width would change once.
+  assert np.count_nonzero(np.diff(widths)) > 10
 
 
 @pytest.mark.parametrize('kind', KINDS)

@@ -229,9 +229,8 @@ def test_the_losses_are_those_of_adagrad_pair_by_pair(groups):
       state, (part, _) = step(state, batch, 0.05)
       total += float(part)
     losses.append(total)
-  np.testing.assert_allclose(
-    losses, expected, rtol=0.05
-  )  # the first losses differ a little
+  # The first losses differ a little.
+  np.testing.assert_allclose(losses, expected, rtol=0.05)
   assert losses[-1] == pytest.approx(expected[-1], rel=0.005)
   assert losses[-1] < 0.3 * losses[0]
 

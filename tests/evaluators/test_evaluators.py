@@ -64,9 +64,8 @@ def test_prefixes_are_correct_less_often_than_their_tokens(fresh):
   metrics, _ = _run('errors', *fresh, split='valid', positions=(1, 2, 4, 90))
   assert set(metrics) == {f'{n}/{p}' for n in ('forced', 'prefix') for p in (1, 2, 4)}
   assert metrics['prefix/4'] <= metrics['prefix/2'] <= metrics['prefix/1']
-  assert (
-    metrics['prefix/1'] == metrics['forced/1']
-  )  # no output of the model comes before
+  # No output of the model precedes the first token.
+  assert metrics['prefix/1'] == metrics['forced/1']
 
 
 def test_a_masked_decoder_leaks_nothing(fresh):

@@ -279,7 +279,7 @@ def test_an_unknown_piece_is_refused_with_a_list_of_the_known_ones(name):
     ),
   ],
 )
-def test_contradictory_options_are_refused(options, message):
+def test_wrong_options_are_refused(options, message):
   with pytest.raises(ValueError, match=message):
     _model(**options)
 
