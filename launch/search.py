@@ -20,6 +20,7 @@ process died is queued again, and resumes from its checkpoint where the folder i
 T. Akiba et al., "Optuna", 2019, https://arxiv.org/abs/1907.10902
 """
 
+import ast
 from collections.abc import Mapping
 import contextlib
 from pathlib import Path
@@ -39,6 +40,7 @@ from launch.trials import Trial, experiment_name
 from seqlab.config import flatten
 from seqlab.report.search import write
 from seqlab.train.folder import RunFolder
+from seqlab.upgrade import upgrade
 
 
 class HyperSearch:
@@ -258,6 +260,7 @@ def _check_unchanged(
   if then is None or force:
     study.set_user_attr('experiment', now)
     return
+  then = _upgraded(then)
   changed = [k for k in {**then, **now} if then.get(k) != now.get(k)]
   if changed:
     lines = (
@@ -269,6 +272,26 @@ def _check_unchanged(
       + '\n  '.join(lines)
       + '\nuse another --workdir (and --storage), or --force to continue this study'
     )
+
+
+def _upgraded(then: Mapping[str, str]) -> dict[str, str]:
+  """Returns the stored experiment of a study with today's keys.
+
+  Values are stored as Python literals. An experiment with other values is returned as
+  it is.
+  """
+  config: dict[str, Any] = {}
+  try:
+    for key, text in then.items():
+      *sections, last = key.split('.')
+      section = config
+      for name in sections:
+        section = section.setdefault(name, {})
+      section[last] = ast.literal_eval(text)
+    upgraded = upgrade(config)
+  except (ValueError, SyntaxError, AttributeError, TypeError):
+    return dict(then)
+  return {k: repr(v) for k, v in flatten(upgraded).items()}
 
 
 def _values(attempt: optuna.Trial) -> str:

@@ -261,8 +261,13 @@ _CONSTANT = {'kind': 'constant'}  # the schedule of an experiment that names non
 def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
   """Returns an experiment with today's keys and with all defaults of the top level."""
   config = upgrade(config)
-  if isinstance(config.get('model'), str):  # to be read like any other section
-    config['model'] = {'kind': config['model']}
+  task, evals = config.get('task'), config.get('evals')
+  if isinstance(task, Mapping) and [*task] == ['kind']:  # a task has no options
+    config['task'] = task['kind']
+  if isinstance(evals, Mapping):  # sections, from which `every` is read
+    config['evals'] = {
+      name: {'kind': x} if isinstance(x, str) else x for name, x in evals.items()
+    }
   sections = {section: {} for section in SECTIONS}
   return {**DEFAULTS, **sections, 'schedule': _CONSTANT, **config}
 

@@ -1,26 +1,46 @@
 """Which code a run's folder may name without being trusted.
 
 A path 'module:name' in a configuration is imported and called. A folder may come from
-another person, so its paths must be those of seqlab's own dictionaries of pieces. A
-prefix would not do, since a path leads to anything that its module imports
-('seqlab.cli:Path'), which is then called with arguments from the folder.
+another person, so its paths must be those of seqlab's own dictionaries of pieces, or
+functions of optax and jax.nn. A prefix would not do, since a path leads to anything that
+its module imports ('seqlab.cli:Path'), which is then called with arguments from the
+folder.
 """
 
 from collections.abc import Iterator, Mapping
+import importlib
 from typing import Any
 
 from seqlab.config import is_path
+from seqlab.data.batching import BATCHINGS
+from seqlab.decoding.config import DECODINGS
+from seqlab.embeddings.contexts import WEIGHTINGS
+from seqlab.embeddings.objectives import OBJECTIVES
+from seqlab.embeddings.output_vectors import OUTPUT_VECTORS
+from seqlab.embeddings.word2vec import ARCHITECTURES
 from seqlab.evaluators import EVALUATORS
 from seqlab.layers import ACTIVATIONS, NORMALIZATIONS, POSITIONS, SCORES
 from seqlab.models import MODELS
 from seqlab.tasks import TASKS
+from seqlab.text.vocabulary import VOCABULARIES
 
 _DICTIONARIES = (
-  *(TASKS, MODELS, EVALUATORS),
+  *(TASKS, MODELS, EVALUATORS, VOCABULARIES, BATCHINGS, DECODINGS),
   *(POSITIONS, NORMALIZATIONS, ACTIVATIONS, SCORES),
+  *(ARCHITECTURES, OBJECTIVES, OUTPUT_VECTORS, WEIGHTINGS),
 )
+# Libraries whose public functions only compute on arrays, such as 'optax:lion'.
+_LIBRARIES = {'optax': 'optax', 'jax.nn': 'jax'}  # module -> package that defines it
+
+
+def _path(piece: Any) -> str:
+  return piece if isinstance(piece, str) else f'{piece.__module__}:{piece.__qualname__}'
+
+
 KNOWN = frozenset(
-  path.removeprefix('seqlab.') for kinds in _DICTIONARIES for path in kinds.values()
+  _path(piece).removeprefix('seqlab.')
+  for kinds in _DICTIONARIES
+  for piece in kinds.values()
 )
 
 
@@ -35,18 +55,31 @@ def check_names(config: Mapping[str, Any], where: str) -> None:
     where: the file that it comes from, for messages.
 
   Raises:
-    ValueError: it names something that is in no dictionary of pieces.
+    ValueError: it names something that is in no dictionary of pieces, and that is not a
+      function of optax or jax.nn.
   """
   corpus = config.get('corpus')
   if isinstance(corpus, Mapping):
     pieces = {k: v for k, v in corpus.items() if k not in ('name', 'path', 'files')}
     config = {**config, 'corpus': pieces}
   for key, value in _leaves(config):
-    if is_path(value) and value.removeprefix('seqlab.') not in KNOWN:
+    if is_path(value) and not _is_known(value):
       raise ValueError(
         f'{where} names {key} {value!r}, which is not part of seqlab, and using it would '
         f'run its code. Add --trust (trust=True) if you know who made this folder'
       )
+
+
+def _is_known(path: str) -> bool:
+  if path.removeprefix('seqlab.') in KNOWN:
+    return True
+  name, _, attribute = path.partition(':')
+  if name not in _LIBRARIES or attribute.startswith('_'):
+    return False
+  # A module that this one imports, or a function of another package, is not its own.
+  piece = getattr(importlib.import_module(name), attribute, None)
+  package = (getattr(piece, '__module__', None) or '').partition('.')[0]
+  return callable(piece) and package == _LIBRARIES[name]
 
 
 def _leaves(value: Any, key: str = '') -> Iterator[tuple[str, Any]]:

@@ -62,6 +62,12 @@ def upgrade(config: Mapping[str, Any]) -> dict[str, Any]:
   return config
 
 
+def _model_section(config: Config) -> Config:
+  """Turns model='transformer' into model.kind='transformer'."""
+  model = config.get('model')
+  return {**config, 'model': {'kind': model}} if _is_text(model) else config
+
+
 def _model_name(config: Config) -> Config:
   """Renames model_name='models.recurrent:Recurrent' to model.kind='recurrent'."""
   if 'model_name' not in config:
@@ -71,24 +77,40 @@ def _model_name(config: Config) -> Config:
     return config
   others = {key: value for key, value in config.items() if key != 'model_name'}
   kind = _MODELS.get(name.removeprefix('seqlab.'), name) if _is_text(name) else name
-  return {**others, 'model': {'kind': kind, **model}}
+  config = _transformer_options({**others, 'model': {'kind': kind, **model}})
+  if kind == 'transformer':
+    # The first edition ignored an option of other positions; today it is an error.
+    model = {k: value for k, value in config['model'].items() if k not in _MOVED}
+    config = {**config, 'model': model}
+  return config
 
 
 def _transformer_options(config: Config) -> Config:
-  """Moves options of one kind of positions or normalisation into that piece."""
+  """Moves options of one kind of positions or normalisation into that piece.
+
+  An option that no piece of the configuration takes stays, and is reported as unknown.
+  """
   model = config.get('model')
   if not isinstance(model, Mapping) or model.get('kind') != 'transformer':
     return config
-  old = [key for key in _MOVED if key in model]
+  old = [key for key in _MOVED if key in model and _takers(model, key)]
   changed = {key: value for key, value in model.items() if key not in old}
   for key in old:
-    places, kinds, option = _MOVED[key]
-    for place in places:
-      piece = changed.get(place)
+    for place in _takers(model, key):
+      piece = changed[place]
       piece = {'kind': piece} if _is_text(piece) else piece
-      if isinstance(piece, Mapping) and piece.get('kind') in kinds:
-        changed[place] = {option: model[key], **piece}
+      changed[place] = {_MOVED[key][2]: model[key], **piece}
   return {**config, 'model': changed}
+
+
+def _takers(model: Mapping[str, Any], key: str) -> list[str]:
+  """Returns the options of a Transformer whose piece takes an old key."""
+  places, kinds, _ = _MOVED[key]
+  return [place for place in places if _kind(model.get(place)) in kinds]
+
+
+def _kind(piece: Any) -> Any:
+  return piece.get('kind') if isinstance(piece, Mapping) else piece
 
 
 def _attention_score(config: Config) -> Config:
@@ -102,7 +124,8 @@ def _attention_score(config: Config) -> Config:
     module, _, name = score.removeprefix('seqlab.').partition(':')
     if module == 'layers.alignment':
       score = _SCORES.get(name, score)
-    model['attention'] = {'kind': score, **options} if options else score
+    has_options = isinstance(options, Mapping) and options
+    model['attention'] = {'kind': score, **options} if has_options else score
   return {**config, 'model': model}
 
 
@@ -144,6 +167,23 @@ def _vocabulary_options(config: Config) -> Config:
   return {**config, 'vocabulary': kept}
 
 
+# Corpora that the first edition called `name`, and that are a `kind` today.
+_CORPORA = (
+  *('agreement', 'multi30k', 'multi30k-tok', 'kyoto-kftt', 'tatoeba'),
+  *('wmt14-en-de', 'iwslt14-de-en'),
+)
+
+
+def _corpus_name(config: Config) -> Config:
+  """Renames corpus.name='multi30k' to corpus.kind='multi30k'."""
+  corpus = config.get('corpus')
+  if not isinstance(corpus, Mapping) or {'kind', 'files'} & {*corpus}:
+    return config
+  if corpus.get('name') not in _CORPORA:
+    return config
+  return {**config, 'corpus': _renamed(corpus, {'name': 'kind'})}
+
+
 def _is_text(value: Any) -> bool:
   return isinstance(value, str)
 
@@ -177,29 +217,57 @@ def _word_vectors(config: Config) -> Config:
   if name not in _WORD_TASKS:
     return config
   names = {'use': 'output_vectors', 'most': 'max_pairs_per_row'}
-  model = dict(_renamed(config.get('model', {}), names))
-  if name == 'tasks.counting:SingularVectors' and 'steps' in config:
-    model['iterations'] = config['steps']
-  if name == 'tasks.peer:Gensim' and 'hyper' in config:
-    peak, floor = config['hyper'].get('peak'), config['schedule'].get('floor', 0.0)
-    model |= {'alpha': peak, 'min_alpha': peak * floor}
+  model = _renamed(config.get('model', {}), names)
+  if name == 'tasks.counting:SingularVectors':
+    model = _with_iterations(model, config.get('steps'))
+  if name == 'tasks.peer:Gensim':
+    model = _with_alpha(model, config.get('hyper'), config.get('schedule'))
   config = {**config, 'task': _WORD_TASKS[name], 'model': model}
   if 'batching' in config:
     names = {'lanes': 'streams', 'holes': 'keep_gaps'}
     config['batching'] = _renamed(config['batching'], names)
   if name == 'tasks.counting:Explicit':
-    del config['model']
+    config.pop('model')
   if name != 'tasks.word2vec:WordPrediction':
     config = {key: value for key, value in config.items() if key not in _TRAINING}
   return config
 
 
+def _with_iterations(model: Any, steps: Any) -> Any:
+  """Adds iterations=steps to the model of an SVD, except where that is the default."""
+  if not isinstance(model, Mapping) or steps is None:
+    return model
+  width, block = model.get('width', 300), model.get('block', 32)
+  if _is_count(width) and _is_count(block) and steps == -(-5 * width // (2 * block)):
+    return model
+  return {**model, 'iterations': steps}
+
+
+def _with_alpha(model: Any, hyper: Any, schedule: Any) -> Any:
+  """Adds the learning rates of Gensim, which were those of training, to its model."""
+  peak = hyper.get('peak') if isinstance(hyper, Mapping) else None
+  floor = schedule.get('floor', 0.0) if isinstance(schedule, Mapping) else 0.0
+  if not isinstance(model, Mapping) or not (_is_number(peak) and _is_number(floor)):
+    return model
+  return {**model, 'alpha': peak, 'min_alpha': peak * floor}
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+  return type(value) is int and value > 0
+
+
 # One function per kind of piece; each reads the configuration of the one before it.
 UPGRADES: tuple[Callable[[Config], Config], ...] = (
+  _model_section,
   _model_name,
   _transformer_options,
   _attention_score,
   _evaluator_type,
   _vocabulary_options,
+  _corpus_name,
   _word_vectors,
 )

@@ -137,6 +137,14 @@ def test_names_from_another_users_folder_are_those_of_seqlab():
   check_names({'model': {'attention': None}}, 'config.json')
   check_names({'corpus': {'files': {'train': ['a:b', 'c:d']}}}, 'config.json')
   check_names({'evals': {'valid': {'type': 'translation'}}}, 'config.json')
+  check_names({'vocabulary': {'kind': 'seqlab.text.subwords:BPE'}}, 'config.json')
+  check_names({'model': {'objective': 'embeddings.objectives:Softmax'}}, 'config.json')
+
+
+def test_functions_of_optax_and_jax_need_no_trust():
+  check_names({'optimizer': {'kind': 'optax:lion', 'b1': 0.9}}, 'config.json')
+  check_names({'schedule': 'optax:constant_schedule'}, 'config.json')
+  check_names({'model': {'activation': 'jax.nn:relu6'}}, 'config.json')
 
 
 @pytest.mark.parametrize(
@@ -156,8 +164,12 @@ def test_names_from_another_users_folder_are_those_of_seqlab():
     {'model': {'attention': {'kind': 'subprocess:run'}}},
     {'model': {'positions': 'os:system'}},
     {'model': {'anything': ['a', {'kind': 'os:system'}]}},
-    {'optimizer': {'kind': 'optax:lion'}},
-    {'schedule': 'optax:constant_schedule'},
+    {'optimizer': {'kind': 'optax:jnp'}},
+    {'optimizer': {'kind': 'optax:contrib'}},
+    {'optimizer': {'kind': 'optax._src.alias:lion'}},
+    {'model': {'activation': 'jax.nn:initializers'}},
+    {'model': {'activation': 'jax:jit'}},
+    {'vocabulary': {'kind': 'text.subwords:Path'}},
     {'evals': {'valid': {'kind': 'os:system', 'split': 'valid'}}},
     {'evals': {'valid': {'type': 'seqlab.cli:Path'}}},
   ],

@@ -114,3 +114,64 @@ def test_the_format_is_not_a_key_of_an_experiment():
 )
 def test_options_of_other_kinds_of_vocabulary_may_have_their_defaults(old, new):
   assert upgrade({'vocabulary': old}) == {'vocabulary': new}
+
+
+def test_an_option_that_no_piece_takes_is_dropped_from_an_old_file_only():
+  model = {'positions': 'rotary', 'buckets': 8, 'normalization': 'layer', 'clip': 3}
+  today = {'model': {'kind': 'transformer', **model}}
+  assert upgrade(today) == today  # the check of keys reports both
+
+
+@pytest.mark.parametrize('model', ['cbow', {'kind': 'cbow'}])
+def test_a_model_of_words_may_be_a_name(model):
+  config = {'task': 'tasks.word2vec:WordPrediction', 'model': model}
+  assert upgrade(config) == {**config, 'model': {'kind': 'cbow'}}
+
+
+@pytest.mark.parametrize(('steps', 'iterations'), [(24, {}), (30, {'iterations': 30})])
+def test_the_steps_of_an_svd_are_its_iterations_unless_they_are_the_default(
+  steps, iterations
+):
+  model = {'width': 300, 'block': 32}
+  old = {'task': 'tasks.counting:SingularVectors', 'steps': steps, 'model': model}
+  assert upgrade(old) == {
+    'task': 'tasks.estimators.svd:SingularVectors',
+    'model': {**model, **iterations},
+  }
+
+
+@pytest.mark.parametrize(
+  ('corpus', 'upgraded'),
+  [
+    ({'name': 'multi30k-tok'}, {'kind': 'multi30k-tok'}),
+    ({'name': 'mine', 'files': {}}, {'name': 'mine', 'files': {}}),
+    ({'name': 'tatoeba', 'files': {}}, {'name': 'tatoeba', 'files': {}}),
+    ({'name': 'enwiki2018', 'part': 1}, {'name': 'enwiki2018', 'part': 1}),
+    ('multi30k', 'multi30k'),
+  ],
+)
+def test_the_name_of_a_corpus_is_its_kind(corpus, upgraded):
+  assert upgrade({'corpus': corpus}) == {'corpus': upgraded}
+
+
+@pytest.mark.parametrize('task', ['peer:Gensim', 'counting:SingularVectors', 'x:y'])
+@pytest.mark.parametrize(
+  ('key', 'damaged'),
+  [
+    *(('hyper', 3), ('hyper', {'peak': None}), ('schedule', None), ('model', [1])),
+    *(('model', 3), ('evals', 'x'), ('corpus', {'name': []}), ('batching', 3)),
+    ('model', {'kind': 'recurrent', 'attention': 'a:b', 'attention_options': 3}),
+    ('model', {'kind': 'transformer', 'positions': [], 'buckets': 3}),
+    ('steps', '3 epochs'),
+  ],
+)
+def test_a_damaged_configuration_is_left_to_the_checks(task, key, damaged):
+  config = {'task': f'tasks.{task}', 'hyper': {'peak': 0.1}, 'model': {}, 'steps': 1}
+  upgrade(config | {key: damaged})  # raises no error
+
+
+def test_the_default_sections_are_as_checks_read_them():
+  config = {'task': {'kind': 'ppmi'}, 'evals': {'valid': 'my:Evaluator', 'x': 3}}
+  full = with_defaults(config)
+  assert full['task'] == 'ppmi'
+  assert full['evals'] == {'valid': {'kind': 'my:Evaluator'}, 'x': 3}

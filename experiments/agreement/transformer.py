@@ -41,7 +41,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Evaluation
   c.evals = {}
-  c.evals.valid = dict(type='translation', split='valid', every=750, beam=1, shapes=1)
+  c.evals.valid = dict(kind='translation', split='valid', every=750, beam=1, shapes=1)
   c.keep_best = 'valid/bleu'
   return c
 

@@ -55,7 +55,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Evaluation
   c.evals = {}
-  c.evals.similarity = dict(type='similarity', restrict=30_000)
+  c.evals.similarity = dict(kind='similarity', restrict=30_000)
   c.evals.similarity.sets = ('ws353', 'men', 'simlex', 'google')
   return c
 

@@ -39,7 +39,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Evaluation
   c.evals = {}
-  c.evals.factorization = dict(type='factorization', min_count=10.0, every='1 epochs')
+  c.evals.factorization = dict(kind='factorization', min_count=10.0, every='1 epochs')
   c.keep_latest = 1
   return c
 

@@ -40,7 +40,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   METHODS[arg.method](c, arg)
 
   # Evaluation
-  c.evals.similarity = dict(type='similarity', sets=(*PAIRS, 'google', 'msr'))
+  c.evals.similarity = dict(kind='similarity', sets=(*PAIRS, 'google', 'msr'))
   c.evals.similarity.update(restrict=30_000, density=200)
   return c
 
@@ -81,7 +81,7 @@ def svd(c, arg):
   ppmi(c, arg)
   c.task = 'tasks.estimators.svd:SingularVectors'
   c.model = dict(width=arg.d, block=32, power=0.5, output_vectors='words')
-  c.evals.spectrum = dict(type='spectrum')
+  c.evals.spectrum = dict(kind='spectrum')
 
 
 def sgns(c, arg):

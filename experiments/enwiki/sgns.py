@@ -42,7 +42,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   # Evaluation
   c.evals = {}
   if arg.heldout:
-    c.evals.heldout = dict(type='heldout', every='1 epochs')
+    c.evals.heldout = dict(kind='heldout', every='1 epochs')
   return c
 
 

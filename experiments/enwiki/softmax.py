@@ -38,7 +38,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   # Evaluation
   c.evals = {}
   if arg.heldout:
-    c.evals.heldout = dict(type='heldout', every='1 epochs', words=20_000)
+    c.evals.heldout = dict(kind='heldout', every='1 epochs', words=20_000)
   return c
 
 

@@ -24,7 +24,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   return methods.get_config(f'method={arg.method},d={arg.d},parts=11')
 
 
-smoke = methods.smoke
+def smoke(c: ml_collections.ConfigDict) -> None:
+  methods.smoke(c)
 
 
 LINES = methods.MAIN | {"SGNS, gensim's": dict(arg='method=gensim')}

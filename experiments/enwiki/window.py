@@ -57,7 +57,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Evaluation
   c.evals = {}
-  c.evals.similarity = dict(type='similarity', sets=tuple(SETS), show=SHOWN)
+  c.evals.similarity = dict(kind='similarity', sets=tuple(SETS), show=SHOWN)
   return c
 
 

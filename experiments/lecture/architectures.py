@@ -66,7 +66,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Evaluation
   c.evals = {}
-  c.evals.valid = dict(type='translation', split='valid', beam=1, shapes=1, every=100)
+  c.evals.valid = dict(kind='translation', split='valid', beam=1, shapes=1, every=100)
   c.keep_best = 'valid/bleu'
   return c
 

@@ -46,9 +46,9 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Evaluation
   c.evals = {}
-  c.evals.valid = dict(type='translation', split='valid', beam=1, shapes=1)
-  c.evals.agreement = dict(type='agreement', split='valid')
-  c.evals.attention = dict(type='attention', split='valid', show=4)
+  c.evals.valid = dict(kind='translation', split='valid', beam=1, shapes=1)
+  c.evals.agreement = dict(kind='agreement', split='valid')
+  c.evals.attention = dict(kind='attention', split='valid', show=4)
   c.keep_best = 'valid/bleu'
   return c
 

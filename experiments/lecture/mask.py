@@ -38,8 +38,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Evaluation
   c.evals = {}
-  c.evals.valid = dict(type='translation', split='valid', beam=1, shapes=1, every=100)
-  c.evals.leak = dict(type='leak')
+  c.evals.valid = dict(kind='translation', split='valid', beam=1, shapes=1, every=100)
+  c.evals.leak = dict(kind='leak')
   c.keep_best = 'valid/bleu'
   return c
 

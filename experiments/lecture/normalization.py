@@ -53,8 +53,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Evaluation
   c.evals = {}
-  c.evals.valid = dict(type='translation', split='valid', beam=1, shapes=1)
-  c.evals.statistics = dict(type='statistics', split='valid', tokens=arg.tokens)
+  c.evals.valid = dict(kind='translation', split='valid', beam=1, shapes=1)
+  c.evals.statistics = dict(kind='statistics', split='valid', tokens=arg.tokens)
   c.keep_best = 'valid/bleu'
   return c
 

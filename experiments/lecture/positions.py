@@ -46,7 +46,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Evaluation
   c.evals = {}
-  c.evals.valid = dict(type='translation', split='valid', beam=1, lengths=LENGTHS)
+  c.evals.valid = dict(kind='translation', split='valid', beam=1, lengths=LENGTHS)
   c.keep_best = 'valid/bleu'
   return c
 

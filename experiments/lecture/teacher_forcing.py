@@ -47,9 +47,9 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Evaluation
   c.evals = {}
-  c.evals.valid = dict(type='translation', split='valid', beam=1, shapes=1)
-  c.evals.loss = dict(type='perplexity', split='valid', shapes=1)
-  c.evals.errors = dict(type='errors', split='valid', positions=POSITIONS)
+  c.evals.valid = dict(kind='translation', split='valid', beam=1, shapes=1)
+  c.evals.loss = dict(kind='perplexity', split='valid', shapes=1)
+  c.evals.errors = dict(kind='errors', split='valid', positions=POSITIONS)
   c.keep_best = 'valid/bleu'
   return c
 

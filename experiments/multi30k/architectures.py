@@ -62,10 +62,10 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Evaluation
   c.evals = {}
-  c.evals.valid = dict(type='translation', split='val', beam=1, shapes=1)
+  c.evals.valid = dict(kind='translation', split='val', beam=1, shapes=1)
   c.evals.valid.every = '1 epochs'
   test = dict(split='test_2016_flickr', beam=5, alpha=1.0)  # once, at the end
-  c.evals.test = dict(type='translation', **test)
+  c.evals.test = dict(kind='translation', **test)
   c.keep_best = 'valid/bleu'
   c.save_every = '1 epochs'
   return c

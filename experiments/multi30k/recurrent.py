@@ -48,8 +48,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Evaluation
   c.evals = {}
-  c.evals.loss = dict(type='perplexity', split='val', every=500)
-  c.evals.valid = dict(type='translation', split='val', every=500, beam=5)
+  c.evals.loss = dict(kind='perplexity', split='val', every=500)
+  c.evals.valid = dict(kind='translation', split='val', every=500, beam=5)
   c.keep_best = 'valid/bleu'
   c.save_every, c.keep_latest = '1 epochs', 10
   return c

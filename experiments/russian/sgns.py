@@ -61,7 +61,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Evaluation
   c.evals = {}
-  c.evals.similarity = dict(type='similarity', sets=('hj',), show=SHOWN)
+  c.evals.similarity = dict(kind='similarity', sets=('hj',), show=SHOWN)
   return c
 
 

@@ -50,8 +50,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   # Evaluation
   c.evals = {}
   split, every = 'newstest2013', 1_000
-  c.evals.loss = dict(type='perplexity', split=split, every=every)
-  c.evals.valid = dict(type='translation', split=split, every=every, beam=4)
+  c.evals.loss = dict(kind='perplexity', split=split, every=every)
+  c.evals.valid = dict(kind='translation', split=split, every=every, beam=4)
   c.keep_best, c.keep_latest = 'valid/bleu', 10
   return c
 

@@ -21,9 +21,9 @@ optuna = pytest.importorskip('optuna', reason='Optuna is not installed')
 from optuna.trial import TrialState  # noqa: E402
 
 from launch import storage  # noqa: E402
-from launch.search import HyperSearch  # noqa: E402
+from launch.search import HyperSearch, _check_unchanged  # noqa: E402
 from launch.sweep import RUNNERS, main  # noqa: E402
-from seqlab.config import with_defaults  # noqa: E402
+from seqlab.config import flatten, with_defaults  # noqa: E402
 from seqlab.report.runs import left_out  # noqa: E402
 from seqlab.train.folder import open_folder  # noqa: E402
 
@@ -731,3 +731,14 @@ def test_a_server_may_be_restarted(opened, server, monkeypatch, capsys):
   error = capsys.readouterr().err
   assert 'cannot be reached: ' in error
   assert 'got no heartbeat of its trials' in error
+
+
+def test_a_study_of_the_first_edition_continues():
+  study = optuna.create_study()
+  old = {'model_name': 'models.recurrent:Recurrent', 'evals': {'x': {'type': 'leak'}}}
+  stored = {k: repr(v) for k, v in flatten(old).items()}
+  study.set_user_attr('experiment', stored)
+  today = {'model': {'kind': 'recurrent'}, 'evals': {'x': {'kind': 'leak'}}}
+  _check_unchanged(study, today, force=False)
+  with pytest.raises(ValueError, match=r"model.kind: 'recurrent' there, 'x' now"):
+    _check_unchanged(study, today | {'model': {'kind': 'x'}}, force=False)
