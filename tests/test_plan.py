@@ -201,7 +201,7 @@ def test_a_task_without_model_and_vocabulary_is_planned(importable, capsys):
   assert '2 parameters' in printed
 
 
-def test_a_task_that_cannot_be_planned_without_its_data_says_so(importable):
+def test_a_task_that_cannot_be_planned_without_its_data_is_refused(importable):
   with pytest.raises(OSError, match=r'no\.npy.*depend on its data; _FilePoints\.from_'):
     plan_experiment(_config(_FilePoints), [1])
 

@@ -93,7 +93,7 @@ def test_a_sentence_draws_the_same_alone_as_in_a_batch(model, draw):
     np.testing.assert_array_equal(score[0], logp[b])
 
 
-def test_ids_and_the_key_decide_what_is_drawn(model, draw):
+def test_samples_depend_on_ids_and_the_key(model, draw):
   table = np.repeat(model.table[:1], 32, axis=0)
   repeated, _ = draw(table, ids=np.zeros(32, np.int32))
   assert (repeated == repeated[0]).all()

@@ -80,7 +80,7 @@ def small_pieces(monkeypatch):
 @pytest.mark.parametrize('side', SIDES)
 @pytest.mark.parametrize('weights', WEIGHTS)
 @pytest.mark.parametrize('V', [7, 300])
-def test_what_is_spilled_and_merged_is_the_same(small_pieces, side, weights, V):
+def test_spilled_and_merged_counts_are_the_same(small_pieces, side, weights, V):
   rows = random_rows(0, V, rows=400)
   options = {'window': 4, 'side': side, 'weights': weights}
   counts = cooccurrence(make_store(rows), V, memory=small_pieces, **options)

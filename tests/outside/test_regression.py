@@ -85,7 +85,7 @@ def test_verbs_that_need_a_missing_ability_are_refused(outside, experiment):
   assert 'evals.x: the task Regression cannot translate' in message
 
 
-def test_a_run_without_a_checkpoint_says_so(outside, experiment):
+def test_a_run_without_a_checkpoint_is_refused(outside, experiment):
   outside.seqlab('train', experiment, '--workdir', 'run', '--config.steps=1')
   (outside.folder / 'run' / 'checkpoints').rename(outside.folder / 'elsewhere')
   message = outside.seqlab('evaluate', 'run', '--trust', status=1)

@@ -190,7 +190,7 @@ def test_a_damaged_result_is_named(text, tmp_path, file):
     open_vectors(run)
 
 
-def test_a_run_that_has_not_finished_says_so(config, tmp_path):
+def test_a_run_that_has_not_finished_is_refused(config, tmp_path):
   run = train(config | {'evals': {}}, tmp_path).path
   for path in (run / 'fitted').iterdir():
     path.unlink()
