@@ -1,12 +1,13 @@
 """Experiment files: loading them, and overriding from the command line."""
 
 import ast
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import contextlib
 import importlib.util
 import os
 from pathlib import Path
 import re
+import typing
 from typing import Any
 
 from ml_collections import config_dict
@@ -21,7 +22,10 @@ from seqlab.config import (
   steps_of,
   suggest,
 )
+from seqlab.pieces import piece_in
 from seqlab.upgrade import upgrade
+
+_PIECES = ('optimizer', 'schedule')  # sections that may be the name of a piece
 
 
 def load_experiment(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -33,6 +37,7 @@ def load_experiment(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     overrides: options such as '--config.hyper.peak=1e-3'; the value is read as the
       type of the value that it replaces. 'None' means no value, and so does 'none'
       where the experiment has no text, for which 'none' may be one of the choices.
+      A section or piece is set before the options inside it, whatever their order.
 
   Returns:
     Plain dicts, lists and scalars.
@@ -45,14 +50,15 @@ def load_experiment(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
   path, arg = split_name(name)
   module = load_module(path)
   arg, smoke = split_smoke(arg)
-  config = module.get_config(*([arg] if arg else []))
+  config = _config_of(module, arg, path)
   if smoke:
     _make_small(config, module, path)
   with config.unlocked():
     for key, value in DEFAULTS.items():
       if key not in config:
         config[key] = value
-  for override in overrides:
+  config = _upgraded(config)
+  for override in sorted(overrides, key=_depth):
     _override(config, override, path)
   resolved = upgrade(config.to_dict())
   domains.check(Settings, resolved)  # here, since `threads` counts before JAX starts
@@ -98,6 +104,35 @@ def load_module(path: Path) -> Any:
   return module
 
 
+def _config_of(module: Any, arg: str, path: Path) -> config_dict.ConfigDict:
+  """Returns what the file's `get_config` returns, unlocked."""
+  config = module.get_config(*([arg] if arg else []))
+  if isinstance(config, Mapping) and not isinstance(config, config_dict.ConfigDict):
+    config = config_dict.ConfigDict(config)
+  if not isinstance(config, config_dict.ConfigDict):
+    raise ValueError(
+      f'get_config of {path} returned {config!r}; it must return a ConfigDict'
+    )
+  return config.unlock()
+
+
+def _upgraded(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
+  """Returns an experiment with today's keys, so that overrides can name them.
+
+  References between options, as by `get_ref`, are kept.
+  """
+  resolved = config.to_dict()
+  if upgrade(resolved) == resolved:
+    return config
+  return config_dict.ConfigDict(upgrade(config.to_dict(preserve_field_references=True)))
+
+
+def _depth(override: str) -> int:
+  """Returns how deep an override reaches; `task` decides on all others."""
+  key = override.removeprefix('--').partition('=')[0].removeprefix('config.')
+  return 0 if key == 'task' else len(key.removesuffix('.kind').split('.'))
+
+
 def _make_small(config: config_dict.ConfigDict, module: Any, path: Path) -> None:
   if not hasattr(module, SMOKE):
     raise ValueError(
@@ -117,9 +152,19 @@ def _override(config: config_dict.ConfigDict, override: str, path: Path) -> None
   *sections, last = key.split('.')
   section = config
   for i in range(len(sections)):
-    section = _section(config, section, '.'.join(sections[: i + 1]), key, path)
-  if last in section:
-    value = _replacement(section[last], text, name, top=not sections)
+    outer, section = section, section.get(sections[i])
+    if isinstance(section, list | tuple):
+      items = _with_item(section, key.split('.')[i + 1 :], text, name)
+      with outer.ignore_type():
+        outer[sections[i]] = items
+      return
+    section = _section(config, outer, '.'.join(sections[: i + 1]), key, path)
+  if _is_kind(config, key, text):  # 'none' may be a kind
+    value = _value(text, '', name)
+  elif last in section:
+    value = _replacement(config, section[last], text, name)
+  elif _names_piece(key, text):
+    value = _literal(text)
   else:
     value = _unspelled(config, section, key, text, path)
   with section.ignore_type():  # a duration may turn from steps into text, and back
@@ -145,8 +190,10 @@ def _section(
     path: the experiment's file, for messages.
   """
   part = name.rpartition('.')[2]
-  if part not in outer and name in SECTIONS:
-    outer[part] = config_dict.ConfigDict()
+  is_new = part not in outer and name in SECTIONS
+  if is_new or (outer.get(part) is None and _sets_kind(config, name, key)):
+    with outer.ignore_type():
+      outer[part] = config_dict.ConfigDict()
   existing = outer.get(part)
   if existing is None:
     existing = _default_piece(config, name)
@@ -170,26 +217,112 @@ def _default_piece(config: config_dict.ConfigDict, name: str) -> Any:
   return None
 
 
+def _sets_kind(config: config_dict.ConfigDict, name: str, key: str) -> bool:
+  """Returns whether a key is the kind of a piece, or of a new evaluator."""
+  if key != f'{name}.kind':
+    return False
+  if name.rpartition('.')[0] == 'evals':
+    return True
+  return piece_in(_annotation(config, name)) is not None
+
+
+def _is_kind(config: config_dict.ConfigDict, key: str, text: str) -> bool:
+  """Returns whether a text that may mean no value is the name of a piece or its kind."""
+  if key.endswith('.kind'):
+    outer = key.removesuffix('.kind')
+    return (
+      outer.startswith('evals.') or piece_in(_annotation(config, outer)) is not None
+    )
+  if text.lower() != 'none':
+    return False
+  piece = piece_in(_annotation(config, key))
+  return piece is not None and text in piece.kinds
+
+
+def _names_piece(key: str, text: str) -> bool:
+  """Returns whether a text replaces a whole section or evaluator that the file lacks."""
+  value = _literal(text)
+  if key in SECTIONS:
+    return isinstance(value, Mapping) or (isinstance(value, str) and key in _PIECES)
+  return key.startswith('evals.') and key.count('.') == 1 and _is_piece(value)
+
+
+def _is_piece(value: Any) -> bool:
+  return isinstance(value, str) or (isinstance(value, Mapping) and 'kind' in value)
+
+
+def _annotation(config: config_dict.ConfigDict, name: str) -> Any:
+  """Returns the annotation of an option; None if nothing takes it."""
+  if '.' not in name or 'task' not in config:
+    return None
+  from seqlab.train.checks import annotation_of  # imports JAX, so only where needed
+
+  with contextlib.suppress(ValueError):
+    return annotation_of(config.to_dict(), name)
+  return None
+
+
+def _with_item(
+  items: Sequence[Any], keys: Sequence[str], text: str, name: str
+) -> Sequence[Any]:
+  """Returns a list with one value inside of it replaced.
+
+  Args:
+    items: a list of the experiment, such as `optimizer.groups`.
+    keys: the index of an item, and the keys inside it.
+    text: the new value.
+    name: the option as the user wrote it, for messages.
+  """
+  first, *others = keys
+  if not first.isdecimal() or int(first) >= len(items):
+    raise ValueError(
+      f'{name} is inside a list of {len(items)}: write a number from 0 to '
+      f'{len(items) - 1} in place of {first!r}'
+    )
+  changed = list(items)
+  changed[int(first)] = _with_value(changed[int(first)], others, text, name)
+  return type(items)(changed)
+
+
+def _with_value(item: Any, keys: Sequence[str], text: str, name: str) -> Any:
+  """Returns an item of a list with the value at the given keys replaced."""
+  if not keys:
+    return _value(text, item, name)
+  if isinstance(item, list | tuple):
+    return _with_item(item, keys, text, name)
+  if item is not None and not isinstance(item, Mapping):
+    raise ValueError(f'{name}: {item!r} is not a section, so it has no {keys[0]!r}')
+  item = dict(item or {})
+  return {**item, keys[0]: _with_value(item.get(keys[0]), keys[1:], text, name)}
+
+
 def _no_key(path: Path, key: str, part: str, known: Iterable[str]) -> str:
   return f'{path} has no key {key!r}{suggest(part, known)} (known: {", ".join(known)})'
 
 
-def _replacement(existing: Any, text: str, name: str, *, top: bool) -> Any:
+def _replacement(
+  config: config_dict.ConfigDict, existing: Any, text: str, name: str
+) -> Any:
   """Reads a text as the type of the value that it replaces."""
-  if isinstance(existing, config_dict.ConfigDict) and 'kind' in existing:
-    value = _literal(text)  # another piece, with options or without
-    if isinstance(value, str) or (isinstance(value, dict) and 'kind' in value):
-      return value
+  key, value = name.removeprefix('config.'), _literal(text)
   if isinstance(existing, config_dict.ConfigDict):
+    if _names_piece(key, text) or ('kind' in existing and _is_piece(value)):
+      return value  # another piece, with options or without
+    if value is None and _may_be_none(_annotation(config, key)):
+      return None
     raise ValueError(
       f'{name} is a section; set a key in it (known: {", ".join(existing) or "none"})'
     )
   try:
     return _value(text, existing, name)
   except ValueError:
-    if not top or name.removeprefix('config.') not in domains.annotations(Settings):
+    if key not in domains.annotations(Settings):
       raise
-    return _literal(text)  # `Settings` declares its type more precisely than a default
+    return value  # `Settings` declares its type more precisely than a default
+
+
+def _may_be_none(annotation: Any) -> bool:
+  return annotation is not None and type(None) in typing.get_args(annotation)
 
 
 def _unspelled(

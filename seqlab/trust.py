@@ -8,27 +8,20 @@ folder.
 """
 
 from collections.abc import Iterator, Mapping
+import functools
 import importlib
 from typing import Any
 
 from seqlab.config import is_path
 from seqlab.data.batching import BATCHINGS
-from seqlab.decoding.config import DECODINGS
 from seqlab.embeddings.contexts import WEIGHTINGS
-from seqlab.embeddings.objectives import OBJECTIVES
 from seqlab.embeddings.output_vectors import OUTPUT_VECTORS
-from seqlab.embeddings.word2vec import ARCHITECTURES
 from seqlab.evaluators import EVALUATORS
 from seqlab.layers import ACTIVATIONS, NORMALIZATIONS, POSITIONS, SCORES
 from seqlab.models import MODELS
 from seqlab.tasks import TASKS
 from seqlab.text.vocabulary import VOCABULARIES
 
-_DICTIONARIES = (
-  *(TASKS, MODELS, EVALUATORS, VOCABULARIES, BATCHINGS, DECODINGS),
-  *(POSITIONS, NORMALIZATIONS, ACTIVATIONS, SCORES),
-  *(ARCHITECTURES, OBJECTIVES, OUTPUT_VECTORS, WEIGHTINGS),
-)
 # Libraries whose public functions only compute on arrays, such as 'optax:lion'.
 _LIBRARIES = {'optax': 'optax', 'jax.nn': 'jax'}  # module -> package that defines it
 
@@ -37,11 +30,21 @@ def _path(piece: Any) -> str:
   return piece if isinstance(piece, str) else f'{piece.__module__}:{piece.__qualname__}'
 
 
-KNOWN = frozenset(
-  _path(piece).removeprefix('seqlab.')
-  for kinds in _DICTIONARIES
-  for piece in kinds.values()
-)
+@functools.cache
+def known_paths() -> frozenset[str]:
+  """Returns the paths of all pieces of seqlab, without the package's name."""
+  # These import JAX, which a sweep need not do to list its trials.
+  from seqlab.decoding.config import DECODINGS
+  from seqlab.embeddings.objectives import OBJECTIVES
+  from seqlab.embeddings.word2vec import ARCHITECTURES
+
+  dictionaries = (
+    *(TASKS, MODELS, EVALUATORS, VOCABULARIES, BATCHINGS, DECODINGS),
+    *(POSITIONS, NORMALIZATIONS, ACTIVATIONS, SCORES),
+    *(ARCHITECTURES, OBJECTIVES, OUTPUT_VECTORS, WEIGHTINGS),
+  )
+  pieces = (piece for kinds in dictionaries for piece in kinds.values())
+  return frozenset(_path(piece).removeprefix('seqlab.') for piece in pieces)
 
 
 def check_names(config: Mapping[str, Any], where: str) -> None:
@@ -71,7 +74,7 @@ def check_names(config: Mapping[str, Any], where: str) -> None:
 
 
 def _is_known(path: str) -> bool:
-  if path.removeprefix('seqlab.') in KNOWN:
+  if path.removeprefix('seqlab.') in known_paths():
     return True
   name, _, attribute = path.partition(':')
   if name not in _LIBRARIES or attribute.startswith('_'):

@@ -448,3 +448,123 @@ def test_an_option_inside_a_piece_that_the_file_leaves_out(
 def test_an_unknown_option_of_a_piece_is_named(users_file, overrides, message):
   with pytest.raises(ValueError, match=message):
     load(users_file, *overrides)
+
+
+AGREEMENT = FOLDER / 'agreement/transformer.py'
+
+
+@pytest.mark.parametrize(
+  ('overrides', 'key', 'expected'),
+  [
+    # An option whose default is no piece, or a piece named 'none'
+    (['model.decoder_normalization=none'], 'model.decoder_normalization', 'none'),
+    (['model.decoder_normalization=None'], 'model.decoder_normalization', None),
+    (
+      ['model.decoder_normalization.kind=batch'],
+      'model.decoder_normalization',
+      {'kind': 'batch'},
+    ),
+    (
+      ['model.decoder_normalization=batch', 'model.decoder_normalization=None'],
+      'model.decoder_normalization',
+      None,
+    ),
+    (
+      ['model.decoder_normalization.kind=batch', 'model.decoder_normalization=None'],
+      'model.decoder_normalization',
+      None,
+    ),
+    (['model.positions.kind=t5', 'model.positions=none'], 'model.positions', 'none'),
+    (['model.positions.kind=none'], 'model.positions.kind', 'none'),
+    (["model.positions.kind='t5'"], 'model.positions.kind', 't5'),
+    (
+      ['evals.valid.decoding.kind=sampling'],
+      'evals.valid.decoding',
+      {'kind': 'sampling'},
+    ),
+    (['evals.valid.kind=perplexity'], 'evals.valid.kind', 'perplexity'),
+    # A piece is set before its options
+    (
+      ['model.positions.buckets=64', 'model.positions.kind=t5'],
+      'model.positions',
+      {'kind': 't5', 'buckets': 64},
+    ),
+    (
+      ['model.positions.buckets=64', 'model.positions=t5'],
+      'model.positions',
+      {'kind': 't5', 'buckets': 64},
+    ),
+    # Sections and evaluators that the file lacks
+    (["evals.foo={'kind': 'loss', 'split': 'valid'}"], 'evals.foo.split', 'valid'),
+    (
+      ['evals.foo.split=valid', 'evals.foo=loss'],
+      'evals.foo',
+      {'kind': 'loss', 'split': 'valid'},
+    ),
+    (['evals.foo.kind=leak'], 'evals.foo', {'kind': 'leak'}),
+    (['optimizer=lion'], 'optimizer', 'lion'),
+    (["fallback={'times': 3}"], 'fallback', {'times': 3}),
+    (['corpus.kind=multi30k'], 'corpus.kind', 'multi30k'),
+  ],
+)
+def test_pieces_can_be_replaced_and_added(overrides, key, expected):
+  assert value(load(AGREEMENT, *overrides), key) == expected
+
+
+def test_kinds_that_have_the_option_are_named():
+  message = r'buckets.*; model\.positions has it with kind t5'
+  with pytest.raises(ValueError, match=message):
+    load(AGREEMENT, 'model.positions.buckets=64')
+
+
+@pytest.mark.parametrize(
+  ('end', 'message'),
+  [
+    ('c.lock()', None),
+    ('c = c.to_dict()', None),
+    (
+      'c = None',
+      r'get_config of .*mine\.py returned None; it must return a ConfigDict',
+    ),
+  ],
+)
+def test_the_result_of_get_config(file, end, message):
+  text = TEXT.replace('  return c\n', f'  {end}\n  return c\n')
+  file.write_text(text, 'utf-8')
+  if message:
+    with pytest.raises(ValueError, match=message):
+      load(file)
+  else:
+    config = load(file, 'keep_best=a', "fallback={'times': 2}", 'steps=3')
+    assert (config['fallback'], config['steps']) == ({'times': 2}, 3)
+
+
+GROUPS = "c.optimizer = dict(kind='adam', groups=[dict(rate=1.0, match='a'), dict()])"
+
+
+@pytest.mark.parametrize(
+  ('override', 'groups'),
+  [
+    ('optimizer.groups.0.rate=2', [{'rate': 2.0, 'match': 'a'}, {}]),
+    ('optimizer.groups.1.frozen=true', [{'rate': 1.0, 'match': 'a'}, {'frozen': True}]),
+    ('optimizer.groups.2.rate=2', 'a number from 0 to 1 in place of'),
+    ('optimizer.groups.rate=2', 'a number from 0 to 1 in place of'),
+    ('optimizer.groups.0.match.x=2', "'a' is not a section"),
+    ('optimizer.groups.0.rate=x', 'should be a float'),
+  ],
+)
+def test_an_item_of_a_list_can_be_set(file, override, groups):
+  file.write_text(TEXT.replace('c.evals = {}', f'c.evals = {{}}\n  {GROUPS}'), 'utf-8')
+  if isinstance(groups, str):
+    with pytest.raises(ValueError, match=groups):
+      load(file, override)
+  else:
+    assert load(file, override)['optimizer']['groups'] == groups
+
+
+def test_a_reference_follows_an_override_in_a_file_of_the_first_edition(file):
+  lines = "c.evals = {'x': {'type': 'leak'}}\n  c.seed = 1\n"
+  lines += "  c.hyper.clip = c.get_ref('seed')"
+  file.write_text(TEXT.replace('c.evals = {}', lines), 'utf-8')
+  config = load(file, 'seed=7')
+  assert (config['hyper']['clip'], config['evals']) == (7, {'x': {'kind': 'leak'}})

@@ -9,7 +9,7 @@ import pytest
 
 from seqlab.cli import main
 from seqlab.config import resolve
-from seqlab.trust import KNOWN, check_names
+from seqlab.trust import check_names, known_paths
 from seqlab.use.runs import load_run
 
 OWN = """
@@ -126,7 +126,7 @@ def test_resuming_with_the_experiment_itself_needs_no_trust(
   assert Path(folder.path, 'checkpoints', '2').is_dir()
 
 
-@pytest.mark.parametrize('path', sorted(KNOWN))
+@pytest.mark.parametrize('path', sorted(known_paths()))
 def test_a_known_piece_resolves(path):
   assert callable(resolve(path))
 

@@ -136,7 +136,21 @@ def _owner(config: Mapping[str, Any], key: str) -> Signature:
       return signature
   known = [name for signature in signatures for name in parameters(signature)]
   place = f' (known: {", ".join(known)})' if known else ''
+  others = _kinds_with(config, section, name)
+  place += f'; {section} has it with kind {" or ".join(others)}' if others else ''
   raise ValueError(f'unknown key {key}{suggest(name, known)}{place}')
+
+
+def _kinds_with(config: Mapping[str, Any], section: str, option: str) -> list[str]:
+  """Returns the kinds of a piece that have an option, for messages."""
+  outer, _, name = section.rpartition('.')
+  for signature in _signatures_of(config, outer) if outer else ():
+    piece = piece_in(domains.annotations(signature).get(name))
+    if piece is not None:
+      builders = {kind: find(kind, piece.kinds, section)[0] for kind in piece.kinds}
+      hidden = getattr(piece, 'context', ())
+      return [k for k, x in builders.items() if option in (names(x, hidden) or ())]
+  return []
 
 
 def _signatures_of(config: Mapping[str, Any], section: str) -> Sequence[Signature]:
