@@ -16,17 +16,28 @@ from seqlab.train.loop import train
 from seqlab.upgrade import FORMAT, upgrade
 from seqlab.use.streams import score_stream, translate_stream
 
-ARCHIVE = Path(__file__).parent / 'fixtures' / 'first_edition.tar.gz'
+FIXTURES = Path(__file__).parent / 'fixtures'
 TRANSLATORS = ('transformer', 'recurrent')
+ESTIMATORS = ('ppmi', 'svd', 'gensim')
 
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
   """The folder of the experiment, its data and its three runs, as current folder."""
-  with tarfile.open(ARCHIVE) as archive:
-    archive.extractall(tmp_path, filter='data')
-  monkeypatch.chdir(tmp_path)
-  return tmp_path
+  return _extracted('first_edition.tar.gz', tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def word_runs(tmp_path, monkeypatch):
+  """The same of GloVe and of what today are estimators, with an experiment for all."""
+  return _extracted('first_edition_words.tar.gz', tmp_path, monkeypatch)
+
+
+def _extracted(name, folder, monkeypatch):
+  with tarfile.open(FIXTURES / name) as archive:
+    archive.extractall(folder, filter='data')
+  monkeypatch.chdir(folder)
+  return folder
 
 
 def _lines(path):
@@ -56,11 +67,49 @@ def test_a_run_of_word_vectors_has_the_same_neighbours(runs, capsys):
   assert capsys.readouterr().out == Path('words/expected.txt').read_text('utf-8')
 
 
+def _neighbours(run, capsys):
+  capsys.readouterr()
+  assert cli.main(['neighbours', run, 'the', '-n', '4']) == 0
+  return capsys.readouterr().out
+
+
+def test_a_run_of_glove_is_used_as_it_was(word_runs, capsys):
+  assert _neighbours('glove', capsys) == Path('glove/expected.txt').read_text('utf-8')
+  Path('pairs.tsv').write_text('the\ta\t9\nthe\tdog\t1\na\tdog\t2\n', 'utf-8')
+  assert cli.main(['evaluate', 'glove', '--sets', 'pairs.tsv']) == 0
+  row = json.loads(Path('glove/evaluations.jsonl').read_text('utf-8'))
+  assert (row['steps'], row['scores']['pairs']['covered']) == ([8], 3)
+
+
+@pytest.mark.parametrize('run', ESTIMATORS)
+def test_a_run_of_an_estimator_is_refused_and_fits_again(word_runs, run, capsys):
+  """Its result was a checkpoint of a training that had no effect, or was not kept."""
+  for verb in (
+    ['neighbours', run, 'the'],
+    ['evaluate', run],
+    ['evaluate', run, '--evals'],
+  ):
+    assert cli.main(verb) == 1
+    assert f'seqlab train EXPERIMENT --workdir {run}' in capsys.readouterr().err
+  train(load_experiment(f'experiment.py:method={run}'), run)
+  neighbours = _neighbours(run, capsys)
+  if run != 'gensim':  # whose seed was not that of the experiment
+    assert neighbours == Path(run, 'expected.txt').read_text('utf-8')
+
+
+def test_a_run_of_glove_resumes_as_it_would_have(word_runs):
+  _check_resumes('glove', 'experiment.py:method=glove')
+
+
 @pytest.mark.parametrize('run', [*TRANSLATORS, 'words'])
 def test_a_run_resumes_as_it_would_have(runs, run):
+  _check_resumes(run, f'experiment.py:model={run}')
+
+
+def _check_resumes(run, experiment):
   before = [row['loss'] for row in read_metrics(Path(run, 'metrics.jsonl'))]
   shutil.rmtree(f'{run}/checkpoints/8')  # as if it had been stopped after step 4
-  train(load_experiment(f'experiment.py:model={run}'), run)
+  train(load_experiment(experiment), run)
   after = [row['loss'] for row in read_metrics(Path(run, 'metrics.jsonl'))]
   assert after[:4] == before[:4]
   np.testing.assert_allclose(after, before, rtol=1e-4)

@@ -1,17 +1,24 @@
 """The rule by which all pieces are found and made."""
 
 import dataclasses
+import typing
 from typing import Annotated, Any
 
+from flax import linen as nn
 import pytest
 
 from seqlab import domains
-from seqlab.config import resolve
+from seqlab.config import Settings, resolve
 from seqlab.data.batching import CONTEXT
 from seqlab.domains import Count
+from seqlab.models import MODELS
 from seqlab.pieces import Piece, Specification, find, make, options_of
+from seqlab.tasks import TASKS, task_class
+from seqlab.tasks.interface import ChecksOptions, Estimator, has
 from seqlab.text.vocabulary import VOCABULARIES, vocabulary_options
 from seqlab.train.checks import check_section
+from seqlab.train.engine import Engine
+from seqlab.train.engines import ENGINES, make_engine
 
 
 @dataclasses.dataclass
@@ -128,3 +135,32 @@ def test_every_short_name_leads_to_a_piece_whose_options_are_declared(where):
 def test_every_vocabulary_declares_its_options(name):
   for options in vocabulary_options({'kind': name}):
     assert Any not in options.values()
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_every_model_is_a_module_whose_options_are_declared(name):
+  model, _ = find(name, MODELS, 'model')
+  assert issubclass(model, nn.Module)
+  assert {'features', 'encode', 'start', 'step'} <= set(dir(model))
+  assert Any not in options_of(model, hidden=('parent', 'name')).values()
+  with pytest.raises(ValueError, match='did you mean'):
+    find(f'{name}s', MODELS, 'model')
+
+
+@pytest.mark.parametrize('name', TASKS)
+def test_every_task_has_the_interface_and_is_trained_or_fitted(name):
+  task = task_class({'task': name})
+  assert {'corpus', 'vocabulary'} <= {*task.sections}
+  assert has(task, ChecksOptions)
+  assert has(task, Estimator) or callable(task.batches)
+  with pytest.raises(ValueError, match='did you mean'):
+    task_class({'task': f'{name}s'})
+
+
+def test_every_engine_can_be_chosen():
+  choices = domains.annotations(Settings)['parallel']
+  assert typing.get_args(choices) == tuple(ENGINES)
+  methods = {name for name in vars(Engine) if not name.startswith('_')}
+  assert all(methods <= {*dir(engine)} for engine in ENGINES.values())
+  with pytest.raises(ValueError, match=r'^parallel .*jit.*pmap'):
+    make_engine({'parallel': 'pjit'}, None, 1)
