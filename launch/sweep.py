@@ -36,6 +36,7 @@ from launch.trials import (
   Trial,
   experiment_name,
   module_of,
+  other_folders,
   plan,
   read_state,
   unfinished,
@@ -121,6 +122,7 @@ def sweep(args: argparse.Namespace) -> int:
       # Only one sweep at a time may use the folder.
       stack.enter_context(RunFolder(study.folder, {}).lock())
       _check_target(study.folder, args)
+      _name_other_folders(study)
     todo = unfinished(trials, force=args.force)
     if not args.report_only and todo:
       finished = len(trials) - len(todo)
@@ -141,6 +143,17 @@ def sweep(args: argparse.Namespace) -> int:
       f'--report-only'
     )
   return int(bool(failed or broken))
+
+
+def _name_other_folders(study: Study) -> None:
+  """Prints that a study has runs which are none of its trials, as after a change."""
+  if others := other_folders(study.trials, study.folder):
+    print(
+      f'{study.folder} has {len(others)} runs that are none of the {len(study.trials)} '
+      f'trials, such as {others[0].name}: their configuration is another, so they are '
+      f'left as they are',
+      flush=True,
+    )
 
 
 def _folder_of(args: argparse.Namespace) -> Path:

@@ -1,6 +1,7 @@
 """Trials of a sweep: their overrides, their folders and their states."""
 
 from collections.abc import Mapping
+import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -12,14 +13,16 @@ import time
 import traceback
 from typing import Any
 
+from seqlab.config import with_defaults
 from seqlab.experiment import load_experiment, load_module, split_name
 from seqlab.io.files import read_json_object, write_text
 from seqlab.io.secrets import scrub
 from seqlab.report.runs import short_names
 from seqlab.text.workers import all_cores
 from seqlab.train.folder import open_folder
-from seqlab.trust import check_names
+from seqlab.trust import foreign_names
 
+_LIBRARIES = ('optax', 'jax', 'flax')  # whose pieces an experiment may name
 # Of a folder's name; file systems allow 255 bytes.
 _MAX_CHARACTERS, _MAX_BYTES = 100, 200
 
@@ -84,10 +87,63 @@ def plan(experiment: str, workdir: Path) -> list[Trial]:
     raise ValueError(f'sweep(add) of {experiment} adds no trial: let it call add(...)')
   listed = [*map(_plain, listed)]
   folder = workdir / experiment_name(experiment)
-  return [
+  _check_study_name(folder)
+  trials = [
     make_trial(experiment, folder / name, overrides)
     for overrides, name in zip(listed, _names(listed), strict=True)
   ]
+  return _with_earlier_folders(trials, folder)
+
+
+# The name of a study in the first edition -> today's.
+_RENAMED_STUDIES = {'enwiki-roads': 'enwiki-methods'}
+
+
+def _check_study_name(folder: Path) -> None:
+  """Raises ValueError where the trials of a study are under its old name."""
+  for old, new in _RENAMED_STUDIES.items():
+    earlier = folder.with_name(folder.name.replace(new, old, 1))
+    is_new = folder.name.startswith(new) and not folder.exists()
+    if is_new and earlier.is_dir():
+      raise ValueError(
+        f'{earlier} has the trials of this study, whose name was {old}: rename the '
+        f'folder to {folder.name} to continue it, or use another --workdir'
+      )
+
+
+def _with_earlier_folders(trials: list[Trial], folder: Path) -> list[Trial]:
+  """Returns trials with the folders in which an earlier version of seqlab ran them.
+
+  The name of a trial is made of its overrides, and so changes where an option or an
+  argument is renamed. A folder of another name belongs to a trial that has none of its
+  own if its configuration, with today's keys, is that of the trial.
+  """
+  earlier: dict[str, Path] = {}
+  for path in other_folders(trials, folder):
+    with contextlib.suppress(ValueError):  # a damaged file belongs to no trial
+      earlier[_identity(read_json_object(path / 'config.json'))] = path
+  if not earlier:
+    return trials
+  return [
+    dataclasses.replace(
+      trial, folder=earlier.get(_identity(trial.config), trial.folder)
+    )
+    if not trial.folder.exists()
+    else trial
+    for trial in trials
+  ]
+
+
+def other_folders(trials: list[Trial], folder: Path) -> list[Path]:
+  """Returns the runs in the folder of a study that belong to none of its trials."""
+  known = {trial.folder for trial in trials}
+  runs = sorted(path.parent for path in folder.glob('*/config.json'))
+  return [path for path in runs if path not in known]
+
+
+def _identity(config: Mapping[str, Any]) -> str:
+  """Returns a text that two configurations share if they are the same with today's keys."""
+  return json.dumps(with_defaults(config), sort_keys=True)
 
 
 def module_of(experiment: str) -> Any:
@@ -150,6 +206,8 @@ def unfinished(trials: list[Trial], *, force: bool = False) -> list[Trial]:
         f'the experiment changed since trial {trial.name}: {changed} from its '
         f'checkpoint; to train it again from the start, delete the folder'
       )
+    if trial.folder.name != trial.name and trial.state.get('overrides'):
+      write_idle_state(trial)  # with today's overrides, by which reports know the trial
     if changed or not trial.finished:
       left.append(trial)
   return left
@@ -273,15 +331,14 @@ def _configure(experiment: str, name: str, overrides: dict[str, Any]) -> dict[st
 
 
 def _is_of_seqlab(config: Mapping[str, Any]) -> bool:
-  """Returns whether an experiment names seqlab's own task and pieces only.
+  """Returns whether an experiment names code of seqlab and its libraries only.
 
   A check imports the named modules. A user's own code is imported by the trials only,
   each in its process, so that an error in it ends one trial and not the sweep.
   """
-  try:
-    check_names(config, 'the experiment')
-  except ValueError:
-    return False
+  for _, path in foreign_names(config):
+    if re.split('[.:]', path)[0] not in _LIBRARIES:
+      return False
   return 'task' in config  # without it the trial itself reports what is missing
 
 

@@ -61,16 +61,22 @@ def check_names(config: Mapping[str, Any], where: str) -> None:
     ValueError: it names something that is in no dictionary of pieces, and that is not a
       function of optax or jax.nn.
   """
+  for key, value in foreign_names(config):
+    raise ValueError(
+      f'{where} names {key} {value!r}, which is not part of seqlab, and using it would '
+      f'run its code. Add --trust (trust=True) if you know who made this folder'
+    )
+
+
+def foreign_names(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+  """Yields the keys and paths in a configuration that need trust; see `check_names`."""
   corpus = config.get('corpus')
   if isinstance(corpus, Mapping):
     pieces = {k: v for k, v in corpus.items() if k not in ('name', 'path', 'files')}
     config = {**config, 'corpus': pieces}
   for key, value in _leaves(config):
     if is_path(value) and not _is_known(value):
-      raise ValueError(
-        f'{where} names {key} {value!r}, which is not part of seqlab, and using it would '
-        f'run its code. Add --trust (trust=True) if you know who made this folder'
-      )
+      yield key, value
 
 
 def _is_known(path: str) -> bool:

@@ -201,6 +201,7 @@ _WORD_TASKS = {
   'tasks.counting:SingularVectors': 'tasks.estimators.svd:SingularVectors',
   'tasks.peer:Gensim': 'tasks.estimators.gensim_baseline:GensimBaseline',
 }
+_SVD = ('svd', 'tasks.estimators.svd:SingularVectors')
 _TRAINING = (  # settings of training, which estimators no longer have
   *('steps', 'hyper', 'schedule', 'optimizer', 'parallel', 'accumulate', 'ema'),
   *('minutes', 'patience', 'keep_best', 'keep_best_n', 'best_is', 'keep_latest'),
@@ -218,8 +219,9 @@ def _word_vectors(config: Config) -> Config:
     return config
   names = {'use': 'output_vectors', 'most': 'max_pairs_per_row'}
   model = _renamed(config.get('model', {}), names)
-  if name == 'tasks.counting:SingularVectors':
-    model = _with_iterations(model, config.get('steps'))
+  if name == 'tasks.counting:SingularVectors' and isinstance(model, Mapping):
+    steps = {'iterations': config['steps']} if 'steps' in config else {}
+    model = {**model, **steps}
   if name == 'tasks.peer:Gensim':
     model = _with_alpha(model, config.get('hyper'), config.get('schedule'))
   config = {**config, 'task': _WORD_TASKS[name], 'model': model}
@@ -233,14 +235,24 @@ def _word_vectors(config: Config) -> Config:
   return config
 
 
-def _with_iterations(model: Any, steps: Any) -> Any:
-  """Adds iterations=steps to the model of an SVD, except where that is the default."""
-  if not isinstance(model, Mapping) or steps is None:
-    return model
+def _default_iterations(config: Config) -> Config:
+  """Drops the iterations of an SVD where they are the default.
+
+  The first edition always set them, so old runs and experiments of today that leave
+  them out would otherwise differ.
+  """
+  model, task = config.get('model'), config.get('task')
+  if not _is_text(task) or task.removeprefix('seqlab.') not in _SVD:
+    return config
+  if not isinstance(model, Mapping):
+    return config
   width, block = model.get('width', 300), model.get('block', 32)
-  if _is_count(width) and _is_count(block) and steps == -(-5 * width // (2 * block)):
-    return model
-  return {**model, 'iterations': steps}
+  if not (_is_count(width) and _is_count(block)):
+    return config
+  if model.get('iterations') != -(-5 * width // (2 * block)):
+    return config
+  kept = {key: value for key, value in model.items() if key != 'iterations'}
+  return {**config, 'model': kept}
 
 
 def _with_alpha(model: Any, hyper: Any, schedule: Any) -> Any:
@@ -270,4 +282,5 @@ UPGRADES: tuple[Callable[[Config], Config], ...] = (
   _vocabulary_options,
   _corpus_name,
   _word_vectors,
+  _default_iterations,
 )

@@ -175,3 +175,9 @@ def test_the_default_sections_are_as_checks_read_them():
   full = with_defaults(config)
   assert full['task'] == 'ppmi'
   assert full['evals'] == {'valid': {'kind': 'my:Evaluator'}, 'x': 3}
+
+
+@pytest.mark.parametrize('task', ['svd', 'tasks.estimators.svd:SingularVectors'])
+def test_default_iterations_are_left_out(task):
+  config = {'task': task, 'model': {'width': 100, 'iterations': 8}}
+  assert upgrade(config) == {'task': task, 'model': {'width': 100}}

@@ -14,6 +14,8 @@ from launch.machine import share
 from launch.trials import (
   Trial,
   experiment_name,
+  make_trial,
+  other_folders,
   plan,
   read_state,
   run_trial,
@@ -194,6 +196,46 @@ def test_a_finished_trial_is_not_run_again(planned):
   _finish(trials[1])
   write_state(Path(open_folder(trials[2].folder, {}).path), {'status': 'running'})
   assert unfinished(trials) == [trials[0], trials[2]]
+
+
+def test_a_trial_keeps_the_folder_of_its_old_name(planned, tmp_path):
+  """Renaming an option or an argument renames the trials, but trains none again."""
+  trials = planned('add(seed=1), add(seed=2), add(seed=3)')
+  for trial in trials[:2]:
+    _finish(trial)
+  study = trials[0].folder.parent
+  old = trials[0].folder.rename(study / 'road=a,seed=1')
+  state = {
+    'status': 'finished',
+    'overrides': {'arg': 'road=a', 'seed': 1},
+    'seconds': 9,
+  }
+  write_state(old, state)
+  strange = trials[1].folder.rename(study / 'road=b,seed=2')
+  (strange / 'config.json').write_text('{"seed": 2, "task": "another"}', 'utf-8')
+  again = planned('add(seed=1), add(seed=2), add(seed=3)')
+  assert [trial.folder for trial in again] == [old, *(x.folder for x in trials[1:])]
+  assert unfinished(again) == again[1:]
+  assert read_state(old) == state | {'overrides': {'seed': 1}}
+  assert other_folders(again, study) == [strange]
+
+
+def test_a_study_under_its_old_name_is_not_started_anew(tmp_path):
+  experiment = f'{EXPERIMENTS}/enwiki/methods.py:d=300'
+  (tmp_path / 'enwiki-roads-d=300').mkdir()
+  with pytest.raises(ValueError, match=r'rename the folder to enwiki-methods-d=300'):
+    plan(experiment, tmp_path)
+
+
+def test_names_in_libraries_are_checked_before_a_sweep(tmp_path):
+  experiment = str(EXPERIMENTS / 'agreement' / 'transformer.py')
+  make_trial(experiment, tmp_path / 'x', {'optimizer.kind': 'optax:lion'})
+  for overrides in (
+    {'optimizer.kind': 'optax:lionn'},
+    {'model.activation': 'flax.linen:geluu'},
+  ):
+    with pytest.raises(ValueError, match=r'trial x of .* has no .*; did you mean'):
+      make_trial(experiment, tmp_path / 'x', overrides)
 
 
 def test_a_changed_experiment_is_refused_unless_forced(planned):
