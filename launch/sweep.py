@@ -119,7 +119,7 @@ def sweep(args: argparse.Namespace) -> int:
   with contextlib.ExitStack() as stack:
     for study in studies:
       study.folder.mkdir(parents=True, exist_ok=True)
-      # Only one sweep at a time may use the folder.
+      # A second sweep in the same folder would run the same trials.
       stack.enter_context(RunFolder(study.folder, {}).lock())
       _check_target(study.folder, args)
       _name_other_folders(study)
@@ -130,6 +130,7 @@ def sweep(args: argparse.Namespace) -> int:
       _run(todo, len(trials), args)
     failed = [] if args.report_only else [t for t in trials if not t.finished]
     broken = [s.experiment for s in studies if not _report(s, args)]
+  # After the reports, so that failures are the last lines that the user sees.
   for trial in failed:
     state = trial.state
     reason = state.get('reason') or f'its state is {state.get("status", "unknown")}'
@@ -139,8 +140,7 @@ def sweep(args: argparse.Namespace) -> int:
   if args.report_only and not finished:
     raise ValueError(
       f'no trial in {workdir} is finished, so there is nothing to report on: run the '
-      f'trials first, without '
-      f'--report-only'
+      'trials first, without --report-only'
     )
   return int(bool(failed or broken))
 
@@ -215,6 +215,8 @@ def search(args: argparse.Namespace) -> int:
     raise ValueError(_SAME_NAME)
   succeeded = True
   with contextlib.ExitStack() as stack:
+    # All are opened before the first trial runs, so that an error in the last experiment
+    # does not appear after hours.
     studies = [
       stack.enter_context(HyperSearch(experiment, workdir, **options))
       for experiment in args.experiments

@@ -609,6 +609,8 @@ def _read_npz(path: Path, losses: Losses) -> Content:
   check_kind(path, head, 'npz')
   if not head.startswith(b'PK'):  # otherwise NumPy would advise to unpickle it
     raise ValueError(f'{path} is not an .npz, or is damaged or cut short at its start')
+  # By the archive's directory, before anything is unpacked: a small file can unpack to
+  # more than the memory.
   try:
     with zipfile.ZipFile(path) as archive:
       size = sum(member.file_size for member in archive.infolist())
@@ -628,7 +630,7 @@ def _read_npz(path: Path, losses: Losses) -> Content:
       ]
       others = [name for name in arrays.files if name not in names]
       parts = {name: _npz_array(arrays, name) for name in names}
-  except MemoryError:
+  except MemoryError:  # the file is not damaged
     raise
   except Exception as error:  # NumPy and zipfile raise many types for damaged content
     raise ValueError(
@@ -658,6 +660,8 @@ def _npz_array(arrays: Any, name: str) -> np.ndarray:
       f'{name} holds Python objects, which would have to be unpickled: save words as '
       'np.array(words, str)'
     )
+  # NumPy allocates the shape of the header before it reads, so a damaged header could
+  # ask for any amount of memory.
   size = arrays.zip.getinfo(f'{name}.npy').file_size
   if any(n < 0 for n in shape) or np.prod(shape, dtype=object) * dtype.itemsize > size:
     raise ValueError(f'{name} is {dtype} of shape {shape}, and has {size:,} bytes')
@@ -777,9 +781,10 @@ def _read_projector(path: Path, losses: Losses) -> Content:
         raise ValueError(f'line {number + 1:,} of {path / TENSORS} is blank')
       number, parts = at, line.split('\t')
       if rows is None:
+        # Before the first row, since `Rows` allocates the whole matrix.
         check_memory(path, len(words), len(parts), 'by its files')
         rows = Rows(losses, len(parts), len(words))
-      if number > len(words):
+      if number > len(words):  # reported below, with the numbers of both files
         break
       _numbers(path / TENSORS, number, parts, rows.next())
       rows.keep(words[number - 1], f'line {number:,}')

@@ -74,6 +74,8 @@ class PairGroups:
     self.rows[place[: firsts[-1]]] = np.repeat(np.arange(len(groups)), groups)
     self.columns = np.zeros((M, group), np.int32)
     self.counts = np.zeros((M, group), np.float32)
+    # In blocks of rows: the keys of all pairs at once would need several times the memory
+    # of the pairs.
     ends = np.searchsorted(counts.indptr, np.arange(_BLOCK, counts.nnz, _BLOCK))
     cuts = np.unique([0, *ends, len(groups)])
     for a, b in itertools.pairwise(cuts):

@@ -295,13 +295,14 @@ class Recurrent(nn.Module):
     x = jnp.swapaxes(x, 0, 1)  # [B, T, D]
     B, T, _ = x.shape
     position = jnp.broadcast_to(jnp.arange(T), (B, T))
-    nothing = jnp.zeros((B, self.attention_heads, T, memory.mask.shape[1]))
+    # No score reads it here: those that do need a loop over steps, see `_loops`.
+    no_coverage = jnp.zeros((B, self.attention_heads, T, memory.mask.shape[1]))
     context, _ = self.attend(
       x,
       memory.keys,
       memory.values,
       mask=memory.mask,
-      coverage=nothing,
+      coverage=no_coverage,
       position=position,
     )
     return jnp.swapaxes(self._output(x, context), 0, 1)

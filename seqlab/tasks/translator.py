@@ -149,6 +149,7 @@ class Translator:
     # A line has no piece at all if the vocabulary knows none of its characters.
     full = {i: len(ids) for i, ids in sentences.items() if len(ids) > 1}
     outputs_of: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    # Every hypothesis is a row of the decoder's batch.
     batches = collections.deque(
       batches_of(full, self._tokens // self.decoding.num_hypotheses)
     )
@@ -176,6 +177,7 @@ class Translator:
           refuse(rows, shape[1], error)
       running = started
     empty = {i for i in range(len(lines)) if i not in full or i in self.refused}
+    # A missing output would shift all lines after it against their sources.
     done = outputs_of.keys()
     if done | empty != set(range(len(lines))) or done & empty:
       raise AssertionError(f'{len(done)} outputs for {len(full)} lines that need one')

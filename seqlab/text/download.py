@@ -97,6 +97,8 @@ def download(
       if not known:
         # Before the text, since a text without a digest could not be verified.
         place(noted, digest.encode(), f'the digest of {path.name}')
+      # The bytes reach the disk before the name does, so that a power cut cannot leave
+      # a text that is cut short under its final name.
       sync(output)
       output.replace(path)
       sync(path.parent)

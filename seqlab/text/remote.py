@@ -78,6 +78,7 @@ def fetch(name: str) -> Path:
       if not remote.exists() or remote.is_dir():
         raise FileNotFoundError(f'there is no file {name}; correct the path')
       remote.copy(output)
+      # Before the copy, since a copy without a digest counts as damaged.
       place(noted, sha256_of(output).encode(), f'the digest of {name}')
       sync(output)
       output.replace(path)

@@ -101,12 +101,16 @@ def cluster_options(environ: Mapping[str, str]) -> dict[str, Any] | None:
     ids = environ.get('JAX_LOCAL_DEVICE_IDS', '')
     if ids and not re.fullmatch('[0-9]+(,[0-9]+)*', ids):
       raise ValueError(f'JAX_LOCAL_DEVICE_IDS is {ids!r}; it should be like 0,1,2')
+    # Else JAX would add what it detects, for example Slurm's variables of a job in which
+    # a launcher starts the processes.
     return {**options, 'cluster_detection_method': 'deactivate'}
   for names, size in _DETECTED:
+    # A job of one process has the same variables, and nothing to join.
     if all(name in environ for name in names) and int(environ.get(size, '1')) > 1:
       return {}
   if ',' in environ.get('TPU_WORKER_HOSTNAMES', ''):
     return {}
+  # JAX asks the Kubernetes API for the job, and needs this package to do so.
   indexed = {'KUBERNETES_SERVICE_HOST', 'JOB_COMPLETION_INDEX'} <= set(environ)
   return {} if indexed and importlib.util.find_spec('kubernetes') else None
 

@@ -65,7 +65,7 @@ class Definition:
     )
     if has(task, CustomUpdate):
       _check_custom_update_options(config)
-      self._tx = optax.identity()
+      self._tx = optax.identity()  # the task changes its parameters itself
       self._take_step = CustomStep(task, self._schedule)
       self.constants = (method_of(task, CustomUpdate, 'constants')(self.mesh),)
     else:

@@ -161,6 +161,7 @@ def state_shardings(create: Callable[..., PyTree], mesh: Mesh, *args) -> PyTree:
     spec = tuple(sharding.spec)
     if len(spec) > leaf.ndim:
       return replicated(mesh)
+    # JAX refuses an axis that the devices do not divide evenly.
     fits = (
       name if name is None or size % _devices(mesh, name) == 0 else None
       for size, name in zip(leaf.shape, spec, strict=False)

@@ -506,11 +506,14 @@ def _injected(
   open_names = [name for name in known if name not in CONTEXT]
   check_keys(options, open_names, where='optimizer.')
   domains.check(builder, options, 'optimizer.')
-  given = {**options, **context, 'learning_rate': 0.0}
+  given = {**options, **context, 'learning_rate': 0.0}  # `update` sets it at each step
+  # Bound here, because a TypeError inside the builder would be a bug and not an error of
+  # the experiment.
   try:
     inspect.signature(builder).bind(**given)
   except TypeError as error:
     raise ValueError(f'optimizer: {error}') from None
+  # All other options stay Python values: a builder may branch on them.
   static = [name for name in known if name not in traced]
   inner = optax.inject_hyperparams(builder, static_args=static)(**given)
 

@@ -165,6 +165,7 @@ def evaluate_system(
   translator = make_translator(task, model, variables, system.decoding)
   started = time.perf_counter()
   ids = translator.best_ids(source)
+  # The ids are on the host, so the devices have finished: this is the whole time.
   seconds = time.perf_counter() - started
   refused.add(0, len(source), translator.refused)
   hypotheses = task.vocabularies.target.decode(ids)
