@@ -45,7 +45,7 @@ class PlannedStep:
     mesh: name -> size of each axis of the mesh.
     batch: name -> shape, with the rows of all devices.
     parameters: number of parameters.
-    sharding: which mesh axes the parameters are sharded over, in words.
+    sharding: description of the mesh axes that the parameters are sharded over.
     flops: floating-point operations of the matrix products of one device.
     memory_traffic: bytes that one device reads and writes in its memory, at least.
     state: bytes of parameters, optimiser and other state on one device.

@@ -160,8 +160,8 @@ class WindowBatches:
     """Returns batch number k, a pure function of (seed, k).
 
     Args:
-      k: number of the batch, counted from 0 over all epochs. Each epoch has an order of
-        batches of its own.
+      k: number of the batch, counted from 0 over all epochs. The order of batches is
+        drawn anew in each epoch.
       seed: integer seed of the order and of which words are kept.
       rows: (i, n) asks for the i-th of n equal shares of the streams.
 

@@ -19,11 +19,11 @@ class Alias:
   """A distribution over 0 ... V - 1, as V cells of equal probability.
 
   Attributes:
-    own: [V] float32, the share of cell i that belongs to outcome i.
+    share: [V] float32, the share of cell i that belongs to outcome i.
     other: [V] int32, the outcome that the rest of cell i belongs to.
   """
 
-  own: np.ndarray
+  share: np.ndarray
   other: np.ndarray
 
   @classmethod
@@ -45,6 +45,8 @@ class Alias:
   def draw(self, rng: Array, shape: tuple[int, ...]) -> Array:
     """Returns independent samples, int32."""
     cell_rng, side_rng = jax.random.split(rng)
-    cell = jax.random.randint(cell_rng, shape, 0, len(self.own))
-    keeps_cell = jax.random.uniform(side_rng, shape) < jax.numpy.asarray(self.own)[cell]
+    cell = jax.random.randint(cell_rng, shape, 0, len(self.share))
+    keeps_cell = (
+      jax.random.uniform(side_rng, shape) < jax.numpy.asarray(self.share)[cell]
+    )
     return jax.numpy.where(keeps_cell, cell, jax.numpy.asarray(self.other)[cell])

@@ -213,7 +213,7 @@ class _Table(abc.ABC):
       n: number of answers per question.
       method: 'add' for 3CosAdd or 'mul' for 3CosMul.
       restrict: number of first words among which answers are searched (restrict_vocab
-        in gensim, threshold in compute-accuracy.c); None is all.
+        in gensim, threshold in compute-accuracy.c); None searches all.
       block: as in `nearest`.
       epsilon: ε of 3CosMul.
 

@@ -99,7 +99,7 @@ class PowerNorm(_Running):
   Shen et al., "PowerNorm: Rethinking Batch Normalization in Transformers", 2020,
   algorithm 2, https://arxiv.org/abs/2003.07845. For the first `warmup` updates ψ is
   the batch's own (their PN-V). The gradient is theirs,
-  (dL/dx̂ - ν x̂) / ψ, but for ν: they keep a running average of Λ, the mean of
+  (dL/dx̂ - ν x̂) / ψ, except for ν: they keep a running average of Λ, the mean of
   x̂ dL/dx̂, which a backward pass of pure functions cannot write. Here ν is this
   batch's own Λ; with this batch's ψ that is the exact gradient.
 

@@ -91,7 +91,7 @@ class Transformer(nn.Module):
       et al., "Language Models are Unsupervised Multitask Learners", 2019, section 2.3).
     activation: activation of the feed-forward layers, a function of
       `layers.ACTIVATIONS`: 'relu', 'gelu' or 'swiglu'.
-    tie: which embeddings are one table: 'all' (source, target and output; needs
+    tie: the embeddings that share one table: 'all' (source, target and output; needs
       a shared vocabulary), 'decoder' (target and output) or 'none'.
     remat: recompute layers in the backward pass instead of storing them.
     unroll: layers per iteration of the scan over layers; more compiles longer.

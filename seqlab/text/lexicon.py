@@ -414,7 +414,7 @@ def _verb(
 
 # fmt: off
 NOUNS = (
-  # People. Words tagged kin have a possessor; staff can follow "became".
+  # Persons. Words tagged kin have a possessor; staff can follow "became".
   _noun('boy', 'мальчик', 'm', 'person young'),
   _noun('girl', 'девушка', 'f', 'person youth', genitive='девушек'),
   _noun('little girl', 'девочка', 'f', 'person young', genitive='девочек'),

@@ -200,7 +200,7 @@ def open_folder(
   name, (path, mirror) = path, _local_path(path)
   if path.exists() and not path.is_dir():
     raise NotADirectoryError(f'--workdir {path} is a file; name a folder')
-  # Through JSON, since the next start compares with what the file then holds.
+  # Through JSON, since the next start compares with the content of the file.
   plain = json.loads(json.dumps(config))
   if (path / 'config.json').is_file() and not force:
     with _name_in_errors(

@@ -9,7 +9,7 @@ from seqlab.embeddings.alias import Alias
 def test_cells_sum_to_the_probabilities(weights):
   weights = np.asarray(weights, float)
   table = Alias.of(weights)
-  chance = np.bincount(table.other, 1.0 - table.own, len(weights)) + table.own
+  chance = np.bincount(table.other, 1.0 - table.share, len(weights)) + table.share
   np.testing.assert_allclose(
     chance / len(weights), weights / weights.sum(), rtol=1e-5, atol=1e-9
   )
