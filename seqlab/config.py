@@ -315,13 +315,13 @@ def call(function: Callable, options: Mapping, where: str, **context: Any) -> An
   options = dict(options)
   kinds = [p.kind for p in signature.parameters.values()]
   known = [n for n in signature.parameters if n not in (*context, 'parent', 'name')]
-  if inspect.Parameter.VAR_KEYWORD not in kinds:
-    for option in options:
-      if option not in signature.parameters:
-        raise ValueError(
-          f'unknown key {where}.{option}{suggest(option, known)} '
-          f'(known: {", ".join(known)})'
-        )
+  takes_any = inspect.Parameter.VAR_KEYWORD in kinds
+  for option in options:
+    if option in context or not (takes_any or option in signature.parameters):
+      raise ValueError(
+        f'unknown key {where}.{option}{suggest(option, known)} '
+        f'(known: {", ".join(known)})'
+      )
   try:
     signature.bind(**options, **context)
   except TypeError as error:

@@ -147,17 +147,59 @@ def annotations_of(names: Iterable[str] | Mapping[str, Any]) -> Mapping[str, Any
 
 
 def annotations(function: Signature) -> Mapping[str, Any]:
-  """Returns parameter -> annotation for a function or a class's constructor."""
+  """Returns parameter -> annotation for a function or a class's constructor.
+
+  Where an annotation is no plain type, such as the ArrayLike of optax, or cannot be
+  resolved, the type of the parameter's default counts, if that is plain.
+  """
   if isinstance(function, Mapping):
     return function
   if isinstance(function, functools.partial):
     function = function.func
   if inspect.isclass(function) and not dataclasses.is_dataclass(function):
     function = function.__init__  # a dataclass, such as a Linen module, has its fields
-  try:
+  hints = _type_hints(function)
+  for name, parameter in _parameters(function).items():
+    kind = _DEFAULT_TYPES.get(type(parameter.default))
+    if kind is not None and not _is_plain(hints.get(name)):
+      hints[name] = kind
+  return hints
+
+
+# A whole number as the default of an array does not exclude other numbers.
+_DEFAULT_TYPES = {bool: bool, int: float, float: float, str: str}
+_PLAIN = (bool, int, float, str, None, type(None), list, tuple, dict, Any)
+
+
+def _type_hints(function: Callable) -> dict[str, Any]:
+  with contextlib.suppress(NameError, TypeError):
     return typing.get_type_hints(function, include_extras=True)
-  except (NameError, TypeError):  # names that exist only for type checkers
+  hints = {}  # one by one, since some names exist only for type checkers
+  for name, parameter in _parameters(function).items():
+    alone = types.SimpleNamespace(__annotations__={name: parameter.annotation})
+    scope = getattr(inspect.unwrap(function), '__globals__', None)
+    with contextlib.suppress(NameError, TypeError):
+      hints |= typing.get_type_hints(alone, scope, include_extras=True)
+  hints.pop('return', None)
+  return {k: x for k, x in hints.items() if x is not inspect.Parameter.empty}
+
+
+def _parameters(function: Callable) -> Mapping[str, inspect.Parameter]:
+  try:
+    return inspect.signature(function).parameters
+  except (TypeError, ValueError):  # some builtin functions have none
     return {}
+
+
+def _is_plain(annotation: Any) -> bool:
+  """Returns whether `check_value` can compare values with every part of it."""
+  origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+  if origin in (Annotated, Literal):
+    return True
+  if origin in (Union, types.UnionType):
+    return all(map(_is_plain, args))
+  plain = (*_PLAIN[:4], *_PLAIN[5:], Sequence, Mapping)
+  return annotation is type(None) or (origin or annotation) in plain
 
 
 class Domain(Protocol):

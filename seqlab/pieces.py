@@ -131,14 +131,17 @@ class Piece:
   Attributes:
     kinds: short names; see `make`.
     context: parameters that the caller supplies, which an experiment cannot set.
+    base: class that a piece must inherit from; None for any class or function.
   """
 
   kinds: Kinds
   context: tuple[str, ...] = ()
+  base: type | None = None
 
   def check(self, name: str, value: Any) -> None:
     """Raises ValueError unless the value names a piece and options that it admits."""
     builder, options = find(value, self.kinds, name)
+    check_base(builder, self.base, name)
     known = names(builder, hidden=self.context)
     if known is not None:
       check_keys(options, known, where=f'{name}.')
@@ -147,7 +150,18 @@ class Piece:
     domains.check(builder, options, f'{name}.')
 
   def __hash__(self) -> int:
-    return hash((tuple(self.kinds), self.context))
+    return hash((tuple(self.kinds), self.context, self.base))
+
+
+def check_base(builder: Callable, base: type | None, where: str) -> None:
+  """Raises ValueError unless a piece is a class that inherits from `base`."""
+  is_class = inspect.isclass(builder)
+  if base is not None and not (is_class and issubclass(builder, base)):
+    name = getattr(builder, '__name__', repr(builder))
+    raise ValueError(
+      f'{where}: {name} must be a class that inherits from '
+      f'{base.__module__}:{base.__name__}'
+    )
 
 
 def piece_in(annotation: Any) -> Any:
@@ -205,11 +219,28 @@ def options_of(builder: Callable, hidden: Iterable[str]) -> Signature:
     builder: the class or function behind the piece.
     hidden: parameters that an experiment cannot set.
   """
-  known = names(builder, hidden)
-  if known is None:  # it takes any keyword
+  if names(builder) is None:  # it takes any keyword
     return builder
-  hints = domains.annotations(builder)
-  return {name: hints.get(name, Any) for name in known}
+  return Options(builder, hidden)
+
+
+class Options(dict):
+  """Option -> annotation for the parameters that an experiment can set.
+
+  Attributes:
+    defaults: option -> its default, for those that have one.
+  """
+
+  def __init__(self, builder: Callable, hidden: Iterable[str]):
+    """Reads a signature, without the parameters that are hidden."""
+    hints, found = domains.annotations(builder), inspect.signature(builder).parameters
+    known = [name for name in parameters(builder) if name not in hidden]
+    super().__init__({name: hints.get(name, Any) for name in known})
+    self.defaults = {
+      name: found[name].default
+      for name in known
+      if found[name].default is not inspect.Parameter.empty
+    }
 
 
 def parameters(signature: Signature) -> list[str]:

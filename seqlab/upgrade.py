@@ -129,6 +129,20 @@ def _attention_score(config: Config) -> Config:
   return {**config, 'model': model}
 
 
+def _forget_bias(config: Config) -> Config:
+  """Moves forget_bias of a recurrent model into its cell, if that is an LSTM."""
+  model = config.get('model')
+  if not isinstance(model, Mapping) or 'forget_bias' not in model:
+    return config
+  others = {key: value for key, value in model.items() if key != 'forget_bias'}
+  cell, bias = others.get('cell', 'lstm'), model['forget_bias']
+  cell = {'kind': cell} if _is_text(cell) else cell
+  if isinstance(cell, Mapping) and cell.get('kind') == 'lstm':
+    return {**config, 'model': {**others, 'cell': {'forget_bias': bias, **cell}}}
+  # The default, which other cells never read, means nothing; any other value is refused.
+  return {**config, 'model': others} if bias == 1.0 else config
+
+
 def _evaluator_type(config: Config) -> Config:
   """Renames evals.valid.type='translation' to evals.valid.kind='translation'."""
   evals = config.get('evals')
@@ -278,6 +292,7 @@ UPGRADES: tuple[Callable[[Config], Config], ...] = (
   _model_name,
   _transformer_options,
   _attention_score,
+  _forget_bias,
   _evaluator_type,
   _vocabulary_options,
   _corpus_name,

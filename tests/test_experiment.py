@@ -311,7 +311,7 @@ TREE = {
     ('evals.valid.alpha=1.0', 1.0),
     ('evals.valid.tokenizer=char', 'char'),
   ],
-  'multi30k/recurrent.py': [('model.forget_bias=0.0', 0.0)],
+  'multi30k/recurrent.py': [('model.layer_norm=true', True)],
   'enwiki/sgns.py': [
     ('model.output_vectors=both', 'both'),
     ('batching.formula=levy', 'levy'),

@@ -181,3 +181,20 @@ def test_the_default_sections_are_as_checks_read_them():
 def test_default_iterations_are_left_out(task):
   config = {'task': task, 'model': {'width': 100, 'iterations': 8}}
   assert upgrade(config) == {'task': task, 'model': {'width': 100}}
+
+
+@pytest.mark.parametrize(
+  ('model', 'expected'),
+  [
+    ({'forget_bias': 2.0}, {'cell': {'forget_bias': 2.0, 'kind': 'lstm'}}),
+    (
+      {'cell': 'lstm', 'forget_bias': 0.0},
+      {'cell': {'forget_bias': 0.0, 'kind': 'lstm'}},
+    ),
+    ({'cell': 'gru', 'forget_bias': 1.0}, {'cell': 'gru'}),
+    ({'cell': 'gru', 'forget_bias': 2.0}, {'cell': 'gru', 'forget_bias': 2.0}),
+  ],
+)
+def test_the_bias_of_the_forget_gate_is_an_option_of_the_lstm(model, expected):
+  upgraded = upgrade({'model': {'kind': 'recurrent', **model}})
+  assert upgraded == {'model': {'kind': 'recurrent', **expected}}

@@ -21,7 +21,7 @@ from seqlab import domains
 from seqlab.decoding.beam import Step, beam_search, greedy_search
 from seqlab.decoding.sampling import sample
 from seqlab.domains import Check, Count, Positive, Range, Seed
-from seqlab.pieces import Piece, Specification, make, split
+from seqlab.pieces import Piece, Specification, find, make, parameters, split
 from seqlab.types import Array, PyTree
 
 
@@ -195,4 +195,7 @@ def make_decoding(
   sampled = any(name in options for name in _OF_SAMPLING)
   kind = options.pop('decoding', 'sampling' if sampled else 'beam')
   name, kind_options = split(kind, where)
+  builder, _ = find({'kind': name}, DECODINGS, where)
+  if options.get('beam') == 1 and 'beam' not in parameters(builder):
+    del options['beam']  # one output per sentence, as this kind has in any case
   return make({'kind': name, **options, **kind_options}, DECODINGS, where)

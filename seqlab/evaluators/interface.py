@@ -33,6 +33,8 @@ class Evaluator(Protocol):
     arrays: name -> array for a report to draw, from the last run; kept in the folder's
       samples/<name>-<step>.npz.
     signatures: functions or classes that take the constructor's **options.
+    check_options: static method of the options and their key in the experiment, which
+      raises ValueError for options that do not fit together.
   """
 
   needs: Sequence[type] = ()

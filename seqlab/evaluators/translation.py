@@ -4,8 +4,8 @@ Decoding, detokenising and the counting of n-grams are one compiled function per
 shape; the host receives ten integers, summed over the devices, and sample sentences.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Annotated, ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +54,7 @@ class Evaluator:
     tokenizer: Annotated[str, OneOf(TOKENIZERS)] | None = None,
     lowercase: bool = False,
     lengths: Sequence[Count] = (),
+    name: str = 'translation',
     **decoding,
   ):
     """Puts the split on the devices.
@@ -69,6 +70,7 @@ class Evaluator:
       lowercase: score without case.
       lengths: bounds of source lengths, in words; BLEU is reported for each part of
         the split too (Bahdanau et al. 2015, figure 2). (10, 20) makes three parts.
+      name: name of the evaluator in the experiment, for messages.
       **decoding: how outputs are found, see `decoding.config`: decoding, beam, ...
 
     Raises:
@@ -80,7 +82,7 @@ class Evaluator:
         f'evals: BLEU with tokenizer={tokenizer!r} cannot be computed on the device; '
         f'set it to one of {", ".join(TOKENIZERS)}'
       )
-    config = make_decoding(decoding, 'evals')
+    config = make_decoding(decoding, f'evals.{name}')
     self._task, self._split, self._show = task, split, show
     self.samples: list[str] = []
     self.about = signature(tokenizer=tokenizer, lowercase=lowercase)
@@ -123,6 +125,11 @@ class Evaluator:
     )
     self._part = parts
     self._score = jax.jit(bleu_score)
+
+  @staticmethod
+  def check_options(options: Mapping[str, Any], where: str) -> None:
+    """Raises ValueError unless the options of decoding fit together."""
+    make_decoding({k: x for k, x in options.items() if k in DECODING_OPTIONS}, where)
 
   def compile(self, variables: Variables) -> None:
     """Compiles every shape."""

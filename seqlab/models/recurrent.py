@@ -1,7 +1,6 @@
 """The recurrent encoder-decoder, with any attention or with none."""
 
 from collections.abc import Callable, Mapping
-import functools
 from typing import Annotated, Any, ClassVar, Literal
 
 from flax import linen as nn
@@ -10,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from seqlab import domains
-from seqlab.domains import Count, OneOf, Probability, Rate
+from seqlab.domains import Count, Probability, Rate
 from seqlab.layers.alignment import Attention, ScoreDomain, looks_back
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.embedding import Embedding
@@ -21,7 +20,11 @@ from seqlab.models.interface import (
   shift_right,
   training_hyper,
 )
+from seqlab.pieces import Piece, Specification, make
 from seqlab.types import PAD, Array
+
+# The context of a cell is what the model sets, and an experiment cannot.
+_CELL = Piece(CELLS, context=('width', 'layer_norm', 'dtype'), base=Cell)
 
 
 @struct.dataclass
@@ -77,9 +80,9 @@ class Recurrent(nn.Module):
     target_size: words in the target vocabulary, V.
     width: D, width of embeddings, states and attention.
     layers: number of layers of the encoder, and of the decoder.
-    cell: 'rnn', 'gru' or 'lstm'.
+    cell: a piece of `layers.recurrent.CELLS`: 'rnn', 'gru' or 'lstm', or
+      dict(kind='lstm', forget_bias=0.0).
     layer_norm: normalise inside the cells.
-    forget_bias: initial bias of an LSTM's forget gates.
     bidirectional: whether the encoder reads from both ends, each with D / 2 units.
     context: without attention, the decoder sees the source's last state at its
       'start' only, or 'always'.
@@ -97,9 +100,8 @@ class Recurrent(nn.Module):
   target_size: int
   width: Count = 512
   layers: Count = 1
-  cell: Annotated[str, OneOf(CELLS)] = 'lstm'
+  cell: Annotated[Specification, _CELL] = 'lstm'
   layer_norm: bool = False
-  forget_bias: float = 1.0
   bidirectional: bool = True
   context: Literal['start', 'always'] = 'start'
   attention: Annotated[Any, ScoreDomain()] | None = None
@@ -224,10 +226,15 @@ class Recurrent(nn.Module):
 
   @property
   def _cell(self) -> Callable[[int], Cell]:
-    options = dict(layer_norm=self.layer_norm, dtype=compute_dtype(self.dtype))
-    if self.cell == 'lstm':
-      options['forget_bias'] = self.forget_bias
-    return functools.partial(CELLS[self.cell], **options)
+    dtype = compute_dtype(self.dtype)
+    return lambda width: make(
+      self.cell,
+      CELLS,
+      'model.cell',
+      width=width,
+      layer_norm=self.layer_norm,
+      dtype=dtype,
+    )
 
   def _dense(self, width: int) -> nn.Dense:
     kernel = nn.with_logical_partitioning(

@@ -33,8 +33,10 @@ from seqlab.pieces import Function, Piece, Specification, make
 from seqlab.types import PAD, Array
 
 # The context of a piece: options that the model sets, and an experiment cannot.
-_POSITIONS = Piece(POSITIONS, context=('width', 'heads', 'bidirectional', 'dtype'))
-_NORMALIZATION = Piece(NORMALIZATIONS, context=('dtype',))
+_POSITIONS = Piece(
+  POSITIONS, context=('width', 'heads', 'bidirectional', 'dtype'), base=Positions
+)
+_NORMALIZATION = Piece(NORMALIZATIONS, context=('dtype',), base=nn.Module)
 
 
 @struct.dataclass

@@ -12,6 +12,7 @@ from seqlab.config import call, check_keys
 from seqlab.domains import Count, Signature
 from seqlab.embeddings import glove
 from seqlab.embeddings.vectors import Vectors
+from seqlab.pieces import options_of
 from seqlab.tasks.counting import CountingTask
 from seqlab.tasks.interface import CustomUpdate
 from seqlab.tasks.words import Text, check_training_split
@@ -75,7 +76,7 @@ class GlobalVectors(CountingTask, CustomUpdate):
     """Returns section -> functions that take its options; see `train.checks`."""
     return {
       **super().signatures(config),
-      'batching': (glove.PairGroups,),
+      'batching': (options_of(glove.PairGroups, ('counts',)),),
       'model': ({'width': Count}, glove.update),
     }
 

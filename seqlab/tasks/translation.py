@@ -19,7 +19,7 @@ from seqlab.domains import Count, Probability, Rate, Signature, annotations_of
 from seqlab.layers.cross_entropy import cross_entropy
 from seqlab.models import MODELS
 from seqlab.models.interface import Packing
-from seqlab.pieces import find, make, options_of
+from seqlab.pieces import check_base, find, make, options_of
 from seqlab.tasks.interface import EmptyBatches, Loss, Task
 from seqlab.text.corpora import Corpus, corpus_kind, open_corpus
 from seqlab.text.download import cache_dir
@@ -273,13 +273,14 @@ class Translation(SequenceToSequence):
   def signatures(cls, config: Mapping[str, Any]) -> dict[str, Sequence[Signature]]:
     """Returns section -> signatures that take its options; see `train.checks`."""
     model, _ = find(config['model'], MODELS, 'model')
+    check_base(model, nn.Module, 'model')
     hyper = getattr(model, 'hyper_names', ())
     batching = options_of(_batching_kind(config['batching']), hidden=CONTEXT)
     return {
       'corpus': ({'kind': str, 'name': str}, corpus_kind(config['corpus'])),
       'vocabulary': vocabulary_options(config['vocabulary']),
       'batching': ({'kind': str}, _Reading, batching),
-      'model': ({'kind': str}, model),
+      'model': ({'kind': str}, options_of(model, ('source_size', 'target_size'))),
       'hyper': ({'label_smoothing': Rate | None}, annotations_of(hyper)),
     }
 

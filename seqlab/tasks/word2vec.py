@@ -16,7 +16,7 @@ from seqlab.embeddings.objectives import OBJECTIVES, Hierarchical
 from seqlab.embeddings.output_vectors import OutputVectors, choose_vectors
 from seqlab.embeddings.vectors import Vectors
 from seqlab.embeddings.word2vec import ARCHITECTURES
-from seqlab.pieces import Piece, Specification, find, make
+from seqlab.pieces import Piece, Specification, find, make, options_of, split
 from seqlab.tasks.interface import CustomUpdate, Loss
 from seqlab.tasks.words import SUBSAMPLING, Text, WordTask, check_training_split
 from seqlab.types import Array, Batch, Hyper, Sums, Variables
@@ -54,7 +54,9 @@ class WindowTask(WordTask):
       'model.objective',
       counts=self.words.counts,
     )
-    if isinstance(objective, Hierarchical) and self._output != 'words':
+    if (
+      isinstance(objective, Hierarchical) and split(self._output, 'model')[0] != 'words'
+    ):
       raise ValueError(
         "model.output_vectors: a tree has no vectors of contexts; set it to 'words'"
       )
@@ -81,8 +83,8 @@ class WindowTask(WordTask):
     }
     return {
       **super().signatures(config),
-      'batching': (SUBSAMPLING, WindowBatches),
-      'model': (common, architecture),
+      'batching': (SUBSAMPLING, options_of(WindowBatches, ('store', 'keep'))),
+      'model': (common, options_of(architecture, ('objective', 'size', 'keep_gaps'))),
     }
 
   @property

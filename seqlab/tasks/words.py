@@ -13,6 +13,7 @@ from seqlab.data.text_store import TextStore, cached_words, encode_text
 from seqlab.data.windows import Heldout
 from seqlab.domains import Range, Signature
 from seqlab.io import files
+from seqlab.pieces import options_of
 from seqlab.text.download import cache_dir
 from seqlab.text.plain import PlainText, open_text
 from seqlab.text.word2phrase import find_phrases
@@ -159,7 +160,10 @@ class WordTask:
     del config
     return {
       'corpus': ({'heldout': Heldout}, open_text),
-      'vocabulary': ({'phrases': Mapping | None}, count_words),
+      'vocabulary': (
+        {'phrases': Mapping | None},
+        options_of(count_words, ('corpus',)),
+      ),
     }
 
   @property

@@ -12,7 +12,15 @@ from seqlab.config import Duration, call, check_keys, suggest, with_defaults
 from seqlab.domains import Range, Signature
 from seqlab.evaluators import EVALUATORS
 from seqlab.evaluators.interface import CONTEXT
-from seqlab.pieces import find, names, options_of, parameters, piece_in, required
+from seqlab.pieces import (
+  Options,
+  find,
+  names,
+  options_of,
+  parameters,
+  piece_in,
+  required,
+)
 from seqlab.tasks import task_of
 from seqlab.tasks.interface import ChecksOptions, Estimator, has, needs
 from seqlab.train.fallback import Fallback
@@ -177,12 +185,18 @@ def _evaluator_signatures(
   if evaluator not in evals:
     raise ValueError(f'evals has no {evaluator!r} (known: {", ".join(evals)})')
   kind, _ = evaluator_of(f'evals.{evaluator}', evals[evaluator])
-  return ({'every': Duration | None}, kind, *getattr(kind, 'signatures', ()))
+  return ({'every': Duration | None}, *_options_of_evaluator(kind))
+
+
+def _options_of_evaluator(kind: Callable) -> Sequence[Signature]:
+  """Returns the signatures of what an experiment can set; not of `CONTEXT`."""
+  declared = getattr(kind, 'signatures', ())
+  return Options(kind, CONTEXT), *(declared or [options_of(kind, CONTEXT)])
 
 
 def _default(signature: Signature, name: str) -> Any:
   if isinstance(signature, Mapping):
-    return None
+    return getattr(signature, 'defaults', {}).get(name)
   parameter = inspect.signature(signature).parameters[name]
   return None if parameter.default is parameter.empty else parameter.default
 
@@ -202,7 +216,7 @@ def _signatures(config: Mapping[str, Any]) -> dict[str, Sequence[Signature]]:
   sections = {**_SIGNATURES, 'hyper': (_HYPER,)}
   schedule, _ = find(with_kind(config['schedule'], 'rsqrt'), SCHEDULES, 'schedule')
   optimizer, _ = find(with_kind(config['optimizer'], 'adam'), OPTIMIZERS, 'optimizer')
-  sections['schedule'] = ({'kind': str}, schedule)
+  sections['schedule'] = ({'kind': str}, options_of(schedule, ('steps', 'width')))
   sections['optimizer'] = (COMMON, optimizer)
   if has(task, ChecksOptions):
     declared = dict(task.signatures(config))
@@ -302,7 +316,9 @@ def check_evaluator(where: str, options: Any, task: Any) -> None:
     domains.check_value(f'{where}.every', options['every'], Duration | None)
   if missing := required(kind, (*given, *CONTEXT)):
     raise ValueError(f'{where} needs {where}.{missing[0]}')
-  check_section(where, given, (kind, *getattr(kind, 'signatures', ())))
+  check_section(where, given, _options_of_evaluator(kind))
+  if hasattr(kind, 'check_options'):
+    kind.check_options(given, where)
 
 
 def _as_section(specification: Any) -> Any:
@@ -323,8 +339,14 @@ def _check_best(config: Mapping[str, Any]) -> None:
   best, evals = config['keep_best'], config['evals']
   if config['patience'] is not None and not best:
     raise ValueError('patience waits for a new best: set keep_best to a metric')
-  if best and best.partition('/')[0] not in evals:
+  if not best:
+    return
+  name = best.partition('/')[0]
+  if name not in evals:
     raise ValueError(f'keep_best is {best!r}; evals has {list(evals)}')
+  kind, _ = evaluator_of(f'evals.{name}', evals[name])
+  if isinstance(getattr(kind, 'metrics', None), Sequence):  # known without an instance
+    check_metric(best, {name: kind})
 
 
 def check_metric(

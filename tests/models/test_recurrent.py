@@ -216,7 +216,8 @@ def test_packed_rows_are_refused():
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'cell': 'gruu'}, r"model\.cell is 'gruu'"),
+    ({'cell': 'gruu'}, r"unknown model\.cell 'gruu'"),
+    ({'cell': {'kind': 'gru', 'forget_bias': 3.0}}, r'unknown key model\.cell\.forget'),
     ({'placement': 'above'}, r"model\.placement is 'above'"),
     ({'context': 'never'}, r"model\.context is 'never'"),
     ({'attention': 'dott'}, "did you mean 'dot'"),

@@ -84,6 +84,24 @@ def test_the_experiments_of_the_tree_pass(name, argument):
     ('model.normalization', {'kind': 'layer', 'epsilon': -1.0}),
     ('model.normalization', {'kind': 'rms', 'epsilon': 0.0}),
     ('seed', 2**32),
+    *(
+      ('optimizer', {'kind': 'optax:adamw', **x})
+      for x in ({'eps': 'abc'}, {'b1': True})
+    ),
+    ('optimizer', {'kind': 'optax:adamw', 'nesterov': 3}),
+    ('model.activation', {'kind': 'jax.nn:leaky_relu', 'negative_slope': 'abc'}),
+    ('model.positions', 'seqlab.layers.normalization:LayerNorm'),
+    ('model.normalization', 'seqlab.layers.activations:relu'),
+    ('model', {'kind': 'math:sqrt'}),
+    ('evals.valid.decoding', {'kind': 'greedy', 'alpha': 1.0}),
+    (
+      'evals.valid',
+      {'kind': 'translation', 'split': 'valid', 'temperature': 1.0, 'alpha': 1.0},
+    ),
+    *(('evals.valid.' + x, 3) for x in ('task', 'sharding', 'name')),
+    ('model.source_size', 9),
+    ('schedule.steps', 9),
+    ('batching.sides', 9),
     ('seed', 1.5),
   ],
 )
@@ -107,11 +125,39 @@ def test_a_wrong_value_is_refused_by_name(key, value):
     ('enwiki/glove.py', 'batching.size', 0),
     ('multi30k/recurrent.py', 'hyper.scheduled_sampling', 1.5),
     ('multi30k/recurrent.py', 'model.cell', 'grru'),
+    ('multi30k/recurrent.py', 'model.forget_bias', 2.0),
+    ('enwiki/sgns.py', 'model.size', 9),
+    ('enwiki/sgns.py', 'model.keep_gaps', True),
+    ('enwiki/sgns.py', 'batching.store', 9),
+    ('enwiki/sgns.py', 'batching.keep', 9),
+    ('enwiki/sgns.py', 'vocabulary.corpus', 9),
+    ('enwiki/ppmi_svd.py', 'pmi.counts', 9),
   ],
 )
 def test_options_of_other_tasks_are_checked_too(name, key, value):
   with pytest.raises(ValueError, match=key):
     check_experiment(changed(name, key, value))
+
+
+def test_a_metric_that_an_evaluators_class_lacks_is_refused():
+  config = changed('agreement/transformer.py', 'evals.valid', {'kind': 'leak'})
+  check_experiment({**config, 'keep_best': 'valid/share'})
+  with pytest.raises(ValueError, match=r"keep_best is .* 'valid/share'"):
+    check_experiment({**config, 'keep_best': 'valid/shar'})
+
+
+@pytest.mark.parametrize(
+  ('key', 'value'),
+  [
+    ('evals.valid.decoding', 'greedy'),  # with the file's beam=1
+    ('evals.valid.decoding', {'kind': 'sampling', 'top_k': 3}),
+    ('optimizer', {'kind': 'optax:adamw', 'eps': 1e-6, 'nesterov': True}),
+    ('model.activation', {'kind': 'jax.nn:leaky_relu', 'negative_slope': 0.2}),
+    ('keep_best', 'valid/length_ratio'),
+  ],
+)
+def test_options_that_fit_together_are_accepted(key, value):
+  check_experiment(changed('agreement/transformer.py', key, value))
 
 
 def test_a_section_that_the_task_needs_is_named():

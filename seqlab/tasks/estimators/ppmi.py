@@ -14,6 +14,7 @@ from seqlab.domains import Signature
 from seqlab.embeddings.ppmi import pmi
 from seqlab.embeddings.vectors import SparseVectors
 from seqlab.io import files
+from seqlab.pieces import options_of
 from seqlab.tasks.counting import CountingTask
 from seqlab.tasks.interface import Fitted
 from seqlab.tasks.words import Text
@@ -33,7 +34,7 @@ class PMITask(CountingTask):
   @classmethod
   def signatures(cls, config: Mapping[str, Any]) -> dict[str, Sequence[Signature]]:
     """Returns section -> functions that take its options; see `train.checks`."""
-    return {**super().signatures(config), 'pmi': (pmi,)}
+    return {**super().signatures(config), 'pmi': (options_of(pmi, ('counts',)),)}
 
   @functools.cached_property
   def matrix(self) -> sparse.csr_array:
