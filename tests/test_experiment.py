@@ -568,3 +568,21 @@ def test_a_reference_follows_an_override_in_a_file_of_the_first_edition(file):
   file.write_text(TEXT.replace('c.evals = {}', lines), 'utf-8')
   config = load(file, 'seed=7')
   assert (config['hyper']['clip'], config['evals']) == (7, {'x': {'kind': 'leak'}})
+
+
+def test_the_kind_of_a_corpus_replaces_its_name():
+  languages = ['corpus.source=de', 'corpus.target=en']
+  recurrent = FOLDER / 'multi30k/recurrent.py'
+  check_experiment(load(recurrent, 'corpus.kind=multi30k', *languages))
+  config = load(recurrent)
+  config['corpus']['name'] = 'multi30k-tok'  # in addition to the kind
+  with pytest.raises(ValueError, match=r'unknown key corpus\.name'):
+    check_experiment(config)
+
+
+def test_a_name_of_a_corpus_that_is_no_text_is_refused():
+  config = load(FOLDER / 'multi30k/recurrent.py')
+  config['corpus'] = {**config['corpus'], 'name': ['x']}
+  del config['corpus']['kind']
+  with pytest.raises(ValueError, match=r"unknown corpus \['x'\]"):
+    check_experiment(config)

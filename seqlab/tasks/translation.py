@@ -277,7 +277,7 @@ class Translation(SequenceToSequence):
     hyper = getattr(model, 'hyper_names', ())
     batching = options_of(_batching_kind(config['batching']), hidden=CONTEXT)
     return {
-      'corpus': ({'kind': str, 'name': str}, corpus_kind(config['corpus'])),
+      'corpus': ({'kind': str}, corpus_kind(config['corpus'])),
       'vocabulary': vocabulary_options(config['vocabulary']),
       'batching': ({'kind': str}, _Reading, batching),
       'model': ({'kind': str}, options_of(model, ('source_size', 'target_size'))),

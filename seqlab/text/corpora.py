@@ -102,7 +102,9 @@ def corpus_kind(section: Any) -> Callable:
 def _named_kind(name: Any, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
   """Returns the kind of corpus, and its options."""
   options = dict(options)
-  kind = options.pop('kind', name if name in CORPORA else None)
+  kind = options.pop(
+    'kind', name if isinstance(name, str) and name in CORPORA else None
+  )
   if kind is None and 'files' in options:
     kind = 'files'
   if kind is None:
