@@ -5,13 +5,16 @@ package only.
 """
 
 from collections.abc import Iterator
+import os
 from pathlib import Path
+import signal
 import sys
 
 import pytest
 
 from launch import sweep
 from seqlab import cli
+from seqlab.train.writer import Writer
 
 
 class Outside:
@@ -39,6 +42,23 @@ class Outside:
   def sweep(self, *argv: str, status: int = 0) -> str:
     """Runs `python -m launch.sweep ...`; returns its output and errors."""
     return self._run(sweep.main, argv, status)
+
+  def interrupt(self, *argv: str, step: int) -> str:
+    """Runs `seqlab train ...`, which gets SIGTERM once the row of a step is written.
+
+    Returns:
+      Its output and errors.
+    """
+    write = Writer.write
+
+    def write_and_terminate(writer, number, row):
+      write(writer, number, row)
+      if number == step:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(Writer, 'write', write_and_terminate)
+      return self.seqlab('train', *argv, status=os.EX_TEMPFAIL)
 
   def _run(self, main, argv: tuple[str, ...], status: int) -> str:
     self._capsys.readouterr()

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+import seqlab
+
 EVALUATOR = """
 import jax
 from seqlab.evaluators.interface import Evaluator
@@ -38,6 +40,9 @@ def get_config(arg=None):
   c.evals = dict(size=dict(kind='norms:Norm', scale=2.0), test=dict(kind='perplexity', split='test'))
   c.keep_best = 'size/norm'
   return c
+
+def sweep(add):
+  add(steps=1, **{'evals.size.scale': 3.0})
 """
 
 
@@ -65,6 +70,22 @@ def test_an_evaluator_by_path_runs_in_training_and_in_evaluate(outside, experime
 
   message = outside.seqlab('evaluate', 'run', '--evals', 'valid', '--trust', status=1)
   assert "evals has no 'valid' (there: size, test)" in message
+  both = ('evaluate', 'run', '--evals', 'size', 'test', '--split', 'test', '--trust')
+  assert "'size' takes no split" in outside.seqlab(*both, status=1)
+
+  train = ('train', experiment, '--workdir', 'run', '--config.steps=4', '--force')
+  assert 'checkpoint of step 2' in outside.seqlab(*train)
+  assert seqlab.load('run', trust=True, choose='best').steps[0] in (2, 4)
+  assert 'size/norm' in outside.seqlab('table', 'run', '--metric', 'size/norm')
+  assert 'parameters' in outside.seqlab('plan', experiment, '--devices', '1')
+  outside.seqlab('bench', experiment, '--only', 'feed', '--output', 'bench.json')
+  assert json.loads((outside.folder / 'bench.json').read_text())['rows']
+
+
+def test_a_sweep_varies_an_option_of_the_evaluator(outside, experiment):
+  outside.sweep(experiment, '--workdir', 'runs', '--workers', '1')
+  (file,) = (outside.folder / 'runs').glob('*/*/metrics.jsonl')
+  assert 'size/norm' in file.read_text()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import seqlab
 from seqlab import testing
 
 POSITIONS = '''
@@ -83,6 +84,14 @@ def test_every_verb_works_with_kerple(outside, experiment):
   evaluate = ('evaluate', 'run', '--split', 'test')
   assert '--trust' in outside.seqlab(*evaluate, status=1)
   assert 'bleu' in outside.seqlab(*evaluate, '--trust').lower()
+  table = outside.seqlab('table', 'run', '--metric', 'loss', '--by', 'model.positions')
+  assert 'my_positions:Kerple' in table
+  run = seqlab.load('run', trust=True)
+  assert run.variables['params']['encoder_positions']['raw'].shape == (2, 2)
+  assert len(run.translate(['the red fox'])) == 1
+  assert 'parameters' in outside.seqlab('plan', experiment, '--devices', '1')
+  outside.seqlab('bench', experiment, '--only', 'feed', '--output', 'bench.json')
+  assert json.loads((outside.folder / 'bench.json').read_text())['rows']
   path = '--config.model.positions=my_positions:Kerple'
   start = '--config.model.positions.start=2'
   outside.seqlab('train', experiment, '--workdir', 'other', path, start)

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+import seqlab
+
 EXPERIMENT = """
 import ml_collections
 
@@ -44,6 +46,11 @@ def test_every_verb_works_with_muon(outside, experiment):
   assert 'checkpoint of step 3' in outside.seqlab(*train, '--force')
   assert 'bleu' in outside.seqlab('evaluate', 'run', '--split', 'test').lower()
   assert 'muon' in outside.seqlab('table', 'run', '--by', 'optimizer')
+  run = seqlab.load('run')
+  assert (
+    run.config['optimizer'] == {'kind': 'muon'} or run.config['optimizer'] == 'muon'
+  )
+  assert len(run.translate(['the red fox'])) == 1
   assert '1,568 parameters' in outside.seqlab('plan', experiment, '--devices', '1')
   outside.seqlab('bench', experiment, '--only', 'train', '--output', 'bench.json')
   assert json.loads((outside.folder / 'bench.json').read_text())['rows']

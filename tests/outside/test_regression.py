@@ -1,6 +1,7 @@
 """A task of 15 lines in a user's own file, with every verb."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -49,8 +50,11 @@ def experiment(outside):
 
 def test_every_verb_works_with_a_task_of_15_lines(outside, experiment):
   train = ('train', experiment, '--workdir', 'run')
-  outside.seqlab(*train, '--config.steps=20')
-  assert 'checkpoint of step 20' in outside.seqlab(*train, '--force')
+  printed = outside.interrupt(*train[1:], step=20)
+  assert 'as SIGTERM asked; the same command' in ' '.join(printed.split())
+  resumed = ' '.join(outside.seqlab(*train).split())
+  (step,) = re.findall(r'resuming from the checkpoint of step (\d+) of 40', resumed)
+  assert 20 <= int(step) < 40
 
   assert 'test/loss' in outside.seqlab('evaluate', 'run', '--trust')
   line = (outside.folder / 'run' / 'evaluations.jsonl').read_text().splitlines()[-1]
