@@ -78,7 +78,8 @@ def check_padding(kind: str = 'transformer', **options) -> None:
 def check_cached_decoding(kind: str = 'transformer', **options) -> None:
   """Checks that decoding with a cache gives the logits of teacher forcing."""
   model, variables = make_model(kind, **options)
-  source, target = _ids(2, _S), _ids(2, _T)
+  # As many rows as in `check_causality`, whose compiled program is used again.
+  source, target = _ids(_T + 1, _S), _ids(_T + 1, _T)
   source[1, 3:] = PAD
   logits = _apply(model)(variables, source, target)
   actual = cached_logits(model, variables, source, target)

@@ -48,17 +48,6 @@ def local_mask(query_position: Array, memory_position: Array, window: int) -> Ar
   return (jnp.abs(distance) <= window).reshape(-1, 1, *distance.shape[-2:])
 
 
-def prefix_mask(length: int, prefix: Array) -> Array:
-  """Positions see those before them and all of the prefix: [B] -> [B, 1, L, L].
-
-  `prefix` is the number of positions in each row's prefix. Raffel et al. 2020,
-  section 3.2.1, https://arxiv.org/abs/1910.10683; Dong et al., "Unified Language
-  Model Pre-training", 2019, https://arxiv.org/abs/1905.03197.
-  """
-  inside = jnp.arange(length) < prefix[:, None]  # [B, L]
-  return causal_mask(length) | inside[:, None, None, :]
-
-
 @struct.dataclass
 class KVCache:
   """Keys and values seen so far by one attention layer.

@@ -12,7 +12,6 @@ from seqlab.layers.attention import (
   causal_mask,
   local_mask,
   padding_mask,
-  prefix_mask,
   segment_mask,
 )
 from seqlab.layers.positions.interface import PositionTerms
@@ -156,13 +155,6 @@ def test_local_mask_depends_on_the_positions_of_each_row():
   mask = local_mask(positions, positions, 1)
   assert mask.shape == (2, 1, 3, 3)
   np.testing.assert_array_equal(mask[:, 0, 0, 2], [False, True])
-
-
-def test_prefix_mask_opens_the_prefix_only():
-  mask = prefix_mask(4, jnp.array([0, 2]))
-  np.testing.assert_array_equal(mask[:1], causal_mask(4))
-  expected = [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
-  np.testing.assert_array_equal(mask[1, 0], np.bool_(expected))
 
 
 def test_masks_are_composed_with_and():

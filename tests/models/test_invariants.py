@@ -18,30 +18,55 @@ OPTIONS = {
 }
 
 
+def _check_decoding(**options):
+  testing.check_causality(**options)
+  testing.check_cached_decoding(**options)
+
+
+def _all_or(check):
+  """Parametrises with a quick check, and with all checks behind the marker `slow`.
+
+  Each invariant compiles programs of its own, which takes seconds.
+  """
+  all_checks = pytest.param(testing.check_model, id='all', marks=pytest.mark.slow)
+  return pytest.mark.parametrize('check', [pytest.param(check, id='quick'), all_checks])
+
+
 def _piece(name):
   return FrozenDict(kind=name, **OPTIONS[name]) if name in OPTIONS else name
 
 
+@_all_or(_check_decoding)
 @pytest.mark.parametrize('name', POSITIONS)
-def test_positions(name):
-  testing.check_model(positions=_piece(name))
+def test_positions(name, check):
+  check(positions=_piece(name))
 
 
+@_all_or(_check_decoding)
 @pytest.mark.parametrize('name', NORMALIZATIONS)
-def test_normalizations(name):
-  testing.check_model(normalization=_piece(name))
+def test_normalizations(name, check):
+  check(normalization=_piece(name))
 
 
+@_all_or(_check_decoding)
 @pytest.mark.parametrize('name', ACTIVATIONS)
-def test_activations(name):
-  testing.check_model(activation=_piece(name))
+def test_activations(name, check):
+  check(activation=_piece(name))
 
 
+# Cached decoding with each score is tested in test_recurrent.py.
+@pytest.mark.parametrize('name', SCORES)
+def test_the_causality_of_scores(name):
+  testing.check_causality('recurrent', attention=_piece(name), cell='gru')
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize('name', SCORES)
 def test_scores(name):
   testing.check_model('recurrent', packed=False, attention=_piece(name), cell='gru')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'options',
   [
