@@ -470,9 +470,11 @@ def check_hyper(
     ValueError: the learning rate depends on one that is not set, or a weight decay
       would have no effect.
   """
-  given = {name: jnp.float32(x) for name, x in hyper.items() if x is not None}
+  # Shapes, since an array would start JAX, and `seqlab plan` simulates devices first.
+  number = jax.ShapeDtypeStruct((), jnp.float32)
+  given = {name: number for name, x in hyper.items() if x is not None}
   try:
-    jax.eval_shape(schedule, jnp.zeros((), jnp.int32), given)
+    jax.eval_shape(schedule, jax.ShapeDtypeStruct((), jnp.int32), given)
   except KeyError as error:
     raise ValueError(
       f'hyper.{error.args[0]} is not set; the learning rate is computed from it'
