@@ -1,4 +1,4 @@
-"""The loss of a split, and whatever else the loss reports."""
+"""The loss of a split, and every further sum that the loss reports."""
 
 from collections.abc import Iterator
 
@@ -7,16 +7,14 @@ import jax
 from jax.sharding import NamedSharding
 
 from seqlab.domains import Count
+from seqlab.evaluators import interface
 from seqlab.evaluators.resident import Resident, evaluation_batches, total
 from seqlab.tasks.interface import Task
-from seqlab.types import Variables
+from seqlab.types import Batch, Sums, Variables
 
 
-class Evaluator:
+class Evaluator(interface.Evaluator):
   """Mean of the loss and of each further sum that it reports, for any task."""
-
-  samples: tuple[str, ...] = ()
-  about = ''
 
   def __init__(
     self,
@@ -37,13 +35,18 @@ class Evaluator:
       shapes: number of batch shapes, where the task can bound it.
     """
 
-    def sums(variables, batch):
-      return task.loss(variables, batch, None, {}).totals()
-
+    self._task = task
     batches = evaluation_batches(task, split, sharding, tokens=tokens, shapes=shapes)
-    self._resident = Resident(batches, sharding, sums)
+    self._resident = Resident(batches, sharding, self._sums)
     init = jax.eval_shape(task.init, jax.random.key(0))
-    self.metrics = tuple(jax.eval_shape(sums, nn.unbox(init), batches.shapes[0]))
+    reported = jax.eval_shape(self._sums, nn.unbox(init), batches.shapes[0])
+    self.metrics = self._names(reported)
+
+  def _sums(self, variables: Variables, batch: Batch) -> Sums:
+    return self._task.loss(variables, batch, None, {}).totals()
+
+  def _names(self, reported: Sums) -> tuple[str, ...]:
+    return tuple(reported)
 
   def compile(self, variables: Variables) -> None:
     """Compiles every shape."""

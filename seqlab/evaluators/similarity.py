@@ -10,7 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from seqlab.domains import Count, Range, check
-from seqlab.embeddings.vectors import METHODS, SparseVectors, Vectors
+from seqlab.embeddings.vectors import SparseVectors, Vectors
 from seqlab.io.console import verbatim
 from seqlab.metrics.similarity import (
   Estimate,
@@ -266,9 +266,8 @@ class Evaluator:
     del sharding
     if isinstance(sets, str) or not sets:
       raise ValueError(f"sets is {sets!r}; it should be a tuple, such as ('ws353',)")
-    if method not in METHODS:
-      raise ValueError(f"method is {method!r}; it may be 'add' or 'mul'")
     options = dict(restrict=restrict, neighbours=neighbours, density=density)
+    options['method'] = method
     check(type(self), options, 'evals.similarity.')
     self._task, self._sets = task, open_sets(sets)
     self._how = dict(restrict=restrict, method=method)
