@@ -17,7 +17,6 @@ from seqlab.embeddings.vectors import Ranking, SparseVectors, Vectors, load_vect
 from seqlab.evaluators.similarity import ENGLISH, evaluate_vectors, open_sets, table
 from seqlab.io.console import print_table
 from seqlab.metrics.similarity import Estimate, Result
-from seqlab.tasks import task_class
 from seqlab.tasks.interface import HasVectors, needs
 from seqlab.text.remote import is_remote
 from seqlab.text.words import spellings
@@ -84,7 +83,7 @@ def _open(
   if folder is None:
     return load_vectors(path, format), []
   with folder.explain_errors():
-    task = task_class(folder.config).restore(folder.config, folder.vocabulary)
+    task = folder.task_class().restore(folder.config, folder.vocabulary)
     needs(task, HasVectors)  # now with the attributes, which its class need not have
   variables, steps = restore(folder, task, average=average, choose=choose)
   return task.vectors(variables), steps
@@ -109,7 +108,7 @@ def _check_source(
       load_vectors(path, format)  # which raises FileNotFoundError
     return None
   folder = RunFolder.open(path, trust=trust)
-  kind = task_class(folder.config)
+  kind = folder.task_class()
   try:
     needs(kind, HasVectors)
   except ValueError as error:

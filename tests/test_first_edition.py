@@ -84,9 +84,10 @@ def test_a_run_of_glove_is_used_as_it_was(word_runs, capsys):
 @pytest.mark.parametrize('run', ESTIMATORS)
 def test_a_run_of_an_estimator_is_refused_and_fits_again(word_runs, run, capsys):
   """Its result was a checkpoint of a training that had no effect, or was not kept."""
+  Path('pairs.tsv').write_text('the\ta\t9\nthe\tdog\t1\na\tdog\t2\n', 'utf-8')
   for verb in (
     ['neighbours', run, 'the'],
-    ['evaluate', run],
+    ['evaluate', run, '--sets', 'pairs.tsv'],
     ['evaluate', run, '--evals'],
   ):
     assert cli.main(verb) == 1

@@ -12,6 +12,7 @@ from etils import epath
 
 from seqlab.config import NEEDED, SECTIONS, flatten, with_defaults
 from seqlab.io import files
+from seqlab.tasks import task_of
 from seqlab.text.inputs import Inputs
 from seqlab.text.remote import is_remote
 from seqlab.train import seal
@@ -116,6 +117,18 @@ class RunFolder:
     seal.record_digests(self.vocabulary)
     text = json.dumps({'format': FORMAT, **self.config}, indent=2, ensure_ascii=False)
     files.write_text(self.path / 'config.json', f'{text}\n')
+
+  def task_class(self) -> Any:
+    """Returns the class of the task, and checks all keys of the configuration.
+
+    An unknown key means damage or another version: without the check a run would be used
+    as if the option that stands there were not set.
+
+    Raises:
+      ValueError: a key is unknown or missing, or the task cannot be found.
+    """
+    with self.explain_errors():
+      return task_of(self.config)
 
   @contextlib.contextmanager
   def explain_errors(self) -> Iterator[None]:

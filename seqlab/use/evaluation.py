@@ -9,7 +9,6 @@ import numpy as np
 from seqlab.domains import Count, checked
 from seqlab.io.console import console
 from seqlab.pieces import parameters
-from seqlab.tasks import task_class
 from seqlab.tasks.interface import Estimator, HasVectors, Translates, has
 from seqlab.train.checks import check_evaluator, evaluator_of, make_evaluators
 from seqlab.train.folder import RunFolder
@@ -23,7 +22,7 @@ Measured = Literal['word vectors', 'translations', 'evaluators']
 
 def default_measure(run: Run, *, trust: bool = False) -> Measured:
   """Returns the kind of measurement that `seqlab evaluate` makes by default."""
-  task = task_class(RunFolder.open(run, trust=trust).config)
+  task = RunFolder.open(run, trust=trust).task_class()
   if has(task, HasVectors):
     return 'word vectors'
   return 'translations' if has(task, Translates) else 'evaluators'

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from seqlab.domains import Count, checked
-from seqlab.tasks import task_class
 from seqlab.tasks.interface import Task
 from seqlab.train.folder import RunFolder
 from seqlab.train.restore import check_finished, restore
@@ -46,7 +45,7 @@ def open_run(run: Run, *, trust: bool = False) -> tuple[RunFolder, Task]:
     ValueError: the folder is damaged, or names code that is not trusted.
   """
   folder = RunFolder.open(run, trust=trust)
-  kind = task_class(folder.config)
+  kind = folder.task_class()
   check_finished(folder, kind)
   with folder.explain_errors():
     return folder, kind.restore(folder.config, folder.vocabulary)

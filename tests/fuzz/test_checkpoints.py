@@ -225,6 +225,7 @@ def _check_rest(folder, messages):
   """Checks the configuration, the vocabulary and the rows."""
   with contextlib.suppress(ValueError, OSError):
     opened = RunFolder.open(folder)
+    opened.task_class()  # checks the keys
     assert set(opened.config) >= set(CONFIG)
     with contextlib.suppress(FileNotFoundError):
       both = Vocabularies.load(opened.vocabulary)

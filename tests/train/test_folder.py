@@ -138,3 +138,11 @@ def test_one_process_at_a_time(tmp_path):
     pass
   with folder.lock():
     pass
+
+
+def test_an_unknown_key_of_a_run_is_not_passed_over(tmp_path):
+  """Such as `ema` after a bit of it has flipped."""
+  text = json.dumps({'task': 'translation', 'seed': 0, 'emb': 0.5})
+  (tmp_path / 'config.json').write_text(text)
+  with pytest.raises(ValueError, match=r"config\.json: unknown key emb; .* 'ema'"):
+    RunFolder.open(tmp_path).task_class()
