@@ -36,7 +36,9 @@ def suggest(word: str, known: Iterable[str]) -> str:
   return f'; did you mean {close[0]!r}?' if close else ''
 
 
-def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
+def parse_arg(
+  arg: str | None, choices: Mapping[str, Iterable] | None = None, /, **defaults: Any
+) -> ml_collections.ConfigDict:
   """Reads what follows the colon in `experiment.py:smoke,size=small`.
 
   A comma inside a value is taken for part of it where the value is in quotation marks
@@ -44,13 +46,14 @@ def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
 
   Args:
     arg: comma-separated `name=value` or `name` (meaning true), or None.
+    choices: the values that some of the names may have.
     **defaults: the known names; a value is read as its default's type.
 
   Returns:
     The defaults, overridden.
 
   Raises:
-    ValueError: a name is unknown, or a value cannot be read.
+    ValueError: a name is unknown, or a value cannot be read or is not among its choices.
   """
   values = dict(defaults)
   for _, part in _arguments(arg or ''):
@@ -66,6 +69,12 @@ def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
         f'experiment argument {name!r} needs a value, as in {name}={defaults[name]}'
       )
     values[name] = _read(name, text if equals else 'true', defaults[name])
+  for name, known in (choices or {}).items():
+    if values[name] not in known:
+      raise ValueError(
+        f'experiment argument {name}={values[name]} must be one of '
+        f'{", ".join(map(str, known))}'
+      )
   return ml_collections.ConfigDict(values)
 
 

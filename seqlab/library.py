@@ -182,6 +182,7 @@ class FinishedRun:
   def __repr__(self) -> str:
     return f'<run {self.path}, {type(self.task).__name__}, steps {self.steps}>'
 
+  @checked
   def translate(self, lines: Sequence[str], **decoding: Any) -> list[str]:
     """Returns the best translation of each line.
 
@@ -197,6 +198,7 @@ class FinishedRun:
     _check_refused(translator.refused)
     return translations
 
+  @checked
   def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[float]:
     """Returns log p(target | source) in nats, with the end of the sentence.
 
@@ -249,6 +251,7 @@ class FinishedRun:
     """
     return needs(self.task, HasVectors).vectors(self.variables)
 
+  @checked
   def attention(self, source: str, target: str) -> Attention:
     """Returns where the model attends while it reads and writes a pair of sentences.
 

@@ -292,3 +292,10 @@ def test_flatten_joins_names_with_dots():
 def test_suggest_names_close_matches_only():
   assert suggest('dropuot', ('dropout', 'peak')) == "; did you mean 'dropout'?"
   assert suggest('xyz', ('dropout', 'peak')) == ''
+
+
+def test_an_argument_has_the_values_that_the_experiment_knows():
+  sizes = {'tiny': 1, 'small': 2}
+  assert parse_arg('size=small', {'size': sizes}, size='tiny').size == 'small'
+  with pytest.raises(ValueError, match='size=huge must be one of tiny, small'):
+    parse_arg('size=huge', {'size': sizes}, size='tiny')

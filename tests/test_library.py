@@ -99,6 +99,19 @@ def test_what_a_task_cannot_do_is_refused(run):
     run.translate(['w1'], beem=3)
 
 
+@pytest.mark.parametrize(
+  'call',
+  [
+    lambda run: run.translate('a sentence'),
+    lambda run: run.score('a', 'b'),
+    lambda run: run.attention(['a'], ['b']),
+  ],
+)
+def test_one_sentence_is_not_taken_for_a_list_of_sentences(run, call):
+  with pytest.raises(ValueError, match=r'must be a (list|text)'):
+    call(run)
+
+
 def test_a_run_resumes_with_other_options(tiny, tmp_path):
   config = tiny | {'steps': 2, 'evals': {}, 'keep_best': None}
   assert seqlab.run(config, tmp_path / 'run').steps == [2]

@@ -24,9 +24,7 @@ METHODS = {'svd': 'SVD of PPMI', 'sgns': 'SGNS'}
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, method='sgns', d=100, parts=3)
-  if arg.method not in METHODS:
-    raise ValueError(f'method is {arg.method!r}; it may be {", ".join(METHODS)}')
+  arg = parse_arg(arg, {'method': METHODS}, method='sgns', d=100, parts=3)
   c = ml_collections.ConfigDict()
   c.seed = 0
 

@@ -32,7 +32,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
 
 def smoke(c: ml_collections.ConfigDict) -> None:
-  c.corpus = dict(name='enwiki2018', part=10)
+  if 'path' not in c.corpus:  # a text of one's own may be of any size
+    c.corpus.part = 10
   c.vocabulary.max_size = 500
   c.model.update(width=16, block=8)
 

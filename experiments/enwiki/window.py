@@ -26,9 +26,7 @@ SHOWN = ('doctor', 'car', 'guitar', 'russia', 'winter', 'horse')
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, method='sgns', window=5, d=100, parts=4)
-  if arg.method not in METHODS:
-    raise ValueError(f'method is {arg.method!r}; it may be {", ".join(METHODS)}')
+  arg = parse_arg(arg, {'method': METHODS}, method='sgns', window=5, d=100, parts=4)
   c = ml_collections.ConfigDict()
   c.seed = 0
 

@@ -41,7 +41,7 @@ NAMES = {
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, model='transformer', minutes=1.0)
+  arg = parse_arg(arg, {'model': MODELS}, model='transformer', minutes=1.0)
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
   # The learning rate is constant, so that models can be compared at any time; `minutes`

@@ -30,7 +30,7 @@ BATCHES = {
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, tokens=512)
+  arg = parse_arg(arg, {'tokens': BATCHES}, tokens=512)
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
   c.seed = 0

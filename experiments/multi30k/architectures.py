@@ -41,7 +41,7 @@ NAMES = {
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, model='transformer')
+  arg = parse_arg(arg, {'model': MODELS}, model='transformer')
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
   c.seed, c.steps = 0, '10 epochs'

@@ -17,7 +17,7 @@ SIZES = {'tiny': (128, 256, 4, 4), 'small': (512, 1024, 4, 6)}
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, size='tiny', source='en', target='de')
+  arg = parse_arg(arg, {'size': SIZES}, size='tiny', source='en', target='de')
   width, mlp_width, heads, layers = SIZES[arg.size]
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'

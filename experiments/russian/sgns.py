@@ -31,9 +31,7 @@ WORDS = {
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, method='sgns', d=100)
-  if arg.method not in METHODS:
-    raise ValueError(f'method is {arg.method!r}; it may be {", ".join(METHODS)}')
+  arg = parse_arg(arg, {'method': METHODS}, method='sgns', d=100)
   c = ml_collections.ConfigDict()
   c.seed = 0
 

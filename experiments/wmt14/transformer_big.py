@@ -20,7 +20,7 @@ SIZES = {'base': (512, 2048, 8, 6), 'big': (1024, 4096, 16, 6)}
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, size='big', fsdp=False)
+  arg = parse_arg(arg, {'size': SIZES}, size='big', fsdp=False)
   width, mlp_width, heads, layers = SIZES[arg.size]
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
