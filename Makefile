@@ -6,10 +6,11 @@ DEMO ?= runs/demo
 
 .PHONY: demo test test-slow lint bench clean
 
+# By a path (compat), not by an import hook, which a folder called seqlab would hide.
 $(BIN)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "seqlab needs Python 3.11 or newer; set PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --config-settings editable_mode=compat -e '.[test]'
 	touch $@
 
 demo: $(BIN)/.installed
