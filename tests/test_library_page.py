@@ -17,6 +17,14 @@ def folder(tmp_path_factory):
   return folder
 
 
+def test_the_examples_import_what_exists(folder, monkeypatch):
+  monkeypatch.chdir(folder)
+  for code in BLOCKS:
+    lines = [x for x in code.splitlines() if x.startswith(('import ', 'from '))]
+    exec(compile('\n'.join(lines), str(PAGE), 'exec'), {})
+
+
+@pytest.mark.slow  # three trainings
 def test_the_examples_run(folder, monkeypatch, capsys):
   monkeypatch.chdir(folder)
   monkeypatch.syspath_prepend(str(folder))

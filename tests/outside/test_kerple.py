@@ -102,6 +102,7 @@ def test_every_verb_works_with_kerple(outside, experiment):
   assert "did you mean 'start'" in printed
 
 
+@pytest.mark.slow  # processes of their own
 def test_a_sweep_varies_positions_and_their_options(outside, experiment):
   outside.sweep(experiment, '--workdir', 'runs', '--workers', '1')
   assert len(list((outside.folder / 'runs').glob('*/*/metrics.jsonl'))) == 2

@@ -56,6 +56,7 @@ def test_every_verb_works_with_muon(outside, experiment):
   assert json.loads((outside.folder / 'bench.json').read_text())['rows']
 
 
+@pytest.mark.slow  # processes of their own
 def test_a_sweep_varies_the_optimiser(outside, experiment):
   outside.sweep(experiment, '--workdir', 'runs', '--workers', '1')
   assert len(list((outside.folder / 'runs').glob('*/*/metrics.jsonl'))) == 1
