@@ -10,10 +10,16 @@ from seqlab.train.loop import train
 from seqlab.train.writer import read_metrics
 
 FOLDER = Path(__file__).parent.parent / 'experiments'
-EXPERIMENTS = sorted(FOLDER.rglob('*.py'))
+# They compile longest; others by default train the same models and tasks.
+SLOW = ('multi30k/architectures.py', 'multi30k/recurrent.py', 'lecture/heads.py')
+SLOW = (*SLOW, 'lecture/teacher_forcing.py', 'wmt14/transformer_big.py')
+EXPERIMENTS = [
+  pytest.param(FOLDER / name, id=name, marks=[pytest.mark.slow] * (name in SLOW))
+  for name in sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob('*.py'))
+]
 
 
-@pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda p: str(p.relative_to(FOLDER)))
+@pytest.mark.parametrize('path', EXPERIMENTS)
 def test_smoke(path, tmp_path):
   config = load_experiment(f'{path}:smoke')
   generated = config['corpus'].get('name') == 'agreement'

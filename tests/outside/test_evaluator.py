@@ -82,6 +82,7 @@ def test_an_evaluator_by_path_runs_in_training_and_in_evaluate(outside, experime
   assert json.loads((outside.folder / 'bench.json').read_text())['rows']
 
 
+@pytest.mark.slow
 def test_a_sweep_varies_an_option_of_the_evaluator(outside, experiment):
   outside.sweep(experiment, '--workdir', 'runs', '--workers', '1')
   (file,) = (outside.folder / 'runs').glob('*/*/metrics.jsonl')

@@ -77,6 +77,7 @@ def test_kerple_keeps_every_invariant(outside, experiment):
   testing.check_model(positions='my_positions:Kerple')
 
 
+@pytest.mark.slow
 def test_every_verb_works_with_kerple(outside, experiment):
   train = ('train', experiment, '--workdir', 'run')
   outside.seqlab(*train, '--config.steps=2')

@@ -40,6 +40,7 @@ def experiment(outside):
   return outside.write('mine.py', EXPERIMENT)
 
 
+@pytest.mark.slow
 def test_every_verb_works_with_muon(outside, experiment):
   train = ('train', experiment, '--workdir', 'run')
   outside.seqlab(*train, '--config.steps=3')
