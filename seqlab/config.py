@@ -307,6 +307,13 @@ def check_keys(
       raise ValueError(f'the experiment sets no {where}{key}')
 
 
+def check_sections(config: Mapping[str, Any], sections: Iterable[str]) -> None:
+  """Raises ValueError for a section that an experiment lacks."""
+  for section in sections:
+    if section not in config:
+      raise ValueError(f'the experiment has no section {section!r}')
+
+
 def call(function: Callable, options: Mapping, where: str, **context: Any) -> Any:
   """Returns function(**options, **context); a wrong option gives a helpful error.
 

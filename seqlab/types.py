@@ -31,3 +31,8 @@ Sums = dict[str, tuple[Array, Array]]  # name -> (sum, weight), divided once
 # Special ids, the same in every vocabulary.
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 SPECIALS = ('<pad>', '<unk>', '<s>', '</s>')
+
+
+def batch_shapes(batch: PyTree) -> tuple:
+  """Returns the name and the shape of every array of a batch, to choose a program by."""
+  return tuple((name, x.shape) for name, x in sorted(batch.items()))

@@ -10,7 +10,7 @@ import numpy as np
 
 from seqlab.pieces import accepted_context
 from seqlab.tasks.interface import Batches, Task
-from seqlab.types import Batch, PyTree, Variables
+from seqlab.types import Batch, PyTree, Variables, batch_shapes
 
 
 def evaluation_batches(
@@ -100,14 +100,14 @@ class Resident:
   def compile(self, variables: Variables) -> None:
     """Compiles the function for every shape."""
     for batch in self.batches:
-      if (shape := _shape(batch)) not in self._compiled:
+      if (shape := batch_shapes(batch)) not in self._compiled:
         self._compiled[shape] = self._function.lower(variables, batch).compile()
 
   def run(self, variables: Variables) -> list[PyTree]:
     """Returns what the function returns for every batch, fetched once all are done."""
     self.compile(variables)
     return jax.device_get(
-      [self._compiled[_shape(b)](variables, b) for b in self.batches]
+      [self._compiled[batch_shapes(b)](variables, b) for b in self.batches]
     )
 
 
@@ -123,10 +123,6 @@ def _check_rows(rows: list[np.ndarray], extra: Mapping[str, np.ndarray]) -> None
       'of the task must respect shuffle=False, and the method `rows` of its batches must '
       'return the line number of each row'
     )
-
-
-def _shape(batch: PyTree) -> tuple:
-  return tuple((name, x.shape) for name, x in sorted(batch.items()))
 
 
 def _like(rows: np.ndarray, values: np.ndarray) -> np.ndarray:

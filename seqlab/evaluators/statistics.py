@@ -10,17 +10,16 @@ import jax
 from jax.sharding import NamedSharding
 
 from seqlab.domains import Count
+from seqlab.evaluators import interface
 from seqlab.evaluators.resident import Resident, evaluation_batches, total
 from seqlab.tasks.interface import Task
 from seqlab.types import Variables
 
 
-class Evaluator:
+class Evaluator(interface.Evaluator):
   """Cross-entropy with running statistics, as in decoding, and with the batch's own."""
 
-  samples: tuple[str, ...] = ()
   metrics: tuple[str, ...] = ('nll_running', 'nll_batch', 'gap')
-  about = ''
 
   def __init__(
     self,

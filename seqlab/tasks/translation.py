@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqlab.config import call
+from seqlab.config import call, check_sections
 from seqlab.data.batching import BATCHINGS, CONTEXT, SentenceBatches, make_batches
 from seqlab.data.buckets import Buckets
 from seqlab.data.store import EncodedCorpus, TokenStore, encode_corpus
@@ -378,13 +378,6 @@ class Translation(SequenceToSequence):
       sampling=sampling,
       seed=seed,
     )
-
-
-def check_sections(config: Mapping[str, Any], sections: Iterable[str]) -> None:
-  """Raises ValueError for a section that an experiment lacks."""
-  for section in sections:
-    if section not in config:
-      raise ValueError(f'the experiment has no section {section!r}')
 
 
 def _open_corpus(config: Mapping[str, Any]) -> Corpus:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 import jax
 import numpy as np
 
-from seqlab.config import call, check_keys
+from seqlab.config import call, check_keys, check_sections
 from seqlab.data.text_store import TextStore, cached_words, encode_text
 from seqlab.data.windows import Heldout
 from seqlab.domains import Range, Signature
@@ -129,9 +129,7 @@ class WordTask:
     Raises:
       ValueError: a section is missing, or an option in it does not fit.
     """
-    for section in cls.sections:
-      if section not in config:
-        raise ValueError(f'the experiment has no section {section!r}')
+    check_sections(config, cls.sections)
     text = Text(config, folder)
     text.corpus  # noqa: B018  # a text that is missing is an error before anything else
     return cls(config, text)

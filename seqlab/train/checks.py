@@ -8,7 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from seqlab import domains
-from seqlab.config import Duration, call, check_keys, suggest, with_defaults
+from seqlab.config import (
+  Duration,
+  call,
+  check_keys,
+  check_sections,
+  suggest,
+  with_defaults,
+)
 from seqlab.domains import Range, Signature
 from seqlab.evaluators import EVALUATORS
 from seqlab.evaluators.interface import CONTEXT
@@ -61,9 +68,7 @@ def check_experiment(config: Mapping[str, Any]) -> None:
   """
   config = with_defaults(config)
   task = task_of(config)
-  for section in task.sections:
-    if section not in config:
-      raise ValueError(f'the experiment has no section {section!r}')
+  check_sections(config, task.sections)
   config = {**config, **{n: _as_section(config[n]) for n in ('schedule', 'optimizer')}}
   for name, signatures in _signatures(config).items():
     # A user's own task need not declare the hyperparameters that it reads.

@@ -9,7 +9,7 @@ import numpy as np
 
 from seqlab.train.definition import Definition
 from seqlab.train.state import TrainState
-from seqlab.types import Batch, Hyper, PyTree, Sums
+from seqlab.types import Batch, Hyper, PyTree, Sums, batch_shapes
 
 
 class Engine(Protocol):
@@ -97,17 +97,13 @@ class CompiledSteps:
   def compile(self, state: PyTree, batch: PyTree, *rest: PyTree) -> jax.stages.Compiled:
     """Compiles for arguments of these shapes, dtypes and shardings."""
     compiled = self._step.lower(state, batch, *rest).compile()
-    self._compiled[_shapes(batch)] = compiled
+    self._compiled[batch_shapes(batch)] = compiled
     return compiled
 
   def __call__(self, state: PyTree, batch: PyTree, *rest: PyTree):
     """Runs the step that was compiled for this batch."""
-    step = self._compiled.get(_shapes(batch), self._step)
+    step = self._compiled.get(batch_shapes(batch), self._step)
     return step(state, batch, *rest)
-
-
-def _shapes(batch: PyTree) -> tuple:
-  return tuple((name, x.shape) for name, x in sorted(batch.items()))
 
 
 def rows_of(sums: Sums) -> dict[str, float]:

@@ -1,6 +1,5 @@
 """One update, as a pure function. Nothing here knows what is trained."""
 
-from collections.abc import Callable
 import dataclasses
 
 import jax
@@ -11,8 +10,6 @@ from seqlab.tasks.interface import Task
 from seqlab.train.optimizers import Schedule, evaluated
 from seqlab.train.state import TrainState
 from seqlab.types import Array, Batch, Hyper, PyTree, Sums, Variables
-
-TrainStep = Callable[..., tuple[TrainState, Sums]]
 
 
 def step_rng(state: TrainState) -> Array:
