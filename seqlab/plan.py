@@ -15,16 +15,17 @@ import time
 
 import jax
 
-from seqlab.chips import CHIPS, Chip, find_chip
+from seqlab.compile.chips import CHIPS, Chip, find_chip
+from seqlab.compile.collectives import Collective, collectives, summary
+from seqlab.compile.hlo import Module
+from seqlab.compile.roofline import ASSUMPTIONS, Estimate, estimate
 from seqlab.config import with_defaults
 from seqlab.domains import Count, checked
 from seqlab.io.console import console
 from seqlab.tasks import task_of
 from seqlab.tasks.interface import Estimator, Task, Translates, has
 from seqlab.train.checks import check_experiment
-from seqlab.train.collectives import Collective, collectives, summary
 from seqlab.train.engines import make_engine
-from seqlab.train.hlo import Module
 from seqlab.train.overview import (
   amount,
   count,
@@ -33,7 +34,6 @@ from seqlab.train.overview import (
   sharding,
   temporary_bytes,
 )
-from seqlab.train.roofline import ASSUMPTIONS, Estimate, estimate
 from seqlab.types import Batch
 
 
@@ -86,7 +86,7 @@ def plan_experiment(
     config: a resolved experiment.
     devices: numbers of devices; one axis of the experiment's mesh may be -1, which then
       takes what the others leave.
-    chips: names in `seqlab.chips.CHIPS`; all of them if empty.
+    chips: names in `seqlab.compile.chips.CHIPS`; all of them if empty.
 
   Raises:
     ValueError: a chip is unknown, or the mesh or a batch does not fit the devices.

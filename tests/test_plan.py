@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqlab.chips import CHIPS, chip_of
 from seqlab.cli import main
+from seqlab.compile.chips import CHIPS, chip_of
+from seqlab.compile.collectives import Collective
+from seqlab.compile.roofline import HOP, NETWORK_HOP, UTILISATION, estimate
 from seqlab.experiment import load_experiment
 from seqlab.plan import describe, plan_experiment, plan_step
 from seqlab.tasks import task_of
 from seqlab.tasks.interface import EmptyBatches, Loss, Task
-from seqlab.train.collectives import Collective
-from seqlab.train.roofline import HOP, NETWORK_HOP, UTILISATION, estimate
 
 BIG = 'experiments/wmt14/transformer_big.py'
 SMALL = [

@@ -14,7 +14,7 @@ ROOT = Path(seqlab.__file__).parent
 FLOORS = (
   {'types', 'domains', 'io', 'upgrade'},
   {'config', 'metrics_file', 'pieces'},
-  {'text', 'metrics', 'chips'},
+  {'text', 'metrics', 'compile'},
   {'data'},
   {'layers'},
   {'models', 'embeddings'},

@@ -20,7 +20,7 @@ from seqlab.bench.measure import (
   in_own_process,
   measure_speed,
 )
-from seqlab.chips import chip_of
+from seqlab.compile.chips import chip_of
 from seqlab.data.store import TokenStore
 from seqlab.data.windows import WindowBatches, sentences
 from seqlab.embeddings.objectives import Negative

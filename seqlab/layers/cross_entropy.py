@@ -12,6 +12,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
+from seqlab.layers.device import platform
 from seqlab.layers.sharding import split_rows
 from seqlab.types import Array
 
@@ -55,7 +56,7 @@ def cross_entropy(
     weights: [B, T] float32; 0 for positions without a target.
     label_smoothing: ε, a scalar, which may be traced.
     chunk_bytes: maximum size of the logits in memory at a time, per shard of the rows;
-      None chooses it by the backend.
+      None chooses it by the device that this is compiled for.
 
   Returns:
     The sums of the batch, to be divided by the global number of tokens.
@@ -71,7 +72,7 @@ def cross_entropy(
 
   B, T, _ = hidden.shape
   if chunk_bytes is None:
-    chunk_bytes = CHUNK_BYTES.get(jax.default_backend(), 2**30)
+    chunk_bytes = CHUNK_BYTES.get(platform(), 2**30)
   positions = max(1, chunk_bytes // (4 * B * table.shape[0]))  # maximum per chunk
   chunks = -(-T // positions)
   padding = -T % chunks

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from flax import struct
-import jax
 import jax.numpy as jnp
 
 from seqlab.config import check_keys
+from seqlab.layers.device import has_fast_bfloat16
 from seqlab.types import BOS, Array, PyTree
 
 
@@ -156,12 +156,8 @@ def attention_weights(
 def compute_dtype(name: str) -> jnp.dtype:
   """Returns a dtype by its name; for 'auto', bfloat16 where its products are fast.
 
-  They are fast on TPUs, and on GPUs since Ampere.
+  It depends on the device that the model is compiled for, see `layers.device`.
   """
   if name != 'auto':
     return jnp.dtype(name)
-  backend = jax.default_backend()
-  if backend == 'gpu':
-    ampere = float(getattr(jax.devices()[0], 'compute_capability', 0)) >= 8
-    return jnp.dtype(jnp.bfloat16 if ampere else jnp.float32)
-  return jnp.dtype(jnp.bfloat16 if backend == 'tpu' else jnp.float32)
+  return jnp.dtype(jnp.bfloat16 if has_fast_bfloat16() else jnp.float32)

@@ -45,7 +45,7 @@ from seqlab.types import Variables
 
 # Sections that every experiment may have, and the signatures of their options.
 _SIGNATURES: dict[str, Sequence[Signature]] = {
-  'mesh': (make_mesh,),
+  'mesh': (options_of(make_mesh, ('available',)),),
   'fallback': (Fallback,),
 }
 _HYPER = {

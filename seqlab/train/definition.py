@@ -1,6 +1,6 @@
 """The program that an engine compiles: how a state is created and updated."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from flax import linen as nn
 import jax
@@ -41,7 +41,13 @@ class Definition:
   """
 
   def __init__(
-    self, config: Mapping, task: Task, steps: int, *, axis_name: str | None = None
+    self,
+    config: Mapping,
+    task: Task,
+    steps: int,
+    *,
+    axis_name: str | None = None,
+    devices: Sequence[jax.Device] | None = None,
   ):
     """Builds schedule, optimiser and update of an experiment.
 
@@ -51,11 +57,12 @@ class Definition:
       steps: updates of the whole run, for schedules that end with it.
       axis_name: the mapped axis that gradients are summed over, where a step runs once
         per device; None where the arrays are global.
+      devices: devices for the mesh; those of a topology can be compiled for only.
 
     Raises:
       ValueError: an option is wrong, or the mesh does not fit the devices.
     """
-    self.mesh = call(make_mesh, config.get('mesh', {}), 'mesh')
+    self.mesh = call(make_mesh, config.get('mesh', {}), 'mesh', available=devices)
     self.rows_share = rows_share(self.mesh, jax.process_index())
     self._accumulate = config.get('accumulate', 1)
     self._task, self._ema = task, config.get('ema', 0.0)

@@ -6,7 +6,7 @@ import time
 import jax
 import jax.numpy as jnp
 
-from seqlab.chips import chip_of
+from seqlab.compile.chips import chip_of
 
 
 @functools.cache

@@ -1,12 +1,13 @@
 """The engine of a single run: global arrays, sharded over a mesh of devices."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import contextlib
 
 from flax import linen as nn
 import jax
 import numpy as np
 
+from seqlab.layers.device import compiled_for
 from seqlab.tasks.interface import Task
 from seqlab.train.definition import Definition
 from seqlab.train.engine import CompiledSteps, as_arrays, rows_of
@@ -24,9 +25,15 @@ class JitEngine:
 
   name = 'jit'
 
-  def __init__(self, config: Mapping, task: Task, steps: int):
+  def __init__(
+    self,
+    config: Mapping,
+    task: Task,
+    steps: int,
+    devices: Sequence[jax.Device] | None = None,
+  ):
     """Defines the step; see `Definition` for the arguments."""
-    self.definition = Definition(config, task, steps)
+    self.definition = Definition(config, task, steps, devices=devices)
     self.mesh, self.abstract = self.definition.mesh, self.definition.abstract
     shardings = self.definition.shardings
     self._rows, self._everywhere = batch_sharding(self.mesh), replicated(self.mesh)
@@ -48,8 +55,7 @@ class JitEngine:
   @contextlib.contextmanager
   def _named_axes(self) -> Iterator[None]:
     """Lets models constrain where activations lie, by the names of their axes."""
-    mesh = jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
-    with mesh, nn.logical_axis_rules(RULES):
+    with compiled_for(self.mesh), nn.logical_axis_rules(RULES):
       yield
 
   def init(self, seed: int) -> TrainState:
@@ -67,13 +73,22 @@ class JitEngine:
 
   def set_hyper(self, hyper: Hyper) -> None:
     """See `Engine`."""
-    # `device_put` to devices of other processes would compile a check that all agree.
-    self._hyper = {
-      name: jax.make_array_from_callback(
-        (), self._everywhere, lambda _, x=x: np.array(x)
-      )
-      for name, x in as_arrays(hyper).items()
-    }
+    self._hyper, self._hyper_on_devices = as_arrays(hyper), None
+
+  def _put_hyper(self) -> dict[str, jax.Array]:
+    """Returns the hyperparameters on the devices, put there once per change of them.
+
+    A step that is only compiled has devices that hold no arrays.
+    """
+    if self._hyper_on_devices is None:
+      # `device_put` to devices of other processes would compile a check that all agree.
+      self._hyper_on_devices = {
+        name: jax.make_array_from_callback(
+          (), self._everywhere, lambda _, x=x: np.array(x)
+        )
+        for name, x in self._hyper.items()
+      }
+    return self._hyper_on_devices
 
   def put(self, batch: Batch) -> PyTree:
     """See `Engine`."""
@@ -88,17 +103,18 @@ class JitEngine:
   def compile(self, batch: Batch) -> jax.stages.Compiled:
     """See `Engine`."""
     rows = jax.tree.map(lambda x: _abstract(x, self._rows), batch)
-    rest = jax.tree.map(
-      lambda x: _abstract(x, x.sharding), (self._hyper, *self.definition.constants)
+    hyper = jax.tree.map(lambda x: _abstract(x, self._everywhere), self._hyper)
+    constants = jax.tree.map(
+      lambda x: _abstract(x, x.sharding), self.definition.constants
     )
-    return self._steps.compile(self.abstract, rows, *rest)
+    return self._steps.compile(self.abstract, rows, hyper, *constants)
 
   def step(
     self, state: TrainState, batch: PyTree, active: Iterable[bool] | None = None
   ) -> tuple[TrainState, Sums]:
     """See `Engine`."""
     del active
-    return self._steps(state, batch, self._hyper, *self.definition.constants)
+    return self._steps(state, batch, self._put_hyper(), *self.definition.constants)
 
   def fetch(self, sums: Sums) -> list[dict[str, float]]:
     """See `Engine`."""

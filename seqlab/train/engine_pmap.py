@@ -1,6 +1,6 @@
 """The engine of a single run whose devices each hold the whole state."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -24,13 +24,19 @@ class PmapEngine:
 
   name = 'pmap'
 
-  def __init__(self, config: Mapping, task: Task, steps: int):
+  def __init__(
+    self,
+    config: Mapping,
+    task: Task,
+    steps: int,
+    devices: Sequence[jax.Device] | None = None,
+  ):
     """Defines the step; see `Definition` for the arguments.
 
     Raises:
       ValueError: the experiment shards its state, or there are several processes.
     """
-    self.definition = Definition(config, task, steps, axis_name=_AXIS)
+    self.definition = Definition(config, task, steps, axis_name=_AXIS, devices=devices)
     self.mesh, self.abstract = self.definition.mesh, self.definition.abstract
     if self.mesh.shape['data'] != self.mesh.size:
       raise ValueError("parallel='pmap' replicates: set mesh.fsdp=1 and mesh.tensor=1")

@@ -1,6 +1,6 @@
 """The mesh of devices, and the sharding of arrays along its axes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flax import linen as nn
@@ -28,7 +28,11 @@ RULES = (
 
 
 def make_mesh(
-  data: int = -1, fsdp: int = 1, tensor: int = 1, devices: int | None = None
+  data: int = -1,
+  fsdp: int = 1,
+  tensor: int = 1,
+  devices: int | None = None,
+  available: Sequence[jax.Device] | None = None,
 ) -> Mesh:
   """Returns a mesh of devices; one of the three sizes may be -1 for all the rest.
 
@@ -37,17 +41,20 @@ def make_mesh(
     fsdp: number of parts of a batch, with sharded parameters.
     tensor: number of parts of a layer's heads, hidden units and vocabulary.
     devices: number of devices, of which the first ones are used; None uses all.
+    available: devices to choose from, which may be those of a topology that is only
+      compiled for; None chooses from JAX's own.
 
   Raises:
     ValueError: the product of the sizes is not the number of devices, or there are not
       enough devices.
   """
-  if devices is not None and not 1 <= devices <= jax.device_count():
+  available = jax.devices() if available is None else available
+  if devices is not None and not 1 <= devices <= len(available):
     raise ValueError(
       f'mesh.devices is {devices}; it must be at least 1 and at most '
-      f'{jax.device_count()}, the number of devices'
+      f'{len(available)}, the number of devices'
     )
-  chosen = jax.devices()[:devices]
+  chosen = available[:devices]
   sizes, devices = [data, fsdp, tensor], len(chosen)
   rest = int(-np.prod(sizes))  # product of the other two, if one is -1
   if sizes.count(-1) == 1 and rest > 0 and devices % rest == 0:

@@ -6,9 +6,9 @@ import math
 import jax
 from jax.sharding import Mesh
 
-from seqlab.train.collectives import collectives, summary
+from seqlab.compile.collectives import collectives, summary
+from seqlab.compile.hlo import Module
 from seqlab.train.engine import Engine
-from seqlab.train.hlo import Module
 from seqlab.types import PyTree
 
 

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from seqlab.train.hlo import Instruction, Module
+from seqlab.compile.hlo import Instruction, Module
 
 KINDS = (
   'all-reduce',

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from seqlab.train.collectives import collectives, summary
-from seqlab.train.hlo import Module
+from seqlab.compile.collectives import collectives, summary
+from seqlab.compile.hlo import Module
 
 _SUM = """
 %sum (a: f32[], b: f32[]) -> f32[] {

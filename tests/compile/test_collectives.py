@@ -8,10 +8,10 @@ import math
 import jax
 import pytest
 
+from seqlab.compile.collectives import collectives
+from seqlab.compile.hlo import Module
 from seqlab.tasks.translation import Translation
-from seqlab.train.collectives import collectives
 from seqlab.train.engines import make_engine
-from seqlab.train.hlo import Module
 
 LAYERS, WIDTH, MLP, HEADS = 2, 32, 64, 4
 # A step sums a few numbers besides gradients: words, loss, padding, norms over shards.

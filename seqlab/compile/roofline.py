@@ -10,8 +10,8 @@ import dataclasses
 import itertools
 import math
 
-from seqlab.chips import Chip
-from seqlab.train.collectives import Collective
+from seqlab.compile.chips import Chip
+from seqlab.compile.collectives import Collective
 
 UTILISATION = 0.5  # assumed share of the peak that matrix products reach
 # Assumed seconds until the first byte arrives at the next chip of a node, the next node.
