@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Text is UTF-8 whatever the locale; names of files may contain any other bytes.
     sys.stdout.reconfigure(encoding='utf-8', errors='surrogateescape')
   args, rest = _parser().parse_known_args(argv)
-  if rest and args.verb not in ('train', 'plan'):
+  if rest and args.verb not in ('train', 'plan', 'bench'):
     _parser().error(f'unrecognized arguments: {" ".join(rest)}')
   if argv is None:
     _keep_memory(args.verb)
@@ -264,13 +264,30 @@ def experiments(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
 def bench(args: argparse.Namespace, rest: Sequence[str]) -> None:
   """Measures start-up, input, training, decoding and the like."""
-  del rest
   from seqlab.experiment import load_experiment
 
+  if args.against is not None:
+    return _bench_against(args, rest)
+  if rest or args.turns or args.table:
+    raise ValueError('--config, --turns and --table need --against')
   _prepare(load_experiment(args.experiment).get('threads'))
   from seqlab.bench.run import run_bench
 
   run_bench(args.experiment, output=args.output, only=args.only)
+
+
+def _bench_against(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  from seqlab.bench.libraries import describe_libraries
+
+  if not args.against:
+    print('\n'.join(describe_libraries()))
+    return
+  _prepare()
+  from seqlab.bench.against import compare
+
+  options = dict(against=args.against, output=args.output, only=args.only)
+  options |= _given(args, ('turns', 'table'))
+  compare(args.experiment, rest, **options)
 
 
 def _prepare(threads: int | None = None) -> None:
@@ -424,6 +441,16 @@ def _bench_options(parser: _Parser) -> None:
   add('experiment', nargs='?', default='experiments/agreement/transformer.py')
   add('--output', default='bench.json', help='the same numbers as JSON')
   add('--only', metavar='PART', help='one measurement, such as train, bleu or words')
+  add(
+    '--against',
+    nargs='*',
+    metavar='LIBRARY[=PYTHON]',
+    help='compare with libraries, such as torch; without a value, list them',
+  )
+  add('--turns', type=int, help='with --against: undisturbed turns of each (9)')
+  add(
+    '--table', metavar='FILE', help='with --against: write tables into a Markdown file'
+  )
 
 
 def _search_options(parser: _Parser) -> None:

@@ -114,10 +114,10 @@ class TrainingStep:
     """Puts a batch on the devices, for `update`."""
     return self._engine.put(batch)
 
-  def update(self, batch: PyTree) -> None:
-    """Takes one step with a batch from `put`, and waits for its end."""
+  def update(self, batch: PyTree) -> dict[str, float]:
+    """Takes one step with a batch from `put`; waits for its loss and other means."""
     self._state, sums = self._engine.step(self._state, batch)
-    jax.block_until_ready(sums)
+    return self._engine.fetch(sums)[0]
 
   def run(self, make_batch: Callable[[int], Batch], steps: int) -> None:
     """Takes steps as `seqlab train` does, and waits for the end of the last one.

@@ -10,7 +10,7 @@ _MAX_BATCHES = 2_000  # enough for the frequencies of shapes; an epoch may have 
 
 
 @dataclasses.dataclass
-class _ShapeTotals:
+class ShapeTotals:
   """The batches of one shape.
 
   Attributes:
@@ -28,7 +28,7 @@ class _ShapeTotals:
 
 def measure_train(subject: Subject) -> list[Row]:
   """Returns tokens per second, share of the peak, and the seconds of compiling."""
-  shapes = _group_by_shape(subject)
+  shapes = group_by_shape(subject)
   step = subject.training_step(steps=1_000)
   compiling, _ = timed(lambda: [step.compile(shape.example) for shape in shapes])
   seconds = 0.0
@@ -49,12 +49,13 @@ def measure_train(subject: Subject) -> list[Row]:
   return rows
 
 
-def _group_by_shape(subject: Subject) -> list[_ShapeTotals]:
-  totals: dict[tuple, _ShapeTotals] = {}
+def group_by_shape(subject: Subject) -> list[ShapeTotals]:
+  """Returns the batches of an epoch by their shape."""
+  totals: dict[tuple, ShapeTotals] = {}
   for k in range(min(subject.batches.steps_per_epoch, _MAX_BATCHES)):
     batch = subject.batches.batch(k, seed=0)
     shape = tuple(x.shape for x in batch.values())
-    group = totals.setdefault(shape, _ShapeTotals(batch))
+    group = totals.setdefault(shape, ShapeTotals(batch))
     group.count += 1
     group.tokens += subject.task.tokens(batch)
     group.flops += subject.task.flops(batch)

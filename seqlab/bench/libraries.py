@@ -1,0 +1,160 @@
+"""The libraries that `seqlab bench --against` knows, and where they are installed.
+
+The requirements of several of them contradict each other, so each may have its own
+environment: `--against fairseq=/path/to/python`, or SEQLAB_BENCH_FAIRSEQ=/path/to/python.
+"""
+
+from collections.abc import Mapping, Sequence
+import os
+import shutil
+import subprocess
+import sys
+from typing import Any, NamedTuple
+
+from seqlab.config import suggest
+
+_BASELINES = 'seqlab.bench.baselines'
+_CODE = 'import sys, importlib.metadata as m; print(m.version(sys.argv[1]))'
+
+
+class Variant(NamedTuple):
+  """One way to use a library, which is measured as a contender.
+
+  Attributes:
+    name: name in the table.
+    contender: path of the class; see `baselines`.
+    options: its options besides those that all contenders get.
+    keeps_memory: whether it has the settings of the allocator that `seqlab` has.
+    stride: in decoding, it gets one of so many sentences; more for slow ones.
+  """
+
+  name: str
+  contender: str
+  options: Mapping[str, Any] = {}  # never changed
+  keeps_memory: bool = False
+  stride: int = 1
+
+
+class Library(NamedTuple):
+  """A library.
+
+  Attributes:
+    package: name of its distribution.
+    install: arguments of `pip install`, for an environment of its own.
+    training: variants that train.
+    decoding: variants that translate.
+  """
+
+  package: str
+  install: str
+  training: tuple[Variant, ...] = ()
+  decoding: tuple[Variant, ...] = ()
+
+
+def _torch(
+  name: str, *, compile: bool = False, dtype: str = 'float32', keeps_memory: bool = True
+) -> Variant:
+  options = dict(compile=compile, dtype=dtype)
+  path = f'{_BASELINES}.with_torch:Training'
+  return Variant(f'PyTorch {name}', path, options, keeps_memory)
+
+
+_TRAINING = (
+  _torch('float32', keeps_memory=False),
+  _torch('float32, compiled', compile=True, keeps_memory=False),
+  _torch('float32, memory kept'),
+  _torch('float32, compiled, memory kept', compile=True),
+  _torch('bfloat16, memory kept', dtype='bfloat16'),
+  _torch('bfloat16, compiled, memory kept', compile=True, dtype='bfloat16'),
+  Variant(
+    'PyTorch nn.Transformer',
+    f'{_BASELINES}.with_torch:LibraryTraining',
+    dict(compile=False, dtype='float32'),
+  ),
+)
+
+LIBRARIES = {
+  'torch': Library('torch', 'torch', training=_TRAINING),
+}
+
+
+class Installed(NamedTuple):
+  """A library that was found.
+
+  Attributes:
+    library: the library.
+    python: path of the interpreter that has it.
+    version: its version.
+  """
+
+  library: Library
+  python: str
+  version: str
+
+
+def find_libraries(names: Sequence[str]) -> dict[str, Installed]:
+  """Returns the libraries that a command line names.
+
+  Args:
+    names: names, or name=path of the Python that has the library.
+
+  Raises:
+    ValueError: a name is unknown, or a library is not installed.
+  """
+  return {(pair := _split(name))[0]: _find(*pair) for name in names}
+
+
+def describe_libraries() -> list[str]:
+  """Returns a line per library: its version, or how to install it."""
+  lines = []
+  for name, library in LIBRARIES.items():
+    python = _python_of(name)
+    version = _version(python, library.package)
+    state = f'{version} in {python}' if version else f'missing: {_advice(name)}'
+    lines.append(f'{name}: {state}')
+  return lines
+
+
+def _split(text: str) -> tuple[str, str | None]:
+  name, equals, python = text.partition('=')
+  if name not in LIBRARIES:
+    raise ValueError(
+      f'--against does not know {name!r}{suggest(name, LIBRARIES)} '
+      f'(known: {", ".join(LIBRARIES)})'
+    )
+  return name, python if equals else None
+
+
+def _find(name: str, python: str | None) -> Installed:
+  python, library = python or _python_of(name), LIBRARIES[name]
+  if shutil.which(python) is None:
+    raise ValueError(f'--against {name}: {python} is not a program')
+  version = _version(python, library.package)
+  if version is None:
+    raise ValueError(
+      f'{library.package} is not installed in {python}: {_advice(name)}, '
+      f'or leave {name} out of --against'
+    )
+  return Installed(library, python, version)
+
+
+def _python_of(name: str) -> str:
+  return os.environ.get(_variable(name)) or sys.executable
+
+
+def _variable(name: str) -> str:
+  return f'SEQLAB_BENCH_{name.upper()}'
+
+
+def _advice(name: str) -> str:
+  library = LIBRARIES[name]
+  return (
+    f'run `python -m venv ENV && ENV/bin/pip install {library.install}` and name '
+    f'{name}=ENV/bin/python, or set {_variable(name)}=ENV/bin/python'
+  )
+
+
+def _version(python: str, package: str) -> str | None:
+  command = [python, '-c', _CODE, package]
+  result = subprocess.run(command, capture_output=True, text=True)
+  return result.stdout.strip() if result.returncode == 0 else None

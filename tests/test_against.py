@@ -1,0 +1,183 @@
+"""`seqlab bench --against`: turns, contenders in processes of their own, tables."""
+
+import json
+
+import pytest
+
+from seqlab import cli
+from seqlab.bench import libraries
+from seqlab.bench.against import _check_model
+from seqlab.bench.libraries import Library, find_libraries
+from seqlab.bench.record import Result, markdown, replace_section
+from seqlab.bench.turns import (
+  Load,
+  Spread,
+  Turn,
+  busy_ticks,
+  ratio_of,
+  session_ticks,
+  speed_of,
+  take_turns,
+)
+from seqlab.bench.worker import Worker
+from seqlab.models.transformer import Transformer
+
+QUIET, NOISY = 0.0, 0.5
+
+
+class Scripted:
+  """A contender whose turns are given, the last one again and again."""
+
+  def __init__(self, *turns):
+    self.turns = list(turns)
+
+  def turn(self):
+    return self.turns.pop(0) if len(self.turns) > 1 else self.turns[0]
+
+
+def test_busy_time_counts_all_but_idle_and_waiting():
+  stat = 'cpu  100 20 30 4000 500 6 7 8 90 10\ncpu0 1 1 1 1 1 1 1 1 1 1\n'
+  assert busy_ticks(stat) == 100 + 20 + 30 + 6 + 7 + 8
+
+
+def test_time_of_a_session_has_that_of_ended_children():
+  stat = '41 (a (b) c) S 40 41 {session} 0 -1 4194560 1 2 3 4 50 6 70 8 20 0 1 0'
+  assert session_ticks(stat.format(session=40), 40) == 50 + 6 + 70 + 8
+  assert session_ticks(stat.format(session=39), 40) == 0
+
+
+def test_the_share_of_others_is_what_the_session_did_not_use(monkeypatch):
+  monkeypatch.setattr('os.cpu_count', lambda: 2)
+  start, end = Load(clock=10, busy=100, own=50), Load(clock=20, busy=115, own=61)
+  assert end.others_since(start) == pytest.approx(4 / 20)
+  assert Load(20, 115, 66).others_since(start) == 0  # the clocks of both tick apart
+
+
+def test_disturbed_turns_are_left_out_and_taken_again():
+  fast = Scripted(Turn(1.0, NOISY), Turn(10.0, QUIET), Turn(20.0, QUIET))
+  slow = Scripted(Turn(5.0, QUIET))
+  turns = take_turns({'fast': fast, 'slow': slow}, turns=2)
+  assert [turn.speed for turn in turns['fast']] == [1, 10, 20]
+  assert speed_of(turns['fast']) == Spread(12.5, 15, 17.5)
+  # Of the second and third round; the first one was disturbed.
+  assert ratio_of(turns['fast'], turns['slow']) == Spread(2.5, 3, 3.5)
+
+
+def test_a_machine_that_is_never_quiet_ends_the_rounds():
+  turns = take_turns({'a': Scripted(Turn(1.0, NOISY))}, turns=3)['a']
+  assert len(turns) == 6
+  assert speed_of(turns) is None
+  assert ratio_of(turns, turns) is None
+
+
+def test_a_table_names_counts_and_ratios():
+  turns = {
+    'seqlab float32': [Turn(30.0, QUIET), Turn(30.0, QUIET)],
+    'seqlab bfloat16': [Turn(20.0, QUIET), Turn(20.0, QUIET)],
+    'other': [Turn(15.0, QUIET), Turn(1.0, NOISY)],
+    'disturbed': [Turn(1.0, NOISY), Turn(1.0, NOISY)],
+  }
+  facts = {name: {'parameters': 1234, 'versions': {'other': '1.5'}} for name in turns}
+  facts['other']['first_loss'] = 9.2103
+  result = Result('training', 'tokens/s', 'a batch', turns, facts)
+  assert result.best_own == 'seqlab float32'
+  record = dict(command='c', date='d', commit='e', cores=2, processor='p')
+  lines = markdown(result, record).splitlines()
+  assert 'Versions: other 1.5.' in lines[0]
+  assert lines[-2] == (
+    '| other | 15 (15 to 15) | 2.00 (2.00 to 2.00) | 1 of 2 | 1,234 | 9.21 |'
+  )
+  assert lines[-1].startswith('| disturbed | no quiet turn | no quiet turn | 0 of 2 |')
+  assert [row['left_out'] for row in result.rows()] == [0, 0, 1, 2]
+  json.dumps(result.rows())
+
+
+def test_a_section_is_replaced_where_its_markers_are():
+  text = replace_section('# Speed', 'a', 'one')
+  text = replace_section(text, 'b', 'two')
+  text = replace_section(text, 'a', 'three')
+  assert text == (
+    '# Speed\n\n<!-- bench a -->\nthree\n<!-- end of bench a -->\n\n'
+    '<!-- bench b -->\ntwo\n<!-- end of bench b -->\n'
+  )
+  with pytest.raises(ValueError, match='has no'):
+    replace_section('<!-- bench a -->\n', 'a', 'x')
+
+
+def test_a_missing_library_is_an_error_that_says_how_to_install_it(monkeypatch):
+  missing = Library('no-such-distribution', 'no-such-distribution==1.0')
+  monkeypatch.setattr(libraries, 'LIBRARIES', {'missing': missing})
+  with pytest.raises(ValueError, match=r'pip install no-such-distribution==1\.0'):
+    find_libraries(['missing'])
+  with pytest.raises(ValueError, match=r'/nowhere/python is not a program'):
+    find_libraries(['missing=/nowhere/python'])
+  with pytest.raises(ValueError, match=r"'missin'; did you mean 'missing'"):
+    find_libraries(['missin'])
+
+
+def test_without_a_name_the_libraries_are_listed(capsys):
+  assert cli.main(['bench', '--against']) == 0
+  lines = capsys.readouterr().out.splitlines()
+  assert [line.partition(':')[0] for line in lines] == [*libraries.LIBRARIES]
+
+
+def test_options_of_comparisons_need_a_library(capsys):
+  assert cli.main(['bench', '--turns=3']) == 1
+  assert 'need --against' in capsys.readouterr().err
+
+
+def test_models_that_other_libraries_lack_are_refused():
+  with pytest.raises(ValueError, match=r"model\.positions='sinusoidal'.*'rotary'"):
+    _check_model(Transformer(8, 8, positions='rotary'))
+  with pytest.raises(ValueError, match='"transformer"'):
+    _check_model(None)
+
+
+CONTENDER = """
+class Counter:
+  def __init__(self, job):
+    print('this is not an answer')
+    self.size = job['size']
+    if not self.size:
+      raise ValueError('the size is zero')
+  def facts(self):
+    return {'parameters': self.size}
+  def step(self):
+    sum(range(100_000))
+    return self.size
+  def outputs(self):
+    return [[1, 2]]
+"""
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+  """Returns a function that starts the contender above."""
+  (tmp_path / 'counting.py').write_text(CONTENDER, 'utf-8')
+  monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+  workers = []
+
+  def start_counter(size):
+    job = {'contender': 'counting:Counter', 'size': size}
+    workers.append(Worker('counter', job, folder=tmp_path))
+    return workers[-1]
+
+  yield start_counter
+  for worker in workers:
+    worker.close()
+
+
+def test_a_contender_works_in_its_own_process(start, monkeypatch):
+  monkeypatch.setattr('seqlab.bench.worker._SECONDS', 0.01)
+  worker = start(7)
+  worker.wait()
+  assert worker.facts == {'parameters': 7}
+  turn = worker.turn()
+  assert turn.speed > 0
+  assert 0 <= turn.others <= 1
+  assert worker.outputs() == [[1, 2]]
+
+
+def test_a_contender_that_ends_is_an_error_with_its_last_words(start):
+  with pytest.raises(RuntimeError, match=r'(?s)counter failed.*the size is zero'):
+    start(0).wait()
