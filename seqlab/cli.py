@@ -53,6 +53,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     _parser().error(f'unrecognized arguments: {" ".join(rest)}')
   if argv is None:
     _keep_memory(args.verb)
+  status = _status_of(args, rest)
+  if argv is None:
+    _end_compilation(status)
+  return status
+
+
+def _end_compilation(status: int) -> None:
+  """Ends this process now if a program is being compiled that nothing waits for.
+
+  XLA cannot be interrupted, and Python's own exit would wait for its thread. All files
+  are closed by now.
+  """
+  background = sys.modules.get('seqlab.train.background')
+  if background and background.is_compiling():
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _status_of(args: argparse.Namespace, rest: Sequence[str]) -> int:
+  """Runs a verb; prints an error that the user can fix, and returns the status."""
   try:
     status = args.run(args, rest) or 0
     sys.stdout.flush()

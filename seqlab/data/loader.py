@@ -1,6 +1,8 @@
 """Builds batches before the step that needs them."""
 
+import collections
 from collections.abc import Callable, Iterator
+import itertools
 
 import grain
 
@@ -30,3 +32,30 @@ def feed(
   numbers = grain.MapDataset.range(start, stop)
   options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=buffer)
   return iter(numbers.map(make_batch).to_iter_dataset(options))
+
+
+class Lookahead:
+  """An iterator over batches that also shows those that come next."""
+
+  def __init__(self, batches: Iterator[Batch], size: int = 8):
+    """Holds up to `size` batches besides the one that was returned last."""
+    self._rest, self._size = batches, size
+    self._next: collections.deque[Batch] = collections.deque()
+
+  def __iter__(self) -> 'Lookahead':
+    return self
+
+  def __next__(self) -> Batch:
+    self._fill(1)
+    if not self._next:
+      raise StopIteration
+    return self._next.popleft()
+
+  def upcoming(self) -> list[Batch]:
+    """Returns the next batches, without removing them."""
+    self._fill(self._size)
+    return [*self._next]
+
+  def _fill(self, size: int) -> None:
+    missing = max(0, size - len(self._next))
+    self._next.extend(itertools.islice(self._rest, missing))

@@ -80,6 +80,7 @@ class Evaluator:
   """
 
   needs = (Translates,)
+  compiles_ahead = True
   samples: tuple[str, ...] = ()
   about = ''
   metrics: tuple[str, ...] = (

@@ -27,6 +27,7 @@ class Evaluator:
   """
 
   needs = (Translates,)
+  compiles_ahead = True
   samples: tuple[str, ...] = ()
   about = ''
 
@@ -74,7 +75,7 @@ class Evaluator:
   def compile(self, variables: Variables) -> None:
     """Compiles every shape."""
     self._resident.compile(variables)
-    jax.block_until_ready(self._maps(variables, *self._first()))
+    self._maps = self._maps.lower(variables, *self._first()).compile()
 
   def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
     """Yields `entropy_cross` and so on, means over layers, heads and positions."""

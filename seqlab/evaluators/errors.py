@@ -24,6 +24,7 @@ class Evaluator:
   """Accuracy of the piece at a position, and of all pieces up to that position."""
 
   needs = (Translates,)
+  compiles_ahead = True
   samples: tuple[str, ...] = ()
   about = ''
 

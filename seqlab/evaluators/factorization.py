@@ -44,6 +44,7 @@ class Evaluator:
   """
 
   samples: tuple[str, ...] = ()
+  compiles_ahead = True
   metrics: tuple[str, ...] = ('pearson', 'weighted', 'gap', 'unseen')
 
   def __init__(

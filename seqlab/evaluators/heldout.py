@@ -14,6 +14,7 @@ class Evaluator:
   """Loss per prediction, nats; every word counts, frequent ones are not thinned out."""
 
   needs = (HoldsOut,)
+  compiles_ahead = True
   samples: tuple[str, ...] = ()
   metrics: tuple[str, ...] = ('loss',)
 

@@ -20,6 +20,7 @@ class Evaluator:
   """
 
   needs = (Translates,)
+  compiles_ahead = True
   samples: tuple[str, ...] = ()
   metrics: tuple[str, ...] = ('share',)
   about = ''
@@ -72,7 +73,7 @@ class Evaluator:
 
   def compile(self, variables: Variables) -> None:
     """Compiles the gradient."""
-    jax.block_until_ready(self._share(variables))
+    self._share = self._share.lower(variables).compile()
 
   def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
     """Yields the share of the gradient's norm at words that should not be seen."""

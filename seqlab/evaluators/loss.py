@@ -16,6 +16,8 @@ from seqlab.types import Batch, Sums, Variables
 class Evaluator(interface.Evaluator):
   """Mean of the loss and of each further sum that it reports, for any task."""
 
+  compiles_ahead = True
+
   def __init__(
     self,
     task: Task,

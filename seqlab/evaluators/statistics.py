@@ -19,6 +19,7 @@ from seqlab.types import Variables
 class Evaluator(interface.Evaluator):
   """Cross-entropy with running statistics, as in decoding, and with the batch's own."""
 
+  compiles_ahead = True
   metrics: tuple[str, ...] = ('nll_running', 'nll_batch', 'gap')
 
   def __init__(

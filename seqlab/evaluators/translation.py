@@ -40,6 +40,7 @@ class Evaluator:
   """
 
   needs = (Translates,)
+  compiles_ahead = True
   signatures: ClassVar = (DECODING_OPTIONS,)  # the options in `**decoding`
 
   def __init__(

@@ -357,15 +357,16 @@ def _check_best(config: Mapping[str, Any]) -> None:
 def check_metric(
   best: str | None,
   evaluators: Mapping[str, Any],
-  variables: Variables | None = None,
+  variables: Callable[[], Variables] | None = None,
 ) -> None:
   """Checks that an evaluator gives the metric by which checkpoints are kept.
 
   Args:
     best: 'valid/bleu' and the like, or None.
     evaluators: name -> evaluator.
-    variables: variables of the model. An evaluator that does not say what it measures, by its
-      attribute `metrics`, is run with them; without variables it is not checked.
+    variables: function that returns variables of the model. An evaluator that does not
+      say what it measures, by its attribute `metrics`, is run with them; without the
+      function it is not checked.
 
   Raises:
     ValueError: it gives no such metric.
@@ -375,7 +376,7 @@ def check_metric(
   name, _, metric = best.partition('/')
   known = getattr(evaluators[name], 'metrics', None)
   if known is None and variables is not None:
-    known = [name for name, _ in evaluators[name].run(variables)]
+    known = [name for name, _ in evaluators[name].run(variables())]
   if known is not None and metric not in known:
     domains.check_value(
       'keep_best', best, Annotated[str, domains.OneOf(f'{name}/{x}' for x in known)]

@@ -1,10 +1,30 @@
 """A counter of compilations, which tells whether a run declared all its shapes."""
 
+from collections.abc import Iterator
+import contextlib
+import threading
+
 import jax
+
+_thread = threading.local()
+
+
+@contextlib.contextmanager
+def uncounted() -> Iterator[None]:
+  """Leaves out what this thread compiles inside the block, since it was declared."""
+  before = getattr(_thread, 'is_uncounted', False)
+  _thread.is_uncounted = True
+  try:
+    yield
+  finally:
+    _thread.is_uncounted = before
 
 
 class CompileCounter:
-  """Counts what is compiled in this process from the moment that it is made."""
+  """Counts what is compiled in this process from the moment that it is made.
+
+  JAX calls the listener in the thread that compiles, which `uncounted` relies on.
+  """
 
   _total = 0
   _is_listening = False
@@ -18,7 +38,8 @@ class CompileCounter:
   @staticmethod
   def _listen(event: str, duration: float, **kwargs) -> None:
     del duration, kwargs
-    CompileCounter._total += event == '/jax/core/compile/backend_compile_duration'
+    if event == '/jax/core/compile/backend_compile_duration':
+      CompileCounter._total += not getattr(_thread, 'is_uncounted', False)
 
   @property
   def count(self) -> int:

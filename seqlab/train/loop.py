@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import errno
 from pathlib import Path
-import time
 
 import jax
 
 from seqlab.config import with_defaults
-from seqlab.data.loader import feed
+from seqlab.data.loader import Lookahead, feed
 from seqlab.tasks import task_of
 from seqlab.tasks.interface import Batches, Estimator, Task, has
 from seqlab.text.remote import is_remote
@@ -22,8 +21,8 @@ from seqlab.train.fallback import DivergenceError
 from seqlab.train.fit import fit
 from seqlab.train.folder import RunFolder, open_folder
 from seqlab.train.meter import Meter
-from seqlab.train.overview import overview
 from seqlab.train.retry import lasting, remedy
+from seqlab.train.run_programs import RunPrograms
 from seqlab.train.session import Session
 from seqlab.train.setup import check_text, evaluators_of, introduce, prepare
 from seqlab.train.state import TrainState
@@ -134,36 +133,31 @@ def loop(
   """
   state = engine.join(*states)
   states.clear()
-  _compile(engine, sessions, state, batches)
-  if len(sessions) == 1:  # a terminal has room for one bar
-    sessions[0].progress.start(sessions[0].start)
-  with processes.StopSignal() as signal:
-    while diverged := _train(engine, sessions, state, task, batches, signal):
-      (session,) = sessions  # a population cannot have a fallback
-      state = engine.join(session.fall_back(diverged, engine.definition))
+  peak_flops(engine.mesh.size)  # measured now, while nothing else is computed
+  check_metric(
+    sessions[0].config['keep_best'],
+    sessions[0].evaluators,
+    lambda: engine.member(state).averaged,
+  )
+  with RunPrograms(engine, sessions, batches) as programs:
+    programs.start(_first_batch(engine, sessions, batches))
+    if len(sessions) == 1:  # a terminal has room for one bar
+      sessions[0].progress.start(sessions[0].start)
+    with processes.StopSignal() as signal:
+      while diverged := _train(
+        engine, sessions, state, task, batches, programs, signal
+      ):
+        (session,) = sessions  # a population cannot have a fallback
+        state = engine.join(session.fall_back(diverged, engine.definition))
 
 
-def _compile(
-  engine: Engine, sessions: Sequence[Session], state: PyTree, batches: Batches
-) -> None:
-  """Compiles the step and the evaluators for every shape of batches."""
-  started, first, n = time.monotonic(), sessions[0], len(batches.shapes)
-  members = f' for a population of {len(sessions)}' if len(sessions) > 1 else ''
-  compiled = []
-  for i, batch in enumerate(batches.shapes):
-    first.say(f'compiling shape {i + 1} of {n}{members}')
-    compiled.append(engine.compile(batch))
-  variables = engine.member(state).averaged
-  for evaluator in first.evaluators.values():
-    evaluator.compile(variables)
-  check_metric(first.config['keep_best'], first.evaluators, variables)
-  peak_flops(engine.mesh.size)  # measured now if it is not known, and not in a step
-  # Without this the first step of the fastest process would seem to be slow.
-  processes.barrier('all is compiled')
-  for session in sessions:
-    session.say(f'compiled in {time.monotonic() - started:.0f} s{members}')
-  if processes.is_primary():
-    first.say(overview(engine, compiled))
+def _first_batch(
+  engine: Engine, sessions: Sequence[Session], batches: Batches
+) -> Batch:
+  """Returns this process's rows of the batch that the next step takes."""
+  start = min(session.start for session in sessions)
+  seed, rows = sessions[0].config['seed'], engine.definition.rows_share
+  return batches.batch(start, seed=seed, rows=rows)
 
 
 def _train(
@@ -172,11 +166,12 @@ def _train(
   state: PyTree,
   task: Task,
   batches: Batches,
+  programs: RunPrograms,
   signal: processes.StopSignal,
 ) -> DivergenceError | None:
   """Takes steps until all sessions are over, or until one has to fall back."""
   try:
-    _take_steps(engine, sessions, state, task, batches, signal)
+    _take_steps(engine, sessions, state, task, batches, programs, signal)
   except DivergenceError as error:
     # The frames of its traceback hold the state that diverged, which fills the memory.
     return error.with_traceback(None)
@@ -189,6 +184,7 @@ def _take_steps(
   state: PyTree,
   task: Task,
   batches: Batches,
+  programs: RunPrograms,
   signal: processes.StopSignal,
 ) -> None:
   """Takes one step after the other until all sessions are over.
@@ -201,9 +197,14 @@ def _take_steps(
     with session.isolate_errors():
       session.open_writer()
   engine.set_hyper(*(session.hyper for session in sessions))
-  meter, timetable, pending = Meter(engine, task, batches), sessions[0].timetable, None
-  start, stop = min(session.start for session in sessions), timetable.steps
-  ahead = _batches_of(sessions, batches, engine.definition.rows_share, start, stop)
+  meter, timetable = Meter(engine, task, batches, programs), sessions[0].timetable
+  start, stop, pending = (
+    min(session.start for session in sessions),
+    timetable.steps,
+    None,
+  )
+  share = engine.definition.rows_share
+  ahead = Lookahead(_batches_of(sessions, batches, share, start, stop))
   for step, batch in zip(range(start + 1, stop + 1), ahead, strict=True):
     active = [session.takes(step) for session in sessions]
     state, sums = engine.step(state, engine.put(*batch), active)
@@ -212,15 +213,32 @@ def _take_steps(
     if pending:
       _write(sessions, meter, *pending)
     pending = step, sums, batch
+    programs.report()
+    upcoming = [members[0] for members in ahead.upcoming()]
+    programs.prefer(upcoming)
+    if upcoming and not programs.is_ready(upcoming[0]):
+      pending = _write(sessions, meter, *pending)
+      if not all(session.over for session in sessions):
+        programs.wait_for_step(upcoming[0], signal.is_received)
+      meter.restart_clock()  # waiting does not count as training time
     should_stop, time_is_up = _asked_to_stop(sessions, signal)
     last = step == stop or time_is_up
     if last or should_stop or timetable.has_checkpoint(step):
-      pending = _write(sessions, meter, *pending)
+      if pending:
+        pending = _write(sessions, meter, *pending)
+      if last:
+        programs.report(partial=True)
       for i, session in enumerate(sessions):
         if session.takes(step):
           with session.isolate_errors():
             _evaluate_and_save(
-              session, engine.member(state, i), step, meter, last, should_stop
+              session,
+              programs,
+              engine.member(state, i),
+              step,
+              meter,
+              last,
+              should_stop,
             )
     if all(session.over for session in sessions):
       return
@@ -279,6 +297,7 @@ def _asked_to_stop(
 
 def _evaluate_and_save(
   session: Session,
+  programs: RunPrograms,
   state: TrainState,
   step: int,
   meter: Meter,
@@ -286,6 +305,7 @@ def _evaluate_and_save(
   should_stop: bool,
 ) -> None:
   """Runs the evaluators that are due, saves a checkpoint, and ends what is over."""
+  programs.wait_for_evaluators(session.due(step, last=last), state.averaged)
   metrics = session.evaluate(step, state.averaged, last=last)
   if metrics:
     meter.restart_clock()  # evaluation does not count as training time

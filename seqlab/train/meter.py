@@ -7,14 +7,18 @@ from seqlab.tasks.interface import Batches, Task
 from seqlab.train.compile_counter import CompileCounter
 from seqlab.train.device import peak_flops
 from seqlab.train.engine import Engine
+from seqlab.train.run_programs import RunPrograms
 from seqlab.types import Batch, Sums
 
 
 class Meter:
   """Completes the rows of metrics with times, speeds and counts of compilations."""
 
-  def __init__(self, engine: Engine, task: Task, batches: Batches):
+  def __init__(
+    self, engine: Engine, task: Task, batches: Batches, programs: RunPrograms
+  ):
     """Starts to measure: what was compiled or waited for before does not count."""
+    self._programs = programs
     self._engine, self._task = engine, task
     self._steps_per_epoch = batches.steps_per_epoch
     definition = engine.definition
@@ -51,6 +55,8 @@ class Meter:
     costs = {
       'epoch': step / self._steps_per_epoch,
       'compiles': self._compiles.count,
+      # Where it is not 0, the compiler shares the processor with the step.
+      'speed/compiling': self._programs.num_waiting,
       'speed/seconds': self._seconds,
       'speed/tokens_per_s': tokens / self._seconds,
     }

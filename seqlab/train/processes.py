@@ -188,6 +188,10 @@ class StopSignal:
   def _receive(self) -> None:
     self._requested = True
 
+  def is_received(self) -> bool:
+    """Returns whether a single process was asked; several agree in `requested`."""
+    return self._requested and not jax.distributed.is_initialized()
+
   def request(self) -> None:
     """Asks all processes to stop."""
     if not self._requested and jax.distributed.is_initialized():

@@ -253,6 +253,10 @@ class Session:
 
   # Evaluation and checkpoints.
 
+  def due(self, step: int, *, last: bool) -> list[str]:
+    """Returns the evaluators that run after a step, which are all after the last one."""
+    return [*self.evaluators] if last else self.timetable.due(step)
+
   def evaluate(
     self, step: int, variables: Variables, *, last: bool
   ) -> dict[str, float]:
@@ -262,7 +266,7 @@ class Session:
       Their metrics, and the seconds of each; empty if no evaluator is due.
     """
     metrics: dict[str, float] = {}
-    for name in [*self.evaluators] if last else self.timetable.due(step):
+    for name in self.due(step, last=last):
       evaluator = self.evaluators[name]
       values = measure(name, evaluator, variables)
       metrics |= values

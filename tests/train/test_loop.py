@@ -155,7 +155,9 @@ def test_time_ends_a_run_and_is_saved(tiny, tmp_path):
   train(config, tmp_path)
   (last,) = (row for row in _rows(tmp_path) if 'valid/bleu' in row)
   assert last == _rows(tmp_path)[-1]
-  assert last['step'] == 2  # the time of a step is known after the next one has begun
+  # The time of a step is known after the next one has begun, or while that waits for
+  # its program.
+  assert last['step'] <= 2
   train(config, tmp_path)
   assert _rows(tmp_path)[-1] == last
 
