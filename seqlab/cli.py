@@ -116,10 +116,28 @@ def plan(args: argparse.Namespace, rest: Sequence[str]) -> None:
   from seqlab.experiment import load_experiment
 
   config = load_experiment(args.experiment, rest)
+  variants = {
+    variant: load_experiment(args.experiment, [*rest, *_overrides(variant)])
+    for variant in args.compare or ()
+  }
   _prepare()
   from seqlab.plan import plan_experiment
 
-  plan_experiment(config, args.devices, args.chip or ())
+  plan_experiment(
+    config,
+    args.devices,
+    args.chip or (),
+    what=args.what,
+    format=args.format,
+    compiler=args.compiler,
+    variants=variants,
+    fit=args.fit,
+  )
+
+
+def _overrides(variant: str) -> list[str]:
+  """Returns the options of a variant: 'model.remat=True model.unroll=6'."""
+  return [f'--config.{x.removeprefix("--config.")}' for x in variant.split()]
 
 
 def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -340,7 +358,18 @@ def _plan_options(parser: _Parser) -> None:
   add('experiment', help='a file; :arguments for it may follow')
   text = 'number of devices; several numbers are compared'
   add('--devices', type=int, nargs='+', required=True, metavar='N', help=text)
-  add('--chip', nargs='+', help='h100, v5e, ... (default: all with a known data sheet)')
+  text = 'h100, v5e, ...: compiled by its own compiler where that is installed (extras '
+  text += 'tpu, cuda); by default all with a data sheet, by a stand-in'
+  add('--chip', nargs='+', help=text)
+  text = "the training step, or the search of the experiment's translation evaluator"
+  add('--what', choices=('train', 'evaluate'), default='train', help=text)
+  text = "'model.remat=True model.unroll=6': a variant to compare; several in a row"
+  add('--compare', nargs='+', metavar='OPTIONS', help=text)
+  text = 'find the largest batching.tokens that fits the memory of the chip'
+  add('--fit', action='store_true', help=text)
+  add('--format', choices=('text', 'json'), default='text')
+  text = 'stand-in: the CPU compiler even where that of the chip is installed'
+  add('--compiler', choices=('auto', 'stand-in'), default='auto', help=text)
   parser.epilog = 'As with train, any value can be set: --config.mesh.fsdp=8'
 
 

@@ -1,5 +1,7 @@
 """`seqlab plan`: what a step would take on devices that do not exist here."""
 
+import importlib.util
+import json
 import subprocess
 import sys
 
@@ -13,7 +15,10 @@ from seqlab.compile.chips import CHIPS, chip_of
 from seqlab.compile.collectives import Collective
 from seqlab.compile.roofline import HOP, NETWORK_HOP, UTILISATION, estimate
 from seqlab.experiment import load_experiment
-from seqlab.plan import describe, plan_experiment, plan_step
+from seqlab.plan import plan_experiment
+from seqlab.plan.fit import largest_tokens
+from seqlab.plan.programs import Memory, plan_step
+from seqlab.plan.report import describe
 from seqlab.tasks import task_of
 from seqlab.tasks.interface import EmptyBatches, Loss, Task
 
@@ -149,6 +154,83 @@ def test_the_command_simulates_more_devices_than_the_machine_has():
   assert 'all-reduce over data' in result.stdout
   rows = [line.split() for line in result.stdout.splitlines()]
   assert [row[0] for row in rows if row and row[0] in CHIPS] == ['h100', 'v5e']
+
+
+def test_without_the_chips_compiler_the_plan_says_who_speaks(
+  importable, monkeypatch, capsys
+):
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+  plan_experiment(_config(_Points), [1], ['v5p'])
+  printed = capsys.readouterr().out
+  assert "the compiler of v5p is not installed: pip install '.[tpu]'" in printed
+  assert "by XLA's CPU compiler, as a stand-in" in printed
+
+
+def test_a_plan_as_json_has_the_numbers_of_the_text(importable, capsys):
+  plan_experiment(_config(_Points), [1], ['h100'], format='json', compiler='stand-in')
+  (plan,) = json.loads(capsys.readouterr().out)
+  assert plan['parameters'] == 2
+  assert plan['batch'] == {'x': [64], 'y': [64]}
+  assert plan['memory']['parameters'] == 8
+  assert 'stand-in' in plan['compiler']
+
+
+def test_variants_are_compared_side_by_side(importable, capsys):
+  config = _config(_Points)
+  variants = {'ema=0.5': config | {'ema': 0.5}}
+  plan_experiment(config, [1], ['h100'], compiler='stand-in', variants=variants)
+  rows = capsys.readouterr().out.splitlines()
+  assert [row.split()[0] for row in rows[1:4]] == ['variant', 'as', 'ema=0.5']
+
+
+def test_an_experiment_that_does_not_translate_has_no_search_to_plan(importable):
+  with pytest.raises(ValueError, match="no evaluator of kind 'translation'"):
+    plan_experiment(_config(_Points), [1], ['h100'], what='evaluate')
+
+
+def test_the_search_of_an_evaluator_is_planned():
+  config = load_experiment(BIG, SMALL)
+  step = plan_step(config, task_of(config).from_shapes(config), 1, what='evaluate')
+  assert step.batch == {'source': (2048 // 16, 16)}
+  assert step.memory.optimizer == 0
+  assert step.trips > 16
+
+
+class _Program:
+  """A program that takes `fixed` bytes and `slope` bytes per token."""
+
+  def __init__(self, tokens, fixed=1000, slope=10):
+    sizes = dict(parameters=fixed, optimizer=0, other=0, output=0, code=0)
+    self.tokens = tokens
+    self.memory = Memory(temporary=slope * tokens, **sizes)
+
+
+@pytest.mark.parametrize('memory', [20_000, 61_000, 1_000_000])
+def test_the_largest_batch_that_fits_is_found_in_few_compilations(memory):
+  tried = []
+
+  def plan(tokens):
+    tried.append(tokens)
+    return _Program(tokens)
+
+  tokens, program = largest_tokens(plan, {'tokens': 4096, 'max_length': 16}, memory)
+  assert program.tokens == tokens
+  assert 0.9 * memory < program.memory.total <= memory
+  assert len(tried) <= 5
+
+
+def test_a_program_that_the_compiler_refuses_is_too_large():
+  def plan(tokens):
+    return _Program(tokens) if tokens <= 2048 else None
+
+  options = {'tokens': 8192, 'max_length': 16}
+  tokens, _ = largest_tokens(plan, options, memory=10**9)
+  assert 1024 < tokens <= 2048
+
+
+def test_a_batch_that_cannot_fit_is_refused():
+  with pytest.raises(ValueError, match='not even a batch of 16 tokens fits'):
+    largest_tokens(_Program, {'tokens': 64, 'max_length': 16}, memory=500)
 
 
 class _Points(Task):

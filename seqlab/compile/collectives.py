@@ -30,6 +30,7 @@ class Collective:
     groups: [groups, n] int, the devices of each group, as numbers along the mesh.
     runs: number of runs per step.
     place: name of its computation, such as the body of a loop over layers.
+    name: name of its instruction.
   """
 
   kind: str
@@ -38,6 +39,7 @@ class Collective:
   groups: np.ndarray
   runs: int
   place: str = ''
+  name: str = ''
 
   def axes(self, mesh: Mapping[str, int]) -> tuple[str, ...]:
     """Returns the axes of the mesh along which a group extends.
@@ -65,7 +67,9 @@ def collectives(module: Module) -> list[Collective]:
       if kind == 'all-to-all':  # as a tuple it has one operand per device
         arrays = 1
       runs = module.runs[place]
-      result.append(Collective(kind, size, arrays, groups, runs, place))
+      result.append(
+        Collective(kind, size, arrays, groups, runs, place, instruction.name)
+      )
   return result
 
 

@@ -5,7 +5,7 @@ The text is XLA's HLO, https://openxla.org/xla/hlo_text_format, as returned by
 counts the body of a loop only once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import dataclasses
 import functools
 import math
@@ -19,7 +19,7 @@ _BYTES = {
   **dict.fromkeys(('s64', 'u64', 'f64', 'c64'), 8),
   'c128': 16,
 }
-_SHAPE = re.compile(r'\b([a-z]+\d*[a-z0-9]*)\[([0-9,]*)\]')
+_SHAPE = re.compile(r'\b([a-z]+\d*[a-z0-9]*)\[([0-9,]*)\](?:\{([^}]*)\})?')
 _NAME = re.compile(r'%([\w.\-]+)')
 _HEAD = re.compile(r'^(ENTRY )?%?([\w.\-]+) \(.*\{$')
 _CALLS = re.compile(
@@ -27,19 +27,47 @@ _CALLS = re.compile(
 )
 _BRANCHES = re.compile(r'\b(?:branch_computations|called_computations)=\{([^}]*)\}')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+_OP_NAME = re.compile(r'op_name="([^"]*)"')
+_FRAME = re.compile(r'stack_frame_id=(\d+)')
+_SOURCE = re.compile(r'source_file="([^"]*)" source_line=(\d+)')
 
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-  """An array's element type and sizes."""
+  """An array's element type and sizes.
+
+  Attributes:
+    dtype: 'f32', 'bf16', ...
+    sizes: size of each axis.
+    layout: order of the axes in memory, tiles, and the memory that it lies in, as in
+      '1,0:T(8,128)S(1)'; empty if the text does not say.
+  """
 
   dtype: str
   sizes: tuple[int, ...]
+  layout: str = ''
 
   @property
   def bytes(self) -> int:
     """Bytes of all its elements."""
     return math.prod(self.sizes) * _BYTES.get(self.dtype, 0)
+
+  @property
+  def in_main_memory(self) -> bool:
+    """Whether it lies in the device's main memory, not in one on the chip."""
+    return 'S(' not in self.layout
+
+  @property
+  def padded_bytes(self) -> int:
+    """Bytes in memory: a TPU fills up the two axes that are adjacent to whole tiles."""
+    order, _, tiles = self.layout.partition(':')
+    tile = re.match(r'T\(([0-9,]+)\)', tiles)
+    if not tile or not order:
+      return self.bytes
+    sizes = list(self.sizes)
+    for axis, size in zip(order.split(','), reversed(tile[1].split(',')), strict=False):
+      sizes[int(axis)] = -(-sizes[int(axis)] // int(size)) * int(size)
+    return math.prod(sizes) * _BYTES.get(self.dtype, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +80,8 @@ class Instruction:
     shapes: shapes of its result; several, if that is a tuple.
     operands: names of its operands.
     rest: text after the operands.
+    literal: text in place of the operands, as the number of a constant.
+    is_root: whether it is the result of its computation.
   """
 
   name: str
@@ -59,6 +89,8 @@ class Instruction:
   shapes: tuple[Shape, ...]
   operands: tuple[str, ...]
   rest: str
+  literal: str = ''
+  is_root: bool = False
 
   @property
   def bytes(self) -> int:
@@ -73,6 +105,18 @@ class Instruction:
       called += [name.strip().removeprefix('%') for name in names.split(',')]
     return [name for name in called if name]
 
+  @property
+  def op_name(self) -> str:
+    """The path of the JAX function that it computes, through modules and loops."""
+    found = _OP_NAME.search(self.rest)
+    return found[1] if found else ''
+
+  @property
+  def index(self) -> int | None:
+    """The element of a tuple that a 'get-tuple-element' takes."""
+    found = re.search(r'\bindex=(\d+)', self.rest)
+    return int(found[1]) if found else None
+
 
 class Module:
   """A compiled program.
@@ -81,17 +125,21 @@ class Module:
     computations: name -> instructions by name.
     entry: name of the first computation.
     devices: number of devices among which it is partitioned.
-    endless: loops without a known trip count; their bodies are counted once.
+    endless: loops without a known trip count.
   """
 
-  def __init__(self, text: str):
+  def __init__(self, text: str, trips: int = 1):
     """Parses a program.
+
+    Args:
+      text: the program.
+      trips: how often the body of a loop runs whose trip count is not written.
 
     Raises:
       ValueError: the text is not HLO.
     """
     self.computations: dict[str, dict[str, Instruction]] = {}
-    self.entry, self.endless = '', []
+    self.entry, self.endless, self._trips = '', [], trips
     inside: dict[str, Instruction] = {}
     for line in text.splitlines():
       if not line.startswith(' '):
@@ -103,27 +151,139 @@ class Module:
         inside[instruction.name] = instruction
     if not self.entry:
       raise ValueError('this is not the text of a compiled program: it has no ENTRY')
+    # The tables of Python's stack frames, before the first computation.
+    self._tables = text[: text.find('\n%')]
     partitions = re.search(r'num_partitions=(\d+)', text[: text.find('\n')])
     self.devices = int(partitions[1]) if partitions else 1
 
   @functools.cached_property
   def runs(self) -> dict[str, int]:
     """How often each computation runs in one execution of the program."""
+    return self._count_runs(lambda instruction: instruction.called)
+
+  @functools.cached_property
+  def scheduled(self) -> dict[str, int]:
+    """The same for computations whose instructions are executed one after another.
+
+    Others are the inside of a fusion, or are applied to the elements of an array.
+    """
+    flow = ('while', 'conditional', 'call')
+    runs = self._count_runs(lambda x: x.called if x.kind in flow else ())
+    return {name: times for name, times in runs.items() if times}
+
+  def _count_runs(
+    self, called: Callable[[Instruction], Iterable[str]]
+  ) -> dict[str, int]:
     runs = dict.fromkeys(self.computations, 0)
-    # In the text a computation precedes those that call it.
-    order = list(self.computations)
     runs[self.entry] = 1
-    for name in reversed(order):
+    # In the text a computation precedes those that call it.
+    for name in reversed(self.computations):
       for instruction in self.computations[name].values() if runs[name] else ():
         times = runs[name]
         if instruction.kind == 'while':
-          trips = _TRIPS.search(instruction.rest)
-          times *= int(trips[1]) if trips else 1
-          if not trips:
-            self.endless.append(instruction.name)
-        for called in instruction.called:
-          runs[called] = runs.get(called, 0) + times
+          times *= self.trips(name, instruction)
+        for inside in called(instruction):
+          runs[inside] = runs.get(inside, 0) + times
     return runs
+
+  def trips(self, computation: str, loop: Instruction) -> int:
+    """Returns how often the body of a loop runs, at most.
+
+    XLA writes the number where it has found it. Otherwise the condition of a loop is
+    compared with a constant; a search that may end earlier has a further condition.
+    """
+    if known := _TRIPS.search(loop.rest):
+      return int(known[1])
+    name = re.search(r'condition=%?([\w.\-]+)', loop.rest)[1]
+    condition = self.computations.get(name, {})
+    for inside in [condition, *map(self._inside, condition.values())]:
+      for compare in inside.values():
+        if compare.kind != 'compare' or 'direction=LT' not in compare.rest:
+          continue
+        counter, bound = compare.operands
+        limit = self._integer(inside, bound, condition)
+        if limit is not None:
+          return max(limit - self._start(computation, loop, inside, counter), 1)
+    if loop.name not in self.endless:
+      self.endless.append(loop.name)
+    return self._trips
+
+  def _inside(self, instruction: Instruction) -> dict[str, Instruction]:
+    fused = instruction.kind == 'fusion'
+    return self.computations[instruction.called[0]] if fused else {}
+
+  def _integer(
+    self,
+    inside: Mapping[str, Instruction],
+    name: str,
+    outside: Mapping[str, Instruction],
+  ) -> int | None:
+    """Returns a constant integer, or one that a fusion in `outside` has as operand."""
+    one = inside[name]
+    if one.kind == 'parameter' and inside is not outside:
+      fusions = [x for x in outside.values() if self._inside(x) is inside]
+      one = outside[fusions[0].operands[int(one.literal)]]
+    is_integer = one.kind == 'constant' and one.literal.lstrip('-').isdecimal()
+    return int(one.literal) if is_integer else None
+
+  def _start(
+    self,
+    computation: str,
+    loop: Instruction,
+    condition: Mapping[str, Instruction],
+    counter: str,
+  ) -> int:
+    """Returns the counter's value before a loop; 0 if that is not written."""
+    index = condition[counter].index
+    around = self.computations[computation]
+    start = around.get(loop.operands[0])
+    if index is None or start is None or start.kind != 'tuple':
+      return 0
+    one = around[start.operands[index]]
+    while one.kind in ('copy', 'bitcast') and one.operands[0] in around:
+      one = around[one.operands[0]]
+    return self._integer(around, one.name, around) or 0
+
+  def source(self, instruction: Instruction) -> str:
+    """Returns 'file:line' of the Python code behind an instruction, '' if unknown.
+
+    It is the innermost line that is not of an installed package.
+    """
+    if written := _SOURCE.search(instruction.rest):
+      return f'{written[1]}:{written[2]}'
+    frame = _FRAME.search(instruction.rest)
+    return self._frames.get(int(frame[1]), '') if frame else ''
+
+  @functools.cached_property
+  def _frames(self) -> dict[int, str]:
+    """Number of a stack frame -> its 'file:line'; see `source`."""
+    # FunctionNames come after FileNames and have the same form.
+    files = self._tables.partition('FunctionNames')[0]
+    names = {int(i): x for i, x in re.findall(r'^(\d+) "(.*)"$', files, re.M)}
+    places = {
+      int(i): f'{names[int(file)]}:{line}'
+      for i, file, line in re.findall(
+        r'^(\d+) \{file_name_id=(\d+) .*?\bline=(\d+)', self._tables, re.M
+      )
+    }
+    parents = {
+      int(i): (int(place), int(parent or 1) - 1)  # written as the number plus 1
+      for i, place, parent in re.findall(
+        r'^(\d+) \{file_location_id=(\d+)(?: parent_frame_id=(\d+))?\}',
+        self._tables,
+        re.M,
+      )
+    }
+    return {frame: self._own_line(frame, parents, places) for frame in parents}
+
+  @staticmethod
+  def _own_line(frame: int, parents: Mapping, places: Mapping[int, str]) -> str:
+    innermost = places[parents[frame][0]]
+    while frame in parents:
+      place, frame = parents[frame]
+      if 'site-packages' not in places[place]:
+        return places[place]
+    return innermost
 
   def __iter__(self) -> Iterator[tuple[str, Instruction]]:
     """Yields every instruction that runs, with the name of its computation."""
@@ -190,12 +350,14 @@ def _instruction(line: str) -> Instruction:
   kind, _, right = right.partition('(')
   end = _closing('(' + right) - 1
   shapes = tuple(
-    Shape(dtype, tuple(int(size) for size in sizes.split(',') if size))
-    for dtype, sizes in _SHAPE.findall(shape)
+    Shape(dtype, tuple(int(size) for size in sizes.split(',') if size), layout)
+    for dtype, sizes, layout in _SHAPE.findall(shape)
   )
   name = left.removeprefix('ROOT ').removeprefix('%')
   operands = tuple(_NAME.findall(right[: end - 1]))
-  return Instruction(name, kind, shapes, operands, right[end:])
+  literal = right[: end - 1] if not operands else ''
+  is_root = left.startswith('ROOT ')
+  return Instruction(name, kind, shapes, operands, right[end:], literal, is_root)
 
 
 def _closing(text: str) -> int:

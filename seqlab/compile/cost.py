@@ -1,0 +1,184 @@
+"""The time of a compiled program on its chip, instruction by instruction as scheduled.
+
+On a TPU the compiler notes at almost every instruction how many cycles it expects
+(`estimated_cycles`). On a GPU the time of an instruction is that of a roofline: its
+matrix products at a share of the peak, or its memory traffic, whichever is longer.
+
+An instruction without a note is never free. Its time is that of a roofline too, and it is
+counted in `Costs.unestimated`. A transfer between devices, or between memories of a chip,
+that runs beside other instructions costs what the schedule leaves uncovered: the time
+from its '-done' until it would be complete.
+"""
+
+from collections.abc import Iterator
+import dataclasses
+import functools
+import re
+from typing import Literal
+
+from seqlab.compile import work
+from seqlab.compile.chips import Chip
+from seqlab.compile.collectives import KINDS, Collective, collectives
+from seqlab.compile.hlo import Instruction, Module
+from seqlab.compile.roofline import estimate
+
+PRODUCT_SHARE = 0.7  # assumed share of the peak that matrix products of a GPU reach
+LAUNCH = 2e-6  # assumed seconds to start a kernel on a GPU
+_ISSUE = 30  # assumed cycles to start an instruction of a TPU that has no estimate
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+# Custom calls that reserve memory or mark a place in the program.
+_NO_CALLS = re.compile(r'custom_call_target="(?:AllocateBuffer|Sharding|SPMD\w+)"')
+
+Source = Literal['compiler', 'analytic', 'waiting']
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+  """The time that an instruction takes in one execution of the program.
+
+  Attributes:
+    instruction: the instruction.
+    computation: name of its computation.
+    runs: number of runs.
+    seconds: time of all of its runs.
+    source: whether 'compiler' or 'analytic' estimated it, or the program is 'waiting'
+      for a transfer that other instructions do not cover.
+  """
+
+  instruction: Instruction
+  computation: str
+  runs: int
+  seconds: float
+  source: Source
+
+
+class Costs:
+  """The costs of a program on a chip.
+
+  Attributes:
+    module: the program.
+    chip: data sheet of the device.
+    items: cost of every instruction that takes time, in order of the text.
+    unestimated: kind -> (runs, seconds) of instructions that only have analytic costs
+      where the compiler could have given one; empty on a GPU.
+  """
+
+  def __init__(self, module: Module, chip: Chip):
+    """Estimates the time of every instruction."""
+    self.module, self.chip = module, chip
+    self._collectives = {
+      (one.place, one.name): one for one in collectives(module) if one.name
+    }
+    self.items = [
+      dataclasses.replace(cost, runs=runs, seconds=cost.seconds * runs)
+      for name, runs in module.scheduled.items()
+      for cost in self._of_computation(name)
+    ]
+    self.unestimated = self._count_unestimated() if chip.is_tpu else {}
+
+  @property
+  def seconds(self) -> float:
+    """Estimated time of one execution."""
+    return sum(cost.seconds for cost in self.items)
+
+  def seconds_of(self, source: Source) -> float:
+    """Returns the part of the time that was estimated in this way."""
+    return sum(cost.seconds for cost in self.items if cost.source == source)
+
+  def largest(self, number: int) -> list[Cost]:
+    """Returns the most expensive instructions, the most expensive one first."""
+    return sorted(self.items, key=lambda cost: -cost.seconds)[:number]
+
+  def _count_unestimated(self) -> dict[str, tuple[int, float]]:
+    total: dict[str, tuple[int, float]] = {}
+    for cost in self.items:
+      if cost.source == 'analytic':
+        runs, seconds = total.get(cost.instruction.kind, (0, 0.0))
+        total[cost.instruction.kind] = runs + cost.runs, seconds + cost.seconds
+    return dict(sorted(total.items(), key=lambda item: -item[1][1]))
+
+  @functools.cache  # noqa: B019  # as long as the costs themselves
+  def _of_computation(self, name: str) -> tuple[Cost, ...]:
+    """Returns the costs of one run of a computation, without the loops in it."""
+    return tuple(self._schedule(name))
+
+  def _duration(self, name: str) -> float:
+    """Returns the time of one run of a computation, with the loops in it."""
+    inside = sum(cost.seconds for cost in self._of_computation(name))
+    for loop in self.module.computations[name].values():
+      if loop.kind in ('while', 'conditional', 'call'):
+        inside += self._loop(name, loop)
+    return inside
+
+  def _loop(self, name: str, loop: Instruction) -> float:
+    trips = self.module.trips(name, loop) if loop.kind == 'while' else 1
+    return trips * sum(map(self._duration, loop.called))
+
+  def _schedule(self, name: str) -> Iterator[Cost]:
+    """Goes through a computation in the order in which it is executed."""
+    now = 0.0
+    free = {'links': 0.0, 'memory': 0.0}  # when the last transfer will be complete
+    complete: dict[str, float] = {}  # transfer -> the same for this one
+    for one in self.module.computations[name].values():
+      if one.kind in ('while', 'conditional', 'call'):
+        now += self._loop(name, one)
+      elif one.kind.endswith('-start'):
+        way, seconds = self._transfer(name, one)
+        free[way] = max(free[way], now) + seconds
+        complete[one.name] = free[way]
+      elif one.kind.endswith('-update'):
+        complete[one.name] = complete.get(one.operands[0], now)
+      elif one.kind.endswith('-done'):
+        waiting = max(0.0, complete.get(one.operands[0], now) - now)
+        now += waiting
+        if waiting:
+          yield Cost(one, name, 1, waiting, 'waiting')
+      elif one.kind not in work.FREE and not _NO_CALLS.search(one.rest):
+        seconds, source = self._instruction(name, one)
+        now += seconds
+        yield Cost(one, name, 1, seconds, source)
+
+  def _transfer(self, name: str, start: Instruction) -> tuple[str, float]:
+    """Returns by what way an asynchronous operation goes, and its time."""
+    if collective := self._collectives.get((name, start.name)):
+      return 'links', self._sending(collective)
+    if any(self._instructions_within(start, KINDS)):
+      return 'links', self._sent_within(start)
+    # A transfer between memories: its result is (destination, source, counter).
+    size = min((x.padded_bytes for x in start.shapes[:2]), default=0)
+    return 'memory', size / self.chip.memory_speed
+
+  def _instruction(self, name: str, one: Instruction) -> tuple[float, Source]:
+    """Returns the time of a synchronous instruction, and who estimated it."""
+    if collective := self._collectives.get((name, one.name)):
+      return self._sending(collective), 'waiting'
+    if any(self._instructions_within(one, KINDS)):
+      return self._sent_within(one), 'waiting'
+    noted = _CYCLES.search(one.rest) if self.chip.is_tpu else None
+    if noted:
+      return int(noted[1]) / self.chip.clock, 'compiler'
+    share, start = PRODUCT_SHARE, LAUNCH
+    if self.chip.is_tpu:
+      share, start = 1.0, _ISSUE / self.chip.clock
+    products = work.flops(self.module, name, one) / (share * self.chip.flops)
+    memory = work.traffic(self.module, name, one) / self.chip.memory_speed
+    return max(products, memory) + start, 'analytic'
+
+  def _instructions_within(
+    self, one: Instruction, kinds: tuple[str, ...]
+  ) -> Iterator[tuple[str, Instruction]]:
+    """Yields the instructions of these kinds in the computations of a fusion."""
+    for name in one.called:
+      for inside in self.module.computations[name].values():
+        if inside.kind.removesuffix('-start') in kinds:
+          yield name, inside
+
+  def _sent_within(self, one: Instruction) -> float:
+    found = self._instructions_within(one, KINDS)
+    known = (self._collectives.get((name, x.name)) for name, x in found)
+    return sum(self._sending(x) for x in known if x)
+
+  def _sending(self, collective: Collective) -> float:
+    """Returns the time of one run of a collective."""
+    one = dataclasses.replace(collective, runs=1)
+    return estimate(self.chip, 0.0, 0.0, [one]).sending

@@ -1,0 +1,150 @@
+"""The time and the memory of real programs of a TPU and a GPU, see `programs.py`."""
+
+import pytest
+
+from seqlab.compile import work
+from seqlab.compile.buffers import largest_buffers
+from seqlab.compile.chips import CHIPS
+from seqlab.compile.cost import Costs
+from seqlab.compile.hlo import Module, Shape
+
+LAYERS, WIDTH, ROWS = 3, 8, 2**21  # rows of one device of four
+CHIP_NAMES = ('v5e', 'h200')
+
+
+@pytest.mark.parametrize('chip', CHIP_NAMES)
+def test_the_body_of_a_scan_runs_once_per_layer(program, chip):
+  module = program(chip)
+  loops = [
+    (name, one)
+    for name in module.scheduled
+    for one in module.computations[name].values()
+    if one.kind == 'while'
+  ]
+  assert [module.trips(*loop) for loop in loops] == [LAYERS, LAYERS]
+  assert not module.endless
+
+
+@pytest.mark.parametrize('chip', CHIP_NAMES)
+def test_products_are_counted_in_dots_convolutions_and_calls(program, chip):
+  module = program(chip)
+  done = work.operations(module)
+  flops = sum(runs * work.flops(module, name, one) for runs, name, one in done)
+  products = 3 * LAYERS  # forward, and the gradients of both sides
+  assert flops == products * 2 * ROWS * WIDTH * WIDTH
+
+
+def test_the_time_on_a_tpu_is_the_compilers_cycles_with_the_rest_listed(program):
+  costs = Costs(program('v5e'), CHIPS['v5e'])
+  kinds = {cost.instruction.kind for cost in costs.items}
+  assert kinds & {'fusion', 'copy', 'all-reduce'} == {'fusion', 'copy', 'all-reduce'}
+  assert costs.seconds_of('compiler') > 0.8 * costs.seconds
+  listed = sum(seconds for _, seconds in costs.unestimated.values())
+  assert listed == pytest.approx(costs.seconds_of('analytic'))
+  assert listed > 0
+  (reduce,) = (x for x in costs.items if x.instruction.kind == 'all-reduce')
+  assert reduce.source == 'waiting'
+
+
+def test_the_time_on_a_gpu_is_at_least_that_of_its_memory_traffic(program):
+  module, chip = program('h200'), CHIPS['h200']
+  done = work.operations(module)
+  moved = sum(runs * work.traffic(module, name, one) for runs, name, one in done)
+  costs = Costs(module, chip)
+  assert costs.seconds_of('analytic') > moved / chip.memory_speed
+  # Each layer reads its input, and writes its output and what the gradient needs.
+  assert moved > 3 * LAYERS * 4 * ROWS * WIDTH
+  assert not costs.unestimated
+
+
+@pytest.mark.parametrize('chip', CHIP_NAMES)
+def test_the_largest_arrays_are_the_stacked_residuals_and_name_the_layer(program, chip):
+  first = largest_buffers(program(chip), 3)[0]
+  assert first.array == f'f32[{LAYERS},{ROWS},{WIDTH}]'
+  assert first.bytes == 4 * LAYERS * ROWS * WIDTH
+  assert 'while/body' in first.layer
+  assert first.source.startswith('tests/compile/programs.py:')
+
+
+@pytest.mark.parametrize(
+  ('layout', 'size'),
+  [
+    ('', 4 * 100 * 3),
+    ('1,0:T(8,128)', 4 * 104 * 128),
+    ('0,1:T(8,128)', 4 * 128 * 8),
+    ('1,0:T(8,128)S(1)', 4 * 104 * 128),
+  ],
+)
+def test_tiles_fill_up_the_last_axes(layout, size):
+  shape = Shape('f32', (100, 3), layout)
+  assert shape.padded_bytes == size
+  assert shape.in_main_memory == ('S(1)' not in layout)
+
+
+_LOOP = """HloModule jit_f, is_scheduled=true
+
+%body (b: s32[]) -> s32[] {
+  ROOT %b = s32[] parameter(0)
+}
+
+%condition (c: (s32[])) -> pred[] {
+  %c = (s32[]) parameter(0)
+  %i = s32[] get-tuple-element(%c), index=0
+  %limit = s32[] constant(LIMIT)
+  ROOT %less = pred[] compare(%i, %limit), direction=DIRECTION
+}
+
+ENTRY %main (x: s32[]) -> (s32[]) {
+  %start = s32[] constant(2)
+  %begin = (s32[]) tuple(%start)
+  ROOT %loop = (s32[]) while(%begin), condition=%condition, body=%body
+}
+"""
+
+
+def _loop(limit, direction, trips=1):
+  text = _LOOP.replace('LIMIT', str(limit)).replace('DIRECTION', direction)
+  return Module(text, trips)
+
+
+def test_a_loop_counts_from_its_start_to_the_bound_of_its_condition():
+  module = _loop(9, 'LT')
+  assert module.scheduled['body'] == 7
+  assert module.endless == []
+
+
+def test_a_loop_without_a_bound_is_named_and_runs_as_often_as_it_is_told():
+  module = _loop(9, 'NE', trips=5)
+  assert module.scheduled['body'] == 5
+  assert module.endless == ['loop']
+
+
+_COPIES = """HloModule jit_f, is_scheduled=true
+
+%inside (a: f32[8]) -> f32[8] {
+  %a = f32[8] parameter(0)
+  ROOT %r = f32[8] negate(%a)
+}
+
+ENTRY %main (x: f32[2000000]) -> f32[8] {
+  %x = f32[2000000] parameter(0)
+  %y = f32[8] constant({...})
+  %start = (f32[2000000]{0:S(1)}, f32[2000000]{0}, u32[]) copy-start(%x)
+  %work = f32[8] fusion(%y), kind=kLoop, calls=%inside, backend_config={"estimated_cycles":"CYCLES"}
+  %done = f32[2000000]{0:S(1)} copy-done(%start)
+  ROOT %end = f32[8] fusion(%work), kind=kLoop, calls=%inside, backend_config={"estimated_cycles":"1"}
+}
+"""
+
+
+@pytest.mark.parametrize(('cycles', 'waited'), [(0, 10e-6), (7500, 5e-6), (15_000, 0)])
+def test_a_transfer_costs_what_other_instructions_do_not_cover(cycles, waited):
+  # 8 MB at 0.8 TB/s are 10 us; 7,500 cycles at 1.5 GHz are 5 us.
+  costs = Costs(Module(_COPIES.replace('CYCLES', str(cycles))), CHIPS['v5e'])
+  assert costs.seconds_of('waiting') == pytest.approx(waited, abs=1e-9)
+
+
+def test_a_kernel_that_the_compiler_does_not_estimate_is_not_free():
+  text = _COPIES.replace(', backend_config={"estimated_cycles":"CYCLES"}', '')
+  costs = Costs(Module(text), CHIPS['v5e'])
+  assert costs.unestimated['fusion'][1] > 0
