@@ -307,8 +307,8 @@ def bench(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
   if args.against is not None:
     return _bench_against(args, rest)
-  if rest or args.turns or args.table:
-    raise ValueError('--config, --turns and --table need --against')
+  if rest or args.run_folder or args.turns or args.table:
+    raise ValueError('--config, --run, --turns and --table need --against')
   _prepare(load_experiment(args.experiment).get('threads'))
   from seqlab.bench.run import run_bench
 
@@ -326,6 +326,7 @@ def _bench_against(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
   options = dict(against=args.against, output=args.output, only=args.only)
   options |= _given(args, ('turns', 'table'))
+  options['run'] = args.run_folder
   compare(args.experiment, rest, **options)
 
 
@@ -497,6 +498,7 @@ def _bench_options(parser: _Parser) -> None:
     metavar='LIBRARY[=PYTHON]',
     help='compare with libraries, such as torch; without a value, list them',
   )
+  add('--run', dest='run_folder', help='with --against: a run to decode with')
   add('--turns', type=int, help='with --against: undisturbed turns of each (9)')
   add(
     '--table', metavar='FILE', help='with --against: write tables into a Markdown file'

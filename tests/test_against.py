@@ -127,7 +127,7 @@ def test_options_of_comparisons_need_a_library(capsys):
 
 
 def test_models_that_other_libraries_lack_are_refused():
-  with pytest.raises(ValueError, match=r"model\.positions='sinusoidal'.*'rotary'"):
+  with pytest.raises(ValueError, match=r"model\.positions is 'rotary'.*'sinusoidal'"):
     _check_model(Transformer(8, 8, positions='rotary'))
   with pytest.raises(ValueError, match='"transformer"'):
     _check_model(None)

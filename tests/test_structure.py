@@ -24,7 +24,7 @@ FLOORS = (
   {'trust'},
   {'train'},
   {'experiment', 'experiment_list', 'testing'},
-  {'use', 'bench', 'plan', 'word_vectors'},
+  {'use', 'bench', 'export', 'plan', 'word_vectors'},
   {'library'},
   {'cli', 'report'},  # independent of the rest; it reads the folders of runs only
 )

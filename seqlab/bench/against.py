@@ -4,10 +4,11 @@ Every contender gets the same batches, sizes and parameters, or the same sentenc
 weights, in files. It has a process of its own, and waits while another one works.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import functools
+import itertools
 import os
 from pathlib import Path
 import sys
@@ -25,32 +26,35 @@ from seqlab.bench.turns import TURNS, take_turns
 from seqlab.bench.worker import Worker
 from seqlab.config import with_defaults
 from seqlab.experiment import load_experiment
+from seqlab.export.ctranslate2 import OPTIONS, check_model
 from seqlab.io.files import check_output
 from seqlab.layers.positions.sinusoidal import sinusoidal
 from seqlab.models.transformer import Transformer
 from seqlab.tasks import task_of
+from seqlab.tasks.interface import Task
+from seqlab.text.vocabulary import content_of
 from seqlab.train.checks import check_experiment
-from seqlab.types import Batch
+from seqlab.types import Batch, Variables
+from seqlab.use.runs import load_run
 
 _BATCHES = 4
 _POSITIONS = 1_024
 _OWN = 'seqlab.bench.own'
 # Options of the model that the baselines are written for.
-_MODEL = dict(
-  positions='sinusoidal',
-  window=None,
-  causal=True,
-  normalization='layer',
-  decoder_normalization=None,
-  norm='pre',
-  activation='relu',
-  tie='all',
+_MODEL = {**OPTIONS, 'tie': 'all'}
+_LOSS_NOTE = (
+  'Loss: of the first step, with dropout. That of JoeyNMT is a divergence from the '
+  'smoothed labels, and thus smaller by their entropy.'
 )
+_LINES = 500
+_FORCED_LENGTH = 16
+_BEAMS = (1, 5)
 _OWN_TRAINING = tuple(
   Variant(f'seqlab {dtype}', f'{_OWN}:Training', {'dtype': dtype}, keeps_memory=True)
   for dtype in ('float32', 'bfloat16')
 )
-PARTS = ('training',)
+_OWN_DECODING = (Variant('seqlab', f'{_OWN}:Decoding', keeps_memory=True),)
+PARTS = ('training', 'decoding')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Comparison:
     libraries: name -> library.
     folder: an empty folder for the files.
     turns: quiet turns per contender.
+    run: a trained run to decode with; None decodes with the initial parameters.
   """
 
   subject: Subject
@@ -70,26 +75,18 @@ class Comparison:
   libraries: Mapping[str, Installed]
   folder: Path
   turns: int
-
-  @property
-  def sizes(self) -> dict[str, int]:
-    """Sizes of the model, for libraries that build one of the same sizes."""
-    model = self.subject.task.model
-    return {
-      'V': model.target_size,
-      'width': model.width,
-      'mlp_width': model.mlp_width,
-      'heads': model.heads,
-      'layers': model.layers,
-      'decoder_layers': model.decoder_layers or model.layers,
-    }
+  run: str | None
 
   @functools.cached_property
   def parameters(self) -> Path:
     """File of the initial parameters, and of the table of positions."""
-    path = self.folder / 'parameters.npz'
     variables = self.subject.training_step(steps=1).variables
-    table = sinusoidal(jax.numpy.arange(_POSITIONS), self.subject.task.model.width)
+    return self.save(variables, self.subject.task, 'initial')
+
+  def save(self, variables: Variables, task: Task, name: str) -> Path:
+    """Writes parameters and positions; returns the path of the file."""
+    path = self.folder / f'{name}.npz'
+    table = sinusoidal(jax.numpy.arange(_POSITIONS), task.model.width)
     own.save_variables(path, variables, positions=table)
     return path
 
@@ -100,18 +97,22 @@ class Comparison:
       'experiment': self.subject.experiment,
       'overrides': list(self.overrides),
       'vocabulary': str(self.folder / 'vocabulary'),
-      'parameters': str(self.parameters),
-      'sizes': self.sizes,
     }
 
   def measure(
-    self, part: str, unit: str, setting: str, entries: Sequence['Entry']
+    self,
+    part: str,
+    unit: str,
+    setting: str,
+    entries: Sequence['Entry'],
+    conclude: Callable[[Mapping[str, Worker]], list[str]],
   ) -> Result:
     """Returns the turns of contenders, which are started here and ended."""
     with _started(self.folder, entries) as workers:
       turns = take_turns(workers, self.turns)
       facts = {name: worker.facts for name, worker in workers.items()}
-    return Result(part, unit, setting, turns, facts)
+      notes = conclude(workers)
+    return Result(part, unit, setting, turns, facts, notes)
 
 
 class Entry(NamedTuple):
@@ -135,6 +136,7 @@ def compare(
   against: Sequence[str],
   output: str,
   only: str | None = None,
+  run: str | None = None,
   turns: int = TURNS,
   table: str | None = None,
 ) -> list[Result]:
@@ -146,6 +148,8 @@ def compare(
     against: names of libraries, see `libraries.find_libraries`.
     output: path of the JSON file to write.
     only: one of `PARTS`; None measures all.
+    run: folder of a run of the experiment's task to decode with; None decodes with
+      initial parameters, and forces the length of outputs.
     turns: number of turns without disturbance that every contender gets.
     table: path of a Markdown file into which the tables are written.
 
@@ -164,7 +168,7 @@ def compare(
     task = task_of(config).from_config(config, folder / 'vocabulary')
     _check_model(getattr(task, 'model', None))
     subject = Subject(experiment, config, task)
-    comparison = Comparison(subject, overrides, libraries, folder, turns)
+    comparison = Comparison(subject, overrides, libraries, folder, turns, run)
     results = [
       result
       for part in PARTS
@@ -184,6 +188,8 @@ def _measure_training(comparison: Comparison) -> Iterator[Result]:
   _check_dropout(hyper)
   job = {
     **comparison.job,
+    'parameters': str(comparison.parameters),
+    'sizes': sizes_of(subject.task.model),
     'batches': str(path),
     'steps': subject.total_steps,
     'dropout': hyper.get('dropout') or 0.0,
@@ -199,7 +205,21 @@ def _measure_training(comparison: Comparison) -> Iterator[Result]:
   (B, S), T = batches[0]['source'].shape, batches[0]['target'].shape[1]
   tokens = sum(subject.task.tokens(x) for x in batches) / len(batches)
   setting = f'batches of {B} x ({S}, {T}) positions with {tokens:,.0f} target tokens'
-  yield comparison.measure('training', 'target tokens/s', setting, entries)
+  yield comparison.measure(
+    'training', 'target tokens/s', setting, entries, lambda workers: [_LOSS_NOTE]
+  )
+
+
+def sizes_of(model: Transformer) -> dict[str, int]:
+  """Returns the sizes of a model, for libraries that build one of the same sizes."""
+  return {
+    'V': model.target_size,
+    'width': model.width,
+    'mlp_width': model.mlp_width,
+    'heads': model.heads,
+    'layers': model.layers,
+    'decoder_layers': model.decoder_layers or model.layers,
+  }
 
 
 def _own_entry(variant: Variant, job: Mapping[str, Any]) -> Entry:
@@ -208,7 +228,94 @@ def _own_entry(variant: Variant, job: Mapping[str, Any]) -> Entry:
   return Entry(variant, sys.executable, job)
 
 
-_MEASURES = {'training': _measure_training}
+def _measure_decoding(comparison: Comparison) -> Iterator[Result]:
+  task, parameters = comparison.subject.task, comparison.parameters
+  if comparison.run:
+    loaded = load_run(comparison.run)
+    task = loaded.task
+    _check_model(task.model)
+    parameters = comparison.save(loaded.variables, task, 'run')
+  split = _test_split(task)
+  lines = _spread(task.corpus.read(split)[0], _LINES)
+  sentences = _encode(task, lines)
+  forced = None if comparison.run else _FORCED_LENGTH
+  job = {
+    **comparison.job,
+    'run': comparison.run,
+    'parameters': str(parameters),
+    'sizes': sizes_of(task.model),
+    'source_tokens': task.vocabularies.source.pieces(),
+    'target_tokens': task.vocabularies.target.pieces(),
+    'forced_length': forced,
+  }
+  weights = f'weights of {comparison.run}' if comparison.run else 'untrained weights'
+  length = f'{forced} tokens each' if forced else 'outputs to their end'
+  for beam in _BEAMS:
+    entries = [
+      Entry(
+        variant,
+        python,
+        {
+          **job,
+          **variant.options,
+          'beam': beam,
+          'lines': lines[:: variant.stride],
+          'sentences': sentences[:: variant.stride],
+        },
+      )
+      for variant, python in _decoders(comparison)
+    ]
+    setting = f'beam {beam}, {len(lines)} sentences of {split}, {weights}, {length}'
+    yield comparison.measure(
+      f'decoding, beam {beam}',
+      'sentences/s',
+      setting,
+      entries,
+      _compare_outputs if comparison.run else lambda workers: [],
+    )
+
+
+def _decoders(comparison: Comparison) -> Iterator[tuple[Variant, str]]:
+  for variant in _OWN_DECODING:
+    yield variant, sys.executable
+  for installed in comparison.libraries.values():
+    for variant in installed.library.decoding:
+      if variant.trained or not comparison.run:
+        yield variant, installed.python
+
+
+def _compare_outputs(workers: Mapping[str, Worker]) -> list[str]:
+  """Returns how many outputs are equal to those of this project."""
+  (own_name, own_worker), *others = workers.items()
+  expected = own_worker.outputs()
+  notes = []
+  for name, worker in others:
+    equal = sum(a == b for a, b in zip(expected, worker.outputs(), strict=True))
+    notes.append(
+      f'{name}: {equal} of {len(expected)} outputs equal those of {own_name}.'
+    )
+  return notes
+
+
+def _test_split(task: Task) -> str:
+  """Returns the first split for tests, or else the last split."""
+  splits = list(task.corpus.splits)
+  return next((x for x in splits if x.startswith('test')), splits[-1])
+
+
+def _spread(lines: Sequence[str], count: int) -> list[str]:
+  """Returns so many lines, or all if there are fewer, at equal distances."""
+  return list(lines[:: max(1, len(lines) // count)])[:count]
+
+
+def _encode(task: Task, lines: Sequence[str]) -> list[list[int]]:
+  """Returns the ids of sentences, without EOS."""
+  flat, offsets = task.vocabularies.source.encode(lines)
+  sentences = [content_of(flat[a:b]) for a, b in itertools.pairwise(offsets)]
+  return [x[::-1] for x in sentences] if task.reverse_source else sentences
+
+
+_MEASURES = {'training': _measure_training, 'decoding': _measure_decoding}
 
 
 def choose_batches(subject: Subject) -> list[Batch]:
@@ -251,12 +358,7 @@ def _check_model(model: Any) -> None:
   """Raises ValueError for a model that the other libraries do not have."""
   if not isinstance(model, Transformer):
     raise ValueError('--against needs an experiment with model.kind="transformer"')
-  for name, expected in _MODEL.items():
-    if getattr(model, name) != expected:
-      raise ValueError(
-        f'--against needs model.{name}={expected!r}, which the other libraries have, '
-        f'and this experiment has {getattr(model, name)!r}'
-      )
+  check_model(model, _MODEL)
 
 
 def _check_dropout(hyper: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ import sys
 from typing import Any, NamedTuple
 
 from seqlab.config import suggest
+from seqlab.text.workers import all_cores
 
 _BASELINES = 'seqlab.bench.baselines'
 _CODE = 'import sys, importlib.metadata as m; print(m.version(sys.argv[1]))'
@@ -26,6 +27,7 @@ class Variant(NamedTuple):
     options: its options besides those that all contenders get.
     keeps_memory: whether it has the settings of the allocator that `seqlab` has.
     stride: in decoding, it gets one of so many sentences; more for slow ones.
+    trained: in decoding, whether it can have the weights of a run.
   """
 
   name: str
@@ -33,6 +35,7 @@ class Variant(NamedTuple):
   options: Mapping[str, Any] = {}  # never changed
   keeps_memory: bool = False
   stride: int = 1
+  trained: bool = False
 
 
 class Library(NamedTuple):
@@ -73,8 +76,53 @@ _TRAINING = (
   ),
 )
 
+
+def _own_model(name: str, module: str) -> tuple[Variant, ...]:
+  options = dict(compile=False, dtype='float32')
+  return (Variant(name, f'{_BASELINES}.{module}:Training', options),)
+
+
+_CORES = len(all_cores())
+
+
+def _ctranslate2(compute_type: str, workers: int, threads: int) -> Variant:
+  name = f'CTranslate2 {compute_type}, {workers} x {threads} threads'
+  options = dict(compute_type=compute_type, workers=workers, threads=threads, batch=32)
+  return Variant(name, f'{_BASELINES}.with_ctranslate2:Decoding', options, trained=True)
+
+
+# In each environment torch is named first, so that one version of it is chosen.
 LIBRARIES = {
   'torch': Library('torch', 'torch', training=_TRAINING),
+  'joeynmt': Library(
+    'joeynmt',
+    # It imports importlib_metadata, which it does not require.
+    'torch joeynmt==2.3.0 importlib_metadata',
+    training=_own_model('JoeyNMT', 'with_joeynmt'),
+    decoding=(Variant('JoeyNMT', f'{_BASELINES}.with_joeynmt:Decoding', stride=4),),
+  ),
+  'ctranslate2': Library(
+    'ctranslate2',
+    'ctranslate2',
+    decoding=tuple(
+      _ctranslate2(compute_type, workers, threads)
+      for compute_type in ('float32', 'int8')
+      for workers, threads in ((_CORES, 1), (1, _CORES))
+    ),
+  ),
+  # The last release of fairseq itself has no files for Python 3.11, and its source does
+  # not build there.
+  'fairseq': Library(
+    'fairseq-fixed',
+    'torch fairseq-fixed==0.12.3.1',
+    training=_own_model('fairseq', 'with_fairseq'),
+  ),
+  'yoyodyne': Library(
+    'yoyodyne',
+    # Without torchvision, which its requirements bring and it does not use.
+    'torch yoyodyne==0.5.27 && ENV/bin/pip uninstall torchvision',
+    training=_own_model('yoyodyne', 'with_yoyodyne'),
+  ),
 }
 
 

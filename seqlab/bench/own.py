@@ -1,6 +1,7 @@
 """This project's own training and decoding as contenders; see `baselines.serve`."""
 
 from collections.abc import Mapping
+import dataclasses
 import itertools
 import os
 from pathlib import Path
@@ -71,15 +72,16 @@ class Decoding:
 
     Args:
       job: `run`, or else `experiment`, `overrides` and `vocabulary`, from which the task
-        is made; `parameters`, `lines`, `beam`, and `length`, the greatest length of an
-        output as [a, b].
+        is made; `parameters`, `lines`, `beam`, and `forced_length` or None.
     """
     config = load_experiment(job['experiment'], job['overrides'])
     prepare(config.get('threads'))
     task = make_task(job)
     self._lines = job['lines']
-    # No penalty, since libraries define it in different ways.
-    search = Beam(beam=job['beam'], alpha=0.0, length=tuple(job['length']))
+    # No penalty of length, since libraries define it in different ways.
+    search = Beam(beam=job['beam'], alpha=0.0)
+    if job['forced_length']:  # which untrained weights always reach
+      search = dataclasses.replace(search, length=(0, job['forced_length']))
     self._variables = load_variables(job['parameters'])
     self._translator = Translator(
       task.model,

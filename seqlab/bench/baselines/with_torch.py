@@ -184,6 +184,15 @@ class Training(TorchTraining):
     )
 
 
+def only_residual_dropout(model):
+  """Turns off dropout of attention weights and hidden units in PyTorch's layers."""
+  for module in model.modules():
+    if isinstance(module, nn.MultiheadAttention):
+      module.dropout = 0.0
+    elif isinstance(module, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer):
+      module.dropout.p = 0.0  # of the hidden units; dropout1 to 3 are of the residuals
+
+
 class _Library(nn.Module):
   """`nn.Transformer` with tied embeddings and sinusoidal positions."""
 
@@ -204,11 +213,7 @@ class _Library(nn.Module):
       norm_first=True,
       batch_first=True,
     )
-    for module in self.transformer.modules():  # dropout only as in the experiment
-      if isinstance(module, nn.MultiheadAttention):
-        module.dropout = 0.0
-      elif isinstance(module, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer):
-        module.dropout.p = 0.0  # of the feed-forward layer's hidden units
+    only_residual_dropout(self.transformer)
     self.drop = nn.Dropout(dropout)
 
   def forward(self, source, target):

@@ -1,0 +1,1 @@
+"""Models of runs in the formats of other programs."""
