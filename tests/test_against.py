@@ -5,9 +5,16 @@ import json
 import pytest
 
 from seqlab import cli
-from seqlab.bench import libraries
-from seqlab.bench.against import _check_model
+from seqlab.bench import libraries, own
+from seqlab.bench.against import (
+  Comparison,
+  _check_model,
+  choose_batches,
+  compare,
+  sizes_of,
+)
 from seqlab.bench.libraries import Library, find_libraries
+from seqlab.bench.measure import Subject
 from seqlab.bench.record import Result, markdown, replace_section
 from seqlab.bench.turns import (
   Load,
@@ -20,7 +27,10 @@ from seqlab.bench.turns import (
   take_turns,
 )
 from seqlab.bench.worker import Worker
+from seqlab.config import with_defaults
+from seqlab.experiment import load_experiment
 from seqlab.models.transformer import Transformer
+from seqlab.tasks import task_of
 
 QUIET, NOISY = 0.0, 0.5
 
@@ -181,3 +191,85 @@ def test_a_contender_works_in_its_own_process(start, monkeypatch):
 def test_a_contender_that_ends_is_an_error_with_its_last_words(start):
   with pytest.raises(RuntimeError, match=r'(?s)counter failed.*the size is zero'):
     start(0).wait()
+
+
+DEMO = 'experiments/agreement/transformer.py:smoke'
+
+
+def installed(name):
+  try:
+    return find_libraries([name])
+  except ValueError as error:
+    pytest.skip(str(error))
+
+
+PROBE = """
+import numpy as np
+from seqlab.bench.baselines.training import load_batches
+from seqlab.bench.baselines.with_torch import HandWritten, smoothed_loss
+
+class Probe:
+  def __init__(self, job):
+    with np.load(job['parameters']) as arrays:
+      model = HandWritten(job['sizes'], 0.0, dict(arrays)).eval()
+    source, target = load_batches(job['batches'])[0]
+    self.loss = smoothed_loss(model(source, target), target, 0.1).item()
+  def facts(self):
+    return {'loss': self.loss}
+  def step(self):
+    return 1
+"""
+
+
+@pytest.mark.slow
+def test_the_loss_of_the_model_in_pytorch_is_that_of_this_project(
+  tmp_path, monkeypatch
+):
+  python = installed('torch')['torch'].python
+  config = with_defaults(load_experiment(DEMO, ['--config.model.dtype=float32']))
+  task = task_of(config).from_config(config, tmp_path / 'vocabulary')
+  comparison = Comparison(Subject(DEMO, config, task), (), {}, tmp_path, 1, None)
+  batches = choose_batches(comparison.subject)
+  own.save_batches(tmp_path / 'batches.npz', batches)
+  (tmp_path / 'probing.py').write_text(PROBE, 'utf-8')
+  monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+  job = {
+    'contender': 'probing:Probe',
+    'parameters': str(comparison.parameters),
+    'sizes': sizes_of(task.model),
+    'batches': str(tmp_path / 'batches.npz'),
+  }
+  worker = Worker('probe', job, folder=tmp_path, python=python)
+  try:
+    worker.wait()
+  finally:
+    worker.close()
+  variables = own.load_variables(str(comparison.parameters))
+  loss = task.loss(variables, batches[0], None, {'label_smoothing': 0.1})
+  assert worker.facts['loss'] == pytest.approx(float(loss.value / loss.weight), 1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['torch', 'joeynmt', 'fairseq', 'yoyodyne'])
+def test_training_starts_alike_in_all_libraries(tmp_path, name):
+  installed(name)
+  output = str(tmp_path / 'bench.json')
+  (result,) = compare(DEMO, against=[name], output=output, only='training', turns=1)
+  own_facts = result.facts['seqlab float32']
+  for contender, facts in result.facts.items():
+    entropy = 1.0 if contender == 'JoeyNMT' else 0.0  # of smoothed labels, about
+    loss = facts['first_loss'] + entropy
+    assert loss == pytest.approx(own_facts['first_loss'], abs=0.6), contender
+    if name != 'yoyodyne':  # it does not tie its output weights
+      assert facts['parameters'] == pytest.approx(own_facts['parameters'], rel=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['ctranslate2', 'joeynmt'])
+def test_other_libraries_decode(tmp_path, monkeypatch, name):
+  installed(name)
+  monkeypatch.setattr('seqlab.bench.against._LINES', 16)
+  output = str(tmp_path / 'bench.json')
+  results = compare(DEMO, against=[name], output=output, only='decoding', turns=1)
+  assert [result.part for result in results] == ['decoding, beam 1', 'decoding, beam 5']
+  assert all(len(result.turns) > 1 for result in results)

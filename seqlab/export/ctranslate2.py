@@ -85,7 +85,10 @@ def make_spec(
   """
   from ctranslate2.specs import TransformerSpec
 
-  params = {name.removeprefix('params/'): x for name, x in arrays.items()}
+  params = {
+    name.removeprefix('params/'): np.asarray(x, np.float32)
+    for name, x in arrays.items()
+  }
   encoder, decoder = (_section(params, name) for name in ('encoder', 'decoder'))
   layers = len(encoder['norm_mlp/scale']), len(decoder['norm_mlp/scale'])
   spec = TransformerSpec.from_config(layers, heads, pre_norm=True)
