@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO ?= runs/demo
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow test-tpu test-tpu-slow test-cuda test-cuda-slow lint bench clean
 
 # By a path (compat), not by an import hook, which a folder called seqlab would hide.
 $(BIN)/.installed: pyproject.toml constraints.txt
@@ -26,6 +26,19 @@ test: $(BIN)/.installed
 test-slow: $(BIN)/.installed
 	$(BIN)/python -m pytest -q -m slow
 
+# Compiles the experiments for chips that are not there, with the chips' own compilers:
+# libtpu (150 MB) and the CUDA plugin (4 GB), each in an environment of its own.
+test-tpu test-tpu-slow: .venv-tpu/bin/.installed
+	SEQLAB_CHIP=v5e .venv-tpu/bin/python -m pytest -q $(if $(findstring slow,$@),-m slow) tests/accelerators
+
+test-cuda test-cuda-slow: .venv-cuda/bin/.installed
+	SEQLAB_CHIP=h100 XLA_FLAGS=--xla_gpu_autotune_level=0 JAX_SKIP_CUDA_CONSTRAINTS_CHECK=1 .venv-cuda/bin/python -m pytest -q $(if $(findstring slow,$@),-m slow) tests/accelerators
+
+.venv-%/bin/.installed: pyproject.toml constraints.txt
+	test -x $(@D)/python || $(PYTHON) -m venv .venv-$*
+	$(@D)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --config-settings editable_mode=compat -e '.[test,$*]'
+	touch $@
+
 lint: $(BIN)/.installed
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .
 
@@ -33,4 +46,4 @@ bench: $(BIN)/.installed
 	$(BIN)/seqlab bench
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-tpu .venv-cuda build dist *.egg-info

@@ -17,7 +17,7 @@ from seqlab.compile.roofline import HOP, NETWORK_HOP, UTILISATION, estimate
 from seqlab.experiment import load_experiment
 from seqlab.plan import plan_experiment
 from seqlab.plan.fit import largest_tokens
-from seqlab.plan.programs import Memory, plan_step
+from seqlab.plan.programs import DoesNotFitError, Memory, explain, plan_step
 from seqlab.plan.report import describe
 from seqlab.tasks import task_of
 from seqlab.tasks.interface import EmptyBatches, Loss, Task
@@ -196,6 +196,23 @@ def test_the_search_of_an_evaluator_is_planned():
   assert step.trips > 16
 
 
+@pytest.mark.parametrize(
+  'message',
+  [
+    'RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO '
+    'temporaries (22.00G) exceeds available HBM (15.75G).',
+    'RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory '
+    'space hbm. Used 22.00G of 15.75G hbm. Exceeded hbm capacity by 6.25G.',
+  ],
+)
+def test_a_compilers_message_of_too_little_memory_is_explained(message):
+  explained = explain(jax.errors.JaxRuntimeError(message))
+  assert isinstance(explained, DoesNotFitError)
+  assert 'needs 22.00G of 15.75G' in str(explained)
+  assert explained.needed == 22 * 2**30
+  assert 'model.remat=True' in str(explained)
+
+
 class _Program:
   """A program that takes `fixed` bytes and `slope` bytes per token."""
 
@@ -221,7 +238,9 @@ def test_the_largest_batch_that_fits_is_found_in_few_compilations(memory):
 
 def test_a_program_that_the_compiler_refuses_is_too_large():
   def plan(tokens):
-    return _Program(tokens) if tokens <= 2048 else None
+    if tokens > 2048:
+      raise DoesNotFitError('it does not fit')
+    return _Program(tokens)
 
   options = {'tokens': 8192, 'max_length': 16}
   tokens, _ = largest_tokens(plan, options, memory=10**9)

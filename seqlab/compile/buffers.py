@@ -67,13 +67,23 @@ def _buffers(module: Module) -> Iterator[tuple[str, Instruction, int, int]]:
 def _describe(
   module: Module, computation: str, one: Instruction, size: int, element: int
 ) -> Buffer:
-  named = (
-    one if '/' in one.op_name else _filler(module, computation, one, element) or one
-  )
+  named = named_by(module, computation, one, element)
   shape = one.shapes[element]
   sizes = ','.join(map(str, shape.sizes))
   array = f'{shape.dtype}[{sizes}]'
   return Buffer(one.name, array, size, named.op_name, module.source(named))
+
+
+def named_by(
+  module: Module, computation: str, one: Instruction, element: int = 0
+) -> Instruction:
+  """Returns the instruction whose layer and line tell what an instruction is for.
+
+  It is the instruction itself if it has a layer, and else the one that fills its result.
+  """
+  if '/' in one.op_name:
+    return one
+  return _filler(module, computation, one, element) or one
 
 
 def _filler(

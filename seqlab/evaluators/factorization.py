@@ -25,6 +25,7 @@ from seqlab.domains import Count, Range, Seed
 from seqlab.embeddings.cooccurrence import cached_cooccurrence
 from seqlab.embeddings.objectives import Negative
 from seqlab.embeddings.word2vec import SkipGram
+from seqlab.evaluators.resident import place
 from seqlab.tasks.word2vec import WindowTask
 from seqlab.text.download import cache_dir
 from seqlab.types import Array, Variables
@@ -84,7 +85,7 @@ class Evaluator:
       f'{len(never):,} were not seen'
     )
     everywhere = NamedSharding(sharding.mesh, PartitionSpec())
-    self._pairs = jax.device_put(_blocks(np.concatenate([pairs, never])), everywhere)
+    self._pairs = place(_blocks(np.concatenate([pairs, never])), everywhere)
     self._dots = jax.jit(_dots, out_shardings=everywhere)
     self._number = len(pairs) + len(never)
     self.arrays: dict[str, np.ndarray] = {}

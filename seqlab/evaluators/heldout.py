@@ -6,6 +6,7 @@ import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from seqlab.domains import Count
+from seqlab.evaluators.resident import place
 from seqlab.tasks.interface import HoldsOut
 from seqlab.types import Variables
 
@@ -25,7 +26,7 @@ class Evaluator:
     batch = task.evaluation(words)
     self.about = f'{int((batch["words"] >= 0).sum()):,} words held out'
     everywhere = NamedSharding(sharding.mesh, PartitionSpec())
-    self._batch = jax.device_put(batch, everywhere)
+    self._batch = {name: place(x, everywhere) for name, x in batch.items()}
     self._loss = jax.jit(
       lambda variables, batch: task.loss(variables, batch, None, {})[:2],
       out_shardings=everywhere,

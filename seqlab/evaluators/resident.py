@@ -39,6 +39,17 @@ def evaluation_batches(
   return task.batches(split, **accepted_context(task.batches, options))
 
 
+def place(x: np.ndarray, sharding: NamedSharding) -> jax.Array | jax.ShapeDtypeStruct:
+  """Puts an array on devices; each process puts what its own devices hold.
+
+  On devices that are not in the machine, and for which programs are only compiled, it
+  returns the shape that an array on them would have.
+  """
+  if jax.process_count() == 1 and not sharding.is_fully_addressable:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+  return jax.make_array_from_callback(x.shape, sharding, x.__getitem__)
+
+
 class Resident:
   """Batches of one split on the devices, and a function compiled for each shape.
 
@@ -89,13 +100,9 @@ class Resident:
     self._compiled: dict[tuple, Callable] = {}
 
   def _put(self, batch: Batch) -> PyTree:
-    """Puts a batch on the devices; each process puts what its own devices hold."""
     even = all(len(x) % self._sharding.num_devices == 0 for x in batch.values())
     sharding = self._sharding if even else self._everywhere
-    return {
-      name: jax.make_array_from_callback(x.shape, sharding, x.__getitem__)
-      for name, x in batch.items()
-    }
+    return {name: place(x, sharding) for name, x in batch.items()}
 
   def compile(self, variables: Variables) -> None:
     """Compiles the function for every shape."""

@@ -208,13 +208,11 @@ def _print_fit(
     if target.chip is None:
       raise ValueError('--fit needs the memory of one chip: add --chip, as in v5p')
 
-    def plan(tokens: int, target: _Target = target) -> PlannedStep | None:
+    def plan(tokens: int, target: _Target = target) -> PlannedStep:
+      out.text(f'{target.title}: compiling for batching.tokens={tokens:,}')
       changed = {**config, 'batching': {**config['batching'], 'tokens': tokens}}
       task = open_task(changed, folder / f'fit-{next(numbers)}')
-      try:
-        return plan_step(changed, task, target.devices, target.topology, what)
-      except DoesNotFitError:
-        return None
+      return plan_step(changed, task, target.devices, target.topology, what)
 
     tokens, step = largest_tokens(plan, config['batching'], target.chip.memory)
     out.result(

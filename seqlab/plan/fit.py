@@ -1,16 +1,17 @@
 """Finds the largest batch that fits a chip's memory."""
 
 from collections.abc import Callable, Mapping
+import math
 from typing import Any
 
-from seqlab.plan.programs import PlannedStep
+from seqlab.plan.programs import DoesNotFitError, PlannedStep
 
 _TRIES = 6  # programs that are compiled at most
 _ENOUGH = 0.95  # share of the memory from which on no larger batch is tried
 
 
 def largest_tokens(
-  plan: Callable[[int], PlannedStep | None],
+  plan: Callable[[int], PlannedStep],
   batching: Mapping[str, Any],
   memory: float,
 ) -> tuple[int, PlannedStep]:
@@ -20,8 +21,8 @@ def largest_tokens(
   is where the line through the last two programs meets the memory of the chip.
 
   Args:
-    plan: compiles the program for a number of tokens; None if its compiler says that it
-      does not fit.
+    plan: compiles the program for a number of tokens; raises DoesNotFitError if its
+      compiler says so.
     batching: the experiment's section, whose `tokens` is tried first.
     memory: bytes of the chip.
 
@@ -34,14 +35,18 @@ def largest_tokens(
     )
   unit = batching.get('rows_multiple', 1) * (batching.get('max_length') or 64)
   tokens = max(batching['tokens'] // unit, 1) * unit
-  measured: dict[int, int] = {}
+  measured: dict[int, float] = {}
   best: tuple[int, PlannedStep] | None = None
   too_large = None  # the smallest number that does not fit
   for _ in range(_TRIES):
-    step = plan(tokens)
-    if step is not None:
-      measured[tokens] = step.memory.total
-    if step is not None and step.memory.total <= memory:
+    try:
+      step = plan(tokens)
+      measured[tokens] = needed = step.memory.total
+    except DoesNotFitError as error:
+      if error.needed is not None:
+        measured[tokens] = error.needed
+      needed = math.inf
+    if needed <= memory:
       best = max(best or (0, step), (tokens, step), key=lambda pair: pair[0])
     else:
       too_large = min(too_large or tokens, tokens)
@@ -59,7 +64,7 @@ def largest_tokens(
 
 
 def _next(
-  measured: Mapping[int, int],
+  measured: Mapping[int, float],
   fits: int | None,
   too_large: int | None,
   memory: float,
@@ -76,9 +81,11 @@ def _next(
   return guess * unit if guess > low else None
 
 
-def _on_the_line(measured: Mapping[int, int], memory: float, unit: int) -> int | None:
-  if len(measured) < 2:
-    return None
+def _on_the_line(measured: Mapping[int, float], memory: float, unit: int) -> int | None:
+  if len(measured) < 2:  # as if nothing but the batch took memory
+    return next(
+      (int(memory / x * tokens // unit) for tokens, x in measured.items()), None
+    )
   (a, bytes_a), (b, bytes_b) = sorted(measured.items())[-2:]
   slope = (bytes_b - bytes_a) / (b - a)
   if slope <= 0:

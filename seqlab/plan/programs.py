@@ -37,10 +37,23 @@ from seqlab.types import Batch, PyTree
 STAND_IN = "XLA's CPU compiler, as a stand-in"
 WHAT = ('train', 'evaluate')
 _BUFFERS = 10  # number of the largest arrays that are described
+# Sizes in the messages of the compilers.
+_NEEDED = re.compile(
+  r'(?:Used |HLO temporaries \()([0-9.]+\w*)(?: of |\) exceeds available HBM \()([0-9.]+\w*)'
+)
 
 
 class DoesNotFitError(ValueError):
-  """A program needs more memory than the chip has, by its compiler's own message."""
+  """A program needs more memory than the chip has, by its compiler's own message.
+
+  Attributes:
+    needed: bytes that it needs; None if the message does not say.
+  """
+
+  def __init__(self, message: str, needed: float | None = None):
+    """Takes the text for the user, and the number of bytes."""
+    super().__init__(message)
+    self.needed = needed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +189,7 @@ def plan_step(
   try:
     program = compile_program()
   except jax.errors.JaxRuntimeError as error:
-    raise _explain(error) from None
+    raise explain(error) from None
   seconds = time.monotonic() - started
   module = Module(program.as_text(), trips)
   return _describe(
@@ -327,14 +340,21 @@ def _memory(program: jax.stages.Compiled, state: PyTree, what: str) -> Memory:
   )
 
 
-def _explain(error: Exception) -> Exception:
+def explain(error: Exception) -> Exception:
   """Returns the error of a program that does not fit; any other error as it is."""
   text = str(error)
   if 'RESOURCE_EXHAUSTED' not in text and 'memory' not in text:
     return error
-  found = re.search(r'Used ([0-9.]+\w*) of ([0-9.]+\w*)', text)
-  amount = f'it needs {found[1]} of {found[2]}' if found else text.splitlines()[0][:200]
+  found = _NEEDED.search(text)
+  needed = f'it needs {found[1]} of {found[2]}' if found else text.splitlines()[0][:200]
   return DoesNotFitError(
-    f"the program does not fit the chip's memory: {amount}. Set model.remat=True, lower "
-    f'batching.tokens (--fit finds the largest), or shard the parameters (mesh.fsdp)'
+    f"the program does not fit the chip's memory: {needed}. Set model.remat=True, lower "
+    f'batching.tokens (--fit finds the largest), or shard the parameters (mesh.fsdp)',
+    _bytes(found[1]) if found else None,
   )
+
+
+def _bytes(text: str) -> float:
+  """Parses a size such as '22.00G'."""
+  number, unit = re.fullmatch(r'([0-9.]+)([KMGT]?)\w*', text).groups()
+  return float(number) * 1024 ** ' KMGT'.index(unit or ' ')

@@ -5,7 +5,7 @@ import dataclasses
 import os
 from typing import Any
 
-from seqlab.compile.buffers import Buffer
+from seqlab.compile.buffers import Buffer, named_by
 from seqlab.compile.chips import Chip
 from seqlab.compile.collectives import summary
 from seqlab.compile.cost import LAUNCH, PRODUCT_SHARE, Cost, Costs
@@ -113,14 +113,15 @@ def _unestimated(costs: Costs) -> str:
 
 def _expense(cost: Cost, costs: Costs) -> tuple[str, ...]:
   one = cost.instruction
+  named = named_by(costs.module, cost.computation, one)
   return (
     milliseconds(cost.seconds),
     f'{cost.seconds / costs.seconds:.1%}',
     f'{cost.runs} x' if cost.runs > 1 else '',
     one.name,
     '' if cost.source == 'compiler' else cost.source,
-    _layer(one.op_name),
-    _place(costs.module.source(one)),
+    _layer(named.op_name),
+    _place(costs.module.source(named)),
   )
 
 
@@ -217,17 +218,19 @@ def _times_as_json(costs: Costs) -> dict[str, Any]:
       kind: {'runs': runs, 'seconds': seconds}
       for kind, (runs, seconds) in costs.unestimated.items()
     },
-    'most_expensive': [
-      {
-        'instruction': cost.instruction.name,
-        'layer': cost.instruction.op_name,
-        'source': costs.module.source(cost.instruction),
-        'runs': cost.runs,
-        'seconds': cost.seconds,
-        'by': cost.source,
-      }
-      for cost in costs.largest(_EXPENSIVE)
-    ],
+    'most_expensive': [_expense_as_json(x, costs) for x in costs.largest(_EXPENSIVE)],
+  }
+
+
+def _expense_as_json(cost: Cost, costs: Costs) -> dict[str, Any]:
+  named = named_by(costs.module, cost.computation, cost.instruction)
+  return {
+    'instruction': cost.instruction.name,
+    'layer': named.op_name,
+    'source': costs.module.source(named),
+    'runs': cost.runs,
+    'seconds': cost.seconds,
+    'by': cost.source,
   }
 
 

@@ -1,0 +1,90 @@
+"""Every experiment compiles for a chip that is not in the machine.
+
+`make test-tpu` and `make test-cuda` set SEQLAB_CHIP and run these tests where the chip's
+compiler is installed; elsewhere they are skipped. The sizes are those of `:smoke`, and the
+programs those of `train` and of the evaluators. Kernels that can be compiled on a device
+only are named in ON_DEVICE.
+"""
+
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+from seqlab.compile.topologies import make_topology
+from seqlab.config import with_defaults
+from seqlab.experiment import load_experiment
+from seqlab.layers.device import compiled_for
+from seqlab.plan.experiment import open_task
+from seqlab.plan.programs import plan_step
+from seqlab.tasks import task_of
+from seqlab.tasks.interface import Estimator, has
+from seqlab.train.checks import make_evaluators
+from seqlab.train.engines import make_engine
+from seqlab.train.mesh import batch_sharding
+
+CHIP = os.environ.get('SEQLAB_CHIP', '')
+pytestmark = pytest.mark.skipif(
+  not CHIP, reason='set SEQLAB_CHIP, or run make test-tpu'
+)
+DEVICES = 8
+FOLDER = Path(__file__).parent.parent.parent / 'experiments'
+NAMES = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob('*.py'))
+# Together they train every model and every kind of evaluator.
+COVERING = (
+  *('agreement/transformer.py', 'enwiki/sgns.py', 'enwiki/glove.py'),
+  *('lecture/normalization.py', 'lecture/scores.py', 'wmt14/transformer_big.py'),
+)
+# cuDNN picks the algorithm of its attention on the device.
+ON_DEVICE = {'cuda': ("model.implementation='cudnn'",)}
+
+
+@pytest.fixture(scope='module')
+def topology():
+  # The rest of the suite compiles without optimisations, for the CPU.
+  jax.config.update('jax_disable_most_optimizations', False)
+  yield make_topology(CHIP, DEVICES)
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def _task(name, folder):
+  config = load_experiment(f'{FOLDER / name}:smoke')
+  if config['corpus'].get('name') != 'agreement' and not os.environ.get('SEQLAB_DATA'):
+    pytest.skip('needs real data: set SEQLAB_DATA')
+  task = open_task(config, folder)
+  if has(task, Estimator):
+    pytest.skip('an estimator has no training step')
+  return config, task
+
+
+EXPERIMENTS = [
+  pytest.param(name, marks=[pytest.mark.slow] * (name not in COVERING))
+  for name in NAMES
+]
+
+
+@pytest.mark.parametrize('name', EXPERIMENTS)
+def test_the_training_step_compiles(topology, name, tmp_path):
+  config, task = _task(name, tmp_path)
+  step = plan_step(config, task, DEVICES, topology)
+  assert 0 < step.costs.seconds < 60
+  assert 0 < step.memory.total < topology.chip.memory
+  assert step.endless == []
+
+
+@pytest.mark.parametrize('name', EXPERIMENTS)
+def test_the_evaluators_compile(topology, name, tmp_path):
+  config, _ = _task(name, tmp_path / 'shapes')
+  task = task_of(config).from_config(config, tmp_path / 'vocabulary')
+  config = dict(with_defaults(config))
+  engine = make_engine(config, task, 100, topology.devices)
+  state = engine.definition.abstract
+  variables = {'params': state.params, **state.collections}
+  evaluators = make_evaluators(
+    config['evals'], task=task, sharding=batch_sharding(engine.mesh)
+  )
+  with compiled_for(engine.mesh):
+    for evaluator in evaluators.values():
+      if getattr(evaluator, 'compiles_ahead', False):
+        evaluator.compile(variables)
