@@ -64,9 +64,34 @@ def make_mesh(
       f'mesh (data={data}, fsdp={fsdp}, tensor={tensor}) does not fit '
       f'{devices} devices: their product must be {devices}, and one may be -1'
     )
-  return jax.make_mesh(
-    tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3, devices=chosen
-  )
+  return _arrange(sizes, chosen)
+
+
+def _arrange(sizes: Sequence[int], devices: Sequence[jax.Device]) -> Mesh:
+  """Returns a mesh of these sizes, in which every process holds a share of the rows.
+
+  On the torus of a TPU pod, JAX orders the devices along rings. They may pass a host
+  twice, while a host reads one share of the rows; and JAX finds no rings if a size is no
+  product of sides of the torus. Then the devices are in the order of their hosts.
+  """
+  types = (AxisType.Auto,) * 3
+  ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
+  by_host = Mesh(np.array(ordered).reshape(sizes), AXES, axis_types=types)
+  try:
+    rings = jax.make_mesh(tuple(sizes), AXES, axis_types=types, devices=devices)
+  except NotImplementedError:
+    return by_host
+  return by_host if _has_shares(by_host) and not _has_shares(rings) else rings
+
+
+def _has_shares(mesh: Mesh) -> bool:
+  """Returns whether every process holds an equal contiguous share of the rows."""
+  try:
+    for process in {device.process_index for device in mesh.devices.flat}:
+      rows_share(mesh, process)
+  except ValueError:
+    return False
+  return True
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -22,7 +22,7 @@ from seqlab.tasks import task_of
 from seqlab.tasks.interface import Estimator, has
 from seqlab.train.checks import make_evaluators
 from seqlab.train.engines import make_engine
-from seqlab.train.mesh import batch_sharding
+from seqlab.train.mesh import batch_sharding, make_mesh, rows_share
 
 CHIP = os.environ.get('SEQLAB_CHIP', '')
 pytestmark = pytest.mark.skipif(
@@ -58,6 +58,14 @@ def _task(name, folder):
   return config, task
 
 
+@pytest.mark.parametrize('sizes', [{}, {'data': 2, 'fsdp': -1}, {'tensor': 2}])
+@pytest.mark.parametrize('devices', [4, 8, 16, 64, 256])
+def test_every_host_of_a_slice_reads_one_share_of_the_rows(topology, devices, sizes):
+  mesh = make_mesh(**sizes, available=make_topology(CHIP, devices).devices)
+  hosts = max(device.process_index for device in mesh.devices.flat) + 1
+  assert {rows_share(mesh, p)[0] for p in range(hosts)} == set(range(hosts))
+
+
 EXPERIMENTS = [
   pytest.param(name, marks=[pytest.mark.slow] * (name not in COVERING))
   for name in NAMES
@@ -88,3 +96,8 @@ def test_the_evaluators_compile(topology, name, tmp_path):
     for evaluator in evaluators.values():
       if getattr(evaluator, 'compiles_ahead', False):
         evaluator.compile(variables)
+
+
+@pytest.mark.parametrize('devices', [1, 2])
+def test_a_part_of_a_host_is_a_topology(devices):
+  assert len(make_topology(CHIP, devices).devices) == devices
