@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 import sys
 import tempfile
+import time
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +26,7 @@ from seqlab.bench.train import group_by_shape
 from seqlab.bench.turns import TURNS, take_turns
 from seqlab.bench.worker import Worker
 from seqlab.config import with_defaults
+from seqlab.decoding.config import Beam
 from seqlab.experiment import load_experiment
 from seqlab.export.ctranslate2 import OPTIONS, check_model
 from seqlab.io.files import check_output
@@ -109,7 +111,13 @@ class Comparison:
   ) -> Result:
     """Returns the turns of contenders, which are started here and ended."""
     with _started(self.folder, entries) as workers:
+      started = time.perf_counter()
       turns = take_turns(workers, self.turns)
+      rounds, seconds = (
+        len(turns[entries[0].variant.name]),
+        time.perf_counter() - started,
+      )
+      print(f'{rounds} rounds took {seconds:.0f} s', flush=True)
       facts = {name: worker.facts for name, worker in workers.items()}
       notes = conclude(workers)
     return Result(part, unit, setting, turns, facts, notes)
@@ -247,6 +255,7 @@ def _measure_decoding(comparison: Comparison) -> Iterator[Result]:
     'source_tokens': task.vocabularies.source.pieces(),
     'target_tokens': task.vocabularies.target.pieces(),
     'forced_length': forced,
+    'max_length': Beam().limit(max(map(len, sentences)) + 1),
   }
   weights = f'weights of {comparison.run}' if comparison.run else 'untrained weights'
   length = f'{forced} tokens each' if forced else 'outputs to their end'
@@ -335,10 +344,11 @@ def choose_batches(subject: Subject) -> list[Batch]:
 
 @contextlib.contextmanager
 def _started(folder: Path, entries: Sequence[Entry]) -> Iterator[dict[str, Worker]]:
-  """Starts contenders at once, waits until all are ready, and ends them."""
+  """Starts contenders, waits until each is ready, and ends them."""
   workers: dict[str, Worker] = {}
   with contextlib.ExitStack() as stack:
     for variant, python, job in entries:
+      started = time.perf_counter()
       kept = os.environ.get('GLIBC_TUNABLES') if variant.keeps_memory else None
       worker = Worker(
         variant.name,
@@ -348,9 +358,13 @@ def _started(folder: Path, entries: Sequence[Entry]) -> Iterator[dict[str, Worke
         tunables=kept,
       )
       stack.callback(worker.close)
-      workers[variant.name] = worker
-    for worker in workers.values():
+      # One after another: threads of several libraries that wait actively for the same
+      # cores would take many times as long together.
       worker.wait()
+      print(
+        f'{variant.name}: ready in {time.perf_counter() - started:.0f} s', flush=True
+      )
+      workers[variant.name] = worker
     yield workers
 
 

@@ -61,7 +61,16 @@ class Load:
 
   @classmethod
   def read(cls, session: int) -> 'Load':
-    """Returns the load now; `session` is the id of the session of a process."""
+    """Returns the load now; `session` is the id of the session of a process.
+
+    Raises:
+      ValueError: the system does not count processor time as Linux does.
+    """
+    if not (_PROC / 'stat').exists():
+      raise ValueError(
+        f'--against needs Linux, which counts the processor time of all processes in '
+        f'{_PROC}/stat'
+      )
     busy = busy_ticks((_PROC / 'stat').read_text('ascii'))
     own = sum(session_ticks(text, session) for text in _process_stats())
     ticks = os.sysconf('SC_CLK_TCK')

@@ -17,19 +17,21 @@ class Decoding:
 
     Args:
       job: `parameters`, `sizes`, `source_tokens`, `target_tokens`, `sentences` (ids
-        without EOS), `beam`, `forced_length` or None, `compute_type`, `workers`,
-        `threads`, and `batch`, the number of sentences in a batch.
+        without EOS), `beam`, `forced_length` or None, `max_length`, `compute_type`,
+        `workers`, `threads`, and `batch`, the number of sentences in a batch.
     """
     self._tokens = job['target_tokens']
     self._sentences = [
       [job['source_tokens'][i] for i in sentence] for sentence in job['sentences']
     ]
+    forced = job['forced_length']
     self._options = dict(
-      beam_size=job['beam'], length_penalty=0, max_batch_size=job['batch']
+      beam_size=job['beam'],
+      length_penalty=0,
+      max_batch_size=job['batch'],
+      min_decoding_length=forced or 1,
+      max_decoding_length=forced or job['max_length'],
     )
-    if job['forced_length']:
-      length = job['forced_length']
-      self._options |= dict(min_decoding_length=length, max_decoding_length=length)
     with np.load(job['parameters']) as file:
       arrays = dict(file)
     self._parameters = sum(x.size for name, x in arrays.items() if '/' in name)
