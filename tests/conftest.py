@@ -11,6 +11,8 @@ from types import SimpleNamespace
 
 # On a machine with a GPU the tests still run on the CPU, unless JAX_PLATFORMS is set.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+# 'auto' would mean another dtype on another processor, and numbers would differ.
+os.environ['SEQLAB_CPU_DTYPE'] = 'float32'
 
 # Most tests take longer to compile than to run. The older emitters compile faster, and
 # dividing a program for several threads is useless, because each worker has one.

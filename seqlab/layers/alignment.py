@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from seqlab.domains import Count
 from seqlab.layers import SCORES
+from seqlab.layers.products import dense_product, matmul, product
 from seqlab.pieces import Function, Piece, Specification, bind, find
 from seqlab.types import Array
 
@@ -47,6 +48,7 @@ def _dense(width: int, dtype: Any, *, bias: bool = False) -> nn.Dense:
     width,
     use_bias=bias,
     dtype=dtype,
+    dot_general=dense_product,
     kernel_init=logical(nn.initializers.xavier_uniform(), ('embed', None)),
     bias_init=logical(nn.initializers.zeros, (None,)),
   )
@@ -85,7 +87,7 @@ class Dot(Score):
 
   def __call__(self, query: Array, memory: Source) -> Array:
     """See `Score`."""
-    return jnp.einsum('btd,bsd->bts', query, memory.keys)
+    return product('btd,bsd->bts', query, memory.keys)
 
 
 class ScaledDot(Score):
@@ -93,7 +95,7 @@ class ScaledDot(Score):
 
   def __call__(self, query: Array, memory: Source) -> Array:
     """See `Score`."""
-    return jnp.einsum('btd,bsd->bts', query, memory.keys) * self.width**-0.5
+    return product('btd,bsd->bts', query, memory.keys) * self.width**-0.5
 
 
 class Cosine(Score):
@@ -113,7 +115,7 @@ class Cosine(Score):
 
   def __call__(self, query: Array, memory: Source) -> Array:
     """See `Score`."""
-    cosine = jnp.einsum('btd,bsd->bts', _unit(query), memory.keys)
+    cosine = product('btd,bsd->bts', _unit(query), memory.keys)
     return jnp.exp(self.log_sharpness).astype(self.dtype) * cosine
 
 
@@ -130,7 +132,7 @@ class General(Score):
 
   def __call__(self, query: Array, memory: Source) -> Array:
     """See `Score`."""
-    return jnp.einsum('btd,bsd->bts', query, memory.keys)
+    return product('btd,bsd->bts', query, memory.keys)
 
 
 class Additive(Score):
@@ -149,7 +151,7 @@ class Additive(Score):
   def __call__(self, query: Array, memory: Source) -> Array:
     """See `Score`."""
     q = self.query(query)[:, :, None]  # [B, T, 1, D]
-    return jnp.tanh(q + memory.keys[:, None]) @ self.energy  # [B, T, S]
+    return matmul(jnp.tanh(q + memory.keys[:, None]), self.energy)  # [B, T, S]
 
 
 class Concat(Score):
@@ -168,12 +170,12 @@ class Concat(Score):
 
   def project(self, states: Array) -> Array:
     """Returns the lower half of W times k."""
-    return states @ self.kernel[self.width :].astype(self.dtype)
+    return matmul(states, self.kernel[self.width :].astype(self.dtype))
 
   def __call__(self, query: Array, memory: Source) -> Array:
     """See `Score`."""
-    q = query @ self.kernel[: self.width].astype(self.dtype)
-    return jnp.tanh(q[:, :, None] + memory.keys[:, None]) @ self.energy
+    q = matmul(query, self.kernel[: self.width].astype(self.dtype))
+    return matmul(jnp.tanh(q[:, :, None] + memory.keys[:, None]), self.energy)
 
 
 class Location(Score):
@@ -242,7 +244,7 @@ class LocalPredictive(General):
   def __call__(self, query: Array, memory: Source) -> Array:
     """See `Score`."""
     length = memory.mask.sum(axis=1)[:, None]  # [B, 1]
-    share = jax.nn.sigmoid(jnp.tanh(self.where(query)) @ self.centre)  # [B, T]
+    share = jax.nn.sigmoid(matmul(jnp.tanh(self.where(query)), self.centre))  # [B, T]
     centre = share.astype(jnp.float32) * (length - 1)
     distance = jnp.arange(memory.keys.shape[1]) - centre[..., None]  # [B, T, S]
     closeness = -2 * (distance / self.window) ** 2
@@ -268,7 +270,7 @@ class Coverage(Additive):
     """See `Score`."""
     q = self.query(query)[:, :, None] + memory.keys[:, None]  # [B, T, S, D]
     covered = memory.coverage[..., None].astype(self.dtype) * self.covered
-    return jnp.tanh(q + covered) @ self.energy
+    return matmul(jnp.tanh(q + covered), self.energy)
 
 
 class _Function(Score):
@@ -394,7 +396,7 @@ class Attention(nn.Module):
     weights = jnp.nan_to_num(jax.nn.softmax(scores), nan=0.0)
     if self.is_mutable_collection('intermediates'):
       self.sow('intermediates', 'weights', weights)
-    context = jnp.einsum('bhts,bhsk->bthk', weights.astype(self.dtype), values)
+    context = product('bhts,bhsk->bthk', weights.astype(self.dtype), values)
     context = context.reshape(*context.shape[:2], -1)  # [B, T, D]
     return context if H == 1 else self.out(context), weights
 

@@ -16,6 +16,7 @@ from seqlab.layers.dropout import Dropout
 from seqlab.layers.linear import Linear, glorot
 from seqlab.layers.positions.interface import PositionTerms
 from seqlab.layers.positions.rotary import rotate
+from seqlab.layers.products import product
 from seqlab.types import PAD, Array
 
 # Masks are bool and broadcast to [B, H, L, S]; True where attention may go. They are
@@ -172,7 +173,8 @@ class MultiHeadAttention(nn.Module):
     query = self._rotate(self.query(x), terms)  # [B, L, H, K]
     # The fused function neither returns the weights nor lets them be changed.
     sown = self.is_mutable_collection('intermediates')
-    fused = dropout is None and self.positions is None and not sown
+    fused = self.implementation == 'cudnn'
+    fused &= dropout is None and self.positions is None and not sown
     attend = self._fused if fused else self._written_out
     y = attend(query, key, value, mask, dropout, terms or PositionTerms())
     if self.has_variable('ablation', 'keep'):
@@ -194,14 +196,13 @@ class MultiHeadAttention(nn.Module):
     dropout: None,
     terms: PositionTerms,
   ) -> Array:
-    bias = terms.bias
-    if self.implementation == 'cudnn':  # which needs one dtype, and a mask of full size
-      bias = bias if bias is None else bias.astype(query.dtype)
-      if mask is not None:
-        shape = (*mask.shape[:2], query.shape[1], key.shape[1])
-        mask = jnp.broadcast_to(mask, shape)
+    # cuDNN needs one dtype, and a mask of full size.
+    bias = None if terms.bias is None else terms.bias.astype(query.dtype)
+    if mask is not None:
+      shape = (*mask.shape[:2], query.shape[1], key.shape[1])
+      mask = jnp.broadcast_to(mask, shape)
     return jax.nn.dot_product_attention(
-      query, key, value, bias=bias, mask=mask, implementation=self.implementation
+      query, key, value, bias=bias, mask=mask, implementation='cudnn'
     )
 
   def _written_out(
@@ -215,8 +216,7 @@ class MultiHeadAttention(nn.Module):
   ) -> Array:
     # Scores and softmax are float32 whatever the dtype of the products: bfloat16 has
     # 8 bits, too few to distinguish large scores.
-    wide = dict(preferred_element_type=jnp.float32)
-    scores = jnp.einsum('blhk,bshk->bhls', query, key, **wide)
+    scores = product('blhk,bshk->bhls', query, key, jnp.float32)
     if self.positions is not None:
       scores += self.positions.scores(query, terms)
     scores *= query.shape[-1] ** -0.5
@@ -230,7 +230,7 @@ class MultiHeadAttention(nn.Module):
     if self.is_mutable_collection('intermediates'):
       self.sow('intermediates', 'weights', weights)
     weights = self.drop(weights.astype(self.dtype), dropout)
-    y = jnp.einsum('bhls,bshk->blhk', weights, value)
+    y = product('bhls,bshk->blhk', weights, value)
     if self.positions is not None:
       y += self.positions.values(weights, terms)
     return y  # [B, L, H, K]

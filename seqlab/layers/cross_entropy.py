@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from seqlab.layers.device import platform
+from seqlab.layers.products import product, weight_gradient
 from seqlab.layers.sharding import split_rows
 from seqlab.types import Array
 
@@ -93,7 +94,7 @@ def _chunk(
 ) -> tuple[tuple[Array, Array, Array], Callable[[], tuple[Array, Array]]]:
   """Returns the sums of one chunk [B, t, ...], and a function of its gradients."""
   table, V = table.astype(hidden.dtype), table.shape[0]
-  z = jnp.einsum('btd,vd->btv', hidden, table, preferred_element_type=jnp.float32)
+  z = product('btd,vd->btv', hidden, table, jnp.float32)
   largest = z.max(axis=-1)  # [B, t]
   e = jnp.exp(z - largest[..., None])
   total = e.sum(axis=-1)
@@ -112,8 +113,8 @@ def _chunk(
     is_label = jnp.arange(V) == labels[..., None]  # fused, never in memory
     d_z = e / total[..., None] - jnp.where(is_label, 1 - smoothing, 0) - smoothing / V
     d_z = (weights[..., None] * d_z).astype(hidden.dtype)  # [B, t, V]
-    d_hidden = jnp.einsum('btv,vd->btd', d_z, table)
-    d_table = jnp.einsum('btv,btd->vd', d_z, hidden, preferred_element_type=jnp.float32)
+    d_hidden = product('btv,vd->btd', d_z, table)
+    d_table = weight_gradient('btd,vd->btv', hidden, d_z, jnp.float32)
     return d_hidden, d_table
 
   return (loss.sum(), nll.sum(), correct.sum()), gradients

@@ -7,17 +7,35 @@ which is part of the key of its caches of traced functions; a variable of our ow
 not be, and a function traced for a CPU would be compiled for a TPU.
 """
 
+from collections.abc import Iterable
 import contextlib
+import functools
+import os
+from pathlib import Path
+import re
 
 import jax
 from jax.sharding import AbstractDevice, Mesh
 
 _AMPERE = 8.0  # compute capability of the first GPUs with bfloat16
+# Flags of the x86 processors that multiply bfloat16: in tiles, and in vectors.
+_CPU_FLAGS = {'amx_bf16', 'avx512_bf16'}
+ACCELERATOR = AbstractDevice('accelerator', None, 'tpu')  # any of them
+
+_stand_in = jax.make_user_context(None)  # this one is part of the key of JAX's caches
 
 
 def compiled_for(mesh: Mesh) -> contextlib.AbstractContextManager:
   """Returns a context in which functions are traced for the devices of a mesh."""
   return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
+
+
+def instead_of(device: AbstractDevice) -> contextlib.AbstractContextManager:
+  """Returns a context in which functions are traced as for a device that is not there.
+
+  The program is compiled for the devices of the mesh, which stand in for it.
+  """
+  return _stand_in(device)
 
 
 def target_device() -> AbstractDevice | jax.Device:
@@ -26,7 +44,8 @@ def target_device() -> AbstractDevice | jax.Device:
   Its attributes are `platform` ('cpu', 'gpu', 'cuda' or 'tpu') and `device_kind`. Without
   a current mesh it is JAX's first device.
   """
-  return jax.sharding.get_abstract_mesh().abstract_device or jax.devices()[0]
+  mesh = jax.sharding.get_abstract_mesh()
+  return _stand_in.value or mesh.abstract_device or jax.devices()[0]
 
 
 def platform() -> str:
@@ -38,12 +57,39 @@ def platform() -> str:
 def has_fast_bfloat16() -> bool:
   """Returns whether the target device multiplies bfloat16 faster than float32.
 
-  TPUs do, and GPUs since Ampere. A GPU that is not in the machine is taken for one of
-  these: there is no description of an older one to compile for.
+  TPUs do, GPUs since Ampere, and CPUs whose flags say so; see `layers.products` for how
+  much. The variable SEQLAB_CPU_DTYPE, 'float32' or 'bfloat16', decides for CPUs instead of
+  their flags. A GPU that is not in the machine is taken for one of these: there is no
+  description of an older one to compile for.
   """
+  if platform() == 'cpu':
+    chosen = os.environ.get('SEQLAB_CPU_DTYPE')
+    return chosen == 'bfloat16' if chosen else _this_cpu_has_bfloat16()
   if platform() == 'gpu':
     kind = target_device().device_kind
     local = [device for device in jax.devices() if device.device_kind == kind]
     capability = getattr(local[0], 'compute_capability', 0) if local else _AMPERE
     return float(capability) >= _AMPERE
   return platform() == 'tpu'
+
+
+@functools.cache
+def _this_cpu_has_bfloat16() -> bool:
+  return multiplies_bfloat16(cpu_flags(Path('/proc/cpuinfo')))
+
+
+def multiplies_bfloat16(flags: Iterable[str]) -> bool:
+  """Returns whether a CPU with these flags has instructions for bfloat16 products."""
+  return not _CPU_FLAGS.isdisjoint(flags)
+
+
+def cpu_flags(file: Path) -> list[str]:
+  """Returns the flags of the first processor in a file such as /proc/cpuinfo.
+
+  The list is empty if there is no such file, as on macOS, or no flags are in it.
+  """
+  try:
+    line = re.search(r'^flags\s*:(.*)', file.read_text('utf-8'), re.MULTILINE)
+  except OSError:
+    return []
+  return line[1].split() if line else []

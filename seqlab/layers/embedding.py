@@ -4,6 +4,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from seqlab.layers.products import product
 from seqlab.layers.sharding import (
   gather_weight_per_shard,
   merge_rows,
@@ -66,5 +67,4 @@ def logits(hidden: Array, weights: Array) -> Array:
   if weights.ndim == 3:
     return merge_rows(jax.vmap(logits)(split_rows(hidden), weights))
   weights = weights.astype(hidden.dtype)
-  wide = dict(preferred_element_type=jnp.float32)
-  return jnp.einsum('btd,vd->btv', hidden, weights, **wide)
+  return product('btd,vd->btv', hidden, weights, jnp.float32)

@@ -1,8 +1,11 @@
 """Linear maps of each position, by an einsum."""
 
+import functools
+
 from flax import linen as nn
 import jax.numpy as jnp
 
+from seqlab.layers.products import product
 from seqlab.layers.sharding import apply_row_sharded
 from seqlab.types import Array
 
@@ -32,10 +35,8 @@ class Linear(nn.Module):
     init = nn.with_logical_partitioning(self.kernel_init, self.axes)
     kernel = self.param('kernel', init, self.shape).astype(self.dtype)
 
-    def product(x: Array, kernel: Array) -> Array:
-      return jnp.einsum(self.equation, x, kernel)
-
-    y = apply_row_sharded(product, x.astype(self.dtype), kernel, self.axes)
+    multiply = functools.partial(product, self.equation)
+    y = apply_row_sharded(multiply, x.astype(self.dtype), kernel, self.axes)
     if self.use_bias:
       axes = (vector_axis(self.axes[-1]),)
       init = nn.with_logical_partitioning(nn.initializers.zeros, axes)

@@ -16,6 +16,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from seqlab.layers.products import dense_product, matmul, weight_gradient
 from seqlab.types import Array
 
 Carry = tuple[Array, ...]  # each [B, D]; the first is the cell's output
@@ -59,6 +60,7 @@ class Cell(nn.Module):
       G * D,
       use_bias=False,
       dtype=self.dtype,
+      dot_general=dense_product,
       kernel_init=logical(_blocks(G, glorot), ('embed', 'gates')),
     )
     self.recurrent = self.param(
@@ -114,7 +116,7 @@ class Cell(nn.Module):
 
   def __call__(self, carry: Carry, gates: Gates) -> Carry:
     """Takes one step: the carry and projected inputs, G of [B, D] -> the next carry."""
-    h = tuple(carry[0] @ kernel for kernel in self.kernels)
+    h = tuple(matmul(carry[0], kernel) for kernel in self.kernels)
     return self.update(self.extra, carry, gates, h)
 
   def run(
@@ -248,7 +250,7 @@ def _scan(update, reverse, kernels, extra, carry, gates, mask):
 
   def step(carry, at):
     x, m = at
-    h = tuple(carry[0] @ kernel for kernel in kernels)
+    h = tuple(matmul(carry[0], kernel) for kernel in kernels)
     carry = _where(m, update(extra, carry, x, h), carry)
     return carry, carry[0]
 
@@ -258,7 +260,7 @@ def _scan(update, reverse, kernels, extra, carry, gates, mask):
 def _forward(update, reverse, kernels, extra, carry, gates, mask):
   def step(carry, at):
     x, m = at
-    h = tuple(carry[0] @ kernel for kernel in kernels)
+    h = tuple(matmul(carry[0], kernel) for kernel in kernels)
     new = _where(m, update(extra, carry, x, h), carry)
     return new, (new[0], carry, h)
 
@@ -279,7 +281,7 @@ def _backward(update, reverse, residuals, cotangents):
     d_step, d_before, d_x, d_h = pull(_where(m, d_new, zeros))
     passed = _where(m, zeros, d_new)  # where the state stayed as it was
     d_before = jax.tree.map(jnp.add, d_before, passed)
-    back = sum(d @ kernel.T for d, kernel in zip(d_h, kernels, strict=True))
+    back = sum(matmul(d, kernel.T) for d, kernel in zip(d_h, kernels, strict=True))
     d_before = (d_before[0] + back, *d_before[1:])
     return (d_before, jax.tree.map(jnp.add, d_extra, d_step)), (d_x, d_h)
 
@@ -287,10 +289,7 @@ def _backward(update, reverse, residuals, cotangents):
   (d_carry, d_extra), (d_gates, d_h) = jax.lax.scan(
     step, start, (d_out, before, gates, h, mask), reverse=not reverse
   )
-  d_kernels = tuple(
-    jnp.einsum('lbd,lbe->de', before[0], d).astype(kernel.dtype)
-    for d, kernel in zip(d_h, kernels, strict=True)
-  )
+  d_kernels = tuple(weight_gradient('lbd,de->lbe', before[0], d) for d in d_h)
   return d_kernels, d_extra, d_carry, d_gates, None
 
 

@@ -13,6 +13,7 @@ from seqlab.domains import Count, Probability, Rate
 from seqlab.layers.alignment import Attention, ScoreDomain, looks_back
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.embedding import Embedding
+from seqlab.layers.products import dense_product, product
 from seqlab.layers.recurrent import CELLS, Carry, Cell, Encoder, Gates, add, split
 from seqlab.models.interface import (
   Packing,
@@ -241,7 +242,13 @@ class Recurrent(nn.Module):
       nn.initializers.xavier_uniform(), ('embed', 'gates')
     )
     dtype = compute_dtype(self.dtype)
-    return nn.Dense(width, use_bias=False, dtype=dtype, kernel_init=kernel)
+    return nn.Dense(
+      width,
+      use_bias=False,
+      dtype=dtype,
+      dot_general=dense_product,
+      kernel_init=kernel,
+    )
 
   @property
   def _table(self) -> Array:
@@ -402,9 +409,6 @@ def _scan(body: Any) -> Any:
 
 
 def _logits(hidden: Array, table: Array) -> Array:
-  return jnp.einsum(
-    '...d,vd->...v',
-    hidden,
-    table.astype(hidden.dtype),
-    preferred_element_type=jnp.float32,
-  )
+  rows = 'bt'[: hidden.ndim - 1]
+  table = table.astype(hidden.dtype)
+  return product(f'{rows}d,vd->{rows}v', hidden, table, jnp.float32)

@@ -6,6 +6,7 @@ but its memory and its fusions are not.
 """
 
 from collections.abc import Callable, Mapping
+import contextlib
 import dataclasses
 import functools
 import math
@@ -25,7 +26,7 @@ from seqlab.compile.hlo import Module
 from seqlab.compile.topologies import Topology
 from seqlab.config import with_defaults
 from seqlab.decoding.config import DECODING_OPTIONS, make_decoding
-from seqlab.layers.device import compiled_for
+from seqlab.layers.device import ACCELERATOR, compiled_for, instead_of
 from seqlab.tasks.interface import Task
 from seqlab.tasks.translator import decode
 from seqlab.train.engine import Engine
@@ -186,8 +187,10 @@ def plan_step(
   prepare = _train_program if what == 'train' else functools.partial(_decode, config)
   batch, compile_program, trips = prepare(task, engine)
   started = time.monotonic()
+  traced_for = contextlib.nullcontext() if topology else instead_of(ACCELERATOR)
   try:
-    program = compile_program()
+    with traced_for:
+      program = compile_program()
   except jax.errors.JaxRuntimeError as error:
     raise explain(error) from None
   seconds = time.monotonic() - started

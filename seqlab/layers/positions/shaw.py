@@ -15,6 +15,7 @@ from seqlab.layers.positions.interface import (
   PositionTerms,
   distances,
 )
+from seqlab.layers.products import product
 from seqlab.types import Array
 
 
@@ -62,16 +63,18 @@ class RelativeVectors(LayerPositions):
   def scores(self, query: Array, terms: PositionTerms) -> Array:
     """See `LayerPositions.scores`."""
     vectors = self.relative_key.astype(self.dtype)  # [R, K]
-    by_distance = jnp.einsum('blhk,rk->bhlr', query, vectors)
-    wide = dict(preferred_element_type=jnp.float32)
-    return jnp.einsum('bhlr,blsr->bhls', by_distance, self._one_hot(terms), **wide)
+    by_distance = product('blhk,rk->bhlr', query, vectors)
+    one_hot, letters = self._one_hot(terms)
+    return product(f'bhlr,{letters}->bhls', by_distance, one_hot, jnp.float32)
 
   def values(self, weights: Array, terms: PositionTerms) -> Array:
     """See `LayerPositions.values`."""
     vectors = self.relative_value.astype(self.dtype)  # [R, K]
-    by_distance = jnp.einsum('bhls,blsr->bhlr', weights, self._one_hot(terms))
-    return jnp.einsum('bhlr,rk->blhk', by_distance, vectors)
+    one_hot, letters = self._one_hot(terms)
+    by_distance = product(f'bhls,{letters}->bhlr', weights, one_hot)
+    return product('bhlr,rk->blhk', by_distance, vectors)
 
-  def _one_hot(self, terms: PositionTerms) -> Array:
-    """Returns [B|1, L, S, R]."""
-    return jax.nn.one_hot(terms.distance, self.count, dtype=self.dtype)
+  def _one_hot(self, terms: PositionTerms) -> tuple[Array, str]:
+    """Returns one-hot distances and their letters: [B, L, S, R], or [L, S, R] for all."""
+    one_hot = jax.nn.one_hot(terms.distance, self.count, dtype=self.dtype)
+    return (one_hot[0], 'lsr') if len(one_hot) == 1 else (one_hot, 'blsr')
