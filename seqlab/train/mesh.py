@@ -72,14 +72,15 @@ def _arrange(sizes: Sequence[int], devices: Sequence[jax.Device]) -> Mesh:
 
   On the torus of a TPU pod, JAX orders the devices along rings. They may pass a host
   twice, while a host reads one share of the rows; and JAX finds no rings if a size is no
-  product of sides of the torus. Then the devices are in the order of their hosts.
+  product of sides of the torus (NotImplementedError), or if there are several slices
+  (AssertionError). Then the devices are in the order of their hosts.
   """
   types = (AxisType.Auto,) * 3
   ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
   by_host = Mesh(np.array(ordered).reshape(sizes), AXES, axis_types=types)
   try:
     rings = jax.make_mesh(tuple(sizes), AXES, axis_types=types, devices=devices)
-  except NotImplementedError:
+  except (NotImplementedError, AssertionError):
     return by_host
   return by_host if _has_shares(by_host) and not _has_shares(rings) else rings
 

@@ -59,7 +59,7 @@ def _task(name, folder):
 
 
 @pytest.mark.parametrize('sizes', [{}, {'data': 2, 'fsdp': -1}, {'tensor': 2}])
-@pytest.mark.parametrize('devices', [4, 8, 16, 64, 256])
+@pytest.mark.parametrize('devices', [4, 8, 16, 64, 256, 512])
 def test_every_host_of_a_slice_reads_one_share_of_the_rows(topology, devices, sizes):
   mesh = make_mesh(**sizes, available=make_topology(CHIP, devices).devices)
   hosts = max(device.process_index for device in mesh.devices.flat) + 1
