@@ -13,6 +13,7 @@ from pathlib import Path
 
 import jax
 from jax.experimental import topologies
+from jax.experimental.compilation_cache import compilation_cache
 
 from seqlab.compile.chips import Chip, find_chip
 
@@ -46,7 +47,8 @@ def make_topology(chip_name: str, devices: int) -> Topology:
   """Returns devices of a kind that need not be in the machine.
 
   It has to be called before JAX is used: the compilers read their settings from the
-  environment when JAX starts.
+  environment when JAX starts. JAX's cache of compiled programs is off from then on, since
+  programs for devices that are not there can be written to it, but not read again.
 
   Args:
     chip_name: a key of `chips.CHIPS`.
@@ -58,7 +60,10 @@ def make_topology(chip_name: str, devices: int) -> Topology:
   """
   chip = find_chip(chip_name)
   make = _tpus if chip.is_tpu else _gpus
-  return make(chip_name.lower(), chip, devices)
+  topology = make(chip_name.lower(), chip, devices)
+  jax.config.update('jax_enable_compilation_cache', False)
+  compilation_cache.reset_cache()  # else JAX remembers that it was on
+  return topology
 
 
 def slice_shape(devices: int, dimensions: int) -> tuple[int, ...]:

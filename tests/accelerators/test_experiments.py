@@ -46,6 +46,7 @@ def topology():
   jax.config.update('jax_disable_most_optimizations', False)
   yield make_topology(CHIP, DEVICES)
   jax.config.update('jax_disable_most_optimizations', True)
+  jax.config.update('jax_enable_compilation_cache', True)
 
 
 def _task(name, folder):
