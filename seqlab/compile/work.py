@@ -1,7 +1,6 @@
 """Operations and memory traffic of single instructions of a compiled program."""
 
 from collections.abc import Iterator, Mapping
-import json
 import math
 import re
 
@@ -9,10 +8,13 @@ import numpy as np
 
 from seqlab.compile.hlo import Instruction, Module
 
-# Instructions that only name a part of what another has computed.
+# Instructions that compute nothing: names of values, and marks in the program.
 FREE = frozenset(
-  ('parameter', 'constant', 'get-tuple-element', 'tuple', 'bitcast', 'after-all')
-) | {'partition-id', 'replica-id', 'opt-barrier', 'domain'}
+  (
+    *('parameter', 'constant', 'get-tuple-element', 'tuple', 'bitcast', 'domain'),
+    *('after-all', 'partition-id', 'replica-id', 'opt-barrier'),
+  )
+)
 _WINDOW = re.compile(r'window=\{([^}]*)\}')
 _LABELS = re.compile(r'dim_labels=(\w+)_(\w+)->(\w+)')
 
@@ -173,11 +175,3 @@ def operations(module: Module) -> Iterator[tuple[int, str, Instruction]]:
     for one in module.computations[name].values():
       if one.kind not in FREE and one.kind not in ('while', 'conditional', 'call'):
         yield runs, name, one
-
-
-def backend_config(instruction: Instruction) -> dict:
-  """Returns what the compiler has noted at an instruction, {} if that is nothing."""
-  _, _, text = instruction.rest.partition('backend_config=')
-  if not text.startswith('{'):
-    return {}
-  return json.JSONDecoder().raw_decode(text)[0]

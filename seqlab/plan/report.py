@@ -72,7 +72,7 @@ def _compiled(step: PlannedStep, chip: Chip | None) -> Iterator[str]:
     yield f'  without an estimate of the compiler: {_unestimated(costs)}'
   if step.endless:
     loops = ', '.join(step.endless)
-    yield f'  runs that the program does not tell, counted as {step.trips}: {loops}'
+    yield f'  loops of unknown length, counted as {step.trips} runs each: {loops}'
   yield '  largest arrays:'
   rows = [_array_cells(x) for x in step.buffers]
   yield from _rows(rows)
