@@ -334,7 +334,7 @@ def _prepare(threads: int | None = None) -> None:
   """Applies the settings of JAX that every computing verb needs."""
   from seqlab.train.runtime import prepare
 
-  prepare(threads)
+  prepare(threads, use_program_index=True)
 
 
 # seqlab.metrics.tokenizers.TOKENIZERS, which needs JAX.

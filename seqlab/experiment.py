@@ -23,6 +23,7 @@ from seqlab.config import (
   suggest,
 )
 from seqlab.pieces import piece_in
+from seqlab.sources import note_source
 from seqlab.upgrade import upgrade
 
 _PIECES = ('optimizer', 'schedule')  # sections that may be the name of a piece
@@ -96,6 +97,7 @@ def load_module(path: Path) -> Any:
     raise FileNotFoundError(
       f'there is no experiment {path}; `seqlab experiments` lists those in experiments/'
     )
+  note_source(path)
   spec = importlib.util.spec_from_file_location(f'experiment_{path.stem}', path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)

@@ -12,8 +12,8 @@ import seqlab
 ROOT = Path(seqlab.__file__).parent
 # From the bottom; modules of one layer may import each other.
 FLOORS = (
-  {'types', 'domains', 'io', 'upgrade'},
-  {'config', 'metrics_file', 'pieces'},
+  {'types', 'domains', 'io', 'sources', 'upgrade'},
+  {'config', 'metrics_file', 'pieces', 'programs'},
   {'text', 'metrics', 'compile'},
   {'data'},
   {'layers'},

@@ -10,6 +10,7 @@ CONTEXT = {
   'task': 'the task of the run',
   'sharding': 'sharding of the rows of a batch, over the devices of the run',
   'name': 'the name of the evaluator in the experiment',
+  'fingerprint': 'digest of experiment, data and options; see `seqlab.programs`',
 }
 
 

@@ -26,6 +26,7 @@ class Evaluator(interface.Evaluator):
     split: str,
     tokens: Count = 8192,
     shapes: Count = 2,
+    fingerprint: str | None = None,
   ):
     """Puts the split on the devices.
 
@@ -35,11 +36,11 @@ class Evaluator(interface.Evaluator):
       split: name of the split.
       tokens: number of positions in a batch, at most, where the task can bound it.
       shapes: number of batch shapes, where the task can bound it.
+      fingerprint: see `Resident`.
     """
-
     self._task = task
     batches = evaluation_batches(task, split, sharding, tokens=tokens, shapes=shapes)
-    self._resident = Resident(batches, sharding, self._sums)
+    self._resident = Resident(batches, sharding, self._sums, fingerprint=fingerprint)
     init = jax.eval_shape(task.init, jax.random.key(0))
     reported = jax.eval_shape(self._sums, nn.unbox(init), batches.shapes[0])
     self.metrics = self._names(reported)

@@ -9,6 +9,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 
 from seqlab.pieces import accepted_context
+from seqlab.programs import compile_program
 from seqlab.tasks.interface import Batches, Task
 from seqlab.types import Batch, PyTree, Variables, batch_shapes
 
@@ -67,6 +68,7 @@ class Resident:
     function: Callable[[Variables, PyTree], PyTree],
     *,
     extra: Mapping[str, np.ndarray] | None = None,
+    fingerprint: str | None = None,
   ):
     """Puts a split on the devices.
 
@@ -77,6 +79,8 @@ class Resident:
       function: (variables, batch) -> sums over the batch; gets compiled.
       extra: further entries of a batch, given for all lines, [lines, ...]; zeros in
         rows without a line.
+      fingerprint: digest of all that the function computes with besides its arguments;
+        see `seqlab.programs`.
 
     Raises:
       ValueError: `extra` is given, and the batches have no method `rows`; or their
@@ -97,6 +101,7 @@ class Resident:
       return batch
 
     self.batches = [self._put(build(k)) for k in steps]
+    self._fingerprint = fingerprint
     self._function = jax.jit(function, out_shardings=self._everywhere)
     self._compiled: dict[tuple, Callable] = {}
 
@@ -109,7 +114,9 @@ class Resident:
     """Compiles the function for every shape."""
     for batch in self.batches:
       if (shape := batch_shapes(batch)) not in self._compiled:
-        self._compiled[shape] = self._function.lower(variables, batch).compile()
+        self._compiled[shape] = compile_program(
+          self._function, variables, batch, fingerprint=self._fingerprint
+        )
 
   def run(self, variables: Variables) -> list[PyTree]:
     """Returns what the function returns for every batch, fetched once all are done."""

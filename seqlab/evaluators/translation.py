@@ -56,6 +56,7 @@ class Evaluator:
     lowercase: bool = False,
     lengths: Sequence[Count] = (),
     name: str = 'translation',
+    fingerprint: str | None = None,
     **decoding,
   ):
     """Puts the split on the devices.
@@ -72,6 +73,7 @@ class Evaluator:
       lengths: bounds of source lengths, in words; BLEU is reported for each part of
         the split too (Bahdanau et al. 2015, figure 2). (10, 20) makes three parts.
       name: name of the evaluator in the experiment, for messages.
+      fingerprint: see `Resident`.
       **decoding: how outputs are found, see `decoding.config`: decoding, beam, ...
 
     Raises:
@@ -123,6 +125,7 @@ class Evaluator:
         'reference_words': words.count,
         'part': parts,
       },
+      fingerprint=fingerprint,
     )
     self._part = parts
     self._score = jax.jit(bleu_score)

@@ -105,6 +105,11 @@ class Task(Protocol):
       experiment may have.
     hyper: names of the traced hyperparameters that the task reads, besides the learning
       rate and the weight decay.
+
+  A class may also have
+    fingerprint: a digest of all data that its functions compute with besides their
+      arguments and the experiment, such as the vocabulary. Its programs are then found
+      in the cache without tracing them; see `seqlab.programs`. It is not inherited.
   """
 
   sections: tuple[str, ...] = ()

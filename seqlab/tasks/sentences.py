@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from seqlab.programs import compile_program
 from seqlab.text.vocabulary import Vocabulary
 from seqlab.text.workers import machine_memory
 from seqlab.types import EOS, PAD
@@ -64,8 +65,9 @@ class Fitting:
   later, without an error to catch.
   """
 
-  def __init__(self, function: Callable):
-    self._function = jax.jit(function)
+  def __init__(self, function: Callable, fingerprint: str | None = None):
+    """Takes the function, and its digest; see `seqlab.programs`."""
+    self._function, self._fingerprint = jax.jit(function), fingerprint
     self._compiled: dict[Any, Any] = {}
 
   def __call__(self, variables: Any, *arrays: Any, **named: Any) -> Any:
@@ -92,11 +94,11 @@ class Fitting:
 
   def _compile(self, *args: Any, **named: Any) -> Any:
     try:
-      lowered = self._function.lower(*args, **named)
+      compiled = compile_program(
+        self._function, *args, fingerprint=self._fingerprint, **named
+      )
     except ValueError as error:  # from a model that has too few positions
       return TooLongError(str(error))
-    try:
-      compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
       return no_memory(error)
     stats = compiled.memory_analysis()

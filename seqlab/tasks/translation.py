@@ -208,6 +208,12 @@ class Translation(SequenceToSequence):
     self._reading, self._batching = _reading_of(batching)
     self.reverse_source = self._reading.reverse_source
 
+  @property
+  def fingerprint(self) -> str:
+    """Digests of both vocabularies; see `tasks.interface.Task`."""
+    sides = self.vocabularies.source, self.vocabularies.target
+    return ' '.join(side.fingerprint for side in sides)
+
   @classmethod
   def from_config(cls, config: Mapping[str, Any], folder: Path) -> 'Translation':
     """Opens the corpus; makes the vocabularies in `folder`, or loads them.

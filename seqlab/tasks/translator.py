@@ -83,6 +83,7 @@ class Translator:
     *,
     tokens: int = 4096,
     reverse_source: bool = False,
+    fingerprint: str | None = None,
   ):
     """Compiles nothing yet; each shape is compiled when its first batch comes.
 
@@ -93,12 +94,15 @@ class Translator:
       decoding: how outputs are found.
       tokens: number of source positions times hypotheses in a batch, at most.
       reverse_source: whether sources are read from their end, as in training.
+      fingerprint: digest of model and decoding; see `seqlab.programs`.
     """
     self.vocabularies, self.decoding = vocabularies, decoding
     self._variables, self._tokens, self._reverse = variables, tokens, reverse_source
     self.written = 0
     self.refused: dict[int, str] = {}
-    self._decode = Fitting(functools.partial(decode, model, decoding=decoding))
+    self._decode = Fitting(
+      functools.partial(decode, model, decoding=decoding), fingerprint
+    )
 
   def translate(self, lines: Sequence[str]) -> list[str]:
     """Returns the best translation of each line; a blank line gives an empty line."""

@@ -552,9 +552,11 @@ class Checkpoints:
         break
       parts = self._try(step, {'state': abstract})
       if parts is not None:
-        wide = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), parts['state'])
-        total = wide if total is None else jax.tree.map(jnp.add, total, wide)
         used.append(step)
+        newest = parts['state']
+        if n > 1:
+          wide = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), newest)
+          total = wide if total is None else jax.tree.map(jnp.add, total, wide)
     if len(used) < n:
       raise ValueError(
         f'{n} checkpoints were asked for, and {len(used)} can be read (steps {used}): '
@@ -562,6 +564,8 @@ class Checkpoints:
       )
     if used != ranked[:n]:  # damaged ones were skipped
       self._say(f'used instead: the checkpoints of steps {used}')
+    if n == 1:  # operations would be compiled, one program per shape of arrays
+      return used, newest
     return used, jax.tree.map(lambda x, a: (x / n).astype(a.dtype), total, abstract)
 
   def _ranked(self, by: str) -> list[int]:

@@ -28,6 +28,7 @@ from seqlab.pieces import (
   piece_in,
   required,
 )
+from seqlab.programs import fingerprint_of
 from seqlab.tasks import task_of
 from seqlab.tasks.interface import ChecksOptions, Estimator, has, needs
 from seqlab.train.fallback import Fallback
@@ -279,7 +280,8 @@ def make_evaluators(evals: Mapping[str, Any], **context: Any) -> dict[str, Any]:
 
   Args:
     evals: name -> the experiment's section for it.
-    **context: `task` and `sharding`; see `evaluators.interface.CONTEXT`.
+    **context: `task`, `sharding` and, if it is known, the `fingerprint` of the
+      experiment; see `evaluators.interface.CONTEXT`.
 
   Raises:
     ValueError: an option does not fit, or a class is not one of evaluators.
@@ -289,7 +291,13 @@ def make_evaluators(evals: Mapping[str, Any], **context: Any) -> dict[str, Any]:
     where = f'evals.{name}'
     kind, options = evaluator_of(where, specification)
     known = parameters(kind)
-    given = {k: x for k, x in {**context, 'name': name}.items() if k in known}
+    available = {**context, 'name': name}
+    if 'fingerprint' in context:
+      kind_and_options = f'{kind.__module__}:{kind.__qualname__}', options
+      available['fingerprint'] = fingerprint_of(
+        context['fingerprint'], *kind_and_options
+      )
+    given = {k: x for k, x in available.items() if k in known}
     evaluators[name] = call(kind, options, where, **given)
     for needed in ('compile', 'run', 'about', 'samples'):
       if not hasattr(evaluators[name], needed):

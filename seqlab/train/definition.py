@@ -10,6 +10,7 @@ import optax
 
 from seqlab.config import call, check_keys
 from seqlab.tasks.interface import CustomUpdate, Task, has, method_of
+from seqlab.train.fingerprint import program_fingerprint
 from seqlab.train.mesh import (
   logical_axes,
   make_mesh,
@@ -38,6 +39,7 @@ class Definition:
     constants: arrays that every step reads, as arguments: none, or one tree of them.
     shardings: sharding of each array of a member's state, outside of the steps.
     abstract: shapes, dtypes and shardings of that state, for restoring it.
+    fingerprint: digest of what the update computes with; see `seqlab.programs`.
   """
 
   def __init__(
@@ -63,6 +65,9 @@ class Definition:
       ValueError: an option is wrong, or the mesh does not fit the devices.
     """
     self.mesh = call(make_mesh, config.get('mesh', {}), 'mesh', available=devices)
+    self.fingerprint = program_fingerprint(
+      config, task, 'update', steps, axis_name or ''
+    )
     self.rows_share = rows_share(self.mesh, jax.process_index())
     self._accumulate = config.get('accumulate', 1)
     self._task, self._ema = task, config.get('ema', 0.0)

@@ -7,6 +7,7 @@ import jax
 from jax.sharding import Mesh
 import numpy as np
 
+from seqlab.programs import compile_program
 from seqlab.train.definition import Definition
 from seqlab.train.state import TrainState
 from seqlab.types import Batch, Hyper, PyTree, Sums, batch_shapes
@@ -89,14 +90,21 @@ class CompiledSteps:
   in the run's column `compiles`.
   """
 
-  def __init__(self, step: Callable):
-    """Wraps `step`, the result of `jax.jit` or `jax.pmap`."""
-    self._step = step
+  def __init__(self, step: Callable, fingerprint: str | None):
+    """Takes the step, and the digest by which it is found in the cache.
+
+    Args:
+      step: the result of `jax.jit` or `jax.pmap`.
+      fingerprint: see `seqlab.programs.compile_program`.
+    """
+    self._step, self._fingerprint = step, fingerprint
     self._compiled: dict[tuple, jax.stages.Compiled] = {}
 
   def compile(self, state: PyTree, batch: PyTree, *rest: PyTree) -> jax.stages.Compiled:
     """Compiles for arguments of these shapes, dtypes and shardings."""
-    compiled = self._step.lower(state, batch, *rest).compile()
+    compiled = compile_program(
+      self._step, state, batch, *rest, fingerprint=self._fingerprint
+    )
     self._compiled[batch_shapes(batch)] = compiled
     return compiled
 

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from seqlab.layers.device import compiled_for
+from seqlab.programs import fingerprint_of
 from seqlab.tasks.interface import Task
 from seqlab.train.definition import Definition
 from seqlab.train.engine import CompiledSteps, as_arrays, rows_of
@@ -44,7 +45,8 @@ class JitEngine:
         in_shardings=(shardings, self._rows, self._everywhere, *constants),
         out_shardings=(shardings, self._everywhere),
         donate_argnums=0,
-      )
+      ),
+      fingerprint_of(self.name, self.definition.fingerprint),
     )
     self.set_hyper(self.definition.hyper)
 

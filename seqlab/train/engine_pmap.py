@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import jax
 import numpy as np
 
+from seqlab.programs import fingerprint_of
 from seqlab.tasks.interface import Task
 from seqlab.train.definition import Definition
 from seqlab.train.engine import CompiledSteps, as_arrays, rows_of
@@ -50,7 +51,8 @@ class PmapEngine:
         in_axes=(0, 0, None),
         donate_argnums=0,
         devices=self._devices,
-      )
+      ),
+      fingerprint_of(self.name, self.definition.fingerprint),
     )
     self.set_hyper(self.definition.hyper)
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
+from seqlab.programs import fingerprint_of
 from seqlab.train.definition import Definition
 from seqlab.train.engine import CompiledSteps, as_arrays, rows_of
 from seqlab.train.state import TrainState
@@ -62,7 +63,12 @@ class PopulationEngine:
       out_specs=axis,
       check_vma=False,
     )
-    self._steps = CompiledSteps(jax.jit(each_device, donate_argnums=0))
+    self._steps = CompiledSteps(
+      jax.jit(each_device, donate_argnums=0),
+      fingerprint_of(
+        'population', self._places.tolist(), width, definition.fingerprint
+      ),
+    )
     self._member = jax.jit(
       lambda state, slot: jax.tree.map(lambda x: x[slot], state),
       out_shardings=definition.shardings,

@@ -148,7 +148,11 @@ def logical_axes(init: Callable[[jax.Array], Mapping[str, PyTree]]) -> PyTree:
   Args:
     init: makes variables from a random key, boxed with their logical axes.
   """
-  boxed = jax.eval_shape(lambda: init(jax.random.key(0)))['params']
+  return axes_of(jax.eval_shape(lambda: init(jax.random.key(0)))['params'])
+
+
+def axes_of(boxed: PyTree) -> PyTree:
+  """Returns the names of the logical axes of boxed parameters; see `logical_axes`."""
 
   def names(x: Any) -> tuple[str | None, ...]:
     axes = x.names if isinstance(x, nn.LogicallyPartitioned) else ()

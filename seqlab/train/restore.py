@@ -10,7 +10,7 @@ from jax.sharding import SingleDeviceSharding
 from seqlab.tasks.interface import Estimator, Task, has
 from seqlab.train.checkpoints import Checkpoints
 from seqlab.train.folder import RunFolder
-from seqlab.train.mesh import logical_axes
+from seqlab.train.mesh import axes_of
 from seqlab.train.optimizers import keeps_average
 from seqlab.types import Variables
 
@@ -46,14 +46,14 @@ def restore(
   if has(task, Estimator):
     return _load_fitted(folder, task, average, choose), []
   config = folder.config
-  first_device = SingleDeviceSharding(
-    jax.devices()[0]
-  )  # whatever devices it trained on
+  # Whatever devices it trained on.
+  first_device = SingleDeviceSharding(jax.devices()[0])
+  boxed = jax.eval_shape(lambda: task.init(jax.random.key(0)))
   variables = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=first_device),
-    dict(nn.unbox(jax.eval_shape(lambda: task.init(jax.random.key(0))))),
+    dict(nn.unbox(boxed)),
   )
-  averages = keeps_average(config, variables['params'], logical_axes(task.init))
+  averages = keeps_average(config, variables['params'], axes_of(boxed['params']))
   params = 'ema' if averages else 'params'
   part = {params: variables.pop('params'), 'collections': variables}
   checkpoints = Checkpoints(

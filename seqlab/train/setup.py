@@ -11,6 +11,7 @@ from seqlab.tasks.interface import Batches, ChecksText, Task, data_report, has
 from seqlab.train import processes
 from seqlab.train.checks import check_experiment, check_metric, make_evaluators
 from seqlab.train.definition import Definition
+from seqlab.train.fingerprint import program_fingerprint
 from seqlab.train.folder import RunFolder
 from seqlab.train.mesh import batch_sharding
 from seqlab.train.overview import count
@@ -55,7 +56,12 @@ def evaluators_of(config: Mapping[str, Any], task: Task, mesh: Mesh) -> dict[str
     ValueError: an option is wrong, or none gives the metric `keep_best`.
   """
   sharding = batch_sharding(mesh)
-  evaluators = make_evaluators(config['evals'], task=task, sharding=sharding)
+  evaluators = make_evaluators(
+    config['evals'],
+    task=task,
+    sharding=sharding,
+    fingerprint=program_fingerprint(config, task, 'evaluators'),
+  )
   check_metric(config['keep_best'], evaluators)
   return evaluators
 

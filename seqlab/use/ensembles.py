@@ -1,6 +1,6 @@
 """One run, or several whose models decode together, as a model with its variables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seqlab.decoding.config import DecodingConfig
@@ -9,6 +9,7 @@ from seqlab.models.interface import Seq2Seq
 from seqlab.tasks.interface import Translates, needs
 from seqlab.tasks.scorer import Scorer
 from seqlab.tasks.translator import Translator
+from seqlab.train.fingerprint import program_fingerprint
 from seqlab.types import Variables
 from seqlab.use.runs import Choice, Run, load_run
 
@@ -63,12 +64,39 @@ def _check_compatible(run: Run, other: Translates, task: Translates) -> None:
 
 
 def make_translator(
-  task: Translates, model: Seq2Seq, variables: Any, decoding: DecodingConfig
+  task: Translates,
+  model: Seq2Seq,
+  variables: Any,
+  decoding: DecodingConfig,
+  config: Mapping[str, Any] | None = None,
 ) -> Translator:
-  """Returns a translator with the vocabularies of a task."""
+  """Returns a translator with the vocabularies of a task.
+
+  Args:
+    task: gives the vocabularies.
+    model: model of the task, or an ensemble.
+    variables: variables of the model.
+    decoding: how outputs are found.
+    config: the configuration of the run; programs of an ensemble are always traced.
+  """
+  fingerprint = None
+  if config is not None and model is task.model:
+    fingerprint = program_fingerprint(config, task, 'decode', _described(decoding))
   return Translator(
-    model, variables, task.vocabularies, decoding, reverse_source=task.reverse_source
+    model,
+    variables,
+    task.vocabularies,
+    decoding,
+    reverse_source=task.reverse_source,
+    fingerprint=fingerprint,
   )
+
+
+def _described(decoding: DecodingConfig) -> str | None:
+  """Returns a text that determines how outputs are found, if it is seqlab's own way."""
+  text = repr(decoding)
+  is_own = type(decoding).__module__.startswith('seqlab.')
+  return text if is_own and ' at 0x' not in text else None
 
 
 def make_scorer(task: Translates, model: Seq2Seq, variables: Any) -> Scorer:

@@ -59,9 +59,9 @@ def translate_stream(
       f'n_best is {n_best}, and a beam of {decoding.num_hypotheses} holds fewer: raise --beam'
     )
   which = dict(average=average, choose=choose, trust=trust)
-  _, task, variables, _ = load_run(run, **which)
+  folder, task, variables, _ = load_run(run, **which)
   model, variables = join_models(needs(task, Translates), variables, ensemble, **which)
-  translator = make_translator(task, model, variables, decoding)
+  translator = make_translator(task, model, variables, decoding, folder.config)
   refused, fewer = RefusedLines('line', 'the input'), 0
   for first, chunk, bad in _chunks(lines):
     texts = translator.n_best(chunk, first=first)

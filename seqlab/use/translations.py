@@ -162,7 +162,9 @@ def evaluate_system(
   model, variables = join_models(
     task, variables, system.ensemble, **which, trust=system.trust
   )
-  translator = make_translator(task, model, variables, system.decoding)
+  translator = make_translator(
+    task, model, variables, system.decoding, system.folder.config
+  )
   started = time.perf_counter()
   ids = translator.best_ids(source)
   # The ids are on the host, so the devices have finished: this is the whole time.

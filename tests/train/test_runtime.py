@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from seqlab.train.runtime import Programs, prepare
+from seqlab.programs import Programs
+from seqlab.train.runtime import prepare
 
 CODE = """
 from pathlib import Path
