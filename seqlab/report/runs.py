@@ -38,7 +38,11 @@ class Run:
   @functools.cached_property
   def flat(self) -> dict[str, Any]:
     """The experiment as {'hyper.peak': 1e-3, ...}; lists are tuples."""
-    return {key: _frozen(value) for key, value in flatten(self.config).items()}
+    flat = {key: _frozen(value) for key, value in flatten(self.config).items()}
+    # What 'auto' was where the run began; older runs have no such file.
+    machine = self.path / 'machine.json'
+    dtype = read_json_object(machine).get('dtype') if machine.is_file() else None
+    return {**flat, 'model.dtype': dtype} if dtype else flat
 
   def series(self, name: str) -> tuple[list[int], list[float]]:
     """Returns the steps and values of a metric.

@@ -13,6 +13,7 @@ from seqlab.train.checks import check_experiment, check_metric, make_evaluators
 from seqlab.train.definition import Definition
 from seqlab.train.fingerprint import program_fingerprint
 from seqlab.train.folder import RunFolder
+from seqlab.train.machine import dtype_of, fix_dtype, record_machine
 from seqlab.train.mesh import batch_sharding
 from seqlab.train.overview import count
 from seqlab.train.session import Session
@@ -37,6 +38,7 @@ def prepare(folder: RunFolder) -> tuple[Task, Batches, Timetable]:
     if not processes.is_primary():
       folder.download()
     task = task_of(config).from_config(config, folder.vocabulary)
+    fix_dtype(task, folder)
     batches = task.batches('train')
     timetable = Timetable.from_config(config, task, batches)
     if processes.is_primary():
@@ -79,11 +81,12 @@ def introduce(
 ) -> None:
   """Prints the model, devices, data and evaluators of a run."""
   mesh, processes_ = definition.mesh, jax.process_count()
-  kind = mesh.devices.flat[0].device_kind
+  kind, dtype = mesh.devices.flat[0].device_kind, dtype_of(task)
+  record_machine(session.folder, mesh, task)
   among = f' in {processes_} processes' if processes_ > 1 else ''
   session.say(
     f'{session.folder.name}: {count(definition.abstract.params):,} parameters, '
-    f'{mesh.size} x {kind}{among}'
+    f'{mesh.size} x {kind}{among}{f", products in {dtype}" if dtype else ""}'
   )
   report = (
     f'{k} {v:,.4g}' if isinstance(v, float) else f'{k} {v:,}'

@@ -12,6 +12,7 @@ from seqlab.pieces import parameters
 from seqlab.tasks.interface import Estimator, HasVectors, Translates, has
 from seqlab.train.checks import check_evaluator, evaluator_of, make_evaluators
 from seqlab.train.folder import RunFolder
+from seqlab.train.machine import dtype_in_use
 from seqlab.train.mesh import batch_sharding, make_mesh, replicated
 from seqlab.train.restore import restore
 from seqlab.use.records import record_evaluation, timestamp
@@ -74,8 +75,10 @@ def evaluate_run(
     for metric, value in evaluator.run(variables)
   }
   _print(steps, scores, {n: e.about for n, e in evaluators.items()})
+  dtype = dtype_in_use(task)
   row = {
     'date': timestamp(),
+    **({'dtype': dtype} if dtype else {}),
     **({'split': split} if split else {}),
     'steps': steps,
     'scores': {k: x if np.isfinite(x) else None for k, x in scores.items()},

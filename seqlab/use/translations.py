@@ -19,6 +19,7 @@ from seqlab.metrics.tokenizers import TOKENIZERS
 from seqlab.tasks.interface import Translates, needs
 from seqlab.text.corpora import Corpus
 from seqlab.train.folder import RunFolder
+from seqlab.train.machine import dtype_in_use
 from seqlab.train.restore import restore
 from seqlab.use.ensembles import join_models, make_translator
 from seqlab.use.records import record_evaluation, timestamp
@@ -186,6 +187,7 @@ def evaluate_system(
     'search': system.decoding.record(),
     'seconds': round(seconds, 2),
     'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
+    'dtype': dtype_in_use(task),
     'date': timestamp(),
     'text': fingerprint,
   }
