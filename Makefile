@@ -32,7 +32,7 @@ test-tpu test-tpu-slow: .venv-tpu/bin/.installed
 	SEQLAB_CHIP=v5e .venv-tpu/bin/python -m pytest -q $(if $(findstring slow,$@),-m slow) tests/accelerators
 
 test-cuda test-cuda-slow: .venv-cuda/bin/.installed
-	SEQLAB_CHIP=h100 XLA_FLAGS=--xla_gpu_autotune_level=0 JAX_SKIP_CUDA_CONSTRAINTS_CHECK=1 .venv-cuda/bin/python -m pytest -q $(if $(findstring slow,$@),-m slow) tests/accelerators
+	SEQLAB_CHIP=h100 XLA_FLAGS='--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false' JAX_SKIP_CUDA_CONSTRAINTS_CHECK=1 .venv-cuda/bin/python -m pytest -q $(if $(findstring slow,$@),-m slow) tests/accelerators
 
 .venv-%/bin/.installed: pyproject.toml constraints.txt
 	test -x $(@D)/python || $(PYTHON) -m venv .venv-$*

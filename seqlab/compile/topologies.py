@@ -19,6 +19,9 @@ from seqlab.compile.chips import Chip, find_chip
 
 _CUDA_PLUGINS = ('jax_plugins.xla_cuda13', 'jax_plugins.xla_cuda12')
 _TARGETS = Path(__file__).parent / 'targets'  # descriptions of GPUs, in text form
+# Without a device no kernel can be timed. Triton's products depend on that: their default
+# tiles do not suit every shape, such as 177 rows. cuBLAS's do.
+_GPU_FLAGS = ('--xla_gpu_autotune_level=0', '--xla_gpu_enable_triton_gemm=false')
 _MAX_2D = 256  # chips of the largest slice of a TPU whose links form a 2-D torus
 
 
@@ -122,10 +125,9 @@ def _gpus(name: str, chip: Chip, devices: int) -> Topology:
       f'for Linux; the machine needs no GPU)'
     )
   os.environ.setdefault('JAX_SKIP_CUDA_CONSTRAINTS_CHECK', '1')
-  # Without a device no kernel can be timed.
   flags = os.environ.get('XLA_FLAGS', '')
-  if 'xla_gpu_autotune_level' not in flags:
-    os.environ['XLA_FLAGS'] = f'{flags} --xla_gpu_autotune_level=0'.strip()
+  missing = (x for x in _GPU_FLAGS if x.partition('=')[0] not in flags)
+  os.environ['XLA_FLAGS'] = ' '.join([flags, *missing]).strip()
   _lower_gpu_as_cuda()
   nodes = math.ceil(devices / chip.node)
   found = topologies.get_topology_desc(
