@@ -2,8 +2,8 @@
 
 `make test-tpu` and `make test-cuda` set SEQLAB_CHIP and run these tests where the chip's
 compiler is installed; elsewhere they are skipped. The sizes are those of `:smoke`, and the
-programs those of `train` and of the evaluators. Kernels that can be compiled on a device
-only are named in ON_DEVICE.
+programs those of `train` and of the evaluators. No experiment uses cuDNN's attention, which
+picks its algorithm on the device.
 """
 
 import os
@@ -36,8 +36,9 @@ COVERING = (
   *('agreement/transformer.py', 'enwiki/sgns.py', 'enwiki/glove.py'),
   *('lecture/normalization.py', 'lecture/scores.py', 'wmt14/transformer_big.py'),
 )
-# cuDNN picks the algorithm of its attention on the device.
-ON_DEVICE = {'cuda': ("model.implementation='cudnn'",)}
+# Evaluators on which the compiler of TPUs ends by a signal: libtpu 0.0.42.1 overflows its
+# stack where layers outside of a loop return the weights of cross-attention.
+CRASHES = ('lecture/heads.py',)
 
 
 @pytest.fixture(scope='module')
@@ -84,6 +85,8 @@ def test_the_training_step_compiles(topology, name, tmp_path):
 
 @pytest.mark.parametrize('name', EXPERIMENTS)
 def test_the_evaluators_compile(topology, name, tmp_path):
+  if topology.chip.is_tpu and name in CRASHES:
+    pytest.skip('libtpu crashes on it')
   config, _ = _task(name, tmp_path / 'shapes')
   task = task_of(config).from_config(config, tmp_path / 'vocabulary')
   config = dict(with_defaults(config))
