@@ -92,8 +92,11 @@ def cross_entropy(
 def _chunk(
   hidden: Array, table: Array, labels: Array, weights: Array, smoothing: Array
 ) -> tuple[tuple[Array, Array, Array], Callable[[], tuple[Array, Array]]]:
-  """Returns the sums of one chunk [B, t, ...], and a function of its gradients."""
-  table, V = table.astype(hidden.dtype), table.shape[0]
+  """Returns the sums of one chunk [B, t, ...], and a function of its gradients.
+
+  `table` has the dtype of `hidden`.
+  """
+  V = table.shape[0]
   z = product('btd,vd->btv', hidden, table, jnp.float32)
   largest = z.max(axis=-1)  # [B, t]
   e = jnp.exp(z - largest[..., None])
@@ -124,6 +127,8 @@ def _chunk(
 def _sums(
   hidden: Array, table: Array, labels: Array, weights: Array, smoothing: Array
 ) -> tuple[Array, Array, Array]:
+  table = table.astype(hidden.dtype)  # once, and not for every chunk
+
   def body(sums, chunk):
     hidden, labels, weights = chunk
     chunk_sums, _ = _chunk(hidden, table, labels, weights, smoothing)
@@ -134,10 +139,12 @@ def _sums(
 
 
 def _forward(hidden, table, labels, weights, smoothing):
+  narrow = table.astype(hidden.dtype)
+
   def body(carry, chunk):
     sums, d_table = carry
     hidden, labels, weights = chunk
-    chunk_sums, gradients = _chunk(hidden, table, labels, weights, smoothing)
+    chunk_sums, gradients = _chunk(hidden, narrow, labels, weights, smoothing)
     d_hidden, d_chunk = gradients()
     return (jax.tree.map(jnp.add, sums, chunk_sums), d_table + d_chunk), d_hidden
 
