@@ -1,11 +1,14 @@
 """Beam search and greedy search over any model that can take one step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from flax import struct
 import jax
 import jax.numpy as jnp
 
+from seqlab.decoding.loop import search_loop
+from seqlab.decoding.scores import NextTokens
 from seqlab.types import BOS, EOS, PAD, Array, PyTree
 
 # One decoding step: (cache, tokens [N]) -> (cache, logits [N, V]).
@@ -21,11 +24,30 @@ class _Beams:
   """
 
   i: Array  # [] number of tokens so far
+  limit: Array  # [B] longest output
   live: Array  # [B, M, L] unfinished hypotheses
   live_logp: Array  # [B, M] their log-probabilities, best first
   done: Array  # [B, M, L] finished hypotheses
   done_score: Array  # [B, M] their length-normalized scores, best first
-  cache: PyTree  # leaves [B * M, ...]
+  cache: PyTree  # leaves [B * M, ...] or [B, ...]
+
+  @property
+  def undecided(self) -> Array:
+    """[B] bool, whether a live hypothesis may still change the result."""
+    return (self.live_logp > -jnp.inf).any(axis=1)
+
+
+@struct.dataclass
+class _Rows:
+  """State of the search with one output per sentence."""
+
+  i: Array  # [] number of tokens so far
+  limit: Array  # [B] longest output
+  last: Array  # [B] the token before
+  undecided: Array  # [B] bool
+  tokens: Array  # [B, L]
+  logp: Array  # [B]
+  cache: PyTree  # leaves [B, ...]
 
 
 def length_penalty(length: Array | int, alpha: Array | float) -> Array:
@@ -43,6 +65,7 @@ def beam_search(
   alpha: Array | float = 0.6,
   limit: Array | None = None,
   forbid: tuple[int, ...] = (),
+  sizes: Sequence[int] = (),
 ) -> tuple[Array, Array]:
   """Finds high-scoring outputs, best first.
 
@@ -58,7 +81,8 @@ def beam_search(
   Args:
     step: function of the cache and one token per row that returns next-token logits.
       The N = B * beam_size rows are ordered sentence by sentence.
-    cache: state of the model for `step`; every leaf is [B * beam_size, ...].
+    cache: state of the model for `step`; every leaf is [B * beam_size, ...], or a part
+      with a method `reorder`, see `reorder`, has leaves [B, ...].
     batch_size: number of sentences B.
     beam_size: number of hypotheses kept per sentence, M.
     max_len: maximum length of outputs L, including EOS.
@@ -68,6 +92,7 @@ def beam_search(
       (the default). EOS is forced at this length; its log-probability under the model
       is added. A sentence with limit 0 is not decoded.
     forbid: ids that are never chosen, in addition to PAD and BOS.
+    sizes: smaller numbers of sentences to continue with, see `loop.search_loop`.
 
   Returns:
     Tokens [B, M, L] int32, PAD after EOS, and scores [B, M], sorted per
@@ -82,19 +107,18 @@ def beam_search(
     raise ValueError(f'alpha={alpha} is negative; 0 turns the length penalty off')
   check_arguments(cache, B, L, forbid, beam_size=M)
   limit = as_limit(limit, B, L)
-  # Of the greatest length, since it is the largest that a hypothesis can still get.
-  bound_penalty = length_penalty(limit, alpha)  # [B]
 
   def extend(s: _Beams) -> _Beams:
     last = jnp.where(s.i == 0, BOS, s.live[:, :, s.i - 1])  # [B, M]
-    cache, logits = step(s.cache, last.reshape(B * M))
-    V = logits.shape[-1]
-    logits, log_z = masked(logits, s.i, jnp.repeat(limit, M), forbid)
+    cache, logits = step(s.cache, last.reshape(-1))
+    tokens = NextTokens.of(logits, s.i, jnp.repeat(s.limit, M), forbid)
+    live_logp = s.live_logp.reshape(-1)
+
+    def extended(logits: Array, row: Array) -> Array:
+      return logits - tokens.log_z[row] + live_logp[row]
 
     # 2M candidates, so that M remain even if M of them end here.
-    logp = (logits - log_z[:, None]).reshape(B, M, V) + s.live_logp[:, :, None]
-    cand_logp, cand = top_k(logp.reshape(B, M * V), 2 * M)  # [B, 2M]
-    parent, token = cand // V, cand % V
+    cand_logp, parent, token = tokens.best(2 * M, rows=M, score=extended)  # [B, 2M]
     ends = token == EOS
 
     score = cand_logp / length_penalty(s.i + 1, alpha)
@@ -108,19 +132,20 @@ def beam_search(
     parent, token = _select(parent, best), _select(token, best)  # [B, M]
     live = _select(s.live, parent).at[:, :, s.i].set(token)
 
-    # log p only decreases and the penalty only increases, which bounds later scores.
-    open_ = live_logp[:, 0] / bound_penalty > done_score[:, -1]  # [B]
+    # log p only decreases and the penalty only increases: that of the greatest length
+    # bounds the scores that a live hypothesis can still get.
+    open_ = live_logp[:, 0] / length_penalty(s.limit, alpha) > done_score[:, -1]  # [B]
     if M == 1:
       # Otherwise a longer output could win by its penalty, and α would matter.
       open_ &= ~ends[:, 0]
-    return _Beams(
+    return s.replace(
       i=s.i + 1,
       live=live,
       # A decided sentence has no live hypothesis, so that the loop can end.
       live_logp=jnp.where(open_[:, None], live_logp, -jnp.inf),
       done=done,
       done_score=done_score,
-      cache=_reorder(cache, parent) if M > 1 else cache,
+      cache=reorder(cache, parent) if M > 1 else cache,
     )
 
   # PAD everywhere, so that nothing needs to be cleared after an EOS.
@@ -128,6 +153,7 @@ def beam_search(
   nothing = jnp.full((B, M), -jnp.inf, jnp.float32)
   start = _Beams(
     i=jnp.zeros((), jnp.int32),
+    limit=limit,
     live=blank,
     # One at first, since M equal ones would fill the beam with copies.
     live_logp=nothing.at[:, 0].set(jnp.where(limit > 0, 0.0, -jnp.inf)),
@@ -135,9 +161,12 @@ def beam_search(
     done_score=nothing,
     cache=cache,
   )
-  end = jax.lax.while_loop(lambda s: (s.live_logp > -jnp.inf).any(), extend, start)
-  exists = end.done_score > -jnp.inf
-  return jnp.where(exists[:, :, None], end.done, PAD), end.done_score
+
+  def results(s: _Beams) -> tuple[Array, Array]:
+    return s.done, s.done_score
+
+  done, score = search_loop(extend, start, lambda s: s.undecided, results, sizes)
+  return jnp.where((score > -jnp.inf)[:, :, None], done, PAD), score
 
 
 def greedy_search(
@@ -148,6 +177,7 @@ def greedy_search(
   max_len: int,
   limit: Array | None = None,
   forbid: tuple[int, ...] = (),
+  sizes: Sequence[int] = (),
 ) -> tuple[Array, Array]:
   """Chooses the most probable token at each position.
 
@@ -157,8 +187,9 @@ def greedy_search(
     Tokens [B, L] int32, PAD after EOS, and log-probabilities [B].
   """
 
-  def likeliest(logits: Array, i: Array) -> Array:
-    return jnp.argmax(logits, axis=-1)
+  def likeliest(tokens: NextTokens, i: Array) -> Array:
+    del i
+    return tokens.best(1)[2][:, 0]
 
   return unroll(
     step,
@@ -168,117 +199,68 @@ def greedy_search(
     max_len=max_len,
     limit=limit,
     forbid=forbid,
+    sizes=sizes,
   )
 
 
 def unroll(
   step: Step,
   cache: PyTree,
-  choose: Callable[[Array, Array], Array],
+  choose: Callable[[NextTokens, Array], Array],
   *,
   batch_size: int,
   max_len: int,
   limit: Array | None = None,
   forbid: tuple[int, ...] = (),
+  sizes: Sequence[int] = (),
 ) -> tuple[Array, Array]:
-  """Generates one sequence per row; `choose` selects each token by the logits.
+  """Generates one sequence per row, whose tokens `choose` selects one by one.
 
   Args:
     step: as in `beam_search`, with N = B rows.
     cache: state of the model for `step`; every leaf is [B, ...].
-    choose: (logits [B, V], i []) -> ids [B]; a logit of -inf excludes a token.
+    choose: (scores of the next tokens, i []) -> ids [B].
     batch_size: number of sentences B.
     max_len: maximum length of outputs L, including EOS.
     limit: as in `beam_search`.
     forbid: as in `beam_search`.
+    sizes: as in `beam_search`; `choose` must then not depend on the number of a row.
 
   Returns:
     Tokens [B, L] int32, PAD after EOS, and log p [B] under the model, independent of
-    how `choose` uses the logits; 0 for a sentence with limit 0.
+    how `choose` uses its scores; 0 for a sentence with limit 0.
   """
   B, L = batch_size, max_len
   check_arguments(cache, B, L, forbid)
   limit = as_limit(limit, B, L)
 
-  def extend(state):
-    i, cache, last, alive, tokens, logp = state
-    cache, logits = step(cache, last)
-    logits, log_z = masked(logits, i, limit, forbid)
-    token = jnp.where(alive, choose(logits, i), PAD).astype(jnp.int32)  # [B]
-    gain = jnp.take_along_axis(logits, token[:, None], axis=1)[:, 0] - log_z
-    tokens = tokens.at[:, i].set(token)
-    logp += jnp.where(alive, gain, 0.0)
-    return i + 1, cache, token, alive & (token != EOS), tokens, logp
+  def extend(s: _Rows) -> _Rows:
+    cache, logits = step(s.cache, s.last)
+    scores = NextTokens.of(logits, s.i, s.limit, forbid)
+    token = jnp.where(s.undecided, choose(scores, s.i), PAD).astype(jnp.int32)  # [B]
+    return s.replace(
+      i=s.i + 1,
+      last=token,
+      undecided=s.undecided & (token != EOS),
+      tokens=s.tokens.at[:, s.i].set(token),
+      logp=s.logp + jnp.where(s.undecided, scores.log_probability(token), 0.0),
+      cache=cache,
+    )
 
-  start = (
-    jnp.zeros((), jnp.int32),
-    cache,
-    jnp.full(B, BOS, jnp.int32),
-    limit > 0,
-    jnp.full((B, L), PAD, jnp.int32),
-    jnp.zeros(B, jnp.float32),
+  start = _Rows(
+    i=jnp.zeros((), jnp.int32),
+    limit=limit,
+    last=jnp.full(B, BOS, jnp.int32),
+    undecided=limit > 0,
+    tokens=jnp.full((B, L), PAD, jnp.int32),
+    logp=jnp.zeros(B, jnp.float32),
+    cache=cache,
   )
 
-  def unfinished(state):
-    return (state[0] < L) & state[3].any()
+  def results(s: _Rows) -> tuple[Array, Array]:
+    return s.tokens, s.logp
 
-  *_, tokens, logp = jax.lax.while_loop(unfinished, extend, start)
-  return tokens, logp
-
-
-def masked(
-  logits: Array, i: Array, limit: Array, forbid: tuple[int, ...] = ()
-) -> tuple[Array, Array]:
-  """Excludes the tokens that are not allowed at position i.
-
-  Args:
-    logits: [N, V], of any float type.
-    i: [] the position.
-    limit: [N] maximum lengths; at position limit - 1 only EOS is allowed.
-    forbid: ids that are excluded everywhere, in addition to PAD and BOS.
-
-  Returns:
-    float32 logits [N, V], -inf for excluded tokens, and the model's log Z [N] before
-    the exclusion, so that logits - log Z is the model's log-probability.
-  """
-  logits = logits.astype(jnp.float32)
-  log_z = jax.nn.logsumexp(logits, axis=-1)
-  ids = jnp.arange(logits.shape[-1])
-  allowed = ~jnp.isin(ids, jnp.array((PAD, BOS, *forbid)))[None]  # [1, V]
-  before_end = (i < limit - 1)[:, None]  # [N, 1]
-  allowed = allowed & (before_end | (ids == EOS)[None])
-  return jnp.where(allowed, logits, -jnp.inf), log_z
-
-
-def top_k(x: Array, k: int, chunk: int = 32) -> tuple[Array, Array]:
-  """Returns the k largest entries of each row, with the same result as `lax.top_k`.
-
-  The k largest entries are in the k chunks with the largest maxima, so only those are
-  sorted. This takes about half the time of `lax.top_k` on two CPU cores for k = 10 of
-  [64, 50000], which is five beams over 10,000 tokens.
-
-  Args:
-    x: [R, n] without NaN.
-    k: number of entries, at most n.
-    chunk: number of entries per chunk.
-
-  Returns:
-    Values [R, k], best first, equal ones in order of index, and indices [R, k].
-  """
-  R, n = x.shape
-  C = n // chunk  # complete chunks; the remaining entries are always sorted
-  if 2 * k >= C:
-    values, index = jax.lax.top_k(x, k)
-    return values, index
-  maxima = x[:, : C * chunk].reshape(R, C, chunk).max(axis=2)
-  chosen = jnp.sort(jax.lax.top_k(maxima, k)[1], axis=1)  # ascending, for ties
-  at = (chosen[:, :, None] * chunk + jnp.arange(chunk)[None, None]).reshape(
-    R, k * chunk
-  )
-  rest = jnp.broadcast_to(jnp.arange(C * chunk, n), (R, n - C * chunk))
-  at = jnp.concatenate([at, rest], axis=1)
-  values, index = jax.lax.top_k(jnp.take_along_axis(x, at, axis=1), k)
-  return values, jnp.take_along_axis(at, index, axis=1)
+  return search_loop(extend, start, lambda s: s.undecided, results, sizes)
 
 
 def as_limit(limit: Array | None, batch_size: int, max_len: int) -> Array:
@@ -300,7 +282,7 @@ def check_arguments(
     raise ValueError(f'forbid={forbid} contains EOS ({EOS}), so no output could end')
   rows = batch_size * beam_size
   for path, leaf in jax.tree_util.tree_leaves_with_path(cache):
-    if leaf.ndim == 0 or leaf.shape[0] != rows:
+    if leaf.ndim == 0 or leaf.shape[0] not in (batch_size, rows):
       raise ValueError(
         f'cache{jax.tree_util.keystr(path)} is {leaf.shape}; its first axis must be '
         f'batch_size * beam_size = {rows}'
@@ -315,11 +297,17 @@ def _select(x: Array, index: Array) -> Array:
   return jax.vmap(lambda x, index: x[index])(x, index)
 
 
-def _reorder(cache: PyTree, parent: Array) -> PyTree:
-  """Copies the parent's cache to each beam: leaves [B * M, ...], parent [B, M]."""
+def reorder(cache: PyTree, parent: Array) -> PyTree:
+  """Gives each hypothesis the past of its parent, [B, M].
+
+  A part of the cache with a method `reorder` does it in its own way, as
+  `layers.cache.DecoderCache`; every other leaf, [B * M, ...], is copied.
+  """
   B, M = parent.shape
 
-  def reorder(x: Array) -> Array:
+  def reorder(x: Any) -> Any:
+    if hasattr(x, 'reorder'):
+      return x.reorder(parent)
     return _select(x.reshape(B, M, *x.shape[1:]), parent).reshape(x.shape)
 
-  return jax.tree.map(reorder, cache)
+  return jax.tree.map(reorder, cache, is_leaf=lambda x: hasattr(x, 'reorder'))

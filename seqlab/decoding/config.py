@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from seqlab import domains
 from seqlab.decoding.beam import Step, beam_search, greedy_search
+from seqlab.decoding.loop import smaller_sizes
 from seqlab.decoding.sampling import sample
 from seqlab.domains import Check, Count, Positive, Range, Seed
 from seqlab.pieces import Piece, Specification, find, make, parameters, split
@@ -42,12 +43,15 @@ class DecodingConfig:
 
   Attributes:
     length: (a, b): an output has at most a * |source| + b tokens, EOS counted.
+    stages: number of batch sizes of a search. Each halves the one before, once no more
+      sentences are undecided, and is compiled. Sampling has one.
 
   Raises:
     ValueError: an option is outside its domain.
   """
 
   length: Annotated[tuple[float, float], Check(_admit_length)] = (1.5, 10)
+  stages: Count = 3
 
   def __post_init__(self):
     if isinstance(self.length, Sequence):  # a list, as read from JSON, has no hash
@@ -67,10 +71,14 @@ class DecodingConfig:
     return (a * source_length + b).astype(jnp.int32)
 
   def record(self) -> dict[str, Any]:
-    """Returns the options that are set, for the record of an evaluation."""
+    """Returns the options that are set, for the record of an evaluation.
+
+    Without `stages`, which changes the time that a search takes and not its result.
+    """
     kind = {cls: name for name, cls in DECODINGS.items()}.get(type(self))
     path = f'{type(self).__module__}:{type(self).__qualname__}'
     options = {name: x for name, x in vars(self).items() if x is not None}
+    del options['stages']
     return {'kind': kind or path, **options}
 
   def __call__(
@@ -87,7 +95,8 @@ class DecodingConfig:
 
     Args:
       step: (cache, tokens [B * M]) -> (cache, logits [B * M, V]).
-      cache: what `step` needs besides the token; every leaf [B * M, ...].
+      cache: what `step` needs besides the token; `beam.reorder` gives each hypothesis
+        the cache of another.
       batch_size: number of sentences B.
       max_len: longest output L, EOS counted.
       limit: [B] int32, longest output of each sentence; 0 leaves it empty.
@@ -119,8 +128,11 @@ class Beam(DecodingConfig):
   def __call__(self, step, cache, *, ids, **options) -> tuple[Array, Array]:
     """Decodes a batch; see `DecodingConfig`."""
     if self.beam == 1:  # needs no reordering of caches
-      return Greedy(length=self.length)(step, cache, ids=ids, **options)
-    return beam_search(step, cache, beam_size=self.beam, alpha=self.alpha, **options)
+      greedy = Greedy(length=self.length, stages=self.stages)
+      return greedy(step, cache, ids=ids, **options)
+    sizes = smaller_sizes(options['batch_size'], self.stages)
+    search = dict(beam_size=self.beam, alpha=self.alpha, sizes=sizes)
+    return beam_search(step, cache, **search, **options)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,7 +142,8 @@ class Greedy(DecodingConfig):
   def __call__(self, step, cache, *, ids, **options) -> tuple[Array, Array]:
     """Decodes a batch; see `DecodingConfig`."""
     del ids
-    tokens, scores = greedy_search(step, cache, **options)
+    sizes = smaller_sizes(options['batch_size'], self.stages)
+    tokens, scores = greedy_search(step, cache, sizes=sizes, **options)
     return tokens[:, None], scores[:, None]
 
 

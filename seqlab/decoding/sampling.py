@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from seqlab.decoding.beam import Step, unroll
+from seqlab.decoding.scores import NextTokens
 from seqlab.types import Array, PyTree
 
 
@@ -59,8 +60,8 @@ def sample(
   # By id, since the number of a row would depend on the batch.
   keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(rng, ids)  # [B]
 
-  def draw(logits: Array, i: Array) -> Array:
-    logits = logits / temperature  # [B, V]
+  def draw(tokens: NextTokens, i: Array) -> Array:
+    logits = tokens.allowed_logits / temperature  # [B, V]
     if top_k:
       logits = keep_top_k(logits, top_k)
     # A traced value is not known here, so it is always applied.

@@ -1,6 +1,7 @@
 """A split that lies on the devices, in a few shapes, ready to be evaluated."""
 
 from collections.abc import Callable, Mapping
+import concurrent.futures
 import inspect
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax
 from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 
+from seqlab.layers.device import concurrent_calls
 from seqlab.pieces import accepted_context
 from seqlab.programs import compile_program
 from seqlab.tasks.interface import Batches, Task
@@ -121,9 +123,15 @@ class Resident:
   def run(self, variables: Variables) -> list[PyTree]:
     """Returns what the function returns for every batch, fetched once all are done."""
     self.compile(variables)
-    return jax.device_get(
-      [self._compiled[batch_shapes(b)](variables, b) for b in self.batches]
-    )
+
+    def call(batch: PyTree) -> PyTree:
+      return self._compiled[batch_shapes(batch)](variables, batch)
+
+    if self._sharding.num_devices > 1:  # which must all run programs in one order
+      return jax.device_get([call(batch) for batch in self.batches])
+    with concurrent.futures.ThreadPoolExecutor(max(2, concurrent_calls())) as pool:
+      fetched = pool.map(lambda batch: jax.device_get(call(batch)), self.batches)
+      return list(fetched)
 
 
 def _check_rows(rows: list[np.ndarray], extra: Mapping[str, np.ndarray]) -> None:

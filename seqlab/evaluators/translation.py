@@ -5,6 +5,7 @@ shape; the host receives ten integers, summed over the devices, and sample sente
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
 from typing import Annotated, Any, ClassVar
 
 import jax
@@ -86,6 +87,8 @@ class Evaluator:
         f'set it to one of {", ".join(TOKENIZERS)}'
       )
     config = make_decoding(decoding, f'evals.{name}')
+    if sharding.num_devices > 1:  # sentences would change their device
+      config = dataclasses.replace(config, stages=1)
     self._task, self._split, self._show = task, split, show
     self.samples: list[str] = []
     self.about = signature(tokenizer=tokenizer, lowercase=lowercase)

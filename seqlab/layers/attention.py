@@ -1,17 +1,12 @@
-"""Masks, and multi-head attention with an explicit cache for decoding.
-
-The cache is an argument and a result, never a Flax variable collection: one
-decoding step is then a pure function of (params, cache, token), and beam
-search can reorder a cache without knowing which layer wrote it.
-"""
+"""Masks, and multi-head attention: all positions at once, or one after another."""
 
 from collections.abc import Callable
 
 from flax import linen as nn
-from flax import struct
 import jax
 import jax.numpy as jnp
 
+from seqlab.layers.cache import KVCache
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.linear import Linear, glorot
 from seqlab.layers.positions.interface import PositionTerms
@@ -47,45 +42,6 @@ def local_mask(query_position: Array, memory_position: Array, window: int) -> Ar
   """
   distance = query_position[..., :, None] - memory_position[..., None, :]
   return (jnp.abs(distance) <= window).reshape(-1, 1, *distance.shape[-2:])
-
-
-@struct.dataclass
-class KVCache:
-  """Keys and values seen so far by one attention layer.
-
-  Attributes:
-    key: [N, L, H, K], zeros beyond `length`.
-    value: [N, L, H, K], zeros beyond `length`.
-    length: [N] int32, how many positions are filled: the same for every row,
-      since all rows of a search take their steps together.
-  """
-
-  key: Array
-  value: Array
-  length: Array
-
-  @classmethod
-  def empty(cls, shape: tuple[int, int, int, int], dtype: jnp.dtype) -> 'KVCache':
-    """Returns an empty cache for keys and values of `shape` (N, L, H, K)."""
-    zeros = jnp.zeros(shape, dtype)
-    return cls(zeros, zeros, jnp.zeros(shape[0], jnp.int32))
-
-  def append(self, key: Array, value: Array) -> 'KVCache':
-    """Adds one position; `key` and `value` are [N, 1, H, K]."""
-    at = (0, self.length[0], 0, 0)  # one slice is written in place; a scatter is not
-    return KVCache(
-      key=jax.lax.dynamic_update_slice(self.key, key.astype(self.key.dtype), at),
-      value=jax.lax.dynamic_update_slice(
-        self.value, value.astype(self.value.dtype), at
-      ),
-      length=self.length + 1,
-    )
-
-  @property
-  def mask(self) -> Array:
-    """[N, 1, 1, L]: True where filled."""
-    filled = jnp.arange(self.key.shape[1]) < self.length[:, None]
-    return filled[:, None, None, :]
 
 
 class MultiHeadAttention(nn.Module):
@@ -176,11 +132,44 @@ class MultiHeadAttention(nn.Module):
     fused = self.implementation == 'cudnn'
     fused &= dropout is None and self.positions is None and not sown
     attend = self._fused if fused else self._written_out
-    y = attend(query, key, value, mask, dropout, terms or PositionTerms())
+    return self._output(
+      attend(query, key, value, mask, dropout, terms or PositionTerms())
+    )
+
+  def read(
+    self,
+    x: Array,  # [B, M, D], one position of M hypotheses
+    cache: KVCache,  # with S entries
+    mask: Array,  # [B|1, 1, M|1, S] bool, True where allowed
+    terms: PositionTerms | None = None,  # of this position to each of L, which S holds
+  ) -> Array:  # [B, M, D]
+    """Attends from the next position of each hypothesis to a cache."""
+    terms = terms or PositionTerms()
+    query = self._rotate(self.query(x), terms)  # [B, M, H, K]
+    M, S = query.shape[1], cache.value.shape[2]
+    query_of_head = jnp.swapaxes(query, 1, 2)  # [B, H, M, K]
+    scores = product('bhmk,bhks->bhms', query_of_head, cache.key, jnp.float32)
+
+    def of_entries(x: Array) -> Array:  # [..., L] -> [..., S]
+      return jnp.repeat(x, S // x.shape[-1], axis=-1)
+
+    if self.positions is not None:
+      scores += of_entries(self.positions.scores(query, terms))
+    bias = None if terms.bias is None else of_entries(terms.bias)
+    weights = self._weights(scores, bias, mask).astype(self.dtype)
+    y = product('bhms,bhsk->bhmk', weights, cache.value)
+    y = jnp.swapaxes(y, 1, 2)  # [B, M, H, K]
+    if self.positions is not None:
+      of_positions = weights.reshape(*weights.shape[:3], S // M, M).sum(axis=-1)
+      y += self.positions.values(of_positions, terms)
+    return self._output(y)
+
+  def _output(self, y: Array) -> Array:
+    """Joins the heads: [B, L, H, K] -> [B, L, D]."""
     if self.has_variable('ablation', 'keep'):
       keep = self.get_variable('ablation', 'keep')  # [H]
       y *= keep.astype(y.dtype)[:, None]
-    return self.out(y)  # [B, L, D]
+    return self.out(y)
 
   def _rotate(self, x: Array, terms: PositionTerms | None) -> Array:
     if terms is None or terms.rotation is None:
@@ -219,14 +208,7 @@ class MultiHeadAttention(nn.Module):
     scores = product('blhk,bshk->bhls', query, key, jnp.float32)
     if self.positions is not None:
       scores += self.positions.scores(query, terms)
-    scores *= query.shape[-1] ** -0.5
-    if terms.bias is not None:
-      scores += terms.bias
-    if mask is not None:
-      # The smallest number instead of -inf: a row of padding, which attends to nothing,
-      # gets equal weights and not NaN.
-      scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
-    weights = jax.nn.softmax(scores)  # [B, H, L, S]
+    weights = self._weights(scores, terms.bias, mask)  # [B, H, L, S]
     if self.is_mutable_collection('intermediates'):
       self.sow('intermediates', 'weights', weights)
     weights = self.drop(weights.astype(self.dtype), dropout)
@@ -234,3 +216,14 @@ class MultiHeadAttention(nn.Module):
     if self.positions is not None:
       y += self.positions.values(weights, terms)
     return y  # [B, L, H, K]
+
+  def _weights(self, scores: Array, bias: Array | None, mask: Array | None) -> Array:
+    """Returns the attention weights of products of queries and keys: [B, H, L, S]."""
+    scores *= (self.width // self.heads) ** -0.5
+    if bias is not None:
+      scores += bias
+    if mask is not None:
+      # The smallest number instead of -inf: a row of padding, which attends to nothing,
+      # gets equal weights and not NaN.
+      scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
+    return jax.nn.softmax(scores)

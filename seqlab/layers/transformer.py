@@ -12,7 +12,8 @@ from flax import linen as nn
 from flax import struct
 import jax.numpy as jnp
 
-from seqlab.layers.attention import KVCache, MultiHeadAttention
+from seqlab.layers.attention import MultiHeadAttention
+from seqlab.layers.cache import KVCache
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.feed_forward import FeedForward
 from seqlab.layers.positions.interface import PositionTerms
@@ -120,24 +121,23 @@ class _Layer(nn.Module):
     return norm(x + y, training.mask)
 
   def attend_cached(
-    self, x: Array, cache: KVCache, mask: Array, terms: PositionTerms
+    self, x: Array, cache: KVCache, position: Array, mask: Array, terms: PositionTerms
   ) -> tuple[Array, KVCache]:
     """Applies self-attention from one new position to it and to those in the cache.
 
     Args:
-      x: [N, 1, D].
+      x: [B, M, D], this position of M hypotheses.
       cache: keys and values of the earlier positions in this layer.
-      mask: [1, 1, 1, L] bool, where attention is allowed in a filled cache.
+      position: [] int32, number of this position.
+      mask: [B|1, 1, M, S] bool, see `DecoderCache.mask`.
       terms: position terms of this position relative to all positions of the cache.
 
     Returns:
-      [N, 1, D], and the cache with one more position.
+      [B, M, D], and the cache with one more position.
     """
     y = self.enter(self.norm_self, x, TrainingInputs())
-    cache = cache.append(*self.self_attention.project(y, terms))
-    y = self.self_attention(
-      y, cache.key, cache.value, mask=cache.mask & mask, terms=terms
-    )
+    cache = cache.write(*self.self_attention.project(y, terms), position)
+    y = self.self_attention.read(y, cache, mask, terms)
     return self.leave(self.norm_self, x, y, TrainingInputs()), cache
 
   def feed(self, x: Array, training: TrainingInputs) -> Array:
@@ -176,10 +176,10 @@ class EncoderLayer(_Layer):
     return self.feed(x, training), None
 
   def step(
-    self, x: Array, cache: KVCache, mask: Array, terms: PositionTerms
+    self, x: Array, cache: KVCache, position: Array, mask: Array, terms: PositionTerms
   ) -> tuple[Array, KVCache]:
-    """Takes one position of every row through the layer; see `attend_cached`."""
-    x, cache = self.attend_cached(x, cache, mask, terms)
+    """Takes one position of every hypothesis through the layer; see `attend_cached`."""
+    x, cache = self.attend_cached(x, cache, position, mask, terms)
     return self.feed(x, TrainingInputs()), cache
 
 
@@ -195,9 +195,9 @@ class DecoderLayer(_Layer):
     self.norm_mlp = self.make_norm()
     self.drop = Dropout()
 
-  def project(self, memory: Array) -> tuple[Array, Array]:
-    """Returns keys and values of the source, two of [B, S, H, K], once per sentence."""
-    return self.cross_attention.project(memory)
+  def project(self, memory: Array) -> KVCache:
+    """Returns keys and values of the source [B, S, D], computed once per sentence."""
+    return KVCache.of(*self.cross_attention.project(memory))
 
   def __call__(
     self,
@@ -216,15 +216,22 @@ class DecoderLayer(_Layer):
         x, key, value, mask=mask, dropout=training.attention, terms=terms
       )
 
+    def look(x: Array) -> Array:
+      key, value = self.cross_attention.project(memory)
+      return self.cross_attention(
+        x, key, value, mask=memory_mask, dropout=training.attention
+      )
+
     x = self.sublayer(self.norm_self, x, attend, training)
-    return self._rest(x, *self.project(memory), memory_mask, training), None
+    x = self.sublayer(self.norm_cross, x, look, training)
+    return self.feed(x, training), None
 
   def step(
     self,
     x: Array,
     cache: KVCache,
-    key: Array,
-    value: Array,
+    memory: KVCache,
+    position: Array,
     mask: Array,
     memory_mask: Array,
     terms: PositionTerms,
@@ -232,35 +239,21 @@ class DecoderLayer(_Layer):
     """Takes one position of every hypothesis through the layer.
 
     Args:
-      x: [N, 1, D], the M hypotheses of a sentence side by side, N = B * M.
+      x: [B, M, D].
       cache: keys and values of the earlier positions in this layer.
-      key: [B, S, H, K], from `project`; shared by a sentence's hypotheses.
-      value: [B, S, H, K].
-      mask: [1, 1, 1, L] bool, where attention is allowed in a filled cache.
+      memory: those of the source, from `project`; shared by a sentence's hypotheses.
+      position: [] int32, number of this position.
+      mask: [B|1, 1, M, L * M] bool, see `DecoderCache.mask`.
       memory_mask: [B, 1, 1, S].
       terms: position terms of this position relative to all positions of the cache.
 
     Returns:
-      [N, 1, D], and the cache with one more position.
+      [B, M, D], and the cache with one more position.
     """
-    x, cache = self.attend_cached(x, cache, mask, terms)
-    N, B = x.shape[0], key.shape[0]
-    # Hypotheses become query positions, so that the memory need not be repeated.
-    x = self._rest(x.reshape(B, N // B, -1), key, value, memory_mask, TrainingInputs())
-    return x.reshape(N, 1, -1), cache
 
-  def _rest(
-    self,
-    x: Array,
-    key: Array,
-    value: Array,
-    memory_mask: Array,
-    training: TrainingInputs,
-  ) -> Array:
-    def attend(x: Array) -> Array:
-      return self.cross_attention(
-        x, key, value, mask=memory_mask, dropout=training.attention
-      )
+    def look(x: Array) -> Array:
+      return self.cross_attention.read(x, memory, memory_mask)
 
-    x = self.sublayer(self.norm_cross, x, attend, training)
-    return self.feed(x, training)
+    x, cache = self.attend_cached(x, cache, position, mask, terms)
+    x = self.sublayer(self.norm_cross, x, look, TrainingInputs())
+    return self.feed(x, TrainingInputs()), cache

@@ -13,12 +13,12 @@ from seqlab import domains
 from seqlab.domains import Count, Range, Rate
 from seqlab.layers import ACTIVATIONS, NORMALIZATIONS, POSITIONS
 from seqlab.layers.attention import (
-  KVCache,
   causal_mask,
   local_mask,
   padding_mask,
   segment_mask,
 )
+from seqlab.layers.cache import DecoderCache, KVCache
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.embedding import Embedding, logits
 from seqlab.layers.positions.interface import Positions
@@ -44,13 +44,11 @@ class Memory:
   """The source as decoding sees it: cross-attention's keys and values.
 
   Attributes:
-    key: a [B, S, H, K] per decoder layer.
-    value: a [B, S, H, K] per decoder layer.
+    layers: keys and values for each decoder layer, with S entries.
     mask: [B, 1, 1, S] bool.
   """
 
-  key: tuple[Array, ...]
-  value: tuple[Array, ...]
+  layers: tuple[KVCache, ...]
   mask: Array
 
 
@@ -204,43 +202,51 @@ class Transformer(nn.Module):
     """Returns keys and values of the source [B, S] for every decoder layer."""
     mask = padding_mask(source)
     states = self._encode(source, mask, jnp.arange(source.shape[1]), TrainingInputs())
-    pairs = [
+    caches = [
       layer.apply(variables, states, method='project')  # from [B, S, D]
       for layer, variables in self._decoder_layer_list()
     ]
-    keys, values = zip(*pairs, strict=True)
-    return Memory(keys, values, mask)
+    return Memory(tuple(caches), mask)
 
-  def start(self, memory: Memory, rows: int, max_len: int) -> tuple[KVCache, ...]:
-    """Returns an empty cache per layer, for `rows` hypotheses of `max_len` words."""
+  def start(self, memory: Memory, rows: int, max_len: int) -> DecoderCache:
+    """Returns an empty cache, for `rows` hypotheses of up to `max_len` words."""
     self.decoder_positions.check_length(max_len)
-    shape = (rows, max_len, self.heads, self.width // self.heads)
-    return tuple(KVCache.empty(shape, compute_dtype(self.dtype)) for _ in memory.key)
+    B = len(memory.mask)
+    return DecoderCache.empty(
+      B,
+      rows // B,
+      max_len,
+      layers=self._decoder_layers,
+      heads=self.heads,
+      head_dim=self.width // self.heads,
+      dtype=compute_dtype(self.dtype),
+    )
 
   def step(
-    self, memory: Memory, cache: tuple[KVCache, ...], token: Array
-  ) -> tuple[tuple[KVCache, ...], Array]:
+    self, memory: Memory, cache: DecoderCache, token: Array
+  ) -> tuple[DecoderCache, Array]:
     """Reads one word per hypothesis: [N] -> the next cache, logits [N, V]."""
     training, positions = TrainingInputs(), self.decoder_positions
-    position = cache[0].length[:, None]  # [N, 1]
     x = self._embed(
-      self.target_embedding, token[:, None], positions, position, training
-    )
-    current = position[:1]  # [1, 1], since all rows take their steps together
-    places = jnp.arange(cache[0].key.shape[1])[None]  # [1, L]
-    terms = positions.attention_terms(current, places)
-    mask = self._near(jnp.ones((1, 1, 1, places.size), bool), current, places)
+      self.target_embedding,
+      token.reshape(len(memory.mask), -1),
+      positions,
+      cache.length[:, None],
+      training,
+    )  # [B, M, D]
+    current = cache.length[:1, None]  # [1, 1], since all rows take steps together
+    terms = positions.attention_terms(current, cache.places)
+    allowed = jnp.ones((1, 1, 1, cache.places.size), bool)
+    mask = cache.mask(self._near(allowed, current, cache.places))
+    rest = (cache.position, mask, memory.mask, terms)
     after = []
-    layers = zip(
-      self._decoder_layer_list(), cache, memory.key, memory.value, strict=True
-    )
-    for (layer, variables), past, key, value in layers:
-      x, past = layer.apply(
-        variables, x, past, key, value, mask, memory.mask, terms, method='step'
-      )
+    for (layer, variables), past, source in zip(
+      self._decoder_layer_list(), cache.layers, memory.layers, strict=True
+    ):
+      x, past = layer.apply(variables, x, past, source, *rest, method='step')
       after.append(past)
-    x, table = self._output(x, training)  # [N, 1, D]
-    return tuple(after), logits(x, table)[:, 0]  # [N, V]
+    x, table = self._output(x, training)
+    return cache.after(after), logits(x, table).reshape(len(token), -1)  # [N, V]
 
   @property
   def _decoder_layers(self) -> int:

@@ -7,6 +7,7 @@ is reported, and left out of its batch, so that all other lines have their resul
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import itertools
 from pathlib import Path
+import threading
 from typing import Any
 
 import jax
@@ -69,6 +70,7 @@ class Fitting:
     """Takes the function, and its digest; see `seqlab.programs`."""
     self._function, self._fingerprint = jax.jit(function), fingerprint
     self._compiled: dict[Any, Any] = {}
+    self._compiling = threading.Lock()
 
   def __call__(self, variables: Any, *arrays: Any, **named: Any) -> Any:
     """Runs the function on a batch.
@@ -82,8 +84,9 @@ class Fitting:
       TooLongError: the model refuses rows of this length, or memory does not suffice.
     """
     key = tuple(np.shape(x) for x in (*arrays, *named.values()))
-    if key not in self._compiled:
-      self._compiled[key] = self._compile(variables, *arrays, **named)
+    with self._compiling:  # threads that call with one shape compile it once
+      if key not in self._compiled:
+        self._compiled[key] = self._compile(variables, *arrays, **named)
     compiled = self._compiled[key]
     if isinstance(compiled, TooLongError):
       raise compiled.with_traceback(None)

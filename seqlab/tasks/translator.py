@@ -1,15 +1,18 @@
 """Sentences to sentences: a trained model, its vocabularies, and a search."""
 
-import collections
 from collections.abc import Mapping, Sequence
+import concurrent.futures
 import functools
 
+from flax import struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from seqlab.data.batching import reverse_sentences
+from seqlab.decoding.beam import reorder
 from seqlab.decoding.config import DecodingConfig
+from seqlab.layers.device import concurrent_calls
 from seqlab.models.interface import Seq2Seq
 from seqlab.tasks.sentences import (
   Fitting,
@@ -21,7 +24,9 @@ from seqlab.tasks.sentences import (
 )
 from seqlab.text.lines import is_blank
 from seqlab.text.vocabulary import Vocabularies
-from seqlab.types import PAD, Array, Variables
+from seqlab.types import PAD, Array, PyTree, Variables
+
+_FIRST = concurrent.futures.FIRST_COMPLETED
 
 
 def decode(
@@ -48,19 +53,36 @@ def decode(
   memory = model.apply(variables, source, method='encode')
   lengths = (source != PAD).sum(axis=1)
   max_len, rows = decoding.limit(S), B * decoding.num_hypotheses
-  cache = model.apply(variables, memory, rows, max_len, method='start')
+  state = model.apply(variables, memory, rows, max_len, method='start')
 
   def step(cache, token):
-    return model.apply(variables, memory, cache, token, method='step')
+    args = (cache.memory, cache.state, token)
+    state, logits = model.apply(variables, *args, method='step')
+    return cache.replace(state=state), logits
 
   return decoding(
     step,
-    cache,
+    _Cache(memory, state),
     batch_size=B,
     max_len=max_len,
     limit=jnp.where(lengths > 0, decoding.limit(lengths), 0),
     ids=jnp.arange(B) if ids is None else ids,
   )
+
+
+@struct.dataclass
+class _Cache:
+  """What a step reads: the source and the model's own state.
+
+  The source is part of it so that a search can drop sentences.
+  """
+
+  memory: PyTree
+  state: PyTree
+
+  def reorder(self, parent: Array) -> '_Cache':
+    """See `decoding.beam.reorder`; a sentence's hypotheses share its source."""
+    return self.replace(state=reorder(self.state, parent))
 
 
 class Translator:
@@ -154,32 +176,28 @@ class Translator:
     full = {i: len(ids) for i, ids in sentences.items() if len(ids) > 1}
     outputs_of: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     # Every hypothesis is a row of the decoder's batch.
-    batches = collections.deque(
-      batches_of(full, self._tokens // self.decoding.num_hypotheses)
-    )
-
-    def refuse(rows: list[int], width: int, error: TooLongError) -> None:
-      if len(rows) > 1:  # too many together; each alone may fit
-        batches.extend(([i], (1, width)) for i in rows)
-      else:
-        self.refused[rows[0]] = f'is {full[rows[0]]:,} pieces long; {error}'
-
-    running = None
-    while batches or running:
-      started = None
-      if batches:
-        rows, shape = batches.popleft()
-        try:
-          started = rows, shape, self._start(sentences, rows, shape, first)
-        except TooLongError as error:
-          refuse(rows, shape[1], error)
-      if running:  # read while the devices work on the batch that was started
-        rows, shape, outputs = running
-        try:
-          outputs_of |= self._read(rows, outputs)
-        except TooLongError as error:
-          refuse(rows, shape[1], error)
-      running = started
+    batches = batches_of(full, self._tokens // self.decoding.num_hypotheses)
+    # At least two, so that one reads outputs while the devices work on the other's.
+    with concurrent.futures.ThreadPoolExecutor(max(2, concurrent_calls())) as pool:
+      search = functools.partial(pool.submit, self._search, sentences, first)
+      # The longest first, so that all threads end at about the same time.
+      running = {search(*batch): batch for batch in reversed([*batches])}
+      try:
+        while running:
+          for future in concurrent.futures.wait(running, return_when=_FIRST)[0]:
+            rows, (_, width) = running.pop(future)
+            try:
+              outputs_of |= future.result()
+            except TooLongError as error:
+              if len(rows) == 1:
+                self.refused[rows[0]] = f'is {full[rows[0]]:,} pieces long; {error}'
+              else:  # too many together; each alone may fit
+                alone = [([i], (1, width)) for i in rows]
+                running |= {search(*batch): batch for batch in alone}
+      finally:
+        for future in running:  # of which there are some after an error
+          future.cancel()
+    self.written += sum(np.count_nonzero(ids[0]) for ids, _ in outputs_of.values())
     empty = {i for i in range(len(lines)) if i not in full or i in self.refused}
     # A missing output would shift all lines after it against their sources.
     done = outputs_of.keys()
@@ -187,28 +205,25 @@ class Translator:
       raise AssertionError(f'{len(done)} outputs for {len(full)} lines that need one')
     return [outputs_of.get(i) for i in range(len(lines))]
 
-  def _start(
+  def _search(
     self,
     sentences: Mapping[int, np.ndarray],
+    first: int,
     rows: list[int],
     shape: tuple[int, int],
-    first: int,
-  ) -> tuple[Array, Array]:
-    """Starts the search of a batch. Raises `TooLongError` if it does not fit."""
+  ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Decodes a batch: line -> its hypotheses' ids and scores.
+
+    Raises:
+      TooLongError: the batch does not fit into memory or the model.
+    """
     source = padded(sentences, rows, shape)
     if self._reverse:
       source = reverse_sentences(source)
     ids = first + np.resize(rows, len(source))
-    return self._decode(self._variables, source, ids=ids)
-
-  def _read(
-    self, rows: list[int], outputs: tuple[Array, Array]
-  ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Waits for a batch's outputs: line -> its hypotheses' ids and scores."""
     try:
-      tokens, scores = jax.device_get(outputs)
+      outputs = jax.device_get(self._decode(self._variables, source, ids=ids))
     except jax.errors.JaxRuntimeError as error:
       raise no_memory(error) from None
-    self.written += np.count_nonzero(tokens[: len(rows), 0])
-    each = zip(rows, tokens, scores, strict=False)
-    return {row: (ids, values) for row, ids, values in each}
+    each = zip(rows, *outputs, strict=False)
+    return {row: (ids, scores) for row, ids, scores in each}

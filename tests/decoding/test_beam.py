@@ -1,4 +1,3 @@
-import functools
 import itertools
 
 import jax
@@ -6,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqlab.decoding.beam import beam_search, top_k
+from seqlab.decoding.beam import beam_search
 from seqlab.types import BOS, EOS, PAD, UNK
 
 V = 6  # words that may be generated: UNK, EOS, 4, 5
@@ -191,21 +190,6 @@ def test_the_search_stops_when_no_unfinished_hypothesis_can_win():
 def test_the_search_continues_while_an_unfinished_hypothesis_can_win():
   unlikely_end = jnp.zeros((2, V)).at[:, EOS].set(-20.0)
   assert steps_taken(unlikely_end, L=10, M=2) == 10
-
-
-@pytest.mark.parametrize('n', [7, 640, 1031])
-@pytest.mark.parametrize('kind', ['normal', 'ties', 'mostly ruled out'])
-def test_top_k_equals_lax(n, kind):
-  rng = np.random.default_rng(n)
-  x = rng.normal(size=(6, n)).astype(np.float32)
-  if kind == 'ties':
-    x = np.round(x)
-  elif kind == 'mostly ruled out':
-    x = np.where(rng.random(x.shape) < 0.005, x, -np.inf).astype(np.float32)
-  values, index = jax.jit(functools.partial(top_k, k=6))(x)
-  expected, at = jax.lax.top_k(x, 6)
-  np.testing.assert_array_equal(values, expected)
-  np.testing.assert_array_equal(index, at)
 
 
 @pytest.mark.parametrize(

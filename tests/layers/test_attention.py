@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from seqlab.layers.attention import (
-  KVCache,
   MultiHeadAttention,
   causal_mask,
   local_mask,
@@ -162,11 +161,3 @@ def test_masks_are_composed_with_and():
   mask = causal_mask(4) & padding_mask(ids) & local_mask(*[jnp.arange(4)] * 2, 1)
   expected = [[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 0]]
   np.testing.assert_array_equal(mask[0, 0], np.bool_(expected))
-
-
-def test_cache_appends_in_place_and_counts_its_length():
-  cache = KVCache.empty((2, 3, 1, 1), jnp.float32)
-  for i in range(2):
-    cache = cache.append(jnp.full((2, 1, 1, 1), i + 1.0), jnp.full((2, 1, 1, 1), 9.0))
-  np.testing.assert_array_equal(cache.key[0, :, 0, 0], [1, 2, 0])
-  np.testing.assert_array_equal(cache.mask[0, 0, 0], [True, True, False])

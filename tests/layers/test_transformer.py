@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqlab.layers.attention import KVCache, causal_mask
+from seqlab.layers.attention import causal_mask
+from seqlab.layers.cache import DecoderCache
 from seqlab.layers.positions.interface import PositionTerms
 from seqlab.layers.transformer import EncoderLayer, TrainingInputs
 
@@ -18,11 +19,12 @@ def test_cached_steps_equal_all_positions_at_once(norm):
   rest = (causal_mask(5), PositionTerms(), TrainingInputs())
   variables = nn.unbox(layer.init(jax.random.key(1), x, *rest))
   whole, _ = layer.apply(variables, x, *rest)
-  cache = KVCache.empty((3, 5, 2, 4), jnp.float32)
-  mask = jnp.ones((1, 1, 1, 5), bool)
+  cache = DecoderCache.empty(3, 1, 5, layers=1, heads=2, head_dim=4, dtype=jnp.float32)
   for i in range(5):
-    args = (x[:, i : i + 1], cache, mask, PositionTerms())
-    out, cache = layer.apply(variables, *args, method='step')
+    place = (cache.position, cache.mask(), PositionTerms())
+    args = (x[:, i : i + 1], cache.layers[0], *place)
+    out, past = layer.apply(variables, *args, method='step')
+    cache = cache.after([past])
     np.testing.assert_allclose(out[:, 0], whole[:, i], rtol=1e-5, atol=1e-5)
   assert (cache.length == 5).all()
 

@@ -136,6 +136,7 @@ def test_hypotheses_share_the_memory_of_their_sentence():
   cache = model.apply(variables, memory, 6, 4, method='start')
   _, shared = model.apply(variables, memory, cache, token, method='step')
   memory = model.apply(variables, np.repeat(source, 3, axis=0), method='encode')
+  cache = model.apply(variables, memory, 6, 4, method='start')
   _, repeated = model.apply(variables, memory, cache, token, method='step')
   np.testing.assert_allclose(shared, repeated, atol=1e-4)
 
@@ -332,7 +333,7 @@ def test_deep_norm_weights_the_residuals():
     hidden, _ = apply(variables, _ids(1, 4), _ids(1, 4), method='features')
     memory = apply(variables, _ids(1, 4), method='encode')
     kernel = variables['params']['decoder']['cross_attention']['key']['kernel']
-    return memory.key[0] / jnp.abs(kernel).max(), hidden
+    return memory.layers[0].key / jnp.abs(kernel).max(), hidden
 
   (memory, hidden), (deep_memory, deep_hidden) = states('post'), states('deep')
   encoder, decoder = 0.81 * 162 ** (1 / 16), 6**0.25  # N^4 M = 162, 3 M = 6

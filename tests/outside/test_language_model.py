@@ -11,7 +11,8 @@ import seqlab
 MODEL = """
 from flax import linen as nn
 import jax.numpy as jnp
-from seqlab.layers.attention import KVCache, causal_mask
+from seqlab.layers.attention import causal_mask
+from seqlab.layers.cache import DecoderCache
 from seqlab.layers.embedding import Embedding, logits
 from seqlab.layers.normalization import LayerNorm
 from seqlab.layers.positions.rotary import Rotary
@@ -40,18 +41,17 @@ class Decoder(nn.Module):
     return logits(self.norm(x), self.embedding.weights)
 
   def start(self, rows, max_len):
-    shape = (rows, max_len, self.heads, self.width // self.heads)
-    return tuple(KVCache.empty(shape, jnp.float32) for _ in range(self.layers))
+    sizes = dict(heads=self.heads, head_dim=self.width // self.heads)
+    return DecoderCache.empty(
+      rows, 1, max_len, layers=self.layers, dtype=jnp.float32, **sizes)
 
   def step(self, cache, token):  # [N] -> [N, V]
-    places = jnp.arange(cache[0].key.shape[1])[None]
-    terms = self.positions.attention_terms(cache[0].length[:1, None], places)
-    mask = jnp.ones((1, 1, 1, places.size), bool)
+    terms = self.positions.attention_terms(cache.length[:1, None], cache.places)
     x, after = self.embedding.lookup(token[:, None]), []
-    for layer, past in zip(self.stack, cache, strict=True):
-      x, past = layer.step(x, past, mask, terms)
+    for layer, past in zip(self.stack, cache.layers, strict=True):
+      x, past = layer.step(x, past, cache.position, cache.mask(), terms)
       after.append(past)
-    return tuple(after), logits(self.norm(x), self.embedding.weights)[:, 0]
+    return cache.after(after), logits(self.norm(x), self.embedding.weights)[:, 0]
 """
 
 TASK = """

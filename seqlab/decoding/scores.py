@@ -1,0 +1,131 @@
+"""Scores of next tokens: which are allowed, and which are the best.
+
+The logits of a step, [N, V], are by far its largest array. They are read as few times as
+possible: once for their sum of exponentials, once for the maxima of chunks. Everything
+else is done with the maxima, and with the chunks of the best ones.
+"""
+
+from collections.abc import Callable
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+from seqlab.types import BOS, EOS, PAD, Array
+
+_CHUNK = 64  # tokens per chunk, about
+
+
+@struct.dataclass
+class NextTokens:
+  """The next token of N rows, as the model scores it.
+
+  Attributes:
+    logits: [N, V] float32, of all tokens.
+    log_z: [N] log of the sum of their exponentials: logits - log_z is the model's
+      log-probability.
+    ends_here: [N] bool, where only EOS is allowed.
+    forbid: ids that are never allowed, PAD and BOS among them.
+  """
+
+  logits: Array
+  log_z: Array
+  ends_here: Array
+  forbid: tuple[int, ...] = struct.field(pytree_node=False)
+
+  @classmethod
+  def of(
+    cls, logits: Array, i: Array, limit: Array, forbid: tuple[int, ...] = ()
+  ) -> 'NextTokens':
+    """Reads the logits at a position.
+
+    Args:
+      logits: [N, V], of any float type.
+      i: [] the position.
+      limit: [N] maximum lengths; at position limit - 1 only EOS is allowed.
+      forbid: ids that are excluded everywhere, in addition to PAD and BOS.
+    """
+    logits = logits.astype(jnp.float32)
+    log_z = jax.nn.logsumexp(logits, axis=-1)
+    return cls(logits, log_z, i >= limit - 1, (PAD, BOS, *forbid))
+
+  @property
+  def allowed_logits(self) -> Array:
+    """The logits [N, V], -inf for tokens that are not allowed."""
+    ids, rows = jnp.arange(self.logits.shape[1]), jnp.arange(len(self.logits))
+    allowed = self._allowed(ids[None], rows[:, None])
+    return jnp.where(allowed, self.logits, -jnp.inf)
+
+  def log_probability(self, token: Array) -> Array:
+    """Returns the model's log-probability of a token in each row, [N] -> [N]."""
+    chosen = jnp.take_along_axis(self.logits, token[:, None], axis=1)[:, 0]
+    return chosen - self.log_z
+
+  def best(
+    self,
+    k: int,
+    rows: int = 1,
+    score: Callable[[Array, Array], Array] = lambda logits, row: logits,
+  ) -> tuple[Array, Array, Array]:
+    """Returns the k best allowed tokens of each group of consecutive rows.
+
+    The result is that of `lax.top_k` of all scores of a group. As a score rises with the
+    logit, the k best tokens are in the k chunks whose maxima have the best scores.
+
+    Args:
+      k: number of tokens, at most rows * V.
+      rows: rows per group, M.
+      score: (logits, number of the row) -> scores, a function of every element that does
+        not fall as the logit rises.
+
+    Returns:
+      Scores [N / M, k], best first; equal ones in order of row and token; the row of
+      each in its group, and the token. If fewer than k tokens are allowed, the scores of
+      the rest are -inf, and their tokens have no meaning.
+    """
+    chunks = self._chunks()  # [N, C, c]
+    N, C, c = chunks.shape
+    G = N // rows
+    maxima = score(self._maxima(chunks), jnp.arange(N)[:, None])  # [N, C]
+    chosen = jax.lax.top_k(maxima.reshape(G, rows * C), min(k, rows * C))[1]
+    chosen = jnp.sort(chosen, axis=1)  # ascending, for ties
+
+    row = jnp.arange(G)[:, None] * rows + chosen // C  # [G, k]
+    token = (chosen % C)[:, :, None] * c + jnp.arange(c)  # [G, k, c]
+    entries = chunks.reshape(N * C, c)[row * C + chosen % C]  # [G, k, c]
+    allowed = self._allowed(token, row[:, :, None])
+    scores = score(jnp.where(allowed, entries, -jnp.inf), row[:, :, None])
+    values, at = jax.lax.top_k(scores.reshape(G, -1), k)
+    token = jnp.take_along_axis(token.reshape(G, -1), at, axis=1)
+    return values, jnp.take_along_axis(chosen // C, at // c, axis=1), token
+
+  def _chunks(self) -> Array:
+    """Returns the logits in chunks of c tokens, [N, C, c].
+
+    If V has a divisor near `_CHUNK`, the chunks are the logits as they lie in memory.
+    """
+    N, V = self.logits.shape
+    near = [c for c in range(_CHUNK // 4, 2 * _CHUNK + 1) if V % c == 0]
+    c = min(near or [min(_CHUNK, V)], key=lambda c: abs(c - _CHUNK))
+    logits = self.logits
+    if V % c:
+      logits = jnp.pad(logits, ((0, 0), (0, -V % c)), constant_values=-jnp.inf)
+    return logits.reshape(N, -1, c)
+
+  def _maxima(self, chunks: Array) -> Array:
+    """Returns the largest allowed logit of each chunk, [N, C]."""
+    c = chunks.shape[2]
+    maxima = chunks.max(axis=2)
+    for j in {token // c for token in self.forbid if token < c * chunks.shape[1]}:
+      token = j * c + jnp.arange(c)
+      kept = jnp.where(self._is_known(token), chunks[:, j], -jnp.inf)
+      maxima = maxima.at[:, j].set(kept.max(axis=1))
+    is_end = jnp.arange(chunks.shape[1]) == EOS // c
+    at_end = jnp.where(is_end, self.logits[:, EOS, None], -jnp.inf)
+    return jnp.where(self.ends_here[:, None], at_end, maxima)
+
+  def _is_known(self, token: Array) -> Array:
+    return ~jnp.isin(token, jnp.array(self.forbid)) & (token < self.logits.shape[1])
+
+  def _allowed(self, token: Array, row: Array) -> Array:
+    return self._is_known(token) & (~self.ends_here[row] | (token == EOS))
