@@ -203,3 +203,20 @@ def test_counting_is_compared_with_scipy(few_words, tmp_path, capsys):
   argv = ['bench', experiment, '--only=counts', f'--output={tmp_path}/bench.json']
   assert cli.main(argv) == 0
   assert 'times SciPy' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('verb', 'status'), [('experiments', 0), ('table /none', 1)])
+def test_a_process_ends_with_the_status_of_its_verb(verb, status):
+  """Although nothing is freed then, all output comes, and exit functions are called."""
+  code = """
+import atexit
+from seqlab.cli import main
+status = main()
+atexit.register(print, 'exit function', status)
+raise SystemExit(status)
+"""
+  command = [sys.executable, '-c', code, *verb.split()]
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.returncode == status
+  assert done.stdout.endswith(f'exit function {status}\n')
+  assert bool(done.stderr) == bool(status)
