@@ -50,6 +50,15 @@ def test_a_mesh_changes_no_loss(losses, mesh):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), params, others)
 
 
+def test_a_mesh_changes_a_bfloat16_loss_by_rounding_only(tiny, losses):
+  """On a CPU these products have rules of their own for gradients."""
+  model = tiny['model'] | {'dtype': 'bfloat16'}
+  one, _ = losses(model=model)
+  sharded, _ = losses(model=model, mesh={'data': 2, 'fsdp': 2, 'tensor': 2})
+  np.testing.assert_allclose(sharded, one, rtol=2e-3)
+  assert one != losses()[0]  # it does compute in bfloat16
+
+
 def test_pmap_takes_the_same_steps_as_jit(losses):
   hyper = {'peak': 1e-2}  # with pmap each device drops different units
   one, _ = losses(hyper=hyper)
