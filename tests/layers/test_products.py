@@ -2,12 +2,14 @@
 
 import re
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from seqlab.layers import device, products
+from seqlab.layers.linear import Linear
 from seqlab.layers.products import dense_product, matmul, product, weight_gradient
 from seqlab.models.transformer import Transformer
 
@@ -80,6 +82,16 @@ def test_a_gradient_of_a_weight_may_be_float32():
   want = jnp.einsum('bld,blf->df', *(a.astype(jnp.float32) for a in (x, d_y)))
   assert result.dtype == jnp.float32
   np.testing.assert_allclose(result, want, rtol=1e-4, atol=1e-4)
+
+
+def test_the_gradient_of_a_bias_is_summed_in_float32():
+  options = dict(kernel_init=jax.nn.initializers.ones, use_bias=True)
+  axes, rows = ('embed', 'mlp'), 1001  # which bfloat16 cannot represent
+  layer = Linear('bld,df->blf', (2, 3), axes, **options, dtype=jnp.bfloat16)
+  x = jnp.ones((1, rows, 2))
+  variables = nn.unbox(layer.init(jax.random.key(0), x))
+  gradient = jax.grad(lambda v: layer.apply(v, x).astype(jnp.float32).sum())(variables)
+  np.testing.assert_array_equal(gradient['params']['bias'], rows)
 
 
 def test_dense_products_take_any_number_of_rows():
