@@ -57,7 +57,7 @@ def cross_entropy(
     weights: [B, T] float32; 0 for positions without a target.
     label_smoothing: ε, a scalar, which may be traced.
     chunk_bytes: maximum size of the logits in memory at a time, per shard of the rows;
-      None chooses it by the device that this is compiled for.
+      None chooses it by the device that this is compiled for, and by the table.
 
   Returns:
     The sums of the batch, to be divided by the global number of tokens.
@@ -73,7 +73,7 @@ def cross_entropy(
 
   B, T, _ = hidden.shape
   if chunk_bytes is None:
-    chunk_bytes = CHUNK_BYTES.get(platform(), 2**30)
+    chunk_bytes = _default_chunk_bytes(table)
   positions = max(1, chunk_bytes // (4 * B * table.shape[0]))  # maximum per chunk
   chunks = -(-T // positions)
   padding = -T % chunks
@@ -87,6 +87,17 @@ def cross_entropy(
     split(hidden), table, split(labels), split(weights), smoothing
   )
   return TokenSums(loss, nll, correct)
+
+
+def _default_chunk_bytes(table: Array) -> int:
+  """Returns a size of the logits in memory at a time that is fast on the target device.
+
+  Small logits stay in a CPU's cache, but every chunk reads the table and both reads and
+  writes its gradient, so logits that are smaller than a large table are slow.
+  """
+  device = platform()
+  of_table = 2 * 4 * table.size if device == 'cpu' else 0
+  return max(CHUNK_BYTES.get(device, 2**30), of_table)
 
 
 def _chunk(

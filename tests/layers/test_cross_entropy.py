@@ -37,6 +37,18 @@ def test_loss_and_gradients_equal_the_formula(chunk_bytes):
     np.testing.assert_allclose(grad, want, atol=1e-5)
 
 
+@pytest.mark.parametrize(('B', 'V', 'chunks'), [(180, 10_000, 11), (18, 40_000, 2)])
+def test_a_large_table_is_read_for_few_chunks_on_a_cpu(B, V, chunks):
+  def of_shape(*shape, dtype=jnp.float32):
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+  jaxpr = jax.make_jaxpr(cross_entropy)(
+    *(of_shape(B, 22, 128), of_shape(V, 128)),
+    *(of_shape(B, 22, dtype=jnp.int32), of_shape(B, 22)),
+  )
+  assert f'length={chunks}' in str(jaxpr)
+
+
 def test_nll_is_the_loss_without_smoothing():
   hidden, table, labels, weights = _inputs()
   sums = cross_entropy(hidden, table, labels, weights, 0.2)
