@@ -560,6 +560,7 @@ def _search_options(parser: _Parser) -> None:
     help='sample among the likeliest tokens of this total probability',
   )
   add('--seed', type=int, help='seed of sampling')
+  add('--dtype', help='float32 or bfloat16, of the matrix products of the search')
   _checkpoint_options(parser)
 
 
@@ -588,7 +589,10 @@ def _search(args: argparse.Namespace) -> dict:
   return {**which, 'options': options, **ensemble}
 
 
-_SEARCH = ('decoding', 'beam', 'alpha', 'temperature', 'top_k', 'top_p', 'seed')
+_SEARCH = (
+  *('decoding', 'beam', 'alpha', 'temperature', 'top_k', 'top_p', 'seed'),
+  'dtype',
+)
 # Kind of measurement of `evaluate` -> options that not all kinds have.
 _EVALUATE = {
   'translations': (*_SEARCH, 'ensemble', 'split', 'output'),

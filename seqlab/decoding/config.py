@@ -12,7 +12,7 @@ functions take them as static arguments.
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +45,8 @@ class DecodingConfig:
     length: (a, b): an output has at most a * |source| + b tokens, EOS counted.
     stages: number of batch sizes of a search. Each halves the one before, once no more
       sentences are undecided, and is compiled. Sampling has one.
+    dtype: dtype of the model's products in a search, 'float32' or 'bfloat16'. None is
+      the model's own, but for narrow models on a CPU; see `tasks.translator.in_dtype`.
 
   Raises:
     ValueError: an option is outside its domain.
@@ -52,6 +54,7 @@ class DecodingConfig:
 
   length: Annotated[tuple[float, float], Check(_admit_length)] = (1.5, 10)
   stages: Count = 3
+  dtype: Literal['float32', 'bfloat16'] | None = None
 
   def __post_init__(self):
     if isinstance(self.length, Sequence):  # a list, as read from JSON, has no hash
@@ -128,7 +131,7 @@ class Beam(DecodingConfig):
   def __call__(self, step, cache, *, ids, **options) -> tuple[Array, Array]:
     """Decodes a batch; see `DecodingConfig`."""
     if self.beam == 1:  # needs no reordering of caches
-      greedy = Greedy(length=self.length, stages=self.stages)
+      greedy = Greedy(length=self.length, stages=self.stages, dtype=self.dtype)
       return greedy(step, cache, ids=ids, **options)
     sizes = smaller_sizes(options['batch_size'], self.stages)
     search = dict(beam_size=self.beam, alpha=self.alpha, sizes=sizes)

@@ -8,6 +8,7 @@ machine that uses it.
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -44,9 +45,12 @@ def dtype_of(task: Task) -> str | None:
   return getattr(getattr(task, 'model', None), 'dtype', None)
 
 
-def dtype_in_use(task: Task) -> str | None:
-  """Returns the same where programs that use a run are compiled: never 'auto'."""
-  dtype = dtype_of(task)
+def dtype_in_use(model: Any) -> str | None:
+  """Returns the dtype of a model's products on this machine, never 'auto'.
+
+  None for a model that declares none.
+  """
+  dtype = getattr(model, 'dtype', None)
   return dtype and compute_dtype(dtype).name
 
 

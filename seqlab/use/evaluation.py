@@ -75,7 +75,7 @@ def evaluate_run(
     for metric, value in evaluator.run(variables)
   }
   _print(steps, scores, {n: e.about for n, e in evaluators.items()})
-  dtype = dtype_in_use(task)
+  dtype = dtype_in_use(getattr(task, 'model', None))
   row = {
     'date': timestamp(),
     **({'dtype': dtype} if dtype else {}),

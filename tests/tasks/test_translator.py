@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from seqlab.decoding.config import make_decoding
+from seqlab.models.ensemble import Ensemble
+from seqlab.models.recurrent import Recurrent
 from seqlab.tasks.sentences import MAX_PIECES, TooLongError, encode_fitting
-from seqlab.tasks.translator import Translator
+from seqlab.tasks.translator import Translator, in_dtype
 from seqlab.text.vocabulary import Vocabularies, train_vocabulary
 
 
@@ -93,3 +95,23 @@ def test_the_order_of_lines_is_that_of_the_input(vocabularies):
   together = sampler.n_best(lines)
   alone = [sampler.n_best([line], first=i)[0] for i, line in enumerate(lines)]
   assert [x[0][0] for x in together] == [x[0][0] for x in alone]
+
+
+@pytest.mark.parametrize(
+  ('width', 'own', 'asked', 'expected'),
+  [
+    (128, 'bfloat16', None, 'float32'),  # a narrow model on a CPU
+    (512, 'bfloat16', None, 'bfloat16'),
+    (128, 'float32', 'bfloat16', 'bfloat16'),
+    (512, 'auto', 'float32', 'float32'),
+  ],
+)
+def test_the_dtype_of_a_search(width, own, asked, expected):
+  model = Recurrent(source_size=9, target_size=9, width=width, dtype=own)
+  both = in_dtype(Ensemble([model, model]), asked)
+  assert [each.dtype for each in both.models] == [expected] * 2
+
+
+def test_a_model_without_dtype_refuses_one(vocabularies):
+  with pytest.raises(ValueError, match='Fixed has no attribute dtype'):
+    translator(vocabularies, [0.0] * 8, dtype='bfloat16').translate(['ab'])

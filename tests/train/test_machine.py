@@ -54,8 +54,8 @@ def test_a_run_of_an_older_version_began_in_float32(tmp_path):
 
 @pytest.mark.usefixtures('_bfloat16_is_fast')
 def test_a_use_of_a_run_has_the_dtype_of_this_machine():
-  assert dtype_in_use(_Task()) == 'bfloat16'
-  assert dtype_in_use(_Task('float32')) == 'float32'
+  assert dtype_in_use(_Task().model) == 'bfloat16'
+  assert dtype_in_use(_Task('float32').model) == 'float32'
   assert dtype_in_use(object()) is None
 
 
