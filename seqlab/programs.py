@@ -14,12 +14,12 @@ finds JAX's file by all that determines the text:
 
 If any of these is another one, or is not known, the function is traced. The index is
 used by the commands only: code that was changed in memory, as in a notebook, cannot be
-recognised. An entry is unpickled, which can run any code, and so it is read only if
-its file belongs to this user; the programs themselves are machine code that JAX reads
-from the same folder.
+recognised. An entry is unpickled, which can run any code, and so each user has entries
+of their own, and reads only files that no other user could have written. The programs
+themselves are machine code that JAX reads from the same folder.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 import functools
 import hashlib
@@ -30,6 +30,7 @@ from pathlib import Path
 import pickle
 import platform
 import re
+import stat
 import sys
 import threading
 from typing import Any
@@ -44,7 +45,10 @@ from jax.experimental import serialize_executable
 from seqlab.io.cache import place, say
 from seqlab.sources import code_digest
 
-_VARIABLES = ('JAX', 'XLA', 'SEQLAB', 'TF_', 'LIBTPU', 'TPU', 'CUDA', 'NVIDIA', 'NCCL')
+_VARIABLES = (
+  *('JAX', 'XLA', 'FLAX', 'SEQLAB', 'TF_', 'LD_', 'ONEDNN', 'DNNL', 'TRITON'),
+  *('LIBTPU', 'TPU', 'CUDA', 'NVIDIA', 'NCCL', 'ROCM', 'HIP', 'HSA'),
+)
 _THREAD_VARIABLES = ('NPROC', 'OMP_NUM_THREADS')
 
 
@@ -65,21 +69,38 @@ class Programs(CacheInterface):
   def get(self, key: str) -> bytes | None:
     """Returns a compiled program; None if it is missing or damaged."""
     getattr(self._thread, 'keys', []).append(key)
+    return self._read(key, lambda status: True)
+
+  def get_own(self, key: str) -> bytes | None:
+    """Returns the same; None if another user could have written it."""
+    return self._read(key, _is_own)
+
+  def _read(self, key: str, accept: Callable[[os.stat_result], bool]) -> bytes | None:
     path = self.file(key)
     try:
-      data = path.read_bytes()
+      # The file that is read is the one that is examined, whatever has its name later.
+      with path.open('rb') as file:
+        data = file.read() if accept(os.fstat(file.fileno())) else None
     except OSError:
       return None
-    if hashlib.sha256(data[32:]).digest() == data[:32]:
-      return data[32:]
+    if data is None or hashlib.sha256(data[32:]).digest() == data[:32]:
+      return data and data[32:]
     say(f'the compiled program {path} in the cache is damaged; it is compiled again')
     return None
 
-  def put(self, key: str, value: bytes) -> None:
-    """Stores a compiled program, replacing a damaged one."""
+  def put(self, key: str, value: bytes, *, private: bool = False) -> None:
+    """Stores a compiled program, replacing a damaged one.
+
+    Args:
+      key: its key.
+      value: the program.
+      private: whether to store it for `get_own`.
+    """
     try:
       data = hashlib.sha256(value).digest() + value
       place(self.file(key), data, 'the compiled programs')
+      if private:
+        self.file(key).chmod(0o600)
     except OSError as error:
       if not self._refused:
         say(f'compiled programs are not kept in {self._path}: {error.strerror}')
@@ -131,11 +152,13 @@ def compile_program(
   if (compiled := _read(programs, key, args, named)) is not None:
     return compiled
   lowered = function.lower(*args, **named)
+  # Code that was edited before it was imported for tracing is not that of the key.
+  is_known = _key(fingerprint, args, named) == key
   with programs.requested_keys() as keys:
     compiled = lowered.compile()
-  if len(keys) == 1 and programs.file(keys[0]).exists():
+  if is_known and len(keys) == 1 and programs.file(keys[0]).exists():
     with contextlib.suppress(Exception):  # it may hold what cannot be pickled
-      programs.put(key, _write(keys[0], compiled))
+      programs.put(key, _write(keys[0], compiled), private=True)
   return compiled
 
 
@@ -170,9 +193,7 @@ def _read(
 ) -> jax.stages.Compiled | None:
   """Returns a compiled function; None if it is not in the index, or damaged."""
   try:
-    if programs.file(key).stat().st_uid != os.geteuid():
-      return None
-    entry = programs.get(key)
+    entry = programs.get_own(key)
     if entry is None:
       return None
     program, data = pickle.loads(entry)
@@ -215,6 +236,12 @@ class _Unpickler(serialize_executable._JaxPjrtUnpickler):
     return executable
 
 
+def _is_own(status: os.stat_result) -> bool:
+  """Returns whether only this user, or the administrator, can have written a file."""
+  others = stat.S_IWGRP | stat.S_IWOTH
+  return status.st_uid == os.geteuid() and not status.st_mode & others
+
+
 # What determines a program.
 
 
@@ -253,9 +280,10 @@ def _environment() -> list[tuple[str, str]]:
 
 @functools.cache
 def _machine() -> tuple:
-  """Returns what distinguishes this interpreter and processor from others."""
+  """Returns what distinguishes this user, interpreter and processor from others."""
   file = Path('/proc/cpuinfo')
   lines = file.read_text('utf-8').splitlines() if file.is_file() else []
   flags = {x for x in lines if x.startswith(('model name', 'flags', 'Features'))}
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else None
-  return sys.version, platform.platform(), sorted(flags), os.cpu_count(), cores
+  interpreter = os.geteuid(), sys.version, repr(sys.flags), platform.platform()
+  return *interpreter, sorted(flags), os.cpu_count(), cores

@@ -25,7 +25,7 @@ def note_source(path: Path) -> None:
 def code_digest() -> str | None:
   """Returns a digest of all code that may be traced; None if it cannot be known."""
   own, installed = _own_code(), _installed()
-  if own is None:
+  if own is None or installed is None:
     return None
   others = _digest(sorted({*_experiment_files, *_users_files()}))
   return None if others is None else repr((own, installed, others))
@@ -42,7 +42,6 @@ def _started() -> float:
     return _IMPORTED
 
 
-@functools.cache
 def _own_code() -> str | None:
   return _digest(sorted(_PACKAGE.rglob('*.py')))
 
@@ -62,16 +61,20 @@ def _digest(files: Iterable[Path]) -> str | None:
   return digest.hexdigest()
 
 
-@functools.cache
-def _installed() -> list[tuple[str, int]]:
-  """Returns the installed packages: names with versions, and times of installation."""
+def _installed() -> list[tuple[str, int]] | None:
+  """Returns the installed packages: names with versions, and times of installation.
+
+  It is None if one was installed since this process started, which may run older code.
+  """
   folders = [Path(folder) for folder in sys.path if Path(folder).is_dir()]
-  return sorted(
+  packages = sorted(
     (entry.name, entry.stat().st_mtime_ns)
     for folder in folders
     for entry in os.scandir(folder)
     if entry.name.endswith(('.dist-info', '.egg-info', '.egg-link', '.pth'))
   )
+  newest = max((time_ns for _, time_ns in packages), default=0)
+  return None if newest > _started() * 1e9 else packages
 
 
 def _users_files() -> set[Path]:

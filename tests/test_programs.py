@@ -1,8 +1,10 @@
 """Programs that are found without tracing, and what their key contains."""
 
+from contextlib import nullcontext
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -88,6 +90,40 @@ def test_code_that_is_newer_than_the_process_has_no_key(tmp_path):
   assert sources._digest([file]) is None
 
 
+def test_a_package_that_is_installed_after_the_start_has_no_key(tmp_path, monkeypatch):
+  package = tmp_path / 'package-1.0.dist-info'
+  package.mkdir()
+  monkeypatch.setattr(sys, 'path', [str(tmp_path)])
+  assert sources._installed() is None
+  os.utime(package, (1e9, 1e9))
+  assert sources._installed() == [(package.name, 10**18)]
+
+
+@pytest.mark.parametrize('after', ['code', 'edited code'])
+def test_code_that_is_edited_during_tracing_is_not_stored(after, tmp_path, monkeypatch):
+  stored, digests, kept = programs.Programs(str(tmp_path)), iter(['code', after]), []
+  monkeypatch.setattr(programs, '_programs', stored)
+  monkeypatch.setattr(programs, 'code_digest', lambda: next(digests))
+  monkeypatch.setattr(programs, '_write', lambda *_: b'entry')
+  monkeypatch.setattr(stored, 'file', lambda key: tmp_path)  # as if JAX kept it
+  monkeypatch.setattr(stored, 'requested_keys', lambda: nullcontext(['jit']))
+  monkeypatch.setattr(stored, 'put', lambda *_, private: kept.append(private))
+  assert compile_program(jax.jit(lambda x: x - 3), 4.0, fingerprint='a')(4.0) == 1.0
+  assert kept == ([True] if after == 'code' else [])
+
+
+def test_what_another_user_could_have_written_is_not_read(tmp_path, monkeypatch):
+  stored = programs.Programs(str(tmp_path))
+  stored.put('a', b'entry', private=True)
+  assert stored.get_own('a') == b'entry'
+  stored.file('a').chmod(0o666)
+  assert stored.get_own('a') is None
+  stored.file('a').chmod(0o600)
+  monkeypatch.setattr(os, 'geteuid', lambda: 12345)
+  assert stored.get_own('a') is None
+  assert stored.get('a') == b'entry'
+
+
 @pytest.fixture
 def key(monkeypatch):
   """A function: fingerprint and arguments -> key, whatever this process has loaded."""
@@ -114,13 +150,15 @@ def test_the_key_has_all_that_determines_a_program(key, monkeypatch):
   ]
   monkeypatch.setenv('NPROC', '7')
   keys.append(key('a', x))
+  monkeypatch.setenv('FLAX_FIX_RNG_SEPARATOR', '1')
+  keys.append(key('a', x))
   monkeypatch.setattr(programs, '_machine', lambda: 'another processor')
   keys.append(key('a', x))
   monkeypatch.setattr(programs, 'code_digest', lambda: 'another edition')
   keys.append(key('a', x))
   with jax.default_matmul_precision('float32'):
     keys.append(key('a', x))
-  assert len(keys) == len(set(keys)) == 12
+  assert len(keys) == len(set(keys)) == 13
   assert key('a', x) == keys[-2]
 
 
@@ -158,6 +196,10 @@ def test_only_seqlabs_own_experiments_have_a_fingerprint(tiny):
   assert found == program_fingerprint(tiny | {'seed': 3, 'evals': {}}, own)
   assert found != program_fingerprint(tiny | {'ema': 0.9}, own)
   assert found != program_fingerprint(tiny, own, 'evaluators')
+  for dtype in ('float32', 'bfloat16'):  # in place of 'auto', see `train.machine`
+    own.model = SimpleNamespace(dtype=dtype)
+    assert program_fingerprint(tiny, own) not in (found, None)
+    found = program_fingerprint(tiny, own)
   assert program_fingerprint(tiny, mine) is None
   model = {'kind': 'my_package.models:Mine'}
   assert program_fingerprint(tiny | {'model': model}, own) is None

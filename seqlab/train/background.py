@@ -4,6 +4,8 @@ from collections.abc import Callable, Hashable, Iterable
 import threading
 from typing import Any
 
+from jax._src.config import trace_context  # has no public interface
+
 from seqlab.train.compile_counter import uncounted
 
 _POLL_SECONDS = 0.1  # between questions whether to stop waiting
@@ -16,6 +18,9 @@ class BackgroundCompiler:
   One thread suffices: XLA itself divides the compilation of a program among all cores.
   A compilation cannot be interrupted. After `close` the thread ends with the program
   that it is compiling.
+
+  Contexts of JAX, such as `jax.default_matmul_precision`, hold in one thread only. If
+  `start` is called inside one, the thread ends at once, and `wait` compiles.
   """
 
   def __init__(self, jobs: dict[Hashable, Callable[[], Any]], *, reorder: bool = True):
@@ -30,15 +35,21 @@ class BackgroundCompiler:
     self._jobs, self._reorder = dict(jobs), reorder
     self._results: dict[Hashable, Any] = {}
     self._error: BaseException | None = None
+    self._context: Any = None
+    self._is_left_to_callers = False
     self._changed = threading.Condition()
     self._thread = threading.Thread(target=self._work, name=_THREAD)
 
   def start(self, first: Hashable | None = None) -> None:
     """Starts to compile, with the program named `first` if there is one."""
     self._move_to_front([first])
+    self._context = trace_context()
     self._thread.start()
 
   def _work(self) -> None:
+    if trace_context() != self._context:
+      self._is_left_to_callers = True
+      return
     with uncounted():
       while self._compile_next():
         pass
@@ -102,7 +113,14 @@ class BackgroundCompiler:
     with self._changed:
       while name not in self._results and not should_stop():
         self.check()
-        self._changed.wait(_POLL_SECONDS)
+        if self._is_left_to_callers:
+          self._compile_here()
+        else:
+          self._changed.wait(_POLL_SECONDS)
+
+  def _compile_here(self) -> None:
+    with uncounted():
+      self._compile_next()
 
   def close(self) -> None:
     """Leaves out the programs that are not being compiled yet; waits for nothing."""

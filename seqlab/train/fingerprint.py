@@ -5,6 +5,7 @@ from typing import Any
 
 from seqlab.config import with_defaults
 from seqlab.programs import fingerprint_of
+from seqlab.train.machine import dtype_of
 from seqlab.trust import foreign_names
 
 # Keys that only the training loop reads, and no program. The hyperparameters are
@@ -33,4 +34,6 @@ def program_fingerprint(
   if own is None or next(foreign_names(config), None) is not None:
     return None
   relevant = {k: v for k, v in with_defaults(config).items() if k not in _NOT_COMPILED}
-  return fingerprint_of(relevant, task.fingerprint, *values)
+  # A run keeps the dtype that 'auto' meant when it began; `train.machine` sets it.
+  dtype = dtype_of(task) or ''
+  return fingerprint_of(relevant, task.fingerprint, dtype, *values)

@@ -2,6 +2,7 @@
 
 import threading
 
+import jax
 import pytest
 
 from seqlab.train.background import BackgroundCompiler, is_compiling
@@ -88,3 +89,16 @@ def test_declared_programs_are_not_counted():
   assert counter.count == 0
   CompileCounter._listen(event, 1.0)
   assert counter.count == 1
+
+
+def test_programs_are_compiled_with_the_settings_of_the_caller():
+  """Contexts of JAX hold in one thread only."""
+
+  def read():
+    return jax.config.jax_default_matmul_precision
+
+  programs = BackgroundCompiler({'a': read, 'b': read})
+  with jax.default_matmul_precision('float32'):
+    programs.start()
+    programs.wait('b')
+    assert programs.results('b') == ['float32']
