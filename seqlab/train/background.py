@@ -108,11 +108,17 @@ class BackgroundCompiler:
 
     Raises:
       BaseException: the error of the thread, if a program could not be compiled.
+      RuntimeError: no such program will be compiled.
     """
     self.prefer([name])
     with self._changed:
       while name not in self._results and not should_stop():
         self.check()
+        if name not in self._jobs:  # it stays there until it is compiled
+          raise RuntimeError(
+            f'the program {name!r} will not be compiled: it is not among `jobs`, or '
+            f'`close` was called before it was compiled; wait for it before `close`'
+          )
         if self._is_left_to_callers:
           self._compile_here()
         else:

@@ -215,7 +215,12 @@ def _take_steps(
     pending = step, sums, batch
     programs.report()
     upcoming = [members[0] for members in ahead.upcoming()]
-    programs.prefer(upcoming)
+    try:
+      programs.prefer(upcoming)
+    except Exception:
+      _write(sessions, meter, *pending)
+      _save_after_error(engine, sessions, state, step)
+      raise
     if upcoming and not programs.is_ready(upcoming[0]):
       pending = _write(sessions, meter, *pending)
       if not all(session.over for session in sessions):
@@ -280,6 +285,29 @@ def _write(
         session.write_row(step, row)
 
 
+def _save_after_error(
+  engine: Engine, sessions: Sequence[Session], state: PyTree, step: int
+) -> None:
+  """Saves every session, so that a program that cannot be compiled costs no steps."""
+  for i, session in enumerate(sessions):
+    if session.takes(step):
+      with session.isolate_errors():
+        _save_without_evaluation(session, engine.member(state, i), step)
+
+
+def _save_without_evaluation(session: Session, state: TrainState, step: int) -> None:
+  """Saves a checkpoint after an error of compiling.
+
+  Not among several processes: all have to take part, and some may not have the error.
+  """
+  if jax.process_count() == 1:
+    session.save(step, state, {}, wait=True)
+    session.say(
+      f'a program could not be compiled: the checkpoint of step {step:,} is saved, '
+      f'without an evaluation'
+    )
+
+
 def _asked_to_stop(
   sessions: Sequence[Session], signal: processes.StopSignal
 ) -> tuple[bool, bool]:
@@ -305,7 +333,11 @@ def _evaluate_and_save(
   should_stop: bool,
 ) -> None:
   """Runs the evaluators that are due, saves a checkpoint, and ends what is over."""
-  programs.wait_for_evaluators(session.due(step, last=last), state.averaged)
+  try:
+    programs.wait_for_evaluators(session.due(step, last=last), state.averaged)
+  except Exception:
+    _save_without_evaluation(session, state, step)
+    raise
   metrics = session.evaluate(step, state.averaged, last=last)
   if metrics:
     meter.restart_clock()  # evaluation does not count as training time

@@ -81,6 +81,18 @@ def test_waiting_ends_when_the_run_should_stop():
   assert not is_compiling()
 
 
+@pytest.mark.parametrize('precision', [None, 'float32'])
+def test_waiting_for_a_program_that_will_not_be_compiled_is_an_error(precision):
+  """In a context of JAX the waiting thread compiles."""
+  programs = BackgroundCompiler({'a': lambda: 1, 'b': lambda: 2})
+  with jax.default_matmul_precision(precision):
+    programs.start()
+    programs.wait('a')
+    programs.close()
+    with pytest.raises(RuntimeError, match="'c' will not be compiled"):
+      programs.wait('c')
+
+
 def test_declared_programs_are_not_counted():
   counter = CompileCounter()
   event = '/jax/core/compile/backend_compile_duration'

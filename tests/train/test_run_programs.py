@@ -92,14 +92,20 @@ class Failing(Ahead):
     raise ValueError('this evaluator cannot be compiled')
 
 
+class FailingWhenDue(Failing):
+  compiles_ahead = False
+
+
 @pytest.fixture(scope='module')
 def evaluators():
   module = ModuleType('seqlab_test_evaluators')
-  module.Ahead, module.WhenDue, module.Failing = Ahead, WhenDue, Failing
   sys.modules[module.__name__] = module
+  kinds = (Ahead, WhenDue, Failing, FailingWhenDue)
+  for kind in kinds:
+    setattr(module, kind.__name__, kind)
   return {
-    name: {'kind': f'{module.__name__}:{name}', 'every': 4}
-    for name in ('Ahead', 'WhenDue', 'Failing')
+    kind.__name__: {'kind': f'{module.__name__}:{kind.__name__}', 'every': 4}
+    for kind in kinds
   }
 
 
@@ -113,6 +119,16 @@ def test_evaluators_are_compiled_once_from_shapes_or_when_due(
   assert WhenDue.calls == [('compile', 'ArrayImpl'), *runs]
 
 
-def test_an_evaluator_that_cannot_be_compiled_ends_the_run(point, evaluators, tmp_path):
+@pytest.mark.parametrize('name', ['Failing', 'FailingWhenDue'])
+def test_an_evaluator_that_cannot_be_compiled_costs_no_steps(
+  point, point_run, evaluators, tmp_path, capsys, name
+):
+  config = point | {'evals': {'a': evaluators[name]}, 'save_every': 12}
   with pytest.raises(ValueError, match='this evaluator cannot be compiled'):
-    train(point | {'evals': {'a': evaluators['Failing']}}, tmp_path)
+    train(config, tmp_path)
+  steps = len(_rows(tmp_path))
+  assert f'the checkpoint of step {steps:,} is saved' in capsys.readouterr().out
+  assert [int(path.name) for path in (tmp_path / 'checkpoints').iterdir()] == [steps]
+  train(config | {'evals': {}}, tmp_path, force=True)
+  losses = [row['loss'] for row in _rows(tmp_path)]
+  assert losses == [row['loss'] for row in _rows(point_run)]
