@@ -64,7 +64,7 @@ class Evaluator:
 
     batches = evaluation_batches(task, split, sharding, tokens=tokens, shapes=shapes)
     self._resident = Resident(batches, sharding, function)
-    self._maps = jax.jit(weights)
+    self._jitted_maps = self._maps = jax.jit(weights)
 
   def _first(self) -> tuple[np.ndarray, np.ndarray]:
     """Returns the sentences that are shown, [show, S] and [show, T]."""
@@ -75,7 +75,7 @@ class Evaluator:
   def compile(self, variables: Variables) -> None:
     """Compiles every shape."""
     self._resident.compile(variables)
-    self._maps = self._maps.lower(variables, *self._first()).compile()
+    self._maps = self._jitted_maps.lower(variables, *self._first()).compile()
 
   def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
     """Yields `entropy_cross` and so on, means over layers, heads and positions."""

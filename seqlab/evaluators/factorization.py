@@ -86,13 +86,14 @@ class Evaluator:
     )
     everywhere = NamedSharding(sharding.mesh, PartitionSpec())
     self._pairs = place(_blocks(np.concatenate([pairs, never])), everywhere)
-    self._dots = jax.jit(_dots, out_shardings=everywhere)
+    self._jitted_dots = self._dots = jax.jit(_dots, out_shardings=everywhere)
     self._number = len(pairs) + len(never)
     self.arrays: dict[str, np.ndarray] = {}
 
   def compile(self, variables: Variables) -> None:
     """Compiles the dot products ahead."""
-    self._dots = self._dots.lower(variables['params'], self._pairs).compile()
+    lowered = self._jitted_dots.lower(variables['params'], self._pairs)
+    self._dots = lowered.compile()
 
   def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
     """Yields:

@@ -27,14 +27,14 @@ class Evaluator:
     self.about = f'{int((batch["words"] >= 0).sum()):,} words held out'
     everywhere = NamedSharding(sharding.mesh, PartitionSpec())
     self._batch = {name: place(x, everywhere) for name, x in batch.items()}
-    self._loss = jax.jit(
+    self._jitted_loss = self._loss = jax.jit(
       lambda variables, batch: task.loss(variables, batch, None, {})[:2],
       out_shardings=everywhere,
     )
 
   def compile(self, variables: Variables) -> None:
     """Compiles the loss ahead."""
-    self._loss = self._loss.lower(variables, self._batch).compile()
+    self._loss = self._jitted_loss.lower(variables, self._batch).compile()
 
   def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
     """Yields the loss."""

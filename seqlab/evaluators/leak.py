@@ -69,11 +69,11 @@ class Evaluator:
       flow = jnp.linalg.norm(by_word, axis=-1)  # [T, T] at i, from j
       return jnp.triu(flow).sum() / flow.sum()
 
-    self._share = jax.jit(share)
+    self._jitted_share = self._share = jax.jit(share)
 
   def compile(self, variables: Variables) -> None:
     """Compiles the gradient."""
-    self._share = self._share.lower(variables).compile()
+    self._share = self._jitted_share.lower(variables).compile()
 
   def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
     """Yields the share of the gradient's norm at words that should not be seen."""

@@ -8,6 +8,7 @@ import pytest
 from seqlab.config import call, resolve
 from seqlab.evaluators.agreement import forms
 from seqlab.tasks.translation import Translation
+from seqlab.tasks.word2vec import WordPrediction
 from seqlab.text.agreement import Dependency, Pair
 from seqlab.train.mesh import batch_sharding, make_mesh
 
@@ -106,6 +107,46 @@ def test_entropy_is_at_most_that_of_uniform_attention(fresh):
     len(evaluator.arrays['source/1']),
   )
   np.testing.assert_allclose(weights.sum(axis=-1), 1.0, atol=1e-5)
+
+
+@pytest.fixture(scope='module')
+def skip_gram(tmp_path_factory):
+  """Returns number of lines held out -> a task of word vectors, and its variables."""
+  folder = tmp_path_factory.mktemp('skip_gram')
+  (folder / 'text.txt').write_text('a b c d\n' * 40, 'utf-8')
+  config = {
+    'vocabulary': {'min_count': 1},
+    'batching': {'streams': 2, 'length': 32, 'subsample': 0.0},
+    'model': {'width': 4, 'window': 1, 'max_pairs_per_row': None, 'block': 8}
+    | {'objective': {'kind': 'negative', 'negatives': 2, 'pool': 8}},
+  }
+
+  def make(heldout):
+    corpus = {'path': str(folder / 'text.txt'), 'heldout': heldout}
+    words = folder / f'words-{heldout}'
+    task = WordPrediction.from_config(config | {'corpus': corpus}, words)
+    return task, nn.unbox(task.init(jax.random.key(0)))
+
+  return make
+
+
+@pytest.mark.parametrize(
+  ('kind', 'options', 'heldout'),
+  [
+    ('attention', {'split': 'valid'}, None),
+    ('errors', {'split': 'valid'}, None),
+    ('leak', {'length': 3}, None),
+    ('loss', {'split': 'valid'}, None),
+    ('statistics', {'split': 'valid'}, None),
+    ('factorization', {'min_count': 1.0, 'unseen': 10}, 0),
+    ('heldout', {}, 4),
+  ],
+)
+def test_compiling_twice_changes_nothing(fresh, skip_gram, kind, options, heldout):
+  task, variables = fresh if heldout is None else skip_gram(heldout)
+  metrics, evaluator = _run(kind, task, variables, **options)
+  evaluator.compile(variables)
+  np.testing.assert_equal(dict(evaluator.run(variables)), metrics)
 
 
 def test_a_recurrent_model_has_attention_maps(tiny, tmp_path):
