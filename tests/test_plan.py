@@ -194,6 +194,7 @@ def test_the_search_of_an_evaluator_is_planned():
   assert step.batch == {'source': (2048 // 16, 16)}
   assert step.memory.optimizer == 0
   assert step.trips > 16
+  assert len(step.endless) == 1  # the longest output is counted once
 
 
 @pytest.mark.parametrize(
@@ -250,6 +251,17 @@ def test_a_program_that_the_compiler_refuses_is_too_large():
 def test_a_batch_that_cannot_fit_is_refused():
   with pytest.raises(ValueError, match='not even a batch of 16 tokens fits'):
     largest_tokens(_Program, {'tokens': 64, 'max_length': 16}, memory=500)
+
+
+def test_the_smallest_batch_is_tried_before_all_are_refused():
+  def plan(tokens):
+    if tokens > 16:
+      raise DoesNotFitError('it does not fit')
+    return _Program(tokens)
+
+  options = {'tokens': 16 * 4096, 'max_length': 16}
+  tokens, _ = largest_tokens(plan, options, memory=10**9)
+  assert tokens == 16
 
 
 class _Points(Task):

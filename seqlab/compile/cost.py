@@ -8,6 +8,9 @@ An instruction without a note is never free. Its time is that of a roofline too,
 counted in `Costs.unestimated`. A transfer between devices, or between memories of a chip,
 that runs beside other instructions costs what the schedule leaves uncovered: the time
 from its '-done' until it would be complete.
+
+All branches of a conditional are counted, although one of them runs: the time of a program
+with conditionals is an upper bound.
 """
 
 from collections.abc import Iterator
@@ -123,9 +126,9 @@ class Costs:
       if one.kind in ('while', 'conditional', 'call'):
         now += self._loop(name, one)
       elif one.kind.endswith('-start'):
-        way, seconds = self._transfer(name, one)
-        free[way] = max(free[way], now) + seconds
-        complete[one.name] = free[way]
+        channel, seconds = self._transfer(name, one)
+        free[channel] = max(free[channel], now) + seconds
+        complete[one.name] = free[channel]
       elif one.kind.endswith('-update'):
         complete[one.name] = complete.get(one.operands[0], now)
       elif one.kind.endswith('-done'):
@@ -139,7 +142,7 @@ class Costs:
         yield Cost(one, name, 1, seconds, source)
 
   def _transfer(self, name: str, start: Instruction) -> tuple[str, float]:
-    """Returns by what way an asynchronous operation goes, and its time."""
+    """Returns which channel an asynchronous operation uses, and its time."""
     if collective := self._collectives.get((name, start.name)):
       return 'links', self._sending(collective)
     if any(self._instructions_within(start, KINDS)):
@@ -149,7 +152,7 @@ class Costs:
     return 'memory', size / self.chip.memory_speed
 
   def _instruction(self, name: str, one: Instruction) -> tuple[float, Source]:
-    """Returns the time of a synchronous instruction, and who estimated it."""
+    """Returns the time of a synchronous instruction, and the source of the estimate."""
     if collective := self._collectives.get((name, one.name)):
       return self._sending(collective), 'waiting'
     if any(self._instructions_within(one, KINDS)):
@@ -174,8 +177,8 @@ class Costs:
           yield name, inside
 
   def _sent_within(self, one: Instruction) -> float:
-    found = self._instructions_within(one, KINDS)
-    known = (self._collectives.get((name, x.name)) for name, x in found)
+    instructions = self._instructions_within(one, KINDS)
+    known = (self._collectives.get((name, x.name)) for name, x in instructions)
     return sum(self._sending(x) for x in known if x)
 
   def _sending(self, collective: Collective) -> float:

@@ -108,14 +108,14 @@ class Instruction:
   @property
   def op_name(self) -> str:
     """The path of the JAX function that it computes, through modules and loops."""
-    found = _OP_NAME.search(self.rest)
-    return found[1] if found else ''
+    match = _OP_NAME.search(self.rest)
+    return match[1] if match else ''
 
   @property
   def index(self) -> int | None:
     """The element of a tuple that a 'get-tuple-element' takes."""
-    found = re.search(r'\bindex=(\d+)', self.rest)
-    return int(found[1]) if found else None
+    match = re.search(r'\bindex=(\d+)', self.rest)
+    return int(match[1]) if match else None
 
 
 class Module:
@@ -158,7 +158,10 @@ class Module:
 
   @functools.cached_property
   def runs(self) -> dict[str, int]:
-    """How often each computation runs in one execution of the program."""
+    """How often each computation runs in one execution of the program, at most.
+
+    All branches of a conditional are counted, although one of them runs.
+    """
     return self._count_runs(lambda instruction: instruction.called)
 
   @functools.cached_property

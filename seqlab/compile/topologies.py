@@ -108,13 +108,13 @@ def _tpus(name: str, chip: Chip, devices: int) -> Topology:
   if name == 'v4':  # its two cores are used as one device
     options['chip_config_name'] = 'megacore'
   size = 'x'.join(map(str, shape))
-  found = topologies.get_topology_desc(
+  description = topologies.get_topology_desc(
     platform='tpu', topology_name=f'{name}:{size}', **options
   )
   compiler = f'libtpu {importlib.metadata.version("libtpu")} for {name} {size}'
   if slices > 1:
     compiler += f', {slices} slices'
-  return Topology(name, chip, tuple(found.devices), compiler)
+  return Topology(name, chip, tuple(description.devices), compiler)
 
 
 def _gpus(name: str, chip: Chip, devices: int) -> Topology:
@@ -130,7 +130,7 @@ def _gpus(name: str, chip: Chip, devices: int) -> Topology:
   os.environ['XLA_FLAGS'] = ' '.join([flags, *missing]).strip()
   _lower_gpu_as_cuda()
   nodes = math.ceil(devices / chip.node)
-  found = topologies.get_topology_desc(
+  description = topologies.get_topology_desc(
     platform='cuda',
     topology_name='',
     topology=f'1x{nodes}x{math.ceil(devices / nodes)}',
@@ -138,7 +138,7 @@ def _gpus(name: str, chip: Chip, devices: int) -> Topology:
   )
   package = plugins[0].replace('jax_plugins.xla_', 'jax-') + '-plugin'
   compiler = f'{package} {importlib.metadata.version(package)} for {name}'
-  return Topology(name, chip, tuple(found.devices[:devices]), compiler)
+  return Topology(name, chip, tuple(description.devices[:devices]), compiler)
 
 
 def _is_installed(module: str) -> bool:

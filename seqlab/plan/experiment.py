@@ -113,14 +113,17 @@ class _Target:
 def _topologies(
   chips: Iterable[str], devices: Sequence[int], out: '_Output'
 ) -> dict[tuple[str, int], Topology]:
-  """Finds the compilers of chips; says for which the stand-in speaks, and why."""
-  found = {}
+  """Finds the compilers of chips.
+
+  Says for which chips the CPU compiler is used instead, and why.
+  """
+  topologies = {}
   for name in chips:
     try:
-      found |= {(name, n): make_topology(name, n) for n in devices}
+      topologies |= {(name, n): make_topology(name, n) for n in devices}
     except CompilerMissingError as error:
       out.text(f'{error}. Without it, XLA compiles for simulated CPU devices instead')
-  return found
+  return topologies
 
 
 def _targets(

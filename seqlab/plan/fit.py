@@ -38,7 +38,7 @@ def largest_tokens(
   measured: dict[int, float] = {}
   best: tuple[int, PlannedStep] | None = None
   too_large = None  # the smallest number that does not fit
-  for _ in range(_TRIES):
+  for tries_left in reversed(range(_TRIES)):
     try:
       step = plan(tokens)
       measured[tokens] = needed = step.memory.total
@@ -55,6 +55,8 @@ def largest_tokens(
     tokens = _next(measured, best and best[0], too_large, memory, unit)
     if tokens is None:
       break
+    if best is None and tries_left == 1:
+      tokens = unit  # whether any batch fits is known only after the smallest one
   if best is None:
     raise ValueError(
       f'not even a batch of {unit:,} tokens fits: set model.remat=True, shard the '

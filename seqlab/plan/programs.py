@@ -224,6 +224,10 @@ def _train_program(task: Task, engine: Engine) -> _Prepared:
 def _decode(config: Mapping, task: Task, engine: Engine) -> _Prepared:
   """Returns a batch of the first evaluator that translates, and its search.
 
+  The search is planned with one batch size. On several devices that is the evaluator's
+  program. On one device the evaluator makes the batch smaller as sentences end, so that
+  time and memory traffic of the plan are upper bounds.
+
   Raises:
     ValueError: the experiment has no such evaluator.
   """
@@ -235,7 +239,8 @@ def _decode(config: Mapping, task: Task, engine: Engine) -> _Prepared:
     )
   name, options = next(iter(kinds.items()))
   given = {k: x for k, x in options.items() if k in DECODING_OPTIONS}
-  decoding = make_decoding(given, f'evals.{name}')
+  # With several sizes each has a loop, and the longest output would count for each.
+  decoding = dataclasses.replace(make_decoding(given, f'evals.{name}'), stages=1)
   length = max(x['source'].shape[1] for x in task.batches('train').shapes)
   parts = engine.mesh.size
   rows = -(-max(options.get('tokens', 2048) // length, 1) // parts) * parts
@@ -348,12 +353,12 @@ def explain(error: Exception) -> Exception:
   text = str(error)
   if 'RESOURCE_EXHAUSTED' not in text and 'memory' not in text:
     return error
-  found = _NEEDED.search(text)
-  needed = f'it needs {found[1]} of {found[2]}' if found else text.splitlines()[0][:200]
+  match = _NEEDED.search(text)
+  needed = f'it needs {match[1]} of {match[2]}' if match else text.splitlines()[0][:200]
   return DoesNotFitError(
     f"the program does not fit the chip's memory: {needed}. Set model.remat=True, lower "
     f'batching.tokens (--fit finds the largest), or shard the parameters (mesh.fsdp)',
-    _bytes(found[1]) if found else None,
+    _bytes(match[1]) if match else None,
   )
 
 
