@@ -96,8 +96,8 @@ def _end_now(status: int) -> None:
 def _imports() -> Iterator[None]:
   """Pauses the garbage collector while modules are imported.
 
-  They make hundreds of thousands of objects that live until the end. To look through
-  all of them, again and again, takes a quarter of a second.
+  They make hundreds of thousands of objects that live until the end. The collector would
+  look through all of them several times, which takes a quarter of a second.
   """
   gc.disable()
   try:

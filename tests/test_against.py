@@ -36,7 +36,7 @@ QUIET, NOISY = 0.0, 0.5
 
 
 class Scripted:
-  """A contender whose turns are given, the last one again and again."""
+  """A contender whose turns are given, the last one repeatedly."""
 
   def __init__(self, *turns):
     self.turns = list(turns)
@@ -112,6 +112,15 @@ def test_a_section_is_replaced_where_its_markers_are():
   )
   with pytest.raises(ValueError, match='has no'):
     replace_section('<!-- bench a -->\n', 'a', 'x')
+
+
+def test_a_table_without_an_end_is_refused_before_anything_is_measured(tmp_path):
+  table, experiment = tmp_path / 'speed.md', 'experiments/agreement/transformer.py'
+  begin = f'<!-- bench decoding, beam 5 {experiment} --steps=1 -->'
+  table.write_text(f'# Speed\n{begin}\n', 'utf-8')
+  options = dict(against=['no-such-library'], output=str(tmp_path / 'speed.json'))
+  with pytest.raises(ValueError, match=f'{table}: the marker .*decoding.* has no'):
+    compare(experiment, ['--steps=1'], table=str(table), **options)
 
 
 def test_a_missing_library_is_an_error_that_says_how_to_install_it(monkeypatch):

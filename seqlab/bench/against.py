@@ -21,7 +21,7 @@ import jax
 from seqlab.bench import own
 from seqlab.bench.libraries import Installed, Variant, find_libraries
 from seqlab.bench.measure import Subject
-from seqlab.bench.record import Result, report
+from seqlab.bench.record import Result, check_sections, report
 from seqlab.bench.train import group_by_shape
 from seqlab.bench.turns import TURNS, take_turns
 from seqlab.bench.worker import Worker
@@ -163,11 +163,13 @@ def compare(
 
   Raises:
     ValueError: the experiment is wrong or not a Transformer that others have, or a
-      library is missing.
+      library is missing, or a section of the table has no end marker.
   """
   if only is not None and only not in PARTS:
     raise ValueError(f'--against has no part {only!r} (it has: {", ".join(PARTS)})')
   check_output(output)
+  if table is not None:
+    check_sections(table, experiment, overrides)
   libraries = find_libraries(against)
   config = with_defaults(load_experiment(experiment, overrides))
   check_experiment(config)

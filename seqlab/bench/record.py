@@ -6,6 +6,7 @@ import datetime
 import json
 from pathlib import Path
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 from rich.table import Table
 
-from seqlab.bench.turns import Spread, Turn, ratio_of, speed_of
+from seqlab.bench.turns import MAX_SHARE, Spread, Turn, ratio_of, speed_of
 from seqlab.io.console import print_table
 from seqlab.io.files import write_text
 from seqlab.text.workers import all_cores
@@ -30,7 +31,7 @@ class Result:
     unit: unit of speeds.
     setting: the work, in words.
     turns: name of a contender -> its turns, one per round.
-    facts: name of a contender -> what it said about itself.
+    facts: name of a contender -> facts that it reported.
     notes: further lines below the table.
   """
 
@@ -114,13 +115,35 @@ def report(
   print(f'the same as JSON: {output}')
   if table is None:
     return
-  path = Path(table)
-  text = path.read_text('utf-8') if path.exists() else ''
+  text = _read(table)
   for result in results:
-    name = f'{result.part} {shlex.join([experiment, *overrides])}'
+    name = f'{result.part} {_subject(experiment, overrides)}'
     text = replace_section(text, name, markdown(result, record))
   write_text(table, text)
   print(f'tables written into {table}')
+
+
+def check_sections(table: str, experiment: str, overrides: Sequence[str]) -> None:
+  """Checks that the sections of an experiment in a Markdown file can be replaced.
+
+  Raises:
+    ValueError: a section has a begin marker without an end marker.
+  """
+  text, subject = _read(table), _subject(experiment, overrides)
+  for name in re.findall(rf'<!-- bench (.* {re.escape(subject)}) -->', text):
+    try:
+      replace_section(text, name, '')
+    except ValueError as error:
+      raise ValueError(f'{table}: {error}') from None
+
+
+def _subject(experiment: str, overrides: Sequence[str]) -> str:
+  """Returns what the names of all sections of an experiment end in."""
+  return shlex.join([experiment, *overrides])
+
+
+def _read(path: str) -> str:
+  return Path(path).read_text('utf-8') if Path(path).exists() else ''
 
 
 def describe_machine() -> dict[str, Any]:
@@ -145,7 +168,7 @@ def markdown(result: Result, record: Mapping[str, Any]) -> str:
     f'`{record["command"]}`, {record["date"]}, commit {record["commit"]}, '
     f'{record["cores"]} cores of {record["processor"]}; {result.setting}. '
     f'{result.unit.capitalize()}: median (quartiles) of the turns in which other '
-    f'processes left the cores alone. Versions: {listed}.',
+    f'processes used at most {MAX_SHARE:.0%} of the cores. Versions: {listed}.',
     '',
     '| ' + ' | '.join(_headings(result)) + ' |',
     '|---|---:|---:|---:|---:|---:|',
@@ -163,14 +186,17 @@ def replace_section(text: str, name: str, content: str) -> str:
     text: a Markdown file.
     name: name of the section, which its markers hold.
     content: lines to put there.
+
+  Raises:
+    ValueError: the section has a marker for its begin and none for its end.
   """
   begin, end = f'<!-- bench {name} -->', f'<!-- end of bench {name} -->'
   section = f'{begin}\n{content}\n{end}'
-  before, found, rest = text.partition(begin)
-  if not found:
+  before, begin_marker, rest = text.partition(begin)
+  if not begin_marker:
     return f'{text.rstrip()}\n\n{section}\n'.lstrip()
-  _, closed, after = rest.partition(end)
-  if not closed:
+  _, end_marker, after = rest.partition(end)
+  if not end_marker:
     raise ValueError(f'the marker {begin!r} has no {end!r} after it: add it')
   return before + section + after
 

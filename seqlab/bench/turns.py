@@ -33,7 +33,7 @@ class Turn(NamedTuple):
 
   @property
   def is_quiet(self) -> bool:
-    """Whether other processes left the cores to the contender."""
+    """Whether other processes used at most 3 % of the cores."""
     return self.others <= MAX_SHARE
 
 

@@ -22,8 +22,8 @@ class Worker:
   """A process that runs `baselines/serve.py`, in a session of its own.
 
   Its threads cannot disturb those of another contender, since it waits for a request
-  while others work. The session tells its processor time, with that of processes which
-  it starts, from that of all others.
+  while others work. By the session, its processor time is distinguished, with that of
+  processes which it starts, from that of all others.
 
   Attributes:
     facts: what the contender says about itself, once `wait` has returned.
