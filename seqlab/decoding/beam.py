@@ -112,13 +112,8 @@ def beam_search(
     last = jnp.where(s.i == 0, BOS, s.live[:, :, s.i - 1])  # [B, M]
     cache, logits = step(s.cache, last.reshape(-1))
     tokens = NextTokens.of(logits, s.i, jnp.repeat(s.limit, M), forbid)
-    live_logp = s.live_logp.reshape(-1)
-
-    def extended(logits: Array, row: Array) -> Array:
-      return logits - tokens.log_z[row] + live_logp[row]
-
     # 2M candidates, so that M remain even if M of them end here.
-    cand_logp, parent, token = tokens.best(2 * M, rows=M, score=extended)  # [B, 2M]
+    cand_logp, parent, token = tokens.best(2 * M, M, s.live_logp.reshape(-1))  # [B, 2M]
     ends = token == EOS
 
     score = cand_logp / length_penalty(s.i + 1, alpha)
@@ -281,12 +276,20 @@ def check_arguments(
   if EOS in forbid:
     raise ValueError(f'forbid={forbid} contains EOS ({EOS}), so no output could end')
   rows = batch_size * beam_size
-  for path, leaf in jax.tree_util.tree_leaves_with_path(cache):
-    if leaf.ndim == 0 or leaf.shape[0] not in (batch_size, rows):
-      raise ValueError(
-        f'cache{jax.tree_util.keystr(path)} is {leaf.shape}; its first axis must be '
-        f'batch_size * beam_size = {rows}'
-      )
+  for path, part in jax.tree_util.tree_leaves_with_path(cache, is_leaf=_reorders):
+    # What reorders itself may keep one entry per sentence.
+    allowed = {rows, batch_size} if _reorders(part) else {rows}
+    for inner, leaf in jax.tree_util.tree_leaves_with_path(part):
+      if jnp.ndim(leaf) == 0 or leaf.shape[0] not in allowed:
+        raise ValueError(
+          f'cache{jax.tree_util.keystr((*path, *inner))} is {jnp.shape(leaf)}; its first '
+          f'axis must be batch_size * beam_size = {rows}, or batch_size = {batch_size} in '
+          'an object with a method `reorder`'
+        )
+
+
+def _reorders(part: Any) -> bool:
+  return hasattr(part, 'reorder')
 
 
 def _select(x: Array, index: Array) -> Array:
@@ -306,8 +309,8 @@ def reorder(cache: PyTree, parent: Array) -> PyTree:
   B, M = parent.shape
 
   def reorder(x: Any) -> Any:
-    if hasattr(x, 'reorder'):
+    if _reorders(x):
       return x.reorder(parent)
     return _select(x.reshape(B, M, *x.shape[1:]), parent).reshape(x.shape)
 
-  return jax.tree.map(reorder, cache, is_leaf=lambda x: hasattr(x, 'reorder'))
+  return jax.tree.map(reorder, cache, is_leaf=_reorders)

@@ -76,7 +76,8 @@ class DecodingConfig:
   def record(self) -> dict[str, Any]:
     """Returns the options that are set, for the record of an evaluation.
 
-    Without `stages`, which changes the time that a search takes and not its result.
+    Without `stages`, which changes the time that a search takes and, apart from
+    rounding, not its result.
     """
     kind = {cls: name for name, cls in DECODINGS.items()}.get(type(self))
     path = f'{type(self).__module__}:{type(self).__qualname__}'
@@ -98,8 +99,9 @@ class DecodingConfig:
 
     Args:
       step: (cache, tokens [B * M]) -> (cache, logits [B * M, V]).
-      cache: what `step` needs besides the token; `beam.reorder` gives each hypothesis
-        the cache of another.
+      cache: what `step` needs besides the token. Its leaves are [B * M, ...], or [B, ...]
+        where hypotheses share them, so that a search must not index them itself:
+        `beam.reorder(cache, parent)` gives each hypothesis the cache of another.
       batch_size: number of sentences B.
       max_len: longest output L, EOS counted.
       limit: [B] int32, longest output of each sentence; 0 leaves it empty.

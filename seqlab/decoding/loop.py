@@ -1,6 +1,6 @@
 """The loop over the steps of a search, in which decided sentences are dropped.
 
-The sentences of a batch end at different steps: on Multi30k a third of all rows would be
+The sentences of a batch end at different steps, and most of the last steps would be
 computed for sentences that are decided. When few enough are left, they continue in a
 smaller batch. Each size is a loop of its own, which is compiled with the others.
 """
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from seqlab.types import Array, PyTree
 
-_SMALLEST = 8  # sentences; a step of fewer takes as long as one of so many
+_SMALLEST = 8  # sentences; a smaller batch saves little, and is compiled too
 
 
 def smaller_sizes(batch_size: int, stages: int) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ possible: once for their sum of exponentials, once for the maxima of chunks. Eve
 else is done with the maxima, and with the chunks of the best ones.
 """
 
-from collections.abc import Callable
+import functools
 
 from flax import struct
 import jax
@@ -52,8 +52,8 @@ class NextTokens:
   @property
   def allowed_logits(self) -> Array:
     """The logits [N, V], -inf for tokens that are not allowed."""
-    ids, rows = jnp.arange(self.logits.shape[1]), jnp.arange(len(self.logits))
-    allowed = self._allowed(ids[None], rows[:, None])
+    ids = jnp.arange(self.logits.shape[1])
+    allowed = self._is_known(ids) & (~self.ends_here[:, None] | (ids == EOS))
     return jnp.where(allowed, self.logits, -jnp.inf)
 
   def log_probability(self, token: Array) -> Array:
@@ -62,42 +62,47 @@ class NextTokens:
     return chosen - self.log_z
 
   def best(
-    self,
-    k: int,
-    rows: int = 1,
-    score: Callable[[Array, Array], Array] = lambda logits, row: logits,
+    self, k: int, rows: int = 1, so_far: Array | None = None
   ) -> tuple[Array, Array, Array]:
     """Returns the k best allowed tokens of each group of consecutive rows.
 
     The result is that of `lax.top_k` of all scores of a group. As a score rises with the
-    logit, the k best tokens are in the k chunks whose maxima have the best scores.
+    logit, the k best tokens are in the k chunks whose maxima have the best scores. All
+    gathers are per group, so that groups on several devices need no communication.
 
     Args:
       k: number of tokens, at most rows * V.
       rows: rows per group, M.
-      score: (logits, number of the row) -> scores, a function of every element that does
-        not fall as the logit rises.
+      so_far: [N] log-probability of each row; a score is then that of the row with the
+        token. None takes the logits as scores.
 
     Returns:
-      Scores [N / M, k], best first; equal ones in order of row and token; the row of
-      each in its group, and the token. If fewer than k tokens are allowed, the scores of
-      the rest are -inf, and their tokens have no meaning.
+      Scores [G, k] of the G = N / M groups, best first, equal ones in order of row and
+      token; the row of each in its group, and the token. If fewer than k tokens are
+      allowed, the scores of the rest are -inf, and their tokens have no meaning.
     """
     chunks = self._chunks()  # [N, C, c]
     N, C, c = chunks.shape
-    G = N // rows
-    maxima = score(self._maxima(chunks), jnp.arange(N)[:, None])  # [N, C]
-    chosen = jax.lax.top_k(maxima.reshape(G, rows * C), min(k, rows * C))[1]
+    of_group = functools.partial(_reshape_groups, groups=N // rows)
+    log_z, ends_here = of_group(self.log_z), of_group(self.ends_here)  # [G, M]
+    so_far = None if so_far is None else of_group(so_far)
+
+    def score(logits: Array, row: Array) -> Array:
+      if so_far is None:
+        return logits
+      return logits - _take(log_z, row) + _take(so_far, row)
+
+    every = jnp.broadcast_to(jnp.arange(rows * C) // C, (N // rows, rows * C))
+    maxima = score(of_group(self._maxima(chunks)).reshape(every.shape), every)
+    chosen = jax.lax.top_k(maxima, min(k, rows * C))[1]
     chosen = jnp.sort(chosen, axis=1)  # ascending, for ties
 
-    row = jnp.arange(G)[:, None] * rows + chosen // C  # [G, k]
-    token = (chosen % C)[:, :, None] * c + jnp.arange(c)  # [G, k, c]
-    entries = chunks.reshape(N * C, c)[row * C + chosen % C]  # [G, k, c]
-    allowed = self._allowed(token, row[:, :, None])
-    scores = score(jnp.where(allowed, entries, -jnp.inf), row[:, :, None])
-    values, at = jax.lax.top_k(scores.reshape(G, -1), k)
-    token = jnp.take_along_axis(token.reshape(G, -1), at, axis=1)
-    return values, jnp.take_along_axis(chosen // C, at // c, axis=1), token
+    row = jnp.repeat(chosen // C, c, axis=1)  # [G, k * c]
+    token = ((chosen % C)[:, :, None] * c + jnp.arange(c)).reshape(row.shape)
+    entries = _take(of_group(chunks.reshape(N * C, c)), chosen).reshape(row.shape)
+    allowed = self._is_known(token) & (~_take(ends_here, row) | (token == EOS))
+    values, at = jax.lax.top_k(score(jnp.where(allowed, entries, -jnp.inf), row), k)
+    return values, _take(row, at), _take(token, at)
 
   def _chunks(self) -> Array:
     """Returns the logits in chunks of c tokens, [N, C, c].
@@ -127,5 +132,12 @@ class NextTokens:
   def _is_known(self, token: Array) -> Array:
     return ~jnp.isin(token, jnp.array(self.forbid)) & (token < self.logits.shape[1])
 
-  def _allowed(self, token: Array, row: Array) -> Array:
-    return self._is_known(token) & (~self.ends_here[row] | (token == EOS))
+
+def _reshape_groups(x: Array, groups: int) -> Array:
+  """Puts the rows of each group side by side: [N, ...] -> [G, N / G, ...]."""
+  return x.reshape(groups, -1, *x.shape[1:])
+
+
+def _take(x: Array, index: Array) -> Array:
+  """Returns entries of each group: [G, n, ...] and [G, k] -> [G, k, ...]."""
+  return jax.vmap(lambda x, index: x[index])(x, index)

@@ -13,6 +13,7 @@ from seqlab.layers.device import concurrent_calls
 from seqlab.pieces import accepted_context
 from seqlab.programs import compile_program
 from seqlab.tasks.interface import Batches, Task
+from seqlab.tasks.sentences import Program, available_memory
 from seqlab.types import Batch, PyTree, Variables, batch_shapes
 
 
@@ -129,7 +130,11 @@ class Resident:
 
     if self._sharding.num_devices > 1:  # which must all run programs in one order
       return jax.device_get([call(batch) for batch in self.batches])
-    with concurrent.futures.ThreadPoolExecutor(max(2, concurrent_calls())) as pool:
+    # Several at once, as far as there is memory.
+    largest = max(Program.of(x).need for x in self._compiled.values())
+    fit = available_memory() // max(largest, 1)
+    calls = max(1, min(concurrent_calls(), int(min(fit, len(self.batches)))))
+    with concurrent.futures.ThreadPoolExecutor(calls) as pool:
       fetched = pool.map(lambda batch: jax.device_get(call(batch)), self.batches)
       return list(fetched)
 

@@ -7,8 +7,7 @@ is reported, and left out of its batch, so that all other lines have their resul
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import itertools
 from pathlib import Path
-import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -58,6 +57,34 @@ def encode_fitting(
   return encoded, refused
 
 
+class Program(NamedTuple):
+  """A compiled function of a batch.
+
+  Attributes:
+    call: takes what it was compiled for.
+    need: bytes that a call takes, besides its arguments.
+  """
+
+  call: Callable
+  need: int
+
+  @classmethod
+  def of(cls, compiled: jax.stages.Compiled) -> 'Program':
+    """Returns a compiled program with the memory that it needs."""
+    stats = compiled.memory_analysis()
+    kinds = ('temp', 'output')
+    need = sum(getattr(stats, f'{kind}_size_in_bytes', 0) or 0 for kind in kinds)
+    return cls(compiled, need)
+
+  def check_fits(self, free: float) -> None:
+    """Raises TooLongError if a call takes more than the free bytes."""
+    if self.need > free:
+      raise TooLongError(
+        f'its batch would take {self.need / 2**30:,.1f} GiB of memory, of which '
+        f'{free / 2**30:,.1f} GiB are free: split the line'
+      )
+
+
 class Fitting:
   """A jitted function that is not run where its memory would not suffice.
 
@@ -69,8 +96,7 @@ class Fitting:
   def __init__(self, function: Callable, fingerprint: str | None = None):
     """Takes the function, and its digest; see `seqlab.programs`."""
     self._function, self._fingerprint = jax.jit(function), fingerprint
-    self._compiled: dict[Any, Any] = {}
-    self._compiling = threading.Lock()
+    self._programs: dict[Any, Program | TooLongError] = {}
 
   def __call__(self, variables: Any, *arrays: Any, **named: Any) -> Any:
     """Runs the function on a batch.
@@ -83,37 +109,36 @@ class Fitting:
     Raises:
       TooLongError: the model refuses rows of this length, or memory does not suffice.
     """
-    key = tuple(np.shape(x) for x in (*arrays, *named.values()))
-    with self._compiling:  # threads that call with one shape compile it once
-      if key not in self._compiled:
-        self._compiled[key] = self._compile(variables, *arrays, **named)
-    compiled = self._compiled[key]
-    if isinstance(compiled, TooLongError):
-      raise compiled.with_traceback(None)
+    program = self.prepare(variables, *arrays, **named)
+    program.check_fits(available_memory())
     try:
-      return compiled(variables, *arrays, **named)
+      return program.call(variables, *arrays, **named)
     except jax.errors.JaxRuntimeError as error:
       raise no_memory(error) from None
 
-  def _compile(self, *args: Any, **named: Any) -> Any:
+  def prepare(self, variables: Any, *arrays: Any, **named: Any) -> Program:
+    """Returns the program for a batch, compiled if its shape is new.
+
+    Raises:
+      TooLongError: the model refuses rows of this length, or there is not even enough
+        memory to compile.
+    """
+    key = tuple(np.shape(x) for x in (*arrays, *named.values()))
+    if key not in self._programs:
+      self._programs[key] = self._compile(variables, *arrays, **named)
+    program = self._programs[key]
+    if isinstance(program, TooLongError):
+      raise program.with_traceback(None)
+    return program
+
+  def _compile(self, *args: Any, **named: Any) -> Program | TooLongError:
+    options = {'fingerprint': self._fingerprint, **named}
     try:
-      compiled = compile_program(
-        self._function, *args, fingerprint=self._fingerprint, **named
-      )
+      return Program.of(compile_program(self._function, *args, **options))
     except ValueError as error:  # from a model that has too few positions
       return TooLongError(str(error))
     except jax.errors.JaxRuntimeError as error:
       return no_memory(error)
-    stats = compiled.memory_analysis()
-    need = sum(
-      getattr(stats, f'{kind}_size_in_bytes', 0) or 0 for kind in ('temp', 'output')
-    )
-    if need > (free := available_memory()):
-      return TooLongError(
-        f'its batch would take {need / 2**30:,.1f} GiB of memory, of which '
-        f'{free / 2**30:,.1f} GiB are free: split the line'
-      )
-    return compiled
 
 
 def no_memory(error: Exception) -> TooLongError:

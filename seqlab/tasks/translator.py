@@ -1,8 +1,10 @@
 """Sentences to sentences: a trained model, its vocabularies, and a search."""
 
+import collections
 from collections.abc import Mapping, Sequence
 import concurrent.futures
 import functools
+from typing import NamedTuple
 
 from flax import struct
 import jax
@@ -17,7 +19,9 @@ from seqlab.models.ensemble import Ensemble
 from seqlab.models.interface import Seq2Seq
 from seqlab.tasks.sentences import (
   Fitting,
+  Program,
   TooLongError,
+  available_memory,
   batches_of,
   encode_fitting,
   no_memory,
@@ -28,6 +32,7 @@ from seqlab.text.vocabulary import Vocabularies
 from seqlab.types import PAD, Array, PyTree, Variables
 
 _FIRST = concurrent.futures.FIRST_COMPLETED
+_Outputs = dict[int, tuple[np.ndarray, np.ndarray]]  # line -> ids [M, L], scores [M]
 
 
 def decode(
@@ -205,29 +210,7 @@ class Translator:
     sentences, self.refused = encode_fitting(self.vocabularies.source, shown)
     # A line has no piece at all if the vocabulary knows none of its characters.
     full = {i: len(ids) for i, ids in sentences.items() if len(ids) > 1}
-    outputs_of: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    # Every hypothesis is a row of the decoder's batch.
-    batches = batches_of(full, self._tokens // self.decoding.num_hypotheses)
-    # At least two, so that one reads outputs while the devices work on the other's.
-    with concurrent.futures.ThreadPoolExecutor(max(2, concurrent_calls())) as pool:
-      search = functools.partial(pool.submit, self._search, sentences, first)
-      # The longest first, so that all threads end at about the same time.
-      running = {search(*batch): batch for batch in reversed([*batches])}
-      try:
-        while running:
-          for future in concurrent.futures.wait(running, return_when=_FIRST)[0]:
-            rows, (_, width) = running.pop(future)
-            try:
-              outputs_of |= future.result()
-            except TooLongError as error:
-              if len(rows) == 1:
-                self.refused[rows[0]] = f'is {full[rows[0]]:,} pieces long; {error}'
-              else:  # too many together; each alone may fit
-                alone = [([i], (1, width)) for i in rows]
-                running |= {search(*batch): batch for batch in alone}
-      finally:
-        for future in running:  # of which there are some after an error
-          future.cancel()
+    outputs_of = self._search_all(sentences, full, first)
     self.written += sum(np.count_nonzero(ids[0]) for ids, _ in outputs_of.values())
     empty = {i for i in range(len(lines)) if i not in full or i in self.refused}
     # A missing output would shift all lines after it against their sources.
@@ -236,25 +219,107 @@ class Translator:
       raise AssertionError(f'{len(done)} outputs for {len(full)} lines that need one')
     return [outputs_of.get(i) for i in range(len(lines))]
 
-  def _search(
+  def _search_all(
     self,
     sentences: Mapping[int, np.ndarray],
+    lengths: dict[int, int],
     first: int,
+  ) -> _Outputs:
+    """Decodes these sentences, several batches at once; adds to `refused`."""
+    # Every hypothesis is a row of the decoder's batch. The longest come first, so that
+    # all threads end at about the same time.
+    batches = batches_of(lengths, self._tokens // self.decoding.num_hypotheses)
+    waiting = collections.deque(reversed([*batches]))
+    running: dict[concurrent.futures.Future, _Search] = {}
+    outputs: _Outputs = {}
+    free = available_memory()
+
+    def refuse(rows: list[int], width: int, error: TooLongError) -> None:
+      if len(rows) > 1:  # too many together; each alone may fit
+        waiting.extend(([i], (1, width)) for i in rows)
+      else:
+        self.refused[rows[0]] = f'is {lengths[rows[0]]:,} pieces long; {error}'
+
+    def prepare_next() -> _Search | None:
+      """Takes the next search that there is memory for beside those that run."""
+      nonlocal free
+      rows, shape = waiting[0]
+      try:
+        search = self._prepare(sentences, rows, shape, first)
+        if not running:
+          free = available_memory()
+          search.program.check_fits(free)
+      except TooLongError as error:
+        waiting.popleft()
+        refuse(rows, shape[1], error)
+        return None
+      taken = sum(other.program.need for other in running.values())
+      if taken + search.program.need > free:
+        return None
+      waiting.popleft()
+      return search
+
+    calls = concurrent_calls()
+    with concurrent.futures.ThreadPoolExecutor(calls) as pool:
+      try:
+        while waiting or running:
+          if waiting and len(running) < calls and (search := prepare_next()):
+            running[pool.submit(search.run, self._variables)] = search
+          elif running:
+            for future in concurrent.futures.wait(running, return_when=_FIRST)[0]:
+              search = running.pop(future)
+              try:
+                outputs |= future.result()
+              except TooLongError as error:
+                refuse(search.rows, search.source.shape[1], error)
+      finally:
+        for future in running:  # of which there are some after an error
+          future.cancel()
+    return outputs
+
+  def _prepare(
+    self,
+    sentences: Mapping[int, np.ndarray],
     rows: list[int],
     shape: tuple[int, int],
-  ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Decodes a batch: line -> its hypotheses' ids and scores.
-
-    Raises:
-      TooLongError: the batch does not fit into memory or the model.
-    """
+    first: int,
+  ) -> '_Search':
+    """Compiles the search of a batch. Raises `TooLongError`, see `Fitting.prepare`."""
     source = padded(sentences, rows, shape)
     if self._reverse:
       source = reverse_sentences(source)
     ids = first + np.resize(rows, len(source))
+    # Here and not in the thread that runs it, which does not have this thread's settings
+    # of JAX, such as `jax.default_matmul_precision`.
+    program = self._decode.prepare(self._variables, source, ids=ids)
+    return _Search(program, rows, source, ids)
+
+
+class _Search(NamedTuple):
+  """The search of a batch.
+
+  Attributes:
+    program: decodes it.
+    rows: number of the line of each of its first rows.
+    source: [B, S] ids.
+    ids: [B] numbers for random bits.
+  """
+
+  program: Program
+  rows: list[int]
+  source: np.ndarray
+  ids: np.ndarray
+
+  def run(self, variables: Variables) -> _Outputs:
+    """Decodes: line -> its hypotheses' ids and scores.
+
+    Raises:
+      TooLongError: there is no memory.
+    """
     try:
-      outputs = jax.device_get(self._decode(self._variables, source, ids=ids))
+      outputs = self.program.call(variables, self.source, ids=self.ids)
+      outputs = jax.device_get(outputs)
     except jax.errors.JaxRuntimeError as error:
       raise no_memory(error) from None
-    each = zip(rows, *outputs, strict=False)
+    each = zip(self.rows, *outputs, strict=False)
     return {row: (ids, scores) for row, ids, scores in each}

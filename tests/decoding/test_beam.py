@@ -200,6 +200,8 @@ def test_the_search_continues_while_an_unfinished_hypothesis_can_win():
     ({'max_len': 0}, r'max_len=0 must be at least 1'),
     ({'forbid': (EOS,)}, r'contains EOS'),
     ({'cache': {'key': jnp.zeros((3, 2))}}, r"cache\['key'\] is \(3, 2\).*= 4"),
+    ({'cache': {'key': jnp.zeros((2, 2))}}, r"cache\['key'\] is \(2, 2\).*= 4"),
+    ({'cache': {'key': 1}}, r"cache\['key'\] is \(\)"),
   ],
 )
 def test_arguments_out_of_range_are_named(change, message):

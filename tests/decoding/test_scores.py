@@ -32,13 +32,9 @@ def test_best_equals_top_k_of_all_scores(V, kind):
   @jax.jit
   def both(logits):
     tokens = _tokens(logits)
-
-    def score(x, row):
-      return x - tokens.log_z[row] + earlier[row]
-
-    every = score(tokens.allowed_logits, jnp.arange(N)[:, None]).reshape(N // M, -1)
+    every = tokens.allowed_logits - tokens.log_z[:, None] + earlier[:, None]
     k = min(K, V)
-    return tokens.best(k, rows=M, score=score), jax.lax.top_k(every, k)
+    return tokens.best(k, M, earlier), jax.lax.top_k(every.reshape(N // M, -1), k)
 
   (values, row, token), (expected, at) = both(logits)
   np.testing.assert_array_equal(values, expected)

@@ -11,6 +11,7 @@ from seqlab.decoding.config import make_decoding
 from seqlab.models.ensemble import Ensemble
 from seqlab.models.recurrent import Recurrent
 from seqlab.tasks.sentences import MAX_PIECES, TooLongError, encode_fitting
+import seqlab.tasks.translator as translator_module
 from seqlab.tasks.translator import Translator, in_dtype
 from seqlab.text.vocabulary import Vocabularies, train_vocabulary
 
@@ -78,6 +79,41 @@ def test_a_batch_that_is_too_large_is_cut_into_its_lines(vocabularies, monkeypat
   outputs = whole.n_best(lines)
   assert whole.refused == {}
   assert outputs == expected
+
+
+def test_only_as_many_searches_run_as_there_is_memory_for(vocabularies, monkeypatch):
+  logits = [0.0] * vocabularies.target.size
+  searcher = translator(vocabularies, logits, beam=2)
+  searcher._tokens = 32  # one line of 16 positions per batch
+  lines = ['ab', 'a b', 'b', 'a'] * 3
+  expected = searcher.n_best(lines)
+  need = max(program.need for program in searcher._decode._programs.values())
+  active, most = [], []
+  run = translator_module._Search.run
+
+  def counted(search, variables):
+    active.append(1)
+    most.append(len(active))
+    try:
+      return run(search, variables)
+    finally:
+      active.pop()
+
+  monkeypatch.setattr(translator_module._Search, 'run', counted)
+  monkeypatch.setattr(translator_module, 'available_memory', lambda: 1.5 * need)
+  assert searcher.n_best(lines) == expected
+  assert max(most) == 1
+  assert len(most) == len(lines)
+
+
+def test_a_line_is_refused_only_while_there_is_no_memory(vocabularies, monkeypatch):
+  searcher = translator(vocabularies, [0.0] * vocabularies.target.size, beam=2)
+  with monkeypatch.context() as patch:
+    patch.setattr(translator_module, 'available_memory', lambda: 1.0)
+    searcher.n_best(['ab'])
+    assert 'of memory, of which 0.0 GiB are free' in searcher.refused[0]
+  searcher.n_best(['ab'])
+  assert searcher.refused == {}
 
 
 def test_lines_of_more_pieces_than_any_model_reads_are_left_out(vocabularies):

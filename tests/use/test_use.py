@@ -129,7 +129,7 @@ def test_a_line_too_long_to_read_is_named_and_all_others_are_translated(finished
 
 
 def test_a_line_too_long_for_memory_is_named(finished, monkeypatch):
-  monkeypatch.setattr('seqlab.tasks.sentences.available_memory', lambda: 2e6)
+  monkeypatch.setattr('seqlab.tasks.translator.available_memory', lambda: 2e6)
   text = f'w1 w2\n{"w1 " * 400}\nw3\n'
   out = io.StringIO()
   message = 'line 2 of the input is 401 pieces long; its batch would take .*split the'
