@@ -46,13 +46,14 @@ def product(equation: str, x: Array, y: Array, dtype: jnp.dtype | None = None) -
 
   Args:
     equation: such as 'bld,dhk->blhk'. Every letter occurs in two or three of the terms.
-    x: left operand.
+    x: left operand. As in `jnp.einsum`, an axis that the result has too may have size 1
+      where the other operand's is longer: it is broadcast.
     y: right operand; a weight, if there is one.
     dtype: dtype of the result, by default that of `x`. Sums are float32.
   """
   dtype = jnp.dtype(dtype or x.dtype)
   if _is_narrow(x, y):
-    return _narrow(equation, dtype, x, y)
+    return _narrow(*_without_broadcast_axes(equation, x, y), dtype)
   return jnp.einsum(equation, x, y, preferred_element_type=dtype)
 
 
@@ -97,13 +98,38 @@ def _is_narrow(x: Array, y: Array) -> bool:
   return narrow and platform() == 'cpu'
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _narrow(equation: str, dtype: jnp.dtype, x: Array, y: Array) -> Array:
+def _without_broadcast_axes(
+  equation: str, x: Array, y: Array
+) -> tuple[str, Array, Array]:
+  """Returns an equal product whose operands lack the axes that are broadcast.
+
+  The gradient of an operand is summed over all axes that it lacks.
+  """
+  left, right, out = _terms(equation)
+  sizes: dict[str, int] = {}
+  for letter, size in zip(left + right, x.shape + y.shape, strict=True):
+    sizes[letter] = max(size, sizes.get(letter, 1))
+
+  def squeeze(term: str, array: Array) -> tuple[str, Array]:
+    broadcast = [
+      axis
+      for axis, (letter, size) in enumerate(zip(term, array.shape, strict=True))
+      if letter in out and size == 1 < sizes[letter]
+    ]
+    kept = [letter for axis, letter in enumerate(term) if axis not in broadcast]
+    return ''.join(kept), jnp.squeeze(array, broadcast)
+
+  (left, x), (right, y) = squeeze(left, x), squeeze(right, y)
+  return f'{left},{right}->{out}', x, y
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
+def _narrow(equation: str, x: Array, y: Array, dtype: jnp.dtype) -> Array:
   return _wide(equation, x, y).astype(dtype)
 
 
-def _forward(equation: str, dtype: jnp.dtype, x: Array, y: Array):
-  return _narrow(equation, dtype, x, y), (x, y)
+def _forward(equation: str, x: Array, y: Array, dtype: jnp.dtype):
+  return _narrow(equation, x, y, dtype), (x, y)
 
 
 def _backward(equation: str, dtype: jnp.dtype, operands: tuple, d_out: Array):

@@ -56,6 +56,30 @@ def test_bfloat16_products_and_gradients_are_those_of_float32(equation):
       np.testing.assert_allclose(result.astype(jnp.float32), want, rtol=2e-2, atol=0.1)
 
 
+@pytest.mark.parametrize(
+  ('equation', 'left', 'right'),
+  [
+    ('bhlr,lsr->bhls', '', 'l'),
+    ('bhls,lsr->bhlr', '', 'l'),
+    ('blk,blsk->bls', 'l', 'b'),
+  ],
+)
+def test_an_axis_of_size_one_is_broadcast(equation, left, right):
+  x, y, d_out = _operands(equation, jnp.bfloat16, _sizes(equation))
+  terms = equation.replace('->', ',').split(',')
+  for letter in left:
+    x = x.take(jnp.array([0]), axis=terms[0].index(letter))
+  for letter in right:
+    y = y.take(jnp.array([0]), axis=terms[1].index(letter))
+  arrays = x, y, d_out
+  results = jax.jit(_with_gradients(product, equation))(*arrays)
+  run = jax.jit(_with_gradients(jnp.einsum, equation))
+  expected = run(*(a.astype(jnp.float32) for a in arrays))
+  for result, want in zip(results, expected, strict=True):
+    assert result.dtype == jnp.bfloat16
+    np.testing.assert_allclose(result.astype(jnp.float32), want, rtol=2e-2, atol=0.1)
+
+
 @pytest.mark.parametrize('equation', ['bld,dhk->blhk', 'blhk,bshk->bhls'])
 def test_float32_products_and_gradients_are_the_plain_ones(equation):
   arrays = _operands(equation, jnp.float32, _sizes(equation))

@@ -75,6 +75,9 @@ class RelativeVectors(LayerPositions):
     return product('bhlr,rk->blhk', by_distance, vectors)
 
   def _one_hot(self, terms: PositionTerms) -> tuple[Array, str]:
-    """Returns one-hot distances and their letters: [B, L, S, R], or [L, S, R] for all."""
+    """Returns one-hot distances and their letters: [B, L, S, R], or [L, S, R] for all.
+
+    In a step of decoding L is 1 here; `product` broadcasts this axis to the hypotheses.
+    """
     one_hot = jax.nn.one_hot(terms.distance, self.count, dtype=self.dtype)
     return (one_hot[0], 'lsr') if len(one_hot) == 1 else (one_hot, 'blsr')
