@@ -18,6 +18,7 @@ from seqlab.layers.sharding import split_rows
 from seqlab.types import Array
 
 CHUNK_BYTES = {'cpu': 2**24, 'gpu': 2**31, 'tpu': 2**30}  # logits in memory at a time
+MAX_CHUNK_BYTES_CPU = 2**27  # for large tables
 
 
 @struct.dataclass
@@ -96,11 +97,14 @@ def _default_chunk_bytes(table: Array) -> int:
   writes its gradient. Times of loss and gradients on two cores with 32 MB of cache, width
   512, in chunks of 16 MB, and of twice the table: 192 and 220 ms for a table of 20 MB
   (3,960 positions), 192 and 139 ms for one of 65 MB (1,008 positions).
+
+  A population (`jax.vmap`) has a chunk of this size for each of its members, whose number
+  is not known here. A chunk for a large table is therefore limited to 128 MB.
   """
   device, table_bytes = platform(), 4 * table.size
   size = CHUNK_BYTES.get(device, 2**30)
   is_large = device == 'cpu' and table_bytes > 2 * size
-  return 2 * table_bytes if is_large else size
+  return min(2 * table_bytes, MAX_CHUNK_BYTES_CPU) if is_large else size
 
 
 def _chunk(

@@ -37,7 +37,9 @@ def test_loss_and_gradients_equal_the_formula(chunk_bytes):
     np.testing.assert_allclose(grad, want, atol=1e-5)
 
 
-@pytest.mark.parametrize(('B', 'V', 'chunks'), [(180, 10_000, 11), (18, 70_000, 2)])
+@pytest.mark.parametrize(
+  ('B', 'V', 'chunks'), [(180, 10_000, 11), (18, 70_000, 2), (18, 500_000, 8)]
+)
 def test_a_large_table_is_read_for_few_chunks_on_a_cpu(B, V, chunks):
   def of_shape(*shape, dtype=jnp.float32):
     return jax.ShapeDtypeStruct(shape, dtype)
