@@ -39,6 +39,8 @@ class Run:
   def flat(self) -> dict[str, Any]:
     """The experiment as {'hyper.peak': 1e-3, ...}; lists are tuples."""
     flat = {key: _frozen(value) for key, value in flatten(self.config).items()}
+    if flat.get('model.dtype', 'auto') != 'auto':
+      return flat
     # What 'auto' was where the run began; older runs have no such file.
     machine = self.path / 'machine.json'
     dtype = read_json_object(machine).get('dtype') if machine.is_file() else None

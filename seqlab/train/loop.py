@@ -20,6 +20,7 @@ from seqlab.train.engines import make_engine
 from seqlab.train.fallback import DivergenceError
 from seqlab.train.fit import fit
 from seqlab.train.folder import RunFolder, open_folder
+from seqlab.train.machine import record_machine
 from seqlab.train.meter import Meter
 from seqlab.train.retry import lasting, remedy
 from seqlab.train.run_programs import RunPrograms
@@ -60,6 +61,7 @@ def train(config: Mapping, workdir: str, *, force: bool = False) -> RunFolder:
     engine.definition.check(batches.shapes)
     evaluators = evaluators_of(folder.config, task, engine.definition.mesh)
     check_text(folder, task)
+    record_machine(folder, engine.definition.mesh, task)
     session = stack.enter_context(Session(folder, timetable, evaluators))
     introduce(session, engine.definition, task, batches)
     states = [session.restore(engine.definition)]

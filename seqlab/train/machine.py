@@ -1,4 +1,4 @@
-"""What a run began on: its devices, and the dtype that 'auto' means there.
+"""Records the devices and the dtype with which a run began.
 
 A run keeps the dtype with which it began, on whatever machine it is resumed, since its
 losses would change otherwise. A finished run is used in the dtype that is fast on the
@@ -72,24 +72,37 @@ def fix_dtype(task: Task, folder: RunFolder) -> None:
 def _kept(folder: RunFolder) -> str | None:
   """Returns the dtype that the run in a folder began with; None if it begins now."""
   if _path(folder).is_file():
-    return files.read_json_object(_path(folder)).get('dtype')
+    return _recorded_dtype(folder)
   # Before there was this file, 'auto' was float32 on every CPU.
   older = (folder.path / 'config.json').is_file() and platform() == 'cpu'
   return 'float32' if older else None
 
 
 def record_machine(folder: RunFolder, mesh: Mesh, task: Task) -> None:
-  """Writes `machine.json`, unless an earlier start of the run wrote it."""
-  if _path(folder).is_file() or not processes.is_primary():
+  """Writes `machine.json`, unless an earlier start of the run wrote it with this dtype.
+
+  It must come before `RunFolder.write_config`: to `fix_dtype` a run with a `config.json`
+  alone is one of an older version.
+  """
+  dtype = dtype_of(task)
+  if not processes.is_primary():
+    return
+  if _path(folder).is_file() and _recorded_dtype(folder) == dtype:
     return
   machine = Machine(
     device=mesh.devices.flat[0].device_kind,
     devices=mesh.size,
     processes=jax.process_count(),
-    dtype=dtype_of(task),
+    dtype=dtype,
     jax=jax.__version__,
   )
   files.write_text(_path(folder), f'{json.dumps(dataclasses.asdict(machine))}\n')
+  folder.upload()
+
+
+def _recorded_dtype(folder: RunFolder) -> str | None:
+  """Returns the dtype in `machine.json`."""
+  return files.read_json_object(_path(folder)).get('dtype')
 
 
 def _path(folder: RunFolder) -> Path:

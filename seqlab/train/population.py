@@ -22,6 +22,7 @@ from seqlab.train.definition import Definition
 from seqlab.train.engine_population import PopulationEngine
 from seqlab.train.folder import RunFolder, open_folder
 from seqlab.train.loop import loop
+from seqlab.train.machine import record_machine
 from seqlab.train.mesh import make_mesh
 from seqlab.train.session import Session
 from seqlab.train.setup import check_text, evaluators_of, introduce, prepare
@@ -136,6 +137,7 @@ def _train_in(
       if folder is not first:
         _share_vocabulary(first, folder)
       check_text(folder, task)
+      record_machine(folder, definition.mesh, task)
       on_end = functools.partial(end, i)
       name = folder.path.name
       session = Session(folder, timetable, evaluators, name=name, on_end=on_end)

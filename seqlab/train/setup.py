@@ -13,7 +13,7 @@ from seqlab.train.checks import check_experiment, check_metric, make_evaluators
 from seqlab.train.definition import Definition
 from seqlab.train.fingerprint import program_fingerprint
 from seqlab.train.folder import RunFolder
-from seqlab.train.machine import dtype_of, fix_dtype, record_machine
+from seqlab.train.machine import dtype_of, fix_dtype
 from seqlab.train.mesh import batch_sharding
 from seqlab.train.overview import count
 from seqlab.train.session import Session
@@ -82,7 +82,6 @@ def introduce(
   """Prints the model, devices, data and evaluators of a run."""
   mesh, processes_ = definition.mesh, jax.process_count()
   kind, dtype = mesh.devices.flat[0].device_kind, dtype_of(task)
-  record_machine(session.folder, mesh, task)
   among = f' in {processes_} processes' if processes_ > 1 else ''
   session.say(
     f'{session.folder.name}: {count(definition.abstract.params):,} parameters, '

@@ -173,3 +173,17 @@ def test_the_name_of_an_evaluator_is_not_a_pattern(make_run):
   for name, value in (('x[1]', 1), ('x', 2), ('x-y', 3), ('*', 4)):
     np.savez(run.path / 'samples' / f'{name}-00000010.npz', a=np.array(value))
   assert [int(run.arrays(name)['a']) for name in ('x[1]', 'x', '*')] == [1, 2, 4]
+
+
+@pytest.mark.parametrize(
+  ('model', 'expected'),
+  [
+    ({'dtype': 'float32'}, 'float32'),
+    ({'dtype': 'auto'}, 'bfloat16'),
+    ({}, 'bfloat16'),
+  ],
+)
+def test_the_recorded_dtype_replaces_auto_only(make_run, model, expected):
+  folder = make_run('a', [1.0], model=model)
+  (folder / 'machine.json').write_text('{"dtype": "bfloat16"}', 'utf-8')
+  assert read_run(folder).flat['model.dtype'] == expected

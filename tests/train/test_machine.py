@@ -1,5 +1,6 @@
 """A run keeps the dtype that it began with, and its folder says which."""
 
+import contextlib
 import json
 
 from flax import linen as nn
@@ -10,7 +11,9 @@ from seqlab.report.runs import read_run
 from seqlab.tasks.interface import Task
 from seqlab.train.folder import RunFolder
 from seqlab.train.loop import train
-from seqlab.train.machine import dtype_in_use, fix_dtype
+from seqlab.train.machine import dtype_in_use, fix_dtype, record_machine
+from seqlab.train.mesh import make_mesh
+from seqlab.train.population import train_population
 
 
 class _Model(nn.Module):
@@ -67,3 +70,26 @@ def test_a_trained_run_says_its_dtype(tiny, tmp_path):
   assert machine['dtype'] == 'bfloat16'
   assert 'products in bfloat16' in folder.log.read_text('utf-8')
   assert read_run(folder.path).flat['model.dtype'] == 'bfloat16'
+
+
+@pytest.mark.parametrize('start', [train, lambda c, f: train_population([c], [f])])
+def test_the_dtype_is_recorded_before_the_folder_is_a_run(
+  start, point, bucket, tmp_path, monkeypatch
+):
+  def stop(folder):
+    raise RuntimeError('the machine is lost')
+
+  monkeypatch.setattr(RunFolder, 'write_config', stop)
+  for name in (str(tmp_path / 'run'), 's3://bucket/run'):
+    with contextlib.suppress(RuntimeError):
+      start(point, name)
+  for folder in (tmp_path / 'run', bucket.path / 'run'):
+    assert (folder / 'machine.json').is_file()
+    assert not (folder / 'config.json').exists()
+
+
+def test_a_run_that_is_forced_into_another_dtype_records_it(tmp_path):
+  folder, mesh = RunFolder(tmp_path, {}), make_mesh(devices=1)
+  for dtype in ('float32', 'bfloat16', 'bfloat16'):
+    record_machine(folder, mesh, _Task(dtype))
+  assert _fixed(tmp_path) == 'bfloat16'
