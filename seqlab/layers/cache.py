@@ -61,8 +61,8 @@ class DecoderCache:
     layers: the cache of each layer, with S = L * M entries.
     length: [B] int32, positions written so far: the same for every sentence, since
       all rows of a search take their steps together.
-    origin: [B, M, L] int32, whose entry is the past of hypothesis m at each position.
-      Where nothing was written yet it is m itself.
+    origin: [B, M, L] int32, index of the hypothesis whose entry belongs to the past of
+      hypothesis m at each position. Where nothing was written yet it is m itself.
   """
 
   layers: tuple[KVCache, ...]

@@ -24,7 +24,7 @@ def program_fingerprint(
   Args:
     config: a resolved experiment.
     task: made from it.
-    *values: what else tells the programs of this experiment apart.
+    *values: what else distinguishes the programs of this experiment.
 
   Returns:
     None where this is not known: the experiment names code outside of seqlab, which may
