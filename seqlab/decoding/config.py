@@ -46,7 +46,7 @@ class DecodingConfig:
     stages: number of batch sizes of a search. Each halves the one before, once no more
       sentences are undecided, and is compiled. Sampling has one.
     dtype: dtype of the model's products in a search, 'float32' or 'bfloat16'. None is
-      the model's own, but for narrow models on a CPU; see `tasks.translator.in_dtype`.
+      the model's own, except for narrow models on a CPU; see `tasks.translator.in_dtype`.
 
   Raises:
     ValueError: an option is outside its domain.

@@ -16,12 +16,16 @@ from seqlab.decoding.config import Greedy
 from seqlab.domains import Count
 from seqlab.evaluators.resident import Resident, evaluation_batches, total
 from seqlab.tasks.interface import Translates
-from seqlab.tasks.translator import decode
+from seqlab.tasks.translator import decode, in_dtype, search_dtype
 from seqlab.types import PAD, Variables
 
 
 class Evaluator:
-  """Accuracy of the piece at a position, and of all pieces up to that position."""
+  """Accuracy of the piece at a position, and of all pieces up to that position.
+
+  Attributes:
+    dtype: dtype of its matrix products.
+  """
 
   needs = (Translates,)
   compiles_ahead = True
@@ -53,12 +57,14 @@ class Evaluator:
       f'{name}/{position}' for name in ('forced', 'prefix') for position in positions
     )
     at = jnp.array(self._positions) - 1  # [P]
+    # Both accuracies are compared, so predictions have the dtype of the search.
+    model, self.dtype = in_dtype(task.model, None), search_dtype(task.model, None)
 
     def function(variables, batch):
       source, target = batch['source'], batch['target']
-      logits = task.model.apply(variables, source, target)
+      logits = model.apply(variables, source, target)
       right = logits.argmax(axis=-1) == target  # [B, T]
-      tokens, _ = decode(task.model, variables, source, Greedy())
+      tokens, _ = decode(model, variables, source, Greedy())
       tokens = tokens[:, 0, : target.shape[1]]  # [B, L]
       short = target.shape[1] - tokens.shape[1]
       tokens = jnp.pad(tokens, ((0, 0), (0, short)), constant_values=PAD)

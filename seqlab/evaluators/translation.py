@@ -27,7 +27,7 @@ from seqlab.metrics.corpus import (
 )
 from seqlab.metrics.tokenizers import TOKENIZERS, Words, tokenize
 from seqlab.tasks.interface import Translates
-from seqlab.tasks.translator import decode
+from seqlab.tasks.translator import decode, search_dtype
 from seqlab.text.lines import words as words_of
 from seqlab.types import Variables
 
@@ -38,6 +38,7 @@ class Evaluator:
   Attributes:
     samples: source, reference and output of the first sentences, from the last run.
     about: sacreBLEU's signature of the BLEU that is reported.
+    dtype: dtype of the products of its search.
   """
 
   needs = (Translates,)
@@ -91,6 +92,7 @@ class Evaluator:
       config = dataclasses.replace(config, stages=1)
     self._task, self._split, self._show = task, split, show
     self.samples: list[str] = []
+    self.dtype = search_dtype(task.model, config.dtype)
     self.about = signature(tokenizer=tokenizer, lowercase=lowercase)
     self._options = dict(tokenizer=tokenizer, lowercase=lowercase)
     self._table = piece_bytes(task.vocabularies.target.surfaces())

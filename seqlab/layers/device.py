@@ -65,7 +65,7 @@ def has_fast_bfloat16() -> bool:
   description of an older one to compile for.
   """
   if platform() == 'cpu':
-    chosen = os.environ.get('SEQLAB_CPU_DTYPE')
+    chosen = chosen_cpu_dtype()
     return chosen == 'bfloat16' if chosen else _this_cpu_has_bfloat16()
   if platform() == 'gpu':
     kind = target_device().device_kind
@@ -73,6 +73,11 @@ def has_fast_bfloat16() -> bool:
     capability = getattr(local[0], 'compute_capability', 0) if local else _AMPERE
     return float(capability) >= _AMPERE
   return platform() == 'tpu'
+
+
+def chosen_cpu_dtype() -> str | None:
+  """Returns the dtype that SEQLAB_CPU_DTYPE sets for CPUs, None if it sets none."""
+  return os.environ.get('SEQLAB_CPU_DTYPE') or None
 
 
 def concurrent_calls() -> int:

@@ -94,7 +94,9 @@ class Recurrent(nn.Module):
     placement: attention is 'before' or 'after' the cells.
     input_feeding: with 'after', whether a step's output enters the next step.
     tie: 'all', 'decoder' or 'none'; see `models.transformer.Transformer`.
-    dtype: 'float32', 'bfloat16', or 'auto': bfloat16 where the device has it.
+    dtype: 'float32', 'bfloat16', or 'auto': bfloat16 where the device has it. A search
+      with a width below 256 computes in float32 on a CPU; `--dtype`, `evals.x.dtype` or
+      SEQLAB_CPU_DTYPE decides otherwise.
   """
 
   source_size: int

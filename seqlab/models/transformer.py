@@ -95,7 +95,9 @@ class Transformer(nn.Module):
       a shared vocabulary), 'decoder' (target and output) or 'none'.
     remat: recompute layers in the backward pass instead of storing them.
     unroll: layers per iteration of the scan over layers; more compiles longer.
-    dtype: 'float32', 'bfloat16', or 'auto': bfloat16 where the device has it.
+    dtype: 'float32', 'bfloat16', or 'auto': bfloat16 where the device has it. A search
+      with a width below 256 computes in float32 on a CPU; `--dtype`, `evals.x.dtype` or
+      SEQLAB_CPU_DTYPE decides otherwise.
     implementation: implementation of attention; 'xla', or 'cudnn' (flash attention).
   """
 

@@ -14,9 +14,9 @@ import numpy as np
 from seqlab.data.batching import reverse_sentences
 from seqlab.decoding.beam import reorder
 from seqlab.decoding.config import DecodingConfig
-from seqlab.layers.device import concurrent_calls, platform
+from seqlab.layers.device import chosen_cpu_dtype, concurrent_calls, platform
 from seqlab.models.ensemble import Ensemble
-from seqlab.models.interface import Seq2Seq
+from seqlab.models.interface import Seq2Seq, compute_dtype
 from seqlab.tasks.sentences import (
   Fitting,
   Program,
@@ -87,21 +87,44 @@ def in_dtype(model: Seq2Seq, dtype: str | None) -> Seq2Seq:
   Args:
     model: a model, or an ensemble of models.
     dtype: 'float32' or 'bfloat16'; None for the model's own, or float32 for a model
-      narrower than 256 on a CPU.
+      narrower than 256 on a CPU. The variable SEQLAB_CPU_DTYPE turns this exception off.
 
   Raises:
-    ValueError: a dtype is given, and the model has no attribute `dtype`.
+    ValueError: a dtype is given, and the model is not a Linen module with a field `dtype`.
   """
   if isinstance(model, Ensemble):
     return Ensemble([in_dtype(each, dtype) for each in model.models])
-  if dtype and not hasattr(model, 'dtype'):
+  settable = hasattr(model, 'dtype') and hasattr(model, 'clone')
+  if dtype and not settable:
     raise ValueError(
-      f'{type(model).__name__} has no attribute dtype, which --dtype would set: leave '
-      '--dtype out'
+      f'{type(model).__name__} is not a Linen module with a field dtype, which --dtype '
+      'would set: leave --dtype out'
     )
-  if dtype is None and platform() == 'cpu' and getattr(model, 'width', 256) < 256:
-    dtype = 'float32' if hasattr(model, 'dtype') else None
+  if dtype is None and settable and _searches_in_float32(model):
+    dtype = 'float32'
   return model.clone(dtype=dtype) if dtype else model
+
+
+def _searches_in_float32(model: Seq2Seq) -> bool:
+  """Returns whether a search is faster in float32 on the target device; see `in_dtype`."""
+  narrow = platform() == 'cpu' and getattr(model, 'width', 256) < 256
+  return narrow and chosen_cpu_dtype() is None
+
+
+def search_dtype(model: Seq2Seq, dtype: str | None) -> str | None:
+  """Returns the dtype of a search's products, never 'auto'.
+
+  Args:
+    model: see `in_dtype`. The dtypes of an ensemble are joined by '+'.
+    dtype: see `in_dtype`.
+
+  Returns:
+    None if no model declares a dtype.
+  """
+  model = in_dtype(model, dtype)
+  models = model.models if isinstance(model, Ensemble) else [model]
+  declared = [name for each in models if (name := getattr(each, 'dtype', None))]
+  return '+'.join(sorted({compute_dtype(name).name for name in declared})) or None
 
 
 @struct.dataclass

@@ -53,7 +53,8 @@ def evaluate_run(
 
   Returns:
     What was printed, and how it was made: `scores` maps '<evaluator>/<metric>' to a
-    number. It is also added to `evaluations.jsonl` in the folder of the run.
+    number, and `dtypes` an evaluator to the dtype of its matrix products. It is also
+    added to `evaluations.jsonl` in the folder of the run.
 
   Raises:
     ValueError: an evaluator is unknown, none of them or one of `names` takes no split, or the task lacks
@@ -75,10 +76,11 @@ def evaluate_run(
     for metric, value in evaluator.run(variables)
   }
   _print(steps, scores, {n: e.about for n, e in evaluators.items()})
-  dtype = dtype_in_use(getattr(task, 'model', None))
+  own = dtype_in_use(getattr(task, 'model', None))
+  dtypes = {n: getattr(e, 'dtype', own) for n, e in evaluators.items()}
   row = {
     'date': timestamp(),
-    **({'dtype': dtype} if dtype else {}),
+    **({'dtypes': dtypes} if own else {}),
     **({'split': split} if split else {}),
     'steps': steps,
     'scores': {k: x if np.isfinite(x) else None for k, x in scores.items()},

@@ -17,10 +17,9 @@ from seqlab.metrics.characters import piece_bytes
 from seqlab.metrics.corpus import Lines, Pieces, corpus_statistics
 from seqlab.metrics.tokenizers import TOKENIZERS
 from seqlab.tasks.interface import Translates, needs
-from seqlab.tasks.translator import in_dtype
+from seqlab.tasks.translator import search_dtype
 from seqlab.text.corpora import Corpus
 from seqlab.train.folder import RunFolder
-from seqlab.train.machine import dtype_in_use
 from seqlab.train.restore import restore
 from seqlab.use.ensembles import join_models, make_translator
 from seqlab.use.records import record_evaluation, timestamp
@@ -188,7 +187,7 @@ def evaluate_system(
     'search': system.decoding.record(),
     'seconds': round(seconds, 2),
     'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
-    'dtype': dtype_in_use(in_dtype(task.model, system.decoding.dtype)),
+    'dtype': search_dtype(model, system.decoding.dtype),
     'date': timestamp(),
     'text': fingerprint,
   }

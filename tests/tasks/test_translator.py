@@ -1,18 +1,22 @@
 """Translates lines to lines."""
 
 import itertools
+from types import SimpleNamespace
 
 from flax import linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from seqlab.decoding.config import make_decoding
+from seqlab.layers import POSITIONS
 from seqlab.models.ensemble import Ensemble
 from seqlab.models.recurrent import Recurrent
+from seqlab.models.transformer import Transformer
 from seqlab.tasks.sentences import MAX_PIECES, TooLongError, encode_fitting
 import seqlab.tasks.translator as translator_module
-from seqlab.tasks.translator import Translator, in_dtype
+from seqlab.tasks.translator import Translator, decode, in_dtype, search_dtype
 from seqlab.text.vocabulary import Vocabularies, train_vocabulary
 
 
@@ -142,12 +146,49 @@ def test_the_order_of_lines_is_that_of_the_input(vocabularies):
     (512, 'auto', 'float32', 'float32'),
   ],
 )
-def test_the_dtype_of_a_search(width, own, asked, expected):
+def test_the_dtype_of_a_search(width, own, asked, expected, monkeypatch):
+  monkeypatch.delenv('SEQLAB_CPU_DTYPE')
   model = Recurrent(source_size=9, target_size=9, width=width, dtype=own)
   both = in_dtype(Ensemble([model, model]), asked)
   assert [each.dtype for each in both.models] == [expected] * 2
 
 
+def test_a_variable_decides_for_searches_of_narrow_models_too(monkeypatch):
+  monkeypatch.setenv('SEQLAB_CPU_DTYPE', 'bfloat16')
+  model = Recurrent(source_size=9, target_size=9, width=128, dtype='auto')
+  assert search_dtype(model, None) == 'bfloat16'
+  assert search_dtype(model.clone(dtype='float32'), None) == 'float32'
+
+
+def test_the_dtypes_of_an_ensemble_are_joined():
+  models = [
+    Recurrent(source_size=9, target_size=9, width=512, dtype=dtype)
+    for dtype in ('float32', 'bfloat16', 'float32')
+  ]
+  assert search_dtype(Ensemble(models), None) == 'bfloat16+float32'
+  assert search_dtype(Ensemble(models), 'bfloat16') == 'bfloat16'
+
+
+def test_a_model_that_is_not_a_linen_module_is_searched_as_it_is(monkeypatch):
+  monkeypatch.delenv('SEQLAB_CPU_DTYPE')
+  model = SimpleNamespace(width=8, dtype='bfloat16')
+  assert in_dtype(model, None) is model
+  with pytest.raises(ValueError, match='SimpleNamespace is not a Linen module'):
+    in_dtype(model, 'float32')
+
+
+@pytest.mark.parametrize('kind', POSITIONS)
+def test_every_kind_of_positions_is_searched_in_bfloat16(kind):
+  model = Transformer(9, 9, 8, 8, heads=2, layers=1, positions=kind)
+  ids = jnp.ones((2, 3), jnp.int32)
+  variables = jax.eval_shape(model.init, jax.random.key(0), ids, ids)
+  decoding = make_decoding({'beam': 3, 'length': (0, 4), 'dtype': 'bfloat16'})
+  tokens, _ = jax.eval_shape(lambda v: decode(model, v, ids, decoding), variables)
+  assert tokens.shape == (2, 3, 4)
+
+
 def test_a_model_without_dtype_refuses_one(vocabularies):
-  with pytest.raises(ValueError, match='Fixed has no attribute dtype'):
+  with pytest.raises(
+    ValueError, match='Fixed is not a Linen module with a field dtype'
+  ):
     translator(vocabularies, [0.0] * 8, dtype='bfloat16').translate(['ab'])

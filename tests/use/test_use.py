@@ -18,6 +18,7 @@ from seqlab.tasks.translation import Translation
 from seqlab.train.loop import train
 from seqlab.train.mesh import batch_sharding, make_mesh
 from seqlab.use.comparison import compare_runs
+from seqlab.use.evaluation import evaluate_run
 from seqlab.use.runs import load_run, open_run
 from seqlab.use.scores import corpus_scores
 from seqlab.use.streams import score_stream, translate_stream
@@ -213,6 +214,14 @@ def test_an_incomplete_record_does_not_affect_later_ones(run):
   rows = (run / 'evaluations.jsonl').read_text('utf-8').splitlines()
   assert len(rows) == 2
   assert json.loads(rows[1])['split'] == 'valid'
+
+
+def test_an_evaluation_has_the_dtype_of_each_evaluator(run):
+  config = json.loads((run / 'config.json').read_text('utf-8'))
+  search = {'kind': 'translation', 'split': 'valid', 'beam': 1, 'dtype': 'bfloat16'}
+  config['evals'] = {'valid': search, 'loss': {'kind': 'loss', 'split': 'valid'}}
+  (run / 'config.json').write_text(json.dumps(config), 'utf-8')
+  assert evaluate_run(run)['dtypes'] == {'valid': 'bfloat16', 'loss': 'float32'}
 
 
 def test_an_evaluation_is_kept_with_the_fingerprint_of_its_text(run):
