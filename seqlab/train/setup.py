@@ -38,11 +38,12 @@ def prepare(folder: RunFolder) -> tuple[Task, Batches, Timetable]:
     if not processes.is_primary():
       folder.download()
     task = task_of(config).from_config(config, folder.vocabulary)
-    fix_dtype(task, folder)
     batches = task.batches('train')
     timetable = Timetable.from_config(config, task, batches)
     if processes.is_primary():
       folder.upload()
+  # Not in the block: all processes must be at the same place to agree on a dtype.
+  fix_dtype(task, folder)
   return task, batches, timetable
 
 
