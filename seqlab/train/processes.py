@@ -22,6 +22,7 @@ from jax.experimental import multihost_utils
 _SOON, _LATE = 1_800, 6 * 3_600
 # JAX's coordination service accepts a name once: each barrier and value has its number.
 _number = itertools.count()
+_taking_turns: list[str] = []  # the block of `primary_first` that this process is in
 
 
 def is_primary() -> bool:
@@ -39,6 +40,7 @@ def barrier(name: str, seconds: float = _SOON) -> None:
   Raises:
     RuntimeError: some processes did not arrive in time; the text names them.
   """
+  _check_together()
   if jax.process_count() == 1:
     return
   client = distributed.global_state.client
@@ -55,18 +57,24 @@ def barrier(name: str, seconds: float = _SOON) -> None:
 
 @contextlib.contextmanager
 def primary_first(name: str) -> Iterator[None]:
-  """Runs the block in process 0, and then in the others, which find what it made."""
+  """Runs the block in process 0, and then in the others, which find what it made.
+
+  In the block nothing may wait for all processes: they would wait for one another.
+  """
   if not is_primary():
     barrier(name, _LATE)
+  _taking_turns.append(name)
   try:
     yield
   finally:  # also after an error, which the other processes will meet as well
+    _taking_turns.remove(name)
     if is_primary():
       barrier(name, _LATE)
 
 
 def broadcast_from_primary(value: Any) -> Any:
   """Returns the value of process 0 in every process; anything that JSON can hold."""
+  _check_together()
   if jax.process_count() == 1:
     return value
   client, name = distributed.global_state.client, _unique('value')
@@ -85,12 +93,21 @@ def broadcast_from_primary(value: Any) -> Any:
 
 def gather_from_all(value: str) -> list[str]:
   """Returns the values of all processes, ordered by process, in every process."""
+  _check_together()
   if jax.process_count() == 1:
     return [value]
   client, name = distributed.global_state.client, _unique('values')
   client.key_value_set(f'{name}/{jax.process_index():08d}', value)
   barrier('values')
   return [text for _, text in sorted(client.key_value_dir_get(f'{name}/'))]
+
+
+def _check_together() -> None:
+  """Raises an error, in a single process too, where several would wait for ever."""
+  if _taking_turns:
+    raise AssertionError(
+      f'all processes would have to meet inside of primary_first({_taking_turns[-1]!r})'
+    )
 
 
 def missing_processes(seconds: float = 5.0) -> list[int]:

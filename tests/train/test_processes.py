@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from seqlab.train import processes
 from seqlab.train.processes import StopImmediately, Stopped, StopSignal
 
 
@@ -45,3 +46,13 @@ def test_a_dropped_exception_reaches_the_stop_signal():
       _terminate()
     with StopSignal() as stop:
       assert stop.requested()
+
+
+def test_processes_cannot_meet_while_they_take_turns():
+  with processes.primary_first('the data'):
+    for meet in (processes.broadcast_from_primary, processes.barrier):
+      with pytest.raises(
+        AssertionError, match=r"inside of primary_first\('the data'\)"
+      ):
+        meet('x')
+  processes.barrier('x')  # after the block they can
