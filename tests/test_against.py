@@ -1,7 +1,9 @@
 """`seqlab bench --against`: turns, contenders in processes of their own, tables."""
 
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from seqlab import cli
@@ -202,7 +204,7 @@ def test_a_contender_that_ends_is_an_error_with_its_last_words(start):
     start(0).wait()
 
 
-DEMO = 'experiments/agreement/transformer.py:smoke'
+DEMO = 'experiments/multi30k/transformer.py:smoke'  # one sentence per row
 
 
 def installed(name):
@@ -282,3 +284,13 @@ def test_other_libraries_decode(tmp_path, monkeypatch, name):
   results = compare(DEMO, against=[name], output=output, only='decoding', turns=1)
   assert [result.part for result in results] == ['decoding, beam 1', 'decoding, beam 5']
   assert all(len(result.turns) > 1 for result in results)
+
+
+def test_packed_batches_are_refused():
+  batch = {x: np.ones((1, 2)) for x in ('source', 'target', 'source_segment')}
+  packed = SimpleNamespace(
+    batches=SimpleNamespace(steps_per_epoch=1, batch=lambda k, seed: batch),
+    task=SimpleNamespace(tokens=lambda batch: 1, flops=lambda batch: 1),
+  )
+  with pytest.raises(ValueError, match=r"set batching\.kind='buckets'"):
+    choose_batches(packed)

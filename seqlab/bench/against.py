@@ -330,8 +330,17 @@ _MEASURES = {'training': _measure_training, 'decoding': _measure_decoding}
 
 
 def choose_batches(subject: Subject) -> list[Batch]:
-  """Returns some batches of the shape that has most of an epoch's tokens."""
+  """Returns some batches of the shape that has most of an epoch's tokens.
+
+  Raises:
+    ValueError: several sentences share a row, which other libraries do not compute.
+  """
   shapes = group_by_shape(subject)
+  if set(shapes[0].example) != {'source', 'target'}:
+    raise ValueError(
+      'other libraries train on batches with one sentence per row: set '
+      "batching.kind='buckets'"
+    )
   shape = max(shapes, key=lambda group: group.tokens)
   wanted = shape.example['source'].shape, shape.example['target'].shape
   chosen: list[Batch] = []
