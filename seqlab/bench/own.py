@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 import dataclasses
 import itertools
-import os
 from pathlib import Path
 import time
 from typing import Any
@@ -15,11 +14,11 @@ import numpy as np
 from seqlab.bench.measure import TrainingStep
 from seqlab.decoding.config import Beam
 from seqlab.experiment import load_experiment
+from seqlab.layers.device import cpu_threads
 from seqlab.tasks import task_of
 from seqlab.tasks.interface import Task
 from seqlab.tasks.translator import Translator
 from seqlab.text.vocabulary import content_of
-from seqlab.text.workers import all_cores
 from seqlab.train.runtime import prepare
 from seqlab.types import Batch, Variables
 from seqlab.use.runs import open_run
@@ -37,7 +36,7 @@ class Training:
     """
     config = load_experiment(job['experiment'], job['overrides'])
     prepare(config.get('threads'))
-    task = make_task(job)
+    task = make_task(job, config)
     self._step = TrainingStep(config, task, job['steps'])
     batches = load_batches(job['batches'])
     started = time.perf_counter()
@@ -76,7 +75,7 @@ class Decoding:
     """
     config = load_experiment(job['experiment'], job['overrides'])
     prepare(config.get('threads'))
-    task = make_task(job)
+    task = make_task(job, config)
     self._lines = job['lines']
     # No penalty of length, since libraries define it in different ways.
     search = Beam(beam=job['beam'], alpha=0.0)
@@ -106,11 +105,10 @@ class Decoding:
     return [content_of(ids) for ids in self._translator.best_ids(self._lines)]
 
 
-def make_task(job: Mapping[str, Any]) -> Task:
+def make_task(job: Mapping[str, Any], config: Mapping) -> Task:
   """Returns the task of a run, or of an experiment with its vocabulary."""
   if job.get('run'):
     return open_run(job['run'])[1]
-  config = load_experiment(job['experiment'], job['overrides'])
   return task_of(config).restore(config, Path(job['vocabulary']))
 
 
@@ -151,5 +149,5 @@ def num_parameters(variables: Variables) -> int:
 def _facts() -> dict[str, Any]:
   return {
     'versions': {'jax': jax.__version__},
-    'threads': int(os.environ.get('NPROC') or len(all_cores())),
+    'threads': cpu_threads(),
   }

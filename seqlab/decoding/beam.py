@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from seqlab.decoding.loop import search_loop
-from seqlab.decoding.scores import NextTokens
+from seqlab.decoding.scores import NextTokens, select
 from seqlab.types import BOS, EOS, PAD, Array, PyTree
 
 # One decoding step: (cache, tokens [N]) -> (cache, logits [N, V]).
@@ -119,13 +119,13 @@ def beam_search(
     score = cand_logp / length_penalty(s.i + 1, alpha)
     # The first M only: a candidate below them would not have stayed in the beam.
     score = jnp.where(ends, score, -jnp.inf)[:, :M]
-    ended = _select(s.live, parent[:, :M]).at[:, :, s.i].set(EOS)  # [B, M, L]
+    ended = select(s.live, parent[:, :M]).at[:, :, s.i].set(EOS)  # [B, M, L]
     done_score, best = jax.lax.top_k(jnp.concatenate([s.done_score, score], 1), M)
-    done = _select(jnp.concatenate([s.done, ended], axis=1), best)
+    done = select(jnp.concatenate([s.done, ended], axis=1), best)
 
     live_logp, best = jax.lax.top_k(jnp.where(ends, -jnp.inf, cand_logp), M)
-    parent, token = _select(parent, best), _select(token, best)  # [B, M]
-    live = _select(s.live, parent).at[:, :, s.i].set(token)
+    parent, token = select(parent, best), select(token, best)  # [B, M]
+    live = select(s.live, parent).at[:, :, s.i].set(token)
 
     # log p only decreases and the penalty only increases: that of the greatest length
     # bounds the scores that a live hypothesis can still get.
@@ -292,14 +292,6 @@ def _reorders(part: Any) -> bool:
   return hasattr(part, 'reorder')
 
 
-def _select(x: Array, index: Array) -> Array:
-  """Selects beams: [B, ?, ...] and index [B, n] -> [B, n, ...].
-
-  The gather is per sentence, so that it needs no communication between devices.
-  """
-  return jax.vmap(lambda x, index: x[index])(x, index)
-
-
 def reorder(cache: PyTree, parent: Array) -> PyTree:
   """Gives each hypothesis the past of its parent, [B, M].
 
@@ -311,6 +303,6 @@ def reorder(cache: PyTree, parent: Array) -> PyTree:
   def reorder(x: Any) -> Any:
     if _reorders(x):
       return x.reorder(parent)
-    return _select(x.reshape(B, M, *x.shape[1:]), parent).reshape(x.shape)
+    return select(x.reshape(B, M, *x.shape[1:]), parent).reshape(x.shape)
 
   return jax.tree.map(reorder, cache, is_leaf=_reorders)

@@ -67,8 +67,7 @@ class NextTokens:
     """Returns the k best allowed tokens of each group of consecutive rows.
 
     The result is that of `lax.top_k` of all scores of a group. As a score rises with the
-    logit, the k best tokens are in the k chunks whose maxima have the best scores. All
-    gathers are per group, so that groups on several devices need no communication.
+    logit, the k best tokens are in the k chunks whose maxima have the best scores.
 
     Args:
       k: number of tokens, at most rows * V.
@@ -90,7 +89,7 @@ class NextTokens:
     def score(logits: Array, row: Array) -> Array:
       if so_far is None:
         return logits
-      return logits - _take(log_z, row) + _take(so_far, row)
+      return logits - select(log_z, row) + select(so_far, row)
 
     every = jnp.broadcast_to(jnp.arange(rows * C) // C, (N // rows, rows * C))
     maxima = score(of_group(self._maxima(chunks)).reshape(every.shape), every)
@@ -99,10 +98,10 @@ class NextTokens:
 
     row = jnp.repeat(chosen // C, c, axis=1)  # [G, k * c]
     token = ((chosen % C)[:, :, None] * c + jnp.arange(c)).reshape(row.shape)
-    entries = _take(of_group(chunks.reshape(N * C, c)), chosen).reshape(row.shape)
-    allowed = self._is_known(token) & (~_take(ends_here, row) | (token == EOS))
+    entries = select(of_group(chunks.reshape(N * C, c)), chosen).reshape(row.shape)
+    allowed = self._is_known(token) & (~select(ends_here, row) | (token == EOS))
     values, at = jax.lax.top_k(score(jnp.where(allowed, entries, -jnp.inf), row), k)
-    return values, _take(row, at), _take(token, at)
+    return values, select(row, at), select(token, at)
 
   def _chunks(self) -> Array:
     """Returns the logits in chunks of c tokens, [N, C, c].
@@ -138,6 +137,9 @@ def _reshape_groups(x: Array, groups: int) -> Array:
   return x.reshape(groups, -1, *x.shape[1:])
 
 
-def _take(x: Array, index: Array) -> Array:
-  """Returns entries of each group: [G, n, ...] and [G, k] -> [G, k, ...]."""
+def select(x: Array, index: Array) -> Array:
+  """Selects entries of each group: [G, n, ...] and index [G, k] -> [G, k, ...].
+
+  The gather is per group, so that it needs no communication between devices.
+  """
   return jax.vmap(lambda x, index: x[index])(x, index)

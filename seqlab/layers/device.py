@@ -91,7 +91,12 @@ def concurrent_calls() -> int:
   """
   if platform() != 'cpu':
     return 2
-  return min(4, int(os.environ.get('NPROC') or len(all_cores())))
+  return min(4, cpu_threads())
+
+
+def cpu_threads() -> int:
+  """Returns the number of threads of a CPU device, which XLA reads when it starts."""
+  return int(os.environ.get('NPROC') or len(all_cores()))
 
 
 @functools.cache

@@ -82,7 +82,7 @@ def in_dtype(model: Seq2Seq, dtype: str | None) -> Seq2Seq:
 
   A step of a search is small. On two CPU cores bfloat16 makes beam search with a width of
   512 1.25 times as fast, and with a width of 128 takes 1.2 times as long as float32, since
-  there the operations between the products decide.
+  operations other than products take most of the time there.
 
   Args:
     model: a model, or an ensemble of models.

@@ -6,9 +6,9 @@ import os
 import jax
 from jax._src import compilation_cache  # has no public interface for digests
 
+from seqlab.layers.device import cpu_threads
 from seqlab.programs import Programs, use_index
 from seqlab.text.download import cache_dir
-from seqlab.text.workers import all_cores
 
 
 def prepare(threads: int | None = None, *, use_program_index: bool = False) -> None:
@@ -38,7 +38,7 @@ def prepare(threads: int | None = None, *, use_program_index: bool = False) -> N
     return
   # A program for many threads also runs in one thread, but slowly, and JAX's cache does
   # not distinguish them.
-  folder = root / 'xla' / f'{_threads()}-threads'
+  folder = root / 'xla' / f'{cpu_threads()}-threads'
   jax.config.update('jax_compilation_cache_dir', str(folder))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
   if jax.config.jax_compilation_cache_max_size != -1:  # the user limits JAX's cache
@@ -51,7 +51,3 @@ def prepare(threads: int | None = None, *, use_program_index: bool = False) -> N
     jax.config.update('jax_persistent_cache_enable_xla_caches', 'none')
   if use_program_index:
     use_index(programs)
-
-
-def _threads() -> int:
-  return int(os.environ.get('NPROC') or len(all_cores()))
