@@ -6,7 +6,8 @@
       testing.check_model(positions='my_package.positions:Kerple')
 
 Each check makes a tiny model with the given options of `model` and raises AssertionError
-where the invariant does not hold. Options must be hashable, so a section is written as
+where the invariant does not hold. A model of text of one side has no source; what is said
+of a target holds for its text. Options must be hashable, so a section is written as
 `flax.core.FrozenDict(kind='t5', buckets=6)`. `check_sharding` needs four devices: on a
 CPU set jax.config.update('jax_num_cpu_devices', 4) before JAX makes its devices.
 """
@@ -21,14 +22,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqlab.models import MODELS
-from seqlab.models.interface import Packing, Seq2Seq
-from seqlab.pieces import make
+from seqlab.models.interface import LanguageModel, Packing, Seq2Seq, TextPacking
+from seqlab.pieces import find, make, parameters
 from seqlab.train.mesh import RULES, batch_sharding, make_mesh, state_shardings
 from seqlab.types import BOS, PAD, Array, Variables
 
 VOCABULARY = 24
 _S, _T = 5, 6  # positions of a source and of a target
-_SIZES = {'transformer': dict(mlp_width=16, heads=2, layers=2)}
+_SIZES = {
+  'transformer': dict(mlp_width=16, heads=2, layers=2),
+  'decoder': dict(mlp_width=16, heads=2, layers=2),
+  'recurrent_lm': dict(layers=2),
+}
 
 
 def check_model(kind: str = 'transformer', *, packed: bool = True, **options) -> None:
@@ -43,6 +48,8 @@ def check_model(kind: str = 'transformer', *, packed: bool = True, **options) ->
     AssertionError: an invariant does not hold; names it.
   """
   checks: list[Callable] = [check_causality, check_padding, check_cached_decoding]
+  if reads_one_side(make_model(kind, **options)[0]):
+    checks.append(check_first_tokens)
   checks += [check_packing] * packed + [check_sharding]
   for check in checks:
     try:
@@ -86,10 +93,36 @@ def check_cached_decoding(kind: str = 'transformer', **options) -> None:
   _assert_close(actual, logits)
 
 
+def check_first_tokens(kind: str = 'decoder', **options) -> None:
+  """Checks that tokens read at once leave the cache that they leave one by one.
+
+  Each row has two hypotheses, which share the first tokens.
+  """
+  model, variables = make_model(kind, **options)
+  text, first = _ids(3, _T), 3
+  inputs = np.repeat(_inputs(text), 2, axis=0)  # [N, T]
+
+  @jax.jit
+  def decode(variables: Variables, text: Array, inputs: Array) -> tuple[Array, Array]:
+    empty = model.apply(variables, len(text), 2, _T + 2, method='start')
+    after = model.apply(variables, empty, text, method='read')
+
+    def step(cache: Any, token: Array) -> tuple[Any, Array]:
+      return model.apply(variables, cache, token, method='step')
+
+    one_by_one = jax.lax.scan(step, empty, inputs.T)[1][first:]
+    return jax.lax.scan(step, after, inputs.T[first:])[1], one_by_one
+
+  actual, expected = decode(variables, _inputs(text)[:, :first], inputs)
+  _assert_close(actual, expected)
+
+
 def check_packing(kind: str = 'transformer', **options) -> None:
   """Checks that sentences packed in a row have the logits that they have alone."""
   model, variables = make_model(kind, **options)
   separate, row, packing = packed_pairs()
+  if reads_one_side(model):
+    packing = TextPacking(packing.target_segment, packing.target_position)
   expected = _apply(model)(variables, *separate)[separate[1] != PAD]
   actual = _apply(model)(variables, *row, packing=packing)[row[1] != PAD]
   _assert_close(actual, expected)
@@ -109,9 +142,9 @@ def check_sharding(kind: str = 'transformer', **options) -> None:
   model, variables = make_model(kind, **options)
   source, target = _ids(4, _S), _ids(4, _T)
 
-  def train(variables: Variables, source: Array, target: Array):
+  def train(variables: Variables, *sides: Array):
     options = dict(train=True, hyper={}, mutable=['batch_stats'])
-    return model.apply(variables, source, target, **options)
+    return model.apply(variables, *_sides_of(model, *sides), **options)
 
   expected = jax.jit(train)(variables, source, target)
   mesh = make_mesh(data=2, tensor=2, devices=4)
@@ -124,15 +157,20 @@ def check_sharding(kind: str = 'transformer', **options) -> None:
 
 
 @functools.cache
-def make_model(kind: str = 'transformer', **options) -> tuple[Seq2Seq, Variables]:
+def make_model(
+  kind: str = 'transformer', **options
+) -> tuple[Seq2Seq | LanguageModel, Variables]:
   """Makes a tiny float32 model and variables, in which a mistake shows.
 
   Returns:
     The model, and variables with larger weights than initial ones and with running
     statistics that differ between layers.
   """
-  sizes = dict(source_size=VOCABULARY, target_size=VOCABULARY)
-  defaults = dict(width=8, dtype='float32', tie='none', **_SIZES.get(kind, {}))
+  V = VOCABULARY
+  sizes = dict(source_size=V, target_size=V, size=V)
+  builder, _ = find(kind, MODELS, 'model')
+  tie = False if 'size' in parameters(builder) else 'none'
+  defaults = dict(width=8, dtype='float32', tie=tie, **_SIZES.get(kind, {}))
   model = make({'kind': kind, **defaults, **options}, MODELS, 'model', **sizes)
   variables = nn.unbox(jax.jit(_init(model))())
   params = jax.tree.map(lambda x: 1.5 * x, variables['params'])
@@ -144,25 +182,41 @@ def make_model(kind: str = 'transformer', **options) -> tuple[Seq2Seq, Variables
   return model, {'params': params, **statistics}
 
 
+def reads_one_side(model: Any) -> bool:
+  """Returns whether a model is a `LanguageModel`, and not a `Seq2Seq`."""
+  return not hasattr(model, 'encode')
+
+
 def cached_logits(
-  model: Seq2Seq, variables: Variables, source: np.ndarray, target: np.ndarray
+  model: Seq2Seq | LanguageModel,
+  variables: Variables,
+  source: np.ndarray,
+  target: np.ndarray,
 ) -> Array:
   """Returns the logits [B, T, V] of a target that is read one token at a time."""
   B, T = target.shape
-  inputs = np.concatenate([np.full((B, 1), BOS, np.int32), target[:, :-1]], axis=1)
 
   @jax.jit
   def decode(variables: Variables, source: Array, inputs: Array) -> Array:
-    memory = model.apply(variables, source, method='encode')
     # A longer cache than necessary, as in a search: its end must be masked.
-    cache = model.apply(variables, memory, B, T + 2, method='start')
+    if reads_one_side(model):
+      memory, sizes = (), (B, 1, T + 2)
+    else:
+      memory, sizes = (model.apply(variables, source, method='encode'),), (B, T + 2)
+    cache = model.apply(variables, *memory, *sizes, method='start')
 
     def step(cache: Any, token: Array) -> tuple[Any, Array]:
-      return model.apply(variables, memory, cache, token, method='step')
+      return model.apply(variables, *memory, cache, token, method='step')
 
     return jnp.swapaxes(jax.lax.scan(step, cache, inputs.T)[1], 0, 1)
 
-  return decode(variables, source, inputs)
+  return decode(variables, source, _inputs(target))
+
+
+def _inputs(target: np.ndarray) -> np.ndarray:
+  """Returns the tokens that a model reads to predict a target, [B, T]."""
+  start = np.full((len(target), 1), BOS, np.int32)
+  return np.concatenate([start, target[:, :-1]], axis=1)
 
 
 def packed_pairs() -> tuple[tuple, tuple, Packing]:
@@ -181,13 +235,25 @@ def packed_pairs() -> tuple[tuple, tuple, Packing]:
 
 
 @functools.cache
-def _apply(model: Seq2Seq) -> Callable[..., Array]:
-  return jax.jit(model.apply)
+def _apply(model: Seq2Seq | LanguageModel) -> Callable[..., Array]:
+  """Returns the compiled function (variables, source, target, packing=) -> logits."""
+
+  def apply(variables: Variables, *sides: Array, **packing: Any) -> Array:
+    return model.apply(variables, *_sides_of(model, *sides), **packing)
+
+  return jax.jit(apply)
 
 
-def _init(model: Seq2Seq) -> Callable[[], Variables]:
+def _sides_of(
+  model: Seq2Seq | LanguageModel, source: Array, target: Array
+) -> tuple[Array, ...]:
+  """Returns the arguments of a model: both sides, or the target as the only one."""
+  return (target,) if reads_one_side(model) else (source, target)
+
+
+def _init(model: Seq2Seq | LanguageModel) -> Callable[[], Variables]:
   ids = jnp.ones((1, 3), jnp.int32)
-  return lambda: model.init(jax.random.key(0), ids, ids)
+  return lambda: model.init(jax.random.key(0), *_sides_of(model, ids, ids))
 
 
 def _ids(rows: int, length: int, seed: int = 0) -> np.ndarray:

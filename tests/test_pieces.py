@@ -141,7 +141,8 @@ def test_every_vocabulary_declares_its_options(name):
 def test_every_model_is_a_module_whose_options_are_declared(name):
   model, _ = find(name, MODELS, 'model')
   assert issubclass(model, nn.Module)
-  assert {'features', 'encode', 'start', 'step'} <= set(dir(model))
+  assert {'features', 'start', 'step'} <= set(dir(model))
+  assert hasattr(model, 'encode') != hasattr(model, 'read')  # the source, or a prompt
   assert Any not in options_of(model, hidden=('parent', 'name')).values()
   with pytest.raises(ValueError, match='did you mean'):
     find(f'{name}s', MODELS, 'model')

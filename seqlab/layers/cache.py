@@ -133,6 +133,30 @@ class DecoderCache:
     """Returns the cache one position on, from the caches of all layers."""
     return self.replace(layers=tuple(layers), length=self.length + 1)
 
+  def filled(self, layers: list[KVCache]) -> 'DecoderCache':
+    """Returns an empty cache with first positions that all hypotheses share.
+
+    Args:
+      layers: keys and values of P positions for each layer, with P entries.
+    """
+    M, L = self.origin.shape[1:]
+    P = layers[0].value.shape[2]
+
+    def fill(empty: Array, first: Array, axis: int) -> Array:
+      # Position i of hypothesis 0 is entry i * M; other hypotheses' entries stay unused.
+      places = (slice(None),) * axis + (slice(0, P * M, M),)
+      return empty.at[places].set(first.astype(empty.dtype))
+
+    filled = [
+      KVCache(fill(old.key, new.key, 3), fill(old.value, new.value, 2))
+      for old, new in zip(self.layers, layers, strict=True)
+    ]
+    return DecoderCache(
+      layers=tuple(filled),
+      length=self.length + P,
+      origin=jnp.where(jnp.arange(L) < P, 0, self.origin),
+    )
+
   def reorder(self, parent: Array) -> 'DecoderCache':
     """Gives each hypothesis the past of its parent, [B, M]; copies no keys."""
     past = jnp.take_along_axis(self.origin, parent[:, :, None], axis=1)

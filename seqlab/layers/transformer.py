@@ -182,6 +182,14 @@ class EncoderLayer(_Layer):
     x, cache = self.attend_cached(x, cache, position, mask, terms)
     return self.feed(x, TrainingInputs()), cache
 
+  def read(self, x: Array, mask: Array, terms: PositionTerms) -> tuple[Array, KVCache]:
+    """Takes all positions at once: [B, L, D] -> [B, L, D], their keys and values."""
+    y = self.enter(self.norm_self, x, TrainingInputs())
+    key, value = self.self_attention.project(y, terms)
+    y = self.self_attention(y, key, value, mask=mask, terms=terms)
+    x = self.leave(self.norm_self, x, y, TrainingInputs())
+    return self.feed(x, TrainingInputs()), KVCache.of(key, value)
+
 
 class DecoderLayer(_Layer):
   """Self-attention over the target, attention to the source, and feed-forward."""

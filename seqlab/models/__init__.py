@@ -4,4 +4,7 @@
 MODELS = {
   'transformer': 'seqlab.models.transformer:Transformer',
   'recurrent': 'seqlab.models.recurrent:Recurrent',
+  # Of text of one side:
+  'decoder': 'seqlab.models.decoder:Decoder',
+  'recurrent_lm': 'seqlab.models.recurrent_lm:RecurrentLM',
 }

@@ -1,6 +1,6 @@
-"""The interface of a sequence-to-sequence model to the rest of the tree.
+"""The interfaces of models to the rest of the tree.
 
-It consists of pure functions. Beam search does not depend on a model, nor a model on
+They consist of pure functions. Beam search does not depend on a model, nor a model on
 beam search. State between steps is an argument and a result.
 """
 
@@ -86,6 +86,77 @@ class Seq2Seq(Protocol):
     ...
 
 
+@struct.dataclass
+class TextPacking:
+  """Where documents lie when several share a row.
+
+  Attributes:
+    segment: [B, L] int32, the document's number in its row, 0 for padding.
+    position: [B, L] int32, from 0 in each document.
+  """
+
+  segment: Array
+  position: Array
+
+
+class LanguageModel(Protocol):
+  """A model of text of one side. B rows of L positions, V words, N = B * M hypotheses.
+
+  A model may also have a state that one row of a stream hands on to the next, as a
+  recurrent one has. It then has two more methods:
+    initial_state: rows -> the state before the first token, leaves [B, ...].
+    advance: as `features` with one more argument `state`; returns its result, and the
+      state after the last position.
+
+  Attributes:
+    hyper_names: keys of `hyper` that the model reads.
+  """
+
+  hyper_names: tuple[str, ...]
+
+  def __call__(
+    self,
+    text: Array,  # [B, L] ids to be predicted; the model shifts them itself
+    previous: Array | None = None,  # [B] the id before each row; None for BOS
+    *,
+    train: bool = False,
+    hyper: PyTree = None,  # traced scalars: dropout, ...
+    packing: TextPacking | None = None,
+  ) -> Array:  # [B, L, V] logits
+    """Predicts each token from those before it."""
+    ...
+
+  def features(
+    self,
+    text: Array,
+    previous: Array | None = None,
+    *,
+    train: bool = False,
+    hyper: PyTree = None,
+    packing: TextPacking | None = None,
+  ) -> tuple[Array, Array]:  # [B, L, D], [V, D]
+    """Returns the two factors of the logits, for a loss that does not build them."""
+    ...
+
+  def start(self, rows: int, hypotheses: int, max_len: int) -> PyTree:
+    """Returns an empty cache for up to `max_len` tokens read.
+
+    Args:
+      rows: B.
+      hypotheses: hypotheses per row, M.
+      max_len: number of tokens that the cache has room for.
+    """
+    ...
+
+  def read(self, cache: PyTree, tokens: Array) -> PyTree:
+    """Reads the first tokens [B, P] of all rows at once into an empty cache."""
+    ...
+
+  def step(self, cache: PyTree, token: Array) -> tuple[PyTree, Array]:
+    """Reads one token per hypothesis: [N] -> the cache one step on, logits [N, V]."""
+    ...
+
+
 def training_hyper(
   hyper: Mapping[str, Array] | None, known: Iterable[str], *, train: bool
 ) -> Mapping[str, Array]:
@@ -127,6 +198,24 @@ def shift_right(target: Array, packing: Packing | None = None) -> Array:
   if packing is None:
     return shifted.at[:, 0].set(BOS)
   return jnp.where(packing.target_position == 0, BOS, shifted)
+
+
+def predecessors(
+  text: Array, previous: Array | None, packing: TextPacking | None = None
+) -> Array:
+  """Returns the token before each one, [B, L] -> [B, L].
+
+  Args:
+    text: [B, L] ids.
+    previous: [B] the id before each row; None for BOS.
+    packing: if given, BOS is before the first token of each document.
+  """
+  shifted = (
+    jnp.roll(text, 1, axis=1).at[:, 0].set(BOS if previous is None else previous)
+  )
+  if packing is None:
+    return shifted
+  return jnp.where(packing.position == 0, BOS, shifted)
 
 
 def attention_weights(

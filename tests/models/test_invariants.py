@@ -5,6 +5,9 @@ import pytest
 
 from seqlab import testing
 from seqlab.layers import ACTIVATIONS, NORMALIZATIONS, POSITIONS, SCORES
+from seqlab.layers.recurrent import CELLS
+from seqlab.models import MODELS
+from seqlab.pieces import find
 
 # Small enough that the longest distances here share a vector or a bucket, and that every
 # option is used.
@@ -36,6 +39,10 @@ def _piece(name):
   return FrozenDict(kind=name, **OPTIONS[name]) if name in OPTIONS else name
 
 
+def _reads_one_side(name):
+  return testing.reads_one_side(find(name, MODELS, 'model')[0])
+
+
 @_all_or(_check_decoding)
 @pytest.mark.parametrize('name', POSITIONS)
 def test_positions(name, check):
@@ -64,6 +71,35 @@ def test_the_causality_of_scores(name):
 @pytest.mark.parametrize('name', SCORES)
 def test_scores(name):
   testing.check_model('recurrent', packed=False, attention=_piece(name), cell='gru')
+
+
+DECODERS = {
+  'decoder': dict(positions='rotary', window=3, norm='deep'),
+  'recurrent_lm': dict(cell='gru', layer_norm=True),
+}
+
+
+@pytest.mark.parametrize('name', [name for name in MODELS if _reads_one_side(name)])
+def test_models_of_one_side(name):
+  testing.check_model(name, packed=name == 'decoder', **DECODERS.get(name, {}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', POSITIONS)
+def test_positions_without_an_encoder(name):
+  testing.check_model('decoder', positions=_piece(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', NORMALIZATIONS)
+def test_normalizations_without_an_encoder(name):
+  testing.check_model('decoder', normalization=_piece(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', CELLS)
+def test_cells_without_an_encoder(name):
+  testing.check_model('recurrent_lm', packed=False, cell=name)
 
 
 @pytest.mark.slow
