@@ -14,6 +14,7 @@ from typing import Any
 
 from seqlab.config import is_path
 from seqlab.data.batching import BATCHINGS
+from seqlab.data.streams import STREAMS
 from seqlab.embeddings.contexts import WEIGHTINGS
 from seqlab.embeddings.output_vectors import OUTPUT_VECTORS
 from seqlab.evaluators import EVALUATORS
@@ -39,7 +40,7 @@ def known_paths() -> frozenset[str]:
   from seqlab.embeddings.word2vec import ARCHITECTURES
 
   dictionaries = (
-    *(TASKS, MODELS, EVALUATORS, VOCABULARIES, BATCHINGS, DECODINGS),
+    *(TASKS, MODELS, EVALUATORS, VOCABULARIES, BATCHINGS, STREAMS, DECODINGS),
     *(POSITIONS, NORMALIZATIONS, ACTIVATIONS, SCORES),
     *(ARCHITECTURES, OBJECTIVES, OUTPUT_VECTORS, WEIGHTINGS),
   )

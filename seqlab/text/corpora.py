@@ -580,6 +580,8 @@ NAMED: dict[str, Recipe] = {
 CORPORA: dict[str, Callable | str] = {
   'agreement': 'text.agreement:Agreement',
   'files': OwnText,
+  'running': 'text.running:RunningText',
+  'tinyshakespeare': 'text.running:TinyShakespeare',
   **{name: functools.partial(NamedText, name) for name in NAMED},
 }
 
