@@ -4,7 +4,16 @@
 EVALUATORS = {
   name: f'seqlab.evaluators.{name}:Evaluator'
   for name in (
-    *('agreement', 'attention', 'errors', 'factorization', 'heldout', 'leak', 'loss'),
+    *(
+      'agreement',
+      'attention',
+      'bits',
+      'errors',
+      'factorization',
+      'heldout',
+      'leak',
+      'loss',
+    ),
     *('perplexity', 'similarity', 'spectrum', 'statistics', 'translation'),
   )
 }

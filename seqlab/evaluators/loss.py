@@ -1,6 +1,6 @@
 """The loss of a split, and every further sum that the loss reports."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from flax import linen as nn
 import jax
@@ -17,6 +17,7 @@ class Evaluator(interface.Evaluator):
   """Mean of the loss and of each further sum that it reports, for any task."""
 
   compiles_ahead = True
+  _windows: Mapping[str, int] = {}  # further options of `task.batches`
 
   def __init__(
     self,
@@ -39,7 +40,8 @@ class Evaluator(interface.Evaluator):
       fingerprint: see `Resident`.
     """
     self._task = task
-    batches = evaluation_batches(task, split, sharding, tokens=tokens, shapes=shapes)
+    options = dict(tokens=tokens, shapes=shapes, **self._windows)
+    batches = evaluation_batches(task, split, sharding, **options)
     self._resident = Resident(batches, sharding, self._sums, fingerprint=fingerprint)
     init = jax.eval_shape(task.init, jax.random.key(0))
     reported = jax.eval_shape(self._sums, nn.unbox(init), batches.shapes[0])

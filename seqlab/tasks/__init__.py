@@ -10,6 +10,7 @@ from seqlab.pieces import find
 # Short name -> path of the class. Paths, so that naming one imports none.
 TASKS = {
   'translation': 'seqlab.tasks.translation:Translation',
+  'language_model': 'seqlab.tasks.language_model:LanguageModel',
   'word2vec': 'seqlab.tasks.word2vec:WordPrediction',
   'glove': 'seqlab.tasks.glove:GlobalVectors',
   'ppmi': 'seqlab.tasks.estimators.ppmi:PPMIVectors',

@@ -24,6 +24,10 @@ from seqlab.types import Array, Batch, Hyper, PyTree, Sums, Variables
 
 T = TypeVar('T')
 
+# A Linen collection whose arrays have one entry per row of a batch, [B, ...], such as the
+# states that the rows of a stream hand on to the next batch.
+CARRY = 'carry'
+
 
 class Loss(NamedTuple):
   """The loss of a batch, not yet divided by anything.
@@ -244,6 +248,49 @@ class Translates(Protocol):
 
   def stores(self, split: str) -> tuple:
     """Returns the token stores of the source and of the target side of a split."""
+    ...
+
+
+@ability('generate text')
+class Generates(Protocol):
+  """A task that continues text: `generate`, and `score` of single lines.
+
+  Attributes:
+    vocabularies: with the vocabulary of the side 'text'.
+    model: a `models.interface.LanguageModel`.
+    context: number of tokens that the model has learnt to read; None if it has a state,
+      and reads any number.
+    is_running: whether EOS is the line end of running text, which goes on after it. A
+      text then begins as after a line end; otherwise it begins with BOS.
+  """
+
+  vocabularies: Any
+  model: Any
+  context: int | None
+  is_running: bool
+
+
+class TextSize(NamedTuple):
+  """The length of a text, each line with its end.
+
+  Attributes:
+    characters: number of Unicode characters.
+    bytes: number of bytes in UTF-8.
+    unknown: number of tokens that the vocabulary does not know, which stand for more
+      than they predict.
+  """
+
+  characters: int
+  bytes: int
+  unknown: int
+
+
+@ability('count the characters of its text')
+class CountsText(Protocol):
+  """A task whose loss has one sum of all tokens of a text, for the evaluator `bits`."""
+
+  def text_size(self, split: str) -> TextSize:
+    """Returns the length of what is predicted in a split."""
     ...
 
 

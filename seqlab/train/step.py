@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from seqlab.tasks.interface import Task
+from seqlab.tasks.interface import CARRY, Task
 from seqlab.train.optimizers import Schedule, evaluated
 from seqlab.train.state import TrainState
 from seqlab.types import Array, Batch, Hyper, PyTree, Sums, Variables
@@ -78,7 +78,7 @@ class GradientStep:
     grads, sums, collections = self._accumulated(state, batch, rng, hyper)
     if self.axis_name:
       grads, sums = jax.lax.psum((grads, sums), self.axis_name)
-      collections = jax.lax.pmean(collections, self.axis_name)
+      collections = self._merged(collections)
 
     # 1 is for a batch without a single token, whose gradient is 0.
     weight = jnp.maximum(sums['loss'][1], 1.0)
@@ -102,6 +102,21 @@ class GradientStep:
       ema=average,
     )
     return state, sums
+
+  def _merged(self, collections: Variables) -> Variables:
+    """Returns the collections of all devices: their mean, or each device's own rows."""
+
+    def merge_rows(x: Array) -> Array:  # [B, ...], of which this device changed a share
+      shares = x.reshape(jax.lax.axis_size(self.axis_name), -1, *x.shape[1:])
+      own = shares[jax.lax.axis_index(self.axis_name)]
+      return jax.lax.all_gather(own, self.axis_name, tiled=True)
+
+    carried = {k: x for k, x in collections.items() if k == CARRY}
+    others = {k: x for k, x in collections.items() if k != CARRY}
+    return {
+      **jax.lax.pmean(others, self.axis_name),
+      **jax.tree.map(merge_rows, carried),
+    }
 
   def _gradients(
     self, state: TrainState, batch: Batch, rng: Array, hyper: Hyper
