@@ -17,7 +17,7 @@ from seqlab.decoding.config import DECODING_OPTIONS, make_decoding
 from seqlab.domains import Count, OneOf, Range
 from seqlab.evaluators.resident import Resident, evaluation_batches, total
 from seqlab.metrics.bleu import bleu_score, bleu_statistics
-from seqlab.metrics.characters import characters, detokenize, piece_bytes
+from seqlab.metrics.characters import characters, detokenize, pieces_of
 from seqlab.metrics.corpus import (
   Lines,
   Pieces,
@@ -95,7 +95,7 @@ class Evaluator:
     self.dtype = search_dtype(task.model, config.dtype)
     self.about = signature(tokenizer=tokenizer, lowercase=lowercase)
     self._options = dict(tokenizer=tokenizer, lowercase=lowercase)
-    self._table = piece_bytes(task.vocabularies.target.surfaces())
+    self._table = pieces_of(task.vocabularies.target)
     _, reference = task.corpus.read(split)
     self._reference = [line.encode('utf-8') for line in reference]
     # Once, on the host, since references do not change between evaluations.

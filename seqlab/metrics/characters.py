@@ -6,7 +6,7 @@ methods, but on arrays, so that scores are computed without the host.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jax import lax
 import jax.numpy as jnp
@@ -27,15 +27,36 @@ class Text(NamedTuple):
 
 
 class PieceBytes(NamedTuple):
-  """The text of each piece of a vocabulary: bytes [V, W] uint8, lengths [V] int32."""
+  """The text of each piece of a vocabulary.
+
+  Attributes:
+    bytes: [V, W] uint8.
+    length: [V] int32.
+    separator: number of bytes with which every piece begins, and no text does.
+  """
 
   bytes: Array
   length: Array
+  separator: Array | int = 0
 
 
-def piece_bytes(surfaces: list[bytes]) -> PieceBytes:
-  """Turns a vocabulary's `surfaces()` into a table for `detokenize`."""
-  return PieceBytes(*as_text(surfaces))
+def piece_bytes(surfaces: list[bytes], separator: str = '') -> PieceBytes:
+  """Turns a vocabulary's `surfaces()` into a table for `detokenize`.
+
+  Args:
+    surfaces: what every id writes.
+    separator: with what each of them begins, and no text does.
+  """
+  return PieceBytes(*as_text(surfaces), np.int32(len(separator.encode())))
+
+
+def pieces_of(vocabulary: Any) -> PieceBytes:
+  """Returns the table of a `text.vocabulary.Vocabulary`.
+
+  Subwords and words have no `separator`, and a text may begin with spaces here, which no
+  score counts.
+  """
+  return piece_bytes(vocabulary.surfaces(), getattr(vocabulary, 'separator', ''))
 
 
 def detokenize(ids: Array, table: PieceBytes, size: int) -> Text:
@@ -54,13 +75,14 @@ def detokenize(ids: Array, table: PieceBytes, size: int) -> Text:
   ends = jnp.cumsum((ids == EOS) | (ids == PAD), axis=-1)
   length = jnp.where(ends == 0, jnp.asarray(table.length)[ids], 0)  # [..., L]
   stop = jnp.cumsum(length, axis=-1)
-  position = jnp.arange(size)  # [N]
+  position = jnp.arange(size) + table.separator  # [N]
   piece = (stop[..., None, :] <= position[:, None]).sum(axis=-1)  # [..., N]
   piece = jnp.minimum(piece, ids.shape[-1] - 1)
   inside = position < stop[..., -1:]
   offset = position - jnp.take_along_axis(stop - length, piece, axis=-1)
   value = jnp.asarray(table.bytes)[jnp.take_along_axis(ids, piece, axis=-1), offset]
-  return Text(jnp.where(inside, value, 0).astype(jnp.uint8), stop[..., -1])
+  size_of_text = jnp.maximum(stop[..., -1] - table.separator, 0)
+  return Text(jnp.where(inside, value, 0).astype(jnp.uint8), size_of_text)
 
 
 def characters(text: Text, lowercase: bool = False) -> Array:

@@ -75,7 +75,8 @@ class Pieces:
       row[: len(sentence)] = sentence
     self._table = table
     inside = np.cumsum((self._ids == EOS) | (self._ids == PAD), axis=1) == 0
-    self.length = np.where(inside, table.length[self._ids], 0).sum(axis=1)
+    length = np.where(inside, table.length[self._ids], 0).sum(axis=1)
+    self.length = np.maximum(length - table.separator, 0)
 
   def text(self, rows: np.ndarray, size: int, B: int) -> Text:
     """Gathers rows and detokenises them."""

@@ -34,7 +34,7 @@ def encode_lines(vocabulary: Vocabulary, lines: Sequence[str]) -> list[np.ndarra
 def encode_fitting(
   vocabulary: Vocabulary, lines: Mapping[int, str]
 ) -> tuple[dict[int, np.ndarray], dict[int, str]]:
-  """Encodes lines that have at most `MAX_PIECES` pieces.
+  """Encodes lines that have at most `MAX_PIECES` pieces, and all of their parts.
 
   Args:
     vocabulary: gives the ids.
@@ -44,17 +44,21 @@ def encode_fitting(
     For each of these lines its ids [L], EOS at the end; for each of the others why it
     was left out.
   """
-  short = {i: line for i, line in lines.items() if len(line) <= _MAX_CHARACTERS}
-  refused = {
-    i: f'is {len(line):,} characters long; at most {_MAX_CHARACTERS:,} are read'
-    for i, line in lines.items()
-    if i not in short
-  }
+  problems = {i: _problem(vocabulary, line) for i, line in lines.items()}
+  refused = {i: problem for i, problem in problems.items() if problem}
+  short = {i: line for i, line in lines.items() if i not in refused}
   encoded = dict(zip(short, encode_lines(vocabulary, [*short.values()]), strict=True))
   for i in [i for i, ids in encoded.items() if len(ids) > MAX_PIECES]:
     n = len(encoded.pop(i))
     refused[i] = f'is {n:,} pieces long; at most {MAX_PIECES:,} are read'
   return encoded, refused
+
+
+def _problem(vocabulary: Vocabulary, line: str) -> str:
+  """Returns why a line cannot be encoded; '' if it can."""
+  if len(line) > _MAX_CHARACTERS:
+    return f'is {len(line):,} characters long; at most {_MAX_CHARACTERS:,} are read'
+  return vocabulary.problem(line) if hasattr(vocabulary, 'problem') else ''
 
 
 class Program(NamedTuple):

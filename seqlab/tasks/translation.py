@@ -24,9 +24,12 @@ from seqlab.tasks.interface import EmptyBatches, Loss, Task
 from seqlab.text.corpora import Corpus, corpus_kind, open_corpus
 from seqlab.text.download import cache_dir
 from seqlab.text.inputs import Inputs
+from seqlab.text.parts import Parts
 from seqlab.text.vocabulary import (
   Vocabularies,
+  Vocabulary,
   build_vocabularies,
+  described,
   planned_sizes,
   vocabulary_options,
 )
@@ -227,7 +230,8 @@ class Translation(SequenceToSequence):
       return cls.restore(config, folder)
     corpus, options = _open_corpus(config), dict(config['vocabulary'])
     vocabularies = call(build_vocabularies, options, 'vocabulary', corpus=corpus)
-    vocabularies.save(folder, options)
+    _check_target(vocabularies.target)
+    vocabularies.save(folder, described(options, corpus))
     return cls._assemble(config, corpus, vocabularies, Inputs(folder.parent))
 
   @classmethod
@@ -240,7 +244,8 @@ class Translation(SequenceToSequence):
     """
     check_sections(config, cls.sections)
     corpus, inputs = _open_corpus(config), Inputs(folder.parent)
-    vocabularies = Vocabularies.load(folder, dict(config['vocabulary']))
+    options = described(config['vocabulary'], corpus)
+    vocabularies = Vocabularies.load(folder, options)
     inputs.check_vocabularies(vocabularies)
     return cls._assemble(config, corpus, vocabularies, inputs)
 
@@ -388,6 +393,14 @@ class Translation(SequenceToSequence):
 
 def _open_corpus(config: Mapping[str, Any]) -> Corpus:
   return call(open_corpus, config['corpus'], 'corpus')
+
+
+def _check_target(vocabulary: Vocabulary) -> None:
+  if isinstance(vocabulary, Parts):
+    raise ValueError(
+      'the target side has several parts, which only a source may have: name one column '
+      "in corpus.columns.target, and another kind than 'parts' in vocabulary"
+    )
 
 
 def _make_model(

@@ -15,8 +15,8 @@ default ignorable, such as U+200B. A corpus treats it as empty, and its translat
 an empty line.
 
 Word: a maximal run of characters that are not white space, as in `str.split`. The
-amount of white space between words and at the ends of a line has no effect: no
-vocabulary keeps it, and BLEU does not count it.
+amount of white space between words and at the ends of a line is kept by vocabularies of
+characters, bytes and symbols; subwords and words lose it, and BLEU does not count it.
 
 Writing: a text that a program writes as one line has no character at which any tool
 ends a line; see `one_line`.

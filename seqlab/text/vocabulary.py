@@ -1,22 +1,24 @@
 """Vocabularies: strings to ids and back.
 
 Lines, words and the characters of a line of output are those of `seqlab.text.lines`.
-White space at the ends of a line is lost, and runs of spaces become one. All other
-text whose characters have ids is decoded to the same text, except characters that
-would end the line (decoded as spaces) and NUL (decoded as U+FFFD).
+Text whose characters have ids is decoded to the same text, except characters that would
+end the line (decoded as spaces) and NUL (decoded as U+FFFD). Subwords and words lose
+white space at the ends of a line, and make one space of several; 'char' and 'byte' keep
+each space, and 'symbols' each separator.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import functools
 import json
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 
 from seqlab.config import call
 from seqlab.domains import Count, Signature, checked
 from seqlab.io.files import write_bytes
-from seqlab.pieces import find, options_of
+from seqlab.pieces import Piece, Specification, find, options_of, split
 from seqlab.text.corpora import Corpus
 from seqlab.types import BOS, EOS, PAD
 
@@ -25,6 +27,10 @@ VOCABULARIES = {
   'bpe': 'text.subwords:BPE',
   'unigram': 'text.subwords:Unigram',
   'word': 'text.whole_words:Words',
+  'char': 'text.symbols:Characters',
+  'byte': 'text.symbols:Bytes',
+  'symbols': 'text.symbols:Symbols',
+  'parts': 'text.parts:Parts',
 }
 _DEFAULT_KIND = 'bpe'
 
@@ -34,6 +40,14 @@ class Vocabulary(Protocol):
 
   A kind of vocabulary is one class: the options of its method `train` are the options
   of the section `vocabulary`.
+
+  A class may also have
+    separator: text with which every surface begins, and which is not part of a text at
+      its start. Without it these are spaces, as many as there are.
+    planned_size: the number of ids that `train` gives, a class method of its options.
+    problem: a function of a line that returns why it cannot be encoded, or ''.
+    ordered: False if the order of the tokens means nothing; see `parts.Parts`.
+    unordered: number of ids, the last ones, whose order in a line means nothing.
 
   Attributes:
     size: number of ids V, special ones included.
@@ -87,8 +101,8 @@ class Vocabulary(Protocol):
   def surfaces(self) -> list[bytes]:
     """Returns what every id writes into a text, in UTF-8, [V].
 
-    A text is these one after the other, without the spaces it begins with. Special ids
-    but UNK write nothing; a byte piece may write a part of a character, and bytes that
+    A text is these one after the other, without the `separator` or the spaces that it
+    begins with. Special ids but UNK write nothing; a byte piece may write a part of a character, and bytes that
     are not UTF-8 in the end are read as U+FFFD. No surface has a line break or NUL; a
     break that several byte pieces spell together is a space in the text, which no score
     distinguishes.
@@ -142,6 +156,25 @@ def train_vocabulary(
   return call(_class_of(kind).train, options, 'vocabulary', lines=lines)
 
 
+class _Trainers(Mapping):
+  """Kinds of vocabularies as their methods `train`, whose options an experiment sets."""
+
+  def __getitem__(self, kind: str) -> Callable:
+    if kind not in VOCABULARIES and ':' not in kind:
+      raise KeyError(kind)
+    return _class_of(kind).train
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(VOCABULARIES)
+
+  def __len__(self) -> int:
+    return len(VOCABULARIES)
+
+
+# The domain of an option that names a vocabulary: a kind, or a dict of it and options.
+RULE = Annotated[Specification, Piece(_Trainers(), context=('lines',))]
+
+
 def _class_of(kind: Any) -> Any:
   cls, _ = find({'kind': kind}, VOCABULARIES, 'vocabulary')
   if missing := [n for n in ('train', 'load', 'save') if not hasattr(cls, n)]:
@@ -162,7 +195,9 @@ def save_vocabulary(vocabulary: Vocabulary, directory: Path, name: str) -> None:
   write_file(Path(directory) / f'{name}.json', json.dumps(description).encode())
 
 
-def load_vocabulary(directory: Path, name: str, kind: str | None = None) -> Vocabulary:
+def load_vocabulary(
+  directory: Path, name: str, kind: str | None = None, **options: Any
+) -> Vocabulary:
   """Reads what `save_vocabulary` wrote.
 
   Args:
@@ -170,13 +205,14 @@ def load_vocabulary(directory: Path, name: str, kind: str | None = None) -> Voca
     name: stem of the files.
     kind: kind that the experiment names, a path perhaps. A path in the folder itself is
       never followed, since the folder may come from an untrusted source.
+    **options: options of the method `load` of the class.
 
   Raises:
     FileNotFoundError: a file is missing.
     ValueError: a file is damaged, or is of another kind.
   """
   path = Path(directory) / f'{name}.json'
-  stored_kind = _read_json(path).get('kind')
+  stored_kind = read_json(path).get('kind')
   if kind is None and stored_kind not in VOCABULARIES:
     raise damaged(path, f'its kind is {stored_kind!r}')
   cls = _class_of(stored_kind if kind is None else kind)
@@ -184,10 +220,11 @@ def load_vocabulary(directory: Path, name: str, kind: str | None = None) -> Voca
     raise damaged(
       path, f'its kind is {stored_kind!r}, and the experiment says {kind!r}'
     )
-  return cls.load(Path(directory), name)
+  return cls.load(Path(directory), name, **options)
 
 
-def _read_json(path: Path) -> dict:
+def read_json(path: Path) -> dict:
+  """Returns the object in a file of JSON; another content is an error that names it."""
   try:
     content = json.loads(path.read_bytes())
   except ValueError as error:  # neither JSON nor UTF-8
@@ -229,7 +266,7 @@ class Vocabularies:
 
     Args:
       directory: the folder, which is made.
-      options: section `vocabulary` of the experiment, for `load` to compare.
+      options: what `described` returns for the experiment, for `load` to compare.
     """
     directory, sides = Path(directory), self.sides
     files = {'shared': next(iter(sides.values()))} if self.shared else sides
@@ -247,15 +284,15 @@ class Vocabularies:
 
     Args:
       directory: the folder.
-      options: section `vocabulary` of the experiment; None compares nothing, and reads
-        no kind but those of `VOCABULARIES`.
+      options: what `described` returns for the experiment; None compares nothing, and
+        reads no kind but those of `VOCABULARIES`.
 
     Raises:
       FileNotFoundError: it is not there.
       ValueError: it was made with other options, or a file is damaged.
     """
     path = Path(directory) / 'vocabularies.json'
-    description = _read_json(path)
+    description = read_json(path)
     if not isinstance(description.get('shared'), bool):
       raise damaged(path, 'it does not say "shared"')
     stored_options = description.get('options') or options
@@ -266,11 +303,12 @@ class Vocabularies:
         f'vocabulary and train again'
       )
     sides = description.get('sides', _PAIR)
-    kind = None if options is None else options.get('kind', _DEFAULT_KIND)
+    known = {s: {} for s in sides} if options is None else _rules(options, sides)
     if description['shared']:
-      shared = load_vocabulary(directory, 'shared', kind)
+      shared = load_vocabulary(directory, 'shared', **_kinds(known[sides[0]]))
       return cls(**dict.fromkeys(sides, shared))
-    return cls(**{side: load_vocabulary(directory, side, kind) for side in sides})
+    loaded = {s: load_vocabulary(directory, s, **_kinds(known[s])) for s in sides}
+    return cls(**loaded)
 
 
 _PAIR = ['source', 'target']  # sides of parallel text
@@ -280,7 +318,10 @@ _PAIR = ['source', 'target']  # sides of parallel text
 def build_vocabularies(
   corpus: Corpus,
   *,
-  kind: str = _DEFAULT_KIND,
+  source: RULE | None = None,
+  target: RULE | None = None,
+  text: RULE | None = None,
+  kind: str | None = None,
   size: Count | Sequence[Count] | None = None,
   shared: bool = True,
   split: str = 'train',
@@ -289,34 +330,149 @@ def build_vocabularies(
   """Learns the vocabularies of a corpus.
 
   Args:
-    corpus: the corpus that the text comes from.
-    kind: see `train_vocabulary`.
+    corpus: the corpus that the text comes from. If it has an attribute `rules`, side ->
+      a vocabulary or None for each part, these come before the arguments.
+    source: vocabulary of the source side: a kind, or `kind` and its options.
+    target: vocabulary of the target side.
+    text: vocabulary of text of one side.
+    kind: vocabulary of all sides, in place of the last three; see `train_vocabulary`.
     size: number of ids in each vocabulary, or one number per side; by default that of
       the kind.
-    shared: whether all sides have one vocabulary, learnt from all of them.
+    shared: whether sides, and parts of sides, that have the same kind and options have
+      one vocabulary, learnt from all of them.
     split: split that the text comes from.
     **options: options of the kind.
 
   Raises:
     ValueError: as `train_vocabulary`; or `size` has another length than there are sides.
   """
-
-  def learn(lines: list[str], size: int | None) -> Vocabulary:
-    sized = options if size is None else {**options, 'size': size}
-    return train_vocabulary(lines, kind=kind, **sized)
-
+  sides = {'source': source, 'target': target, 'text': text}
+  given = {'kind': kind, 'size': size, **sides}
+  section = {**options, **{k: v for k, v in given.items() if v is not None}}
+  if isinstance(size, Sequence) and (shared or len(corpus.sides) == 1):
+    raise ValueError(f'vocabulary.size is {tuple(size)}; one vocabulary has one size')
+  rules = _rules(described(section, corpus), corpus.sides)
   texts = dict(zip(corpus.sides, corpus.read(split), strict=True))
+  return _learn(rules, texts, shared=shared)
+
+
+def described(section: Mapping[str, Any], corpus: Corpus) -> dict[str, Any]:
+  """Returns all that decides the kinds of vocabularies, for `Vocabularies.save`.
+
+  Args:
+    section: section `vocabulary` of the experiment.
+    corpus: the corpus, which may have rules of its own; see `build_vocabularies`.
+  """
+  rules = getattr(corpus, 'rules', None)
+  return {**section, 'columns': rules} if rules else dict(section)
+
+
+_SIDES = ('source', 'target', 'text')
+_COMMON = ('shared', 'split', 'columns', *_SIDES)  # keys that are no option of a kind
+
+
+def _rules(options: Mapping[str, Any], sides: Iterable[str]) -> dict[str, dict]:
+  """Returns for each side `kind` and the options of its vocabulary.
+
+  Args:
+    options: what `described` returned.
+    sides: names of the sides.
+
+  Raises:
+    ValueError: options contradict each other.
+  """
+  sides = [*sides]
+  for side in _SIDES:
+    if side in options and side not in sides:
+      raise ValueError(
+        f'vocabulary.{side} has no effect: the sides of the corpus are '
+        f'{" and ".join(sides)}'
+      )
+  own = [side for side in sides if side in options]
+  common = {k: x for k, x in options.items() if k not in _COMMON}
+  if common and len(own) == len(sides):
+    raise ValueError(
+      f'vocabulary.{next(iter(common))} has no effect: set it in '
+      f'{" or ".join(f"vocabulary.{side}" for side in own)}'
+    )
+  size = common.get('size')
   several = isinstance(size, Sequence)
-  if shared or len(texts) == 1:
-    if several:
-      raise ValueError(f'vocabulary.size is {tuple(size)}; one vocabulary has one size')
-    lines = [line for text in texts.values() for line in text]
-    return Vocabularies(**dict.fromkeys(texts, learn(lines, size)))
-  sizes = tuple(size) if several else (size,) * len(texts)
-  if len(sizes) != len(texts):
-    raise ValueError(f'vocabulary.size has {len(sizes)} numbers; give one, or two')
-  sized = zip(texts.items(), sizes, strict=True)
-  return Vocabularies(**{side: learn(lines, n) for (side, lines), n in sized})
+  if several and len(size) != len(sides):
+    raise ValueError(f'vocabulary.size has {len(size)} numbers; give one, or two')
+  rules = {}
+  for i, side in enumerate(sides):
+    rule = rule_of(options.get(side, common), f'vocabulary.{side}')
+    rule = {**rule, 'size': size[i]} if several and side not in options else rule
+    columns = options.get('columns', {}).get(side)
+    if columns is not None and None not in columns and side in options:
+      raise ValueError(
+        f'vocabulary.{side} has no effect: corpus.columns.{side} has the kinds of all '
+        f'its columns. Leave out one of them'
+      )
+    rules[side] = rule if columns is None else _of_columns(columns, rule, side)
+  return rules
+
+
+def rule_of(specification: Specification, where: str) -> dict[str, Any]:
+  """Returns a vocabulary that an experiment names as a dict with `kind`."""
+  kind, options = split(specification, where)
+  return {'kind': _DEFAULT_KIND if kind is None else kind, **options}
+
+
+def _of_columns(
+  columns: Sequence[Specification | None], rule: dict, side: str
+) -> dict[str, Any]:
+  """Returns the rule of a side whose columns may have rules of their own."""
+  given = [None if x is None else rule_of(x, f'corpus.columns.{side}') for x in columns]
+  if rule['kind'] == 'parts' and any(given):
+    raise ValueError(
+      f'{side} is divided twice, by the kinds in corpus.columns.{side} and by '
+      f"vocabulary.kind='parts': leave out one of them"
+    )
+  if rule['kind'] == 'parts':
+    return rule
+  parts = [rule if x is None else x for x in given]
+  return parts[0] if len(parts) == 1 else {'kind': 'parts', 'parts': parts}
+
+
+def _parts(rule: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+  """Returns the rules of the parts of a side; None if it is not divided."""
+  if rule.get('kind') != 'parts':
+    return None
+  return [rule_of(part, 'vocabulary.parts') for part in rule['parts']]
+
+
+def _kinds(rule: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the arguments of `load_vocabulary` that a rule decides."""
+  parts = _parts(rule)
+  kinds = {} if parts is None else {'parts': [part['kind'] for part in parts]}
+  return {'kind': rule.get('kind'), **kinds}
+
+
+def _learn(
+  rules: Mapping[str, dict], texts: Mapping[str, list[str]], *, shared: bool
+) -> Vocabularies:
+  """Learns one vocabulary for each rule, or each part of each side if not shared."""
+  from seqlab.text.parts import Parts, divided  # which needs this module
+
+  places: dict[str, list[str]] = {}  # side -> key of each of its parts
+  groups: dict[str, tuple[dict, list[str]]] = {}  # key -> rule, text
+  for side, rule in rules.items():
+    parts = _parts(rule)
+    columns = [texts[side]] if parts is None else divided(texts[side], len(parts))
+    for i, (part, lines) in enumerate(zip(parts or [rule], columns, strict=True)):
+      key = json.dumps(part, sort_keys=True, default=str) if shared else f'{side} {i}'
+      places.setdefault(side, []).append(key)
+      groups.setdefault(key, (part, []))[1].extend(lines)
+  learnt = {k: train_vocabulary(lines, **rule) for k, (rule, lines) in groups.items()}
+
+  @functools.cache
+  def assembled(divided: bool, *keys: str) -> Vocabulary:
+    return Parts([learnt[key] for key in keys]) if divided else learnt[keys[0]]
+
+  return Vocabularies(
+    **{s: assembled(rules[s]['kind'] == 'parts', *keys) for s, keys in places.items()}
+  )
 
 
 def vocabulary_options(section: Any) -> tuple[Signature, ...]:
@@ -339,6 +495,7 @@ _SECTION = {
   'size': Count | Sequence[Count] | None,
   'shared': bool,
   'split': str,
+  **dict.fromkeys(_SIDES, RULE | None),
 }
 
 
@@ -348,12 +505,11 @@ def planned_sizes(section: Mapping[str, Any]) -> tuple[int, int] | None:
   Args:
     section: section `vocabulary` of the experiment.
   """
-  options = {k: v for k, v in section.items() if k not in ('kind', 'shared', 'split')}
-  cls = _class_of(section.get('kind', _DEFAULT_KIND))
-  if not hasattr(cls, 'planned_size'):
-    return None
-  size = options.pop('size', None)
-  sizes = tuple(size) if isinstance(size, Sequence) else (size, size)
-  return tuple(
-    cls.planned_size(**options, **({} if n is None else {'size': n})) for n in sizes
-  )
+  sizes = [_planned_size(rule) for rule in _rules(section, _PAIR).values()]
+  return None if None in sizes else tuple(sizes)
+
+
+def _planned_size(rule: Mapping[str, Any]) -> int | None:
+  options = dict(rule)
+  cls = _class_of(options.pop('kind'))
+  return cls.planned_size(**options) if hasattr(cls, 'planned_size') else None

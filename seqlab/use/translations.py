@@ -13,7 +13,7 @@ from seqlab.decoding.config import DecodingConfig, make_decoding
 from seqlab.domains import Count, checked
 from seqlab.io.console import console
 from seqlab.io.files import check_output, write_text
-from seqlab.metrics.characters import piece_bytes
+from seqlab.metrics.characters import pieces_of
 from seqlab.metrics.corpus import Lines, Pieces, corpus_statistics
 from seqlab.metrics.tokenizers import TOKENIZERS
 from seqlab.tasks.interface import Translates, needs
@@ -210,7 +210,7 @@ def _statistics(
   tokenizers: Sequence[str],
 ) -> dict[str, np.ndarray]:
   """Returns tokeniser -> ten integers per sentence, where the device has it."""
-  outputs = Pieces(ids, piece_bytes(task.vocabularies.target.surfaces()))
+  outputs = Pieces(ids, pieces_of(task.vocabularies.target))
   lines = [Lines([line.encode('utf-8') for line in reference])]
   return {
     name: corpus_statistics(outputs, lines, tokenizer=name)

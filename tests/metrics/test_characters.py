@@ -11,7 +11,9 @@ from seqlab.metrics.characters import (
   detokenize,
   is_space,
   piece_bytes,
+  pieces_of,
 )
+from seqlab.metrics.corpus import Lines, Pieces
 from seqlab.text.vocabulary import train_vocabulary
 from seqlab.types import BOS, EOS, PAD, UNK
 
@@ -83,6 +85,20 @@ def test_ids_become_the_bytes_of_their_text(vocabulary):
     for row, n in zip(np.asarray(text.bytes), np.asarray(text.length), strict=True)
   ]
   assert lines == vocabulary.decode(ids)
+
+
+def test_the_separator_is_not_written_before_the_first_symbol():
+  lines = ['V;PST;3', ';V', '', 'V;;3']
+  vocabulary = train_vocabulary(lines, kind='symbols', separator=';')
+  ids = np.full((len(lines), 6), EOS, np.int32)
+  for row, line in zip(ids, lines, strict=True):
+    encoded, _ = vocabulary.encode([line])
+    row[: len(encoded)] = encoded
+  text = detokenize(ids, pieces_of(vocabulary), 16)
+  written = zip(np.asarray(text.bytes), np.asarray(text.length), strict=True)
+  assert [bytes(row[:n]).decode() for row, n in written] == lines
+  sides = Pieces(ids, pieces_of(vocabulary)), Lines([x.encode() for x in lines])
+  np.testing.assert_array_equal(sides[0].length, sides[1].length)
 
 
 def test_truncated_text_has_its_complete_length(vocabulary):
