@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from seqlab.domains import Count
 from seqlab.text import lexicon
+from seqlab.text.corpora import Corpus
 from seqlab.text.lexicon import ACC, DAT, GEN, INS, NOM, PRE, Adjective, Noun, Verb
 
 SPLITS = ('train', 'valid', 'test')
@@ -90,7 +91,7 @@ def _split_of(english: str) -> str:
   return {0: 'test', 1: 'valid'}.get(slot, 'train')
 
 
-class Agreement:
+class Agreement(Corpus):
   """The embedded corpus.
 
   Attributes:

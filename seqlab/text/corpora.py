@@ -17,21 +17,27 @@ import json
 import os
 from pathlib import Path
 import re
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
+from seqlab import domains
 from seqlab.config import suggest
-from seqlab.domains import check
-from seqlab.pieces import find, make
+from seqlab.domains import Range, check
+from seqlab.pieces import Piece, Specification, find, make
 from seqlab.text.download import cache_dir, download
-from seqlab.text.lines import columns, is_blank, read_bytes, read_lines
+from seqlab.text.lines import is_blank, read_bytes, read_lines
 from seqlab.text.normalize import Normalization, normalizer
 from seqlab.text.remote import fetch, is_remote
+from seqlab.text.tables import PART, READERS, Columns, Reader, Tab
 
 _FORMAT = 2  # increment it when the same files are read differently
+_TAB = Tab()
 
 
 class Corpus(Protocol):
-  """Text in one or two languages.
+  """Text in one or two languages. A class that inherits from it has its defaults.
+
+  A class may also have an attribute `rules`: name of a side -> a vocabulary, or None, for
+  each of the parts of the side; see `text.vocabulary.build_vocabularies`.
 
   Attributes:
     name: name of the corpus, for messages.
@@ -49,6 +55,21 @@ class Corpus(Protocol):
   def read(self, split: str) -> tuple[list[str], ...]:
     """Returns the lines of each side, equally many, in the order of `sides`."""
     ...
+
+  def references(self, split: str) -> list[tuple[str, ...]]:
+    """Returns the references of each example, in the order of `read`.
+
+    By default each has one, which is the line of the last side.
+    """
+    return [(line,) for line in self.read(split)[-1]]
+
+  def categories(self, split: str) -> list[str] | None:
+    """Returns the category of each example, in the order of `read`.
+
+    By default there are none, and it returns None.
+    """
+    del split
+    return None
 
   def skipped(self, split: str) -> int:
     """Returns how many examples `read` leaves out because a side is empty."""
@@ -124,8 +145,12 @@ class Recipe:
 
   languages: tuple[str, ...]  # in the order of columns, where one file has two
   files: Mapping[str, Mapping[str, Sequence[str]]]  # split -> language -> names
-  tabbed: Sequence[str] = ()  # splits whose one file has both languages, in columns
+  tables: Sequence[str] = ()  # splits whose files have both languages, in columns
+  reader: Reader = _TAB  # format of the tables
+  columns: Columns | None = None  # by default one per language
   url: str = ''  # what to download for {file}; '' for files of the user's own
+  # File -> its name at `url`, where that differs.
+  upstream: Mapping[str, str] = dataclasses.field(default_factory=dict)
   member: str = ''  # what {file} is called in the archive at `url`, if it is one
   empty: str = 'error'
   convention: str | None = None
@@ -136,7 +161,41 @@ class Recipe:
   decider: str | None = None
 
 
-class Text:
+class _Examples(NamedTuple):
+  """Examples of a split as its files have them.
+
+  Attributes:
+    sides: lines of each side.
+    places: for each example and side, where it is, for messages.
+    categories: category of each example, or None.
+  """
+
+  sides: list[list[str]]
+  places: Callable[[int, int], str]
+  categories: list[str] | None = None
+
+
+class _Split(NamedTuple):
+  """A split as a corpus gives it.
+
+  Attributes:
+    sides: lines of each side, equally many.
+    skipped: number of examples left out because a side is empty.
+    categories: category of each example, or None.
+    references: references of each example; None if each has its target only.
+  """
+
+  sides: tuple[list[str], ...]
+  skipped: int
+  categories: list[str] | None
+  references: list[tuple[str, ...]] | None = None
+
+
+Shares = Mapping[str, float]  # name of a split -> its share of the training split
+Duplicates = Literal['keep', 'drop', 'error']
+
+
+class Text(Corpus):
   """A corpus in files; see `Corpus`. Base class of the named ones and of one's own."""
 
   def __init__(
@@ -148,6 +207,9 @@ class Text:
     empty: Literal['error', 'skip'] | None = None,
     normalize: Normalization = 'none',
     convention: str | None = None,
+    cut: Shares | None = None,
+    group: bool = False,
+    duplicates: Duplicates = 'keep',
   ):
     """Reads nothing yet.
 
@@ -160,27 +222,45 @@ class Text:
       normalize: steps of `text.normalize`; 'none' leaves text as it is.
       convention: tokenisation of BLEU; by default that of the papers: 'char' for
         Japanese and Chinese, '13a' otherwise.
+      cut: splits that are cut from the split 'train', with their shares, such as
+        dict(valid=0.05, test=0.05); see `split_of`.
+      group: whether each source occurs once in the splits besides 'train', with all of
+        its targets as references.
+      duplicates: an example that occurs twice in a split is kept, is left out ('drop')
+        or is an error.
 
     Raises:
       ValueError: an option is wrong, or the corpus lacks a language.
     """
     options = dict(empty=empty, normalize=normalize, convention=convention)
+    options |= dict(cut=cut, group=group, duplicates=duplicates)
     check(Text, options, 'corpus.')
     languages = tuple(sides.values())
     _check_languages(name, languages, recipe)
     unspaced = languages[-1].partition('-')[0] in ('ja', 'zh')
     self.name, self.sides = name, dict(sides)
     self.convention = convention or recipe.convention or ('char' if unspaced else '13a')
-    self._recipe, self._empty = recipe, empty or recipe.empty
+    self._cut = dict(cut or {})
+    self._recipe, self._empty = _with_cut(recipe, self._cut), empty or recipe.empty
     self._normalize, self._clean = normalize, normalizer(normalize)
+    self._group, self._duplicates = group, duplicates
+    self._columns = recipe.columns or Columns.of(
+      {side: recipe.languages.index(language) for side, language in sides.items()},
+      [*sides],
+    )
     self._files: dict[str, list[list[Path]]] = {}
-    self._texts: dict[str, tuple[tuple[list[str], ...], int]] = {}
+    self._splits: dict[str, _Split] = {}
     self._digests: dict[str, str] = {}
 
   @property
   def languages(self) -> tuple[str, ...]:
     """Language codes of the sides."""
     return tuple(self.sides.values())
+
+  @property
+  def rules(self) -> Mapping[str, Any]:
+    """Vocabularies that `corpus.columns` gives to the parts of sides; see `Corpus`."""
+    return self._columns.rules
 
   @property
   def splits(self) -> tuple[str, ...]:
@@ -197,30 +277,53 @@ class Text:
       FileNotFoundError: a file is missing.
       DownloadError: a file could not be downloaded.
     """
-    return self._load(split)[0]
+    return self._load(split).sides
+
+  def references(self, split: str) -> list[tuple[str, ...]]:
+    """Returns the references of each example, in the order of `read`."""
+    known = self._load(split).references
+    return super().references(split) if known is None else known
+
+  def categories(self, split: str) -> list[str] | None:
+    """Returns the category of each example, in the order of `read`, or None."""
+    return self._load(split).categories
 
   def skipped(self, split: str) -> int:
     """Returns how many examples of a split have an empty side. Raises as `read`."""
-    return self._load(split)[1]
+    return self._load(split).skipped
 
-  def _load(self, split: str) -> tuple[tuple[list[str], ...], int]:
-    """Returns the lines of each side, and the number of examples left out."""
-    if split not in self._texts:
-      self._texts[split] = self._select(split, *self._lines(split))
-    return self._texts[split]
+  def _load(self, split: str) -> _Split:
+    if split not in self._splits:
+      self._splits[split] = self._select(split, self._examples(split))
+    return self._splits[split]
 
   def fingerprint(self, split: str) -> str:
     """Returns the sha256 of a split's files and of the options. Raises as `read`."""
     if split not in self._digests:
       known = self.files(split)
       paths = [str(path) for side in self._paths(split) for path in side]
-      if split in self._recipe.tabbed:  # one file, read once
+      if split in self._recipe.tables:  # one file, read once
         paths = list(known)
       hashes = [known[path] for path in paths]
-      options = [*self.languages, self._empty, self._normalize]
+      options = [*self.languages, self._empty, self._normalize, *self._further()]
       description = json.dumps([_FORMAT, split, *options, *hashes]).encode()
       self._digests[split] = hashlib.sha256(description).hexdigest()
     return self._digests[split]
+
+  def _further(self) -> list[dict]:
+    """Returns options that earlier versions did not have, if they are set.
+
+    Without them a fingerprint is the one that runs of those versions recorded.
+    """
+    options = {
+      'cut': self._cut,
+      'group': self._group,
+      'duplicates': self._duplicates != 'keep' and self._duplicates,
+      'columns': self._recipe.columns and dataclasses.asdict(self._recipe.columns),
+      'reader': self._recipe.reader != _TAB and repr(self._recipe.reader),
+    }
+    given = {name: value for name, value in options.items() if value}
+    return [given] if given else []
 
   def files(self, split: str) -> dict[str, str]:
     """Returns the files of a split, with the sha256 of their text. Raises as `read`."""
@@ -265,16 +368,15 @@ class Text:
         f'(it has: {", ".join(self.splits)})'
       )
 
-  def _lines(self, split: str) -> tuple[list[str], list[list[str]]]:
-    """Returns for each side a name for messages, and the lines."""
+  def _examples(self, split: str) -> _Examples:
+    """Returns all examples of the files of a split."""
     sides = self._paths(split)
-    names = ['+'.join(path.name for path in side) for side in sides]
-    if split in self._recipe.tabbed:
-      both = columns(names[0], read_lines(sides[0][0]))
-      lines = [both[self._recipe.languages.index(x)] for x in self.languages]
-      named = zip(names, self.languages, strict=True)
-      return [f'{name} ({x})' for name, x in named], lines
-    tidy = self._recipe.tidy
+    if split in self._recipe.tables:
+      return self._rows(sides[0])
+    names, tidy = (
+      ['+'.join(path.name for path in side) for side in sides],
+      self._recipe.tidy,
+    )
     lines = [[x for path in side for x in tidy(read_lines(path))] for side in sides]
     if len(lines[0]) != len(lines[-1]):
       raise ValueError(
@@ -282,33 +384,147 @@ class Text:
         f'{len(lines[1]):,}; line n of one has to translate line n of the other: '
         f'find the line at which they diverge ({sides[0][0].parent})'
       )
-    return names, lines
+    return _Examples(lines, lambda i, side: f'line {i + 1:,} of {names[side]}')
 
-  def _select(
-    self, split: str, names: list[str], lines: list[list[str]]
-  ) -> tuple[tuple[list[str], ...], int]:
-    """Returns the normalised examples of a split, and the number of empty ones."""
-    decider = self._recipe.decider
-    side = self.languages.index(decider) if decider else 0
-    chosen: list[list[str]] = []
+  def _rows(self, paths: Sequence[Path]) -> _Examples:
+    """Returns the examples of tables, one file after the other."""
+    rows = []
+    for path in paths:
+      lines = read_lines(path)
+      try:
+        cells = [*self._columns.read(self._recipe.reader, path.name, lines)]
+      except ValueError as error:
+        raise ValueError(f'{error} ({path.parent})') from None
+      rows += [(path.name, row) for row in cells]
+    languages = self.languages
+
+    def place(i: int, side: int) -> str:
+      name, row = rows[i]
+      return f'line {row.number:,} of {name} ({languages[side]})'
+
+    sides = [[row.sides[i] for _, row in rows] for i in range(len(languages))]
+    categories = [row.category for _, row in rows]
+    return _Examples(sides, place, None if None in categories else categories)
+
+  def _select(self, split: str, examples: _Examples) -> _Split:
+    """Returns the normalised examples of a split, without the empty ones."""
+    numbers: list[int] = []  # in the files
+    chosen: list[tuple[str, ...]] = []
+    first: dict[tuple[str, ...], int] = {}  # lines -> number in the files
     skipped = 0
-    for number, example in enumerate(zip(*lines, strict=True), 1):
-      if not self._recipe.belongs(split, number, example[side]):
+    for i, example in enumerate(zip(*examples.sides, strict=True)):
+      if not self._belongs(split, i + 1, example):
         continue
       blank = [is_blank(line) for line in example]
-      if not any(blank):
-        chosen.append([self._clean(line) for line in example])
-      elif self._empty == 'skip':
+      if any(blank) and self._empty == 'skip':
         skipped += 1
-      else:
+        continue
+      if any(blank):
         raise ValueError(
-          f'line {number:,} of {names[blank.index(True)]} is empty: remove the '
-          f"{'pair' if len(names) > 1 else 'line'} or set corpus.empty='skip' "
-          f'({self._paths(split)[0][0].parent})'
+          f'{examples.places(i, blank.index(True))} is empty: remove the '
+          f"{'pair' if len(blank) > 1 else 'line'} or set corpus.empty='skip' "
+          f'({self._folder(split)})'
         )
+      lines = tuple(map(self._cleaned, example))
+      if self._duplicates != 'keep' and (other := first.setdefault(lines, i)) != i:
+        if self._duplicates == 'drop':
+          continue
+        raise ValueError(
+          f'{examples.places(i, 0)} repeats {examples.places(other, 0)}: remove it, or '
+          f"set corpus.duplicates='drop' ({self._folder(split)})"
+        )
+      numbers.append(i)
+      chosen.append(lines)
     if not chosen:
+      names = dict.fromkeys(p.name for side in self._paths(split) for p in side)
       raise ValueError(f'{" and ".join(names)} have no lines for split {split!r}')
-    return tuple(list(x) for x in zip(*chosen, strict=True)), skipped
+    categories = examples.categories and [examples.categories[i] for i in numbers]
+    if self._group and split != _TRAIN:
+      return _grouped(chosen, categories, skipped)
+    sides = tuple(map(list, zip(*chosen, strict=True)))
+    return _Split(sides, skipped, categories)
+
+  def _folder(self, split: str) -> Path:
+    return self._paths(split)[0][0].parent
+
+  def _belongs(self, split: str, number: int, example: tuple[str, ...]) -> bool:
+    """Returns whether an example of the files of a split is part of the split."""
+    decider = self._recipe.decider
+    line = example[self.languages.index(decider) if decider else 0]
+    if split not in self._cut and split != _TRAIN:
+      return self._recipe.belongs(split, number, line)
+    if not self._recipe.belongs(_TRAIN, number, line):
+      return False
+    return not self._cut or split_of(example[0], self._cut) == split
+
+  def _cleaned(self, line: str) -> str:
+    if PART not in line:
+      return self._clean(line)
+    return PART.join(map(self._clean, line.split(PART)))
+
+
+def _grouped(
+  examples: list[tuple[str, ...]], categories: list[str] | None, skipped: int
+) -> _Split:
+  """Returns each source once, with all of its targets as references."""
+  groups: dict[str, list[int]] = {}
+  for i, lines in enumerate(examples):
+    groups.setdefault(lines[0], []).append(i)
+  first = [numbers[0] for numbers in groups.values()]
+  sides = zip(*(examples[i] for i in first), strict=True)
+  return _Split(
+    tuple(map(list, sides)),
+    skipped,
+    categories and [categories[i] for i in first],
+    [tuple(dict.fromkeys(examples[i][-1] for i in x)) for x in groups.values()],
+  )
+
+
+_TRAIN = 'train'  # the split that others are cut from, and that is never grouped
+
+
+def split_of(source: str, cut: Shares) -> str:
+  """Returns the split of an example of the files of 'train'.
+
+  It depends on nothing but the source, so that examples with the same source are never
+  in two splits: the first four bytes of the sha256 of the source in UTF-8 are a number
+  from 0 to 1, and each split has an interval as long as its share, in the order of
+  `cut`. The rest is 'train'.
+
+  Args:
+    source: line of the source side.
+    cut: name of a split -> its share.
+  """
+  digest = hashlib.sha256(source.encode()).digest()
+  place, end = int.from_bytes(digest[:4], 'big') / 2**32, 0.0
+  for split, share in cut.items():
+    end += share
+    if place < end:
+      return split
+  return _TRAIN
+
+
+def _with_cut(recipe: Recipe, cut: Shares) -> Recipe:
+  """Adds the splits that are cut from 'train'."""
+  if not cut:
+    return recipe
+  for split, share in cut.items():
+    if split in recipe.files:
+      raise ValueError(
+        f'corpus.cut.{split}: the corpus has a split of this name already'
+      )
+    domains.check_value(f'corpus.cut.{split}', share, _SHARE)
+  if sum(cut.values()) >= 1 or _TRAIN not in recipe.files:
+    raise ValueError(
+      f'corpus.cut is {dict(cut)}: the shares of the splits, which are cut from '
+      f"'train', must have a sum of less than 1, and there must be a split 'train'"
+    )
+  files = {**recipe.files, **dict.fromkeys(cut, recipe.files[_TRAIN])}
+  tables = [*recipe.tables, *(cut if _TRAIN in recipe.tables else ())]
+  return dataclasses.replace(recipe, files=files, tables=tables)
+
+
+_SHARE = Annotated[float, Range(0, 1, exclude_low=True, exclude_high=True)]
 
 
 def sides_of(
@@ -389,9 +605,14 @@ class OwnText(Text):
     source: str | None = None,
     target: str | None = None,
     text: str | None = None,
+    columns: Any = None,
+    reader: Annotated[Specification, Piece(READERS)] | None = None,
     empty: Literal['error', 'skip'] | None = None,
     normalize: Normalization = 'none',
     convention: str | None = None,
+    cut: Shares | None = None,
+    group: bool = False,
+    duplicates: Duplicates = 'keep',
   ):
     """Takes the files, the languages, see `sides_of`, and the options of `Text`.
 
@@ -403,38 +624,58 @@ class OwnText(Text):
       source: language code of the source side.
       target: language code of the target side.
       text: language code of text in one language.
+      columns: which columns of a table are the sides; see `text.tables`. With `columns`
+        or `reader`, a split may have several files, and each of them has all sides.
+      reader: format of the tables, a piece of `text.tables.READERS`: 'tab' by default,
+        'csv', 'jsonl' or 'scan'.
       empty: see `Text`, like the others.
       normalize: steps of `text.normalize`.
       convention: name of a tokeniser.
+      cut: splits that are cut from 'train'.
+      group: whether each source occurs once in evaluation.
+      duplicates: what to do with an example that occurs twice.
     """
     sides = sides_of(source, target, text)
     _check_codes(sides)
-    recipe = _recipe_of(tuple(sides.values()), files)
+    table = {}
+    if columns is not None or reader is not None:
+      read = make(reader or 'tab', READERS, 'corpus.reader')
+      table = dict(columns=Columns.of(columns, [*sides]), reader=read)
+    recipe = _recipe_of(tuple(sides.values()), files, table)
     options = dict(empty=empty, normalize=normalize, convention=convention)
+    options |= dict(cut=cut, group=group, duplicates=duplicates)
     super().__init__(recipe, name, sides, **options)
 
 
 def _recipe_of(
-  languages: tuple[str, ...], files: Mapping[str, str | Sequence[str]]
+  languages: tuple[str, ...],
+  files: Mapping[str, str | Sequence[str]],
+  table: Mapping[str, Any],
 ) -> Recipe:
-  """Returns the recipe for files of the user's own."""
+  """Returns the recipe for files of the user's own.
+
+  Args:
+    languages: language codes.
+    files: see `OwnText`.
+    table: columns and reader, if all files are tables; else empty.
+  """
   if not hasattr(files, 'items'):
     raise ValueError("corpus.files should be {'train': (source, target), ...}")
   sides: dict[str, dict[str, Sequence[str]]] = {}
-  tabbed = []
+  tables = []
   for split, given in files.items():
     paths = _paths_of(split, given)
-    if len(languages) == 1:
-      sides[split] = {languages[0]: paths}
-    elif len(paths) <= 2:
-      sides[split] = dict(zip(languages, (paths[:1], paths[-1:]), strict=True))
-      tabbed += [split] if len(paths) == 1 else []
+    if table or len(languages) == 1 or len(paths) == 1:
+      sides[split] = dict.fromkeys(languages, paths)
+      tables += [split] if table or len(languages) > 1 else []
+    elif len(paths) == 2:
+      sides[split] = dict(zip(languages, (paths[:1], paths[1:]), strict=True))
     else:
       raise ValueError(
         f'corpus.files.{split} names {len(paths)} files; give (source, target), or '
         'one file with a tab between them'
       )
-  return Recipe(languages=languages, files=sides, tabbed=tabbed)
+  return Recipe(languages=languages, files=sides, tables=tables, **table)
 
 
 def _paths_of(split: str, given: Any) -> tuple[str | Path, ...]:
@@ -464,7 +705,7 @@ def _find(recipe: Recipe, name: str, split: str, language: str, file: str) -> Pa
     if path.is_file():
       return path
   return download(
-    recipe.url.format(file=file),
+    recipe.url.format(file=recipe.upstream.get(file, file)),
     cache_dir() / 'corpora' / name / file,
     member=recipe.member.format(file=file),
     sha256=_SHA256.get((name, split), {}).get(language),
@@ -541,7 +782,7 @@ NAMED: dict[str, Recipe] = {
   'tatoeba': Recipe(
     languages=('en', 'de'),
     files=_each(('train', 'valid', 'test'), ('en', 'de'), 'deu-eng.tsv'),
-    tabbed=('train', 'valid', 'test'),
+    tables=('train', 'valid', 'test'),
     url='https://www.manythings.org/anki/deu-eng.zip',
     member='deu.txt',
     belongs=_by_english,

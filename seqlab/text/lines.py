@@ -198,18 +198,3 @@ def stream_lines(
 def _refuse_container(data: bytes, name: str) -> None:
   if problem := _name(data):
     raise ValueError(f'{problem[0]}{name}{problem[1]}')
-
-
-def columns(name: str, lines: list[str]) -> tuple[list[str], list[str]]:
-  """Returns the first two columns; a blank line has an empty source and target."""
-  first, second = [], []
-  for number, line in enumerate(lines, 1):
-    left, tab, rest = line.partition('\t')
-    if not tab and not is_blank(line):
-      raise ValueError(
-        f'line {number:,} of {name} has no tab; write source, tab, target, or give '
-        'two files'
-      )
-    first.append(left)
-    second.append(rest.partition('\t')[0])
-  return first, second

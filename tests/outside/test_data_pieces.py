@@ -14,11 +14,12 @@ import numpy as np
 
 from seqlab.data.buckets import Buckets
 from seqlab.decoding.config import Beam, DecodingConfig
+from seqlab.text.corpora import Corpus
 from seqlab.text.vocabulary import content_of, flat_ids
 from seqlab.types import BOS, EOS, PAD, SPECIALS, UNK
 
 
-class Doubled:
+class Doubled(Corpus):
   """A corpus: strings of digits, and the same with every digit written twice."""
 
   name, convention, splits = 'doubled', 'none', ('train', 'test')

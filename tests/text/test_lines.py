@@ -10,7 +10,6 @@ import pytest
 
 from seqlab.text.lines import (
   BadLine,
-  columns,
   is_blank,
   one_line,
   read_lines,
@@ -127,7 +126,3 @@ def test_a_packed_stream_is_refused(name):
 def test_a_stream_of_utf16_is_refused():
   with pytest.raises(ValueError, match=r'the input is UTF-16'):
     list(stream_lines(io.BytesIO('the dog\nthe cat\n'.encode('utf-16'))))
-
-
-def test_a_blank_line_has_two_empty_columns():
-  assert columns('x', ['a\tb\tc', '\u3000']) == (['a', '\u3000'], ['b', ''])
