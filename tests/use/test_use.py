@@ -427,8 +427,8 @@ def test_each_run_is_opened_and_read_once(run, monkeypatch):
     def __init__(self, *args):
       opened.append(args)
       super().__init__(*args)
-      lines_of = self.corpus._lines
-      self.corpus._lines = lambda split: read.append(split) or lines_of(split)
+      examples_of = self.corpus._examples
+      self.corpus._examples = lambda split: read.append(split) or examples_of(split)
 
   monkeypatch.setattr('seqlab.tasks.translation.Translation', Counting)
   compare_runs([run, run], split='valid', options=GREEDY)
