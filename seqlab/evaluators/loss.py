@@ -9,7 +9,7 @@ from jax.sharding import NamedSharding
 from seqlab.domains import Count
 from seqlab.evaluators import interface
 from seqlab.evaluators.resident import Resident, evaluation_batches, total
-from seqlab.tasks.interface import Task
+from seqlab.tasks.interface import Task, traced_init
 from seqlab.types import Batch, Sums, Variables
 
 
@@ -43,7 +43,7 @@ class Evaluator(interface.Evaluator):
     options = dict(tokens=tokens, shapes=shapes, **self._windows)
     batches = evaluation_batches(task, split, sharding, **options)
     self._resident = Resident(batches, sharding, self._sums, fingerprint=fingerprint)
-    init = jax.eval_shape(task.init, jax.random.key(0))
+    init = jax.eval_shape(lambda: traced_init(task)(jax.random.key(0)))
     reported = jax.eval_shape(self._sums, nn.unbox(init), batches.shapes[0])
     self.metrics = self._names(reported)
 

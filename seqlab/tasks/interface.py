@@ -202,13 +202,22 @@ class Task(Protocol):
 
   @functools.cached_property
   def _num_parameters(self) -> int:
-    params = jax.eval_shape(lambda: self.init(jax.random.key(0)))['params']
+    params = jax.eval_shape(lambda: traced_init(self)(jax.random.key(0)))['params']
     return sum(math.prod(x.shape) for x in jax.tree.leaves(params))
 
   @property
   def report(self) -> dict[str, float]:
     """Counts of the data besides those of the batches, for the log; by default none."""
     return {}
+
+
+def traced_init(task: Task) -> Callable[[Array], Variables]:
+  """Returns the method `init` of a task as a function that is traced only once.
+
+  Several objects of a run need the shapes or the axes of the variables, and tracing a
+  model takes long. The equations are inlined, so that programs do not change.
+  """
+  return vars(task).setdefault('_traced_init', jax.jit(task.init, inline=True))
 
 
 _VERBS: dict[type, str] = {}  # ability -> what a task without it cannot do

@@ -28,6 +28,7 @@ from seqlab.tasks.interface import (
   Loss,
   Task,
   TextSize,
+  traced_init,
 )
 from seqlab.text.corpora import Corpus, corpus_kind, open_corpus
 from seqlab.text.download import cache_dir
@@ -150,7 +151,7 @@ class TextModel(Task):
   @functools.cached_property
   def _num_weights(self) -> int:
     """Number of weights that a token is multiplied with, without tables of inputs."""
-    abstract = nn.unbox(jax.eval_shape(lambda: self.init(jax.random.key(0))))
+    abstract = nn.unbox(jax.eval_shape(lambda: traced_init(self)(jax.random.key(0))))
     flat = jax.tree_util.tree_flatten_with_path(abstract['params'])[0]
     weights = sum(
       x.size for path, x in flat if 'embedding' not in jax.tree_util.keystr(path)

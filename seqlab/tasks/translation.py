@@ -20,7 +20,7 @@ from seqlab.layers.cross_entropy import cross_entropy
 from seqlab.models import MODELS
 from seqlab.models.interface import Packing
 from seqlab.pieces import check_base, find, make, options_of
-from seqlab.tasks.interface import EmptyBatches, Loss, Task
+from seqlab.tasks.interface import EmptyBatches, Loss, Task, traced_init
 from seqlab.text.corpora import Corpus, corpus_kind, open_corpus
 from seqlab.text.download import cache_dir
 from seqlab.text.inputs import Inputs
@@ -138,7 +138,7 @@ class SequenceToSequence(Task):
   @functools.cached_property
   def _sizes(self) -> tuple[float, float, float]:
     """Weights used per source word, per target word, and per hidden position."""
-    abstract = jax.eval_shape(lambda: self.init(jax.random.key(0)))
+    abstract = jax.eval_shape(lambda: traced_init(self)(jax.random.key(0)))
     flat = jax.tree_util.tree_flatten_with_path(nn.unbox(abstract['params']))[0]
     sizes = {'encoder': 0, 'decoder': 0}
     for path, leaf in flat:

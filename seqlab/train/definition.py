@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from seqlab.config import call, check_keys
-from seqlab.tasks.interface import CustomUpdate, Task, has, method_of
+from seqlab.tasks.interface import CustomUpdate, Task, has, method_of, traced_init
 from seqlab.train.fingerprint import program_fingerprint
 from seqlab.train.mesh import (
   logical_axes,
@@ -82,7 +82,7 @@ class Definition:
       self.constants = (method_of(task, CustomUpdate, 'constants')(self.mesh),)
     else:
       check_hyper(config.get('optimizer', {}), self._schedule, self.hyper)
-      axes = logical_axes(task.init)
+      axes = logical_axes(traced_init(task))
       self._tx = make_optimizer(config.get('optimizer', {}), self._schedule, axes)
       self._take_step = GradientStep(
         task, self._tx, self._accumulate, self._ema, axis_name
@@ -101,7 +101,7 @@ class Definition:
 
   def _create(self, seed: Array) -> TrainState:
     """Returns a fresh state, whose parameters are boxed with their logical axes."""
-    variables = dict(self._task.init(jax.random.key(seed)))
+    variables = dict(traced_init(self._task)(jax.random.key(seed)))
     params = variables.pop('params')
     # Transforms that are masked or partitioned by path fail on boxes.
     opt_state = self._tx.init(nn.unbox(params))

@@ -7,7 +7,7 @@ from flax import linen as nn
 import jax
 from jax.sharding import SingleDeviceSharding
 
-from seqlab.tasks.interface import Estimator, Task, has
+from seqlab.tasks.interface import Estimator, Task, has, traced_init
 from seqlab.train.checkpoints import Checkpoints
 from seqlab.train.folder import RunFolder
 from seqlab.train.mesh import axes_of
@@ -48,7 +48,7 @@ def restore(
   config = folder.config
   # Whatever devices it trained on.
   first_device = SingleDeviceSharding(jax.devices()[0])
-  boxed = jax.eval_shape(lambda: task.init(jax.random.key(0)))
+  boxed = jax.eval_shape(lambda: traced_init(task)(jax.random.key(0)))
   variables = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=first_device),
     dict(nn.unbox(boxed)),

@@ -1,5 +1,6 @@
 """Defaults of a task, and the abilities that `has` and `needs` find."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from seqlab.tasks.interface import (
   method_of,
   needs,
   tokens_per_step,
+  traced_init,
 )
 from seqlab.tasks.translation import Translation
 from seqlab.tasks.word2vec import WordPrediction
@@ -85,6 +87,22 @@ def test_defaults_count_rows_and_parameters(tmp_path):
   assert (tokens_per_step(task, batches), data_report(task, batches)) == (8, {})
   assert len(batches.batch(0, seed=0, rows=(1, 4))['x']) == 2
   assert Line.from_shapes({}) is None
+
+
+def test_the_initialisation_is_traced_once_per_task():
+  traced = []
+
+  class Counting(Line):
+    def init(self, rng):
+      traced.append(self)
+      return super().init(rng)
+
+  task = Counting()
+  for seed in range(2):
+    shapes = jax.eval_shape(lambda: traced_init(task)(jax.random.key(0)))
+    assert traced_init(task)(jax.random.key(seed))['params']['slope'].shape == (3,)
+    assert shapes['params']['slope'].shape == (3,)
+  assert traced == [task]
 
 
 def test_totals_of_a_loss_hold_its_value():
