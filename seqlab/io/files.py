@@ -32,8 +32,8 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
   final = path.resolve()  # a link is kept, and its target is replaced
   # A device, a pipe or an open file is written and not replaced. A path in /proc may
   # lead to a folder on the disk, like the path of a run's checkpoints.
-  is_open = given.startswith('/dev/') or _OPEN_FILE.fullmatch(given)
-  special = is_open or str(final).startswith(('/dev/', '/proc/'))
+  is_open = _is_device(given) or _OPEN_FILE.fullmatch(given)
+  special = is_open or _is_device(str(final)) or str(final).startswith('/proc/')
   if special or (path.exists() and not path.is_file()):
     yield path
     return
@@ -47,6 +47,11 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     sync(path.parent)
   finally:
     temporary.unlink(missing_ok=True)
+
+
+def _is_device(path: str) -> bool:
+  # /dev/shm is a file system in memory, whose files are like those on a disk.
+  return path.startswith('/dev/') and not path.startswith('/dev/shm/')
 
 
 def check_output(path: str | os.PathLike, option: str = '--output') -> None:

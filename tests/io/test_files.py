@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+import tempfile
 
 import pytest
 
@@ -52,6 +53,17 @@ def test_a_device_is_written_and_not_replaced(tmp_path):
   assert pipe.is_fifo()
   files.write_text('/dev/null', 'text')
   assert not Path('/dev/null').is_file()
+
+
+def test_a_file_in_memory_is_replaced():
+  if not os.access('/dev/shm', os.W_OK):
+    pytest.skip('there is no file system in memory')
+  with tempfile.TemporaryDirectory(dir='/dev/shm') as folder:
+    path = Path(folder) / 'a'
+    files.write_text(path, 'old')
+    old = path.stat().st_ino
+    files.write_text(path, 'new')
+    assert path.stat().st_ino != old
 
 
 def test_a_link_stays_a_link(tmp_path):
