@@ -14,8 +14,15 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 # 'auto' would mean another dtype on another processor, and numbers would differ.
 os.environ['SEQLAB_CPU_DTYPE'] = 'float32'
 
-# Most tests take longer to compile than to run. The older emitters compile faster, and
-# dividing a program for several threads is useless, because each worker has one.
+# Tests write many small files durably, which takes long on a disk.
+if os.path.isdir('/dev/shm') and shutil.disk_usage('/dev/shm').free > 4 * 2**30:
+  os.environ.setdefault('PYTEST_DEBUG_TEMPROOT', '/dev/shm')
+
+# Most tests take longer to compile than to run, and so do the processes that they start,
+# which inherit these settings. Slow tests of tests/metrics turn optimisations on.
+os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
+# The older emitters compile faster, and dividing a program for several threads is useless,
+# because each worker has one.
 os.environ['XLA_FLAGS'] = ' '.join(
   [
     *([os.environ['XLA_FLAGS']] if 'XLA_FLAGS' in os.environ else []),
@@ -25,6 +32,7 @@ os.environ['XLA_FLAGS'] = ' '.join(
 )
 
 import jax
+from jax._src import compilation_cache  # has no public interface for other caches
 
 # Tracing creates millions of objects but little cyclic garbage. With Python's default
 # thresholds, collecting it takes a tenth of the tests' time.
@@ -32,20 +40,28 @@ gc.freeze()
 gc.set_threshold(200_000, 50, 100)
 
 jax.config.update('jax_num_cpu_devices', 8)
-# As above; tests/metrics turns this off again.
-jax.config.update('jax_disable_most_optimizations', True)
+jax.config.update('jax_disable_most_optimizations', True)  # if JAX was imported before
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+
+from seqlab.programs import Programs  # noqa: E402
+
+
+def _shared_folder(tmp_path_factory):
+  """Returns a new folder of the session, which all workers share."""
+  folder = tmp_path_factory.getbasetemp()
+  return folder.parent if 'PYTEST_XDIST_WORKER' in os.environ else folder
 
 
 @pytest.fixture(autouse=True, scope='session')
 def _session_cache(tmp_path_factory):
   """Replaces the user's cache, so that tests neither read nor write it."""
   cache = tmp_path_factory.mktemp('cache')
-  # Tests share compiled programs. Every session has a new folder, because a session
-  # that is killed may leave an incomplete entry.
-  jax.config.update('jax_compilation_cache_dir', str(cache / 'xla'))
+  # All workers share compiled programs. JAX's own files may be read incomplete.
+  programs = _shared_folder(tmp_path_factory) / 'xla'
+  compilation_cache.get_file_cache = lambda path: (Programs(path), path)
+  jax.config.update('jax_compilation_cache_dir', str(programs))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv('SEQLAB_CACHE', str(cache))
@@ -58,9 +74,7 @@ def _write(path, lines):
 
 def _once(tmp_path_factory, name, make):
   """Makes a folder once for all workers of the session, and returns it."""
-  shared = tmp_path_factory.getbasetemp()
-  if 'PYTEST_XDIST_WORKER' in os.environ:
-    shared = shared.parent
+  shared = _shared_folder(tmp_path_factory)
   folder = shared / name
   with open(shared / f'{name}.lock', 'w') as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
@@ -103,7 +117,8 @@ def tiny(corpus_files):
     'steps': 12,
     'corpus': {'source': 'en', 'target': 'de', 'files': corpus_files},
     'vocabulary': {'kind': 'word', 'size': 100, 'shared': True},
-    'batching': {'kind': 'buckets', 'tokens': 160, 'shapes': 2},
+    # One shape, here and of the evaluator: a program per shape takes long to trace.
+    'batching': {'kind': 'buckets', 'tokens': 160, 'shapes': 1},
     'model': {
       'kind': 'transformer',
       'width': 16,
@@ -116,7 +131,13 @@ def tiny(corpus_files):
     'optimizer': {'kind': 'adam'},
     'mesh': {'data': 1, 'devices': 1},
     'evals': {
-      'valid': {'type': 'translation', 'split': 'valid', 'every': 4, 'beam': 1}
+      'valid': {
+        'type': 'translation',
+        'split': 'valid',
+        'every': 4,
+        'beam': 1,
+        'shapes': 1,
+      }
     },
     'keep_best': 'valid/bleu',
   }

@@ -28,7 +28,7 @@ def step(tiny, tmp_path_factory):
     if (key := repr(mesh)) not in done:
       config = tiny | {
         'mesh': mesh,
-        'batching': tiny['batching'] | {'shapes': 1, 'tokens': 640},
+        'batching': tiny['batching'] | {'tokens': 640},
         'vocabulary': tiny['vocabulary'] | {'size': 16},  # divides by the devices
         'model': tiny['model']
         | {'width': WIDTH, 'mlp_width': MLP, 'heads': HEADS, 'layers': LAYERS},

@@ -37,8 +37,8 @@ def by_length(fresh):
   """BLEU by the lengths of sources, (3, 6) and (100,)."""
   options = dict(split='valid', beam=1)
   return [
-    _run('translation', *fresh, lengths=lengths, **options)[0]
-    for lengths in ((3, 6), (100,))
+    _run('translation', *fresh, lengths=lengths, shapes=shapes, **options)[0]
+    for lengths, shapes in (((3, 6), 2), ((100,), 1))
   ]
 
 

@@ -40,9 +40,7 @@ def swept(tiny, tmp_path_factory):
   (folder / 'mine.py').write_text(TEXT.format(config=config), 'utf-8')
   experiment, runs = str(folder / 'mine.py'), folder / 'runs'
   command = [experiment, '--workdir', str(runs), '--on', 'population']
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
-    status = main(command)
+  status = main(command)
   return plan(experiment, runs), status, command
 
 

@@ -20,19 +20,13 @@ from seqlab.train.checkpoints import Checkpoints
 from seqlab.train.loop import train
 from seqlab.train.writer import read_metrics
 
-NLL = {'type': 'perplexity', 'split': 'valid', 'every': 4}
+NLL = {'type': 'perplexity', 'split': 'valid', 'every': 4, 'shapes': 1}
 BLEU = {'type': 'translation', 'split': 'valid', 'every': 4, 'beam': 1}
 
 
-@pytest.fixture(autouse=True)
-def _quick_to_compile(monkeypatch):
-  monkeypatch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
-
-
 def _config(tiny, **changes):
-  """Returns `tiny` on all devices, with one shape, so that it compiles quickly."""
-  batching = tiny['batching'] | {'shapes': 1}
-  options = dict(batching=batching, mesh={'data': -1}, evals={'valid': NLL}, steps=8)
+  """Returns `tiny` on all devices, with an evaluator that compiles quickly."""
+  options = dict(mesh={'data': -1}, evals={'valid': NLL}, steps=8)
   options |= dict(keep_best='valid/nll', best_is='min', save_every=4)
   return tiny | options | changes
 
@@ -79,9 +73,7 @@ def _same(rows, others) -> None:
 def two(tiny, tmp_path_factory):
   """Returns the folder of a run in two processes, and its output."""
   folder = tmp_path_factory.mktemp('two') / 'run'
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
-    return folder, _run(_config(tiny), folder)
+  return folder, _run(_config(tiny), folder)
 
 
 def test_two_processes_have_the_losses_of_one(two, tiny, tmp_path):
@@ -122,6 +114,15 @@ def test_a_dry_run_prints_the_commands(capsys):
 
 # How the launcher reports the exits of its processes, which are small programs here.
 WAITS = 'import time; print("up", flush=True); time.sleep(60)'
+STOPS = 'os.kill(os.getpid(), 19)'
+WAITS_FOR_STOP = """
+import psutil, time
+def stopped():
+  processes = psutil.Process().parent().children()
+  return any(process.status() == psutil.STATUS_STOPPED for process in processes)
+while not stopped():
+  time.sleep(0.01)
+"""
 
 
 def _end(programs, logs, monkeypatch, patience=0.5) -> int:
@@ -155,11 +156,11 @@ def test_successful_exits(programs, status, tmp_path, monkeypatch, capsys):
     # JAX aborts process 0 when process 1 does not answer.
     (['os.abort()', WAITS], 'process 1 on .* did not answer the others'),
     (
-      ['import time; time.sleep(2); os.abort()', 'os.kill(os.getpid(), 19)'],
+      [f'{WAITS_FOR_STOP}os.abort()', STOPS],
       r'process 1 on .* was suspended \(SIGSTOP\) and did not answer',
     ),
     (
-      ['import time; time.sleep(2); os._exit(3)', 'os.kill(os.getpid(), 19)'],
+      [f'{WAITS_FOR_STOP}os._exit(3)', STOPS],
       'process 0 on .* with status 3, while process 1 was suspended',
     ),
   ],

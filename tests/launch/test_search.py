@@ -571,14 +571,13 @@ def pruner():
 
 
 @pytest.fixture
-def real(tiny, tmp_path, monkeypatch):
+def real(tiny, tmp_path):
   """real(steps, patience): a small experiment that is pruned at step `patience`."""
-  monkeypatch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 
   def make(steps, patience=10**6):
     config = tiny | {'keep_best': 'valid/perplexity', 'best_is': 'min', 'save_every': 4}
-    config['batching'] = tiny['batching'] | {'shapes': 1}
-    config['evals'] = {'valid': {'type': 'perplexity', 'split': 'valid', 'every': 4}}
+    evals = {'type': 'perplexity', 'split': 'valid', 'every': 4, 'shapes': 1}
+    config['evals'] = {'valid': evals}
     file = tmp_path / 'mine.py'
     text = REAL.format(config=config, steps=steps, patience=patience)
     file.write_text(text, 'utf-8')

@@ -286,7 +286,6 @@ def cluster():
       pytest.skip(f'no Slurm here: {started.stderr.strip()}')
     with pytest.MonkeyPatch.context() as patch:
       patch.setenv('SLURM_CONF', str(folder / 'slurm.conf'))
-      patch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
       yield folder
   finally:
     subprocess.run([script, 'stop', folder], capture_output=True)
@@ -354,8 +353,7 @@ def _resumed(log):
 
 def _config(tiny, **changes):
   """Returns `tiny` without the parts that take long to compile."""
-  batching = tiny['batching'] | {'shapes': 1}
-  options = dict(batching=batching, evals={}, keep_best=None, save_every=100)
+  options = dict(evals={}, keep_best=None, save_every=100)
   return tiny | options | changes
 
 

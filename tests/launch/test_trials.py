@@ -251,7 +251,6 @@ def test_a_changed_experiment_is_refused_unless_forced(planned):
 
 def test_a_trial_stopped_by_sigterm_is_run_again(tiny, tmp_path, monkeypatch):
   config = tiny | {'evals': {}, 'keep_best': None}
-  config['batching'] = tiny['batching'] | {'shapes': 1}
   text = f'ml_collections.ConfigDict({config!r})'
   file = tmp_path / 'mine.py'
   file.write_text(

@@ -34,9 +34,10 @@ def strings():
   return _strings
 
 
-@pytest.fixture(autouse=True, scope='package')
-def _optimized():
-  """Turns optimisations on: these tests compile little and compute much."""
-  jax.config.update('jax_disable_most_optimizations', False)
+@pytest.fixture(autouse=True)
+def _optimized(request):
+  """Turns optimisations on for slow tests, which compile little and compute much."""
+  is_slow = request.node.get_closest_marker('slow') is not None
+  jax.config.update('jax_disable_most_optimizations', not is_slow)
   yield
   jax.config.update('jax_disable_most_optimizations', True)

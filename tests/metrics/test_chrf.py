@@ -20,8 +20,13 @@ def statistics_of(hypotheses, references, word_order, lowercase):
 
 
 @pytest.mark.parametrize(('word_order', 'lowercase'), [(0, True), (2, False)])
-def test_statistics_of_random_strings_are_sacrebleus(strings, word_order, lowercase):
-  hypotheses, references = strings(seed=3 + word_order, rows=6_000)
+@pytest.mark.parametrize(
+  'rows', [1_500, pytest.param(6_000, marks=pytest.mark.slow)], ids=str
+)
+def test_statistics_of_random_strings_are_sacrebleus(
+  strings, rows, word_order, lowercase
+):
+  hypotheses, references = strings(seed=3 + word_order, rows=rows)
   encoded = [[x.encode() for x in side] for side in (hypotheses, references)]
   size = max(len(x) for side in encoded for x in side)
   actual = statistics_of(

@@ -36,9 +36,9 @@ def _decode(model, variables, beam=2):
 
 def test_log_probabilities_are_averaged(members):
   models, variables = members
-  log_probs = Ensemble(models).apply(variables, SOURCE, TARGET)
+  log_probs = jax.jit(Ensemble(models).apply)(variables, SOURCE, TARGET)
   each = [
-    jax.nn.log_softmax(m.apply(v, SOURCE, TARGET))
+    jax.nn.log_softmax(jax.jit(m.apply)(v, SOURCE, TARGET))
     for m, v in zip(models, variables, strict=True)
   ]
   np.testing.assert_allclose(log_probs, (each[0] + each[1]) / 2, atol=1e-5)
@@ -56,7 +56,7 @@ def test_a_recurrent_model_and_a_transformer_decode_together(members):
   """The first word is the one with the largest mean log-probability."""
   models, variables = members
   tokens, _ = _decode(Ensemble(models), variables, beam=1)
-  logp = np.array(Ensemble(models).apply(variables, SOURCE, TARGET)[:, 0])
+  logp = np.array(jax.jit(Ensemble(models).apply)(variables, SOURCE, TARGET)[:, 0])
   logp[:, [0, 2]] = -np.inf  # PAD and BOS are never written
   np.testing.assert_array_equal(tokens[:, 0, 0], logp.argmax(axis=-1))
 

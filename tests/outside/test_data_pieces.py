@@ -111,7 +111,7 @@ def get_config(arg=None):
   c.schedule = dict(kind='constant', warmup=0)
   c.mesh = dict(data=1, devices=1)
   own = dict(kind='own_pieces:Shouted', digit=7)
-  c.evals = dict(test=dict(kind='translation', split='test', decoding=own))
+  c.evals = dict(test=dict(kind='translation', split='test', shapes=1, decoding=own))
   return c
 """
 

@@ -37,7 +37,7 @@ def get_config(arg=None):
   c.model = dict(kind='transformer', width=8, mlp_width=16, heads=2, layers=1)
   c.hyper = dict(peak=1e-2)
   c.mesh = dict(data=1, devices=1)
-  c.evals = dict(size=dict(kind='norms:Norm', scale=2.0), test=dict(kind='perplexity', split='test'))
+  c.evals = dict(size=dict(kind='norms:Norm', scale=2.0), test=dict(kind='perplexity', split='test', shapes=1))
   c.keep_best = 'size/norm'
   return c
 

@@ -29,13 +29,14 @@ def variables(task):
 
 def test_scores_are_the_models_log_probabilities(task, variables):
   scores = Scorer(task.model, variables, task.vocabularies).score(PAIRS)
+  apply = jax.jit(task.model.apply)
   for (source, target), logp in zip(PAIRS, scores, strict=True):
     sides = zip((source, target), ('source', 'target'), strict=True)
     s, t = (
       np.append(getattr(task.vocabularies, name).encode([line])[0], EOS)[None]
       for line, name in sides
     )
-    expected = jax.nn.log_softmax(task.model.apply(variables, s, t))[0]
+    expected = jax.nn.log_softmax(apply(variables, s, t))[0]
     np.testing.assert_allclose(logp, expected[np.arange(t.size), t[0]], atol=1e-4)
 
 

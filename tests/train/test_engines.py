@@ -13,14 +13,13 @@ from seqlab.train.engines import make_engine
 @pytest.fixture(scope='module')
 def losses(tiny, tmp_path_factory):
   """(changes to the experiment) -> losses of three updates, and the state after."""
-  # One shape, and each run once for all tests: compiling is what takes long here.
-  batching = tiny['batching'] | {'shapes': 1}
+  # Each run once for all tests: compiling is what takes long here.
   vocabulary = tmp_path_factory.mktemp('program') / 'vocabulary'
   done = {}
 
   def run(**changes):
     if (key := repr(changes)) not in done:
-      config = tiny | {'batching': batching} | changes
+      config = tiny | changes
       task = Translation.from_config(config, vocabulary)
       engine = make_engine(config, task, steps=10)
       state, values = engine.init(0), []

@@ -170,7 +170,6 @@ def test_several_processes_fall_back_together(tiny, tmp_path):
   """All fall back at the step at which one process does."""
   config = tiny | {
     'hyper': tiny['hyper'] | {'peak': 1.0},
-    'batching': tiny['batching'] | {'shapes': 1},
     'mesh': {'data': -1},
     'evals': {},
     'keep_best': None,
@@ -186,7 +185,6 @@ def test_several_processes_fall_back_together(tiny, tmp_path):
   command = [sys.executable, '-m', 'launch.local', '--processes', '2', str(file)]
   done = subprocess.run(
     [*command, '--workdir', str(tmp_path / 'two')],
-    env=os.environ | {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'},
     capture_output=True,
     text=True,
   )

@@ -479,7 +479,6 @@ def test_a_run_resumes_after_a_power_cut(point, point_run, read_run, tmp_path, p
 @pytest.mark.slow  # two runs of two processes
 def test_several_processes_train_in_a_folder_of_any_name(tiny, tmp_path):
   config = tiny | {
-    'batching': tiny['batching'] | {'shapes': 1},
     'mesh': {'data': -1},
     'evals': {},
     'keep_best': None,
@@ -495,7 +494,6 @@ def test_several_processes_train_in_a_folder_of_any_name(tiny, tmp_path):
     command = [sys.executable, '-m', 'launch.local', '--processes', '2', str(file)]
     done = subprocess.run(
       [*command, '--workdir', str(tmp_path / 'a[1]'), '--force'],
-      env=os.environ | {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'},
       capture_output=True,
       text=True,
     )

@@ -35,8 +35,7 @@ BARE = {'evals': {}, 'keep_best': None, 'save_every': 4}  # quick to compile
 
 def _config(tiny, seed, hyper, **changes):
   batching = {'kind': 'packed', 'tokens': 160, 'max_length': 20}
-  evals = {'valid': tiny['evals']['valid'] | {'shapes': 1}}
-  config = tiny | {'steps': 8, 'seed': seed, 'batching': batching, 'evals': evals}
+  config = tiny | {'steps': 8, 'seed': seed, 'batching': batching}
   return config | {'hyper': tiny['hyper'] | hyper} | changes
 
 

@@ -19,6 +19,21 @@ def _rows(folder):
   ]
 
 
+@pytest.fixture(scope='module')
+def two_shapes(tiny):
+  """An experiment of two programs."""
+  changes = {'evals': {}, 'keep_best': None, 'save_every': 12}
+  return tiny | {'batching': tiny['batching'] | {'shapes': 2}} | changes
+
+
+@pytest.fixture(scope='module')
+def two_shapes_run(two_shapes, tmp_path_factory):
+  """The folder of a run of `two_shapes`."""
+  folder = tmp_path_factory.mktemp('two_shapes')
+  train(two_shapes, folder)
+  return folder
+
+
 @pytest.fixture
 def slow_compiler(monkeypatch):
   """Delays every compilation of a step; returns the list of their shapes."""
@@ -34,11 +49,11 @@ def slow_compiler(monkeypatch):
 
 
 def test_a_run_that_waits_for_its_programs_has_the_same_losses(
-  finished, tiny, tmp_path, slow_compiler, capsys
+  two_shapes, two_shapes_run, tmp_path, slow_compiler, capsys
 ):
-  train(tiny | {'evals': {}, 'keep_best': None, 'save_every': 12}, tmp_path)
+  train(two_shapes, tmp_path)
   losses = [row['loss'] for row in _rows(tmp_path)]
-  assert losses == [row['loss'] for row in _rows(finished)]
+  assert losses == [row['loss'] for row in _rows(two_shapes_run)]
   assert {row['compiles'] for row in _rows(tmp_path)} == {0}
   assert len(slow_compiler) == len(set(slow_compiler)) == 2
   shown = capsys.readouterr().out
@@ -46,12 +61,15 @@ def test_a_run_that_waits_for_its_programs_has_the_same_losses(
   assert 'compiled 2 shapes in' in shown
 
 
-def test_rows_tell_how_many_programs_were_being_compiled(finished):
-  waiting = [row['speed/compiling'] for row in read_metrics(finished / 'metrics.jsonl')]
+def test_rows_tell_how_many_programs_were_being_compiled(two_shapes_run):
+  rows = read_metrics(two_shapes_run / 'metrics.jsonl')
+  waiting = [row['speed/compiling'] for row in rows]
   assert waiting == sorted(waiting, reverse=True)
 
 
-def test_a_program_that_cannot_be_compiled_ends_the_run(tiny, tmp_path, monkeypatch):
+def test_a_program_that_cannot_be_compiled_ends_the_run(
+  two_shapes, tmp_path, monkeypatch
+):
   compile_, shapes = JitEngine.compile, []
 
   def fail_at_the_second(self, batch):
@@ -62,7 +80,7 @@ def test_a_program_that_cannot_be_compiled_ends_the_run(tiny, tmp_path, monkeypa
 
   monkeypatch.setattr(JitEngine, 'compile', fail_at_the_second)
   with pytest.raises(ValueError, match='the second shape does not fit'):
-    train(tiny | {'evals': {}, 'keep_best': None}, tmp_path)
+    train(two_shapes, tmp_path)
 
 
 class Ahead(interface.Evaluator):

@@ -218,8 +218,9 @@ def test_an_incomplete_record_does_not_affect_later_ones(run):
 
 def test_an_evaluation_has_the_dtype_of_each_evaluator(run):
   config = json.loads((run / 'config.json').read_text('utf-8'))
-  search = {'kind': 'translation', 'split': 'valid', 'beam': 1, 'dtype': 'bfloat16'}
-  config['evals'] = {'valid': search, 'loss': {'kind': 'loss', 'split': 'valid'}}
+  valid = {'split': 'valid', 'shapes': 1}
+  search = {'kind': 'translation', 'beam': 1, 'dtype': 'bfloat16'} | valid
+  config['evals'] = {'valid': search, 'loss': {'kind': 'loss'} | valid}
   (run / 'config.json').write_text(json.dumps(config), 'utf-8')
   assert evaluate_run(run)['dtypes'] == {'valid': 'bfloat16', 'loss': 'float32'}
 
@@ -333,7 +334,7 @@ def test_a_folder_that_is_not_a_run_is_refused(tmp_path):
 def test_on_device_evaluation_is_sacrebleu_of_the_text(finished):
   _, task, variables, _ = load_run(finished)
   sharding = batch_sharding(make_mesh(devices=1))
-  evaluator = Evaluator(task=task, sharding=sharding, split='valid', beam=1)
+  evaluator = Evaluator(task=task, sharding=sharding, split='valid', beam=1, shapes=2)
   values = dict(evaluator.run(variables))
   hypotheses = io.StringIO()
   source, reference = task.corpus.read('valid')
