@@ -61,12 +61,8 @@ def test_activations(name, check):
   check(activation=_piece(name))
 
 
-# Cached decoding with each score is tested in test_recurrent.py.
-@pytest.mark.parametrize('name', SCORES)
-def test_the_causality_of_scores(name):
-  testing.check_causality('recurrent', attention=_piece(name), cell='gru')
-
-
+# Cached decoding with each score, which cannot read later tokens, is tested in
+# test_recurrent.py.
 @pytest.mark.slow
 @pytest.mark.parametrize('name', SCORES)
 def test_scores(name):

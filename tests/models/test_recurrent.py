@@ -127,7 +127,7 @@ def nearness(query, memory):
       'attention': FrozenDict(kind='local_monotonic', window=1),
     },
     {'attention': nearness, 'placement': 'before'},
-    {'layers': 3, 'bidirectional': False, 'layer_norm': True},
+    {'layers': 2, 'bidirectional': False, 'layer_norm': True},
     {'tie': 'none', 'context': 'always', 'layers': 2},
   ],
   ids=lambda options: '-'.join(options),

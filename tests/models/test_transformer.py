@@ -52,9 +52,15 @@ class _Compiled:
 
 
 @functools.cache
-def _model(**kwargs):
+def _module(**kwargs):
   options = dict(width=16, mlp_width=32, heads=2, layers=2, dtype='float32') | kwargs
-  model = Transformer(options.pop('source_size', V), V, **options)
+  return _Compiled(Transformer(options.pop('source_size', V), V, **options))
+
+
+@functools.cache
+def _model(**options):
+  """Returns a model and its variables."""
+  model = _module(**options)
   ids = jnp.ones((1, 3), jnp.int32)
   variables = nn.unbox(jax.jit(model.init)(jax.random.key(0), ids, ids))
   # Larger weights than at the start, so that a leak would show; but not so large that
@@ -68,7 +74,7 @@ def _model(**kwargs):
     variables['batch_stats'] = jax.tree.map(
       lambda x: x + spread[: len(x)] if x.ndim == 2 else x, variables['batch_stats']
     )
-  return _Compiled(model), variables
+  return model, variables
 
 
 def _ids(rows, length, seed=0):
@@ -119,7 +125,7 @@ def _cached(model, variables, source, target):
 
 def test_decoding_depends_only_on_past_words_even_without_the_causal_mask():
   causal, variables = _model()
-  model, _ = _model(causal=False)
+  model = _module(causal=False)
   source, target = _ids(2, 5), _ids(2, 6)
   logits = _cached(model, variables, source, target)
   expected = causal.apply(variables, source, target)
@@ -353,7 +359,7 @@ def test_remat_and_unrolling_change_no_gradients(options):
   source, target = _ids(2, 5), _ids(2, 6)
 
   def gradient(**kwargs):
-    model, _ = _model(**options, **kwargs)
+    model = _module(**options, **kwargs)
     _, variables = _model(**options)
     params = {'params': variables['params']}
 
@@ -370,12 +376,12 @@ def test_remat_and_unrolling_change_no_gradients(options):
 
 @pytest.mark.parametrize('options', [{}, COMBINATIONS[5]], ids=_name)
 def test_bfloat16_keeps_float32_parameters_and_is_close(options):
-  model, _ = _model(dtype='bfloat16', **options)
+  model = _module(dtype='bfloat16', **options)
   ids = jnp.ones((1, 3), jnp.int32)
   variables = nn.unbox(jax.jit(model.init)(jax.random.key(1), ids, ids))
   assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype('float32')}
   source, target = _ids(1, 5), np.append(_ids(1, 5), [[EOS]], axis=1)
-  exact = _model(**options)[0].apply(variables, source, target)
+  exact = _module(**options).apply(variables, source, target)
   logits = model.apply(variables, source, target).astype(jnp.float32)
   np.testing.assert_allclose(logits, exact, atol=0.05 * float(jnp.abs(exact).max()))
 
