@@ -20,13 +20,8 @@ import numpy as np
 from seqlab import experiment as experiments
 from seqlab.decoding.config import make_decoding
 from seqlab.domains import Count, checked
-from seqlab.metrics.corpus import (
-  Lines,
-  check_parallel,
-  corpus_statistics,
-  score,
-  signature,
-)
+from seqlab.metrics.corpus import Lines, check_parallel, corpus_statistics, score
+from seqlab.metrics.measures import signature
 from seqlab.models.interface import attention_weights
 from seqlab.tasks.interface import HasVectors, Translates, needs
 from seqlab.tasks.scorer import Scorer

@@ -4,16 +4,8 @@
 EVALUATORS = {
   name: f'seqlab.evaluators.{name}:Evaluator'
   for name in (
-    *(
-      'agreement',
-      'attention',
-      'bits',
-      'errors',
-      'factorization',
-      'heldout',
-      'leak',
-      'loss',
-    ),
-    *('perplexity', 'similarity', 'spectrum', 'statistics', 'translation'),
+    *('agreement', 'attention', 'bits', 'errors', 'factorization', 'heldout', 'leak'),
+    *('loss', 'outputs', 'perplexity', 'similarity', 'spectrum', 'statistics'),
+    'translation',
   )
 }

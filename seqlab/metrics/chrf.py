@@ -5,24 +5,26 @@ https://aclanthology.org/W15-3049, and "chrF++: words helping character n-grams"
 2017, https://aclanthology.org/W17-4770.
 """
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 
 from seqlab.metrics.ngrams import clipped_matches
-from seqlab.metrics.tokenizers import Words
+from seqlab.metrics.tokenizers import Words, repeat_rows
 from seqlab.types import Array
 
 CHARACTER_ORDER = 6
 
 
 def chrf_statistics(
-  hypothesis: tuple[Words, Words], reference: tuple[Words, Words], word_order: int = 0
+  hypothesis: Sequence[Words], reference: Sequence[Words], word_order: int = 0
 ) -> Array:
   """Counts the n-grams of each sentence; counts can be summed over sentences.
 
   Args:
-    hypothesis: characters without white space, [..., K, 2], and words whose outer
-      punctuation marks are separate tokens, from `tokenizers.tokenize` with 'char' and
-      'chrf'.
+    hypothesis: characters without white space, [..., K, 2], and, for chrF++, words whose
+      outer punctuation marks are separate tokens, from `tokenizers.tokenize` with 'char'
+      and 'chrf'.
     reference: the same for the reference.
     word_order: 0 for chrF, 2 for chrF++.
 
@@ -44,6 +46,26 @@ def chrf_statistics(
     triples = jnp.stack([output, expected, matches], axis=-1)  # [..., order, 3]
     columns.append(triples.reshape(*matches.shape[:-1], 3 * order))
   return jnp.concatenate(columns, axis=-1).astype(jnp.int32)
+
+
+def nearest_chrf(
+  hypothesis: Sequence[Words], references: Sequence[Words], word_order: int = 0
+) -> Array:
+  """Returns the counts for the reference with the best score, the first of several.
+
+  Args:
+    hypothesis: characters, and words if they are counted; see `chrf_statistics`.
+    references: the same, tokens [..., Q, J, 2] and counts [..., Q].
+    word_order: 0 for chrF, 2 for chrF++.
+
+  Returns:
+    [..., 3 · (6 + word_order)] int32.
+  """
+  Q = references[0].count.shape[-1]
+  ours = [repeat_rows(words, Q) for words in hypothesis]
+  statistics = chrf_statistics(ours, references, word_order)  # [..., Q, C]
+  best = chrf_score(statistics).argmax(axis=-1)
+  return jnp.take_along_axis(statistics, best[..., None, None], axis=-2)[..., 0, :]
 
 
 def chrf_score(statistics: Array, beta: float = 2.0) -> Array:

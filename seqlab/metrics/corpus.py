@@ -7,7 +7,6 @@ little padding. The length of each line is known in advance, so no line is trunc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 import functools
-from importlib import metadata
 import os
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,14 +18,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from seqlab.domains import Count, checked
 from seqlab.metrics import bootstrap
-from seqlab.metrics.bleu import (
-  MAX_ORDER,
-  bleu_score,
-  bleu_statistics,
-  brevity_penalty,
-)
+from seqlab.metrics.bleu import MAX_ORDER, bleu_score, brevity_penalty
 from seqlab.metrics.characters import PieceBytes, Text, characters, detokenize
-from seqlab.metrics.chrf import CHARACTER_ORDER, chrf_statistics
+from seqlab.metrics.measures import BLEU, ChrF, Measure, signature
 from seqlab.metrics.tokenizers import TOKENIZERS, Words, tokenize
 from seqlab.text.lines import read_lines as text_lines
 from seqlab.types import EOS, PAD, Array
@@ -112,16 +106,32 @@ def corpus_statistics(
   """
   if tokenizer not in TOKENIZERS:
     raise ValueError(f'tokenizer {tokenizer!r} is not one of {", ".join(TOKENIZERS)}')
+  return measure_lines(hypotheses, references, BLEU(tokenizer, lowercase))
+
+
+def measure_lines(
+  hypotheses: Side, references: Sequence[Side], measure: Measure
+) -> np.ndarray:
+  """Returns the integers of each line by a measure, [R, columns] int64.
+
+  Args:
+    hypotheses: R lines.
+    references: one or more sides of R lines. A line that has fewer references than others
+      has one of its own several times, which changes no measure.
+    measure: a measure of the device.
+
+  Raises:
+    ValueError: there are no references, or the numbers of lines differ.
+  """
 
   def count(texts: list[Text]) -> Array:
     size = texts[0].bytes.shape[1]
-    room = size if tokenizer == 'char' else size // 4
-    statistics, longest = _statistics(texts, tokenizer, lowercase, room)
-    if longest > room:  # unusually short words; a token has at least one character
-      statistics, _ = _statistics(texts, tokenizer, lowercase, size)
+    statistics, cut = _measured(texts, measure, size // 4)
+    if cut:  # unusually short words; a token has at least one character
+      statistics, _ = _measured(texts, measure, size)
     return statistics
 
-  return _each_line([hypotheses, *references], count, 2 * MAX_ORDER + 2)
+  return _each_line([hypotheses, *references], count, measure.columns)
 
 
 def _each_line(
@@ -174,36 +184,25 @@ def corpus_chrf_statistics(
   Raises:
     ValueError: the numbers of lines differ.
   """
-  return _each_line(
-    [hypotheses, references],
-    lambda texts: _chrf(texts, word_order, lowercase),
-    3 * (CHARACTER_ORDER + word_order),
-  )
+  return measure_lines(hypotheses, [references], ChrF(word_order, lowercase))
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
-def _chrf(texts: list[Text], word_order: int, lowercase: bool) -> Array:
-  def sides(text: Text) -> tuple[Words, Words]:
-    chars = characters(text, lowercase)
-    size = chars.shape[-1]
-    return tokenize(chars, 'char', size), tokenize(chars, 'chrf', size)
+def _measured(texts: list[Text], measure: Measure, room: int) -> tuple[Array, Array]:
+  """Returns statistics [B, columns], and whether a line has more than `room` words.
 
-  return chrf_statistics(*(sides(text) for text in texts), word_order)
-
-
-@functools.partial(jax.jit, static_argnums=(1, 2, 3))
-def _statistics(
-  texts: list[Text], tokenizer: str, lowercase: bool, room: int
-) -> tuple[Array, Array]:
-  """Returns statistics [B, 10] and the largest number of tokens in a line.
-
-  The statistics are correct only if this number is at most `room`.
+  The statistics are correct only if none has.
   """
-  text = jax.tree.map(lambda *x: jnp.stack(x), *texts)  # [1 + R, B, N]
-  words = tokenize(characters(text, lowercase), tokenizer, room)
-  hypothesis = jax.tree.map(lambda x: x[0], words)
-  references = jax.tree.map(lambda x: jnp.moveaxis(x[1:], 0, 1), words)
-  return bleu_statistics(hypothesis, Words(*references)), words.count.max()
+  text = jax.tree.map(lambda *x: jnp.stack(x), *texts)  # [1 + Q, B, N]
+  tokens, cut = [], jnp.zeros((), bool)
+  for unit in measure.units:
+    size = text.bytes.shape[-1] if unit.of_characters else room
+    words = tokenize(characters(text, unit.lowercase), unit.tokenizer, size)
+    tokens.append(words)
+    cut |= words.count.max() > size
+  ours = [jax.tree.map(lambda x: x[0], words) for words in tokens]
+  theirs = [jax.tree.map(lambda x: jnp.moveaxis(x[1:], 0, 1), w) for w in tokens]
+  return measure.statistics(ours, theirs), cut
 
 
 def line_words(lines: Lines, tokenizer: str, lowercase: bool = False) -> Words:
@@ -211,18 +210,19 @@ def line_words(lines: Lines, tokenizer: str, lowercase: bool = False) -> Words:
 
   Args:
     lines: R lines.
-    tokenizer: '13a', 'none' or 'char'.
+    tokenizer: see `tokenizers.tokenize`.
     lowercase: whether to convert to lower case first.
 
   Returns:
-    Hashes [R, K, 2] and counts [R], where K is the number of tokens of the longest line.
+    Hashes [R, K, F] and counts [R], where K is the number of tokens of the longest line.
   """
   batches = []
   for rows, size, B in _batches(lines.length):
     words = _line_words(lines.text(rows, size, B), tokenizer, lowercase, size)
     batches.append((rows, words))
   longest = max((int(words.count.max()) for _, words in batches), default=0)
-  hashes = np.zeros((len(lines.length), max(1, longest), 2), np.uint32)
+  features = 1 if tokenizer == 'text' else 2
+  hashes = np.zeros((len(lines.length), max(1, longest), features), np.uint32)
   count = np.zeros(len(lines.length), np.int32)
   for rows, words in batches:
     part = np.asarray(words.hashes)[: len(rows), :longest]
@@ -258,22 +258,6 @@ def score(statistics: np.ndarray, **options) -> dict[str, Any]:
     'ref_len': integers[-1],
     'bp': penalty,
   }
-
-
-def signature(
-  *, references: int = 1, tokenizer: str = '13a', lowercase: bool = False, **fields
-) -> str:
-  """Returns sacreBLEU's signature of the same score (Post 2018, section 4)."""
-  parts = {
-    'nrefs': references,
-    **fields,
-    'case': 'lc' if lowercase else 'mixed',
-    'eff': 'no',
-    'tok': tokenizer,
-    'smooth': 'exp',
-    'version': metadata.version('sacrebleu'),
-  }
-  return '|'.join(f'{name}:{value}' for name, value in parts.items())
 
 
 def read_lines(path: str | Path) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""sacreBLEU's tokenisers as functions on arrays: 13a, none, char, and chrF's words.
+"""Tokenisers as functions on arrays: sacreBLEU's 13a, none, char, and others.
 
 A tokeniser computes where tokens begin; a token is represented by two hashes of its
 characters. The functions use only neighbouring characters and sums along the line, with
@@ -24,11 +24,23 @@ from seqlab.types import Array
 class Words(NamedTuple):
   """Hashes of tokens [..., K, 2] uint32, zero after the last, and counts [...] int32.
 
-  A count above K means that tokens of the line are missing.
+  A count above K means that tokens of the line are missing. The tokens of 'text' are
+  characters, [..., K, 1].
   """
 
   hashes: Array
   count: Array
+
+
+def repeat_rows(words: Words, n: int) -> Words:
+  """Returns each row n times: tokens [..., n, K, F] and counts [..., n]."""
+  hashes = jnp.asarray(words.hashes)[..., None, :, :]
+  count = jnp.asarray(words.count)[..., None]
+  shape = (*count.shape[:-1], n)
+  return Words(
+    jnp.broadcast_to(hashes, (*shape, *hashes.shape[-2:])),
+    jnp.broadcast_to(count, shape),
+  )
 
 
 def tokenize(chars: Array, tokenizer: str, size: int) -> Words:
@@ -36,15 +48,48 @@ def tokenize(chars: Array, tokenizer: str, size: int) -> Words:
 
   Args:
     chars: code points [..., N], from `characters.characters`.
-    tokenizer: '13a', 'none' or 'char'; or 'chrf' for the words of chrF++.
+    tokenizer: '13a', 'none' or 'char'; 'chrf' for the words of chrF++; 'text' for all
+      characters, white space included; or a single character, which separates tokens
+      in place of white space.
     size: K, the maximum number of tokens per line.
 
   Raises:
     ValueError: the tokeniser is unknown.
   """
+  if tokenizer == 'text':
+    return _text(chars, size)
+  if len(tokenizer) == 1:
+    chars = jnp.where(is_space(chars), _INNER_SPACE, chars)
+    chars = jnp.where(chars == ord(tokenizer), ord(' '), chars)
+    tokenizer = 'none'
   if tokenizer not in _ALL:
     raise ValueError(f'tokenizer {tokenizer!r} is not one of {", ".join(TOKENIZERS)}')
   return _words(*_ALL[tokenizer](chars), size)
+
+
+_INNER_SPACE = 0x110000  # stands for white space that separates nothing; not Unicode
+
+
+def _text(chars: Array, size: int) -> Words:
+  """Makes every character a token, except white space at both ends of a line.
+
+  Characters that would end a line count as spaces, and NUL as U+FFFD, as they are in
+  decoded text; see `text.lines.one_line`.
+  """
+  breaks = (chars >= 0x0A) & (chars <= 0x0D) | (chars >= 0x1C) & (chars <= 0x1E)
+  for code in (0x85, 0x2028, 0x2029):
+    breaks |= chars == code
+  chars = jnp.where(breaks, ord(' '), jnp.where(chars == 0, 0xFFFD, chars))
+  visible = ~_blank(chars)
+  position = jnp.arange(chars.shape[-1], dtype=jnp.int32)
+  end = jnp.where(visible, position + 1, 0).max(axis=-1)  # [...]
+  begin = jnp.where(visible, position, end[..., None]).min(axis=-1)
+  count = end - begin
+  at = jnp.arange(size, dtype=jnp.int32)
+  index = jnp.minimum(begin[..., None] + at, chars.shape[-1] - 1)
+  tokens = jnp.take_along_axis(chars, index, axis=-1)  # [..., K]
+  inside = at < count[..., None]
+  return Words(jnp.where(inside, tokens, 0).astype(jnp.uint32)[..., None], count)
 
 
 def _none(chars: Array) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ from seqlab.decoding.config import make_decoding
 from seqlab.domains import Count, checked
 from seqlab.io.console import print_table
 from seqlab.metrics.bootstrap import Comparison, Seed, compare
-from seqlab.metrics.corpus import signature
+from seqlab.metrics.measures import signature
 from seqlab.metrics.tokenizers import TOKENIZERS
 from seqlab.tasks.interface import Translates, needs
 from seqlab.use.records import record_evaluation

@@ -346,18 +346,6 @@ def test_on_device_evaluation_is_sacrebleu_of_the_text(finished):
   assert 'tok:13a' in evaluator.about
 
 
-@pytest.mark.slow
-def test_outputs_with_more_punctuation_than_room_are_counted_completely(finished):
-  """A batch that reports truncation is evaluated again with more room."""
-  _, task, variables, _ = load_run(finished)
-  evaluator = Evaluator(
-    task=task, sharding=batch_sharding(make_mesh(devices=1)), split='valid', beam=1
-  )
-  sums, tokens, cut = evaluator._resident.run(variables)[0]
-  assert not cut
-  np.testing.assert_array_equal(evaluator._whole(0, sums, tokens, np.array(True)), sums)
-
-
 def test_a_tokenizer_that_is_not_on_the_device_is_refused(finished):
   _, task, _, _ = load_run(finished)
   sharding = batch_sharding(make_mesh(devices=1))

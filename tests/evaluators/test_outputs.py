@@ -1,0 +1,104 @@
+"""Measures of decoded outputs are those of their text."""
+
+import types
+
+from flax import linen as nn
+import jax
+import jiwer
+import numpy as np
+import pytest
+import sacrebleu
+
+from seqlab.evaluators.outputs import Evaluator
+from seqlab.metrics.measures import MEASURES
+from seqlab.tasks.translation import Translation
+from seqlab.train.mesh import batch_sharding, make_mesh
+
+ROWS = batch_sharding(make_mesh(data=1, devices=1))
+
+
+@pytest.fixture(scope='module')
+def fresh(tiny, tmp_path_factory):
+  folder = tmp_path_factory.mktemp('fresh') / 'vocabulary'
+  task = Translation.from_config(tiny, folder)
+  return task, nn.unbox(jax.jit(task.init)(jax.random.key(0)))
+
+
+def _run(task, variables, **options):
+  evaluator = Evaluator(task, ROWS, split='valid', beam=1, show=1_000, **options)
+  evaluator.compile(variables)
+  metrics = dict(evaluator.run(variables))
+  assert tuple(metrics) == evaluator.metrics or set(metrics) == set(evaluator.metrics)
+  return metrics, evaluator
+
+
+@pytest.fixture(scope='module')
+def measured(fresh):
+  """All measures of a fresh model's outputs, and the outputs."""
+  metrics, evaluator = _run(*fresh, measures=[m for m in MEASURES if m != 'per'])
+  outputs = [line[2:] for line in evaluator.samples if line.startswith('> ')]
+  return metrics, outputs, evaluator
+
+
+def _with(task, **methods):
+  """Returns the task with further methods of its corpus."""
+  corpus = types.SimpleNamespace(
+    **{n: getattr(task.corpus, n) for n in ('read', 'convention')}, **methods
+  )
+  members = ('vocabularies', 'model', 'batches', 'reverse_source')
+  return types.SimpleNamespace(corpus=corpus, **{n: getattr(task, n) for n in members})
+
+
+def test_measures_are_those_of_the_text(fresh, measured):
+  metrics, outputs, _ = measured
+  _, references = fresh[0].corpus.read('valid')
+  expected = {
+    'exact': 0.0,
+    'cer': jiwer.cer(references, outputs),
+    'wer': jiwer.wer(references, outputs),
+    'bleu': sacrebleu.corpus_bleu(outputs, [references]).score,
+    'chrf': sacrebleu.corpus_chrf(outputs, [references]).score,
+    'chrf++': sacrebleu.corpus_chrf(outputs, [references], word_order=2).score,
+    'ter': sacrebleu.corpus_ter(outputs, [references]).score,
+  }
+  assert metrics == pytest.approx(expected, rel=1e-5, abs=1e-9)
+
+
+def test_the_best_reference_counts_and_categories_are_measured(fresh, measured):
+  """The output itself is one of the references of every other line."""
+  task, variables = fresh
+  _, outputs, _ = measured
+  texts = zip(task.corpus.read('valid')[1], outputs, strict=True)
+  references = [(y, x) if k % 2 else (y,) for k, (y, x) in enumerate(texts)]
+  categories = ['odd' if k % 2 else 'even' for k in range(len(outputs))]
+  task = _with(
+    task, references=lambda split: references, categories=lambda split: categories
+  )
+  metrics, evaluator = _run(task, variables, measures=('exact', 'per', 'wer', 'ter'))
+  assert (metrics['exact/odd'], metrics['exact/even']) == (1, 0)
+  assert metrics['exact'] == np.mean([c == 'odd' for c in categories])
+  assert metrics['wer'] == pytest.approx(1 - metrics['exact'])
+  assert (metrics['wer/odd'], metrics['per/odd'], metrics['ter/odd']) == (0, 0, 0)
+  even = [k for k, c in enumerate(categories) if c == 'even']
+  edits = jiwer.wer([references[k][0] for k in even], [outputs[k] for k in even])
+  assert metrics['per/even'] == pytest.approx(edits, rel=1e-5)
+  assert 'wer: share of lines that are not exactly right' in evaluator.about
+  assert 'nearest reference' in evaluator.about
+
+
+def test_outputs_with_more_words_than_room_are_counted_again(fresh, measured):
+  """A batch that reports truncation has the same sums if it is counted on the host."""
+  _, variables = fresh
+  *_, evaluator = measured
+  decoded = evaluator._decoded
+  out = decoded._resident.run(variables)
+  ids = decoded._by_line([best for _, best, _ in out])
+  for k, (sums, _, cut) in enumerate(out):
+    assert not cut
+    for actual, expected in zip(decoded._recount(k, ids), sums, strict=True):
+      np.testing.assert_array_equal(actual, expected)
+
+
+def test_a_wrong_measure_is_refused_before_anything_is_built():
+  with pytest.raises(ValueError, match="measures has 'cerr'"):
+    Evaluator.check_options({'measures': ('cerr',)}, 'evals.valid')

@@ -1,0 +1,124 @@
+"""Measures of lines have the scores of the tools that define them."""
+
+import jax
+import jiwer
+import numpy as np
+import pytest
+from rapidfuzz.distance import Levenshtein
+import sacrebleu
+
+from seqlab.metrics.corpus import Lines, measure_lines
+from seqlab.metrics.measures import MEASURES, make_measures
+
+WORDS = ['aː', 'p', 'к', 'ae', '👩', 'b', 'e\u0301', 'x,', '.', 'Σ']
+
+
+@pytest.fixture(scope='module')
+def pairs():
+  """Outputs and references of up to nine words, some of them equal."""
+  rng = np.random.default_rng(0)
+
+  def one():
+    return ' '.join(rng.choice(WORDS, rng.integers(1, 9)))
+
+  references = [one() for _ in range(1_000)]
+  outputs = [x if rng.random() < 0.2 else one() for x in references]
+  outputs[0] = ''
+  return outputs, references
+
+
+def _lines(texts):
+  return Lines([text.encode() for text in texts])
+
+
+def _score(name, outputs, *references, beside=(), **options):
+  measure, *_ = make_measures([name, *beside], **options)
+  if hasattr(measure, 'text_statistics'):
+    rows = measure.text_statistics(outputs, [*zip(*references, strict=True)])
+  else:
+    rows = measure_lines(
+      _lines(outputs), [_lines(side) for side in references], measure
+    )
+  assert rows.shape == (len(outputs), measure.columns)
+  return float(jax.jit(measure.score)(rows.sum(axis=0))), measure.about(len(references))
+
+
+def _oracle(name, outputs, references):
+  """Returns the score of the tool that defines a measure, and its signature or ''."""
+  if name == 'exact':
+    return np.mean([x == y for x, y in zip(outputs, references, strict=True)]), ''
+  if name in ('cer', 'wer'):
+    return getattr(jiwer, name)(references, outputs), ''
+  if name == 'per':
+    pairs = [(x.split(), y.split()) for x, y in zip(outputs, references, strict=True)]
+    edits = sum(Levenshtein.distance(*pair) for pair in pairs)
+    return edits / sum(len(y) for _, y in pairs), ''
+  metric = {
+    'bleu': sacrebleu.BLEU(),
+    'chrf': sacrebleu.CHRF(),
+    'chrf++': sacrebleu.CHRF(word_order=2),
+    'ter': sacrebleu.TER(),
+  }[name]
+  score = metric.corpus_score(outputs, [references]).score
+  return score, str(metric.get_signature())
+
+
+@pytest.mark.parametrize('name', MEASURES)
+def test_scores_are_those_of_the_oracle(name, pairs):
+  expected, signature = _oracle(name, *pairs)
+  score, about = _score(name, *pairs)
+  assert score == pytest.approx(expected, rel=1e-5)
+  assert signature in about
+
+
+def test_words_of_one_word_lines_are_right_or_wrong(pairs):
+  exact, _ = _score('exact', *pairs)
+  score, about = _score('wer', *pairs, beside=['per'])
+  assert score == pytest.approx(1 - exact)
+  assert 'not exactly right' in about
+
+
+def test_white_space_counts_inside_of_a_line_only():
+  assert _score('exact', [' a b\u3000'], ['a b'])[0] == 1
+  assert _score('exact', ['a  b'], ['a b'])[0] == 0
+  assert _score('cer', ['a  b'], ['a b'])[0] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize('texts', [('a\u2028b', 'a b'), ('a\0b', 'a\ufffdb')])
+def test_characters_that_end_a_line_are_those_of_decoded_text(texts):
+  assert _score('exact', [texts[0]], [texts[1]])[0] == 1
+
+
+def test_symbols_may_have_a_separator_of_their_own():
+  assert _score('per', ['a b;c'], ['a b;d'], separator=';')[0] == 0.5
+
+
+def test_the_best_of_several_references_counts():
+  outputs, one, two = ['a b', 'x y'], ['a c', 'x z w'], ['a b', 'x y z']
+  assert _score('exact', outputs, one, two)[0] == 0.5
+  assert _score('wer', outputs, one, two, beside=['per'])[0] == 0.5
+  assert _score('per', outputs, one, two)[0] == pytest.approx(1 / 5)
+  for name, metric in (
+    ('chrf', sacrebleu.CHRF()),
+    ('ter', sacrebleu.TER()),
+    ('bleu', sacrebleu.BLEU()),
+  ):
+    expected = metric.corpus_score(outputs, [one, two]).score
+    score, about = _score(name, outputs, one, two)
+    assert score == pytest.approx(expected, rel=1e-5)
+    assert str(metric.get_signature()) in about
+
+
+@pytest.mark.parametrize(
+  ('names', 'options', 'message'),
+  [
+    ([], {}, 'should be one or more of exact'),
+    (['cer', 'cer'], {}, 'each once'),
+    (['cerr'], {}, r"measures has 'cerr', which is not one of exact, cer"),
+    (['per'], {'separator': '; '}, 'should be a single character'),
+    (['bleu'], {'tokenizer': 'zh'}, "tokenizer='zh' cannot be computed"),
+  ],
+)
+def test_wrong_options_are_named(names, options, message):
+  with pytest.raises(ValueError, match=message):
+    make_measures(names, **options)
