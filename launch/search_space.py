@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from launch.trials import Trial, make_trial, module_of
+from seqlab.config import best_is
 from seqlab.experiment import load_experiment
 
 _GRIDS = (optuna.samplers.GridSampler, optuna.samplers.BruteForceSampler)
@@ -68,7 +69,7 @@ class SearchSpace:
   @property
   def best_is(self) -> str:
     """'max' or 'min'."""
-    return self.config['best_is']
+    return best_is(self.config)
 
   def check(self, folder: Path) -> None:
     """Makes one trial that is never run, so that a wrong name is found beforehand.
@@ -97,7 +98,7 @@ class SearchSpace:
         f"overrides, such as {{'hyper.peak': trial.suggest_float('peak', 1e-4, 1e-2)}}"
       )
     trial = make_trial(self.experiment, folder, overrides)
-    if (trial.config['keep_best'], trial.config['best_is']) != (
+    if (trial.config['keep_best'], best_is(trial.config)) != (
       self.metric,
       self.best_is,
     ):

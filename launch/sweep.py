@@ -41,6 +41,7 @@ from launch.trials import (
   read_state,
   unfinished,
 )
+from seqlab.config import best_is
 from seqlab.io.files import write_bytes, write_text
 from seqlab.io.secrets import hide_url, hide_urls, scrub
 from seqlab.report.runs import read_run
@@ -300,7 +301,7 @@ def _headline(folder: Path) -> str:
     return f', and cannot be read: {error}'
   name = run.config.get('keep_best')
   if name and run.has(name):
-    return f', {name} {run.best(name, run.config["best_is"]):.4g}'
+    return f', {name} {run.best(name, best_is(run.config)):.4g}'
   return f', loss {run.final("loss"):.4g}' if run.has('loss') else ''
 
 

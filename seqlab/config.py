@@ -232,7 +232,8 @@ class Settings:
     patience: evaluations without a new best after which the run ends.
     keep_best: metric whose best checkpoints are kept, such as 'valid/bleu'.
     keep_best_n: number of these checkpoints.
-    best_is: whether the best value is the largest or the smallest.
+    best_is: whether the best value is the largest or the smallest; by default that of
+      the metric's name, see `direction`.
     keep_latest: number of newest checkpoints that are kept.
     save_every: time between checkpoints; None saves whenever something is evaluated.
     retries: further attempts at a save while the disk is full or a bucket is unreachable.
@@ -248,7 +249,7 @@ class Settings:
   patience: Count | None = None
   keep_best: str | None = None
   keep_best_n: Count = 1
-  best_is: Literal['max', 'min'] = 'max'
+  best_is: Literal['max', 'min'] | None = None
   keep_latest: Count = 2
   save_every: Duration | None = None
   retries: Annotated[int, Range(0)] = 6
@@ -278,7 +279,37 @@ def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
       name: {'kind': x} if isinstance(x, str) else x for name, x in evals.items()
     }
   sections = {section: {} for section in SECTIONS}
-  return {**DEFAULTS, **sections, 'schedule': _CONSTANT, **config}
+  config = {**DEFAULTS, **sections, 'schedule': _CONSTANT, **config}
+  return {**config, 'best_is': best_is(config)}
+
+
+def best_is(config: Mapping[str, Any]) -> str:
+  """Returns whether the best value of `keep_best` is the largest or the smallest.
+
+  Args:
+    config: an experiment, or the configuration of a run.
+
+  Returns:
+    'max' or 'min'.
+  """
+  return config.get('best_is') or direction(config.get('keep_best') or '')
+
+
+def direction(metric: str) -> str:
+  """Returns 'min' for a loss, an error or a time, 'max' for any other metric.
+
+  Args:
+    metric: such as 'valid/cer', of the evaluator 'valid'; or 'valid/cer/<category>'.
+  """
+  first, *others = metric.split('/')
+  return 'min' if _LESS.search(others[0] if others else first) else 'max'
+
+
+# Words in the name of a metric of which lower values are better. 'per' is the whole name,
+# since it is a part of 'tokens_per_second'.
+_LESS = re.compile(
+  r'(^|_)(loss|nll|perplexity|error|wer|cer|ter|bpc|bpb|gap|seconds|minutes)($|_)|^per$'
+)
 
 
 def check_keys(

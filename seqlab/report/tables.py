@@ -6,19 +6,15 @@ import dataclasses
 import io
 import math
 from pathlib import Path
-import re
 import statistics
 from typing import Any
 
+from seqlab.config import best_is, direction
 from seqlab.report.runs import Run, differing, group, read_runs, short_names
 
 Cell = str | float | Sequence[float]  # text, a number, or one number per seed
 FORMATS = ('markdown', 'csv', 'latex')
 
-# Words in the name of a metric of which lower values are better.
-_LESS = re.compile(
-  r'(^|[/_])(loss|nll|perplexity|error|wer|cer|ter|gap|seconds|minutes)($|[/_])'
-)
 _SPECIAL = {'\\': r'\textbackslash{}', '~': r'\textasciitilde{}'}
 _SPECIAL |= {'^': r'\textasciicircum{}'} | {c: f'\\{c}' for c in '&%$#_{}'}
 
@@ -104,7 +100,7 @@ def summary(
   if choose not in ('last', 'best'):
     raise ValueError(f"choose is {choose!r}; it may be 'last' or 'best'")
   runs = [run for folder in folders for run in read_runs(folder)]
-  kept = {run.config.get('keep_best'): run.config.get('best_is', 'max') for run in runs}
+  kept = {run.config.get('keep_best'): best_is(run.config) for run in runs}
   metrics = list(metrics or filter(None, kept)) or ['loss']
   modes = {name: kept.get(name) or direction(name) for name in metrics}
   for name in metrics:
@@ -118,11 +114,6 @@ def summary(
     for values, members in group(runs, by, over).items()
   ]
   return table(rows, columns, format=format)
-
-
-def direction(metric: str) -> str:
-  """Returns 'min' for a loss, an error or a time, 'max' for any other metric."""
-  return 'min' if _LESS.search(metric) else 'max'
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:

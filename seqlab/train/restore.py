@@ -7,6 +7,7 @@ from flax import linen as nn
 import jax
 from jax.sharding import SingleDeviceSharding
 
+from seqlab.config import best_is
 from seqlab.tasks.interface import Estimator, Task, has, traced_init
 from seqlab.train.checkpoints import Checkpoints
 from seqlab.train.folder import RunFolder
@@ -59,7 +60,7 @@ def restore(
   checkpoints = Checkpoints(
     folder.checkpoints,
     keep_best=config.get('keep_best'),
-    best_mode=config.get('best_is', 'max'),
+    best_mode=best_is(config),
     read_only=True,
     say=lambda text: print(text, file=sys.stderr),
   )

@@ -3,7 +3,9 @@ import csv
 import pytest
 
 from seqlab.cli import main
-from seqlab.report.tables import Column, direction, mean_and_deviation, summary, table
+from seqlab.config import direction
+from seqlab.metrics.measures import LOWER_IS_BETTER
+from seqlab.report.tables import Column, mean_and_deviation, summary, table
 
 ROWS = [['gru', [30.0, 32.0, 34.0], [5.5]], ['a|b_c', [30.0, 31.0], [4.5]]]
 COLUMNS = ['cell', Column('bleu', 'max', 1), Column('loss', 'min', 2)]
@@ -82,6 +84,12 @@ def test_rows_of_the_wrong_length_are_named(rows, format, message):
     ('speed/valid_seconds', 'min'),
     ('valid/bleu', 'max'),
     ('valid/bleu/closs', 'max'),
+    *((f'valid/{name}', 'min') for name in LOWER_IS_BETTER),
+    ('valid/per/loss', 'min'),
+    ('valid/bpc', 'min'),
+    ('loss/accuracy', 'max'),
+    ('valid/exact/error', 'max'),
+    ('speed/tokens_per_second', 'max'),
   ],
 )
 def test_lower_is_better_for_losses_and_times(metric, mode):

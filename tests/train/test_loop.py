@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from seqlab.cli import main
+from seqlab.evaluators.outputs import Evaluator as Outputs
 from seqlab.train import retry, session
 from seqlab.train import writer as writer_module
 from seqlab.train.checkpoints import Checkpoints
@@ -148,6 +149,19 @@ def test_patience_ends_a_run_and_is_saved(tiny, tmp_path):
   assert _rows(tmp_path)[-1]['step'] == 8
   train(config, tmp_path)
   assert _rows(tmp_path)[-1]['step'] == 8
+
+
+def test_the_best_of_an_error_rate_is_the_smallest(tiny, tmp_path, monkeypatch):
+  """An experiment that names no `best_is` keeps the checkpoint of the fewest errors."""
+  rates = iter([0.9, 0.2, 0.5])
+  monkeypatch.setattr(Outputs, 'compile', lambda self, variables: None)
+  monkeypatch.setattr(Outputs, 'run', lambda self, variables: [('cer', next(rates))])
+  valid = dict(kind='outputs', split='valid', measures=('cer',), every=2)
+  config = {k: x for k, x in tiny.items() if k != 'best_is'}
+  config |= dict(evals={'valid': valid}, keep_best='valid/cer', patience=1, steps=12)
+  train(config, tmp_path)
+  assert _rows(tmp_path)[-1]['step'] == 6  # out of patience; 0.2 was no worse than 0.9
+  assert load_run(tmp_path, choose='best')[3] == [4]
 
 
 def test_time_ends_a_run_and_is_saved(tiny, tmp_path):
