@@ -209,6 +209,7 @@ def _evaluate_translations(args: argparse.Namespace) -> None:
   from seqlab.use.translations import evaluate_translations
 
   options = dict(split=_split(args), output=args.output, **_search(args))
+  options['measures'] = args.measures or ()
   evaluate_translations(args.run_folder, trust=args.trust, **options)
 
 
@@ -220,7 +221,7 @@ def _evaluate_evaluators(args: argparse.Namespace) -> None:
 
 
 def compare(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  """Compares runs on a split: BLEU with intervals and p-values."""
+  """Compares runs on a split: BLEU or another measure, with intervals and p-values."""
   del rest
   with _imports():
     _prepare()
@@ -229,6 +230,7 @@ def compare(args: argparse.Namespace, rest: Sequence[str]) -> None:
   compare_runs(
     args.run_folders,
     split=_split(args),
+    measure=args.measure,
     tokenizer=args.tokenize,
     test=args.test,
     samples=args.samples,
@@ -422,6 +424,10 @@ def _evaluate_options(parser: _Parser) -> None:
   _ensemble_option(parser)
   _split_option(parser)
   add('--output', help='also write the translations to this file')
+  text = (
+    'exact, cer, per, wer, bleu, chrf, chrf++, ter (those of its evaluators, or BLEU)'
+  )
+  add('--measures', nargs='+', metavar='NAME', help=text)
   text = "run the experiment's evaluators, all or these (default for other tasks)"
   add('--evals', nargs='*', metavar='NAME', help=text)
   group = parser.add_argument_group('for word vectors; RUN may be a file')
@@ -435,7 +441,10 @@ def _compare_options(parser: _Parser) -> None:
   add('run_folders', metavar='RUN', nargs='+', help='baseline first')
   _search_options(parser)
   _split_option(parser)
-  add('--tokenize', choices=_TOKENIZERS, help='tokeniser (default: that of the corpus)')
+  text = 'what is compared: bleu (default), exact, cer, per, wer, chrf, chrf++, ter'
+  add('--measure', default='bleu', help=text)
+  text = 'tokeniser of BLEU (default: that of the corpus)'
+  add('--tokenize', choices=_TOKENIZERS, help=text)
   text = 'paired bootstrap, or paired approximate randomisation'
   add('--test', choices=('bs', 'ar'), default='bs', help=text)
   add('--trials', type=int, default=10_000, help="trials of 'ar' (10,000)")
@@ -595,7 +604,7 @@ _SEARCH = (
 )
 # Kind of measurement of `evaluate` -> options that not all kinds have.
 _EVALUATE = {
-  'translations': (*_SEARCH, 'ensemble', 'split', 'output'),
+  'translations': (*_SEARCH, 'ensemble', 'split', 'output', 'measures'),
   'word vectors': ('sets', 'restrict', 'method', 'source'),
   'evaluators': ('evals', 'split'),
 }

@@ -145,6 +145,8 @@ class SlidingWindows:
   Besides `text` and `previous`, a batch has `scored` [B, L], 1 for ids that count.
 
   Attributes:
+    context: number of ids per window.
+    stride: number of ids that are predicted per window.
     steps_per_epoch: number of batches.
     shapes: one empty batch, since there is one shape.
   """
@@ -174,7 +176,7 @@ class SlidingWindows:
       raise ValueError(
         f'stride is {stride}; it must be at least 1 and at most context={context}'
       )
-    self._ids, self._stride = _running_ids(sides), stride
+    self._ids, self.context, self.stride = _running_ids(sides), context, stride
     self._length = min(context, len(self._ids))
     windows = 1 + -(-(len(self._ids) - self._length) // stride)
     fit = min(max(1, tokens // self._length), windows)
@@ -190,11 +192,11 @@ class SlidingWindows:
 
   def _windows(self, windows: np.ndarray) -> Batch:
     """Returns windows by their numbers; PAD after the end of the text."""
-    start = windows[:, None] * self._stride  # [B, 1]
+    start = windows[:, None] * self.stride  # [B, 1]
     places = start + np.arange(self._length)  # [B, L]
     inside = places < len(self._ids)
     text = np.where(inside, self._ids[np.where(inside, places, 0)], PAD)
-    fresh = places >= np.where(start > 0, start + self._length - self._stride, 0)
+    fresh = places >= np.where(start > 0, start + self._length - self.stride, 0)
     before = np.minimum(start[:, 0], len(self._ids)) - 1
     # A text starts as a line does, after the end of another one.
     previous = np.where(before >= 0, self._ids[before], EOS)

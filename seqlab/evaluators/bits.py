@@ -1,4 +1,4 @@
-"""How well a text is predicted: nats per token, perplexity, bits per character and byte."""
+"""How well a text is predicted: perplexity, accuracy, bits per character and byte."""
 
 from collections.abc import Iterator
 import math
@@ -17,10 +17,13 @@ class Evaluator(loss.Evaluator):
 
   Bits per character and byte do not depend on the vocabulary, as long as it knows all
   characters. The end of a line counts as a character and as a byte, as it is predicted.
+
+  Attributes:
+    about: size of the text, and the context from which it is predicted.
   """
 
   needs = (CountsText,)
-  metrics = ('nll', 'perplexity', 'bpc', 'bpb')
+  metrics = ('nll', 'perplexity', 'bpc', 'bpb', 'token_accuracy')
 
   def __init__(
     self,
@@ -56,22 +59,34 @@ class Evaluator(loss.Evaluator):
 
   def _described(self) -> str:
     size = self._size
-    windows = [f'{name} {x}' for name, x in self._windows.items()]
     unknown = [f'{size.unknown:,} unknown tokens'] if size.unknown else []
     counts = f'{size.characters:,} characters', f'{size.bytes:,} bytes'
-    return ', '.join([*counts, *unknown, *(windows or ['context of training'])])
+    context = getattr(self._batches, 'context', None)
+    windows = 'every line from its beginning'
+    if context is not None:
+      windows = f'context {context:,}, stride {self._batches.stride:,} tokens'
+    return ', '.join([*counts, *unknown, windows])
 
   def _sums(self, variables: Variables, batch: Batch) -> Sums:
     totals = super()._sums(variables, batch)
-    return {'nll': totals.get('nll', totals['loss'])}
+    nll = totals.get('nll', totals['loss'])
+    return {'nll': nll, **{k: x for k, x in totals.items() if k == 'accuracy'}}
 
   def _names(self, reported: Sums) -> tuple[str, ...]:
-    return type(self).metrics
+    names = type(self).metrics
+    return names if 'accuracy' in reported else names[:-1]
 
   def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
-    """Yields nll and perplexity per token, and bits per character and byte."""
-    nll, tokens = (float(x) for x in total(self._resident.run(variables))['nll'])
+    """Yields nll and perplexity per token, bits per character and byte, and accuracy.
+
+    `token_accuracy` is the share of tokens that are the most probable one where all
+    tokens before them are given, if the loss reports it.
+    """
+    sums = total(self._resident.run(variables))
+    nll, tokens = (float(x) for x in sums['nll'])
     yield 'nll', nll / tokens
     yield 'perplexity', math.exp(min(nll / tokens, 700.0))
     yield 'bpc', nll / math.log(2) / self._size.characters
     yield 'bpb', nll / math.log(2) / self._size.bytes
+    if 'accuracy' in sums:
+      yield 'token_accuracy', float(sums['accuracy'][0]) / float(sums['accuracy'][1])

@@ -14,12 +14,18 @@ import numpy as np
 from seqlab.decoding.config import DecodingConfig
 from seqlab.evaluators.resident import Resident, evaluation_batches, total
 from seqlab.metrics.characters import characters, detokenize, pieces_of
-from seqlab.metrics.corpus import Lines, Pieces, line_words, measure_lines
+from seqlab.metrics.corpus import (
+  Lines,
+  Pieces,
+  aligned,
+  line_words,
+  measure_lines,
+)
 from seqlab.metrics.measures import Measure, TextMeasure, Unit
 from seqlab.metrics.tokenizers import Words, tokenize
 from seqlab.programs import fingerprint_of
 from seqlab.tasks.interface import Translates
-from seqlab.tasks.references import aligned, references_of
+from seqlab.tasks.references import references_of
 from seqlab.tasks.translator import decode, search_dtype
 from seqlab.types import Array, Batch, Variables
 

@@ -41,7 +41,7 @@ class Evaluator(interface.Evaluator):
     """
     self._task = task
     options = dict(tokens=tokens, shapes=shapes, **self._windows)
-    batches = evaluation_batches(task, split, sharding, **options)
+    self._batches = batches = evaluation_batches(task, split, sharding, **options)
     self._resident = Resident(batches, sharding, self._sums, fingerprint=fingerprint)
     init = jax.eval_shape(lambda: traced_init(task)(jax.random.key(0)))
     reported = jax.eval_shape(self._sums, nn.unbox(init), batches.shapes[0])

@@ -15,7 +15,7 @@ import numpy as np
 from seqlab.decoding.config import DECODING_OPTIONS, make_decoding
 from seqlab.domains import Count, OneOf, Range
 from seqlab.evaluators.decoded import Decoded
-from seqlab.metrics.measures import MEASURES, make_measures
+from seqlab.metrics.measures import MEASURES, Measure, TextMeasure, make_measures
 from seqlab.metrics.tokenizers import TOKENIZERS
 from seqlab.tasks.interface import Translates
 from seqlab.tasks.references import categories_of
@@ -61,8 +61,8 @@ class Evaluator:
       split: name of the split.
       measures: names of measures; see `metrics.measures.make_measures`.
       tokenizer: tokeniser of 'bleu'; by default the corpus's convention.
-      separator: character between the symbols of 'per'; by default that of the target's
-        vocabulary, or white space.
+      separator: character between the symbols of 'per', '' if every character is one; by
+        default that of the target's vocabulary, or white space.
       lowercase: score without case.
       tokens: number of source or target positions in a batch, at most.
       shapes: number of batch shapes.
@@ -74,14 +74,8 @@ class Evaluator:
     Raises:
       ValueError: a measure is unknown, or an option does not fit.
     """
-    if separator is None:
-      separator = getattr(task.vocabularies.target, 'separator', None)
-    self._measures = make_measures(
-      measures,
-      tokenizer=tokenizer or task.corpus.convention,
-      separator=separator,
-      lowercase=lowercase,
-    )
+    options = dict(tokenizer=tokenizer, separator=separator, lowercase=lowercase)
+    self._measures = measures_for(task, measures, **options)
     categories = categories_of(task.corpus, split)
     self._categories, part = (), None
     if categories is not None:
@@ -133,3 +127,22 @@ class Evaluator:
       yield name, float(score(by_part.sum(axis=0).astype(np.int32)))
       for category, part in zip(self._categories, by_part, strict=False):
         yield f'{name}/{category}', float(score(part.astype(np.int32)))
+
+
+def measures_for(
+  task: Translates,
+  names: Sequence[str],
+  *,
+  tokenizer: str | None = None,
+  separator: str | None = None,
+  lowercase: bool = False,
+) -> list[Measure | TextMeasure]:
+  """Returns measures with the defaults of a task; see `Evaluator` for the arguments."""
+  if separator is None:  # '' between characters
+    separator = getattr(task.vocabularies.target, 'separator', None)
+  return make_measures(
+    names,
+    tokenizer=tokenizer or task.corpus.convention,
+    separator=separator,
+    lowercase=lowercase,
+  )

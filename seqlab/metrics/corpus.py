@@ -20,7 +20,7 @@ from seqlab.domains import Count, checked
 from seqlab.metrics import bootstrap
 from seqlab.metrics.bleu import MAX_ORDER, bleu_score, brevity_penalty
 from seqlab.metrics.characters import PieceBytes, Text, characters, detokenize
-from seqlab.metrics.measures import BLEU, ChrF, Measure, signature
+from seqlab.metrics.measures import BLEU, ChrF, Measure, TextMeasure, signature
 from seqlab.metrics.tokenizers import TOKENIZERS, Words, tokenize
 from seqlab.text.lines import read_lines as text_lines
 from seqlab.types import EOS, PAD, Array
@@ -116,8 +116,7 @@ def measure_lines(
 
   Args:
     hypotheses: R lines.
-    references: one or more sides of R lines. A line that has fewer references than others
-      has one of its own several times, which changes no measure.
+    references: one or more sides of R lines; see `aligned`.
     measure: a measure of the device.
 
   Raises:
@@ -132,6 +131,33 @@ def measure_lines(
     return statistics
 
   return _each_line([hypotheses, *references], count, measure.columns)
+
+
+def measure_texts(
+  hypotheses: Sequence[str],
+  references: Sequence[Sequence[str]],
+  measure: Measure | TextMeasure,
+) -> np.ndarray:
+  """Returns the integers of each text by a measure, [R, columns] int64.
+
+  Args:
+    hypotheses: R texts.
+    references: one or more references for each of them.
+    measure: any measure.
+  """
+  if hasattr(measure, 'text_statistics'):
+    return measure.text_statistics(hypotheses, references)
+  sides = [Lines([x.encode() for x in side]) for side in aligned(references)]
+  return measure_lines(Lines([x.encode() for x in hypotheses]), sides, measure)
+
+
+def aligned(references: Sequence[Sequence[str]]) -> list[list[str]]:
+  """Returns as many sides as a line has references at most, each with R lines.
+
+  A line with fewer references has its last one several times, which changes no measure.
+  """
+  width = max(map(len, references), default=1)
+  return [[texts[min(q, len(texts) - 1)] for texts in references] for q in range(width)]
 
 
 def _each_line(

@@ -356,6 +356,7 @@ class TER:
     return 100 * jnp.where(length > 0, rate, edits > 0)
 
 
+SHARES = ('exact', 'cer', 'per', 'wer')  # from 0 to 1; the others are in percent
 MEASURES = ('exact', 'cer', 'per', 'wer', 'bleu', 'chrf', 'chrf++', 'ter')
 LOWER_IS_BETTER = ('cer', 'per', 'wer', 'ter')
 
@@ -374,7 +375,8 @@ def make_measures(
       references. Beside 'per' it is that of grapheme-to-phoneme conversion, where a line
       is one word: the share of lines that are not exactly right.
     tokenizer: tokeniser of 'bleu'.
-    separator: character between the symbols of 'per'; by default white space.
+    separator: character between the symbols of 'per', '' if every character is a symbol;
+      by default white space.
     lowercase: whether text is compared in lower case. TER always is, as by sacreBLEU.
 
   Raises:
@@ -386,16 +388,19 @@ def make_measures(
       f'measures={tuple(names)} should be one or more of {", ".join(MEASURES)}, each '
       'once'
     )
-  if separator is not None and len(separator) != 1:
-    raise ValueError(f'separator={separator!r} should be a single character')
   if 'bleu' in names:
     check_tokenizer(tokenizer)
+  if 'per' in names and separator is not None and len(separator) > 1:
+    raise ValueError(
+      f'separator={separator!r} should be a single character, at which symbols of '
+      "'per' are divided on the device"
+    )
   of_lines = LineErrors(lowercase)
   of_words = EditRate('wer', 'none', 'word', lowercase)
   known: Mapping[str, Measure | TextMeasure] = {
     'exact': Exact(lowercase),
     'cer': EditRate('cer', 'text', 'character', lowercase),
-    'per': EditRate('per', separator or 'none', 'symbol', lowercase),
+    'per': EditRate('per', _symbols(separator), 'symbol', lowercase),
     'wer': of_lines if 'per' in names else of_words,
     'bleu': BLEU(tokenizer, lowercase),
     'chrf': ChrF(0, lowercase),
@@ -407,6 +412,13 @@ def make_measures(
       f'measures has {unknown[0]!r}, which is not one of {", ".join(MEASURES)}'
     )
   return [known[name] for name in names]
+
+
+def _symbols(separator: str | None) -> str:
+  """Returns the tokeniser of symbols; see `make_measures`."""
+  if separator in (None, ' '):
+    return 'none'
+  return separator or 'text'
 
 
 def check_tokenizer(tokenizer: str) -> None:

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from seqlab.domains import Signature
-from seqlab.types import Array, Batch, Hyper, PyTree, Sums, Variables
+from seqlab.types import UNK, Array, Batch, Hyper, PyTree, Sums, Variables
 
 T = TypeVar('T')
 
@@ -292,6 +292,15 @@ class TextSize(NamedTuple):
   characters: int
   bytes: int
   unknown: int
+
+  @classmethod
+  def of(cls, lines: Sequence[str], ids: Any) -> 'TextSize':
+    """Returns the length of lines, of which `ids` are all tokens."""
+    return cls(
+      characters=sum(map(len, lines)) + len(lines),
+      bytes=sum(len(line.encode()) for line in lines) + len(lines),
+      unknown=int((ids == UNK).sum()),
+    )
 
 
 @ability('count the characters of its text')

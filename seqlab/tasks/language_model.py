@@ -39,7 +39,7 @@ from seqlab.text.vocabulary import (
   planned_sizes,
   vocabulary_options,
 )
-from seqlab.types import PAD, UNK, Array, Batch, Hyper, PyTree, Variables
+from seqlab.types import PAD, Array, Batch, Hyper, PyTree, Variables
 
 # Documents, of one line each, or running text.
 TEXT_BATCHINGS = {**STREAMS, **BATCHINGS}
@@ -360,11 +360,7 @@ class LanguageModel(TextModel):
   def text_size(self, split: str) -> TextSize:
     """Returns the length of a split; see `tasks.interface.CountsText`."""
     (lines,) = self.corpus.read(split)
-    return TextSize(
-      characters=sum(map(len, lines)) + len(lines),
-      bytes=sum(len(line.encode()) for line in lines) + len(lines),
-      unknown=int((self._encoded(split)['text'].ids == UNK).sum()),
-    )
+    return TextSize.of(lines, self._encoded(split)['text'].ids)
 
   def _encode(self, split: str) -> Sides:
     return encode_corpus(self.corpus, split, self.vocabularies, cache=cache_dir()).sides

@@ -17,13 +17,3 @@ def references_of(corpus: Any, split: str) -> list[tuple[str, ...]]:
 def categories_of(corpus: Any, split: str) -> list[str] | None:
   """Returns the category of each example, in the order of `read`; None without any."""
   return corpus.categories(split) if hasattr(corpus, 'categories') else None
-
-
-def aligned(references: list[tuple[str, ...]]) -> list[list[str]]:
-  """Returns as many sides as an example has references at most, each with R lines.
-
-  An example with fewer references has its last one several times, which changes no
-  measure of a nearest reference.
-  """
-  width = max(map(len, references), default=1)
-  return [[texts[min(q, len(texts) - 1)] for texts in references] for q in range(width)]

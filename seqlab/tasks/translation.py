@@ -20,7 +20,7 @@ from seqlab.layers.cross_entropy import cross_entropy
 from seqlab.models import MODELS
 from seqlab.models.interface import Packing
 from seqlab.pieces import check_base, find, make, options_of
-from seqlab.tasks.interface import EmptyBatches, Loss, Task, traced_init
+from seqlab.tasks.interface import EmptyBatches, Loss, Task, TextSize, traced_init
 from seqlab.text.corpora import Corpus, corpus_kind, open_corpus
 from seqlab.text.download import cache_dir
 from seqlab.text.inputs import Inputs
@@ -373,6 +373,10 @@ class Translation(SequenceToSequence):
   def stores(self, split: str) -> tuple[TokenStore, ...]:
     """Returns the token stores of the source and of the target side of a split."""
     return tuple(self._encoded(split).sides.values())
+
+  def text_size(self, split: str) -> TextSize:
+    """Returns the length of the targets of a split; see `tasks.interface.CountsText`."""
+    return TextSize.of(self.corpus.read(split)[-1], self.stores(split)[-1].ids)
 
   @functools.cached_property
   def _encoded(self) -> Callable[..., EncodedCorpus]:

@@ -1,17 +1,18 @@
-"""Compares runs on one split: BLEU with intervals and p-values."""
+"""Compares runs on one split: any measure with intervals and p-values."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from rich.table import Table
 
 from seqlab.decoding.config import make_decoding
-from seqlab.domains import Count, checked
+from seqlab.domains import Count, OneOf, checked
 from seqlab.io.console import print_table
 from seqlab.metrics.bootstrap import Comparison, Seed, compare
-from seqlab.metrics.measures import signature
-from seqlab.metrics.tokenizers import TOKENIZERS
+from seqlab.metrics.measures import BLEU, MEASURES, check_tokenizer, signature
 from seqlab.tasks.interface import Translates, needs
+from seqlab.tasks.references import references_of
+from seqlab.use.measures import chosen_measures, shown_score
 from seqlab.use.records import record_evaluation
 from seqlab.use.refused import RefusedLines
 from seqlab.use.runs import Choice, Run, open_run
@@ -23,6 +24,7 @@ def compare_runs(
   runs: Sequence[Run],
   *,
   split: str,
+  measure: Annotated[str, OneOf(MEASURES)] = 'bleu',
   tokenizer: str | None = None,
   test: Literal['bs', 'ar'] = 'bs',
   samples: Count = 1_000,
@@ -38,7 +40,10 @@ def compare_runs(
   Args:
     runs: folders; the first is the baseline.
     split: name of a split of their corpus.
-    tokenizer: '13a', 'none' or 'char'; by default the corpus's convention.
+    measure: what is compared; see `metrics.measures.make_measures`. Its options, such as
+      a separator, are those of the baseline's experiment, where that names the measure.
+    tokenizer: tokeniser of BLEU, '13a', 'none' or 'char'; by default the corpus's
+      convention.
     test: 'bs' or 'ar', see `metrics.bootstrap.compare`.
     samples: number of bootstrap samples.
     trials: number of trials of approximate randomisation.
@@ -58,42 +63,57 @@ def compare_runs(
   if len(runs) < 2:
     raise ValueError(f'comparing needs two runs or more, and got {len(runs)}')
   opened = [open_run(run, trust=trust) for run in runs]
-  texts = [needs(task, Translates).corpus.read(split) for _, task in opened]
+  texts = [
+    (needs(task, Translates).corpus.read(split)[0], references_of(task.corpus, split))
+    for _, task in opened
+  ]
   # Before anything is translated, since that may take an hour.
-  for run, (_, reference) in zip(runs, texts, strict=True):
-    if reference != texts[0][1]:
+  for run, (_, references) in zip(runs, texts, strict=True):
+    if references != texts[0][1]:
       raise ValueError(f'{run} and {runs[0]} have different references in {split}')
   tokenizer = tokenizer or opened[0][1].corpus.convention
-  if tokenizer not in TOKENIZERS:
-    raise ValueError(
-      f'BLEU with tokenizer={tokenizer!r} cannot be computed on the device; choose one '
-      f'of {", ".join(TOKENIZERS)}'
-    )
+  if measure == 'bleu':
+    check_tokenizer(tokenizer)
+    compared, chosen, key = BLEU(tokenizer), {}, tokenizer
+  else:
+    baseline, task = opened[0]
+    chosen, key = chosen_measures(baseline.config, task, [measure]), measure
+    compared = chosen[measure]
   statistics, refusals = [], []
   for run, (folder, task), text in zip(runs, opened, texts, strict=True):
     refusals.append(RefusedLines('line', f'split {split!r}, by {run},'))
     system = System(folder, task, average, choose, decoding, trust=trust)
-    evaluation = evaluate_system(system, split, text, refusals[-1], tokenizer=tokenizer)
+    evaluation = evaluate_system(
+      system, split, text, refusals[-1], tokenizer=tokenizer, measures=chosen
+    )
     # Now, since a later run may fail, and translating takes long.
     record_evaluation(folder, evaluation.result, evaluation.statistics, name=split)
-    statistics.append(evaluation.statistics[tokenizer])
+    statistics.append(evaluation.statistics[key])
   options = dict(test=test, samples=samples, trials=trials, seed=seed)
-  comparisons = compare(statistics, **options)
+  comparisons = compare(statistics, score=compared.score, **options)
   shown = {'bs': samples, 'ar': trials if test == 'ar' else None, 'seed': seed}
-  shown = {name: value for name, value in shown.items() if value is not None}
-  _print_table(runs, comparisons, signature(tokenizer=tokenizer, **shown))
+  shown = {name: x for name, x in shown.items() if x is not None}
+  references = max(map(len, texts[0][1]), default=1)
+  if measure == 'bleu':
+    caption = signature(references=references, tokenizer=tokenizer, **shown)
+  else:
+    fields = (f'{name}:{x}' for name, x in shown.items())
+    caption = '|'.join(filter(None, (compared.about(references), *fields)))
+  _print_table(runs, comparisons, measure, caption)
   for refused in refusals:
     refused.report('counted as empty')
   return comparisons
 
 
 def _print_table(
-  runs: Sequence[Run], comparisons: Sequence[Comparison], caption: str
+  runs: Sequence[Run], comparisons: Sequence[Comparison], measure: str, caption: str
 ) -> None:
-  table = Table('system', 'BLEU (mean ± 95 %)', 'p', caption=caption)
+  name = 'BLEU' if measure == 'bleu' else measure
+  table = Table('system', f'{name} (mean ± 95 %)', 'p', caption=caption)
   for run, x in zip(runs, comparisons, strict=True):
     p = (
       'baseline' if x.p_value is None else f'{x.p_value:.4f}{"*" * (x.p_value < 0.05)}'
     )
-    table.add_row(str(run), f'{x.score:.2f} ({x.mean:.2f} ± {x.ci:.2f})', p)
+    score, mean, ci = (shown_score(measure, y) for y in (x.score, x.mean, x.ci))
+    table.add_row(str(run), f'{score} ({mean} ± {ci})', p)
   print_table(table)

@@ -10,7 +10,7 @@ from sacrebleu.metrics.bleu import BLEUScore
 
 def corpus_scores(
   hypotheses: list[str],
-  reference: list[str],
+  references: list[list[str]],
   convention: str,
   statistics: Mapping[str, np.ndarray] = {},  # never changed
 ) -> list[dict[str, Any]]:
@@ -21,7 +21,7 @@ def corpus_scores(
 
   Args:
     hypotheses: detokenised outputs.
-    reference: a reference for each of them.
+    references: one or more lists of a reference for each of them.
     convention: sacreBLEU's name of the tokeniser that the corpus's papers use.
     statistics: tokeniser -> counts from the device, [R, 10].
 
@@ -34,7 +34,7 @@ def corpus_scores(
   scored = []
   for tokenizer in dict.fromkeys((convention, '13a', *statistics)):
     metric = sacrebleu_metric(tokenizer)
-    score = metric.corpus_score(hypotheses, [reference])
+    score = metric.corpus_score(hypotheses, references)
     if tokenizer in statistics:
       _check_counts(tokenizer, score, statistics[tokenizer].sum(axis=0))
     name = f'bleu ({tokenizer})'
@@ -43,7 +43,7 @@ def corpus_scores(
     scored.append((name, score, metric.get_signature()))
   metric = sacrebleu.CHRF()
   scored.append(
-    ('chrF', metric.corpus_score(hypotheses, [reference]), metric.get_signature())
+    ('chrF', metric.corpus_score(hypotheses, references), metric.get_signature())
   )
   return [
     {

@@ -13,15 +13,19 @@ from seqlab.decoding.config import DecodingConfig, make_decoding
 from seqlab.domains import Count, checked
 from seqlab.io.console import console
 from seqlab.io.files import check_output, write_text
-from seqlab.metrics.characters import pieces_of
-from seqlab.metrics.corpus import Lines, Pieces, corpus_statistics
-from seqlab.metrics.tokenizers import TOKENIZERS
 from seqlab.tasks.interface import Translates, needs
+from seqlab.tasks.references import categories_of, references_of
 from seqlab.tasks.translator import search_dtype
 from seqlab.text.corpora import Corpus
 from seqlab.train.folder import RunFolder
 from seqlab.train.restore import restore
 from seqlab.use.ensembles import join_models, make_translator
+from seqlab.use.measures import (
+  Counted,
+  chosen_measures,
+  measures_of,
+  shown_score,
+)
 from seqlab.use.records import record_evaluation, timestamp
 from seqlab.use.refused import RefusedLines
 from seqlab.use.runs import Choice, Run, open_run
@@ -38,11 +42,13 @@ def evaluate_translations(
   options: Mapping[str, Any] = {},  # never changed
   output: str | Path | None = None,
   ensemble: Sequence[Run] = (),
+  measures: Sequence[str] = (),
   trust: bool = False,
 ) -> dict[str, Any]:
   """Translates a split and prints its scores.
 
-  BLEU is counted twice, on the device from the ids of pieces and by sacreBLEU from
+  The scores are those that `measures` names, or that evaluators of kind 'outputs' of the
+  experiment name, of each category too; otherwise BLEU and chrF. BLEU is counted twice, on the device from the ids of pieces and by sacreBLEU from
   the text, and both have to agree to the last integer. On a corpus that is already
   tokenised, BLEU by the paper's convention, of the tokens as they are, comes first, and
   then that of the standard tokeniser.
@@ -55,6 +61,7 @@ def evaluate_translations(
     options: how outputs are found, see `decoding.config`.
     output: a file for the translations, one per line. Its folder is made.
     ensemble: further runs, whose models decode together with this one's.
+    measures: names of measures; see `metrics.measures.make_measures`.
     trust: whether a run may name code that is not part of seqlab; see `RunFolder.open`.
 
   Returns:
@@ -70,12 +77,19 @@ def evaluate_translations(
   """
   decoding = make_decoding(options)
   folder, task = open_run(run, trust=trust)
-  text = needs(task, Translates).corpus.read(split)
+  source = needs(task, Translates).corpus.read(split)[0]
+  text = source, references_of(task.corpus, split)
+  if measures:
+    chosen = chosen_measures(folder.config, task, measures)
+  else:
+    chosen = measures_of(folder.config, task)
   if output:
     _check_output(Path(output), folder, task.corpus)
   system = System(folder, task, average, choose, decoding, ensemble, trust)
   refused = RefusedLines('line', f'split {split!r}')
-  evaluation = evaluate_system(system, split, text, refused, output=output)
+  evaluation = evaluate_system(
+    system, split, text, refused, output=output, measures=chosen
+  )
   _print(evaluation.result)
   record_evaluation(folder, evaluation.result, evaluation.statistics, name=split)
   if evaluation.not_written:
@@ -126,8 +140,8 @@ class Evaluation(NamedTuple):
 
   Attributes:
     result: what is printed and recorded.
-    statistics: tokeniser -> statistics of each sentence, [R, 10]; of the corpus's
-      convention, of 13a, and of the tokeniser that was asked for.
+    statistics: measure, or tokeniser of BLEU -> integers of each sentence, [R, columns];
+      BLEU is of the corpus's convention, of 13a, and of the tokeniser that was asked for.
     not_written: why the translations could not be written, if so.
   """
 
@@ -139,23 +153,25 @@ class Evaluation(NamedTuple):
 def evaluate_system(
   system: System,
   split: str,
-  text: tuple[list[str], list[str]],
+  text: tuple[list[str], list[tuple[str, ...]]],
   refused: RefusedLines,
   *,
   output: str | Path | None = None,
   tokenizer: str | None = None,
+  measures: Mapping[str, Any] = {},  # never changed
 ) -> Evaluation:
-  """Translates a split, and scores it by its reference.
+  """Translates a split, and scores it by its references.
 
   Args:
     system: what translates.
     split: name of the split.
-    text: its source and its reference.
+    text: its source and its references.
     refused: gets the lines that could not be translated.
     output: a file for the translations.
-    tokenizer: a further tokeniser to count by.
+    tokenizer: a further tokeniser to count BLEU by.
+    measures: name -> measure; without any, and for 'bleu', BLEU and chrF of sacreBLEU.
   """
-  task, (source, reference) = system.task, text
+  task, (source, references) = system.task, text
   convention, fingerprint = task.corpus.convention, task.corpus.fingerprint(split)
   sacrebleu_metric(convention)  # an unknown one, or a missing package, fails now
   which = dict(average=system.average, choose=system.choose)
@@ -173,15 +189,21 @@ def evaluate_system(
   refused.add(0, len(source), translator.refused)
   hypotheses = task.vocabularies.target.decode(ids)
   not_written = _write(output, hypotheses) if output else None
-  tokenizers = (convention, '13a', *([tokenizer] if tokenizer else []))
-  statistics = _statistics(ids, task, reference, tokenizers)
+  counted = Counted(task, ids, hypotheses, references)
+  categories = categories_of(task.corpus, split)
+  scores, statistics = counted.by_measures(measures, categories)
+  if not measures or 'bleu' in measures:
+    tokenizers = (convention, '13a', *([tokenizer] if tokenizer else []))
+    bleu = counted.by_tokenizers(tokenizers)
+    scores += corpus_scores(hypotheses, counted.references, convention, bleu)
+    statistics |= bleu
   ensemble = [str(run) for run in system.ensemble]
   result = {
     'split': split,
     'lines': len(hypotheses),
     'skipped': task.corpus.skipped(split),
     **({'refused': len(refused)} if refused else {}),
-    'scores': corpus_scores(hypotheses, reference, convention, statistics),
+    'scores': scores,
     'steps': steps,
     **({'ensemble': ensemble} if ensemble else {}),
     'search': system.decoding.record(),
@@ -203,22 +225,6 @@ def _write(output: str | Path, lines: Sequence[str]) -> OSError | None:
   return None
 
 
-def _statistics(
-  ids: list[np.ndarray],
-  task: Translates,
-  reference: list[str],
-  tokenizers: Sequence[str],
-) -> dict[str, np.ndarray]:
-  """Returns tokeniser -> ten integers per sentence, where the device has it."""
-  outputs = Pieces(ids, pieces_of(task.vocabularies.target))
-  lines = [Lines([line.encode('utf-8') for line in reference])]
-  return {
-    name: corpus_statistics(outputs, lines, tokenizer=name)
-    for name in dict.fromkeys(tokenizers)
-    if name in TOKENIZERS
-  }
-
-
 def _decoding_of(result: Mapping[str, Any]) -> str:
   """Returns 'beam 5', or the name of another kind of decoding."""
   options = result['search']
@@ -235,5 +241,6 @@ def _print(result: Mapping[str, Any]) -> None:
   if result['skipped']:
     out.print(f"  {result['skipped']:,} lines left out: corpus.empty='skip'")
   for score in result['scores']:
-    out.print(f'  {score["name"]:22s} {score["score"]:6.2f}   {score["signature"]}')
+    value = shown_score(score['name'], score['score'])
+    out.print(f'  {score["name"]:22s} {value:>6s}   {score["signature"]}', markup=False)
     out.print(f'{"":32s}{score["text"]}', style='dim')

@@ -7,7 +7,7 @@ import pytest
 from rapidfuzz.distance import Levenshtein
 import sacrebleu
 
-from seqlab.metrics.corpus import Lines, measure_lines
+from seqlab.metrics.corpus import measure_texts
 from seqlab.metrics.measures import MEASURES, make_measures
 
 WORDS = ['aː', 'p', 'к', 'ae', '👩', 'b', 'e\u0301', 'x,', '.', 'Σ']
@@ -27,18 +27,9 @@ def pairs():
   return outputs, references
 
 
-def _lines(texts):
-  return Lines([text.encode() for text in texts])
-
-
 def _score(name, outputs, *references, beside=(), **options):
   measure, *_ = make_measures([name, *beside], **options)
-  if hasattr(measure, 'text_statistics'):
-    rows = measure.text_statistics(outputs, [*zip(*references, strict=True)])
-  else:
-    rows = measure_lines(
-      _lines(outputs), [_lines(side) for side in references], measure
-    )
+  rows = measure_texts(outputs, [*zip(*references, strict=True)], measure)
   assert rows.shape == (len(outputs), measure.columns)
   return float(jax.jit(measure.score)(rows.sum(axis=0))), measure.about(len(references))
 
@@ -91,6 +82,7 @@ def test_characters_that_end_a_line_are_those_of_decoded_text(texts):
 
 def test_symbols_may_have_a_separator_of_their_own():
   assert _score('per', ['a b;c'], ['a b;d'], separator=';')[0] == 0.5
+  assert _score('per', ['abc d'], ['abcde'], separator='')[0] == pytest.approx(2 / 5)
 
 
 def test_the_best_of_several_references_counts():

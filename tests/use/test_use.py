@@ -57,7 +57,7 @@ def test_every_line_of_a_split_is_scored(finished, corpus_files, tmp_path, capsy
 
 
 def test_a_tokenised_corpus_is_scored_by_its_papers_convention_first():
-  outcome = corpus_scores(['a b , c d'], ['a b , c e'], 'none')
+  outcome = corpus_scores(['a b , c d'], [['a b , c e']], 'none')
   assert [s['name'] for s in outcome] == [
     'bleu (none)',
     'bleu (13a, of tokens)',
@@ -363,7 +363,7 @@ def test_a_disagreement_with_sacrebleu_is_an_error(run, monkeypatch):
   def wrong(*args, **options):
     return corpus_statistics(*args, **options) + 1
 
-  monkeypatch.setattr('seqlab.use.translations.corpus_statistics', wrong)
+  monkeypatch.setattr('seqlab.use.measures.corpus_statistics', wrong)
   with pytest.raises(ArithmeticError, match='by sacreBLEU of the text'):
     evaluate_translations(run, split='valid', options=GREEDY)
 
@@ -382,6 +382,45 @@ def test_runs_are_compared_by_another_tokenizer(run, capsys):
   assert outcome[0].score == pytest.approx(scores['bleu (char)'], rel=1e-5)
   assert outcome[0].score != pytest.approx(scores['bleu (13a)'], rel=1e-3)
   assert 'tok:char' in ' '.join(capsys.readouterr().out.split())
+
+
+def test_runs_are_compared_by_any_measure(run, tmp_path, capsys):
+  other = shutil.copytree(run, tmp_path / 'other')
+  options = dict(split='valid', options=GREEDY, samples=100, test='ar', trials=200)
+  scores = {}
+  for measure in ('cer', 'ter'):
+    outcome = compare_runs([run, other], measure=measure, **options)
+    assert outcome[1].p_value == 1
+    scores[measure] = outcome[0].score
+    assert f'{measure} (mean' in ' '.join(capsys.readouterr().out.split())
+  kept = [
+    json.loads(line)
+    for line in (run / 'evaluations.jsonl').read_text('utf-8').splitlines()
+  ]
+  recorded = {x['name']: x['score'] for row in kept[-2:] for x in row['scores']}
+  assert recorded == pytest.approx(scores, rel=1e-6)
+  with pytest.raises(ValueError, match="measure is 'cerr'; it must be one of"):
+    compare_runs([run, other], measure='cerr', **options)
+
+
+def test_the_measures_of_the_experiment_are_printed(run, capsys):
+  """PER and the share of wrong lines, in place of BLEU, for words and pronunciations."""
+  config = json.loads((run / 'config.json').read_text('utf-8'))
+  valid = {'kind': 'outputs', 'split': 'valid', 'measures': ['per', 'wer'], 'beam': 1}
+  config['evals'] = {'valid': valid}
+  (run / 'config.json').write_text(json.dumps(config), 'utf-8')
+  scores = evaluate_translations(run, split='valid', options=GREEDY)['scores']
+  own = evaluate_run(run)['scores']
+  assert {f'valid/{x["name"]}': x['score'] for x in scores} == pytest.approx(own)
+  assert own['valid/wer'] <= 1
+  assert 'not exactly right' in ' '.join(capsys.readouterr().out.split())
+  assert main(['evaluate', str(run), '--split', 'valid', '--measures', 'wer']) == 0
+  assert f'{own["valid/wer"]:.4f}' in capsys.readouterr().out
+  chosen = evaluate_translations(
+    run, split='valid', options=GREEDY, measures=['exact', 'bleu']
+  )['scores']
+  names = ['exact', 'bleu (13a)', 'chrF']
+  assert [x['name'] for x in chosen] == names
 
 
 @pytest.fixture
