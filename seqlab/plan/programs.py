@@ -271,7 +271,10 @@ def _compile_evaluation(
 
 
 def _translates(options: Any) -> bool:
-  return isinstance(options, Mapping) and options.get('kind') == 'translation'
+  return isinstance(options, Mapping) and options.get('kind') in (
+    'translation',
+    'outputs',
+  )
 
 
 def _num_elements(batch: Batch) -> int:

@@ -1,4 +1,4 @@
-"""Sixteen systems of WMT17 English to German have sacreBLEU's scores.
+"""Sixteen systems of WMT17 English to German have the scores of sacreBLEU and jiwer.
 
 Needs `$SEQLAB_DATA/wmt17-en-de`: `reference.de.gz` and one gzipped file per system.
 """
@@ -8,12 +8,23 @@ import itertools
 import os
 from pathlib import Path
 
+import jax
+import jiwer
 import numpy as np
 import pytest
+import sacrebleu
 from sacrebleu.metrics import BLEU
 
 from seqlab.metrics.characters import piece_bytes
-from seqlab.metrics.corpus import Lines, Pieces, corpus_statistics, read_lines, score
+from seqlab.metrics.corpus import (
+  Lines,
+  Pieces,
+  corpus_statistics,
+  measure_texts,
+  read_lines,
+  score,
+)
+from seqlab.metrics.measures import make_measures
 from seqlab.text.vocabulary import train_vocabulary
 
 FOLDER = Path(os.environ.get('SEQLAB_DATA', 'data')) / 'wmt17-en-de'
@@ -73,3 +84,30 @@ def test_bytes_and_pieces_score_as_sacrebleu(
       *(total[:4].tolist(), total[4:8].tolist(), int(total[8]), int(total[9])), 'exp'
     )
     assert score(total)['score'] == pytest.approx(oracle.score, rel=1e-12)
+
+
+def _corpus_score(metric):
+  return lambda outputs, reference: metric.corpus_score(outputs, [reference]).score
+
+
+ORACLES = {
+  'chrf': _corpus_score(sacrebleu.CHRF()),
+  'chrf++': _corpus_score(sacrebleu.CHRF(word_order=2)),
+  'ter': _corpus_score(sacrebleu.TER()),
+  'cer': lambda outputs, reference: jiwer.cer(reference, outputs),
+  'wer': lambda outputs, reference: jiwer.wer(reference, outputs),
+}
+
+
+@pytest.mark.parametrize('path', SYSTEMS, ids=lambda path: path.name.split('.')[1])
+@pytest.mark.parametrize('name', ORACLES)
+def test_other_measures_are_those_of_their_tools(reference, name, path):
+  # jiwer divides words only at spaces, of which an output may have others.
+  outputs, texts = (
+    [' '.join(x.split()) for x in y] for y in (text_of(path), reference)
+  )
+  (measure,) = make_measures([name])
+  rows = measure_texts(outputs, [(text,) for text in texts], measure)
+  with jax.enable_x64(True):
+    actual = float(measure.score(rows.sum(axis=0)))
+  assert actual == pytest.approx(ORACLES[name](outputs, texts), rel=1e-12)
