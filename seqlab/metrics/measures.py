@@ -342,11 +342,9 @@ class TER:
 
     metric = TER()
     scale = math.lcm(1, *map(len, references))
-    rows = []
-    for hypothesis, texts in zip(hypotheses, references, strict=True):
-      words = metric._extract_reference_info(texts)
-      output = metric._preprocess_segment(hypothesis)
-      rows.append(metric._compute_segment_statistics(output, words))
+    pairs = zip(hypotheses, references, strict=True)
+    scores = [metric.sentence_score(output, [*texts]) for output, texts in pairs]
+    rows = [(score.num_edits, score.ref_length) for score in scores]
     return np.rint(np.array(rows, float).reshape(-1, 2) * scale).astype(np.int64)
 
   def score(self, statistics: Array) -> Array:
@@ -358,7 +356,6 @@ class TER:
 
 SHARES = ('exact', 'cer', 'per', 'wer')  # from 0 to 1; the others are in percent
 MEASURES = ('exact', 'cer', 'per', 'wer', 'bleu', 'chrf', 'chrf++', 'ter')
-LOWER_IS_BETTER = ('cer', 'per', 'wer', 'ter')
 
 
 def make_measures(

@@ -2,18 +2,21 @@
 
 from typing import Any
 
+from seqlab.text.corpora import Corpus
+
 
 def references_of(corpus: Any, split: str) -> list[tuple[str, ...]]:
-  """Returns one or more references for each example, in the order of `read`.
+  """Returns one or more references for each example; see `Corpus.references`.
 
-  A corpus with several references has a method `references`; of any other, the target
-  line is the only reference.
+  A corpus of one's own that does not inherit from `Corpus` has its defaults here.
   """
   if hasattr(corpus, 'references'):
     return corpus.references(split)
-  return [(line,) for line in corpus.read(split)[-1]]
+  return Corpus.references(corpus, split)
 
 
 def categories_of(corpus: Any, split: str) -> list[str] | None:
-  """Returns the category of each example, in the order of `read`; None without any."""
-  return corpus.categories(split) if hasattr(corpus, 'categories') else None
+  """Returns the category of each example, or None; see `Corpus.categories`."""
+  if hasattr(corpus, 'categories'):
+    return corpus.categories(split)
+  return Corpus.categories(corpus, split)
