@@ -9,8 +9,8 @@ counted in `Costs.unestimated`. A transfer between devices, or between memories 
 that runs beside other instructions costs what the schedule leaves uncovered: the time
 from its '-done' until it would be complete.
 
-All branches of a conditional are counted, although one of them runs: the time of a program
-with conditionals is an upper bound.
+Which branch of a conditional runs is not known. The most expensive one is counted, so that
+the time of a program with conditionals is an upper bound.
 """
 
 from collections.abc import Iterator
@@ -28,6 +28,7 @@ from seqlab.compile.roofline import estimate
 PRODUCT_SHARE = 0.7  # assumed share of the peak that matrix products of a GPU reach
 LAUNCH = 2e-6  # assumed seconds to start a kernel on a GPU
 _ISSUE = 30  # assumed cycles to start an instruction of a TPU that has no estimate
+_FLOW = ('while', 'conditional', 'call')
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 # Custom calls that reserve memory or mark a place in the program.
 _NO_CALLS = re.compile(r'custom_call_target="(?:AllocateBuffer|Sharding|SPMD\w+)"')
@@ -74,8 +75,8 @@ class Costs:
     }
     self.items = [
       dataclasses.replace(cost, runs=runs, seconds=cost.seconds * runs)
-      for name, runs in module.scheduled.items()
-      for cost in self._of_computation(name)
+      for name, runs in module.count_runs(self._executed).items()
+      for cost in (self._of_computation(name) if runs else ())
     ]
     self.unestimated = self._count_unestimated() if chip.is_tpu else {}
 
@@ -105,17 +106,25 @@ class Costs:
     """Returns the costs of one run of a computation, without the loops in it."""
     return tuple(self._schedule(name))
 
+  @functools.cache  # noqa: B019
   def _duration(self, name: str) -> float:
     """Returns the time of one run of a computation, with the loops in it."""
     inside = sum(cost.seconds for cost in self._of_computation(name))
-    for loop in self.module.computations[name].values():
-      if loop.kind in ('while', 'conditional', 'call'):
-        inside += self._loop(name, loop)
+    for one in self.module.computations[name].values():
+      if one.kind in _FLOW:
+        inside += self._flow(name, one)
     return inside
 
-  def _loop(self, name: str, loop: Instruction) -> float:
-    trips = self.module.trips(name, loop) if loop.kind == 'while' else 1
-    return trips * sum(map(self._duration, loop.called))
+  def _flow(self, name: str, one: Instruction) -> float:
+    """Returns the time of a loop, a call, or the longest branch of a conditional."""
+    trips = self.module.trips(name, one) if one.kind == 'while' else 1
+    return trips * sum(map(self._duration, self._executed(one)))
+
+  def _executed(self, one: Instruction) -> list[str]:
+    """Returns the computations that are counted whenever an instruction runs."""
+    if one.kind == 'conditional':
+      return [max(one.called, key=self._duration)]
+    return one.called if one.kind in _FLOW else []
 
   def _schedule(self, name: str) -> Iterator[Cost]:
     """Goes through a computation in the order in which it is executed."""
@@ -123,8 +132,8 @@ class Costs:
     free = {'links': 0.0, 'memory': 0.0}  # when the last transfer will be complete
     complete: dict[str, float] = {}  # transfer -> the same for this one
     for one in self.module.computations[name].values():
-      if one.kind in ('while', 'conditional', 'call'):
-        now += self._loop(name, one)
+      if one.kind in _FLOW:
+        now += self._flow(name, one)
       elif one.kind.endswith('-start'):
         channel, seconds = self._transfer(name, one)
         free[channel] = max(free[channel], now) + seconds

@@ -162,7 +162,7 @@ class Module:
 
     All branches of a conditional are counted, although one of them runs.
     """
-    return self._count_runs(lambda instruction: instruction.called)
+    return self.count_runs(lambda instruction: instruction.called)
 
   @functools.cached_property
   def scheduled(self) -> dict[str, int]:
@@ -171,12 +171,17 @@ class Module:
     Others are the inside of a fusion, or are applied to the elements of an array.
     """
     flow = ('while', 'conditional', 'call')
-    runs = self._count_runs(lambda x: x.called if x.kind in flow else ())
+    runs = self.count_runs(lambda x: x.called if x.kind in flow else ())
     return {name: times for name, times in runs.items() if times}
 
-  def _count_runs(
+  def count_runs(
     self, called: Callable[[Instruction], Iterable[str]]
   ) -> dict[str, int]:
+    """Returns how often each computation runs in one execution of the program.
+
+    Args:
+      called: the computations that an instruction runs, once or as the body of a loop.
+    """
     runs = dict.fromkeys(self.computations, 0)
     runs[self.entry] = 1
     # In the text a computation precedes those that call it.

@@ -1,6 +1,7 @@
 """Operations and memory traffic of single instructions of a compiled program."""
 
 from collections.abc import Iterator, Mapping
+import dataclasses
 import math
 import re
 
@@ -15,6 +16,7 @@ FREE = frozenset(
     *('after-all', 'partition-id', 'replica-id', 'opt-barrier'),
   )
 )
+_CUBLAS = 'custom_call_target="__cublas$'
 _WINDOW = re.compile(r'window=\{([^}]*)\}')
 _LABELS = re.compile(r'dim_labels=(\w+)_(\w+)->(\w+)')
 
@@ -32,7 +34,7 @@ def flops(module: Module, computation: str, instruction: Instruction) -> float:
     return _dot(instruction.rest, instruction, inside)
   if instruction.kind == 'convolution':
     return _convolution(instruction, inside)
-  if instruction.kind == 'custom-call' and '__cublas$' in instruction.rest:
+  if instruction.kind == 'custom-call' and _CUBLAS in instruction.rest:
     return _dot(instruction.rest, instruction, inside)
   return 0.0
 
@@ -93,6 +95,9 @@ def traffic(module: Module, computation: str, instruction: Instruction) -> float
     fused = module.computations[instruction.called[0]]
     return _fusion_traffic(instruction, inside, fused)
   operands = [inside[x] for x in instruction.operands if x in inside]
+  if _CUBLAS in instruction.rest:  # its second result is memory that it may work in
+    result = dataclasses.replace(instruction, shapes=instruction.shapes[:1])
+    return float(_main_bytes(result) + sum(map(_main_bytes, operands)))
   if instruction.kind in ('dynamic-slice', 'slice', 'gather'):
     return 2.0 * _main_bytes(instruction)
   if instruction.kind == 'dynamic-update-slice':

@@ -148,3 +148,46 @@ def test_a_kernel_that_the_compiler_does_not_estimate_is_not_free():
   text = _COPIES.replace(', backend_config={"estimated_cycles":"CYCLES"}', '')
   costs = Costs(Module(text), CHIPS['v5e'])
   assert costs.unestimated['fusion'][1] > 0
+
+
+_BRANCHES = """HloModule jit_f, is_scheduled=true
+
+%short (a: f32[8]) -> f32[8] {
+  %a = f32[8] parameter(0)
+  ROOT %r = f32[8] negate(%a), backend_config={"estimated_cycles":"1500"}
+}
+
+%long (b: f32[8]) -> f32[8] {
+  %b = f32[8] parameter(0)
+  ROOT %q = f32[8] negate(%b), backend_config={"estimated_cycles":"15000"}
+}
+
+ENTRY %main (x: f32[8], p: pred[]) -> f32[8] {
+  %x = f32[8] parameter(0)
+  %p = pred[] parameter(1)
+  ROOT %y = f32[8] conditional(%p, %x, %x), true_computation=%short, false_computation=%long
+}
+"""
+
+
+def test_a_conditional_costs_its_most_expensive_branch():
+  costs = Costs(Module(_BRANCHES), CHIPS['v5e'])
+  assert [cost.computation for cost in costs.items] == ['long']
+  assert costs.seconds == pytest.approx(10e-6)
+
+
+_CUBLAS = """HloModule jit_f, is_scheduled=true
+
+ENTRY %main (x: bf16[64,32], y: bf16[32,16]) -> (bf16[64,16], s8[33554432]) {
+  %x = bf16[64,32]{1,0} parameter(0)
+  %y = bf16[32,16]{1,0} parameter(1)
+  ROOT %z = (bf16[64,16]{1,0}, s8[33554432]{0}) custom-call(%x, %y), custom_call_target="__cublas$gemm", backend_config={"gemm_backend_config":{"dot_dimension_numbers":{"lhs_contracting_dimensions":["1"]}}}
+}
+"""
+
+
+def test_the_memory_that_a_library_may_work_in_is_no_traffic():
+  module = Module(_CUBLAS)
+  ((_, name, one),) = work.operations(module)
+  assert work.flops(module, name, one) == 2 * 64 * 32 * 16
+  assert work.traffic(module, name, one) == 2 * (64 * 32 + 32 * 16 + 64 * 16)
