@@ -7,7 +7,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from seqlab.decoding.loop import search_loop
+from seqlab.decoding.loop import cache_lengths, search_loop
 from seqlab.decoding.scores import NextTokens, select
 from seqlab.types import BOS, EOS, PAD, Array, PyTree
 
@@ -160,7 +160,9 @@ def beam_search(
   def results(s: _Beams) -> tuple[Array, Array]:
     return s.done, s.done_score
 
-  done, score = search_loop(extend, start, lambda s: s.undecided, results, sizes)
+  done, score = search_loop(
+    extend, start, lambda s: s.undecided, results, sizes, cache_lengths(L)
+  )
   return jnp.where((score > -jnp.inf)[:, :, None], done, PAD), score
 
 
@@ -255,7 +257,9 @@ def unroll(
   def results(s: _Rows) -> tuple[Array, Array]:
     return s.tokens, s.logp
 
-  return search_loop(extend, start, lambda s: s.undecided, results, sizes)
+  return search_loop(
+    extend, start, lambda s: s.undecided, results, sizes, cache_lengths(L)
+  )
 
 
 def as_limit(limit: Array | None, batch_size: int, max_len: int) -> Array:

@@ -11,9 +11,11 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
+from seqlab.layers.device import platform
 from seqlab.types import BOS, EOS, PAD, Array
 
 _CHUNK = 64  # tokens per chunk, about
+_TILE = 128  # tokens that are adjacent in memory on a TPU
 
 
 @struct.dataclass
@@ -98,7 +100,8 @@ class NextTokens:
 
     row = jnp.repeat(chosen // C, c, axis=1)  # [G, k * c]
     token = ((chosen % C)[:, :, None] * c + jnp.arange(c)).reshape(row.shape)
-    entries = select(of_group(chunks.reshape(N * C, c)), chosen).reshape(row.shape)
+    source = jnp.arange(0, N, rows)[:, None] + chosen // C  # [G, k]
+    entries = chunks[source, chosen % C].reshape(row.shape)
     allowed = self._is_known(token) & (~select(ends_here, row) | (token == EOS))
     values, at = jax.lax.top_k(score(jnp.where(allowed, entries, -jnp.inf), row), k)
     return values, select(row, at), select(token, at)
@@ -106,11 +109,14 @@ class NextTokens:
   def _chunks(self) -> Array:
     """Returns the logits in chunks of c tokens, [N, C, c].
 
-    If V has a divisor near `_CHUNK`, the chunks are the logits as they lie in memory.
+    If V has a divisor near `_CHUNK`, the chunks are the logits as they lie in memory. On
+    a TPU that is true of whole tiles.
     """
     N, V = self.logits.shape
     near = [c for c in range(_CHUNK // 4, 2 * _CHUNK + 1) if V % c == 0]
     c = min(near or [min(_CHUNK, V)], key=lambda c: abs(c - _CHUNK))
+    if platform() == 'tpu':
+      c = _TILE
     logits = self.logits
     if V % c:
       logits = jnp.pad(logits, ((0, 0), (0, -V % c)), constant_values=-jnp.inf)

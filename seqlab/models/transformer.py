@@ -248,7 +248,9 @@ class Transformer(nn.Module):
       x, past = layer.apply(variables, x, past, source, *rest, method='step')
       after.append(past)
     x, table = self._output(x, training)
-    return cache.after(after), logits(x, table).reshape(len(token), -1)  # [N, V]
+    # As rows of a matrix: the logits are large, and any other shape would be copied.
+    rows = x.reshape(len(token), 1, -1)  # [N, 1, D]
+    return cache.after(after), logits(rows, table)[:, 0]  # [N, V]
 
   @property
   def _decoder_layers(self) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from seqlab.decoding.beam import beam_search, greedy_search
-from seqlab.decoding.loop import smaller_sizes
+from seqlab.decoding.loop import cache_lengths, smaller_sizes
 
 B, V, L = 16, 6, 8
 LIMITS = np.arange(B) % L + 1
@@ -52,3 +52,9 @@ def test_each_size_is_half_of_the_one_before():
 def test_small_batches_stay_as_they_are():
   assert smaller_sizes(20, 3) == (10,)
   assert smaller_sizes(1, 3) == ()
+
+
+def test_a_cache_grows_by_thirds():
+  assert cache_lengths(58) == (20, 39, 58)
+  assert cache_lengths(16) == (11, 16)
+  assert cache_lengths(8) == (8,)

@@ -1,9 +1,12 @@
 """The cache of decoding."""
 
+import jax
 import jax.numpy as jnp
+from jax.sharding import AbstractDevice
 import numpy as np
 
 from seqlab.layers.cache import DecoderCache, KVCache
+from seqlab.layers.device import instead_of
 
 
 def _empty(B=1, M=2, L=3):
@@ -45,3 +48,23 @@ def test_later_positions_are_hidden():
   np.testing.assert_array_equal(cache.mask()[0, 0, 0], [True, True, False])
   window = jnp.array([False, True, True])[None, None, None]
   np.testing.assert_array_equal(cache.mask(window)[0, 0, 0], [False, True, False])
+
+
+def test_a_resized_cache_keeps_what_is_written():
+  cache = _empty()
+  layer = cache.layers[0].write(_keys(1, 2), _keys(3, 4), jnp.array(0))
+  cache = cache.after([layer]).reorder(jnp.array([[1, 1]]))
+  longer = cache.resized(5)
+  assert longer.layers[0].key.shape == (1, 1, 1, 10)
+  np.testing.assert_array_equal(longer.layers[0].value[0, 0, :2, 0], [3, 4])
+  np.testing.assert_array_equal(longer.origin[0], [[1, 0, 0, 0, 0], [1, 1, 1, 1, 1]])
+  for leaf, other in zip(
+    jax.tree.leaves(longer.resized(3)), jax.tree.leaves(cache), strict=True
+  ):
+    np.testing.assert_array_equal(leaf, other)
+
+
+def test_on_a_gpu_the_entries_are_whole_multiples_of_eight():
+  with instead_of(AbstractDevice('NVIDIA H100', None, 'gpu')):
+    assert _empty(M=5).resized(3).layers[0].key.shape[3] == 40
+    assert _empty(M=2).resized(3).layers[0].key.shape[3] == 8

@@ -9,9 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from seqlab.decoding import beam
+from seqlab.decoding.config import Beam
 from seqlab.models.interface import Packing
 from seqlab.models.transformer import Transformer
 from seqlab.tasks.translation import Translation
+from seqlab.tasks.translator import decode
 from seqlab.types import BOS, EOS, PAD
 
 
@@ -145,6 +148,23 @@ def test_hypotheses_share_the_memory_of_their_sentence():
   cache = model.apply(variables, memory, 6, 4, method='start')
   _, repeated = model.apply(variables, memory, cache, token, method='step')
   np.testing.assert_allclose(shared, repeated, atol=1e-4)
+
+
+def test_a_search_finds_the_same_with_a_cache_that_grows(monkeypatch):
+  model, variables = _model()
+  source = _ids(3, 10)
+
+  def search(lengths):
+    monkeypatch.setattr(beam, 'cache_lengths', lengths)
+    return jax.jit(decode, static_argnums=(0, 3))(
+      model, variables, source, Beam(beam=3)
+    )
+
+  tokens, scores = search(lambda max_len: (5, 13, max_len))
+  expected, expected_scores = search(lambda max_len: (max_len,))
+  np.testing.assert_array_equal(tokens, expected)
+  np.testing.assert_allclose(scores, expected_scores, rtol=1e-5)
+  assert (tokens[:, 0] != PAD).sum(axis=1).max() > 13
 
 
 def _two_pairs():
