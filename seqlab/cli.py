@@ -405,7 +405,7 @@ def _plan_options(parser: _Parser) -> None:
   text = 'h100, v5e, ...: compiled by its own compiler where that is installed (extras '
   text += 'tpu, cuda); by default all with a data sheet, by a stand-in'
   add('--chip', nargs='+', help=text)
-  text = "the training step, or the search of the experiment's translation evaluator"
+  text = "the training step, or the program of the experiment's translation evaluator"
   add('--what', choices=('train', 'evaluate'), default='train', help=text)
   text = "'model.remat=True model.unroll=6': a variant to compare; several in a row"
   add('--compare', nargs='+', metavar='OPTIONS', help=text)

@@ -193,8 +193,15 @@ def test_the_search_of_an_evaluator_is_planned():
   step = plan_step(config, task_of(config).from_shapes(config), 1, what='evaluate')
   assert step.batch == {'source': (2048 // 16, 16)}
   assert step.memory.optimizer == 0
-  assert step.trips > 16
-  assert len(step.endless) == 1  # the longest output is counted once
+  assert step.endless == []  # every loop has its number of steps
+  assert step.reading.steps == 34  # 1.5 times the source and ten
+  D, F, V, layers = 32, 64, 64, 2
+  matrices = layers * (6 * D * D + 2 * D * F) + V * D
+  # Norms have a scale and perhaps a bias; keys and values of the source are in the cache.
+  assert 2 * matrices <= step.reading.weights < 2.1 * matrices
+  position = 2 * layers * D * 2  # bytes of keys and values
+  cache = 128 * (16 + 4 * 17.5) * position
+  assert step.reading.cache == pytest.approx(cache, rel=0.02)
 
 
 @pytest.mark.parametrize(

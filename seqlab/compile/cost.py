@@ -93,6 +93,12 @@ class Costs:
     """Returns the most expensive instructions, the most expensive one first."""
     return sorted(self.items, key=lambda cost: -cost.seconds)[:number]
 
+  def loops(self) -> list[tuple[Instruction, float]]:
+    """Returns the outermost loops, and the time of all runs of each."""
+    entry = self.module.entry
+    loops = (x for x in self.module.computations[entry].values() if x.kind == 'while')
+    return [(loop, self._flow(entry, loop)) for loop in loops]
+
   def _count_unestimated(self) -> dict[str, tuple[int, float]]:
     total: dict[str, tuple[int, float]] = {}
     for cost in self.items:

@@ -4,7 +4,7 @@ Decoding, detokenising and measuring are one compiled function per shape. The ho
 receives integers, summed over the devices, and the outputs' ids.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 
 import jax.numpy as jnp
@@ -129,9 +129,9 @@ class Decoded:
       sums.append(empty.at[batch['part']].add(counts))
     return sums, best, cut
 
-  def compile(self, variables: Variables) -> None:
-    """Compiles every shape."""
-    self._resident.compile(variables)
+  def compile(self, variables: Variables) -> Mapping[tuple, Callable]:
+    """Compiles every shape; see `Resident.compile`."""
+    return self._resident.compile(variables)
 
   def run(self, variables: Variables) -> dict[str, np.ndarray]:
     """Returns the sums of each part by each measure: name -> [parts, columns] int64."""

@@ -114,11 +114,11 @@ class Evaluator:
     """Source, references and output of the first sentences, from the last run."""
     return self._decoded.samples
 
-  def compile(self, variables: Variables) -> None:
-    """Compiles every shape."""
-    self._decoded.compile(variables)
+  def compile(self, variables: Variables) -> Mapping[tuple, Callable]:
+    """Compiles every shape; see `Resident.compile`."""
     for measure, score in zip(self._measures, self._scores, strict=True):
       score(np.ones(measure.columns, np.int32))
+    return self._decoded.compile(variables)
 
   def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
     """Yields the score of each measure, `exact`, and of each category, `exact/<name>`."""

@@ -113,13 +113,14 @@ class Resident:
     sharding = self._sharding if even else self._everywhere
     return {name: place(x, sharding) for name, x in batch.items()}
 
-  def compile(self, variables: Variables) -> None:
-    """Compiles the function for every shape."""
+  def compile(self, variables: Variables) -> Mapping[tuple, Callable]:
+    """Compiles the function for every shape; returns `batch_shapes` -> program."""
     for batch in self.batches:
       if (shape := batch_shapes(batch)) not in self._compiled:
         self._compiled[shape] = compile_program(
           self._function, variables, batch, fingerprint=self._fingerprint
         )
+    return self._compiled
 
   def run(self, variables: Variables) -> list[PyTree]:
     """Returns what the function returns for every batch, fetched once all are done."""

@@ -1,6 +1,6 @@
 """BLEU of translations, measured on the devices that hold the model."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 import jax
@@ -96,10 +96,10 @@ class Evaluator:
     """Source, references and output of the first sentences, from the last run."""
     return self._decoded.samples
 
-  def compile(self, variables: Variables) -> None:
-    """Compiles every shape."""
-    self._decoded.compile(variables)
+  def compile(self, variables: Variables) -> Mapping[tuple, Callable]:
+    """Compiles every shape; see `Resident.compile`."""
     jax.block_until_ready(self._score(np.ones(10, np.int32)))
+    return self._decoded.compile(variables)
 
   def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
     """Yields bleu, bleu/1-10 and so on, and the length of outputs over references."""

@@ -49,7 +49,7 @@ def plan_experiment(
       takes what the others leave.
     chips: names in `seqlab.compile.chips.CHIPS`. The compiler of a chip is used where it
       is installed. Without names, the stand-in estimates for all chips.
-    what: 'train' for a training step, 'evaluate' for the search of an evaluator.
+    what: 'train' for a training step, 'evaluate' for an evaluator's program.
     format: 'text' or 'json'.
     compiler: 'auto', or 'stand-in' for XLA's CPU compiler even where there is a chip's.
     variants: what differs -> an experiment, to be compared with `config`.

@@ -8,11 +8,9 @@ but its memory and its fusions are not.
 from collections.abc import Callable, Mapping
 import contextlib
 import dataclasses
-import functools
 import math
 import re
 import time
-from typing import Any
 
 from flax import linen as nn
 import jax
@@ -25,13 +23,11 @@ from seqlab.compile.cost import Costs
 from seqlab.compile.hlo import Module
 from seqlab.compile.topologies import Topology
 from seqlab.config import with_defaults
-from seqlab.decoding.config import DECODING_OPTIONS, make_decoding
-from seqlab.layers.device import ACCELERATOR, compiled_for, instead_of
+from seqlab.layers.device import ACCELERATOR, instead_of
+from seqlab.plan.evaluation import Reading, prepare_evaluation
 from seqlab.tasks.interface import Task
-from seqlab.tasks.translator import decode
 from seqlab.train.engine import Engine
 from seqlab.train.engines import make_engine
-from seqlab.train.mesh import batch_sharding, replicated
 from seqlab.train.overview import count, shard_bytes, sharding
 from seqlab.types import Batch, PyTree
 
@@ -106,6 +102,7 @@ class PlannedStep:
     seconds: time that compiling took.
     endless: loops whose number of runs is not written in the program.
     trips: number of runs that is assumed for them.
+    reading: what a step of a search reads; None for a training step.
   """
 
   what: str
@@ -125,6 +122,7 @@ class PlannedStep:
   seconds: float
   endless: list[str]
   trips: int
+  reading: Reading | None = None
 
   @property
   def devices(self) -> int:
@@ -184,16 +182,17 @@ def plan_step(
   # Any length would do, since only the learning rate depends on it.
   total = config['steps'] if isinstance(config['steps'], int) else 100_000
   engine = make_engine(config, task, total, topology and topology.devices)
-  prepare = _train_program if what == 'train' else functools.partial(_decode, config)
-  batch, compile_program, trips = prepare(task, engine)
+  prepare = _train_program if what == 'train' else prepare_evaluation
+  compile_program = prepare(config, task, engine)
   started = time.monotonic()
   traced_for = contextlib.nullcontext() if topology else instead_of(ACCELERATOR)
   try:
     with traced_for:
-      program = compile_program()
+      program, batch, reading = compile_program()
   except jax.errors.JaxRuntimeError as error:
     raise explain(error) from None
   seconds = time.monotonic() - started
+  trips = reading.steps if reading else 1
   module = Module(program.as_text(), trips)
   return _describe(
     module,
@@ -205,76 +204,21 @@ def plan_step(
     topology=topology,
     seconds=seconds,
     trips=trips,
+    reading=reading,
   )
 
 
-# A batch, a function that compiles the program for it, and the runs of a loop whose number
-# of runs is not written in the program.
-_Prepared = tuple[Batch, Callable[[], jax.stages.Compiled], int]
+# Compiles a program; returns it, its arrays, and what a step of a search reads.
+_Compile = Callable[[], tuple[jax.stages.Compiled, Batch, Reading | None]]
 
 
-def _train_program(task: Task, engine: Engine) -> _Prepared:
-  """Returns the largest batch, and a function that compiles the step for it."""
+def _train_program(config: Mapping, task: Task, engine: Engine) -> _Compile:
+  """Returns a function that compiles the step for the largest batch."""
+  del config
   shapes = task.batches('train').shapes
   engine.definition.check(shapes)
   batch = max(shapes, key=_num_elements)
-  return batch, lambda: engine.compile(batch), 1
-
-
-def _decode(config: Mapping, task: Task, engine: Engine) -> _Prepared:
-  """Returns a batch of the first evaluator that translates, and its search.
-
-  The search is planned with one batch size. On several devices that is the evaluator's
-  program. On one device the evaluator makes the batch smaller as sentences end, so that
-  time and memory traffic of the plan are upper bounds.
-
-  Raises:
-    ValueError: the experiment has no such evaluator.
-  """
-  kinds = {name: x for name, x in config['evals'].items() if _translates(x)}
-  if not kinds or getattr(task, 'model', None) is None:
-    raise ValueError(
-      "the experiment has no evaluator of kind 'translation', whose search could be "
-      "compiled: leave out --what evaluate, or set config.evals.valid.kind='translation'"
-    )
-  name, options = next(iter(kinds.items()))
-  given = {k: x for k, x in options.items() if k in DECODING_OPTIONS}
-  # With several sizes each has a loop, and the longest output would count for each.
-  decoding = dataclasses.replace(make_decoding(given, f'evals.{name}'), stages=1)
-  length = max(x['source'].shape[1] for x in task.batches('train').shapes)
-  parts = engine.mesh.size
-  rows = -(-max(options.get('tokens', 2048) // length, 1) // parts) * parts
-  batch = {'source': np.zeros((rows, length), np.int32)}
-
-  def search(variables: PyTree, batch: Batch) -> PyTree:
-    tokens, _ = decode(task.model, variables, batch['source'], decoding)
-    return tokens[:, 0]
-
-  compile_program = functools.partial(_compile_evaluation, search, engine, batch)
-  # A search ends with its last sentence: here after the longest output.
-  return batch, compile_program, decoding.limit(length)
-
-
-def _compile_evaluation(
-  function: Callable, engine: Engine, batch: Batch
-) -> jax.stages.Compiled:
-  state = engine.definition.abstract
-  rows = batch_sharding(engine.mesh)
-  arrays = {
-    name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows)
-    for name, x in batch.items()
-  }
-  variables = {'params': state.params, **state.collections}
-  with compiled_for(engine.mesh):
-    jitted = jax.jit(function, out_shardings=replicated(engine.mesh))
-    return jitted.lower(variables, arrays).compile()
-
-
-def _translates(options: Any) -> bool:
-  return isinstance(options, Mapping) and options.get('kind') in (
-    'translation',
-    'outputs',
-  )
+  return lambda: (engine.compile(batch), batch, None)
 
 
 def _num_elements(batch: Batch) -> int:
@@ -292,6 +236,7 @@ def _describe(
   topology: Topology | None,
   seconds: float,
   trips: int,
+  reading: Reading | None,
 ) -> PlannedStep:
   state = engine.definition.abstract
   done = work.operations(module)
@@ -316,6 +261,7 @@ def _describe(
     seconds=seconds,
     endless=module.endless,
     trips=trips,
+    reading=reading,
   )
 
 

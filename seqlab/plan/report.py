@@ -10,6 +10,7 @@ from seqlab.compile.chips import Chip
 from seqlab.compile.collectives import summary
 from seqlab.compile.cost import LAUNCH, PRODUCT_SHARE, Cost, Costs
 from seqlab.compile.roofline import Estimate, estimate
+from seqlab.plan.evaluation import measured_seconds, search_seconds
 from seqlab.plan.programs import PlannedStep
 from seqlab.train.overview import amount, named_sizes
 
@@ -67,7 +68,9 @@ def _compiled(step: PlannedStep, chip: Chip | None) -> Iterator[str]:
     f'  memory: {kinds}; {amount(step.memory.total)} of {amount(chip.memory)} '
     f'({share:.0%}): {verdict}'
   )
-  yield f'  time: {_time_of(costs)}; {step.peak_share:.1%} of the peak'
+  unit = 'step' if step.what == 'train' else 'batch'
+  yield f'  time: {_time_of(costs, unit)}; {step.peak_share:.1%} of the peak'
+  yield from _decoding(step, chip)
   if costs.unestimated:
     yield f'  without an estimate of the compiler: {_unestimated(costs)}'
   if step.endless:
@@ -78,6 +81,22 @@ def _compiled(step: PlannedStep, chip: Chip | None) -> Iterator[str]:
   yield from _rows(rows)
   yield '  most expensive instructions:'
   yield from _rows([_expense(cost, costs) for cost in costs.largest(_EXPENSIVE)])
+
+
+def _decoding(step: PlannedStep, chip: Chip) -> Iterator[str]:
+  """Yields what a step of a search takes, and the share of what is not the search."""
+  reading, costs = step.reading, step.costs
+  if reading is None:
+    return
+  least = reading.seconds(chip.memory_speed)
+  taken = search_seconds(costs) / reading.steps
+  yield (
+    f'  a step of the search reads at least {amount(reading.weights)} of weights and '
+    f'{amount(reading.cache)} of cache: {least * 1e6:.0f} us; estimate '
+    f'{taken * 1e6:.0f} us ({taken / least:.1f} times), in {reading.steps} steps'
+  )
+  share = measured_seconds(costs) / costs.seconds
+  yield f'  detokenisation and measures: {share:.1%} of the time'
 
 
 def _array_cells(buffer: Buffer) -> tuple[str, ...]:
@@ -91,7 +110,7 @@ def _array_cells(buffer: Buffer) -> tuple[str, ...]:
   )
 
 
-def _time_of(costs: Costs) -> str:
+def _time_of(costs: Costs, unit: str) -> str:
   parts = {
     'compiler': "by the compiler's cycles",
     'analytic': 'analytic',
@@ -99,7 +118,7 @@ def _time_of(costs: Costs) -> str:
   }
   given = ((text, costs.seconds_of(source)) for source, text in parts.items())
   of_it = ', '.join(f'{milliseconds(x)} {text}' for text, x in given if x)
-  return f'{milliseconds(costs.seconds)} per step ({of_it})'
+  return f'{milliseconds(costs.seconds)} per {unit} ({of_it})'
 
 
 def _unestimated(costs: Costs) -> str:
@@ -197,7 +216,7 @@ def as_json(step: PlannedStep) -> dict[str, Any]:
   plain = {
     field.name: getattr(step, field.name)
     for field in dataclasses.fields(step)
-    if field.name not in ('costs', 'collectives', 'buffers', 'memory')
+    if field.name not in ('costs', 'collectives', 'buffers', 'memory', 'reading')
   }
   plain['memory'] = dataclasses.asdict(step.memory)
   plain['buffers'] = [dataclasses.asdict(x) for x in step.buffers]
@@ -207,7 +226,21 @@ def as_json(step: PlannedStep) -> dict[str, Any]:
   ]
   if step.costs is not None:
     plain['time'] = _times_as_json(step.costs) | {'peak_share': step.peak_share}
+    if step.reading is not None:
+      plain['decoding'] = _decoding_as_json(step)
   return plain
+
+
+def _decoding_as_json(step: PlannedStep) -> dict[str, Any]:
+  reading, costs = step.reading, step.costs
+  return {
+    'weights': reading.weights,
+    'cache': reading.cache,
+    'steps': reading.steps,
+    'least': reading.seconds(costs.chip.memory_speed),
+    'estimate': search_seconds(costs) / reading.steps,
+    'measures': measured_seconds(costs),
+  }
 
 
 def _times_as_json(costs: Costs) -> dict[str, Any]:
