@@ -16,6 +16,7 @@ from seqlab.compile.collectives import Collective
 from seqlab.compile.roofline import HOP, NETWORK_HOP, UTILISATION, estimate
 from seqlab.experiment import load_experiment
 from seqlab.plan import plan_experiment
+from seqlab.plan.experiment import open_task
 from seqlab.plan.fit import largest_tokens
 from seqlab.plan.programs import DoesNotFitError, Memory, explain, plan_step
 from seqlab.plan.report import describe
@@ -186,6 +187,13 @@ def test_variants_are_compared_side_by_side(importable, capsys):
 def test_an_experiment_that_does_not_translate_has_no_search_to_plan(importable):
   with pytest.raises(ValueError, match="no evaluator of kind 'translation'"):
     plan_experiment(_config(_Points), [1], ['h100'], what='evaluate')
+
+
+def test_a_plan_writes_into_its_own_folder_only(tmp_path):
+  config = load_experiment('experiments/agreement/transformer.py:smoke')
+  config['batching'] = dict(kind='buckets', tokens=512, shapes=1)
+  open_task(config, tmp_path / 'plan')
+  assert [path.name for path in tmp_path.iterdir()] == ['plan']
 
 
 def test_the_search_of_an_evaluator_is_planned():

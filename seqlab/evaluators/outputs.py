@@ -5,7 +5,7 @@
 All measures of an evaluator are of the same outputs, so there is one search.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 import jax

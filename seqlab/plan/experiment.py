@@ -244,7 +244,12 @@ def open_task(config: Mapping, folder: Path) -> Task:
   # Printing is outside, since it may fail as well, as in `seqlab plan | head`.
   with _explain_missing_data(config):
     kind = task_of(config)
-    task = kind.from_shapes(config) or kind.from_config(config, folder)
+    task = kind.from_shapes(config)
+    if task is None:
+      # As in a run, whose record of its text is beside the vocabulary's folder.
+      vocabulary = folder / 'vocabulary'
+      vocabulary.mkdir(parents=True)
+      task = kind.from_config(config, vocabulary)
     if not has(task, Estimator):
       task.batches('train').shapes  # noqa: B018  # reads what they depend on
   return task
