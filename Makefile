@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO ?= runs/demo
 
-.PHONY: demo test test-slow test-tpu test-tpu-slow test-cuda test-cuda-slow lint bench clean
+.PHONY: demo test test-slow test-tpu test-tpu-slow test-tpu-smallest test-cuda test-cuda-slow lint bench clean
 
 # By a path (compat), not by an import hook, which a folder called seqlab would hide.
 $(BIN)/.installed: pyproject.toml constraints.txt
@@ -30,6 +30,10 @@ test-slow: $(BIN)/.installed
 # libtpu (150 MB) and the CUDA plugin (4 GB), each in an environment of its own.
 test-tpu test-tpu-slow: .venv-tpu/bin/.installed
 	SEQLAB_CHIP=v5e .venv-tpu/bin/python -m pytest -q $(if $(findstring slow,$@),-m slow) tests/accelerators
+
+# The training step and the evaluators of one small experiment; .ci/run runs it.
+test-tpu-smallest: .venv-tpu/bin/.installed
+	SEQLAB_CHIP=v5e .venv-tpu/bin/python -m pytest -q -k 'agreement or part_of_a_host' tests/accelerators
 
 test-cuda test-cuda-slow: .venv-cuda/bin/.installed
 	SEQLAB_CHIP=h100 XLA_FLAGS='--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false' JAX_SKIP_CUDA_CONSTRAINTS_CHECK=1 .venv-cuda/bin/python -m pytest -q $(if $(findstring slow,$@),-m slow) tests/accelerators
