@@ -276,8 +276,29 @@ def translate(args: argparse.Namespace, rest: Sequence[str]) -> None:
   )
 
 
+def generate(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  """Continues prompts with a language model."""
+  del rest
+  with _imports():
+    _prepare()
+    from seqlab.text.lines import text_lines
+    from seqlab.use.generation import generate_text, prompts_of
+
+  generate_text(
+    args.run_folder,
+    prompts_of(args.prompt, text_lines(sys.stdin.buffer)),
+    sys.stdout,
+    length=args.length,
+    samples=args.samples,
+    format=args.format,
+    together=1 if sys.stdin.isatty() else 256,  # else an answer waits for 256 lines
+    trust=args.trust,
+    **_search(args),
+  )
+
+
 def score(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  """Scores translations: lines of source, tab, target in; log p, tab, pieces out."""
+  """Scores translations (source, tab, target) or lines: log p, tab, pieces."""
   del rest
   with _imports():
     _prepare()
@@ -457,6 +478,17 @@ def _translate_options(parser: _Parser) -> None:
   _search_options(parser)
   _ensemble_option(parser)
   add('--n-best', type=int, default=1, help='translations per line')
+
+
+def _generate_options(parser: _Parser) -> None:
+  add = parser.add_argument
+  add('run_folder', metavar='RUN', help="the run's folder")
+  text = 'texts to continue; - for every line of standard input (default: a new text)'
+  add('--prompt', nargs='+', metavar='TEXT', default=('',), help=text)
+  add('--length', type=int, default=256, help='tokens to generate (256)')
+  add('--samples', type=int, default=1, help='texts per prompt (1)')
+  add('--format', choices=('text', 'json'), default='text')
+  _search_options(parser)
 
 
 def _score_options(parser: _Parser) -> None:
@@ -663,6 +695,7 @@ _VERBS = {
   'evaluate': _Verb(evaluate, _evaluate_options),
   'compare': _Verb(compare, _compare_options),
   'translate': _Verb(translate, _translate_options),
+  'generate': _Verb(generate, _generate_options),
   'score': _Verb(score, _score_options),
   'neighbours': _Verb(neighbours, _neighbours_options),
   'analogy': _Verb(analogy, _analogy_verb_options),

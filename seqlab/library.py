@@ -23,6 +23,7 @@ from seqlab.domains import Count, checked
 from seqlab.metrics.corpus import Lines, check_parallel, corpus_statistics, score
 from seqlab.metrics.measures import signature
 from seqlab.models.interface import attention_weights
+from seqlab.tasks.generator import Generator
 from seqlab.tasks.interface import HasVectors, Translates, needs
 from seqlab.tasks.scorer import Scorer
 from seqlab.tasks.sentences import encode_lines
@@ -32,6 +33,7 @@ from seqlab.train.loop import train
 from seqlab.train.runtime import prepare
 from seqlab.use.ensembles import make_scorer, make_translator
 from seqlab.use.evaluation import default_measure, evaluate_run
+from seqlab.use.generation import generating_decoding, make_generator
 from seqlab.use.runs import load_run
 from seqlab.use.translations import evaluate_translations
 
@@ -169,7 +171,9 @@ class FinishedRun:
   ):
     """See `load`."""
     self._which = dict(average=average, choose=choose, trust=trust)
-    self._translators: dict[str, Translator] = {}  # by decoding options
+    # By decoding options:
+    self._translators: dict[str, Translator] = {}
+    self._generators: dict[str, Generator] = {}
     loaded = load_run(path, **self._which)
     self.path, self.config = path, loaded.folder.config
     self.task, self.variables, self.steps = loaded.task, loaded.variables, loaded.steps
@@ -210,6 +214,39 @@ class FinishedRun:
     logps = self._scorer.score(list(zip(sources, targets, strict=True)))
     _check_refused(self._scorer.refused)
     return [math.fsum(logp.tolist()) for logp in logps]
+
+  @checked
+  def generate(
+    self,
+    prompts: Sequence[str] = ('',),
+    *,
+    length: Count = 256,
+    samples: Count = 1,
+    **decoding: Any,
+  ) -> list[list[str]]:
+    """Returns texts of a language model, with the prompts that they begin with.
+
+    Args:
+      prompts: texts to continue; an empty one starts a new text.
+      length: number of tokens to generate.
+      samples: number of texts per prompt.
+      **decoding: options of `decoding.config`, such as temperature=0.8; samples by
+        default.
+
+    Returns:
+      For each prompt its texts.
+
+    Raises:
+      ValueError: the task cannot generate, or an option is wrong.
+    """
+    key = repr(sorted(decoding.items()))
+    if key not in self._generators:
+      self._generators[key] = make_generator(
+        self.task, self.variables, generating_decoding(decoding)
+      )
+    generator = self._generators[key]
+    texts = generator.generate(list(prompts), length=length, samples=samples)
+    return [[x.text for x in several] for several in texts]
 
   def evaluate(self, split: str | None = None, **options: Any) -> dict[str, Any]:
     """Evaluates the run, prints the result and records it in the folder of the run.

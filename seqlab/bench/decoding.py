@@ -1,12 +1,14 @@
-"""How fast sentences are translated."""
+"""How fast sentences are translated, and text is generated."""
 
 from collections.abc import Mapping
 
 from seqlab.bench.measure import Row, Subject, timed
-from seqlab.decoding.config import Beam
+from seqlab.decoding.config import Beam, Sampling
+from seqlab.tasks.generator import Generator
 from seqlab.tasks.translator import Translator
 
 _MAX_LINES = 512
+_LENGTH = 128  # tokens of a generated text
 
 
 def measure_decoding(subject: Subject) -> list[Row]:
@@ -30,6 +32,25 @@ def measure_decoding(subject: Subject) -> list[Row]:
       Row(f'decode, beam {beam}', len(lines) / seconds, 'sentences/s', note),
       Row(f'decode, beam {beam}', written, 'tokens/s', note),
     ]
+  return rows
+
+
+def measure_generation(subject: Subject) -> list[Row]:
+  """Returns the tokens per second of sampled texts, one and 64 at a time."""
+  variables, rows = subject.training_step(steps=1).variables, []
+  for texts in (1, 64):
+    generator = Generator(subject.task, variables, Sampling(), rows=texts)
+
+    def generate(generator: Generator = generator, texts: int = texts) -> None:
+      generator.generate([''], length=_LENGTH, samples=texts)
+
+    generate()  # compiles
+    generator.written = 0
+    seconds, _ = timed(generate)
+    note = f'{texts} texts of {_LENGTH} tokens, untrained weights'
+    rows.append(
+      Row(f'generate, {texts} at once', generator.written / seconds, 'tokens/s', note)
+    )
   return rows
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from seqlab.bench.bleu import measure_bleu
 from seqlab.bench.counting import CountsPairs, HasMatrix, measure_counting, measure_svd
-from seqlab.bench.decoding import measure_decoding
+from seqlab.bench.decoding import measure_decoding, measure_generation
 from seqlab.bench.feed import measure_feed
 from seqlab.bench.measure import Row, Subject
 from seqlab.bench.population import fits_population, measure_population
@@ -21,6 +21,7 @@ from seqlab.bench.words import (
 from seqlab.tasks.interface import (
   CustomUpdate,
   Estimator,
+  Generates,
   HasVectors,
   HoldsOut,
   Translates,
@@ -59,6 +60,7 @@ PARTS = {
   'feed': Part(measure_feed, fits=_trains),
   'train': Part(measure_train, fits=_trains),
   'decode': Part(measure_decoding, (Translates,)),
+  'generate': Part(measure_generation, (Generates,)),
   'recurrent': Part(measure_recurrent, (Translates,)),
   'bleu': Part(measure_bleu, (Translates,)),
   'population': Part(measure_population, fits=fits_population),

@@ -66,6 +66,11 @@ class DecodingConfig:
     """Outputs per sentence, M; the cache has M rows per sentence."""
     return 1
 
+  @property
+  def is_random(self) -> bool:
+    """Whether outputs are drawn, so that further ones differ."""
+    return False
+
   def limit(self, source_length: int | Array) -> int | Array:
     """Returns the longest output of a source with so many tokens."""
     a, b = self.length
@@ -169,6 +174,11 @@ class Sampling(DecodingConfig):
   top_p: Annotated[float, Range(0, 1, exclude_low=True)] = 1.0
   seed: Seed = 0
   beam: Annotated[int, Check(_admit_one)] = 1
+
+  @property
+  def is_random(self) -> bool:
+    """See `DecodingConfig.is_random`."""
+    return True
 
   def __call__(self, step, cache, *, ids, **options) -> tuple[Array, Array]:
     """Decodes a batch; see `DecodingConfig`."""

@@ -1,7 +1,7 @@
-"""Forced decoding: log-probabilities of given translations under a model."""
+"""Forced decoding: log-probabilities of given translations, or lines, under a model."""
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ import numpy as np
 
 from seqlab.data.batching import reverse_sentences
 from seqlab.models.interface import Seq2Seq
+from seqlab.tasks.interface import Generates
 from seqlab.tasks.sentences import (
   Fitting,
   TooLongError,
@@ -18,7 +19,9 @@ from seqlab.tasks.sentences import (
   padded,
 )
 from seqlab.text.vocabulary import Vocabularies
-from seqlab.types import Array, Variables
+from seqlab.types import BOS, EOS, Array, Variables
+
+_NOTHING = np.zeros(0, np.float32)  # scores of what was refused
 
 
 class Scorer:
@@ -52,8 +55,7 @@ class Scorer:
     self._tokens, self._reverse = tokens, reverse_source
 
     def score(variables: Variables, source: Array, target: Array) -> Array:
-      logp = jax.nn.log_softmax(model.apply(variables, source, target))  # [B, T, V]
-      return jnp.take_along_axis(logp, target[..., None], axis=-1)[..., 0]
+      return _of_tokens(model.apply(variables, source, target), target)
 
     self._variables, self._score = variables, Fitting(score)
 
@@ -80,28 +82,112 @@ class Scorer:
       for i in range(len(pairs))
       if i not in refused
     }
-    nothing = np.zeros(0, np.float32)
-    scores: dict[int, np.ndarray] = dict.fromkeys(refused, nothing)
-    batches = collections.deque(batches_of(longest, self._tokens))
-    while batches:
-      rows, shape = batches.popleft()
+
+    def run(rows: list[int], shape: tuple[int, int]) -> np.ndarray:
       source, target = (padded(side, rows, shape) for side in sides)
       if self._reverse:
         source = reverse_sentences(source)
-      try:
-        logp = self._run(source, target)
-      except TooLongError as error:
-        if len(rows) > 1:  # too many together; each alone may fit
-          batches.extend(([i], (1, shape[1])) for i in rows)
-        else:
-          refused[rows[0]] = f'is {longest[rows[0]]:,} pieces long; {error}'
-          scores[rows[0]] = nothing
-      else:
-        scores |= {i: logp[row, : len(sides[1][i])] for row, i in enumerate(rows)}
-    return [scores[i] for i in range(len(pairs))]
+      return self._score(self._variables, source, target)
 
-  def _run(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    scores = _in_batches(longest, self._tokens, run, refused)
+    return [
+      scores.get(i, _NOTHING)[: len(sides[1].get(i, ()))] for i in range(len(pairs))
+    ]
+
+
+class LineScorer:
+  """Log-probabilities of lines under a language model, in batches sorted by length.
+
+  Attributes:
+    refused: number of a line -> why it was not scored, in the last call.
+  """
+
+  def __init__(self, task: Generates, variables: Variables, *, tokens: int = 4096):
+    """Compiles nothing yet; each shape is compiled when its first batch comes.
+
+    Args:
+      task: gives the model, the vocabulary and the kind of text.
+      variables: variables of the model.
+      tokens: number of positions in a batch, at most.
+    """
+    self.refused: dict[int, str] = {}
+    self._vocabulary, self._tokens = task.vocabularies.text, tokens
+    before = EOS if task.is_running else BOS
+
+    def score(variables: Variables, text: Array) -> Array:
+      previous = jnp.full(len(text), before, jnp.int32)
+      logits = task.model.apply(variables, text, previous)  # [B, L, V]
+      return _of_tokens(logits, text)
+
+    self._variables, self._score = variables, Fitting(score)
+
+  def score(self, lines: Sequence[str]) -> list[np.ndarray]:
+    """Returns log p of each token of a line given those before it, EOS the last.
+
+    A line of running text follows the end of another line.
+
+    Args:
+      lines: documents, or lines of running text.
+
+    Returns:
+      For each line, [L] float32, nats; [0] for a line that was refused.
+    """
+    encoded, refused = encode_fitting(self._vocabulary, dict(enumerate(lines)))
+    self.refused = refused
+    lengths = {i: len(ids) for i, ids in encoded.items()}
+
+    def run(rows: list[int], shape: tuple[int, int]) -> np.ndarray:
+      return self._score(self._variables, padded(encoded, rows, shape))
+
+    scores = _in_batches(lengths, self._tokens, run, refused)
+    return [scores.get(i, _NOTHING) for i in range(len(lines))]
+
+
+def _of_tokens(logits: Array, ids: Array) -> Array:
+  """Returns log p of each token: [B, L, V], [B, L] -> [B, L]."""
+  logp = jax.nn.log_softmax(logits)
+  return jnp.take_along_axis(logp, ids[..., None], axis=-1)[..., 0]
+
+
+def _in_batches(
+  lengths: dict[int, int],
+  tokens: int,
+  run: Callable[[list[int], tuple[int, int]], Array],
+  refused: dict[int, str],
+) -> dict[int, np.ndarray]:
+  """Scores examples in batches.
+
+  Args:
+    lengths: number of an example -> its length L.
+    tokens: number of positions in a batch, at most.
+    run: numbers of examples and shape of a batch -> their scores, [B, L].
+    refused: gets the numbers of examples that are too long, with the reason.
+
+  Returns:
+    Number of an example -> its scores, [L]; without those that are refused.
+  """
+  scores: dict[int, np.ndarray] = {}
+  batches = collections.deque(batches_of(lengths, tokens))
+  while batches:
+    rows, shape = batches.popleft()
     try:
-      return np.asarray(self._score(self._variables, source, target))
-    except jax.errors.JaxRuntimeError as error:
-      raise no_memory(error) from None
+      logp = _fetch(run, rows, shape)
+    except TooLongError as error:
+      if len(rows) > 1:  # too many together; each alone may fit
+        batches.extend(([i], (1, shape[1])) for i in rows)
+      else:
+        refused[rows[0]] = f'is {lengths[rows[0]]:,} pieces long; {error}'
+    else:
+      scores |= {i: logp[row, : lengths[i]] for row, i in enumerate(rows)}
+  return scores
+
+
+def _fetch(
+  run: Callable[[list[int], tuple[int, int]], Array],
+  rows: list[int],
+  shape: tuple[int, int],
+) -> np.ndarray:
+  try:
+    return np.asarray(run(rows, shape))
+  except jax.errors.JaxRuntimeError as error:
+    raise no_memory(error) from None

@@ -195,6 +195,18 @@ def stream_lines(
     before()
 
 
+def text_lines(stream: BinaryIO, *, name: str = 'the input') -> Iterator[str]:
+  """Yields each line of a stream, all of which must be UTF-8.
+
+  Raises:
+    ValueError: one is not; or the stream is packed or in another encoding.
+  """
+  for number, line in enumerate(stream_lines(stream, name=name), 1):
+    if isinstance(line, BadLine):
+      raise ValueError(f'line {number:,} of {name} {line.reason}')
+    yield line
+
+
 def _refuse_container(data: bytes, name: str) -> None:
   if problem := _name(data):
     raise ValueError(f'{problem[0]}{name}{problem[1]}')

@@ -81,7 +81,7 @@ def make_translator(
   """
   fingerprint = None
   if config is not None and model is task.model:
-    fingerprint = program_fingerprint(config, task, 'decode', _described(decoding))
+    fingerprint = program_fingerprint(config, task, 'decode', described(decoding))
   return Translator(
     model,
     variables,
@@ -92,7 +92,7 @@ def make_translator(
   )
 
 
-def _described(decoding: DecodingConfig) -> str | None:
+def described(decoding: DecodingConfig) -> str | None:
   """Returns a text that determines how outputs are found, if it is seqlab's own way."""
   text = repr(decoding)
   is_own = type(decoding).__module__.startswith('seqlab.')

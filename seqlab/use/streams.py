@@ -7,7 +7,8 @@ from typing import Any, BinaryIO, TextIO
 
 from seqlab.decoding.config import make_decoding
 from seqlab.domains import Count, checked
-from seqlab.tasks.interface import Translates, needs
+from seqlab.tasks.interface import Generates, Translates, has, needs
+from seqlab.tasks.scorer import LineScorer
 from seqlab.text.lines import BadLine, is_blank, stream_lines
 from seqlab.use.ensembles import join_models, make_scorer, make_translator
 from seqlab.use.refused import RefusedLines
@@ -95,15 +96,17 @@ def score_stream(
   ensemble: Sequence[Run] = (),
   trust: bool = False,
 ) -> None:
-  """Scores given translations: for each line log p in nats, a tab, and its pieces.
+  """Scores given translations, or the lines of a text under a language model.
 
-  The log-probability of the whole target is the sum over its pieces, the end of the
-  sentence included; divided by their number and negated it is the cross-entropy.
+  For each line of input there is a line with log p in nats, a tab, and the number of
+  pieces. The log-probability of the whole target, or line, is the sum over its pieces,
+  its end included; divided by their number and negated it is the cross-entropy.
   A line that cannot be scored gives an empty line, as in `translate_stream`.
 
   Args:
     run: the folder of the run.
-    lines: a source, a tab and a target, as `text.lines` defines lines.
+    lines: a source, a tab and a target, as `text.lines` defines lines; for a language
+      model, text.
     out: receives the scores, one line per input line.
     average: number of checkpoints to average.
     choose: 'last' or 'best'.
@@ -111,27 +114,26 @@ def score_stream(
     trust: whether a run may name code that is not part of seqlab; see `RunFolder.open`.
 
   Raises:
-    ValueError: an option is outside its domain, the task cannot translate, or lines
-      could not be scored: they are not UTF-8, have not one tab, or are too long.
+    ValueError: an option is outside its domain, the task can neither translate nor
+      generate, or lines could not be scored: they are not UTF-8, have not one tab, or
+      are too long.
   """
   which = dict(average=average, choose=choose, trust=trust)
   _, task, variables, _ = load_run(run, **which)
-  model, variables = join_models(needs(task, Translates), variables, ensemble, **which)
-  scorer = make_scorer(task, model, variables)
+  is_language_model = has(task, Generates)
+  if is_language_model:
+    if ensemble:
+      raise ValueError('an ensemble scores translations only: leave --ensemble out')
+    scorer = LineScorer(task, variables)
+  else:
+    translates = needs(task, Translates)
+    model, variables = join_models(translates, variables, ensemble, **which)
+    scorer = make_scorer(translates, model, variables)
   refused = RefusedLines('line', 'the input')
   for first, chunk, bad in _chunks(lines):
-    pairs: dict[int, tuple[str, str]] = {}
-    for i, line in enumerate(chunk):
-      sides = ['' if is_blank(side) else side for side in line.split('\t')]
-      if len(sides) == 2:
-        pairs[i] = tuple(sides)
-      elif i not in bad:
-        bad[i] = (
-          f'has {len(sides) - 1} tabs: write a source, one tab, and a target, as '
-          '`paste source.txt target.txt` does'
-        )
-    scores = dict(zip(pairs, scorer.score([*pairs.values()]), strict=True))
-    numbers = [*pairs]
+    examples = dict(enumerate(chunk)) if is_language_model else _pairs(chunk, bad)
+    scores = dict(zip(examples, scorer.score([*examples.values()]), strict=True))
+    numbers = [*examples]
     bad |= {numbers[i]: reason for i, reason in scorer.refused.items()}
     for i in range(len(chunk)):
       logp = scores.get(i)
@@ -140,6 +142,21 @@ def score_stream(
     out.flush()
     refused.add(first, len(chunk), bad)
   refused.report('scored by an empty line')
+
+
+def _pairs(lines: Sequence[str], bad: dict[int, str]) -> dict[int, tuple[str, str]]:
+  """Returns line number -> source and target; adds other lines to `bad`."""
+  pairs: dict[int, tuple[str, str]] = {}
+  for i, line in enumerate(lines):
+    sides = ['' if is_blank(side) else side for side in line.split('\t')]
+    if len(sides) == 2:
+      pairs[i] = tuple(sides)
+    elif i not in bad:
+      bad[i] = (
+        f'has {len(sides) - 1} tabs: write a source, one tab, and a target, as '
+        '`paste source.txt target.txt` does'
+      )
+  return pairs
 
 
 def _chunks(lines: BinaryIO) -> Iterator[tuple[int, list[str], dict[int, str]]]:
