@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 import functools
 import itertools
+import sys
 from typing import NamedTuple
 
 from flax import struct
@@ -69,6 +70,7 @@ def continue_text(
   *,
   decoding: DecodingConfig,
   length: int,
+  max_len: int,
   is_running: bool,
 ) -> tuple[Array, Array]:
   """Continues the prompts of a batch. Pure; jit it with all options static.
@@ -87,6 +89,8 @@ def continue_text(
     ids: [B] number of each row, from which its random bits come.
     decoding: how outputs are found.
     length: number of tokens to write after the prompt.
+    max_len: number of tokens that the model reads, at most; the step that only ends an
+      output may read one more, and its result is not used.
     is_running: see `tasks.interface.Generates`.
 
   Returns:
@@ -95,7 +99,7 @@ def continue_text(
   """
   B, F = given.shape[0], given.shape[1] - 1
   M, P = decoding.num_hypotheses, first.shape[1]
-  state = model.apply(variables, B, M, P + F + length + 1, method='start')
+  state = model.apply(variables, B, M, min(P + F + length, max_len), method='start')
   if P:
     state = model.apply(variables, state, first, method='read')
 
@@ -189,7 +193,12 @@ class Generator:
     self._programs = functools.cache(self._program)
 
   def _program(self, length: int) -> Fitting:
-    options = dict(decoding=self.decoding, length=length, is_running=self._is_running)
+    options = dict(
+      decoding=self.decoding,
+      length=length,
+      max_len=sys.maxsize if self._context is None else self._context,
+      is_running=self._is_running,
+    )
     fingerprint = self._fingerprint and f'{self._fingerprint} {length}'
     return Fitting(
       functools.partial(continue_text, self._model, **options), fingerprint
@@ -215,6 +224,7 @@ class Generator:
       ValueError: a decoding without random draws has fewer hypotheses than `samples`, a
         beam search would need more than the model's context, a prompt does not fit the
         kind of text, or a batch does not fit into memory.
+      ArithmeticError: the parameters are not finite.
     """
     self._check(samples)
     draws = samples if self.decoding.is_random else 1
@@ -226,7 +236,7 @@ class Generator:
       found = self._continue(chosen, numbers[rows], length)
       outputs |= dict(zip(rows, found, strict=True))
     texts = [
-      [self._generated(x, *each) for each in outputs[i][: samples // draws]]
+      [self._generated(x, *each) for each in _finite(outputs[i])[: samples // draws]]
       for i, x in enumerate(inputs)
     ]
     return [
@@ -356,3 +366,13 @@ class Generator:
       ]
       for i, n in enumerate(count[: len(inputs)])
     ]
+
+
+def _finite(hypotheses: _Hypotheses) -> _Hypotheses:
+  """Returns the hypotheses that there are; a beam may have found fewer."""
+  finite = [x for x in hypotheses if np.isfinite(x[1])]
+  if not finite:
+    raise ArithmeticError(
+      'the model gives no text a finite score: its parameters are not finite'
+    )
+  return finite

@@ -86,7 +86,7 @@ class TextModel(Task):
     boxed = jax.tree.map(
       lambda x: nn.LogicallyPartitioned(x, ('batch', *(None,) * (x.ndim - 1))), state
     )
-    return {**variables, CARRY: boxed}
+    return {**variables, CARRY: {'state': boxed}}
 
   def loss(
     self, variables: Variables, batch: Batch, rng: Array | None, hyper: Hyper
@@ -109,7 +109,8 @@ class TextModel(Task):
       ((hidden, table), new), changed = self.model.apply(
         of_model, text, previous, old, method='advance', **options
       )
-      changed = {**changed, CARRY: _with_rows(variables[CARRY], batch['row'], new)}
+      state = _with_rows(variables[CARRY]['state'], batch['row'], new)
+      changed = {**changed, CARRY: {'state': state}}
     else:
       packing = _packing_of(batch)
       (hidden, table), changed = self.model.apply(
@@ -138,7 +139,9 @@ class TextModel(Task):
       return jnp.where(fresh[:, None], start, carried[row])
 
     params = {'params': variables['params']}
-    return jax.tree.map(choose, variables[CARRY], self._initial_state(params, len(row)))
+    return jax.tree.map(
+      choose, variables[CARRY]['state'], self._initial_state(params, len(row))
+    )
 
   def tokens(self, batch: Batch) -> int:
     """Returns the number of tokens in a batch that are predicted."""

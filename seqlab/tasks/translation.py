@@ -285,6 +285,12 @@ class Translation(SequenceToSequence):
     """Returns section -> signatures that take its options; see `train.checks`."""
     model, _ = find(config['model'], MODELS, 'model')
     check_base(model, nn.Module, 'model')
+    if not hasattr(model, 'encode'):
+      raise ValueError(
+        f'model: {model.__name__} reads text of one side: set model.kind to '
+        "'transformer', 'recurrent' or a path to a model with an encoder, or task to "
+        "'language_model'"
+      )
     hyper = getattr(model, 'hyper_names', ())
     batching = options_of(_batching_kind(config['batching']), hidden=CONTEXT)
     return {

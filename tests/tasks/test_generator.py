@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+from flax.core import FrozenDict
 import jax
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from seqlab.decoding.config import Beam, Greedy, Sampling
 from seqlab.tasks.generator import Generator
 from seqlab.types import BOS, EOS
 
+LEARNED = FrozenDict(kind='learned', max_length=12)
 PROMPTS = ['', 'abc', 'b\nda', 'abcdefghijklmnopqrst\nabcdefghij', 'tsr']
 
 
@@ -48,8 +50,8 @@ def log_probabilities(task, variables, ids):
   """Returns log p of the token after the last of `ids`, without a cache: [V]."""
   text = np.array([[*ids[1:], EOS]], np.int32)
   previous = np.array(ids[:1], np.int32)
-  # The last position is predicted from those before it, whatever stands there.
-  padded = np.pad(text, ((0, 0), (0, 80 - text.shape[1])))
+  # The last id is predicted, whatever stands there; one length, to compile it once.
+  padded = np.pad(text, ((0, 0), (0, (task.context or 80) - text.shape[1])))
   logits = testing._apply(task.model)(variables, previous, padded, previous=previous)
   return jax.nn.log_softmax(logits[0, text.shape[1] - 1])
 
@@ -83,7 +85,7 @@ def naive(task, variables, prompt, length):
   ('kind', 'options'),
   [
     ('decoder', dict(positions='rotary')),
-    ('decoder', dict(positions='sinusoidal', context=12)),
+    ('decoder', dict(positions=LEARNED, context=12)),
     ('recurrent_lm', dict(cell='gru')),
     ('decoder', dict(is_running=False, context=60)),
   ],

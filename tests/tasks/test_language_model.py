@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from seqlab.evaluators.bits import Evaluator
 from seqlab.tasks.interface import CARRY, CountsText, Generates, Translates, has
 from seqlab.tasks.language_model import LanguageModel
 from seqlab.train.checks import check_experiment
@@ -11,6 +12,7 @@ from seqlab.train.definition import Definition
 from seqlab.train.engine_population import PopulationEngine
 from seqlab.train.engines import make_engine
 from seqlab.train.loop import train
+from seqlab.train.mesh import batch_sharding, make_mesh
 from seqlab.use.runs import load_run
 
 
@@ -176,9 +178,14 @@ def test_sliding_windows_give_the_loss_of_the_whole_text(experiment, tmp_path):
   near = loss(context=40, stride=1, tokens=120)
   np.testing.assert_allclose(near, whole, rtol=1e-4)
   assert abs(loss(context=5) - whole) > abs(near - whole)
-  assert task.text_size('valid').characters == sum(
-    len(line) + 1 for line in task.corpus.read('valid')[0]
-  )
+  characters = sum(len(line) + 1 for line in task.corpus.read('valid')[0])
+  sharding = batch_sharding(make_mesh(devices=1))
+  bits = Evaluator(task, sharding, split='valid', context=70)
+  values = dict(bits.run(variables))
+  np.testing.assert_allclose(values['nll'], whole / 70, rtol=1e-5)
+  np.testing.assert_allclose(values['bpc'], whole / np.log(2) / characters, rtol=1e-5)
+  assert values['bpb'] == values['bpc']
+  assert bits.about == f'{characters} characters, {characters} bytes, context 70'
 
 
 def test_the_shapes_of_a_plan_are_those_of_the_data(experiment, decoder, tmp_path):

@@ -14,6 +14,7 @@ from seqlab.text.lines import (
   one_line,
   read_lines,
   stream_lines,
+  text_lines,
   words,
 )
 
@@ -126,3 +127,9 @@ def test_a_packed_stream_is_refused(name):
 def test_a_stream_of_utf16_is_refused():
   with pytest.raises(ValueError, match=r'the input is UTF-16'):
     list(stream_lines(io.BytesIO('the dog\nthe cat\n'.encode('utf-16'))))
+
+
+def test_lines_that_must_be_text_are_refused_with_their_number():
+  assert list(text_lines(io.BytesIO(b'a\n\nb'))) == ['a', '', 'b']
+  with pytest.raises(ValueError, match='line 2 of the input is not UTF-8'):
+    list(text_lines(io.BytesIO(b'a\n\xff\n')))
