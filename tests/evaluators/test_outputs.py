@@ -87,6 +87,20 @@ def test_the_best_reference_counts_and_categories_are_measured(fresh, measured):
   assert 'nearest reference' in evaluator.about
 
 
+def test_a_symbol_is_a_token_of_the_vocabulary(tiny, tmp_path):
+  """A character of text that is read by characters, with its spaces."""
+  options = {
+    'vocabulary': {'kind': 'char'},
+    'batching': tiny['batching'] | {'shapes': 1},
+  }
+  task = Translation.from_config(tiny | options, tmp_path / 'vocabulary')
+  variables = nn.unbox(jax.jit(task.init)(jax.random.key(1)))
+  metrics, evaluator = _run(task, variables, measures=('per', 'cer'), shapes=1)
+  outputs = [line[2:] for line in evaluator.samples if line.startswith('> ')]
+  expected = jiwer.cer(task.corpus.read('valid')[1], outputs)
+  assert metrics == pytest.approx({'per': expected, 'cer': expected}, rel=1e-5)
+
+
 def test_outputs_with_more_words_than_room_are_counted_again(fresh, measured):
   """A batch that reports truncation has the same sums if it is counted on the host."""
   _, variables = fresh
