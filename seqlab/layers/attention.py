@@ -12,6 +12,11 @@ from seqlab.layers.linear import Linear, glorot
 from seqlab.layers.positions.interface import PositionTerms
 from seqlab.layers.positions.rotary import rotate
 from seqlab.layers.products import product
+from seqlab.layers.softmax_attention import (
+  Drop,
+  scaled_and_masked,
+  softmax_attention,
+)
 from seqlab.types import PAD, Array
 
 # Masks are bool and broadcast to [B, H, L, S]; True where attention may go. They are
@@ -127,11 +132,13 @@ class MultiHeadAttention(nn.Module):
   ) -> Array:  # [B, L, D]
     """Attends from `x` to the memory whose keys and values `project` made."""
     query = self._rotate(self.query(x), terms)  # [B, L, H, K]
-    # The fused function neither returns the weights nor lets them be changed.
-    sown = self.is_mutable_collection('intermediates')
-    fused = self.implementation == 'cudnn'
-    fused &= dropout is None and self.positions is None and not sown
-    attend = self._fused if fused else self._written_out
+    # Only the written-out function returns the weights, or lets them be changed.
+    if self.positions is not None or self.is_mutable_collection('intermediates'):
+      attend = self._written_out
+    elif self.implementation == 'cudnn' and dropout is None:
+      attend = self._fused
+    else:
+      attend = self._without_weights
     return self._output(
       attend(query, key, value, mask, dropout, terms or PositionTerms())
     )
@@ -194,6 +201,18 @@ class MultiHeadAttention(nn.Module):
       query, key, value, bias=bias, mask=mask, implementation='cudnn'
     )
 
+  def _without_weights(
+    self,
+    query: Array,
+    key: Array,
+    value: Array,
+    mask: Array | None,
+    dropout: Array | None,
+    terms: PositionTerms,
+  ) -> Array:
+    drop = None if dropout is None else Drop(self.make_rng('dropout'), dropout)
+    return softmax_attention(query, key, value, terms.bias, mask, drop)
+
   def _written_out(
     self,
     query: Array,
@@ -203,8 +222,6 @@ class MultiHeadAttention(nn.Module):
     dropout: Array | None,
     terms: PositionTerms,
   ) -> Array:
-    # Scores and softmax are float32 whatever the dtype of the products: bfloat16 has
-    # 8 bits, too few to distinguish large scores.
     scores = product('blhk,bshk->bhls', query, key, jnp.float32)
     if self.positions is not None:
       scores += self.positions.scores(query, terms)
@@ -219,11 +236,6 @@ class MultiHeadAttention(nn.Module):
 
   def _weights(self, scores: Array, bias: Array | None, mask: Array | None) -> Array:
     """Returns the attention weights of products of queries and keys: [B, H, L, S]."""
-    scores *= (self.width // self.heads) ** -0.5
-    if bias is not None:
-      scores += bias
-    if mask is not None:
-      # The smallest number instead of -inf: a row of padding, which attends to nothing,
-      # gets equal weights and not NaN.
-      scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
-    return jax.nn.softmax(scores)
+    return jax.nn.softmax(
+      scaled_and_masked(scores, self.width // self.heads, bias, mask)
+    )

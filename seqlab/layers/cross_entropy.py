@@ -13,12 +13,13 @@ import jax
 import jax.numpy as jnp
 
 from seqlab.layers.device import platform
-from seqlab.layers.products import product, weight_gradient
+from seqlab.layers.products import product, stored, weight_gradient
 from seqlab.layers.sharding import split_rows
 from seqlab.types import Array
 
 CHUNK_BYTES = {'cpu': 2**24, 'gpu': 2**31, 'tpu': 2**30}  # logits in memory at a time
 MAX_CHUNK_BYTES_CPU = 2**27  # for large tables
+_ALIGNED = 16  # rows of bfloat16 in a tile of a TPU
 
 
 @struct.dataclass
@@ -77,7 +78,11 @@ def cross_entropy(
     chunk_bytes = _default_chunk_bytes(table)
   positions = max(1, chunk_bytes // (4 * B * table.shape[0]))  # maximum per chunk
   chunks = -(-T // positions)
-  padding = -T % chunks
+  size = -(-T // chunks)
+  if positions >= _ALIGNED:  # few more chunks, without padding where T has this factor
+    size = min(T, positions // _ALIGNED * _ALIGNED)
+    chunks = -(-T // size)
+  padding = chunks * size - T
 
   def split(x: Array) -> Array:  # [B, T, ...] -> [C, B, T / C, ...]
     x = jnp.pad(x, ((0, 0), (0, padding)) + ((0, 0),) * (x.ndim - 2))
@@ -107,22 +112,36 @@ def _default_chunk_bytes(table: Array) -> int:
   return min(2 * table_bytes, MAX_CHUNK_BYTES_CPU) if is_large else size
 
 
+def _narrow(table: Array, dtype: jnp.dtype) -> tuple[Array, Array]:
+  """Returns the table in the dtype of the products, and the mean [D] of its rows.
+
+  They are computed once, and not for every chunk.
+  """
+  narrow = table.astype(dtype)
+  return narrow, narrow.astype(jnp.float32).mean(axis=0)
+
+
 def _chunk(
-  hidden: Array, table: Array, labels: Array, weights: Array, smoothing: Array
+  hidden: Array,
+  table: Array,
+  mean_row: Array,
+  labels: Array,
+  weights: Array,
+  smoothing: Array,
 ) -> tuple[tuple[Array, Array, Array], Callable[[], tuple[Array, Array]]]:
   """Returns the sums of one chunk [B, t, ...], and a function of its gradients.
 
-  `table` has the dtype of `hidden`.
+  `table` has the dtype of `hidden`; `mean_row` is the mean of its rows.
   """
   V = table.shape[0]
   z = product('btd,vd->btv', hidden, table, jnp.float32)
   largest = z.max(axis=-1)  # [B, t]
   e = jnp.exp(z - largest[..., None])
   total = e.sum(axis=-1)
+  e = stored(e.astype(hidden.dtype))
   log_total = largest + jnp.log(total)
   z_label = jnp.take_along_axis(z, labels[..., None], axis=-1)[..., 0]
   # The mean logit needs no pass over V.
-  mean_row = table.astype(jnp.float32).mean(axis=0)  # [D]
   z_mean = hidden.astype(jnp.float32) @ mean_row
 
   nll = weights * (log_total - z_label)
@@ -132,7 +151,9 @@ def _chunk(
   def gradients() -> tuple[Array, Array]:
     # Subtracted in float32, because the difference is small if p(y) is near 1.
     is_label = jnp.arange(V) == labels[..., None]  # fused, never in memory
-    d_z = e / total[..., None] - jnp.where(is_label, 1 - smoothing, 0) - smoothing / V
+    p_label = jnp.exp(z_label - log_total)
+    p = e * (1.0 / total)[..., None]
+    d_z = jnp.where(is_label, (p_label - 1 + smoothing)[..., None], p) - smoothing / V
     d_z = (weights[..., None] * d_z).astype(hidden.dtype)  # [B, t, V]
     d_hidden = product('btv,vd->btd', d_z, table)
     d_table = weight_gradient('btd,vd->btv', hidden, d_z, jnp.float32)
@@ -145,11 +166,11 @@ def _chunk(
 def _sums(
   hidden: Array, table: Array, labels: Array, weights: Array, smoothing: Array
 ) -> tuple[Array, Array, Array]:
-  table = table.astype(hidden.dtype)  # once, and not for every chunk
+  table, mean_row = _narrow(table, hidden.dtype)
 
   def body(sums, chunk):
     hidden, labels, weights = chunk
-    chunk_sums, _ = _chunk(hidden, table, labels, weights, smoothing)
+    chunk_sums, _ = _chunk(hidden, table, mean_row, labels, weights, smoothing)
     return jax.tree.map(jnp.add, sums, chunk_sums), None
 
   zeros = (jnp.zeros(()), jnp.zeros(()), jnp.zeros(()))
@@ -157,12 +178,12 @@ def _sums(
 
 
 def _forward(hidden, table, labels, weights, smoothing):
-  narrow = table.astype(hidden.dtype)
+  narrow, mean_row = _narrow(table, hidden.dtype)
 
   def body(carry, chunk):
     sums, d_table = carry
     hidden, labels, weights = chunk
-    chunk_sums, gradients = _chunk(hidden, narrow, labels, weights, smoothing)
+    chunk_sums, gradients = _chunk(hidden, narrow, mean_row, labels, weights, smoothing)
     d_hidden, d_chunk = gradients()
     return (jax.tree.map(jnp.add, sums, chunk_sums), d_table + d_chunk), d_hidden
 

@@ -36,6 +36,14 @@ def random_bits(key: Array, shape: tuple[int, ...]) -> Array:
   return mix(mix(index ^ first) ^ second)
 
 
+def drop(x: Array, key: Array, rate: Array | float) -> Array:
+  """Zeroes elements with probability `rate`, and scales the rest up."""
+  rate = jnp.asarray(rate, jnp.float32)
+  threshold = (rate * 2.0**32).astype(jnp.uint32)
+  keep = random_bits(key, x.shape) >= threshold
+  return jnp.where(keep, x / (1.0 - rate).astype(x.dtype), jnp.zeros_like(x))
+
+
 class Dropout(nn.Module):
   """Zeroes elements with probability `rate`, and scales the rest up.
 
@@ -47,7 +55,4 @@ class Dropout(nn.Module):
     """Drops elements; `rate` is a scalar in [0, 1), maybe traced; None for 0."""
     if rate is None:
       return x
-    rate = jnp.asarray(rate, jnp.float32)
-    threshold = (rate * 2.0**32).astype(jnp.uint32)
-    keep = random_bits(self.make_rng('dropout'), x.shape) >= threshold
-    return jnp.where(keep, x / (1.0 - rate).astype(x.dtype), jnp.zeros_like(x))
+    return drop(x, self.make_rng('dropout'), rate)

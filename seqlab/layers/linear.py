@@ -5,7 +5,7 @@ import functools
 from flax import linen as nn
 import jax.numpy as jnp
 
-from seqlab.layers.products import product
+from seqlab.layers.products import product, stored
 from seqlab.layers.sharding import apply_row_sharded
 from seqlab.types import Array
 
@@ -33,7 +33,7 @@ class Linear(nn.Module):
   def __call__(self, x: Array) -> Array:
     """Returns the product with the kernel: [B, L, ...] -> [B, L, ...]."""
     init = nn.with_logical_partitioning(self.kernel_init, self.axes)
-    kernel = self.param('kernel', init, self.shape).astype(self.dtype)
+    kernel = stored(self.param('kernel', init, self.shape).astype(self.dtype))
 
     multiply = functools.partial(product, self.equation)
     y = apply_row_sharded(multiply, x.astype(self.dtype), kernel, self.axes)

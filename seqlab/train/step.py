@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from seqlab.layers.products import stored
 from seqlab.tasks.interface import CARRY, Task
 from seqlab.train.optimizers import Schedule, evaluated
 from seqlab.train.state import TrainState
@@ -80,6 +81,7 @@ class GradientStep:
       grads, sums = jax.lax.psum((grads, sums), self.axis_name)
       collections = self._merged(collections)
 
+    grads = jax.tree.map(stored, grads)
     # 1 is for a batch without a single token, whose gradient is 0.
     weight = jnp.maximum(sums['loss'][1], 1.0)
     grads = jax.tree.map(lambda g: g / weight, grads)
