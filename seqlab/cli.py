@@ -173,7 +173,7 @@ def plan(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def _overrides(variant: str) -> list[str]:
-  """Returns the options of a variant: 'model.remat=True model.unroll=6'."""
+  """Returns the options of a variant: 'model.remat=full model.unroll=1'."""
   return [f'--config.{x.removeprefix("--config.")}' for x in variant.split()]
 
 
@@ -428,7 +428,7 @@ def _plan_options(parser: _Parser) -> None:
   add('--chip', nargs='+', help=text)
   text = "the training step, or the program of the experiment's translation evaluator"
   add('--what', choices=('train', 'evaluate'), default='train', help=text)
-  text = "'model.remat=True model.unroll=6': a variant to compare; several in a row"
+  text = "'model.remat=full model.unroll=1': a variant to compare; several in a row"
   add('--compare', nargs='+', metavar='OPTIONS', help=text)
   text = 'find the largest batching.tokens that fits the memory of the chip'
   add('--fit', action='store_true', help=text)

@@ -287,6 +287,16 @@ def _is_count(value: Any) -> bool:
 
 
 # One function per kind of piece; each reads the configuration of the one before it.
+def _remat(config: Config) -> Config:
+  """Turns model.remat=True of the Transformer into 'full', and False into 'none'."""
+  model = config.get('model')
+  if not isinstance(model, Mapping) or model.get('kind') != 'transformer':
+    return config
+  if not isinstance(model.get('remat'), bool):
+    return config
+  return {**config, 'model': {**model, 'remat': 'full' if model['remat'] else 'none'}}
+
+
 UPGRADES: tuple[Callable[[Config], Config], ...] = (
   _model_section,
   _model_name,
@@ -298,4 +308,5 @@ UPGRADES: tuple[Callable[[Config], Config], ...] = (
   _corpus_name,
   _word_vectors,
   _default_iterations,
+  _remat,
 )

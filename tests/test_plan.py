@@ -226,7 +226,7 @@ def test_a_compilers_message_of_too_little_memory_is_explained(message):
   assert isinstance(explained, DoesNotFitError)
   assert 'needs 22.00G of 15.75G' in str(explained)
   assert explained.needed == 22 * 2**30
-  assert 'model.remat=True' in str(explained)
+  assert "model.remat='products'" in str(explained)
 
 
 class _Program:

@@ -14,6 +14,8 @@ def _transformer(**model):
   ('old', 'new'),
   [
     ({}, {}),
+    ({'remat': True}, {'remat': 'full'}),
+    ({'remat': False}, {'remat': 'none'}),
     ({'positions': 'rotary', 'clip': 3, 'buckets': 8}, {'positions': 'rotary'}),
     ({'clip': 3}, {}),
     (

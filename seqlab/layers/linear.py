@@ -3,10 +3,12 @@
 import functools
 
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 
 from seqlab.layers.products import product, stored
 from seqlab.layers.sharding import apply_row_sharded
+from seqlab.layers.stack import PRODUCT
 from seqlab.types import Array
 
 
@@ -37,6 +39,7 @@ class Linear(nn.Module):
 
     multiply = functools.partial(product, self.equation)
     y = apply_row_sharded(multiply, x.astype(self.dtype), kernel, self.axes)
+    y = checkpoint_name(y, PRODUCT)
     if self.use_bias:
       axes = (vector_axis(self.axes[-1]),)
       init = nn.with_logical_partitioning(nn.initializers.zeros, axes)

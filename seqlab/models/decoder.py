@@ -16,6 +16,7 @@ from seqlab.layers.cache import DecoderCache
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.embedding import Embedding, logits
 from seqlab.layers.positions.interface import Positions
+from seqlab.layers.stack import Remat, scan_layers
 from seqlab.layers.transformer import EncoderLayer, TrainingInputs
 from seqlab.models.interface import (
   TextPacking,
@@ -59,8 +60,10 @@ class Decoder(nn.Module):
       section 2.3).
     activation: a function of `layers.ACTIVATIONS`.
     tie: whether input and output embeddings share one table.
-    remat: recompute layers in the backward pass instead of storing them.
-    unroll: layers per iteration of the scan over layers; more compiles longer.
+    remat: what the backward pass computes again instead of storing it: 'none';
+      'products', all but the results of linear maps; 'full', the whole layers.
+    unroll: layers per iteration of the scan over layers; more compiles longer. None for
+      all of them (at most 12) on an accelerator, 1 on a CPU.
     dtype: 'float32', 'bfloat16', or 'auto': bfloat16 where the device has it; see
       `models.transformer.Transformer`.
     implementation: implementation of attention; 'xla', or 'cudnn' (flash attention).
@@ -78,8 +81,8 @@ class Decoder(nn.Module):
   initialization: Literal['glorot', 'depth'] = 'glorot'
   activation: Annotated[Specification, Function(ACTIVATIONS)] = 'relu'
   tie: bool = True
-  remat: bool = False
-  unroll: Count = 1
+  remat: Remat = 'none'
+  unroll: Count | None = None
   dtype: Literal['auto', 'float32', 'bfloat16'] = 'auto'
   implementation: Literal['xla', 'cudnn'] = 'xla'
 
@@ -239,18 +242,7 @@ class Decoder(nn.Module):
 
   def _scanned(self) -> type[nn.Module]:
     """Returns a scan over all layers, whose variables are stacked along axis 0."""
-    # The scan itself prevents that the recomputation is optimised away.
-    body = nn.remat(EncoderLayer, prevent_cse=False) if self.remat else EncoderLayer
-    collections = ('params', 'batch_stats', 'ablation', 'intermediates')
-    return nn.scan(
-      body,
-      variable_axes=dict.fromkeys(collections, 0),
-      split_rngs={'params': True, 'dropout': True},
-      in_axes=(nn.broadcast,) * 3,
-      length=self.layers,
-      unroll=self.unroll,
-      metadata_params={nn.PARTITION_NAME: 'layers'},
-    )
+    return scan_layers(EncoderLayer, self.layers, 3, self.remat, self.unroll)
 
   def _layer_list(self) -> list[tuple[nn.Module, Mapping]]:
     """Returns the layers as a list, each with its slice of the variables.

@@ -22,6 +22,7 @@ from seqlab.layers.cache import DecoderCache, KVCache
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.embedding import Embedding, logits
 from seqlab.layers.positions.interface import Positions
+from seqlab.layers.stack import Remat, scan_layers
 from seqlab.layers.transformer import DecoderLayer, EncoderLayer, TrainingInputs
 from seqlab.models.interface import (
   Packing,
@@ -93,8 +94,10 @@ class Transformer(nn.Module):
       `layers.ACTIVATIONS`: 'relu', 'gelu' or 'swiglu'.
     tie: the embeddings that share one table: 'all' (source, target and output; needs
       a shared vocabulary), 'decoder' (target and output) or 'none'.
-    remat: recompute layers in the backward pass instead of storing them.
-    unroll: layers per iteration of the scan over layers; more compiles longer.
+    remat: what the backward pass computes again instead of storing it: 'none';
+      'products', all but the results of linear maps; 'full', the whole layers.
+    unroll: layers per iteration of the scan over layers; more compiles longer. None for
+      all of them (at most 12) on an accelerator, 1 on a CPU.
     dtype: 'float32', 'bfloat16', or 'auto': bfloat16 where the device has it. A search
       with a width below 256 computes in float32 on a CPU; `--dtype`, `evals.x.dtype` or
       SEQLAB_CPU_DTYPE decides otherwise.
@@ -117,8 +120,8 @@ class Transformer(nn.Module):
   initialization: Literal['glorot', 'depth'] = 'glorot'
   activation: Annotated[Specification, Function(ACTIVATIONS)] = 'relu'
   tie: Literal['all', 'decoder', 'none'] = 'all'
-  remat: bool = False
-  unroll: Count = 1
+  remat: Remat = 'none'
+  unroll: Count | None = None
   dtype: Literal['auto', 'float32', 'bfloat16'] = 'auto'
   implementation: Literal['xla', 'cudnn'] = 'xla'
 
@@ -333,19 +336,7 @@ class Transformer(nn.Module):
 
   def _stack(self, layer: type[nn.Module], length: int, *, inputs: int) -> nn.Module:
     """Returns a scan over `length` layers, whose variables are stacked along axis 0."""
-    body = layer
-    if self.remat:
-      body = nn.remat(layer, prevent_cse=False)  # the scan prevents it already
-    collections = ('params', 'batch_stats', 'ablation', 'intermediates')
-    stack = nn.scan(
-      body,
-      variable_axes=dict.fromkeys(collections, 0),
-      split_rngs={'params': True, 'dropout': True},
-      in_axes=(nn.broadcast,) * inputs,
-      length=length,
-      unroll=self.unroll,
-      metadata_params={nn.PARTITION_NAME: 'layers'},
-    )
+    stack = scan_layers(layer, length, inputs, self.remat, self.unroll)
     return self._layer(layer, stack)
 
   def _decoder_layer_list(self) -> list[tuple[nn.Module, Mapping]]:

@@ -59,8 +59,8 @@ def largest_tokens(
       tokens = unit  # whether any batch fits is known only after the smallest one
   if best is None:
     raise ValueError(
-      f'not even a batch of {unit:,} tokens fits: set model.remat=True, shard the '
-      f'parameters (mesh.fsdp), or lower batching.rows_multiple'
+      f"not even a batch of {unit:,} tokens fits: set model.remat='products' or 'full', "
+      f'shard the parameters (mesh.fsdp), or lower batching.rows_multiple'
     )
   return best
 

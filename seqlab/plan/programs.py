@@ -305,7 +305,8 @@ def explain(error: Exception) -> Exception:
   match = _NEEDED.search(text)
   needed = f'it needs {match[1]} of {match[2]}' if match else text.splitlines()[0][:200]
   return DoesNotFitError(
-    f"the program does not fit the chip's memory: {needed}. Set model.remat=True, lower "
+    f"the program does not fit the chip's memory: {needed}. Set "
+    f"model.remat='products' or 'full', lower "
     f'batching.tokens (--fit finds the largest), or shard the parameters (mesh.fsdp)',
     _bytes(match[1]) if match else None,
   )

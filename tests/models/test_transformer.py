@@ -375,7 +375,10 @@ def test_deep_norm_weights_the_residuals():
   ],
   ids=_name,
 )
-def test_remat_and_unrolling_change_no_gradients(options):
+@pytest.mark.parametrize(
+  ('remat', 'unroll'), [('full', None), ('products', 2), ('full', 2)]
+)
+def test_remat_and_unrolling_change_no_gradients(options, remat, unroll):
   source, target = _ids(2, 5), _ids(2, 6)
 
   def gradient(**kwargs):
@@ -391,7 +394,19 @@ def test_remat_and_unrolling_change_no_gradients(options):
     return jax.jit(jax.grad(loss, has_aux=True))(params)
 
   close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=2e-3)
-  jax.tree.map(close, gradient(remat=True, unroll=2), gradient())
+  jax.tree.map(close, gradient(remat=remat, unroll=unroll), gradient())
+
+
+def test_remat_stores_less_for_the_backward_pass():
+  source, target = _ids(2, 5), _ids(2, 6)
+
+  def stored(remat):
+    model = _module(remat=remat)
+    _, variables = _model()
+    _, pullback = jax.vjp(lambda v: model.apply(v, source, target).sum(), variables)
+    return sum(x.size for x in jax.tree.leaves(pullback))
+
+  assert stored('none') > stored('products') > stored('full')
 
 
 @pytest.mark.parametrize('options', [{}, COMBINATIONS[5]], ids=_name)
