@@ -21,6 +21,7 @@ COMPILED = f"""\
 Times are estimates. On a TPU they are the compiler's cycles, with the runs of loops; an
 instruction without cycles, and on a GPU every instruction, takes the time of its memory
 traffic or of its matrix products ({PRODUCT_SHARE:.0%} of the peak on a GPU, and {LAUNCH * 1e6:.0f} us to start).
+Of a conditional the most expensive branch is counted, an upper bound.
 Messages take the time of rings on the links of the data sheet; 'waiting' is what other
 instructions do not cover in the compiler's schedule. Nothing was run."""
 
