@@ -86,6 +86,7 @@ def test_rows_of_the_wrong_length_are_named(rows, format, message):
     *((f'valid/{name}', 'min') for name in ('cer', 'per', 'wer', 'ter')),
     ('valid/per/loss', 'min'),
     ('valid/bpc', 'min'),
+    ('dev/bits_per_character', 'min'),
     ('loss/accuracy', 'max'),
     ('valid/exact/error', 'max'),
     ('speed/tokens_per_second', 'max'),
