@@ -52,7 +52,7 @@ def topology():
 
 def _task(name, folder):
   config = load_experiment(f'{FOLDER / name}:smoke')
-  if config['corpus'].get('name') != 'agreement' and not os.environ.get('SEQLAB_DATA'):
+  if config['corpus'].get('kind') != 'agreement' and not os.environ.get('SEQLAB_DATA'):
     pytest.skip('needs real data: set SEQLAB_DATA')
   task = open_task(config, folder)
   if has(task, Estimator):
