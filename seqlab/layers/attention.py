@@ -210,7 +210,7 @@ class MultiHeadAttention(nn.Module):
     dropout: Array | None,
     terms: PositionTerms,
   ) -> Array:
-    drop = None if dropout is None else Drop(self.make_rng('dropout'), dropout)
+    drop = None if dropout is None else Drop(self.drop.key(), dropout)
     return softmax_attention(query, key, value, terms.bias, mask, drop)
 
   def _written_out(

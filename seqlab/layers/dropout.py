@@ -55,4 +55,8 @@ class Dropout(nn.Module):
     """Drops elements; `rate` is a scalar in [0, 1), maybe traced; None for 0."""
     if rate is None:
       return x
-    return drop(x, self.make_rng('dropout'), rate)
+    return drop(x, self.key(), rate)
+
+  def key(self) -> Array:
+    """Returns the random key of the next bits, for a function that calls `drop`."""
+    return self.make_rng('dropout')
