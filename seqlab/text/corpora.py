@@ -151,6 +151,8 @@ class Recipe:
   url: str = ''  # what to download for {file}; '' for files of the user's own
   # File -> its name at `url`, where that differs.
   upstream: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  # File -> sha256 of its plain text, where that is known.
+  digests: Mapping[str, str] = dataclasses.field(default_factory=dict)
   member: str = ''  # what {file} is called in the archive at `url`, if it is one
   empty: str = 'error'
   convention: str | None = None
@@ -708,7 +710,7 @@ def _find(recipe: Recipe, name: str, split: str, language: str, file: str) -> Pa
     recipe.url.format(file=recipe.upstream.get(file, file)),
     cache_dir() / 'corpora' / name / file,
     member=recipe.member.format(file=file),
-    sha256=_SHA256.get((name, split), {}).get(language),
+    sha256=recipe.digests.get(file) or _SHA256.get((name, split), {}).get(language),
   )
 
 
@@ -821,6 +823,12 @@ NAMED: dict[str, Recipe] = {
 CORPORA: dict[str, Callable | str] = {
   'agreement': 'text.agreement:Agreement',
   'files': OwnText,
+  'scan': 'text.benchmarks:Scan',
+  'cogs': 'text.benchmarks:COGS',
+  'sigmorphon2017': 'text.benchmarks:Inflection',
+  'sigmorphon2021-g2p': 'text.benchmarks:Pronunciation',
+  'cmudict-g2p': 'text.benchmarks:CMUdict',
+  'multi30k-wu2021': 'text.benchmarks:WuMulti30k',
   'running': 'text.running:RunningText',
   'tinyshakespeare': 'text.running:TinyShakespeare',
   **{name: functools.partial(NamedText, name) for name in NAMED},
