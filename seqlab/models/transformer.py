@@ -102,6 +102,9 @@ class Transformer(nn.Module):
       with a width below 256 computes in float32 on a CPU; `--dtype`, `evals.x.dtype` or
       SEQLAB_CPU_DTYPE decides otherwise.
     implementation: implementation of attention; 'xla', or 'cudnn' (flash attention).
+    unordered: number of source words, the last ones of the vocabulary, that are features
+      without an order: each has position 0, the others count from 1, and a vector tells
+      the two types apart (Wu et al. 2021, section 2.1, https://arxiv.org/abs/2005.10213).
   """
 
   source_size: int
@@ -124,6 +127,7 @@ class Transformer(nn.Module):
   unroll: Count | None = None
   dtype: Literal['auto', 'float32', 'bfloat16'] = 'auto'
   implementation: Literal['xla', 'cudnn'] = 'xla'
+  unordered: int = 0
 
   hyper_names: ClassVar = {
     'dropout': Rate | None,
@@ -140,6 +144,9 @@ class Transformer(nn.Module):
       self.source_embedding = Embedding(self.source_size, D, dtype)
     if self.tie == 'none':
       self.output_embedding = Embedding(V, D, dtype)
+    if self.unordered:
+      init = nn.with_logical_partitioning(nn.initializers.normal(D**-0.5), (None, None))
+      self.type_embedding = self.param('type_embedding', init, (2, D))
     self.encoder_positions = self._positions(bidirectional=True)
     self.decoder_positions = self._positions(bidirectional=False)
     self.encoder = self._stack(EncoderLayer, self.layers, inputs=3)
@@ -365,15 +372,34 @@ class Transformer(nn.Module):
     positions: Positions,
     place: Array,
     training: TrainingInputs,
+    types: Array | None = None,
   ) -> Array:
     x = positions.embed(table.lookup(ids), place)
+    x = x if types is None else x + types
     return self.drop(x, training.residual)  # [B, L, D]
+
+  def _apart(self, source: Array, place: Array) -> tuple[Array, Array]:
+    """Returns places [B, S] and vectors of types [B, S, D] of words and features.
+
+    Words count from 1 in each sentence, as if there were no features.
+    """
+    is_feature = source >= self.source_size - self.unordered  # [B, S]
+    count = jnp.cumsum(~is_feature, axis=1)
+    first = jnp.broadcast_to(jnp.arange(source.shape[1]) - place, source.shape)
+    before = jnp.take_along_axis(count - ~is_feature, first, axis=1)
+    vectors = self.type_embedding * self.width**0.5  # as `Embedding` scales its own
+    types = jnp.where(is_feature[..., None], vectors[1], vectors[0])
+    dtype = compute_dtype(self.dtype)
+    return jnp.where(is_feature, 0, count - before), types.astype(dtype)
 
   def _encode(
     self, source: Array, mask: Array, place: Array, training: TrainingInputs
   ) -> Array:
     table = self.target_embedding if self.tie == 'all' else self.source_embedding
-    x = self._embed(table, source, self.encoder_positions, place, training)
+    types = None
+    if self.unordered:
+      place, types = self._apart(source, place)
+    x = self._embed(table, source, self.encoder_positions, place, training, types)
     place = jnp.atleast_2d(place)  # [B|1, S]
     mask = self._near(mask, place, place)
     terms = self.encoder_positions.attention_terms(place, place)

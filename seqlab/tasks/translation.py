@@ -257,7 +257,9 @@ class Translation(SequenceToSequence):
     vocabularies: Vocabularies,
     inputs: Inputs,
   ) -> 'Translation':
-    model = _make_model(config, vocabularies.source.size, vocabularies.target.size)
+    source, target = vocabularies.source, vocabularies.target
+    unordered = getattr(source, 'unordered', 0)
+    model = _make_model(config, source.size, target.size, unordered)
     return cls(corpus, vocabularies, model, config['batching'], inputs)
 
   @classmethod
@@ -269,6 +271,8 @@ class Translation(SequenceToSequence):
       the experiment alone, and only subword vocabularies are surely as large as asked.
     """
     vocabulary, batching = config.get('vocabulary', {}), config.get('batching', {})
+    if 'corpus' in config:
+      vocabulary = described(vocabulary, _open_corpus(config))
     sizes = planned_sizes(vocabulary)
     planned = getattr(_batching_kind(batching), 'planned_shapes', None)
     if not sizes or not planned:
@@ -297,7 +301,7 @@ class Translation(SequenceToSequence):
       'corpus': ({'kind': str}, corpus_kind(config['corpus'])),
       'vocabulary': vocabulary_options(config['vocabulary']),
       'batching': ({'kind': str}, _Reading, batching),
-      'model': ({'kind': str}, options_of(model, ('source_size', 'target_size'))),
+      'model': ({'kind': str}, options_of(model, _MODEL_CONTEXT)),
       'hyper': ({'label_smoothing': Rate | None}, annotations_of(hyper)),
     }
 
@@ -413,11 +417,32 @@ def _check_target(vocabulary: Vocabulary) -> None:
     )
 
 
+# What a task tells a model, and an experiment cannot set.
+_MODEL_CONTEXT = ('source_size', 'target_size', 'unordered')
+
+
 def _make_model(
-  config: Mapping[str, Any], source_size: int, target_size: int
+  config: Mapping[str, Any], source_size: int, target_size: int, unordered: int = 0
 ) -> nn.Module:
-  sizes = dict(source_size=source_size, target_size=target_size)
-  return make(config['model'], MODELS, 'model', **sizes)
+  """Makes the model.
+
+  Args:
+    config: the experiment.
+    source_size: number of ids in the source vocabulary.
+    target_size: number of ids in the target vocabulary.
+    unordered: number of source ids, the last ones, that are features without an order.
+  """
+  context = dict(
+    zip(_MODEL_CONTEXT, (source_size, target_size, unordered), strict=True)
+  )
+  model = make(config['model'], MODELS, 'model', **context)
+  if unordered and not hasattr(model, 'unordered'):
+    raise ValueError(
+      f'model {type(model).__name__} reads all parts of a source in their order: set '
+      'ordered=True where the corpus or the vocabulary has it, or use '
+      "model.kind='transformer'"
+    )
+  return model
 
 
 def packing_of(batch: Mapping[str, Array]) -> Packing | None:

@@ -105,8 +105,8 @@ def score_stream(
 
   Args:
     run: the folder of the run.
-    lines: a source, a tab and a target, as `text.lines` defines lines; for a language
-      model, text.
+    lines: a source, a tab and a target, as `text.lines` defines lines, with tabs between
+      the parts of a source that has several; for a language model, text.
     out: receives the scores, one line per input line.
     average: number of checkpoints to average.
     choose: 'last' or 'best'.
@@ -129,9 +129,12 @@ def score_stream(
     translates = needs(task, Translates)
     model, variables = join_models(translates, variables, ensemble, **which)
     scorer = make_scorer(translates, model, variables)
+    parts = len(getattr(translates.vocabularies.source, 'parts', (None,)))
   refused = RefusedLines('line', 'the input')
   for first, chunk, bad in _chunks(lines):
-    examples = dict(enumerate(chunk)) if is_language_model else _pairs(chunk, bad)
+    examples = (
+      dict(enumerate(chunk)) if is_language_model else _pairs(chunk, bad, parts)
+    )
     scores = dict(zip(examples, scorer.score([*examples.values()]), strict=True))
     numbers = [*examples]
     bad |= {numbers[i]: reason for i, reason in scorer.refused.items()}
@@ -144,17 +147,21 @@ def score_stream(
   refused.report('scored by an empty line')
 
 
-def _pairs(lines: Sequence[str], bad: dict[int, str]) -> dict[int, tuple[str, str]]:
+def _pairs(
+  lines: Sequence[str], bad: dict[int, str], parts: int
+) -> dict[int, tuple[str, str]]:
   """Returns line number -> source and target; adds other lines to `bad`."""
   pairs: dict[int, tuple[str, str]] = {}
   for i, line in enumerate(lines):
-    sides = ['' if is_blank(side) else side for side in line.split('\t')]
-    if len(sides) == 2:
-      pairs[i] = tuple(sides)
+    source, _, target = line.rpartition('\t')
+    tabs = line.count('\t')
+    if tabs == parts:
+      pairs[i] = tuple('' if is_blank(side) else side for side in (source, target))
     elif i not in bad:
+      several = f', with {parts} parts of the source' if parts > 1 else ''
       bad[i] = (
-        f'has {len(sides) - 1} tabs: write a source, one tab, and a target, as '
-        '`paste source.txt target.txt` does'
+        f'has {tabs} tabs: write a source, one tab, and a target, as '
+        f'`paste source.txt target.txt` does{several}'
       )
   return pairs
 

@@ -1,6 +1,10 @@
 """Every piece of a model keeps the invariants: a new kind is tested by its name alone."""
 
+import functools
+
 from flax.core import FrozenDict
+import jax
+import numpy as np
 import pytest
 
 from seqlab import testing
@@ -8,6 +12,7 @@ from seqlab.layers import ACTIVATIONS, NORMALIZATIONS, POSITIONS, SCORES
 from seqlab.layers.recurrent import CELLS
 from seqlab.models import MODELS
 from seqlab.pieces import find
+from seqlab.types import EOS
 
 # Small enough that the longest distances here share a vector or a bucket, and that every
 # option is used.
@@ -109,3 +114,19 @@ def test_cells_without_an_encoder(name):
 )
 def test_places_of_the_norm_and_windows(options):
   testing.check_model(**options)
+
+
+@_all_or(_check_decoding)
+def test_features_without_an_order(check):
+  check(unordered=8)
+
+
+def test_the_order_of_features_has_no_effect():
+  model, variables = testing.make_model(unordered=8)  # the ids 16 to 23
+  encode = jax.jit(functools.partial(model.apply, method='encode'))
+  source = np.array([[5, 6, 17, 20, EOS], [5, 6, 20, 17, EOS], [17, 20, 5, 6, EOS]])
+  values = np.asarray(encode(variables, source).layers[0].value)  # [B, H, S, K]
+  np.testing.assert_allclose(values[1][:, [0, 1, 3, 2, 4]], values[0], atol=1e-5)
+  np.testing.assert_allclose(values[2][:, [2, 3, 0, 1, 4]], values[0], atol=1e-5)
+  swapped = np.asarray(encode(variables, source[:, [1, 0, 2, 3, 4]]).layers[0].value)
+  assert not np.allclose(swapped[0][:, [1, 0, 2, 3, 4]], values[0], atol=1e-3)
