@@ -9,16 +9,22 @@ sentences share a row and a batch; order, epochs, hosts and the report are commo
 
 from collections.abc import Iterator, Mapping, Sequence
 import functools
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from seqlab.data.store import Sides
-from seqlab.pieces import Specification, make
+from seqlab.pieces import Specification, find, make, parameters
 from seqlab.types import PAD, Batch
 
 BATCHINGS = {'buckets': 'data.buckets:Buckets', 'packed': 'data.packing:Packed'}
-CONTEXT = ('sides', 'reverse', 'sampled')  # set by the task, not by an experiment
+CONTEXT = (
+  'sides',
+  'reverse',
+  'sampled',
+  'repeats',
+)  # set by the task, not by an experiment
 # Defaults of all kinds.
 TOKENS, MAX_LENGTH, ROWS_MULTIPLE = 4_096, 256, 8
 
@@ -31,13 +37,19 @@ def make_batches(
   Args:
     specification: a piece of `BATCHINGS`, or a path to one; 'buckets' if it has no kind.
     sides: the sentences of each side, equally many.
-    **context: `reverse` and `sampled`, see `Examples`.
+    **context: `reverse`, `sampled` and `repeats`, see `Examples`.
 
   Raises:
     ValueError: as `pieces.make`; or the sentences do not fit the options.
   """
   if isinstance(specification, Mapping):
     specification = {'kind': 'buckets', **specification}
+  builder, _ = find(specification, BATCHINGS, 'batching')
+  if context.get('repeats') is not None and 'repeats' not in parameters(builder):
+    raise ValueError(
+      f'batching {builder.__name__} takes each example once per epoch: leave out '
+      "corpus.weights, or set batching.kind='buckets'"
+    )
   return make(specification, BATCHINGS, 'batching', sides=sides, **context)
 
 
@@ -53,6 +65,7 @@ class Examples:
     kept: numbers of the examples of which no side is longer than `max_length`.
     max_length: the bound; that of the longest example if none was given.
     reverse: names of the sides that are read from their end.
+    repeats: how often each example occurs per epoch, [R]; None for once.
   """
 
   def __init__(
@@ -62,6 +75,7 @@ class Examples:
     max_length: int | None,
     reverse: Sequence[str] = (),
     sampled: Sequence[Sides] = (),
+    repeats: np.ndarray | None = None,
   ):
     """Measures the sentences.
 
@@ -72,6 +86,9 @@ class Examples:
         https://arxiv.org/abs/1409.3215); EOS stays last.
       sampled: the same sentences, segmented at random several times. Epoch e reads
         segmentation e mod n in place of `sides`.
+      repeats: how often each example occurs per epoch, [R], which need not be whole
+        numbers: of examples with the same number, each epoch takes the next ones of an
+        endless sequence of permutations. None takes each example once.
 
     Raises:
       ValueError: the sides differ in number, or every example is too long.
@@ -80,6 +97,7 @@ class Examples:
       counts = ' and '.join(f'{len(store):,} {name}' for name, store in sides.items())
       raise ValueError(f'{counts} sentences; each side must have the same number')
     self.segmentations, self.reverse = tuple(sampled) or (sides,), tuple(reverse)
+    self.repeats = repeats
     self.lengths = {
       name: np.max([s[name].lengths for s in self.segmentations], axis=0)
       for name in sides
@@ -104,8 +122,10 @@ class Examples:
 
   def mean_tokens(self, side: str) -> float:
     """Returns the tokens of the kept examples, as a mean over segmentations."""
-    kept = [s[side].lengths[self.kept].sum() for s in self.segmentations]
-    return float(np.mean(kept))
+    lengths = [s[side].lengths[self.kept] for s in self.segmentations]
+    if self.repeats is not None:
+      lengths = [x * self.repeats[self.kept] for x in lengths]
+    return float(np.mean([x.sum() for x in lengths]))
 
 
 class Shape(NamedTuple):
@@ -142,6 +162,7 @@ class SentenceBatches:
     groups: Sequence[np.ndarray],
     *,
     shuffle: bool,
+    repeats: Sequence[np.ndarray] | None = None,
   ):
     """Divides groups into batches.
 
@@ -151,12 +172,16 @@ class SentenceBatches:
       groups: numbers that `arrays` and `by_length` understand, such as those of
         examples. Every batch is filled from one group.
       shuffle: whether the order is drawn anew in each epoch.
+      repeats: for each group, how often its numbers occur per epoch; None for once.
     """
     self._examples, self._shapes, self._groups = examples, tuple(shapes), tuple(groups)
     self._shuffle = shuffle
-    counts = [
-      -(-len(group) // shape.rows) for group, shape in zip(groups, shapes, strict=True)
-    ]
+    self._strata: list[list[_Stratum]] | None = None
+    sizes = [len(group) for group in groups]
+    if repeats is not None:
+      self._strata = list(map(_strata, groups, repeats))
+      sizes = [sum(stratum.count for stratum in x) for x in self._strata]
+    counts = [-(-n // shape.rows) for n, shape in zip(sizes, shapes, strict=True)]
     self.steps_per_epoch = sum(counts)
     cells = sum(n * shape.cells for n, shape in zip(counts, shapes, strict=True))
     tokens = {side: examples.mean_tokens(side) for side in examples.lengths}
@@ -202,7 +227,10 @@ class SentenceBatches:
     """Returns the shape and the numbers of each batch of an epoch."""
     random = np.random.Generator(np.random.Philox(key=[seed, epoch]))
     plan: list[tuple[Shape, np.ndarray]] = []
-    for group, shape in zip(self._groups, self._shapes, strict=True):
+    for i, (group, shape) in enumerate(zip(self._groups, self._shapes, strict=True)):
+      if self._strata is not None:
+        drawn = [x.draw(seed, epoch, (i, j)) for j, x in enumerate(self._strata[i])]
+        group = np.concatenate(drawn)
       order = random.permutation(group) if self._shuffle else self.by_length(group)
       plan += ((shape, rows) for rows in _rows_of(order, shape.rows))
     if self._shuffle:
@@ -238,6 +266,45 @@ class SentenceBatches:
     segmentations = self._examples.segmentations
     sides = segmentations[k // self.steps_per_epoch % len(segmentations)]
     return self.arrays(sides, chosen, shape.widths)
+
+
+class _Stratum(NamedTuple):
+  """Numbers of a group that occur equally often.
+
+  Attributes:
+    numbers: the numbers.
+    count: how many of them there are in an epoch.
+  """
+
+  numbers: np.ndarray
+  count: int
+
+  def draw(self, seed: int, epoch: int, place: tuple[int, int]) -> np.ndarray:
+    """Returns the numbers of an epoch, [count].
+
+    Epochs follow one another in an endless sequence of permutations, so that no number
+    occurs twice before every other one has occurred.
+
+    Args:
+      seed: integer seed of the order.
+      epoch: number of the epoch.
+      place: number of the group and of the stratum in it, which have random bits of their
+        own.
+    """
+    start, n = epoch * self.count, len(self.numbers)
+    first, last = start // n, (start + self.count - 1) // n
+    orders = []
+    for cycle in range(first, last + 1):
+      # Another counter than that of the order of batches, which has the same key.
+      bits = np.random.Philox(key=[seed, cycle], counter=[0, 0, place[0] + 1, place[1]])
+      orders.append(np.random.Generator(bits).permutation(self.numbers))
+    return np.concatenate(orders)[start - first * n :][: self.count]
+
+
+def _strata(numbers: np.ndarray, repeats: np.ndarray) -> list[_Stratum]:
+  """Divides a group by how often its numbers occur; no part is left out entirely."""
+  parts = [(numbers[repeats == x], x) for x in np.unique(repeats)]
+  return [_Stratum(part, math.ceil(x * len(part) - 1e-9)) for part, x in parts]
 
 
 def _rows_of(order: np.ndarray, rows: int) -> Iterator[np.ndarray]:

@@ -40,6 +40,7 @@ class Buckets(SentenceBatches):
     shuffle: bool = True,
     reverse: Sequence[str] = (),
     sampled: Sequence[Sides] = (),
+    repeats: np.ndarray | None = None,
   ):
     """Chooses the shapes.
 
@@ -53,6 +54,7 @@ class Buckets(SentenceBatches):
       shuffle: whether the order is drawn anew in each epoch; else by length.
       reverse: see `Examples`.
       sampled: see `Examples`.
+      repeats: see `Examples`.
 
     Raises:
       ValueError: an option is outside its domain, the sides differ in number, or a
@@ -61,7 +63,8 @@ class Buckets(SentenceBatches):
     options = dict(tokens=tokens, shapes=shapes, max_length=max_length)
     options |= dict(rows_multiple=rows_multiple, shuffle=shuffle)
     check(Buckets, options, 'batching.')
-    examples = Examples(sides, max_length=max_length, reverse=reverse, sampled=sampled)
+    context = dict(reverse=reverse, sampled=sampled, repeats=repeats)
+    examples = Examples(sides, max_length=max_length, **context)
     kept = examples.kept
     check_fit(int(examples.longest[kept].max()), tokens, rows_multiple)
     lengths = [x[kept] for x in examples.lengths.values()]
@@ -75,7 +78,8 @@ class Buckets(SentenceBatches):
       )
       for bound, group in zip(bounds.tolist(), groups, strict=True)
     ]
-    super().__init__(examples, chosen, groups, shuffle=shuffle)
+    often = None if repeats is None else [repeats[group] for group in groups]
+    super().__init__(examples, chosen, groups, shuffle=shuffle, repeats=often)
 
   def arrays(self, sides: Sides, rows: np.ndarray, widths: Mapping[str, int]) -> Batch:
     """Returns the ids of each side, [B, L]."""

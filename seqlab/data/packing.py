@@ -42,6 +42,7 @@ class Packed(SentenceBatches):
     shuffle: bool = True,
     reverse: Sequence[str] = (),
     sampled: Sequence[Sides] = (),
+    repeats: np.ndarray | None = None,
   ):
     """Packs the examples, in the same way for all epochs.
 
@@ -55,6 +56,7 @@ class Packed(SentenceBatches):
       shuffle: whether the order is drawn anew in each epoch.
       reverse: see `Examples`.
       sampled: see `Examples`.
+      repeats: see `Examples`. Examples that do not occur equally often share no row.
 
     Raises:
       ValueError: an option is outside its domain, the sides differ in number, or a
@@ -63,14 +65,22 @@ class Packed(SentenceBatches):
     options = dict(tokens=tokens, shapes=shapes, max_length=max_length)
     options |= dict(rows_multiple=rows_multiple, shuffle=shuffle)
     check(Packed, options, 'batching.')
-    examples = Examples(sides, max_length=max_length, reverse=reverse, sampled=sampled)
+    context = dict(reverse=reverse, sampled=sampled, repeats=repeats)
+    examples = Examples(sides, max_length=max_length, **context)
     width = examples.max_length
     shape = _shape(tuple(sides), tokens, width, rows_multiple)
     # A fixed order, so that every epoch has the same number of rows.
     order = np.random.Generator(np.random.Philox(0)).permutation(examples.kept)
-    self._packed = pack(tuple(examples.lengths.values()), width, order=order)
-    groups = [np.arange(len(self._packed))]
-    super().__init__(examples, [shape], groups, shuffle=shuffle)
+    lengths = tuple(examples.lengths.values())
+    often = np.ones(len(examples)) if repeats is None else repeats
+    self._packed, rows_often = [], []
+    for each in np.unique(often):
+      rows = pack(lengths, width, order=order[often[order] == each])
+      self._packed += rows
+      rows_often.append(np.full(len(rows), each))
+    groups, by_row = [np.arange(len(self._packed))], [np.concatenate(rows_often)]
+    by_row = None if repeats is None else by_row
+    super().__init__(examples, [shape], groups, shuffle=shuffle, repeats=by_row)
 
   @classmethod
   def planned_shapes(

@@ -360,6 +360,8 @@ class Translation(SequenceToSequence):
       for seed in range(reading.segmentations if reading.sampling else 0)
     ]
     context = dict(reverse=reading.reverse, sampled=sampled)
+    if hasattr(self.corpus, 'repeats'):
+      context['repeats'] = self.corpus.repeats(_TRAIN)
     batches = make_batches(self._batching, encoded.sides, **context)
     if encoded.skipped:
       batches.report['skipped'] = encoded.skipped

@@ -36,8 +36,11 @@ _TAB = Tab()
 class Corpus(Protocol):
   """Text in one or two languages. A class that inherits from it has its defaults.
 
-  A class may also have an attribute `rules`: name of a side -> a vocabulary, or None, for
-  each of the parts of the side; see `text.vocabulary.build_vocabularies`.
+  A class may also have
+    rules: name of a side -> a vocabulary, or None, for each of the parts of the side; see
+      `text.vocabulary.build_vocabularies`.
+    repeats: a function of a split that returns how often each example occurs per epoch
+      of training, [R], or None for once.
 
   Attributes:
     name: name of the corpus, for messages.
@@ -702,6 +705,18 @@ def _find(recipe: Recipe, name: str, split: str, language: str, file: str) -> Pa
       f'corpus.files.{split}: there is no file {path}; correct the path, or put the file '
       f'there (paths start from {Path.cwd()})'
     )
+  return find_file(recipe, name, file, _SHA256.get((name, split), {}).get(language))
+
+
+def find_file(recipe: Recipe, name: str, file: str, sha256: str | None = None) -> Path:
+  """Returns the path of a file of a named corpus, which is downloaded if necessary.
+
+  Args:
+    recipe: recipe of the corpus.
+    name: name of the corpus, which is that of its folder in $SEQLAB_DATA.
+    file: name of the file.
+    sha256: digest of its plain text, if the recipe has none.
+  """
   user_folder = Path(os.environ.get('SEQLAB_DATA') or os.devnull, name)
   for path in (user_folder / file, user_folder / f'{file}.gz'):
     if path.is_file():
@@ -710,7 +725,7 @@ def _find(recipe: Recipe, name: str, split: str, language: str, file: str) -> Pa
     recipe.url.format(file=recipe.upstream.get(file, file)),
     cache_dir() / 'corpora' / name / file,
     member=recipe.member.format(file=file),
-    sha256=recipe.digests.get(file) or _SHA256.get((name, split), {}).get(language),
+    sha256=recipe.digests.get(file, sha256),
   )
 
 
@@ -823,6 +838,7 @@ NAMED: dict[str, Recipe] = {
 CORPORA: dict[str, Callable | str] = {
   'agreement': 'text.agreement:Agreement',
   'files': OwnText,
+  'mixture': 'text.mixture:Mixture',
   'scan': 'text.benchmarks:Scan',
   'cogs': 'text.benchmarks:COGS',
   'sigmorphon2017': 'text.benchmarks:Inflection',

@@ -37,13 +37,12 @@ def sides_of(both):
   return dict(zip(('source', 'target'), both, strict=True))
 
 
-def make(kind='buckets', both=None, *, sampled=(), reverse=(), **options):
+def make(kind='buckets', both=None, *, sampled=(), reverse=(), repeats=None, **options):
   options = {'tokens': 320, 'max_length': 24, 'shapes': 4, **options}
   sampled = [sides_of(stores) for stores in sampled]
   sides = sides_of(both or stores())
-  return make_batches(
-    {'kind': kind, **options}, sides, reverse=reverse, sampled=sampled
-  )
+  context = dict(reverse=reverse, sampled=sampled, repeats=repeats)
+  return make_batches({'kind': kind, **options}, sides, **context)
 
 
 def shapes_of(batches):
@@ -494,3 +493,63 @@ def test_packed_text_has_segments_and_positions():
   assert sorted(sentences) == sorted(text[i].tolist() for i in range(len(text)))
   assert all(s[-1] == EOS for s in sentences)
   assert [*batches.shapes[0]] == ['text', 'text_segment', 'text_position']
+
+
+# Examples that occur more or less often than once per epoch.
+
+
+def often(pairs=203):
+  """How often each pair occurs: a third of them every second epoch, others 2.5 times."""
+  return np.where(np.arange(pairs) % 3 == 0, 0.5, 2.5)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_weighted_examples_occur_equally_often_over_epochs(kind):
+  batches, epochs = make(kind, repeats=often()), 8
+  count = np.zeros(203, int)
+  for number in range(epochs):
+    for batch in epoch(batches, number):
+      np.add.at(count, pairs_in(batch), 1)
+  # A permutation is finished before the next one starts. The share of a group is rounded
+  # up, so that no group is left out.
+  for repeats in (0.5, 2.5):
+    kept = count[(often() == repeats) & (count > 0)]
+    assert len(kept) == (often() == repeats).sum()
+    assert kept.min() >= repeats * epochs
+    assert kept.mean() < 1.25 * repeats * epochs
+  assert batches.report['padding_waste'] < 0.6
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_weighted_batches_depend_on_seed_and_number_alone(kind):
+  first, second = (make(kind, repeats=often()) for _ in range(2))
+  n = first.steps_per_epoch
+  for k in (3 * n + 1, 0, n - 1):
+    expected = first.batch(k, seed=5)
+    actual = second.batch(k, seed=5)
+    for name in expected:
+      np.testing.assert_array_equal(actual[name], expected[name])
+    halves = [second.batch(k, seed=5, rows=(i, 2)) for i in range(2)]
+    whole = np.concatenate([half['target'] for half in halves])
+    np.testing.assert_array_equal(whole, expected['target'])
+  other = second.batch(0, seed=6)['source']
+  assert other.shape != expected['source'].shape or (other != expected['source']).any()
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_examples_that_occur_once_are_batched_as_without_weights(kind):
+  plain, weighted = make(kind), make(kind, repeats=np.ones(203))
+  assert shapes_of(weighted) == shapes_of(plain)
+  assert weighted.report == plain.report
+  assert sorted(x for b in epoch(weighted) for x in pairs_in(b)) == sorted(
+    x for b in epoch(plain) for x in pairs_in(b)
+  )
+
+
+def test_a_batching_without_weights_refuses_them():
+  with pytest.raises(ValueError, match=r'leave out corpus\.weights'):
+    make(f'{__name__}:plain', repeats=often())
+
+
+def plain(sides, *, tokens, max_length, shapes):
+  """A batching of a user, which takes each example once."""
