@@ -8,11 +8,12 @@ has the options that they share:
 """
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from seqlab.config import suggest
 from seqlab.domains import Check, check
-from seqlab.text.corpora import Recipe, Shares, Text
+from seqlab.text.corpora import Recipe, Shares, Text, find_file
 from seqlab.text.digests import digests_of
 from seqlab.text.normalize import Normalization
 from seqlab.text.tables import CSV, Columns, Commands, Reader, Tab
@@ -273,6 +274,7 @@ class CMUdict(_Table):
     )
 
 
+_WU = 'multi30k-wu2021'
 _WU_SPLITS = {
   'train': 'train',
   'val': 'valid',
@@ -286,8 +288,8 @@ class WuMulti30k(Text):
   """Multi30k exactly as Wu et al. 2021 fed it, https://arxiv.org/abs/2105.14462.
 
   Its files are segmented by byte-pair encoding. The segments are joined here ('@@ ' is
-  removed), so that scores are those of words; a vocabulary of kind 'merges' with
-  `codes='multi30k-wu2021/en-de'` gives their segments back. The splits are named as those
+  removed), so that scores are those of words; a vocabulary of kind
+  'merges' with `codes='multi30k-wu2021/en-de'` gives their segments back. The splits are named as those
   of 'multi30k-tok': train, val, test_2016_flickr, test_2017_flickr, test_2017_mscoco.
   """
 
@@ -310,17 +312,35 @@ class WuMulti30k(Text):
       split: {x: (f'{folder}/{stem}.{x}',) for x in languages}
       for split, stem in _WU_SPLITS.items()
     }
-    recipe = Recipe(
-      languages=languages,
-      files=files,
-      url=f'{_GITHUB}/LividWo/Revisit-MMT/dc368d0af8d60270b8f4aaa2f3ac58771c551da3/'
-      'data/multi30k-{file}',
-      digests=digests_of('multi30k-wu2021'),
-      convention='none',
-      tidy=_joined,
-    )
     sides = {'source': source, 'target': target}
-    super().__init__(recipe, 'multi30k-wu2021', sides, normalize=normalize)
+    super().__init__(_wu(languages, files), _WU, sides, normalize=normalize)
+
+
+def _wu(languages: tuple[str, ...] = (), files: Mapping[str, Any] = {}) -> Recipe:
+  return Recipe(
+    languages=languages,
+    files=files,
+    url=f'{_GITHUB}/LividWo/Revisit-MMT/dc368d0af8d60270b8f4aaa2f3ac58771c551da3/'
+    'data/multi30k-{file}',
+    digests=digests_of(_WU),
+    convention='none',
+    tidy=_joined,
+  )
+
+
+def published_merges(name: str) -> Path | None:
+  """Returns the file of merges that were published with a corpus, found or downloaded.
+
+  Args:
+    name: name of a corpus and of a folder of its files, 'multi30k-wu2021/en-de'.
+
+  Returns:
+    None if there is no such name.
+  """
+  corpus, _, folder = name.partition('/')
+  if corpus != _WU or folder not in ('en-de', 'en-fr'):
+    return None
+  return find_file(_wu(), _WU, f'{folder}/code')
 
 
 def _joined(lines: list[str]) -> list[str]:

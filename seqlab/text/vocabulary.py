@@ -30,6 +30,7 @@ VOCABULARIES = {
   'char': 'text.symbols:Characters',
   'byte': 'text.symbols:Bytes',
   'symbols': 'text.symbols:Symbols',
+  'merges': 'text.merges:Merges',
   'parts': 'text.parts:Parts',
 }
 _DEFAULT_KIND = 'bpe'
@@ -102,7 +103,7 @@ class Vocabulary(Protocol):
     """Returns what every id writes into a text, in UTF-8, [V].
 
     A text is these one after the other, without the `separator` or the spaces that it
-    begins with. Special ids but UNK write nothing; a byte piece may write a part of a character, and bytes that
+    begins or ends with. Special ids but UNK write nothing; a byte piece may write a part of a character, and bytes that
     are not UTF-8 in the end are read as U+FFFD. No surface has a line break or NUL; a
     break that several byte pieces spell together is a space in the text, which no score
     distinguishes.

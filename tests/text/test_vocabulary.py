@@ -1,4 +1,6 @@
 import itertools
+import os
+from pathlib import Path
 import re
 
 from hypothesis import HealthCheck, example, given, settings
@@ -6,6 +8,8 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
+from seqlab.text.corpora import open_corpus
+from seqlab.text.lines import read_lines
 from seqlab.text.vocabulary import (
   VOCABULARIES,
   Vocabularies,
@@ -48,8 +52,10 @@ TEXT = {'de': GERMAN, 'ru': RUSSIAN}
 SIZE = 60  # so little text has enough pieces for any kind
 KINDS = tuple(VOCABULARIES)
 PIECES = ('bpe', 'unigram')
+MERGES = Path(__file__).parents[1] / 'fixtures' / 'merges.txt'
 OPTIONS = {
   'word': {'size': 1_000},
+  'merges': {'codes': str(MERGES)},
   'char': {},
   'byte': {},
   'symbols': {'separator': ' '},
@@ -389,6 +395,46 @@ def test_rare_characters_are_unknown():
   assert learn(['aabbc'], 'char', size=6).pieces()[4:] == ['a', 'b']
   with pytest.raises(ValueError, match='size=4 has no room'):
     learn(['a'], 'char', size=4)
+
+
+# Merges that another program has learnt.
+
+
+def test_merges_are_applied_in_their_order():
+  vocabulary = learn(['hören bringen en'], 'merges')
+  assert vocabulary.pieces()[4:] == [
+    *('en', 'b@@', 'g@@', 'h@@', 'in@@', 'r@@', 'ren', 'ö@@')
+  ]
+  with pytest.raises(ValueError, match=r'no pieces to sample|are not sampled'):
+    vocabulary.encode(['hören'], sampling=0.1)
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [('a b\n', "does not begin with '#version: 0.2'"), ('#version: 0.2\nab\n', 'line 2')],
+)
+def test_a_file_of_merges_of_another_format_is_refused(text, message, tmp_path):
+  (tmp_path / 'codes').write_text(text)
+  with pytest.raises(ValueError, match=message):
+    train_vocabulary([], kind='merges', codes=str(tmp_path / 'codes'))
+
+
+@pytest.mark.skipif(
+  'SEQLAB_DATA' not in os.environ, reason='needs real data: set SEQLAB_DATA'
+)
+def test_published_merges_give_the_published_segments():
+  corpus = open_corpus(kind='multi30k-wu2021', source='en', target='de')
+  both = build_vocabularies(
+    corpus, kind='merges', codes='multi30k-wu2021/en-de', split='val'
+  )
+  folder = Path(os.environ['SEQLAB_DATA'], 'multi30k-wu2021', 'en-de')
+  for lines, language in zip(corpus.read('val'), ('en', 'de'), strict=True):
+    pieces = both.source.pieces()
+    segments = [
+      [pieces[i] for i in row] for row in sequences(both.source.encode(lines))
+    ]
+    expected = [x.split() for x in read_lines(folder / f'valid.{language}.gz')]
+    assert segments == expected
 
 
 # Sides and parts with rules of their own.
