@@ -593,6 +593,13 @@ def _search_options(parser: _Parser) -> None:
   add('--decoding', help='beam, greedy, sampling, or a path module:name')
   add('--beam', type=int, help='hypotheses per sentence (5)')
   add('--alpha', type=float, help='length penalty (0.6)')
+  add(
+    '--max-length',
+    type=float,
+    nargs=2,
+    metavar=('A', 'B'),
+    help='translations have at most A * tokens of the source + B tokens (1.5 10)',
+  )
   add('--temperature', type=float, help='sample instead of searching')
   add('--top-k', type=int, help='sample among the k likeliest tokens')
   add(
@@ -625,14 +632,16 @@ def _ensemble_option(parser: _Parser) -> None:
 def _search(args: argparse.Namespace) -> dict:
   """Returns what `_search_options` added, as arguments of functions that translate."""
   options = _given(args, _SEARCH)
+  if 'max_length' in options:
+    options['length'] = tuple(options.pop('max_length'))
   ensemble = {'ensemble': args.ensemble} if 'ensemble' in args else {}
   which = {'average': args.average, 'choose': args.choose}
   return {**which, 'options': options, **ensemble}
 
 
 _SEARCH = (
-  *('decoding', 'beam', 'alpha', 'temperature', 'top_k', 'top_p', 'seed'),
-  'dtype',
+  *('decoding', 'beam', 'alpha', 'temperature', 'top_k', 'top_p', 'seed', 'dtype'),
+  'max_length',
 )
 # Kind of measurement of `evaluate` -> options that not all kinds have.
 _EVALUATE = {

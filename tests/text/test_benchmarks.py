@@ -42,9 +42,7 @@ NAMES = sorted({options['kind'] for options, _ in SIZES})
 
 
 @needs_data
-@pytest.mark.parametrize(
-  ('options', 'sizes'), SIZES, ids=lambda x: '-'.join(x.values())
-)
+@pytest.mark.parametrize(('options', 'sizes'), SIZES)
 def test_splits_have_the_sizes_of_the_papers(options, sizes):
   corpus = open_corpus(**options)
   assert {split: len(corpus.read(split)[0]) for split in corpus.splits} == sizes

@@ -1,0 +1,77 @@
+r"""Grapheme to phoneme: one of 21 languages of SIGMORPHON 2021, task 1, or your own file.
+
+  seqlab train experiments/g2p/sigmorphon2021.py:language=ice --workdir runs/ice
+  seqlab train experiments/g2p/sigmorphon2021.py:file=words.tsv --workdir runs/words
+  seqlab evaluate runs/words --split test --measures per wer --choose best
+  seqlab translate runs/words --choose best
+
+A word is characters, its pronunciation symbols. The languages have the codes of the task's
+files: eng_us; bul, dut, fre and seven others with 10,000 words; ady, gre, ice, ita,
+mlt_latn, rum, slv and three others with 1,000. https://aclanthology.org/2021.sigmorphon-1.13
+
+A file of your own has a word, a tab and a pronunciation per line, with spaces between the
+symbols of the pronunciation; without such spaces, add `unit=char`. A tenth of its words,
+chosen by a hash of the word, are the split 'dev', by which the best checkpoint is chosen,
+and another tenth are the split 'test'. All pronunciations of a word are in one split, and
+the best of them counts.
+"""
+
+import ml_collections
+
+from seqlab.config import parse_arg
+
+LANGUAGES = (
+  *('ady', 'gre', 'ice', 'ita', 'mlt_latn', 'rum', 'slv'),
+  *('bul', 'dut', 'fre', 'eng_us'),
+)
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+  choices = {'unit': ('symbols', 'char')}
+  arg = parse_arg(arg, choices, language='ady', file='', unit='symbols')
+  c = ml_collections.ConfigDict()
+  c.task = 'tasks.translation:Translation'
+  c.seed, c.steps = 0, 12_000 if arg.language == 'eng_us' else 4_000
+
+  # Data
+  if arg.file:
+    c.corpus = dict(files={'train': arg.file}, source='word', target='pronunciation')
+    c.corpus.update(cut=dict(dev=0.1, test=0.1), group=True)
+  else:
+    c.corpus = dict(kind='sigmorphon2021-g2p', language=arg.language)
+  c.vocabulary = dict(source='char', target=arg.unit)
+  c.batching = dict(kind='buckets', tokens=1_024, shapes=4)  # target positions
+
+  # Model
+  c.model = dict(kind='transformer', width=128, mlp_width=256, heads=4, tie='none')
+  c.model.update(layers=2, unroll=2)
+
+  # Hyperparameters, which a sweep or a population may vary without compiling again
+  c.hyper = dict(peak=1e-3, dropout=0.3, label_smoothing=0.1)
+  c.schedule = dict(kind='rsqrt', warmup=400)
+  c.optimizer = dict(kind='adam', b2=0.98, clip=1.0)
+
+  # Evaluation
+  c.evals = {}
+  c.evals.valid = dict(kind='outputs', split='dev', measures=('per', 'wer'), beam=1)
+  c.evals.valid.every = 200
+  c.keep_best = 'valid/wer'
+  return c
+
+
+def smoke(c: ml_collections.ConfigDict) -> None:
+  c.steps = 20
+  c.batching.update(tokens=512, shapes=1)
+  c.model.update(width=16, mlp_width=32, heads=2, layers=1, unroll=1)
+  c.schedule.warmup = 10
+  c.evals.valid.update(every=20, shapes=1)
+
+
+def sweep(add):
+  for language in LANGUAGES:
+    for seed in range(3):
+      add(seed=seed, arg=f'language={language}')
+
+
+PAPER = {}
+TIME = '5 minutes on 2 CPU cores'

@@ -1,0 +1,76 @@
+r"""Inflection: a lemma and features to a form, SIGMORPHON 2017, task 1.
+
+  seqlab train experiments/inflection/sigmorphon2017.py:language=german --workdir runs/de
+  seqlab evaluate runs/de --split test --measures exact --choose best
+  printf 'gehen\tV;SBJV;PRS;3;SG\n' | seqlab translate runs/de
+
+Lemma and form are characters, with one vocabulary. Features are symbols without an order
+(Wu et al. 2021, https://arxiv.org/abs/2005.10213): each has position 0 and the vector of
+its type. `resource` is high, medium or low; `size=wu2021` has the model and the batches of
+that paper. https://aclanthology.org/K17-2001
+"""
+
+import ml_collections
+
+from seqlab.config import parse_arg
+
+# width, MLP width, heads, layers
+SIZES = {'small': (128, 256, 4, 2), 'wu2021': (256, 1024, 4, 4)}
+RESOURCES = ('high', 'medium', 'low')
+LANGUAGES = (
+  *('english', 'finnish', 'german', 'latin', 'navajo', 'russian', 'spanish'),
+  'turkish',
+)
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+  choices = {'resource': RESOURCES, 'size': SIZES}
+  arg = parse_arg(arg, choices, language='english', resource='high', size='small')
+  width, mlp_width, heads, layers = SIZES[arg.size]
+  paper = arg.size == 'wu2021'
+  c = ml_collections.ConfigDict()
+  c.task = 'tasks.translation:Translation'
+  c.seed, c.steps = 0, 20_000 if paper else 6_000
+
+  # Data
+  c.corpus = dict(kind='sigmorphon2017', language=arg.language, resource=arg.resource)
+  c.corpus.ordered = False  # of the features
+  c.vocabulary = dict(kind='char')
+  # The paper has 400 examples per batch, here about 400 of mean length and 130.
+  c.batching = dict(kind='buckets', tokens=8_192 if paper else 2_048, shapes=4)
+
+  # Model
+  c.model = dict(kind='transformer', width=width, mlp_width=mlp_width, heads=heads)
+  c.model.update(layers=layers, unroll=layers, tie='none')
+
+  # Hyperparameters, which a sweep or a population may vary without compiling again
+  c.hyper = dict(peak=1e-3, dropout=0.3, label_smoothing=0.1)
+  c.schedule = dict(kind='rsqrt', warmup=4_000 if paper else 1_000)
+  c.optimizer = dict(kind='adam', b2=0.98, clip=1.0)
+
+  # Evaluation
+  c.evals = {}
+  c.evals.valid = dict(kind='outputs', split='dev', measures=('exact', 'cer'), beam=1)
+  c.evals.valid.every = c.steps // 20
+  c.keep_best = 'valid/exact'
+  return c
+
+
+def smoke(c: ml_collections.ConfigDict) -> None:
+  c.steps = 20
+  c.corpus.resource = 'low'
+  c.batching.update(tokens=512, shapes=1)
+  c.model.update(width=16, mlp_width=32, heads=2, layers=1, unroll=1)
+  c.schedule.warmup = 10
+  c.evals.valid.update(every=20, shapes=1)
+
+
+def sweep(add):
+  for language in LANGUAGES:
+    for resource in ('high', 'medium'):
+      for seed in range(3):
+        add(seed=seed, arg=f'language={language},resource={resource}')
+
+
+PAPER = {}
+TIME = '10 minutes on 2 CPU cores; 12 hours with size=wu2021'
