@@ -68,11 +68,14 @@ class DecoderCache:
       all rows of a search take their steps together.
     origin: [B, M, L] int32, index of the hypothesis whose entry belongs to the past of
       hypothesis m at each position. Where nothing was written yet it is m itself.
+    read_at_once: number of first positions that were read before the search; see
+      `filled`.
   """
 
   layers: tuple[KVCache, ...]
   length: Array
   origin: Array
+  read_at_once: int = struct.field(pytree_node=False, default=0)
 
   @classmethod
   def empty(
@@ -108,10 +111,13 @@ class DecoderCache:
   def resized(self, max_len: int) -> 'DecoderCache':
     """Returns the cache with room for `max_len` positions, which hold all written ones.
 
+    Those that were read at once are not counted, as they are no steps of a search.
+
     On a GPU there may be a few more. Its products read multiples of 8 entries: all of the
     cache would be copied in every step to fill it up.
     """
     _, M, L = self.origin.shape
+    max_len += self.read_at_once
     if platform() == 'gpu':
       whole = _GPU_ENTRIES // math.gcd(_GPU_ENTRIES, M)
       max_len = -(-max_len // whole) * whole
@@ -180,6 +186,7 @@ class DecoderCache:
       layers=tuple(filled),
       length=self.length + P,
       origin=jnp.where(jnp.arange(L) < P, 0, self.origin),
+      read_at_once=P,
     )
 
   def reorder(self, parent: Array) -> 'DecoderCache':

@@ -195,8 +195,10 @@ class Decoder(nn.Module):
         variables, x, past, cache.position, mask, terms, method='step'
       )
       after.append(past)
-    scores = logits(*self._output(x, training))  # [B, M, V]
-    return cache.after(after), scores.reshape(token.size, -1)
+    x, table = self._output(x, training)
+    # As rows of a matrix: the logits are large, and any other shape would be copied.
+    rows = x.reshape(token.size, 1, -1)  # [N, 1, D]
+    return cache.after(after), logits(rows, table)[:, 0]  # [N, V]
 
   @staticmethod
   def weights_of(sown: Mapping) -> dict[str, Array]:

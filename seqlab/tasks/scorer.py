@@ -11,6 +11,7 @@ from seqlab.data.batching import reverse_sentences
 from seqlab.models.interface import Seq2Seq
 from seqlab.tasks.interface import Generates
 from seqlab.tasks.sentences import (
+  WIDTH,
   Fitting,
   TooLongError,
   batches_of,
@@ -112,19 +113,21 @@ class LineScorer:
     """
     self.refused: dict[int, str] = {}
     self._vocabulary, self._tokens = task.vocabularies.text, tokens
-    before = EOS if task.is_running else BOS
+    self._before = EOS if task.is_running else BOS
+    # A batch is as wide as a multiple of `WIDTH`, which the model must admit.
+    C = task.context
+    self._context = None if C is None else max(WIDTH, C // WIDTH * WIDTH)
 
-    def score(variables: Variables, text: Array) -> Array:
-      previous = jnp.full(len(text), before, jnp.int32)
-      logits = task.model.apply(variables, text, previous)  # [B, L, V]
-      return _of_tokens(logits, text)
+    def score(variables: Variables, text: Array, previous: Array) -> Array:
+      return _of_tokens(task.model.apply(variables, text, previous), text)  # [B, L]
 
     self._variables, self._score = variables, Fitting(score)
 
   def score(self, lines: Sequence[str]) -> list[np.ndarray]:
     """Returns log p of each token of a line given those before it, EOS the last.
 
-    A line of running text follows the end of another line.
+    A line of running text follows the end of another line. In a line that is longer than
+    the model's context, tokens are predicted from at least half of the context.
 
     Args:
       lines: documents, or lines of running text.
@@ -132,15 +135,34 @@ class LineScorer:
     Returns:
       For each line, [L] float32, nats; [0] for a line that was refused.
     """
-    encoded, refused = encode_fitting(self._vocabulary, dict(enumerate(lines)))
-    self.refused = refused
-    lengths = {i: len(ids) for i, ids in encoded.items()}
+    encoded, self.refused = encode_fitting(self._vocabulary, dict(enumerate(lines)))
+    windows = [(i, n) for i, ids in encoded.items() for n in self._starts(len(ids))]
+    texts = {k: encoded[i][n:][: self._context] for k, (i, n) in enumerate(windows)}
+    lengths = {k: len(text) for k, text in texts.items()}
 
     def run(rows: list[int], shape: tuple[int, int]) -> np.ndarray:
-      return self._score(self._variables, padded(encoded, rows, shape))
+      previous = np.full(shape[0], self._before, np.int32)
+      for row, (i, n) in enumerate(windows[k] for k in rows):
+        previous[row] = encoded[i][n - 1] if n else self._before
+      return self._score(self._variables, padded(texts, rows, shape), previous)
 
+    refused: dict[int, str] = {}
     scores = _in_batches(lengths, self._tokens, run, refused)
-    return [scores.get(i, _NOTHING) for i in range(len(lines))]
+    self.refused |= {windows[k][0]: reason for k, reason in refused.items()}
+    parts: dict[int, list[np.ndarray]] = {i: [] for i in encoded}
+    for k, (i, n) in enumerate(windows):
+      parts[i].append(scores.get(k, _NOTHING)[self._context // 2 if n else 0 :])
+    return [
+      _NOTHING if i in self.refused else np.concatenate(parts[i])
+      for i in range(len(lines))
+    ]
+
+  def _starts(self, length: int) -> range:
+    """Returns where the windows of a line begin, half a context after one another."""
+    if self._context is None or length <= self._context:
+      return range(1)
+    half = self._context // 2
+    return range(0, length - half, half)
 
 
 def _of_tokens(logits: Array, ids: Array) -> Array:

@@ -17,6 +17,7 @@ from seqlab.text.vocabulary import Vocabulary
 from seqlab.text.workers import machine_memory
 from seqlab.types import EOS, PAD
 
+WIDTH = 16  # positions; a batch is as wide as a multiple of it
 MAX_PIECES = 1 << 16  # per line, EOS included; no model was trained on longer ones
 _MAX_CHARACTERS = 16 * MAX_PIECES  # per line; longer ones are not even encoded
 
@@ -191,7 +192,7 @@ def batches_of(
   order = sorted(lengths, key=lengths.__getitem__)
   start = 0
   while start < len(order):
-    width = -(-lengths[order[start]] // 16) * 16
+    width = -(-lengths[order[start]] // WIDTH) * WIDTH
     B = max(1, cells // width)
     rows = [i for i in order[start : start + B] if lengths[i] <= width]
     # A single line, as at a prompt, should not cost as much as a batch of many rows.

@@ -1,4 +1,4 @@
-"""Generated text is what the model gives without a cache."""
+"""Generated text, and scores of lines, are what the model gives without a cache."""
 
 from types import SimpleNamespace
 
@@ -11,6 +11,7 @@ from seqlab import testing
 from seqlab.decoding.beam import length_penalty
 from seqlab.decoding.config import Beam, Greedy, Sampling
 from seqlab.tasks.generator import Generator
+from seqlab.tasks.scorer import LineScorer
 from seqlab.types import BOS, EOS
 
 LEARNED = FrozenDict(kind='learned', max_length=12)
@@ -135,6 +136,25 @@ def test_samples_depend_on_seed_and_number_only():
   greedy = Generator(task, variables, Greedy())
   texts = [g.generate(PROMPTS, length=30)[1][0].text for g in (cold, greedy)]
   assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize('context', [None, 32])
+def test_scores_are_those_of_every_token_and_of_the_line_end(context):
+  positions = 'rotary' if context is None else FrozenDict(kind='learned', max_length=32)
+  task, variables = task_of(positions=positions, context=context)
+  lines = ['', 'abc', 'abcdefghij' * 7]
+  scorer = LineScorer(task, variables)
+  found = scorer.score(lines)
+  assert not scorer.refused
+  for line, scores in zip(lines, found, strict=True):
+    ids = [*ids_of(line), EOS]
+    assert len(scores) == len(ids) - 1
+    for n in {1, 3, len(ids) // 2, len(ids) - 1} & {*range(1, len(ids))}:
+      # Windows of 32 begin every 16 tokens, at the id before their first.
+      start = 0 if context is None or n <= 32 else (n - 1) // 16 * 16 - 16
+      seen = ids[start:n]
+      expected = log_probabilities(task, variables, seen)[ids[n]]
+      np.testing.assert_allclose(scores[n - 1], expected, rtol=1e-3)
 
 
 def test_what_cannot_be_generated_is_refused():

@@ -185,7 +185,10 @@ def test_sliding_windows_give_the_loss_of_the_whole_text(experiment, tmp_path):
   np.testing.assert_allclose(values['nll'], whole / 70, rtol=1e-5)
   np.testing.assert_allclose(values['bpc'], whole / np.log(2) / characters, rtol=1e-5)
   assert values['bpb'] == values['bpc']
-  assert bits.about == f'{characters} characters, {characters} bytes, context 70'
+  assert (
+    bits.about
+    == f'{characters} characters, {characters} bytes, context 70, stride 70 tokens'
+  )
 
 
 def test_the_shapes_of_a_plan_are_those_of_the_data(experiment, decoder, tmp_path):
