@@ -52,13 +52,33 @@ class Collective:
     return tuple(name for name, place in pairs if len(set(place.tolist())) > 1)
 
 
+# On a TPU an asynchronous collective may be a chain of fusions. The first one starts it,
+# further ones compute something else and continue it, and the last one waits for it.
+ASYNC_START, ASYNC_DONE = 'async-collective-start', 'async-collective-done'
+
+
+def continues(fusion: Instruction) -> bool:
+  """Returns whether a fusion continues or ends a collective that another one started."""
+  inside = any(name.startswith('async_collective_fusion') for name in fusion.called)
+  return inside or fusion.name.startswith(ASYNC_DONE)
+
+
 def collectives(module: Module) -> list[Collective]:
   """Returns the collectives of a program between different devices."""
   result = []
+  continued = {
+    name
+    for instructions in module.computations.values()
+    for fusion in instructions.values()
+    if fusion.kind == 'fusion' and continues(fusion)
+    for name in fusion.called
+  }
   for place, instruction in module:
     kind = instruction.kind.removesuffix('-start')
-    if kind not in KINDS:
+    if kind not in KINDS or place in continued:
       continue  # '-done' belongs to a '-start'
+    if place.startswith('all-reduce-scatter'):  # of which a TPU computes the share only
+      kind = 'reduce-scatter'
     groups = _groups(instruction, module.devices)
     if groups.shape[1] > 1:
       n = groups.shape[1]

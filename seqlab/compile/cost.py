@@ -21,7 +21,14 @@ from typing import Literal
 
 from seqlab.compile import work
 from seqlab.compile.chips import Chip
-from seqlab.compile.collectives import KINDS, Collective, collectives
+from seqlab.compile.collectives import (
+  ASYNC_DONE,
+  ASYNC_START,
+  KINDS,
+  Collective,
+  collectives,
+  continues,
+)
 from seqlab.compile.hlo import Instruction, Module
 from seqlab.compile.roofline import estimate
 
@@ -140,14 +147,16 @@ class Costs:
     for one in self.module.computations[name].values():
       if one.kind in _FLOW:
         now += self._flow(name, one)
-      elif one.kind.endswith('-start'):
+      elif one.kind.endswith('-start') or one.name.startswith(ASYNC_START):
         channel, seconds = self._transfer(name, one)
         free[channel] = max(free[channel], now) + seconds
         complete[one.name] = free[channel]
       elif one.kind.endswith('-update'):
         complete[one.name] = complete.get(one.operands[0], now)
-      elif one.kind.endswith('-done'):
-        waiting = max(0.0, complete.get(one.operands[0], now) - now)
+      elif one.kind.endswith('-done') or one.name.startswith(ASYNC_DONE):
+        start = one.name.replace(ASYNC_DONE, ASYNC_START)
+        start = start if start in complete else one.operands[0]
+        waiting = max(0.0, complete.get(start, now) - now)
         now += waiting
         if waiting:
           yield Cost(one, name, 1, waiting, 'waiting')
@@ -170,7 +179,7 @@ class Costs:
     """Returns the time of a synchronous instruction, and the source of the estimate."""
     if collective := self._collectives.get((name, one.name)):
       return self._sending(collective), 'waiting'
-    if any(self._instructions_within(one, KINDS)):
+    if any(self._instructions_within(one, KINDS)) and not continues(one):
       return self._sent_within(one), 'waiting'
     noted = _CYCLES.search(one.rest) if self.chip.is_tpu else None
     if noted:

@@ -11,15 +11,21 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from seqlab.layers.sharding import first_row
 from seqlab.types import Array
 
 
-def random_bits(key: Array, shape: tuple[int, ...]) -> Array:
+def random_bits(key: Array, shape: tuple[int, ...], rows: int = 0) -> Array:
   """Returns uniform uint32 [*shape]: a keyed hash of each element's row-major index.
 
   The mixer is Wellons' `lowbias32` (2018,
   https://nullprogram.com/blog/2018/07/31/), run twice with a word of the key
   before each. Good enough to drop units; not for cryptography or simulation.
+
+  Args:
+    key: random key.
+    shape: shape of the array; of a device's part, where each computes its own rows.
+    rows: the axis of the rows of the batch.
   """
 
   def mix(x: Array) -> Array:
@@ -31,16 +37,25 @@ def random_bits(key: Array, shape: tuple[int, ...]) -> Array:
   index = jnp.zeros(shape, jnp.uint32)
   stride = 1
   for axis in reversed(range(len(shape))):
-    index += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride)
-    stride = stride * shape[axis] % 2**32
+    start, size = first_row(shape[axis]) if axis == rows else (0, shape[axis])
+    place = jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
+    index += (place + jnp.uint32(start)) * jnp.uint32(stride)
+    stride = stride * size % 2**32
   return mix(mix(index ^ first) ^ second)
 
 
-def drop(x: Array, key: Array, rate: Array | float) -> Array:
-  """Zeroes elements with probability `rate`, and scales the rest up."""
+def drop(x: Array, key: Array, rate: Array | float, rows: int = 0) -> Array:
+  """Zeroes elements with probability `rate`, and scales the rest up.
+
+  Args:
+    x: array.
+    key: random key.
+    rate: scalar in [0, 1), maybe traced.
+    rows: see `random_bits`.
+  """
   rate = jnp.asarray(rate, jnp.float32)
   threshold = (rate * 2.0**32).astype(jnp.uint32)
-  keep = random_bits(key, x.shape) >= threshold
+  keep = random_bits(key, x.shape, rows) >= threshold
   return jnp.where(keep, x / (1.0 - rate).astype(x.dtype), jnp.zeros_like(x))
 
 
@@ -51,11 +66,17 @@ class Dropout(nn.Module):
   """
 
   @nn.compact
-  def __call__(self, x: Array, rate: Array | float | None) -> Array:
-    """Drops elements; `rate` is a scalar in [0, 1), maybe traced; None for 0."""
+  def __call__(self, x: Array, rate: Array | float | None, rows: int = 0) -> Array:
+    """Drops elements.
+
+    Args:
+      x: array with the rows of the batch along the axis `rows`.
+      rate: scalar in [0, 1), maybe traced; None for 0.
+      rows: see `random_bits`.
+    """
     if rate is None:
       return x
-    return drop(x, self.key(), rate)
+    return drop(x, self.key(), rate, rows)
 
   def key(self) -> Array:
     """Returns the random key of the next bits, for a function that calls `drop`."""

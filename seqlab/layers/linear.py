@@ -7,7 +7,7 @@ from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 
 from seqlab.layers.products import product, stored
-from seqlab.layers.sharding import apply_row_sharded
+from seqlab.layers.sharding import apply_row_sharded, weight_init
 from seqlab.layers.stack import PRODUCT
 from seqlab.types import Array
 
@@ -34,7 +34,7 @@ class Linear(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """Returns the product with the kernel: [B, L, ...] -> [B, L, ...]."""
-    init = nn.with_logical_partitioning(self.kernel_init, self.axes)
+    init = weight_init(self.kernel_init, self.axes, self.dtype)
     kernel = stored(self.param('kernel', init, self.shape).astype(self.dtype))
 
     multiply = functools.partial(product, self.equation)

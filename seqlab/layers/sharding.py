@@ -10,22 +10,63 @@ https://arxiv.org/abs/1910.02054).
 The sharding is given by the logical axes of a weight and by the current rules
 (`nn.logical_axis_rules`); the rule of 'batch' has the mesh axes of the rows. Without a
 mesh, or with all rows on one device, these functions have no effect.
+
+A step may also compute every device's rows by themselves, inside of `jax.shard_map`
+(`train.row_shards`). The arrays of a layer are then those of one device, complete weights
+and some of the rows, and these functions have no effect either. Only what depends on the
+number of a row asks for `first_row`.
 """
 
 from collections.abc import Callable
 import math
 
 from flax import linen as nn
+from flax import struct
 import jax
+import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from seqlab.layers.exchange import Share, gather
 from seqlab.types import Array
+
+
+@struct.dataclass
+class Weight(nn.LogicallyPartitioned):
+  """The box of a weight that a layer uses in one dtype only, and only once.
+
+  Its gradient has been rounded to this dtype, so that devices can send it as such.
+  """
+
+  dtype: jnp.dtype = struct.field(default=jnp.float32, pytree_node=False)
+
+
+def weight_init(
+  init: nn.initializers.Initializer, axes: tuple[str | None, ...], dtype: jnp.dtype
+) -> Callable[..., Weight]:
+  """Returns an initialiser that puts its result into the box `Weight`."""
+  return lambda *args: Weight(init(*args), axes, dtype=jnp.dtype(dtype))
 
 
 def num_row_shards() -> int:
   """Returns n, the number of equal shards of a batch's rows."""
-  sizes = jax.sharding.get_abstract_mesh().shape
-  return math.prod(sizes.get(name, 1) for name in _rule('batch'))
+  mesh = jax.sharding.get_abstract_mesh()
+  return math.prod(
+    mesh.shape.get(name, 1) for name in _rule('batch') if name not in mesh.manual_axes
+  )
+
+
+def first_row(rows: int) -> tuple[Array | int, int]:
+  """Returns the number of a device's first row, and the number of rows in the batch.
+
+  Args:
+    rows: number of rows of the array at hand, which are all rows of the batch, except
+      inside of `jax.shard_map` over the rows.
+  """
+  manual = jax.sharding.get_abstract_mesh().manual_axes
+  names = tuple(name for name in _rule('batch') if name in manual)
+  if not names:
+    return 0, rows
+  return jax.lax.axis_index(names) * rows, jax.lax.axis_size(names) * rows
 
 
 def split_rows(x: Array) -> Array:
@@ -59,19 +100,18 @@ def gather_weight_per_shard(weight: Array, axes: tuple[str | None, ...]) -> Arra
   sharded = [name for names in stored for name in names]
   replicated = tuple(name for name in rows if name not in sharded)
 
-  def gather(weight: Array) -> Array:
+  def complete(weight: Array) -> Array:
     # The cast before the gather makes the backward pass scatter first, so that the sum
     # over replicas has only a part of the gradient.
     weight = jax.lax.pcast(weight, replicated, to='varying') if replicated else weight
     for axis, names in enumerate(stored):
-      for name in names:
-        if name in rows:
-          weight = jax.lax.all_gather(weight, name, axis=axis, tiled=True)
+      if gathered := tuple(name for name in names if name in rows):
+        weight = gather(weight, Share(axis, gathered))
     return weight[None]
 
   remaining = [[name for name in names if name not in rows] for names in stored]
   return jax.shard_map(
-    gather,
+    complete,
     in_specs=PartitionSpec(*map(tuple, stored)),
     out_specs=PartitionSpec(tuple(rows), *map(tuple, remaining)),
   )(weight)

@@ -37,6 +37,13 @@ class Seq2Seq(Protocol):
 
   Attributes:
     hyper_names: keys of `hyper` that the model reads.
+
+  A model may also have
+    splits_rows: True if the result for a row depends on no other row, and random numbers
+      are those of `layers.dropout`; see `tasks.interface.SplitsRows`.
+    gathers_weights: True if every layer gathers its weights by itself where parameters
+      are sharded over the devices (`layers.sharding`), so that no device ever holds all
+      of them.
   """
 
   hyper_names: tuple[str, ...]

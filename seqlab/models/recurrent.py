@@ -114,6 +114,7 @@ class Recurrent(nn.Module):
   tie: Literal['all', 'decoder', 'none'] = 'all'
   dtype: Literal['auto', 'float32', 'bfloat16'] = 'auto'
 
+  splits_rows: ClassVar[bool] = True
   hyper_names: ClassVar = {
     'dropout': Rate | None,
     'scheduled_sampling': Probability | None,
@@ -261,7 +262,7 @@ class Recurrent(nn.Module):
     table = self.target_embedding if self.tie == 'all' else self.source_embedding
     mask = source != PAD  # [B, S]
     x = self.drop(table(source), rate)  # [B, S, D]
-    states, start = self.encoder(x, mask, lambda x: self.drop(x, rate))
+    states, start = self.encoder(x, mask, lambda x: self.drop(x, rate, rows=1))
     context = keys = values = None
     if self.attention:
       keys, values = self.attend.project(states)
@@ -285,7 +286,8 @@ class Recurrent(nn.Module):
 
   def _gates(self, words: Array, rate: Array | None) -> Gates:
     """Returns the words' part of the first cell's gates: [...] -> G of [..., D]."""
-    return self.decoder_cells[0].project(self.drop(self.target_embedding(words), rate))
+    x = self.drop(self.target_embedding(words), rate, rows=words.ndim - 1)
+    return self.decoder_cells[0].project(x)
 
   def _forced(
     self, state: State, gates: Gates, memory: Memory, rate: Array | None
@@ -303,7 +305,7 @@ class Recurrent(nn.Module):
     for i, (cell, carry) in enumerate(
       zip(self.decoder_cells, state.cells, strict=True)
     ):
-      gates = cell.project(self.drop(x, rate)) if i else gates
+      gates = cell.project(self.drop(x, rate, rows=1)) if i else gates
       _, out = cell.run(carry, gates)  # [T, B, D]
       x = x + out if i else out
     if not self.attention:

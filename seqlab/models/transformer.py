@@ -129,6 +129,8 @@ class Transformer(nn.Module):
   implementation: Literal['xla', 'cudnn'] = 'xla'
   unordered: int = 0
 
+  splits_rows: ClassVar[bool] = True
+  gathers_weights: ClassVar[bool] = True
   hyper_names: ClassVar = {
     'dropout': Rate | None,
     'attention_dropout': Rate | None,

@@ -351,6 +351,24 @@ class HasSpectrum(Protocol):
     ...
 
 
+@ability('compute rows of a batch independently')
+class SplitsRows(Protocol):
+  """A task whose loss of a batch is the sum of the losses of its rows.
+
+  Every device may then compute the loss of its own rows by itself. Each sum of `Loss` must
+  be one over rows, and random numbers must be those of `layers.dropout`, which depend on
+  the number of a row in the batch. Other draws would be equal on all devices.
+
+  A task may also have
+    gathers_weights: True if its model gathers sharded weights layer by layer; see
+      `models.interface.Seq2Seq`.
+  """
+
+  def splits_rows(self, hyper: Mapping[str, Any]) -> bool:
+    """Returns whether this is so in training with these hyperparameters."""
+    ...
+
+
 @ability('update its parameters itself')
 class CustomUpdate(Protocol):
   """A task whose update takes the place of gradient and optimiser.

@@ -89,6 +89,17 @@ class SequenceToSequence(Task):
     """Names of the traced hyperparameters that the loss and the model read."""
     return ('label_smoothing', *getattr(self.model, 'hyper_names', ()))
 
+  def splits_rows(self, hyper: Mapping[str, Any]) -> bool:
+    """See `tasks.interface.SplitsRows`."""
+    # A sampled word is drawn from a distribution over the vocabulary, not by row.
+    sampled = hyper.get('scheduled_sampling') is not None
+    return getattr(self.model, 'splits_rows', False) and not sampled
+
+  @property
+  def gathers_weights(self) -> bool:
+    """See `tasks.interface.SplitsRows`."""
+    return getattr(self.model, 'gathers_weights', False)
+
   def init(self, rng: Array) -> Variables:
     """Returns fresh variables of the model, boxed with their logical axes."""
     ids = jnp.ones((1, 4), jnp.int32)

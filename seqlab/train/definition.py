@@ -1,6 +1,7 @@
 """The program that an engine compiles: how a state is created and updated."""
 
 from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
 
 from flax import linen as nn
 import jax
@@ -9,14 +10,18 @@ import numpy as np
 import optax
 
 from seqlab.config import call, check_keys
+from seqlab.layers.device import compiled_for
 from seqlab.tasks.interface import CustomUpdate, Task, has, method_of, traced_init
 from seqlab.train.fingerprint import program_fingerprint
 from seqlab.train.mesh import (
+  like_parameters,
   logical_axes,
   make_mesh,
   rows_divisor,
   rows_share,
+  shard_over_data,
   state_shardings,
+  used_dtypes,
 )
 from seqlab.train.optimizers import (
   check_hyper,
@@ -24,6 +29,7 @@ from seqlab.train.optimizers import (
   make_optimizer,
   make_schedule,
 )
+from seqlab.train.row_shards import RowShards, UpdateShares, splits_rows
 from seqlab.train.state import TrainState
 from seqlab.train.step import CustomStep, GradientStep
 from seqlab.types import Array, Batch, Hyper, PyTree, Sums
@@ -49,6 +55,7 @@ class Definition:
     steps: int,
     *,
     axis_name: str | None = None,
+    by_mesh: bool = False,
     devices: Sequence[jax.Device] | None = None,
   ):
     """Builds schedule, optimiser and update of an experiment.
@@ -59,6 +66,9 @@ class Definition:
       steps: updates of the whole run, for schedules that end with it.
       axis_name: the mapped axis that gradients are summed over, where a step runs once
         per device; None where the arrays are global.
+      by_mesh: whether the step is compiled for global arrays on the whole mesh. Then
+        devices may compute their own rows of a batch by themselves (`train.row_shards`),
+        and keep a share of the optimiser's state (`mesh.shard_optimizer`).
       devices: devices for the mesh; those of a topology can be compiled for only.
 
     Raises:
@@ -90,14 +100,59 @@ class Definition:
       self.constants = ()
     seed = jax.ShapeDtypeStruct((), jnp.uint32)
     self.shardings = state_shardings(self._create, self.mesh, seed)
-    self.abstract = jax.tree.map(
+    self.abstract = self._abstract()
+    shard_optimizer = config.get('mesh', {}).get('shard_optimizer', False)
+    if shard_optimizer and not by_mesh:
+      raise ValueError(
+        'mesh.shard_optimizer=True divides the state of one run among its devices: set '
+        "parallel='jit', and train members of a population one by one"
+      )
+    if by_mesh and isinstance(self._take_step, GradientStep):
+      self._divide(axes, shard_optimizer=shard_optimizer)
+    self._init = jax.jit(
+      lambda seed: nn.unbox(self._create(seed)), out_shardings=self.shardings
+    )
+
+  def _abstract(self) -> TrainState:
+    seed = jax.ShapeDtypeStruct((), jnp.uint32)
+    return jax.tree.map(
       lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
       nn.unbox(jax.eval_shape(self._create, seed)),
       self.shardings,
     )
-    self._init = jax.jit(
-      lambda seed: nn.unbox(self._create(seed)), out_shardings=self.shardings
-    )
+
+  def _divide(self, axes: PyTree, *, shard_optimizer: bool) -> None:
+    """Lets devices divide the work on a batch, and that of the update.
+
+    Args:
+      axes: names of the parameters' logical axes.
+      shard_optimizer: whether to divide the update and the optimiser's state.
+    """
+    state, of_gradients, divided = self.abstract, self.shardings.params, {}
+    if shard_optimizer:
+      of_gradients = shard_over_data(state.params, axes, self.mesh)
+      opt_state = like_parameters(state.opt_state, state.params, of_gradients)
+      self.shardings = self.shardings.replace(opt_state=opt_state)
+      self.abstract = self._abstract()
+    both = _specs(self.shardings.params), _specs(of_gradients)
+    if shard_optimizer:
+      divided['update_shares'] = UpdateShares(self.mesh, *both)
+    if splits_rows(
+      self._task, self.mesh, self.hyper, state.collections, self._accumulate
+    ):
+      divided['row_shards'] = RowShards(self.mesh, *both, self._sent_dtypes())
+    self._take_step = dataclasses.replace(self._take_step, **divided)
+
+  def _sent_dtypes(self) -> PyTree:
+    """Returns the dtype in which devices send each gradient.
+
+    The sum over micro-batches is float32, and is sent as it is.
+    """
+    if self._accumulate > 1:
+      return jax.tree.map(lambda x: x.dtype, self.abstract.params)
+    with compiled_for(self.mesh):  # 'auto' depends on the device
+      boxed = jax.eval_shape(traced_init(self._task), jax.random.key(0))
+    return used_dtypes(boxed['params'])
 
   def _create(self, seed: Array) -> TrainState:
     """Returns a fresh state, whose parameters are boxed with their logical axes."""
@@ -142,6 +197,10 @@ class Definition:
         )
 
 
+def _specs(shardings: PyTree) -> PyTree:
+  return jax.tree.map(lambda sharding: sharding.spec, shardings)
+
+
 def _checked_hyper(config: Mapping, task: Task) -> dict[str, float | None]:
   known = ('peak', 'weight_decay', *task.hyper)
   check_keys(config['hyper'], known, where='hyper.')
@@ -153,6 +212,7 @@ def _check_custom_update_options(config: Mapping) -> None:
   unused = {
     'optimizer': config.get('optimizer'),
     'accumulate': config.get('accumulate', 1) != 1,
+    'mesh.shard_optimizer': config.get('mesh', {}).get('shard_optimizer'),
     'ema': config.get('ema'),
     'parallel': config.get('parallel', 'jit') != 'jit',
     'hyper.weight_decay': config['hyper'].get('weight_decay'),

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import contextlib
+from typing import Any
 
 from flax import linen as nn
 import jax
 import numpy as np
 
+from seqlab.compile.options import compiler_options
 from seqlab.layers.device import compiled_for
 from seqlab.programs import fingerprint_of
 from seqlab.tasks.interface import Task
@@ -34,7 +36,7 @@ class JitEngine:
     devices: Sequence[jax.Device] | None = None,
   ):
     """Defines the step; see `Definition` for the arguments."""
-    self.definition = Definition(config, task, steps, devices=devices)
+    self.definition = Definition(config, task, steps, by_mesh=True, devices=devices)
     self.mesh, self.abstract = self.definition.mesh, self.definition.abstract
     shardings = self.definition.shardings
     self._rows, self._everywhere = batch_sharding(self.mesh), replicated(self.mesh)
@@ -45,10 +47,15 @@ class JitEngine:
         in_shardings=(shardings, self._rows, self._everywhere, *constants),
         out_shardings=(shardings, self._everywhere),
         donate_argnums=0,
+        compiler_options=self._compiler_options(),
       ),
       fingerprint_of(self.name, self.definition.fingerprint),
     )
     self.set_hyper(self.definition.hyper)
+
+  def _compiler_options(self) -> dict[str, Any] | None:
+    platform = self.mesh.devices.flat[0].platform
+    return compiler_options(platform, self.mesh.size) or None
 
   def _trace(self, state: TrainState, batch: Batch, hyper: Hyper, *constants: PyTree):
     with self._named_axes():

@@ -8,6 +8,8 @@ import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
+from seqlab.layers.exchange import TILE
+from seqlab.layers.sharding import Weight
 from seqlab.types import PyTree
 
 AXES = ('data', 'fsdp', 'tensor')
@@ -32,6 +34,7 @@ def make_mesh(
   fsdp: int = 1,
   tensor: int = 1,
   devices: int | None = None,
+  shard_optimizer: bool = False,
   available: Sequence[jax.Device] | None = None,
 ) -> Mesh:
   """Returns a mesh of devices; one of the three sizes may be -1 for all the rest.
@@ -41,6 +44,9 @@ def make_mesh(
     fsdp: number of parts of a batch, with sharded parameters.
     tensor: number of parts of a layer's heads, hidden units and vocabulary.
     devices: number of devices, of which the first ones are used; None uses all.
+    shard_optimizer: whether devices that have the same parameters keep a share of the
+      optimiser's state each, and update a share of the parameters (ZeRO-1). The mesh is
+      the same; `train.definition` reads this option.
     available: devices to choose from, which may be those of a topology that is only
       compiled for; None chooses from JAX's own.
 
@@ -48,6 +54,7 @@ def make_mesh(
     ValueError: the product of the sizes is not the number of devices, or there are not
       enough devices.
   """
+  del shard_optimizer
   available = jax.devices() if available is None else available
   if devices is not None and not 1 <= devices <= len(available):
     raise ValueError(
@@ -151,6 +158,16 @@ def logical_axes(init: Callable[[jax.Array], Mapping[str, PyTree]]) -> PyTree:
   return axes_of(jax.eval_shape(lambda: init(jax.random.key(0)))['params'])
 
 
+def used_dtypes(boxed: PyTree) -> PyTree:
+  """Returns the dtype in which each parameter is used; see `layers.sharding.Weight`."""
+  is_box = lambda x: isinstance(x, nn.LogicallyPartitioned)  # noqa: E731
+  return jax.tree.map(
+    lambda x: x.dtype if isinstance(x, Weight) else nn.unbox(x).dtype,
+    boxed,
+    is_leaf=is_box,
+  )
+
+
 def axes_of(boxed: PyTree) -> PyTree:
   """Returns the names of the logical axes of boxed parameters; see `logical_axes`."""
 
@@ -208,9 +225,70 @@ def state_shardings(create: Callable[..., PyTree], mesh: Mesh, *args) -> PyTree:
   return jax.tree.map(fit, nn.unbox(abstract), shardings)
 
 
+def shard_over_data(params: PyTree, axes: PyTree, mesh: Mesh) -> PyTree:
+  """Returns shardings that also divide parameters along the data axis of a mesh.
+
+  Arrays of the same shapes as the parameters can be kept like this, such as gradients and
+  an optimiser's moments. Vectors are left as they are: they are so small that a message
+  costs more than it saves.
+
+  Args:
+    params: shapes of the parameters, with their shardings.
+    axes: names of their logical axes; see `logical_axes`.
+    mesh: the devices.
+  """
+
+  def divide(leaf: jax.ShapeDtypeStruct, logical: tuple) -> NamedSharding:
+    spec = [*leaf.sharding.spec, *(None,) * (leaf.ndim - len(leaf.sharding.spec))]
+    own = [axis for axis, name in enumerate(logical) if name != 'layers']
+    if len(own) < 2:
+      return leaf.sharding
+    sharded = [axis for axis in own if 'fsdp' in jax.tree.leaves(spec[axis])]
+    names = {axis: (*_as_names(spec[axis]), 'data') for axis in sharded or own}
+    # The axis whose shares are tiles of a TPU's memory, or else the first that fits.
+    for unit in (TILE, 1):
+      for axis, divided in names.items():
+        if leaf.shape[axis] % (_devices(mesh, divided) * unit) == 0:
+          spec[axis] = divided
+          return NamedSharding(mesh, PartitionSpec(*spec))
+    return leaf.sharding
+
+  return jax.tree.map(divide, params, axes)
+
+
+def like_parameters(opt_state: PyTree, params: PyTree, shardings: PyTree) -> PyTree:
+  """Returns an optimiser's state whose arrays are sharded as given for the parameters.
+
+  An array belongs to the parameter whose path is the end of its path. It keeps its own
+  sharding where it has another shape, as Adafactor's factors do.
+
+  Args:
+    opt_state: shapes and shardings of the state.
+    params: shapes of the parameters.
+    shardings: a sharding for each of them.
+  """
+  flat, _ = jax.tree_util.tree_flatten_with_path(params)
+  of_params = {
+    path_keys(path): (leaf.shape, sharding)
+    for (path, leaf), sharding in zip(flat, jax.tree.leaves(shardings), strict=True)
+  }
+
+  def sharded(path: tuple, leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+    keys = path_keys(path)
+    ends = (of_params.get(keys[i:]) for i in range(len(keys)))
+    shape, sharding = next(filter(None, ends), (None, None))
+    return sharding if shape == leaf.shape else leaf.sharding
+
+  return jax.tree_util.tree_map_with_path(sharded, opt_state)
+
+
 def path_keys(path: tuple) -> tuple[str, ...]:
   """Returns the names on the path of a leaf, as `jax.tree_util` gives paths."""
   return tuple(str(getattr(key, 'key', getattr(key, 'name', key))) for key in path)
+
+
+def _as_names(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
+  return (entry,) if isinstance(entry, str) else tuple(entry or ())
 
 
 def _devices(mesh: Mesh, names: str | tuple[str, ...]) -> int:

@@ -231,6 +231,9 @@ def check(configs: Sequence[Mapping]) -> None:
   # Refused feature -> whether the experiment asks for it.
   refused = {
     "parallel='pmap'": first['parallel'] == 'pmap',
+    'mesh.shard_optimizer, which divides the state of one run': bool(
+      first['mesh'].get('shard_optimizer')
+    ),
     'minutes, which its members would share': first['minutes'] is not None,
     'fallback, after which a member would be steps behind': bool(first['fallback']),
     f'{first["task"]}, which has its own update': has(task, CustomUpdate),

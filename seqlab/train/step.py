@@ -9,6 +9,7 @@ import optax
 from seqlab.layers.products import stored
 from seqlab.tasks.interface import CARRY, Task
 from seqlab.train.optimizers import Schedule, evaluated
+from seqlab.train.row_shards import RowShards, UpdateShares
 from seqlab.train.state import TrainState
 from seqlab.types import Array, Batch, Hyper, PyTree, Sums, Variables
 
@@ -61,6 +62,10 @@ class GradientStep:
     ema: decay of the moving average of the parameters; 0 keeps none.
     axis_name: the axis of devices that gradients are summed over, where the step is
       mapped over devices; None where arrays are global.
+    row_shards: divides the rows of a batch among devices that compute them by themselves;
+      None leaves all communication to the compiler and the layers.
+    update_shares: divides the update among devices that have the same parameters; None
+      where each updates all that it has.
   """
 
   task: Task
@@ -68,6 +73,8 @@ class GradientStep:
   accumulate: int = 1
   ema: float = 0.0
   axis_name: str | None = None
+  row_shards: RowShards | None = None
+  update_shares: UpdateShares | None = None
 
   def __call__(
     self, state: TrainState, batch: Batch, hyper: Hyper
@@ -76,7 +83,10 @@ class GradientStep:
     rng = step_rng(state)
     if self.axis_name:  # else all devices would drop the same units of their rows
       rng = jax.random.fold_in(rng, jax.lax.axis_index(self.axis_name))
-    grads, sums, collections = self._accumulated(state, batch, rng, hyper)
+    compute = self._accumulated
+    if self.row_shards:
+      compute = self.row_shards(compute)
+    grads, sums, collections = compute(state, batch, rng, hyper)
     if self.axis_name:
       grads, sums = jax.lax.psum((grads, sums), self.axis_name)
       collections = self._merged(collections)
@@ -84,11 +94,13 @@ class GradientStep:
     grads = jax.tree.map(stored, grads)
     # 1 is for a batch without a single token, whose gradient is 0.
     weight = jnp.maximum(sums['loss'][1], 1.0)
-    grads = jax.tree.map(lambda g: g / weight, grads)
-    updates, opt_state = self.tx.update(
-      grads, state.opt_state, state.params, hyper=hyper
-    )
-    params = optax.apply_updates(state.params, updates)
+    grads, params = jax.tree.map(lambda g: g / weight, grads), state.params
+    if self.update_shares:
+      grads, params = map(self.update_shares.divide, (grads, params))
+    updates, opt_state = self.tx.update(grads, state.opt_state, params, hyper=hyper)
+    params = optax.apply_updates(params, updates)
+    if self.update_shares:
+      params = self.update_shares.gather(params)
     average = self._averaged(state, params, opt_state)
     one = jnp.ones(())
     sums |= {

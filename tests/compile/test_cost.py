@@ -5,6 +5,7 @@ import pytest
 from seqlab.compile import work
 from seqlab.compile.buffers import largest_buffers
 from seqlab.compile.chips import CHIPS
+from seqlab.compile.collectives import collectives
 from seqlab.compile.cost import Costs
 from seqlab.compile.hlo import Module, Shape
 
@@ -191,3 +192,48 @@ def test_the_memory_that_a_library_may_work_in_is_no_traffic():
   ((_, name, one),) = work.operations(module)
   assert work.flops(module, name, one) == 2 * 64 * 32 * 16
   assert work.traffic(module, name, one) == 2 * (64 * 32 + 32 * 16 + 64 * 16)
+
+
+# A sum of which each device keeps a share, and a gather that runs beside a product.
+FUSED = """\
+HloModule step, is_scheduled=true, num_partitions=2
+
+%all-reduce-scatter (input: f32[64]) -> f32[32] {
+  %input = f32[64]{0} parameter(0)
+  %all-reduce.1 = f32[64]{0} all-reduce(%input), replica_groups={{0,1}}, to_apply=%add
+  ROOT %dynamic-slice.1 = f32[32]{0} dynamic-slice(%all-reduce.1), dynamic_slice_sizes={32}
+}
+
+%started (a: f32[32]) -> f32[64] {
+  %a = f32[32]{0} parameter(0)
+  ROOT %all-gather.1 = f32[64]{0} all-gather(%a), replica_groups={{0,1}}, dimensions={0}
+}
+
+%async_collective_fusion.1 (b: f32[32]) -> f32[64] {
+  %b = f32[32]{0} parameter(0)
+  ROOT %all-gather.2 = f32[64]{0} all-gather(%b), replica_groups={{0,1}}, dimensions={0}
+}
+
+%ended (c: f32[32]) -> f32[64] {
+  %c = f32[32]{0} parameter(0)
+  ROOT %all-gather.3 = f32[64]{0} all-gather(%c), replica_groups={{0,1}}, dimensions={0}
+}
+
+ENTRY %main (x: f32[64]) -> f32[64] {
+  %x = f32[64]{0} parameter(0)
+  %sum = f32[32]{0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter
+  %async-collective-start.7 = f32[64]{0} fusion(%sum), kind=kCustom, calls=%started
+  %beside = f32[64]{0} fusion(%sum), kind=kOutput, calls=%async_collective_fusion.1, backend_config={"estimated_cycles":"175000"}
+  ROOT %async-collective-done.7 = f32[64]{0} fusion(%beside), kind=kCustom, calls=%ended
+}
+"""
+
+
+def test_fused_collectives_are_counted_once_and_hidden_behind_computation():
+  module, chip = Module(FUSED), CHIPS['v5p']
+  sent = [(x.kind, x.bytes, x.runs) for x in collectives(module)]
+  assert sent == [('reduce-scatter', 256, 1), ('all-gather', 256, 1)]
+  costs = Costs(module, chip)
+  times = {cost.instruction.name: cost.seconds for cost in costs.items}
+  assert [*times] == ['sum', 'beside']  # nothing waits for the gather
+  assert times['beside'] == pytest.approx(175_000 / chip.clock)

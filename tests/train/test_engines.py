@@ -5,14 +5,20 @@ import jax
 import numpy as np
 import pytest
 
+from seqlab.compile.collectives import collectives
+from seqlab.compile.hlo import Module
 from seqlab.tasks.translation import Translation
+from seqlab.train.checkpoints import Checkpoints
 from seqlab.train.compile_counter import CompileCounter
 from seqlab.train.engines import make_engine
+from seqlab.train.overview import shard_bytes
+
+RECURRENT = {'kind': 'recurrent', 'width': 8, 'layers': 2, 'attention': 'additive'}
 
 
 @pytest.fixture(scope='module')
 def losses(tiny, tmp_path_factory):
-  """(changes to the experiment) -> losses of three updates, and the state after."""
+  """(changes to the experiment) -> losses of three updates, the state after, engine."""
   # Each run once for all tests: compiling is what takes long here.
   vocabulary = tmp_path_factory.mktemp('program') / 'vocabulary'
   done = {}
@@ -27,10 +33,19 @@ def losses(tiny, tmp_path_factory):
         batch = task.batches('train').batch(k, seed=0)
         state, sums = engine.step(state, engine.put(batch))
         values.append(engine.fetch(sums)[0]['loss'])
-      done[key] = values, jax.device_get(engine.member(state).params)
-    return done[key]
+      done[key] = values, jax.device_get(engine.member(state).params), engine, batch
+    return done[key][:2]
 
+  run.engine = lambda **changes: done[repr(changes)][2]
+  run.program = lambda **changes: _program(*done[repr(changes)][2:])
   return run
+
+
+def _program(engine, batch):
+  """Returns the messages of a step between devices that divide the rows."""
+  module = Module(engine.compile(batch).as_text())
+  axes = {'data', 'fsdp'}
+  return [x for x in collectives(module) if axes & set(x.axes(engine.mesh.shape))]
 
 
 @pytest.mark.parametrize(
@@ -78,6 +93,64 @@ def test_micro_batches_change_no_loss(losses):
   one, _ = losses(hyper=hyper)
   parts, _ = losses(hyper=hyper, accumulate=4)
   np.testing.assert_allclose(parts, one, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('model', 'mesh', 'accumulate'),
+  [
+    ('transformer', {'data': 2, 'fsdp': 2, 'tensor': 2}, 4),
+    ('recurrent', {'data': 2, 'fsdp': 4}, 2),
+  ],
+)
+def test_gradients_are_summed_once_per_update(losses, tiny, model, mesh, accumulate):
+  changes = {} if model == 'transformer' else {'model': RECURRENT}
+  one, params = losses(**changes, accumulate=accumulate)
+  changes |= {'mesh': mesh, 'accumulate': accumulate}
+  sharded, others = losses(**changes)
+  np.testing.assert_allclose(sharded, one, rtol=1e-5)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), params, others)
+  assert {x.runs for x in losses.program(**changes)} == {1}  # none of them in a loop
+
+
+@pytest.mark.parametrize(
+  ('mesh', 'changes'),
+  [
+    ({'data': 4, 'devices': 4}, {'accumulate': 4}),
+    ({'data': 2, 'fsdp': 2, 'tensor': 2}, {}),
+  ],
+)
+def test_devices_can_share_the_state_of_the_optimiser(losses, mesh, changes):
+  one, params = losses(**changes)
+  whole = losses.engine(**changes).abstract
+  changes = {**changes, 'mesh': {**mesh, 'shard_optimizer': True}}
+  sharded, others = losses(**changes)
+  np.testing.assert_allclose(sharded, one, rtol=1e-5)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), params, others)
+  engine = losses.engine(**changes)
+  share = shard_bytes(engine.abstract.opt_state) / shard_bytes(whole.opt_state)
+  assert share < 1.5 / engine.mesh.size  # vectors are not divided
+  if 'fsdp' not in mesh:
+    assert shard_bytes(engine.abstract.params) == shard_bytes(whole.params)
+    program = losses.program(**changes)
+    assert {x.runs for x in program} == {1}
+    assert {'reduce-scatter', 'all-gather'} <= {x.kind for x in program}
+
+
+def test_a_run_resumes_with_the_optimiser_shared_or_whole(losses, tmp_path):
+  one = {'accumulate': 4}
+  four = {**one, 'mesh': {'data': 4, 'devices': 4, 'shard_optimizer': True}}
+  losses(**one)
+  losses(**four)
+  for step, (saved, loaded) in enumerate([(one, four), (four, one)]):
+    state, engine = losses.engine(**saved).init(step), losses.engine(**loaded)
+    checkpoints = Checkpoints(tmp_path / 'checkpoints')
+    checkpoints.save(step, {'state': state, 'meta': {'best': None}}, wait=True)
+    parts = checkpoints.load(step, {'state': engine.abstract, 'meta': None})
+    checkpoints.close()
+    equal = jax.tree.map(np.array_equal, parts['state'], state)
+    assert all(jax.tree.leaves(equal))
+    shardings = jax.tree.map(lambda x: x.sharding, parts['state'].opt_state)
+    assert shardings == engine.definition.shardings.opt_state
 
 
 def test_packed_rows_have_the_gradients_of_single_sentences(tiny, tmp_path):
@@ -155,6 +228,7 @@ def test_fsdp_and_tensor_axes_shard_the_parameters(tiny, tmp_path):
     ({'parallel': 'pmpa'}, "one of 'jit', 'pmap'"),
     ({'parallel': 'pmap', 'mesh': {'data': 2, 'fsdp': 4}}, r'mesh\.fsdp=1'),
     ({'mesh': {'data': 3}}, 'does not fit 8 devices'),
+    ({'parallel': 'pmap', 'mesh': {'shard_optimizer': True}}, "set parallel='jit'"),
     ({'hyper': {'peak': 1.0, 'dropuot': 0.1}}, "did you mean 'dropout'"),
     ({'hyper': {}}, r'hyper\.peak is not set'),
   ],
