@@ -137,5 +137,5 @@ def _score(
 
 
 def shown_score(name: str, score: float) -> str:
-  """Returns a score as text: a share from 0 to 1 with four digits, a percentage with two."""
+  """Returns a score as text: a share with four digits, a percentage with two."""
   return f'{score:{".4f" if name.partition("/")[0] in SHARES else ".2f"}}'

@@ -47,9 +47,11 @@ def evaluate_translations(
 ) -> dict[str, Any]:
   """Translates a split and prints its scores.
 
-  The scores are those that `measures` names, or that evaluators of kind 'outputs' of the
-  experiment name, of each category too; otherwise BLEU and chrF. BLEU is counted twice, on the device from the ids of pieces and by sacreBLEU from
-  the text, and both have to agree to the last integer. On a corpus that is already
+  The scores are those that `measures` names, or that evaluators of kind 'outputs' of
+  the experiment name, of each category too; otherwise BLEU and chrF.
+
+  BLEU is counted twice, on the device from the ids of pieces and by sacreBLEU from the
+  text, and both have to agree to the last integer. On a corpus that is already
   tokenised, BLEU by the paper's convention, of the tokens as they are, comes first, and
   then that of the standard tokeniser.
 
