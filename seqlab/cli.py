@@ -221,7 +221,7 @@ def _evaluate_evaluators(args: argparse.Namespace) -> None:
 
 
 def compare(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  """Compares runs on a split: BLEU or another measure, with intervals and p-values."""
+  """Compares runs on a split by any measure, with intervals and p-values."""
   del rest
   with _imports():
     _prepare()
