@@ -243,13 +243,14 @@ def shard_over_data(params: PyTree, axes: PyTree, mesh: Mesh) -> PyTree:
     own = [axis for axis, name in enumerate(logical) if name != 'layers']
     if len(own) < 2:
       return leaf.sharding
-    sharded = [axis for axis in own if 'fsdp' in jax.tree.leaves(spec[axis])]
+    divided = mesh.shape['fsdp'] > 1  # then one axis has both names
+    sharded = [axis for axis in own if divided and 'fsdp' in _as_names(spec[axis])]
     names = {axis: (*_as_names(spec[axis]), 'data') for axis in sharded or own}
     # The axis whose shares are tiles of a TPU's memory, or else the first that fits.
     for unit in (TILE, 1):
-      for axis, divided in names.items():
-        if leaf.shape[axis] % (_devices(mesh, divided) * unit) == 0:
-          spec[axis] = divided
+      for axis, entry in names.items():
+        if leaf.shape[axis] % (_devices(mesh, entry) * unit) == 0:
+          spec[axis] = entry
           return NamedSharding(mesh, PartitionSpec(*spec))
     return leaf.sharding
 
