@@ -286,7 +286,6 @@ def _is_count(value: Any) -> bool:
   return type(value) is int and value > 0
 
 
-# One function per kind of piece; each reads the configuration of the one before it.
 def _remat(config: Config) -> Config:
   """Turns model.remat=True of the Transformer into 'full', and False into 'none'."""
   model = config.get('model')
@@ -297,6 +296,7 @@ def _remat(config: Config) -> Config:
   return {**config, 'model': {**model, 'remat': 'full' if model['remat'] else 'none'}}
 
 
+# One function per kind of piece; each reads the configuration of the one before it.
 UPGRADES: tuple[Callable[[Config], Config], ...] = (
   _model_section,
   _model_name,

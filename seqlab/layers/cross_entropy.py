@@ -19,7 +19,7 @@ from seqlab.types import Array
 
 CHUNK_BYTES = {'cpu': 2**24, 'gpu': 2**31, 'tpu': 2**30}  # logits in memory at a time
 MAX_CHUNK_BYTES_CPU = 2**27  # for large tables
-_ALIGNED = 16  # rows of bfloat16 in a tile of a TPU
+_TILE = 16  # rows of bfloat16 in a tile of a TPU
 
 
 @struct.dataclass
@@ -77,11 +77,7 @@ def cross_entropy(
   if chunk_bytes is None:
     chunk_bytes = _default_chunk_bytes(table)
   positions = max(1, chunk_bytes // (4 * B * table.shape[0]))  # maximum per chunk
-  chunks = -(-T // positions)
-  size = -(-T // chunks)
-  if positions >= _ALIGNED:  # few more chunks, without padding where T has this factor
-    size = min(T, positions // _ALIGNED * _ALIGNED)
-    chunks = -(-T // size)
+  chunks, size = _chunks(T, positions)
   padding = chunks * size - T
 
   def split(x: Array) -> Array:  # [B, T, ...] -> [C, B, T / C, ...]
@@ -93,6 +89,23 @@ def cross_entropy(
     split(hidden), table, split(labels), split(weights), smoothing
   )
   return TokenSums(loss, nll, correct)
+
+
+def _chunks(T: int, positions: int) -> tuple[int, int]:
+  """Returns number and size of equal chunks of at most `positions` of T positions.
+
+  On a TPU a chunk is a number of whole tiles where that needs no more padding: 128
+  positions are 8 chunks of 16, and not 7 of 19.
+  """
+  chunks = -(-T // positions)
+  size = -(-T // chunks)
+  tiles = positions // _TILE * _TILE
+  if platform() == 'tpu' and chunks > 1 and tiles:
+    while tiles and T % tiles:
+      tiles -= _TILE
+    if tiles:
+      return T // tiles, tiles
+  return chunks, size
 
 
 def _default_chunk_bytes(table: Array) -> int:

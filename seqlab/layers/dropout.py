@@ -44,6 +44,12 @@ def random_bits(key: Array, shape: tuple[int, ...], rows: int = 0) -> Array:
   return mix(mix(index ^ first) ^ second)
 
 
+def kept(key: Array, shape: tuple[int, ...], rate: Array, rows: int = 0) -> Array:
+  """Returns which elements dropout keeps: [*shape] bool; see `drop`."""
+  threshold = (rate * 2.0**32).astype(jnp.uint32)
+  return random_bits(key, shape, rows) >= threshold
+
+
 def drop(x: Array, key: Array, rate: Array | float, rows: int = 0) -> Array:
   """Zeroes elements with probability `rate`, and scales the rest up.
 
@@ -54,9 +60,8 @@ def drop(x: Array, key: Array, rate: Array | float, rows: int = 0) -> Array:
     rows: see `random_bits`.
   """
   rate = jnp.asarray(rate, jnp.float32)
-  threshold = (rate * 2.0**32).astype(jnp.uint32)
-  keep = random_bits(key, x.shape, rows) >= threshold
-  return jnp.where(keep, x / (1.0 - rate).astype(x.dtype), jnp.zeros_like(x))
+  scaled = x / (1.0 - rate).astype(x.dtype)
+  return jnp.where(kept(key, x.shape, rate, rows), scaled, jnp.zeros_like(x))
 
 
 class Dropout(nn.Module):

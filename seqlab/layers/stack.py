@@ -20,7 +20,13 @@ _MOST_UNROLLED = 12  # layers; a program of 24 would compile for several minutes
 
 
 def scan_layers(
-  layer: type[nn.Module], length: int, inputs: int, remat: Remat, unroll: int | None
+  layer: type[nn.Module],
+  length: int,
+  inputs: int,
+  *,
+  remat: Remat,
+  unroll: int | None,
+  sown: bool,
 ) -> type[nn.Module]:
   """Returns a module that applies `length` layers one after another.
 
@@ -33,12 +39,17 @@ def scan_layers(
       of linear maps; 'full': all but the states between layers. See
       `jax.checkpoint_policies`.
     unroll: layers per iteration; None for `layers_per_iteration`.
+    sown: whether the layers return attention weights. Then the default is one layer per
+      iteration: libtpu 0.0.42 overflows its stack on such layers outside of a loop.
   """
-  per_iteration = min(length, unroll or layers_per_iteration(length))
+  default = 1 if sown else layers_per_iteration(length)
+  per_iteration = min(length, unroll or default)
   if remat != 'none':
-    # Without a loop, the compiler would find that the layers are computed twice.
-    alone = per_iteration == length
-    layer = nn.remat(layer, policy=_POLICIES[remat], prevent_cse=alone)
+    # Outside of a loop, the compiler would find that a layer is computed twice. A loop
+    # that runs once is none, and the layers that remain are computed after it.
+    runs, remaining = divmod(length, per_iteration)
+    outside = runs == 1 or remaining > 0
+    layer = nn.remat(layer, policy=_POLICIES[remat], prevent_cse=outside)
   collections = ('params', 'batch_stats', 'ablation', 'intermediates')
   return nn.scan(
     layer,
@@ -55,8 +66,11 @@ def layers_per_iteration(length: int) -> int:
   """Returns how many layers of a stack an iteration of the scan has by default.
 
   A loop stores what its backward pass needs in arrays of all layers, which a TPU first
-  clears and then updates slice by slice. Without a loop, Transformer-big takes half the
-  time and half the memory on a v5p, and takes twice as long to compile (see
-  docs/accelerators.md). On a CPU the difference is small.
+  clears and then updates slice by slice. On a v5p a Transformer-big without a loop takes
+  half the time and a third of the memory (docs/accelerators.md), and about twice as long
+  to compile. On a CPU compiling counts more, since runs are short; see `unroll`.
   """
-  return 1 if platform() == 'cpu' else min(length, _MOST_UNROLLED)
+  if platform() == 'cpu':
+    return 1
+  divisors = [n for n in range(1, _MOST_UNROLLED + 1) if length % n == 0]
+  return divisors[-1]  # without layers that remain after the loop

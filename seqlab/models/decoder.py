@@ -66,7 +66,9 @@ class Decoder(nn.Module):
       all of them (at most 12) on an accelerator, 1 on a CPU.
     dtype: 'float32', 'bfloat16', or 'auto': bfloat16 where the device has it; see
       `models.transformer.Transformer`.
-    implementation: implementation of attention; 'xla', or 'cudnn' (flash attention).
+    implementation: implementation of attention: 'xla', or 'cudnn' (flash attention on
+      GPUs), which is used where attention has no dropout and positions add no vectors
+      in each layer.
   """
 
   size: int
@@ -244,7 +246,14 @@ class Decoder(nn.Module):
 
   def _scanned(self) -> type[nn.Module]:
     """Returns a scan over all layers, whose variables are stacked along axis 0."""
-    return scan_layers(EncoderLayer, self.layers, 3, self.remat, self.unroll)
+    return scan_layers(
+      EncoderLayer,
+      self.layers,
+      3,
+      remat=self.remat,
+      unroll=self.unroll,
+      sown=self.is_mutable_collection('intermediates'),
+    )
 
   def _layer_list(self) -> list[tuple[nn.Module, Mapping]]:
     """Returns the layers as a list, each with its slice of the variables.

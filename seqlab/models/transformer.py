@@ -101,7 +101,9 @@ class Transformer(nn.Module):
     dtype: 'float32', 'bfloat16', or 'auto': bfloat16 where the device has it. A search
       with a width below 256 computes in float32 on a CPU; `--dtype`, `evals.x.dtype` or
       SEQLAB_CPU_DTYPE decides otherwise.
-    implementation: implementation of attention; 'xla', or 'cudnn' (flash attention).
+    implementation: implementation of attention: 'xla', or 'cudnn' (flash attention on
+      GPUs), which is used where attention has no dropout and positions add no vectors
+      in each layer.
     unordered: number of source words, the last ones of the vocabulary, that are features
       without an order: each has position 0, the others count from 1, and a vector tells
       the two types apart (Wu et al. 2021, section 2.1, https://arxiv.org/abs/2005.10213).
@@ -345,7 +347,14 @@ class Transformer(nn.Module):
 
   def _stack(self, layer: type[nn.Module], length: int, *, inputs: int) -> nn.Module:
     """Returns a scan over `length` layers, whose variables are stacked along axis 0."""
-    stack = scan_layers(layer, length, inputs, self.remat, self.unroll)
+    stack = scan_layers(
+      layer,
+      length,
+      inputs,
+      remat=self.remat,
+      unroll=self.unroll,
+      sown=self.is_mutable_collection('intermediates'),
+    )
     return self._layer(layer, stack)
 
   def _decoder_layer_list(self) -> list[tuple[nn.Module, Mapping]]:

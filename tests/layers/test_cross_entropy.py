@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from seqlab.layers import cross_entropy as module
 from seqlab.layers.cross_entropy import cross_entropy
 
 B, T, D, V = 3, 7, 8, 30
@@ -49,6 +50,21 @@ def test_a_large_table_is_read_for_few_chunks_on_a_cpu(B, V, chunks):
     *(of_shape(B, 22, dtype=jnp.int32), of_shape(B, 22)),
   )
   assert f'length={chunks}' in str(jaxpr)
+
+
+@pytest.mark.parametrize('platform', ['cpu', 'tpu'])
+@pytest.mark.parametrize('T', [1, 16, 19, 20, 22, 40, 100, 128])
+@pytest.mark.parametrize('positions', [1, 5, 16, 21, 41, 107, 1_000])
+def test_chunks_are_as_few_and_as_full_as_their_size_admits(
+  monkeypatch, platform, T, positions
+):
+  monkeypatch.setattr(module, 'platform', lambda: platform)
+  chunks, size = module._chunks(T, positions)
+  least = -(-T // positions)
+  assert size <= positions
+  assert 0 <= chunks * size - T < chunks
+  if chunks > least:
+    assert (platform, size % 16, chunks * size) == ('tpu', 0, T)
 
 
 def test_nll_is_the_loss_without_smoothing():

@@ -82,3 +82,32 @@ def test_a_masked_position_has_no_effect_and_no_gradient():
   np.testing.assert_array_equal(attend(key, value), changed)
   for gradient in jax.grad(lambda k, v: attend(k, v).sum(), (0, 1))(key, value):
     np.testing.assert_array_equal(gradient[:, 4], 0.0)
+
+
+@pytest.mark.parametrize('shape', [(L, S), (H, L, S), (B, 1, 1, S), (1, H, 1, 1)])
+def test_the_gradient_of_a_bias_has_the_shape_of_the_bias(shape):
+  query, key, value, _, mask = _inputs()
+  bias = jnp.asarray(np.random.default_rng(2).normal(size=shape), jnp.float32)
+  fixed = (mask, _dropout())
+  got = jax.grad(_loss(softmax_attention, *fixed), 3)(query, key, value, bias)
+  want = jax.grad(_loss(_written_out, *fixed), 3)(query, key, value, bias)
+  np.testing.assert_allclose(got, want, atol=2e-6)
+
+
+def test_gradients_of_scores_in_bfloat16_sum_to_zero_with_dropout():
+  # The rate 0.1 is not a bfloat16: two roundings of 1 - rate would leave a sum.
+  rng = np.random.default_rng(0)
+  shape = (1, 64, 1, 64)
+  query, key = (jnp.asarray(rng.normal(size=shape), jnp.bfloat16) for _ in range(2))
+  value = jnp.asarray(1 + 0.1 * rng.normal(size=shape), jnp.bfloat16)
+  dropout = Drop(jax.random.key(0), jnp.float32(0.1))
+
+  def total(bias):
+    return (
+      softmax_attention(query, key, value, bias, None, dropout)
+      .astype(jnp.float32)
+      .sum()
+    )
+
+  gradient = jax.grad(total)(jnp.zeros((1, 1, 64, 64)))
+  assert abs(gradient.sum(axis=-1).mean()) < 0.02

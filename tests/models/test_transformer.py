@@ -11,6 +11,7 @@ import pytest
 
 from seqlab.decoding import beam
 from seqlab.decoding.config import Beam
+from seqlab.layers import stack
 from seqlab.models.interface import Packing
 from seqlab.models.transformer import Transformer
 from seqlab.tasks.translation import Translation
@@ -461,3 +462,24 @@ def test_hyperparameters_without_effect_are_refused(options, message):
   model, variables = _model()
   with pytest.raises(ValueError, match=message):
     model.apply(variables, _ids(1, 3), _ids(1, 3), **options)
+
+
+@pytest.mark.parametrize(
+  ('layers', 'unroll', 'barriers'), [(3, 2, True), (3, 3, True), (4, 2, False)]
+)
+def test_layers_outside_of_a_loop_are_kept_from_being_computed_once(
+  layers, unroll, barriers
+):
+  source, target = _ids(2, 5), _ids(2, 6)
+  model = _module(layers=layers, unroll=unroll, remat='full')
+  variables = jax.eval_shape(model.init, jax.random.key(0), source, target)
+  loss = lambda variables: model.apply(variables, source, target).sum()  # noqa: E731
+  text = jax.jit(jax.grad(loss)).lower(variables).as_text()
+  assert ('optimization_barrier' in text) == barriers
+
+
+def test_all_layers_are_in_one_iteration_on_an_accelerator(monkeypatch):
+  monkeypatch.setattr(stack, 'platform', lambda: 'tpu')
+  assert [stack.layers_per_iteration(n) for n in (1, 6, 12, 18, 24, 13)] == [
+    *(1, 6, 12, 9, 12, 1)
+  ]

@@ -53,7 +53,8 @@ class Positions(nn.Module):
 
     Args:
       x: [B, L, D] embeddings.
-      positions: [B, L] or [L] int32.
+      positions: [B, L] or [L] int32. In rows of several positions, [B, L > 1], they are
+        less than L, since a sentence begins at 0 and lies in its row.
 
     Returns:
       [B, L, D], by default `x` itself.
