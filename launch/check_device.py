@@ -50,6 +50,7 @@ _WMT = 'experiments/wmt14/transformer_big.py'
 _EMBEDDED = 'experiments/agreement/transformer.py'
 _ROOT = Path(__file__).parent.parent
 _SECONDS = 3.0  # of steps that are measured for each size
+_DROPOUT = 0.1  # rate for attention
 # Relative error of bfloat16 with 8 bits, over sums of many terms.
 _TOLERANCE = {'bfloat16': 0.03, 'float32': 1e-3}
 
@@ -121,16 +122,16 @@ class Row:
 
   Attributes:
     name: what was measured.
-    value: the number.
+    value: the number; None where there is none.
     unit: its unit.
     estimate: what `seqlab.compile` says, in the same unit; None without a data sheet.
     least: time of reading weights and cache once, in the same unit.
     note: how it was measured.
-    passed: whether it is right; None where nothing can be wrong.
+    passed: whether the result is correct; None where nothing is compared.
   """
 
   name: str
-  value: float
+  value: float | None
   unit: str
   estimate: float | None = None
   least: float | None = None
@@ -203,7 +204,12 @@ def measure_decoding(sizes: Sizes) -> Iterator[Row]:
 
 
 def measure_attention(sizes: Sizes) -> Iterator[Row]:
-  """Yields the time of each attention, and whether it is that of float32 on a CPU."""
+  """Yields the time of each attention, and whether it is that of float32 on a CPU.
+
+  There the weights are written out, so that each function is compared with another one.
+  With dropout too the results must be the same, since the bits depend on the key alone.
+  An implementation may be missing on this device, but for 'xla'.
+  """
   B, L, H, K = sizes.attention
   dtype = compute_dtype('auto')
   rng = np.random.default_rng(0)
@@ -211,23 +217,27 @@ def measure_attention(sizes: Sizes) -> Iterator[Row]:
   mask = np.asarray(causal_mask(L))
   cpu = jax.devices('cpu')[0]
   exact = _attention(H, K, 'xla', jnp.float32)
+  expected = {}
   with jax.default_device(cpu), jax.default_matmul_precision('highest'):
     variables = exact.init(jax.random.key(0), x, mask, method=_attend)
-    function = _value_and_gradient(exact)
-    expected = jax.device_get(function(variables, x, upstream, mask))
+    for rate in (None, _DROPOUT):
+      function = _value_and_gradient(exact, rate, written_out=True)
+      expected[rate] = jax.device_get(function(variables, x, upstream, mask))
   variables = jax.device_put(jax.device_get(variables), jax.devices()[0])
-  for implementation in get_args(get_type_hints(Transformer)['implementation']):
-    name = f'attention, {implementation}'
+  arrays = jax.device_put((x, upstream, mask), jax.devices()[0])
+  for implementation, rate in _attentions():
+    name = f'attention, {implementation}' + (f', dropout {rate}' if rate else '')
     try:
-      function = _value_and_gradient(_attention(H, K, implementation, dtype))
-      program = function.lower(variables, x, upstream, mask).compile()
-      arrays = jax.device_put((x, upstream, mask), jax.devices()[0])
+      function = _value_and_gradient(_attention(H, K, implementation, dtype), rate)
+      program = function.lower(variables, *arrays).compile()
       result = jax.device_get(program(variables, *arrays))
-    except Exception as error:  # a device lacks some of them
-      yield Row(name, float('nan'), 'ms', note=f'not on this device: {_line(error)}')
+    except Exception as error:
+      if implementation == 'xla':
+        raise
+      yield Row(name, None, 'ms', note=f'not on this device: {_line(error)}')
       continue
-    errors = jax.tree.map(_relative_error, result, expected)
-    worst = max(jax.tree.leaves(errors))
+    errors = jax.tree.map(_relative_error, result, expected[rate])
+    worst = np.max(jax.tree.leaves(errors))  # NaN if one is, unlike Python's `max`
     call = functools.partial(program, variables, *arrays)
     seconds = best(lambda call=call: jax.block_until_ready(call()), tries=5)
     yield Row(
@@ -240,6 +250,13 @@ def measure_attention(sizes: Sizes) -> Iterator[Row]:
     )
 
 
+def _attentions() -> Iterator[tuple[str, float | None]]:
+  """Yields each implementation, with the rate of dropout."""
+  for implementation in get_args(get_type_hints(Transformer)['implementation']):
+    yield implementation, None
+  yield 'xla', _DROPOUT  # no other one has dropout
+
+
 def _attention(
   heads: int, head_dim: int, implementation: str, dtype: Any
 ) -> MultiHeadAttention:
@@ -248,13 +265,30 @@ def _attention(
   )
 
 
-def _attend(attention: MultiHeadAttention, x: Any, mask: Any) -> Any:
-  return attention(x, *attention.project(x), mask=mask)
+def _attend(attention: MultiHeadAttention, x: Any, mask: Any, rate: Any = None) -> Any:
+  return attention(x, *attention.project(x), mask=mask, dropout=rate)
 
 
-def _value_and_gradient(attention: MultiHeadAttention) -> Callable:
+def _value_and_gradient(
+  attention: MultiHeadAttention, rate: float | None, *, written_out: bool = False
+) -> Callable:
+  """Returns a compiled function of variables, x, upstream and mask.
+
+  Args:
+    attention: the module.
+    rate: rate of dropout of the weights; None for none.
+    written_out: compute the weights as one array, as where they are looked at.
+  """
+  mutable = ('intermediates',) if written_out else ()
+
   def weighted_sum(variables: Any, x: Any, upstream: Any, mask: Any) -> tuple:
-    y = attention.apply(variables, x, mask, method=_attend).astype(jnp.float32)
+    y, _ = attention.apply(
+      *(variables, x, mask, rate),
+      method=_attend,
+      rngs={'dropout': jax.random.key(1)},
+      mutable=mutable,
+    )
+    y = y.astype(jnp.float32)
     return (y * upstream).sum(), y
 
   gradient = jax.value_and_grad(weighted_sum, argnums=(0, 1), has_aux=True)
@@ -378,13 +412,17 @@ def _line(error: BaseException) -> str:
   return f'{type(error).__name__}: {text[0][:200] if text else ""}'
 
 
+def _number(x: float | None) -> str:
+  return '-' if x is None else f'{x:.4g}'
+
+
 def run_part(name: str, sizes: Sizes) -> dict[str, Any]:
   """Runs a part in this process: its rows, its error or None, its time and memory."""
   started, rows, error = time.monotonic(), [], None
   try:
     for row in PARTS[name](sizes):
       rows.append(dataclasses.asdict(row))
-      print(f'{row.name}: {row.value:.4g} {row.unit}', file=sys.stderr)
+      print(f'{row.name}: {_number(row.value)} {row.unit}', file=sys.stderr)
   except Exception as caught:
     error = _line(caught)
   device = jax.devices()[0]
@@ -403,24 +441,34 @@ def run_part(name: str, sizes: Sizes) -> dict[str, Any]:
 
 
 def _spawn_part(name: str, sizes: str, seconds: float) -> dict[str, Any]:
-  """Runs a part in a process of its own, whatever becomes of it."""
+  """Runs a part in a process of its own, for at most so many seconds.
+
+  If the process fails or takes longer, this is the error of the part.
+  """
+  failed = {'part': name, 'rows': []}
+  if seconds <= 0:
+    error = 'it was not started, since the others took all the time: raise --minutes'
+    return failed | {'error': error}
   with tempfile.TemporaryDirectory() as folder:
     path = Path(folder) / 'part.json'
     command = [sys.executable, '-m', 'launch.check_device', '--within', name]
     command += ['--sizes', sizes, '--json', str(path)]
     with contextlib.suppress(subprocess.TimeoutExpired):
       status = subprocess.run(
-        command, cwd=_ROOT, env=environment(), timeout=max(seconds, 1)
+        command, cwd=_ROOT, env=environment(), timeout=seconds
       ).returncode
       if path.exists():
         return json.loads(path.read_text('utf-8'))
-      return {'part': name, 'rows': [], 'error': f'it ended {how_it_ended(status)}'}
-  return {'part': name, 'rows': [], 'error': f'it took more than {seconds:.0f} s'}
+      return failed | {'error': f'it ended {how_it_ended(status)}'}
+  return failed | {
+    'error': f'it took more than the {seconds:.0f} s that were left: raise --minutes'
+  }
 
 
 def as_table(parts: Sequence[dict[str, Any]]) -> str:
-  """Formats what the parts found."""
-  head = ('measured', '', 'unit', 'estimate', 'of it', 'least', 'right', 'how')
+  """Formats the rows of all parts, and their errors."""
+  head = ('measurement', 'measured', 'unit', 'estimate', 'measured/estimate', 'least')
+  head += ('correct', 'note')
   lines = [head]
   for part in parts:
     for row in part['rows']:
@@ -428,11 +476,11 @@ def as_table(parts: Sequence[dict[str, Any]]) -> str:
       lines.append(
         (
           row['name'],
-          f'{row["value"]:.4g}',
+          _number(row['value']),
           row['unit'],
-          f'{estimate:.4g}' if estimate else '-',
+          _number(estimate),
           f'{row["value"] / estimate:.2f}' if estimate else '-',
-          f'{least:.4g}' if least else '-',
+          _number(least),
           {True: 'yes', False: 'NO', None: ''}[row['passed']],
           row['note'],
         )
@@ -461,8 +509,7 @@ def _describe_device(parts: Sequence[dict[str, Any]]) -> str:
   )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command; returns 1 if a part failed or a result is wrong."""
+def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     'launch.check_device', description='Measures devices beside their estimates.'
   )
@@ -472,7 +519,12 @@ def main(argv: Sequence[str] | None = None) -> int:
   add('--json', type=Path, help='file to write the numbers to')
   add('--minutes', type=float, default=8.0, help='time for all parts (8)')
   add('--within', choices=PARTS, help='run one part in this process')
-  args = parser.parse_args(argv)
+  return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command; returns 1 if a part failed or a result is wrong."""
+  args = _parser().parse_args(argv)
   if args.within:
     part = run_part(args.within, SIZES[args.sizes])
     if args.json:

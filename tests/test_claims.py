@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from launch import kubernetes, local, slurm, sweep, tpu
+from launch import check_device, kubernetes, local, slurm, sweep, tpu
 import seqlab
 from seqlab import cli
 from seqlab.experiment import load_experiment
@@ -324,6 +324,8 @@ def _check_launch(module, words):
   elif module == 'local':
     args, rest = local._parser().parse_known_args(words)
     _check_experiments([args.experiment], rest)
+  elif module == 'check_device':
+    check_device._parser().parse_args(words)
   else:
     main = {'slurm': slurm, 'kubernetes': kubernetes, 'tpu': tpu}[module].main
     assert main([*words, '--dry-run']) == 0
