@@ -118,8 +118,8 @@ def _time_of(costs: Costs, unit: str) -> str:
     'waiting': 'waiting for messages and copies',
   }
   given = ((text, costs.seconds_of(source)) for source, text in parts.items())
-  of_it = ', '.join(f'{milliseconds(x)} {text}' for text, x in given if x)
-  return f'{milliseconds(costs.seconds)} per {unit} ({of_it})'
+  by_source = ', '.join(f'{milliseconds(x)} {text}' for text, x in given if x)
+  return f'{milliseconds(costs.seconds)} per {unit} ({by_source})'
 
 
 def _unestimated(costs: Costs) -> str:
@@ -273,7 +273,7 @@ def table(steps: Sequence[PlannedStep], chips: Mapping[str, Chip]) -> str:
 
   They are those of the stand-in: of no chip's own program.
   """
-  head = ('chip', 'devices', 'mesh', 'memory', 'alone', 'sending', 'of it waiting')
+  head = ('chip', 'devices', 'mesh', 'memory', 'alone', 'sending', 'latency')
   rows = [(*head, 'step', 'at best', 'speed-up', 'efficiency')]
   for name, chip in chips.items():
     rows += [(name, *cells) for cells in _cells_of_chip(steps, chip)]
