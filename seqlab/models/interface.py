@@ -77,7 +77,14 @@ class Seq2Seq(Protocol):
     ...
 
   def start(self, memory: PyTree, rows: int, max_len: int) -> PyTree:
-    """Returns an empty cache for N = `rows` hypotheses of up to `max_len` words."""
+    """Returns an empty cache for N = `rows` hypotheses of up to `max_len` words.
+
+    Two methods of a part of the cache change how a search treats that part:
+      reorder: see `decoding.beam.reorder`.
+      resized: length -> the part with room for so many words. A search takes its first
+        steps with fewer than `max_len`, so that `step` must read the length from the
+        cache. See `decoding.loop.search_loop`.
+    """
     ...
 
   def step(self, memory: PyTree, cache: PyTree, token: Array) -> tuple[PyTree, Array]:
@@ -146,7 +153,7 @@ class LanguageModel(Protocol):
     ...
 
   def start(self, rows: int, hypotheses: int, max_len: int) -> PyTree:
-    """Returns an empty cache for up to `max_len` tokens read.
+    """Returns an empty cache for up to `max_len` tokens read; see `Seq2Seq.start`.
 
     Args:
       rows: B.
