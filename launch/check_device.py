@@ -1,13 +1,13 @@
-r"""Measures what this machine's devices do, beside what `seqlab plan` estimates for them.
+r"""Measures this machine's devices, beside what `seqlab plan` estimates for them.
 
   python -m launch.check_device                        # a GPU or a TPU, up to 8 minutes
   python -m launch.check_device --json check.json --part decoding --part attention
   python -m launch.check_device --sizes tiny           # any machine, in a minute
 
-Nothing is read or downloaded: training and decoding get random tokens, and the evaluation
-the embedded corpus. Each part runs in a process of its own, so that one that fails,
-even by a signal, is reported and the others run. `estimate` is that of `seqlab.compile`
-for the very program that is measured; a CPU has none.
+Nothing is read or downloaded: training and decoding get random tokens, and the
+evaluation the embedded corpus. Each part runs in a process of its own, so that one that
+fails, even by a signal, is reported and the others run. `estimate` is that of
+`seqlab.compile` for the very program that is measured; a CPU has none.
 """
 
 import argparse

@@ -5,12 +5,12 @@ r"""Trains one experiment in several pods of a Kubernetes cluster, as a JobSet.
   python -m launch.kubernetes ... --dry-run            # prints the YAML
 
 Renders templates/jobset.yaml and passes it to `kubectl apply`. The cluster needs JobSet
-(https://jobset.sigs.k8s.io), and the image has this repository as its working directory.
-Each pod is one process with all GPUs of its node. A pod that is preempted or evicted
-gets SIGTERM: all of them then write a checkpoint at the same step and exit with 75; the
-whole set restarts, and resumes. After other failures it restarts --restarts times.
-`kubectl logs` shows the output of each process. Options that are not known here are
-passed to `seqlab train`.
+(https://jobset.sigs.k8s.io), and the image has this repository as its working
+directory. Each pod is one process with all GPUs of its node. A pod that is preempted or
+evicted gets SIGTERM: all of them then write a checkpoint at the same step and exit with
+75; the whole set restarts, and resumes. After other failures it restarts --restarts
+times. `kubectl logs` shows the output of each process. Options that are not known here
+are passed to `seqlab train`.
 """
 
 import argparse

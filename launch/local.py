@@ -4,13 +4,14 @@ r"""Trains one experiment in several processes on this machine.
     --workdir runs/two --config.seed=1
 
 Each process has a share of the devices and cores and computes its rows of every batch.
-Process 0 writes the run's folder. logs/process-N.log in it keeps the output of process N
-(of a run in a bucket: $SEQLAB_CACHE/logs/ on this machine).
+Process 0 writes the run's folder. logs/process-N.log in it keeps the output of process
+N (of a run in a bucket: $SEQLAB_CACHE/logs/ on this machine).
+
 Options that are not known here are passed to `seqlab train`. On SIGTERM all processes
 write a checkpoint at the same step; the exit status is then 75, as after
-`seqlab train`. SIGHUP, which is sent when a terminal closes, does the same, unless nohup
-ignores it. If one process dies, or this command does, the others are stopped. The same
-command resumes the run.
+`seqlab train`. SIGHUP, which is sent when a terminal closes, does the same, unless
+nohup ignores it. If one process dies, or this command does, the others are stopped. The
+same command resumes the run.
 """
 
 import argparse

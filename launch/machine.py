@@ -10,13 +10,13 @@ from seqlab.cli import MALLOC
 
 
 def environment() -> dict[str, str]:
-  """Returns the environment of a new process; the user's own settings take precedence."""
+  """Returns the environment of a new process; the user's settings take precedence."""
   malloc_settings = {'GLIBC_TUNABLES': MALLOC} if sys.platform == 'linux' else {}
   return malloc_settings | os.environ
 
 
 def share(cores: Sequence[int], i: int, n: int) -> list[int]:
-  """Returns neighbouring cores for process i of n; a shared one if there are too few."""
+  """Returns neighbouring cores for process i of n; shared ones if too few."""
   count = len(cores)
   return list(cores[i * count // n : (i + 1) * count // n]) or [cores[i % count]]
 

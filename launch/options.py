@@ -1,4 +1,4 @@
-"""Code that the launchers on clusters share: options, the training command, templates."""
+"""Code that the launchers on clusters share: options, training command, templates."""
 
 import argparse
 from collections.abc import Callable, Sequence

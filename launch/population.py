@@ -4,11 +4,12 @@ r"""Trains trials that differ only in seed and hyperparameters as one program.
 
 Trials that share a compiled program form a group. One group runs after another, each in
 its own process, on all devices. If a group needs too much memory, --workers limits its
-number of trials: it is then cut into several populations. A trial's folder is the same as
-that of the trial alone. In its trial.json 'population' is the number of members, 'place'
-the index of this one, and 'seconds' its share of their time. After an interruption each
-trial resumes at its place in a program of the same width, so that its bits do not depend
-on the interruption. The trial.log of the first trial has the output of the process.
+number of trials: it is then cut into several populations. A trial's folder is the same
+as that of the trial alone. In its trial.json 'population' is the number of members,
+'place' the index of this one, and 'seconds' its share of their time. After an
+interruption each trial resumes at its place in a program of the same width, so that its
+bits do not depend on the interruption. The trial.log of the first trial has the output
+of the process.
 """
 
 from collections.abc import Callable, Mapping, Sequence

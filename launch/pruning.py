@@ -45,7 +45,7 @@ class Evaluations:
     self._last_step = -1
 
   def should_stop(self) -> bool:
-    """Reports the evaluations since the last call; returns whether to stop the trial."""
+    """Reports evaluations since the last call; returns whether to stop the trial."""
     new = self._read_new()
     if self.pruned_at is not None:  # it was stopped before its process could listen
       return bool(new)

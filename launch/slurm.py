@@ -6,8 +6,8 @@ r"""Trains one experiment in several processes on the nodes of a Slurm cluster.
 
 Submits templates/slurm.sh and returns. Its `srun` starts the processes, which JAX
 identifies by Slurm's environment variables. On preemption, at the time limit and on
-`scancel --signal=TERM` all of them write a checkpoint at the same step and exit with 75;
-the job is then requeued, and resumes. `scancel` alone ends it for good.
+`scancel --signal=TERM` all of them write a checkpoint at the same step and exit with
+75; the job is then requeued, and resumes. `scancel` alone ends it for good.
 logs/process-N.log in the workdir keeps the output of process N, logs/slurm-JOB.log that
 of Slurm. Options that are not known here are passed to `seqlab train`.
 
@@ -181,7 +181,7 @@ def _directive(name: str, value: str | bool) -> str:
 
 
 def _logs(args: argparse.Namespace) -> Path:
-  """Returns the folder of the logs, which is on a disk even if the run is in a bucket."""
+  """Returns the folder of the logs, on a disk even if the run is in a bucket."""
   return Path(
     f'{run_name(args)}-logs' if is_remote(args.workdir) else f'{args.workdir}/logs'
   )

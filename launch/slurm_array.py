@@ -4,8 +4,8 @@
     --on slurm --workers 8 --slurm='--partition gpu --gpus-per-node 1 --time 4:00:00'
 
 submitit writes the script, submits it, and requeues a trial that has to stop. A trial
-stops on SIGTERM (preemption) or on submitit's signal (shortly before the time limit): it
-writes a checkpoint, from which it resumes when its job starts again.
+stops on SIGTERM (preemption) or on submitit's signal (shortly before the time limit):
+it writes a checkpoint, from which it resumes when its job starts again.
 
 The sweep only watches the jobs. Ctrl-C ends the sweep and leaves the jobs: the same
 command waits for those that still exist, and submits trials that are not finished and

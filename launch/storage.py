@@ -1,7 +1,7 @@
 """Where Optuna keeps a search: a file in the study's folder, or a database by URL.
 
-The trials of a server send one of Optuna's heartbeats every `HEARTBEAT` seconds, and are
-marked as failed after `GRACE` seconds without one.
+The trials of a server send one of Optuna's heartbeats every `HEARTBEAT` seconds, and
+are marked as failed after `GRACE` seconds without one.
 """
 
 from collections.abc import Callable, Iterator
@@ -104,7 +104,7 @@ def _open_file(path: Path) -> JournalStorage:
 
 @contextlib.contextmanager
 def without_heartbeat_warnings() -> Iterator[None]:
-  """Hides two warnings: heartbeats are experimental, and `optimize` does not send them."""
+  """Hides two warnings: heartbeats are experimental, and not sent by `optimize`."""
   with warnings.catch_warnings():
     warnings.simplefilter('ignore', ExperimentalWarning)
     warnings.filterwarnings('ignore', 'Heartbeat of storage is supposed')

@@ -8,8 +8,8 @@ Renders templates/tpu.sh, a few gcloud commands, and runs it. It creates the mac
 unless they exist, installs the committed state of this repository, and starts the same
 `seqlab train` on all of them, where NAME.log keeps the output. A machine that is
 preempted gets SIGTERM: all then write a checkpoint at the same step. The same command
-resumes; a preempted pod (--spot) has to be deleted first, by the command that is printed
-at the end. Options that are not known here are passed to `seqlab train`.
+resumes; a preempted pod (--spot) has to be deleted first, by the command that is
+printed at the end. Options that are not known here are passed to `seqlab train`.
 """
 
 import argparse

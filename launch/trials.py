@@ -142,7 +142,7 @@ def other_folders(trials: list[Trial], folder: Path) -> list[Path]:
 
 
 def _identity(config: Mapping[str, Any]) -> str:
-  """Returns a text that two configurations share if they are the same with today's keys."""
+  """Returns a text that is equal for configurations that are the same in today's keys."""
   return json.dumps(with_defaults(config), sort_keys=True)
 
 

@@ -120,7 +120,7 @@ def check(function: Signature, options: Mapping[str, Any], where: str = '') -> N
 
 
 def check_fields(instance: Any, where: str = '') -> None:
-  """Checks the fields of a dataclass's instance, such as a Linen module; see `check`."""
+  """Checks the fields of a dataclass, such as a Linen module; see `check`."""
   hints = annotations(type(instance))
   fields = [f.name for f in dataclasses.fields(instance) if f.name in hints]
   for name in fields:
@@ -223,7 +223,7 @@ def check_value(name: str, value: Any, annotation: Any) -> None:
 
 
 def _custom_domains(annotation: Any, value: Any) -> Iterator[Domain]:
-  """Yields the domains of an annotation that have a `check`; none for an allowed None."""
+  """Yields domains of an annotation with a `check`; none for an allowed None."""
   args = typing.get_args(annotation)
   if typing.get_origin(annotation) is Annotated:
     yield from (x for x in args[1:] if hasattr(x, 'check'))

@@ -251,8 +251,9 @@ class FinishedRun:
   def evaluate(self, split: str | None = None, **options: Any) -> dict[str, Any]:
     """Evaluates the run, prints the result and records it in the folder of the run.
 
-    A task that translates is scored on the split ('test' by default) by the measures that
-    its evaluators name, or by BLEU and chrF; any other by the evaluators of its experiment.
+    A task that translates is scored on the split ('test' by default) by the measures
+    that its evaluators name, or by BLEU and chrF; any other by the evaluators of its
+    experiment.
 
     Args:
       split: name of a split of the data.

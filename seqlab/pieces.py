@@ -32,7 +32,8 @@ def make(specification: Specification, kinds: Kinds, where: str, **context: Any)
   """Builds the piece that an experiment names.
 
   Args:
-    specification: a short name, a path 'module:name', or a dict with `kind` and options.
+    specification: a short name, a path 'module:name', or a dict with `kind` and
+      options.
     kinds: short name -> the class or function behind it, or a path to that.
     where: key of the experiment that holds the specification, for messages.
     **context: what the caller knows and an experiment cannot set. A piece gets those

@@ -5,11 +5,12 @@
     def test_my_positions():
       testing.check_model(positions='my_package.positions:Kerple')
 
-Each check makes a tiny model with the given options of `model` and raises AssertionError
-where the invariant does not hold. A model of text of one side has no source; what is said
-of a target holds for its text. Options must be hashable, so a section is written as
-`flax.core.FrozenDict(kind='t5', buckets=6)`. `check_sharding` needs four devices: on a
-CPU set jax.config.update('jax_num_cpu_devices', 4) before JAX makes its devices.
+Each check makes a tiny model with the given options of `model` and raises
+AssertionError where the invariant does not hold. A model of text of one side has no
+source; what is said of a target holds for its text. Options must be hashable, so a
+section is written as `flax.core.FrozenDict(kind='t5', buckets=6)`. `check_sharding`
+needs four devices: on a CPU set jax.config.update('jax_num_cpu_devices', 4) before JAX
+makes its devices.
 """
 
 from collections.abc import Callable

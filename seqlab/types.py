@@ -34,5 +34,5 @@ SPECIALS = ('<pad>', '<unk>', '<s>', '</s>')
 
 
 def batch_shapes(batch: PyTree) -> tuple:
-  """Returns the name and the shape of every array of a batch, to choose a program by."""
+  """Returns name and shape of every array of a batch, to choose a program by."""
   return tuple((name, x.shape) for name, x in sorted(batch.items()))

@@ -224,7 +224,7 @@ _TRAINING = (  # settings of training, which estimators no longer have
 
 
 def _word_vectors(config: Config) -> Config:
-  """Renames options of word vectors; estimators were trained in steps without effect."""
+  """Renames options of word vectors, and removes those without effect."""
   name = config.get('task')
   if not isinstance(name, str):  # the caller reports what is wrong with the file
     return config

@@ -327,7 +327,7 @@ def test_options_outside_their_domain_are_refused(glove, pairs, option, capsys):
 
 @pytest.fixture
 def alphabetical(tmp_path):
-  """Vectors whose order is not that of frequency, and a question about the last ones."""
+  """Vectors in another order than frequency, and a question about the last ones."""
   words = [*(f'a{i:05}' for i in range(30_000)), 'king', 'man', 'queen', 'woman']
   rows = ''.join(f'{word} {i % 7} {i % 11} 1\n' for i, word in enumerate(words))
   (tmp_path / 'v.txt').write_text(f'{len(words)} 3\n{rows}')

@@ -5,8 +5,8 @@ r"""Transformer on the embedded corpus: English to Russian with grammatical agre
   python -m launch.sweep experiments/agreement/transformer.py --trials 20 \
     --workdir runs/searches
 
-Sentences come from a grammar, so no data are downloaded, and a small model can learn the
-whole task. This is the demo, and the smallest experiment to change and run again.
+Sentences come from a grammar, so no data are downloaded, and a small model can learn
+the whole task. This is the demo, and the smallest experiment to change and run again.
 """
 
 import ml_collections
@@ -61,7 +61,7 @@ def sweep(add):
 
 
 def search(trial):
-  """Suggests three traced values, and one (warmup) that compiles a program per value."""
+  """Suggests three traced values, and one (warmup) that compiles one program each."""
   return {
     'hyper.peak': trial.suggest_float('peak', 3e-4, 3e-2, log=True),
     'hyper.label_smoothing': trial.suggest_float('label_smoothing', 0.0, 0.3),

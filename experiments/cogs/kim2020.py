@@ -4,8 +4,8 @@ r"""COGS: sentences to logical forms, and generalisation by its 21 types.
   seqlab evaluate runs/cogs --split gen --measures exact --max-length 6 120
 
 Kim and Linzen 2020, https://aclanthology.org/2020.emnlp-main.731. `model` is
-`transformer` or `lstm`, both smaller than those of the paper; `size=paper` has two layers
-of 512 units.
+`transformer` or `lstm`, both smaller than those of the paper; `size=paper` has two
+layers of 512 units.
 """
 
 import ml_collections

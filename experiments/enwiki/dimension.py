@@ -2,11 +2,11 @@ r"""Word vectors of 25 to 400 dimensions, by singular vectors and by skip-gram.
 
   python -m launch.sweep experiments/enwiki/dimension.py --workdir runs/studies
 
-Landauer and Dumais 1997, figure 3, https://doi.org/10.1037/0033-295X.104.2.211, find that
-there can be too few and too many singular vectors; Pennington, Socher and Manning 2014,
-figure 2a, https://aclanthology.org/D14-1162, that more than 200 dimensions gain little.
-This study is under revision: skip-gram has the same learning rate and five epochs at
-every width, and ± does not include the standard errors of the sets.
+Landauer and Dumais 1997, figure 3, https://doi.org/10.1037/0033-295X.104.2.211, find
+that there can be too few and too many singular vectors; Pennington, Socher and Manning
+2014, figure 2a, https://aclanthology.org/D14-1162, that more than 200 dimensions gain
+little. This study is under revision: skip-gram has the same learning rate and five
+epochs at every width, and ± does not include the standard errors of the sets.
 """
 
 import ml_collections

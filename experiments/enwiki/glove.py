@@ -4,7 +4,8 @@ r"""GloVe on English Wikipedia.
   seqlab evaluate runs/glove
 
 Pennington, Socher and Manning 2014, https://aclanthology.org/D14-1162: pairs within ten
-words count 1 / d, weights grow up to a count of 100, AdaGrad has the learning rate 0.05.
+words count 1 / d, weights grow up to a count of 100, AdaGrad has the learning rate
+0.05.
 """
 
 import ml_collections

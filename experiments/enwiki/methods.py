@@ -3,14 +3,14 @@ r"""Five methods for word vectors, by counting and by training, on one text.
   python -m launch.sweep experiments/enwiki/methods.py --workdir runs/studies
   python -m launch.sweep experiments/enwiki/methods.py:parts=11,d=300 --workdir runs/studies
 
-Levy, Goldberg and Dagan 2015, tables 3 to 5, https://aclanthology.org/Q15-1016: with the
-same settings no method is best on all sets (section 5). In their experiments PMI improves
-if counts of contexts have the exponent 0.75 (sections 3.2 and 6), and singular values with
-the exponent 0 or 0.5 are better than with 1, which is the best approximation (sections 3.3
-and 6). This study also tries the shift by log k, which skip-gram has from its k negative
-samples. Nearer words count more: (w - d + 1) / w in the random window of skip-gram, and
-1 / d for GloVe. The study is under revision: no method is tuned, and its ± does not include
-the standard errors of the sets.
+Levy, Goldberg and Dagan 2015, tables 3 to 5, https://aclanthology.org/Q15-1016: with
+the same settings no method is best on all sets (section 5). In their experiments PMI
+improves if counts of contexts have the exponent 0.75 (sections 3.2 and 6), and singular
+values with the exponent 0 or 0.5 are better than with 1, which is the best
+approximation (sections 3.3 and 6). This study also tries the shift by log k, which
+skip-gram has from its k negative samples. Nearer words count more: (w - d + 1) / w in
+the random window of skip-gram, and 1 / d for GloVe. The study is under revision: no
+method is tuned, and its ± does not include the standard errors of the sets.
 """
 
 import ml_collections

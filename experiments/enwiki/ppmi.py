@@ -3,8 +3,8 @@ r"""PPMI vectors: the vector of a word is its row of the PPMI matrix.
   seqlab train experiments/enwiki/ppmi.py --workdir runs/ppmi
   seqlab evaluate runs/ppmi
 
-Levy, Goldberg and Dagan 2015, https://aclanthology.org/Q15-1016. Nothing is trained; the
-text is counted once, and the counts stay in the cache.
+Levy, Goldberg and Dagan 2015, https://aclanthology.org/Q15-1016. Nothing is trained;
+the text is counted once, and the counts stay in the cache.
 """
 
 import ml_collections

@@ -3,8 +3,8 @@ r"""Singular vectors of the PPMI matrix.
   seqlab train experiments/enwiki/ppmi_svd.py --workdir runs/svd
   seqlab evaluate runs/svd
 
-Levy, Goldberg and Dagan 2015, https://aclanthology.org/Q15-1016: counts of contexts have
-the exponent 0.75, singular values the exponent 0.5 (or 0, but not 1).
+Levy, Goldberg and Dagan 2015, https://aclanthology.org/Q15-1016: counts of contexts
+have the exponent 0.75, singular values the exponent 0.5 (or 0, but not 1).
 """
 
 import ml_collections

@@ -4,9 +4,9 @@ r"""The lecture's net: one word as input, the whole vocabulary as output.
   seqlab evaluate runs/softmax
 
 Skip-gram with the full softmax, Mikolov et al. 2013, https://arxiv.org/abs/1310.4546,
-equation 2. Every prediction is compared with every word, so the vocabulary must be small.
-Negative sampling (sgns.py) and the tree (--config.model.objective.kind=hierarchical)
-avoid this.
+equation 2. Every prediction is compared with every word, so the vocabulary must be
+small. Negative sampling (sgns.py) and the tree
+(--config.model.objective.kind=hierarchical) avoid this.
 """
 
 import ml_collections

@@ -3,12 +3,13 @@ r"""Windows of 1 to 10 words, on sets of similarity and of relatedness.
   python -m launch.sweep experiments/enwiki/window.py --workdir runs/studies
 
 Levy and Goldberg 2014, sections 2 and 4, https://aclanthology.org/P14-2050, find that a
-wide window puts words of the same topic near each other, and a narrow window words of the
-same kind. This study compares sets of similarity with sets of relatedness. SimLex-999 and
-the half of WordSim-353 that Agirre et al. 2009, https://aclanthology.org/N09-1003, found
-similar are of the first kind; its other half and MEN are of the second. The study is under
-revision: skip-gram learns from the same number of pairs at every window, so it has 15
-epochs with a window of one word and 2.7 with a window of ten.
+wide window puts words of the same topic near each other, and a narrow window words of
+the same kind. This study compares sets of similarity with sets of relatedness.
+SimLex-999 and the half of WordSim-353 that Agirre et al. 2009,
+https://aclanthology.org/N09-1003, found similar are of the first kind; its other half
+and MEN are of the second. The study is under revision: skip-gram learns from the same
+number of pairs at every window, so it has 15 epochs with a window of one word and 2.7
+with a window of ten.
 """
 
 import ml_collections

@@ -4,9 +4,9 @@ r"""CMUdict: English words to phonemes, with several pronunciations of a word.
   seqlab evaluate runs/cmudict --split test --measures per wer --choose best
 
 The words are divided into train and test as by GPA4.0,
-https://github.com/OlivierDehaene/GPA4.0, and 5 % of the training words, chosen by a hash of
-the word, are the split 'dev'. In evaluation each word occurs once, and the best one of its
-pronunciations counts.
+https://github.com/OlivierDehaene/GPA4.0, and 5 % of the training words, chosen by a
+hash of the word, are the split 'dev'. In evaluation each word occurs once, and the best
+one of its pronunciations counts.
 """
 
 import ml_collections

@@ -1,19 +1,20 @@
-r"""Grapheme to phoneme: one of 21 languages of SIGMORPHON 2021, task 1, or your own file.
+r"""Grapheme to phoneme: a language of SIGMORPHON 2021, task 1, or your own file.
 
   seqlab train experiments/g2p/sigmorphon2021.py:language=ice --workdir runs/ice
   seqlab train experiments/g2p/sigmorphon2021.py:file=words.tsv --workdir runs/words
   seqlab evaluate runs/words --split test --measures per wer --choose best
   seqlab translate runs/words --choose best
 
-A word is characters, its pronunciation symbols. The languages have the codes of the task's
-files: eng_us; bul, dut, fre and seven others with 10,000 words; ady, gre, ice, ita,
-mlt_latn, rum, slv and three others with 1,000. https://aclanthology.org/2021.sigmorphon-1.13
+A word is characters, its pronunciation symbols. The languages have the codes of the
+task's files: eng_us; bul, dut, fre and seven others with 10,000 words; ady, gre, ice,
+ita, mlt_latn, rum, slv and three others with 1,000.
+https://aclanthology.org/2021.sigmorphon-1.13
 
-A file of your own has a word, a tab and a pronunciation per line, with spaces between the
-symbols of the pronunciation; without such spaces, add `unit=char`. A tenth of its words,
-chosen by a hash of the word, are the split 'dev', by which the best checkpoint is chosen,
-and another tenth are the split 'test'. All pronunciations of a word are in one split, and
-the best of them counts.
+A file of your own has a word, a tab and a pronunciation per line, with spaces between
+the symbols of the pronunciation; without such spaces, add `unit=char`. A tenth of its
+words, chosen by a hash of the word, are the split 'dev', by which the best checkpoint
+is chosen, and another tenth are the split 'test'. All pronunciations of a word are in
+one split, and the best of them counts.
 """
 
 import ml_collections

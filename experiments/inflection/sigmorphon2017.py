@@ -4,10 +4,10 @@ r"""Inflection: a lemma and features to a form, SIGMORPHON 2017, task 1.
   seqlab evaluate runs/de --split test --measures exact --choose best
   printf 'gehen\tV;SBJV;PRS;3;SG\n' | seqlab translate runs/de
 
-Lemma and form are characters, with one vocabulary. Features are symbols without an order
-(Wu et al. 2021, https://arxiv.org/abs/2005.10213): each has position 0 and the vector of
-its type. `resource` is high, medium or low; `size=wu2021` has the model and the batches of
-that paper. https://aclanthology.org/K17-2001
+Lemma and form are characters, with one vocabulary. Features are symbols without an
+order (Wu et al. 2021, https://arxiv.org/abs/2005.10213): each has position 0 and the
+vector of its type. `resource` is high, medium or low; `size=wu2021` has the model and
+the batches of that paper. https://aclanthology.org/K17-2001
 """
 
 import ml_collections

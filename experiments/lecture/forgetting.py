@@ -3,11 +3,11 @@ r"""BLEU by source length, with one fixed vector and with attention.
   python -m launch.sweep experiments/lecture/forgetting.py --workdir runs/studies
 
 Bahdanau et al. 2015, figure 2, https://arxiv.org/abs/1409.0473, report that quality
-falls with length where one vector encodes the whole source, and much less with attention;
-Sutskever et al. 2014, section 3.3, https://arxiv.org/abs/1409.3215, that reversing the
-source helps the first words. This study is under revision: the models have 746,112 and
-893,952 parameters, only the one with attention has an output layer, and the position in
-the source is not varied.
+falls with length where one vector encodes the whole source, and much less with
+attention; Sutskever et al. 2014, section 3.3, https://arxiv.org/abs/1409.3215, that
+reversing the source helps the first words. This study is under revision: the models
+have 746,112 and 893,952 parameters, only the one with attention has an output layer,
+and the position in the source is not varied.
 """
 
 import ml_collections

@@ -4,11 +4,11 @@ r"""Which words each head attends to, and which endings are wrong without it.
 
 Vaswani et al. 2017, table 3 (A), https://arxiv.org/abs/1706.03762: 1, 2, 4 and 8
 heads at equal size. The grammar of the corpus defines which word determines the gender,
-number and case of another. For each head this study measures how often it attends most to
-that word when the ending is predicted, and how many endings are right without the head.
-The study is under revision: it has no baseline (a head that always attends to a fixed
-distance), the tables of heads are of one seed, and one noun determines both gender and
-number.
+number and case of another. For each head this study measures how often it attends most
+to that word when the ending is predicted, and how many endings are right without the
+head. The study is under revision: it has no baseline (a head that always attends to a
+fixed distance), the tables of heads are of one seed, and one noun determines both
+gender and number.
 """
 
 import ml_collections

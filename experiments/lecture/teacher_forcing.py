@@ -3,10 +3,10 @@ r"""Teacher forcing, scheduled sampling at a constant rate, and free running.
   python -m launch.sweep experiments/lecture/teacher_forcing.py --workdir runs/studies
 
 Bengio et al. 2015, https://arxiv.org/abs/1506.03099, expect that a model that was only
-trained on true prefixes does worse after its own errors (exposure bias). This study does
-not measure that, and is under revision: accuracy given the true prefix is a marginal
-probability, but the share of outputs without an error so far is a joint one; under greedy
-search the latter is the same for true prefixes and for the model's own.
+trained on true prefixes does worse after its own errors (exposure bias). This study
+does not measure that, and is under revision: accuracy given the true prefix is a
+marginal probability, but the share of outputs without an error so far is a joint one;
+under greedy search the latter is the same for true prefixes and for the model's own.
 """
 
 import ml_collections

@@ -1,11 +1,11 @@
-r"""Recurrent encoder-decoders on Multi30k, with the Transformer's vocabulary and batches.
+r"""Recurrent encoder-decoders on Multi30k, with the Transformer's data pipeline.
 
   seqlab train experiments/multi30k/recurrent.py --workdir runs/m30k-gru
   seqlab train experiments/multi30k/recurrent.py:attention=none --workdir runs/m30k-fixed
 
 GRU with additive attention (Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473), or
-without attention. Arguments such as `:attention=dot,placement=after` choose other models;
-`:source=de,target=en` is the direction of most tutorials.
+without attention. Arguments such as `:attention=dot,placement=after` choose other
+models; `:source=de,target=en` is the direction of most tutorials.
 """
 
 import ml_collections

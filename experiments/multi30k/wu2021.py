@@ -3,10 +3,10 @@ r"""Transformer "tiny" on Multi30k exactly as Wu et al. 2021 fed and trained it.
   seqlab train experiments/multi30k/wu2021.py --workdir runs/wu
   seqlab evaluate runs/wu --split test_2016_flickr --average 10 --alpha 1.0
 
-Paper: 41.02 BLEU on test_2016_flickr, https://arxiv.org/abs/2105.14462, with the commands
-of https://github.com/LividWo/Revisit-MMT, README-baseline.md: their text, their merges of
-byte-pair encoding, two devices with 4,096 tokens each, and patience of 10 epochs on the
-validation loss. `:target=fr` is the other language.
+Paper: 41.02 BLEU on test_2016_flickr, https://arxiv.org/abs/2105.14462, with the
+commands of https://github.com/LividWo/Revisit-MMT, README-baseline.md: their text,
+their merges of byte-pair encoding, two devices with 4,096 tokens each, and patience of
+10 epochs on the validation loss. `:target=fr` is the other language.
 """
 
 import ml_collections

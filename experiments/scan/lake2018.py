@@ -4,8 +4,8 @@ r"""SCAN: commands to sequences of actions, with the splits of Lake and Baroni 2
   seqlab evaluate runs/scan-length --split test --measures exact --max-length 6 4
 
 `split` is simple, length, addprim_jump or addprim_turn_left; `model` is `lstm`, the
-paper's best model on average (two layers of 200 units, no attention, no dropout), `gru`,
-its best one by length (one layer of 50 units with attention), or `transformer`.
+paper's best model on average (two layers of 200 units, no attention, no dropout),
+`gru`, its best one by length (one layer of 50 units with attention), or `transformer`.
 https://arxiv.org/abs/1711.00350. The paper trains on single examples, half of the time
 without teacher forcing; here a batch has many of them, and all are forced.
 """

@@ -3,12 +3,12 @@ r"""Transformer of characters on tiny Shakespeare, in nanoGPT's configuration fo
   seqlab train experiments/shakespeare/transformer.py --workdir runs/shakespeare
   seqlab generate runs/shakespeare --prompt 'ROMEO:' --length 300 --temperature 0.8
 
-Karpathy's nanoGPT (https://github.com/karpathy/nanoGPT, README, "I only have a macbook"):
-4 layers and 4 heads of width 128, rows of 64 characters, 12 per batch, 2,000 updates, no
-dropout. It reports a validation loss of 1.88 nats per character, estimated on 20 random
-batches. `valid` is what that estimates: every character of the validation part once, in
-rows of 64, of which the first has one character of context. In `sliding` each has at
-least 48. Initialisation and embeddings are those of this project.
+Karpathy's nanoGPT (https://github.com/karpathy/nanoGPT, README, "I only have a
+macbook"): 4 layers and 4 heads of width 128, rows of 64 characters, 12 per batch, 2,000
+updates, no dropout. It reports a validation loss of 1.88 nats per character, estimated
+on 20 random batches. `valid` is what that estimates: every character of the validation
+part once, in rows of 64, of which the first has one character of context. In `sliding`
+each has at least 48. Initialisation and embeddings are those of this project.
 """
 
 import ml_collections

@@ -1,4 +1,4 @@
-r"""Transformer "big" on WMT14 English-German, with the large batches of Ott et al. 2018.
+r"""Transformer "big" on WMT14 English-German, with large batches (Ott et al. 2018).
 
   seqlab plan experiments/wmt14/transformer_big.py --devices 8 64 512 --chip h100 v5p
   seqlab train experiments/wmt14/transformer_big.py --workdir runs/big
@@ -6,9 +6,9 @@ r"""Transformer "big" on WMT14 English-German, with the large batches of Ott et 
 Model: Vaswani et al. 2017, table 3, https://arxiv.org/abs/1706.03762. Batches of about
 400,000 words: Ott et al., "Scaling Neural Machine Translation", 2018,
 https://arxiv.org/abs/1806.00187, who report 29.3 BLEU (tokenised) on newstest2014. The
-corpus is read from $SEQLAB_DATA/wmt14-en-de/ (train.en, train.de, newstest2013.en, ...),
-or downloaded; `seqlab plan` does not need it. `:smoke` trains a small model on the
-embedded corpus instead; `:fsdp` shards the parameters.
+corpus is read from $SEQLAB_DATA/wmt14-en-de/ (train.en, train.de, newstest2013.en,
+...), or downloaded; `seqlab plan` does not need it. `:smoke` trains a small model on
+the embedded corpus instead; `:fsdp` shards the parameters.
 """
 
 import ml_collections

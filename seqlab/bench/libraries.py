@@ -1,7 +1,8 @@
 """The libraries that `seqlab bench --against` knows, and where they are installed.
 
 The requirements of several of them contradict each other, so each may have its own
-environment: `--against fairseq=/path/to/python`, or SEQLAB_BENCH_FAIRSEQ=/path/to/python.
+environment: `--against fairseq=/path/to/python`, or
+SEQLAB_BENCH_FAIRSEQ=/path/to/python.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Tools of all measurements: rows, clocks, other processes, a compiled training step."""
+"""Tools of all measurements: rows, clocks, processes, a compiled training step."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor

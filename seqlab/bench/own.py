@@ -70,8 +70,8 @@ class Decoding:
     """Compiles the search.
 
     Args:
-      job: `run`, or else `experiment`, `overrides` and `vocabulary`, from which the task
-        is made; `parameters`, `lines`, `beam`, and `forced_length` or None.
+      job: `run`, or else `experiment`, `overrides` and `vocabulary`, from which the
+        task is made; `parameters`, `lines`, `beam`, and `forced_length` or None.
     """
     config = load_experiment(job['experiment'], job['overrides'])
     prepare(config.get('threads'))

@@ -1,4 +1,4 @@
-"""What `seqlab bench --against` writes: JSON, and tables for the terminal and Markdown."""
+"""What `seqlab bench --against` writes: JSON, and tables for terminal and Markdown."""
 
 from collections.abc import Iterable, Mapping, Sequence
 import dataclasses

@@ -34,8 +34,8 @@ class Buffer:
 def largest_buffers(module: Module, number: int) -> list[Buffer]:
   """Returns the largest arrays, the largest one first.
 
-  The arguments of the program are not among them. Not all of them exist at the same time:
-  XLA gives the memory of one to others once it is not needed.
+  The arguments of the program are not among them. Not all of them exist at the same
+  time: XLA gives the memory of one to others once it is not needed.
   """
   alike: dict[tuple, list[Buffer]] = {}
   for item in sorted(_buffers(module), key=lambda x: -x[2]):
@@ -79,7 +79,8 @@ def named_by(
 ) -> Instruction:
   """Returns the instruction whose layer and line tell what an instruction is for.
 
-  It is the instruction itself if it has a layer, and else the one that fills its result.
+  It is the instruction itself if it has a layer, and else the one that fills its
+  result.
   """
   if '/' in one.op_name:
     return one

@@ -58,7 +58,7 @@ ASYNC_START, ASYNC_DONE = 'async-collective-start', 'async-collective-done'
 
 
 def continues(fusion: Instruction) -> bool:
-  """Returns whether a fusion continues or ends a collective that another one started."""
+  """Returns whether a fusion continues or ends a collective of another one."""
   inside = any(name.startswith('async_collective_fusion') for name in fusion.called)
   return inside or fusion.name.startswith(ASYNC_DONE)
 

@@ -1,7 +1,8 @@
 """Devices that are not in the machine, for which their own compilers can compile.
 
-The compilers of TPUs (libtpu, in the extra `tpu`) and of NVIDIA's GPUs (the plugin in the
-extra `cuda`) run on any machine. They return the optimised program, which cannot be run.
+The compilers of TPUs (libtpu, in the extra `tpu`) and of NVIDIA's GPUs (the plugin in
+the extra `cuda`) run on any machine. They return the optimised program, which cannot be
+run.
 """
 
 import dataclasses
@@ -50,8 +51,9 @@ def make_topology(chip_name: str, devices: int) -> Topology:
   """Returns devices of a kind that need not be in the machine.
 
   It has to be called before JAX is used: the compilers read their settings from the
-  environment when JAX starts. JAX's cache of compiled programs is off from then on, since
-  programs for devices that are not there can be written to it, but not read again.
+  environment when JAX starts. JAX's cache of compiled programs is off from then on,
+  since programs for devices that are not there can be written to it, but not read
+  again.
 
   Args:
     chip_name: a key of `chips.CHIPS`.

@@ -1,10 +1,11 @@
 """Batch k of a corpus as a pure function of (seed, k).
 
-There is no iterator state: a run that resumes continues at batch k, and on more or fewer
-hosts each host gathers its rows of the same global batch.
+There is no iterator state: a run that resumes continues at batch k, and on more or
+fewer hosts each host gathers its rows of the same global batch.
 
 A kind of batching is a class that inherits from `SentenceBatches`. It decides which
-sentences share a row and a batch; order, epochs, hosts and the report are common to all.
+sentences share a row and a batch; order, epochs, hosts and the report are common to
+all.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +36,8 @@ def make_batches(
   """Builds the batches that a section `batching` describes.
 
   Args:
-    specification: a piece of `BATCHINGS`, or a path to one; 'buckets' if it has no kind.
+    specification: a piece of `BATCHINGS`, or a path to one; 'buckets' if it has no
+      kind.
     sides: the sentences of each side, equally many.
     **context: `reverse`, `sampled` and `repeats`, see `Examples`.
 
@@ -54,7 +56,7 @@ def make_batches(
 
 
 class Examples:
-  """Sentences of one or several sides, line n of one side belonging to line n of another.
+  """Sentences of one or several sides; lines of the same number belong together.
 
   Attributes:
     segmentations: the sides, once for each segmentation.
@@ -288,8 +290,8 @@ class _Stratum(NamedTuple):
     Args:
       seed: integer seed of the order.
       epoch: number of the epoch.
-      place: number of the group and of the stratum in it, which have random bits of their
-        own.
+      place: number of the group and of the stratum in it, which have random bits of
+        their own.
     """
     start, n = epoch * self.count, len(self.numbers)
     first, last = start // n, (start + self.count - 1) // n
@@ -324,7 +326,7 @@ def check_fit(length: int, tokens: int, rows_multiple: int) -> None:
 
 
 def most_rows(tokens: int, width: int, rows_multiple: int) -> int:
-  """Returns the largest multiple of `rows_multiple` rows that `tokens` positions hold."""
+  """Returns the largest multiple of `rows_multiple` that `tokens` positions hold."""
   return tokens // width // rows_multiple * rows_multiple
 
 

@@ -126,7 +126,7 @@ def bucket_bounds(lengths: Sequence[np.ndarray], shapes: int) -> np.ndarray:
 def _cheapest_cuts(
   keys: np.ndarray, lengths: Sequence[np.ndarray], longest: np.ndarray, shapes: int
 ) -> np.ndarray:
-  """Returns where the last of k buckets over the first j keys begins, [shapes + 1, n + 1].
+  """Returns where the last of k buckets over j keys begins, [shapes + 1, n + 1].
 
   The cost of a bucket is its number of rows times the number of cells of a row.
   """

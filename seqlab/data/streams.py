@@ -1,9 +1,9 @@
 """Running text in batches: one sequence of ids, cut into rows of one length.
 
 Each kind reads all lines of a split one after the other; EOS is the line end, see
-`text.running`. Besides the ids [B, L] of `text`, a batch has `previous` [B], the id before
-each row: every id of a row is predicted, the first one too. Batch k is a pure function of
-(seed, k).
+`text.running`. Besides the ids [B, L] of `text`, a batch has `previous` [B], the id
+before each row: every id of a row is predicted, the first one too. Batch k is a pure
+function of (seed, k).
 """
 
 from collections.abc import Mapping, Sequence
@@ -105,15 +105,15 @@ class Windows(RunningBatches):
 class Streams(RunningBatches):
   """Every row continues the text where the same row of the batch before ended.
 
-  An epoch reads the text once from a random place. A model with a state hands it on from
-  batch to batch. Further arrays of a batch: `row` [B], the number of each row in the
-  whole batch, and `fresh` [B], 1 where a row starts anew, as in the first batch of an
-  epoch.
+  An epoch reads the text once from a random place. A model with a state hands it on
+  from batch to batch. Further arrays of a batch: `row` [B], the number of each row in
+  the whole batch, and `fresh` [B], 1 where a row starts anew, as in the first batch of
+  an epoch.
   """
 
   @classmethod
   def carried_rows(cls, *, rows: Count = ROWS, length: Count = LENGTH) -> int:
-    """Returns the number of rows whose state is kept between batches; see `__init__`."""
+    """Returns the number of rows whose state is kept; see `__init__`."""
     del length
     return rows
 
@@ -137,10 +137,10 @@ class Streams(RunningBatches):
 class SlidingWindows:
   """All ids of a text, each predicted once from a context; for evaluation.
 
-  The first window is predicted as a whole. Each later one starts `stride` ids further and
-  has `stride` ids that are predicted, after `context - stride` that are only read. With
-  stride 1 every prediction (but the first ones) sees `context` ids; with stride equal to
-  context, windows do not overlap.
+  The first window is predicted as a whole. Each later one starts `stride` ids further
+  and has `stride` ids that are predicted, after `context - stride` that are only read.
+  With stride 1 every prediction (but the first ones) sees `context` ids; with stride
+  equal to context, windows do not overlap.
 
   Besides `text` and `previous`, a batch has `scored` [B, L], 1 for ids that count.
 

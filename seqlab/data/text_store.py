@@ -1,7 +1,8 @@
 """Plain text as ids of words, written to disk as it is read.
 
-The text may be larger than the memory. One line is one row; words outside the vocabulary
-are left out. Unlike in `data.store` there is no EOS and no PAD: id 0 is a word.
+The text may be larger than the memory. One line is one row; words outside the
+vocabulary are left out. Unlike in `data.store` there is no EOS and no PAD: id 0 is a
+word.
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,8 @@
 """Batch k of the words of a text, for tasks that read a window around each word.
 
 A batch is a stretch of the text without some of its frequent words, cut into streams of
-one length. A stream overlaps its neighbours by the window on both sides, so that no pair
-of words is lost where streams meet.
+one length. A stream overlaps its neighbours by the window on both sides, so that no
+pair of words is lost where streams meet.
 """
 
 from collections.abc import Iterator
@@ -68,9 +68,9 @@ class WindowBatches:
       streams: B, stretches of text that are trained on in parallel.
       length: L, number of words per stream.
       window: number of words that a stream shares with the next one.
-      keep_gaps: leave the positions of removed words empty, so that windows are measured
-        in the original text ("clean", Levy et al. 2015, section 3.1); otherwise the
-        remaining words move together, as in word2vec.c ("dirty").
+      keep_gaps: leave the positions of removed words empty, so that windows are
+        measured in the original text ("clean", Levy et al. 2015, section 3.1);
+        otherwise the remaining words move together, as in word2vec.c ("dirty").
       max_sentence: longest sentence in words; longer ones are cut, as gensim does.
       heldout: hold out every so many-th sentence for evaluation; 0 holds out none.
 
@@ -166,9 +166,9 @@ class WindowBatches:
       rows: (i, n) asks for the i-th of n equal shares of the streams.
 
     Returns:
-      `words` [B, L + 2 window] int32, NO_WORD where there is none; `sentence` of the same
-      shape, the number of the sentence at each position, NO_WORD outside of any; `count`
-      [B] int32, number of words of the text that each stream was made from.
+      `words` [B, L + 2 window] int32, NO_WORD where there is none; `sentence` of the
+      same shape, the number of the sentence at each position, NO_WORD outside of any;
+      `count` [B] int32, number of words of the text that each stream was made from.
     """
     epoch, place = divmod(k, self.steps_per_epoch)
     chosen = self._order(seed, epoch)[place]

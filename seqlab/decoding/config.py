@@ -46,7 +46,8 @@ class DecodingConfig:
     stages: number of batch sizes of a search. Each halves the one before, once no more
       sentences are undecided, and is compiled. Sampling has one.
     dtype: dtype of the model's products in a search, 'float32' or 'bfloat16'. None is
-      the model's own, except for narrow models on a CPU; see `tasks.translator.in_dtype`.
+      the model's own, except for narrow models on a CPU; see
+      `tasks.translator.in_dtype`.
 
   Raises:
     ValueError: an option is outside its domain.
@@ -104,8 +105,8 @@ class DecodingConfig:
 
     Args:
       step: (cache, tokens [B * M]) -> (cache, logits [B * M, V]).
-      cache: what `step` needs besides the token. Its leaves are [B * M, ...], or [B, ...]
-        where hypotheses share them, so that a search must not index them itself:
+      cache: what `step` needs besides the token. Its leaves are [B * M, ...], or [B,
+        ...] where hypotheses share them, so that a search must not index them itself:
         `beam.reorder(cache, parent)` gives each hypothesis the cache of another.
       batch_size: number of sentences B.
       max_len: longest output L, EOS counted.

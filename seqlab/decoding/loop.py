@@ -1,11 +1,11 @@
 """The loop over the steps of a search, in parts that compute less.
 
-A step reads the whole cache of the model, also what no step has written yet. The cache is
-therefore short at first, and grows twice. Once it has its full length, decided sentences
-are dropped: the sentences of a batch end at different steps, and most of the last steps
-would be computed for sentences that are decided. When few enough are left, they continue
-in a smaller batch. Each length and each size is a loop of its own, which is compiled with
-the others.
+A step reads the whole cache of the model, also what no step has written yet. The cache
+is therefore short at first, and grows twice. Once it has its full length, decided
+sentences are dropped: the sentences of a batch end at different steps, and most of the
+last steps would be computed for sentences that are decided. When few enough are left,
+they continue in a smaller batch. Each length and each size is a loop of its own, which
+is compiled with the others.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,9 +34,9 @@ def cache_lengths(max_len: int) -> tuple[int, ...]:
   Outputs are up to 1.5 times as long as sources by default, and most are about as long:
   they end when the cache has two thirds of its length.
 
-  On a TPU the cache has its full length at once. Its compiler keeps a part of the weights
-  on the chip in a single loop, and by its own estimate loses more without that than a
-  short cache saves.
+  On a TPU the cache has its full length at once. Its compiler keeps a part of the
+  weights on the chip in a single loop, and by its own estimate loses more without that
+  than a short cache saves.
   """
   if platform() == 'tpu':
     return (max_len,)
@@ -61,10 +61,10 @@ def search_loop(
     state: its leaves are [], or [B * n, ...] with n entries for each of B sentences.
     undecided: state -> [B] bool.
     results: state -> what is returned, leaves [B, ...].
-    sizes: falling numbers of sentences below B. Once no more are undecided, only so many
-      continue.
-    lengths: rising numbers of steps, the last one that of all steps. Until so many steps
-      are taken, parts of the state with a method `resized` have this length.
+    sizes: falling numbers of sentences below B. Once no more are undecided, only so
+      many continue.
+    lengths: rising numbers of steps, the last one that of all steps. Until so many
+      steps are taken, parts of the state with a method `resized` have this length.
 
   Returns:
     The results of all sentences.

@@ -1,8 +1,8 @@
 """Scores of next tokens: which are allowed, and which are the best.
 
-The logits of a step, [N, V], are by far its largest array. They are read as few times as
-possible: once for their sum of exponentials, once for the maxima of chunks. Everything
-else is done with the maxima, and with the chunks of the best ones.
+The logits of a step, [N, V], are by far its largest array. They are read as few times
+as possible: once for their sum of exponentials, once for the maxima of chunks.
+Everything else is done with the maxima, and with the chunks of the best ones.
 """
 
 import functools
@@ -68,8 +68,8 @@ class NextTokens:
   ) -> tuple[Array, Array, Array]:
     """Returns the k best allowed tokens of each group of consecutive rows.
 
-    The result is that of `lax.top_k` of all scores of a group. As a score rises with the
-    logit, the k best tokens are in the k chunks whose maxima have the best scores.
+    The result is that of `lax.top_k` of all scores of a group. As a score rises with
+    the logit, the k best tokens are in the k chunks whose maxima have the best scores.
 
     Args:
       k: number of tokens, at most rows * V.
@@ -109,8 +109,8 @@ class NextTokens:
   def _chunks(self) -> Array:
     """Returns the logits in chunks of c tokens, [N, C, c].
 
-    If V has a divisor near `_CHUNK`, the chunks are the logits as they lie in memory. On
-    a TPU that is true of whole tiles.
+    If V has a divisor near `_CHUNK`, the chunks are the logits as they lie in memory.
+    On a TPU that is true of whole tiles.
     """
     N, V = self.logits.shape
     near = [c for c in range(_CHUNK // 4, 2 * _CHUNK + 1) if V % c == 0]

@@ -9,7 +9,7 @@ from seqlab.types import Array
 
 @struct.dataclass
 class Band:
-  """For each of S inputs a range of the T words of a block, of which some may not count.
+  """For each of S inputs a range of the T words of a block; some may not count.
 
   It holds bounds instead of a mask [B, T, S]: comparing the number of a column with two
   bounds fuses with whatever uses the mask, while reading a mask from memory costs more

@@ -1,4 +1,4 @@
-"""Contexts of a word: which words they are, their weights, and how pairs are counted."""
+"""Contexts of a word: which words they are, their weights, how pairs are counted."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -161,7 +161,7 @@ class Thinning:
 def positions(
   store: TokenStore, start: int, stop: int, window: int, thinning: Thinning | None
 ) -> tuple[np.ndarray, np.ndarray, int]:
-  """Returns the words at positions `start` to `stop`, and those that follow as contexts.
+  """Returns the words at positions `start` to `stop`, and the contexts that follow.
 
   Returns:
     ids [n + m], rows [n + m] and n: positions of one row have the same number, and n of

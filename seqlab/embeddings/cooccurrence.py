@@ -67,8 +67,8 @@ def cooccurrence(
     V: number of words.
     window: w, largest distance of a context.
     side: side of the centre that contexts are on: 'both', 'left' or 'right'.
-    weights: weight of a context by its distance: 'flat', 'linear', 'harmonic', or a path;
-      see `WEIGHTINGS`.
+    weights: weight of a context by its distance: 'flat', 'linear', 'harmonic', or a
+      path; see `WEIGHTINGS`.
     keep: [V] probability that an occurrence of each word is kept, see
       `seqlab.text.words.keep_probability`; None keeps all.
     mode: what happens where a word is not kept: 'dirty' closes the gap, so that windows

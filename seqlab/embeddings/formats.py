@@ -9,16 +9,17 @@
                others.
   'projector'  a folder for TensorBoard's embedding projector.
 
-By default the ending of the name determines the format, as in `FORMATS`. The first three
-may be gzipped under any name. Only 'gensim' is read by unpickling, which can run any code
-in the file. It is therefore never chosen by the name alone: the caller has to request it,
-for a file that is trusted.
+By default the ending of the name determines the format, as in `FORMATS`. The first
+three may be gzipped under any name. Only 'gensim' is read by unpickling, which can run
+any code in the file. It is therefore never chosen by the name alone: the caller has to
+request it, for a file that is trusted.
 
 The first row of a word is kept. Rows of repeated words, rows without a word, and words
 that are not UTF-8 are counted in a warning that shows one of them. In text a word may
 contain spaces, because the last D fields of a line are its numbers. Lines beyond the
-number in line 1 are read, too, with a warning. Fewer lines are an error. In 'binary' more
-words are also an error, because they cannot be distinguished from a wrong first line.
+number in line 1 are read, too, with a warning. Fewer lines are an error. In 'binary'
+more words are also an error, because they cannot be distinguished from a wrong first
+line.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -98,8 +99,8 @@ def read(path: str | Path, format: str | None = None) -> Content:
 
   Raises:
     FileNotFoundError: the path does not exist.
-    ValueError: the content does not have this format, is cut short, has a number that is
-      not finite, or needs more memory than this machine has. The message says where.
+    ValueError: the content does not have this format, is cut short, has a number that
+      is not finite, or needs more memory than this machine has. The message says where.
     RuntimeError: the format needs gensim, which is not installed.
   """
   path = Path(path).expanduser()

@@ -1,9 +1,10 @@
 """GloVe: vectors whose dot products are the logarithms of counts of pairs.
 
 Pennington, Socher and Manning, "GloVe: Global Vectors for Word Representation", 2014,
-https://aclanthology.org/D14-1162. AdaGrad is as in their program: it sums the squares of
-learning rate times gradient over single pairs, and starts from one. Unlike there, sums
-are updated before they are used, and several pairs are processed together (`update`).
+https://aclanthology.org/D14-1162. AdaGrad is as in their program: it sums the squares
+of learning rate times gradient over single pairs, and starts from one. Unlike there,
+sums are updated before they are used, and several pairs are processed together
+(`update`).
 
   V  words                       N  groups of a batch
   D  dimensions                  K  pairs of a group, all of the same word
@@ -30,9 +31,9 @@ _BLOCK = 1 << 22  # pairs that are shuffled at once, to bound the memory
 class PairGroups:
   """All pairs that were counted, shuffled, in groups of pairs of the same word.
 
-  The pairs of a word are put in random order and cut into groups of K, the last of which
-  is padded with pairs of count 0; then the groups of all words are shuffled. Groups
-  divide the cost of gathering and scattering the rows of words by K.
+  The pairs of a word are put in random order and cut into groups of K, the last of
+  which is padded with pairs of count 0; then the groups of all words are shuffled.
+  Groups divide the cost of gathering and scattering the rows of words by K.
 
   Attributes:
     rows: [M] int32, the word of each group.
@@ -153,7 +154,7 @@ def start(rng: Array, V: int, D: int) -> GloVe:
 
 
 def vectors(state: GloVe) -> Array:
-  """Returns the sum of a word's vectors as word and as context (section 4.2), [V, D]."""
+  """Returns the sum of each word's two vectors (section 4.2), [V, D]."""
   return state.parameters.words + state.parameters.contexts
 
 
@@ -211,8 +212,8 @@ def update(
   """Returns the state after the updates of a batch, a few groups at a time.
 
   Groups that are processed together read the same parameters. If a word occurs in them
-  more than once, its gradients are summed, and AdaGrad sums the squares of single pairs.
-  Only the rows of the tables that occur in the batch are touched.
+  more than once, its gradients are summed, and AdaGrad sums the squares of single
+  pairs. Only the rows of the tables that occur in the batch are touched.
 
   Args:
     state: the state before; donate it.

@@ -16,7 +16,8 @@ class Huffman:
   """The path from the root to each word. P is the length of the longest path.
 
   Attributes:
-    nodes: [V, P] int32, inner nodes on the path, the root (V - 2) first; 0 after its end.
+    nodes: [V, P] int32, inner nodes on the path, the root (V - 2) first; 0 after its
+      end.
     turns: [V, P] bool, whether the path turns right at each node.
     lengths: [V] int32, number of inner nodes on the path.
   """

@@ -44,8 +44,9 @@ class BlockUpdate(NamedTuple):
 class Objective(Protocol):
   """The loss of predictions, and the update that lowers it.
 
-  Arguments of its methods: `table` is [V, D], `h` is [B, S, D], `words` is [B, T] int32,
-  `band` holds S ranges of these words, and `drawn` is what `draw` returned for the block.
+  Arguments of its methods: `table` is [V, D], `h` is [B, S, D], `words` is [B, T]
+  int32, `band` holds S ranges of these words, and `drawn` is what `draw` returned for
+  the block.
 
   Attributes:
     num_rows: number of rows of the output table.
@@ -144,8 +145,9 @@ def _nats(logits: Array, yes: Array, weights: Array) -> Array:
 class Negative(_Logistic):
   """Negative sampling: words that occur against words that are drawn by frequency.
 
-  Mikolov et al. 2013, section 2.2, https://arxiv.org/abs/1310.4546. A block draws `pool`
-  samples that all its inputs share; each pair counts them `negatives` / `pool` times.
+  Mikolov et al. 2013, section 2.2, https://arxiv.org/abs/1310.4546. A block draws
+  `pool` samples that all its inputs share; each pair counts them `negatives` / `pool`
+  times.
 
   Attributes:
     counts: [V] number of occurrences of each word.

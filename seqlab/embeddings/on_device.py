@@ -41,8 +41,8 @@ def count_pairs_on_device(
     ids: [n + m] below V.
     rows: [n + m]; only positions with the same number make pairs.
     n: number of positions, at most `size`.
-    size: length that arrays are padded to, so that one program serves all calls; at most
-      `limit`.
+    size: length that arrays are padded to, so that one program serves all calls; at
+      most `limit`.
   """
   m = min(len(ids), n + contexts.window)
   filled = np.zeros(size + contexts.window, np.int32)

@@ -1,4 +1,4 @@
-"""Which vectors of a word are given out, where it has one as word and one as context."""
+"""Which vector a word gets, where it has one as word and one as context."""
 
 from collections.abc import Callable
 from typing import Annotated

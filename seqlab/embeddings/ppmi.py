@@ -29,9 +29,9 @@ def pmi(
   """Returns log(P(w, c) / (P(w) P(c))) - log k of the pairs that occur together.
 
   P(w, c) and P(w) are relative frequencies; P(c) is proportional to #(c)^smoothing. The
-  PMI of a pair without a count is minus infinity. Such pairs are left out, which is exact
-  where negative values are clipped to zero. A few million pairs are processed at a time;
-  the memory that is needed, besides `counts`, is twice that of the result.
+  PMI of a pair without a count is minus infinity. Such pairs are left out, which is
+  exact where negative values are clipped to zero. A few million pairs are processed at
+  a time; the memory that is needed, besides `counts`, is twice that of the result.
 
   Args:
     counts: [V, C] counts of pairs, row word and column context; not changed.
@@ -69,7 +69,7 @@ def pmi(
 
 
 def _blocks(counts: sparse.csr_array) -> Iterator[tuple[int, sparse.csr_array]]:
-  """Yields copies of consecutive rows with about `_BLOCK` pairs, and their first row."""
+  """Yields copies of rows with about `_BLOCK` pairs, and the index of the first row."""
   ends = np.arange(_BLOCK, counts.nnz, _BLOCK)
   cuts = np.unique([0, *np.searchsorted(counts.indptr, ends), counts.shape[0]])
   for first, end in itertools.pairwise(cuts.tolist()):

@@ -28,7 +28,7 @@ class Run(NamedTuple):
   sums: np.ndarray
 
   def spill(self, folder: Path | None, name: str) -> 'Run | SpilledRun':
-    """Writes the run to a folder; returns itself if it is empty or there is no folder."""
+    """Writes the run to a folder; returns it if it is empty or there is no folder."""
     if folder is None or not len(self.keys):
       return self
     sums = self.sums.astype(np.min_scalar_type(int(self.sums.max())))  # often 2 bytes

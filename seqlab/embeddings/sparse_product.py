@@ -58,7 +58,7 @@ class Panels:
     return cls(put(data), put(columns), put(starts), matrix.shape, mesh)
 
   def __matmul__(self, dense: Array) -> Array:
-    """Returns [V, C] @ [C, D], float32 [V, D]; each device computes its panel's rows."""
+    """Returns [V, C] @ [C, D], float32; each device computes its panel's rows."""
     rows = PartitionSpec(self.mesh.axis_names)
 
     @functools.partial(

@@ -1,4 +1,4 @@
-"""The largest singular values and vectors of a sparse matrix, by block Krylov iteration.
+"""Largest singular values and vectors of a sparse matrix, by block Krylov iteration.
 
 A block of random vectors is multiplied by A and its transpose alternately, and all
 products are kept as an orthonormal basis Q of V-vectors. The singular vectors of Q^T A
@@ -177,11 +177,11 @@ def _outside(state: Krylov, block: Array) -> Array:
 def _orthonormal(block: Array) -> Array:
   """Returns an orthonormal basis of the columns of [V, B], by their Gram matrix.
 
-  Stathopoulos and Wu, "A Block Orthogonalization Procedure with Constant Synchronization
-  Requirements", 2002, https://doi.org/10.1137/S1064827500370883. Unlike a Cholesky
-  factorization it accepts columns that are linearly dependent, and returns zeros for the
-  surplus ones; like it, it needs one sum over the rows. In float32 it is exact after the
-  second application.
+  Stathopoulos and Wu, "A Block Orthogonalization Procedure with Constant
+  Synchronization Requirements", 2002, https://doi.org/10.1137/S1064827500370883. Unlike
+  a Cholesky factorization it accepts columns that are linearly dependent, and returns
+  zeros for the surplus ones; like it, it needs one sum over the rows. In float32 it is
+  exact after the second application.
   """
   tiny = jnp.finfo(block.dtype).tiny
   block = block / jnp.maximum(jnp.linalg.norm(block, axis=0), tiny)
@@ -192,7 +192,7 @@ def _orthonormal(block: Array) -> Array:
 
 
 def residual(state: Krylov, matrix: Operator) -> Array:
-  """Returns the share of A's squares that the basis misses, []; it falls per iteration."""
+  """Returns the share of A's squares that the basis misses, []."""
   return 1 - jnp.sum(state.images**2) / matrix.square
 
 
@@ -248,7 +248,8 @@ def truncated_svd(
     seed: integer seed of the random vectors.
 
   Raises:
-    ValueError: the matrix has fewer than D rows or columns, or see `start` and `finish`.
+    ValueError: the matrix has fewer than D rows or columns, or see `start` and
+      `finish`.
   """
   rank = min(matrix.shape)  # at most
   if rank < D:
@@ -284,8 +285,8 @@ def embed(
     words: U [V, D].
     values: S [D].
     contexts: V [V, D].
-    power: exponent of the singular values; 1 is the best approximation of the matrix, 0.5
-      and 0 make better embeddings (Levy et al. 2015, section 6).
+    power: exponent of the singular values; 1 is the best approximation of the matrix,
+      0.5 and 0 make better embeddings (Levy et al. 2015, section 6).
     output_vectors: a name of `OUTPUT_VECTORS`, such as 'words' for U, or a path.
 
   Raises:

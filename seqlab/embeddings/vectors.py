@@ -2,8 +2,9 @@
 
 An analogy "a is to b as c is to x" is answered by the word x that maximises
 
-  3CosAdd: cos(x, b) - cos(x, a) + cos(x, c), the same as cos(x, b - a + c) of vectors of
-           length 1 (Mikolov, Yih and Zweig 2013, https://aclanthology.org/N13-1090);
+  3CosAdd: cos(x, b) - cos(x, a) + cos(x, c), the same as cos(x, b - a + c) of vectors
+           of length 1 (Mikolov, Yih and Zweig 2013,
+           https://aclanthology.org/N13-1090);
   3CosMul: cos(x, b) cos(x, c) / (cos(x, a) + ε) (Levy and Goldberg, "Linguistic
            Regularities in Sparse and Explicit Word Representations", 2014, section 6,
            https://aclanthology.org/W14-1618), where cosines that may be negative are
@@ -103,7 +104,7 @@ class _Table(abc.ABC):
     )
 
   def rows(self, words: np.ndarray) -> np.ndarray:
-    """Returns the rows of an array of words, int32 of the same shape; -1 for unknown."""
+    """Returns the rows of words, int32 of the same shape; -1 for unknown ones."""
     words = np.asarray(words, object)
     rows = (self.ids.get(word, -1) for word in words.ravel())
     return np.fromiter(rows, np.int32, words.size).reshape(words.shape)
@@ -268,7 +269,7 @@ class _Table(abc.ABC):
 
   @abc.abstractmethod
   def _block(self, asked: np.ndarray, first: int, width: int) -> Array:
-    """Returns cosines of the rows `asked` [U] with `width` rows from `first`, [U, W]."""
+    """Returns cosines of rows `asked` [U] with `width` rows from `first`, [U, W]."""
 
   @classmethod
   def load(cls, path: str | Path, format: str | None = None) -> Self:
@@ -451,7 +452,7 @@ def _improve(best, cosines, at, hidden, first, start, epsilon, *, method, shifte
 
 
 def _top(scores: Array, n: int) -> tuple[Array, Array]:
-  """Returns the best n of each row [B, W] and their columns; the first of equal ones."""
+  """Returns the best n per row [B, W] and their columns; the first of equal ones."""
   W = scores.shape[1]
   if n > 1:
     return lax.top_k(scores, min(n, W))

@@ -62,8 +62,8 @@ class Word2Vec:
       more; otherwise every word has the full window.
     keep_gaps: whether batches have positions without a word within sentences.
     block: S, words that are processed together.
-    max_pairs_per_row: number of pair updates of one row, computed from the same tables in
-      one step, that are summed; see `add_rows`. None sums all.
+    max_pairs_per_row: number of pair updates of one row, computed from the same tables
+      in one step, that are summed; see `add_rows`. None sums all.
   """
 
   objective: Objective
@@ -136,8 +136,8 @@ class Word2Vec:
   def blocks(self, batch: Batch, rng: Array) -> dict[str, Any]:
     """Cuts a batch into n blocks, and draws all their random numbers.
 
-    The bands of all blocks are made here at once: if they were made where they are used,
-    the compiler would compute the bounds of a range again for each of its words.
+    The bands of all blocks are made here at once: if they were made where they are
+    used, the compiler would compute the bounds of a range again for each of its words.
 
     Returns:
       `span_words` [n, B, E] int32; `band`, the window of each word, with n in front;

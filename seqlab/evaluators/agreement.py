@@ -196,7 +196,7 @@ class Evaluator:
     return right / np.maximum(count, 1), count
 
   def _looks(self, out: list, side: str) -> np.ndarray:
-    """Returns how often the most attended piece is the governor's, [layers, H, kinds]."""
+    """Counts how often the most attended piece is the governor's [layers, H, kinds]."""
     hits = np.zeros((*self._keep[side].shape, len(KINDS)))
     count = np.zeros(len(KINDS))
     for _, looks, form in self._each(out):

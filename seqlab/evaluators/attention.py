@@ -20,9 +20,9 @@ class Evaluator:
   """Entropy, in nats, of each kind of attention; the true words are given.
 
   Attributes:
-    arrays: maps of the first sentences, from the last run: `<kind>/<line>` [layers, H, L, S]
-      with `source/<line>` [S] and `target/<line>` [T], the pieces as text. Row t of
-      'cross' and 'decoder' is the attention with which piece t is predicted; the
+    arrays: maps of the first sentences, from the last run: `<kind>/<line>` [layers, H,
+      L, S] with `source/<line>` [S] and `target/<line>` [T], the pieces as text. Row t
+      of 'cross' and 'decoder' is the attention with which piece t is predicted; the
       decoder's columns are the pieces it has read, of which the first is <s>.
   """
 

@@ -103,7 +103,7 @@ class Decoded:
   def _decode_and_count(
     self, variables: Variables, batch: Batch
   ) -> tuple[list[Array], Array, Array]:
-    """Returns sums of each measure, [parts, columns], ids [B, L], and whether to recount.
+    """Returns sums by measure, [parts, columns], ids [B, L], and whether to recount.
 
     The sums are correct only if no output has more words than there is room for.
     """
@@ -167,7 +167,7 @@ class Decoded:
     return [self._sums(rows, lines) for rows in counts]
 
   def _sums(self, counts: np.ndarray, lines: Sequence[int]) -> np.ndarray:
-    """Adds up the integers of lines by part: [len(lines), columns] -> [parts, columns]."""
+    """Adds up the integers of lines by part: [lines, columns] -> [parts, columns]."""
     sums = np.zeros((self._num_parts, counts.shape[1]), np.int64)
     np.add.at(sums, self._part[lines], counts)
     return sums

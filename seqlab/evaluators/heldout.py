@@ -1,4 +1,4 @@
-"""Loss on lines that were held out, with samples and windows that are always the same."""
+"""Loss on held-out lines, with samples and windows that are always the same."""
 
 from collections.abc import Iterator
 

@@ -29,8 +29,8 @@ class Evaluator(Protocol):
       signature.
 
   An evaluator may also have
-    compiles_ahead: True if `compile` also takes `jax.ShapeDtypeStruct`s, with shardings,
-      as variables. It is then compiled while the first steps are taken; otherwise when
+    compiles_ahead: True if `compile` also takes `jax.ShapeDtypeStruct`s, with
+      shardings, as variables. It is then compiled while the first steps are taken; otherwise when
       it is first due.
     metrics: names of all that `run` may yield, so that a metric by which checkpoints
       are kept is known to exist without a run.

@@ -61,8 +61,8 @@ class Evaluator:
       split: name of the split.
       measures: names of measures; see `metrics.measures.make_measures`.
       tokenizer: tokeniser of 'bleu'; by default the corpus's convention.
-      separator: character between the symbols of 'per', '' if every character is one; by
-        default that of the target's vocabulary, or white space.
+      separator: character between the symbols of 'per', '' if every character is one;
+        by default that of the target's vocabulary, or white space.
       lowercase: score without case.
       tokens: number of source or target positions in a batch, at most.
       shapes: number of batch shapes.
@@ -121,7 +121,7 @@ class Evaluator:
     return self._decoded.compile(variables)
 
   def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
-    """Yields the score of each measure, `exact`, and of each category, `exact/<name>`."""
+    """Yields scores of measures, `exact`, and of categories, `exact/<name>`."""
     sums = self._decoded.run(variables)
     for (name, by_part), score in zip(sums.items(), self._scores, strict=True):
       yield name, float(score(by_part.sum(axis=0).astype(np.int32)))

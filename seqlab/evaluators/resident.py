@@ -26,8 +26,8 @@ def evaluation_batches(
     task: any task.
     split: name of the split.
     sharding: sharding of the rows of a batch.
-    **options: options of `task.batches`, such as tokens= and shapes=; those that the task does
-      not take are left out.
+    **options: options of `task.batches`, such as tokens= and shapes=; those that the
+      task does not take are left out.
 
   Raises:
     ValueError: the task cannot make batches that are not shuffled.

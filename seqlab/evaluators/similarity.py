@@ -227,8 +227,8 @@ class Evaluator:
   Attributes:
     samples: a line for each shown word, its neighbours and their cosines.
     about: share of each set that the vocabulary covers.
-    arrays: results of the last run, `<set>/rows` and so on, see `Score`; and with `density`,
-      `density/rank` and `density/cosine`, see the function.
+    arrays: results of the last run, `<set>/rows` and so on, see `Score`; and with
+      `density`, `density/rank` and `density/cosine`, see the function.
   """
 
   needs = (HasVectors,)

@@ -1,7 +1,8 @@
 """The cost of normalising with running statistics instead of those of the batch.
 
 Shen et al., "PowerNorm", 2020, section 3, https://arxiv.org/abs/2003.07845, explain by
-this gap why batch normalisation did worse than layer normalisation in their experiments.
+this gap why batch normalisation did worse than layer normalisation in their
+experiments.
 """
 
 from collections.abc import Iterator

@@ -227,8 +227,8 @@ def cached(
     need: size of the content in bytes, for messages.
 
   Raises:
-    OSError: the disk is full, or the folder can be neither read nor written; the message
-      says where, and what to do.
+    OSError: the disk is full, or the folder can be neither read nor written; the
+      message says where, and what to do.
   """
 
   def is_damaged() -> bool:

@@ -71,7 +71,7 @@ def name_of_container(data: bytes) -> str | None:
 
 
 def _wide_encoding(data: bytes) -> str | None:
-  """Returns the encoding of text in UTF-16 or UTF-32 without a byte order mark, or None.
+  """Returns the encoding of UTF-16 or UTF-32 without a byte order mark, or None.
 
   Text of any script has zeros at the same byte of each code unit, at least in its
   spaces and line ends.

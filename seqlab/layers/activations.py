@@ -1,8 +1,8 @@
 """Activations of the feed-forward layers.
 
-An activation is a function of the hidden units [B, L, F], here or anywhere on the Python
-path: `jax.nn:leaky_relu` works. A function of two arrays is gated: it gets two products
-of the input, and the layer has no biases.
+An activation is a function of the hidden units [B, L, F], here or anywhere on the
+Python path: `jax.nn:leaky_relu` works. A function of two arrays is gated: it gets two
+products of the input, and the layer has no biases.
 """
 
 from flax import linen as nn

@@ -7,9 +7,9 @@ Beam search continues some hypotheses several times and drops others, so that th
 of a row changes. The caches are not copied for that. Every position of a sentence keeps
 the keys of all M hypotheses of that time, and `DecoderCache.origin` says which of them
 belongs to whose past. All M hypotheses of a sentence are multiplied with all of its
-entries, and a mask hides those of others. That is M times as many products, but the caches
-stay in place: with beam 5 and a width of 128, a step on two CPU cores took 9.7 ms
-instead of 15.1 ms (51 sentences, 2026-11-30).
+entries, and a mask hides those of others. That is M times as many products, but the
+caches stay in place: with beam 5 and a width of 128, a step on two CPU cores took 9.7
+ms instead of 15.1 ms (51 sentences, 2026-11-30).
 """
 
 import math
@@ -59,8 +59,8 @@ class KVCache:
 class DecoderCache:
   """What a stack of self-attention layers keeps between the steps of decoding.
 
-  B sentences with M hypotheses each, of up to L positions. Every leaf's first axis is B,
-  so that a search can drop sentences.
+  B sentences with M hypotheses each, of up to L positions. Every leaf's first axis is
+  B, so that a search can drop sentences.
 
   Attributes:
     layers: the cache of each layer, with S = L * M entries.
@@ -113,8 +113,8 @@ class DecoderCache:
 
     Those that were read at once are not counted, as they are no steps of a search.
 
-    On a GPU there may be a few more. Its products read multiples of 8 entries: all of the
-    cache would be copied in every step to fill it up.
+    On a GPU there may be a few more. Its products read multiples of 8 entries: all of
+    the cache would be copied in every step to fill it up.
     """
     _, M, L = self.origin.shape
     max_len += self.read_at_once

@@ -1,10 +1,10 @@
 """The kind of device that a function is compiled for.
 
-A dtype, a chunk size or a kernel depends on the device that will run the program. That is
-the device of the mesh, which need not be JAX's default: `seqlab plan` compiles for chips
-that are not in the machine. JAX keeps the kind of device in the current abstract mesh,
-which is part of the key of its caches of traced functions; a variable of our own would
-not be, and a function traced for a CPU would be compiled for a TPU.
+A dtype, a chunk size or a kernel depends on the device that will run the program. That
+is the device of the mesh, which need not be JAX's default: `seqlab plan` compiles for
+chips that are not in the machine. JAX keeps the kind of device in the current abstract
+mesh, which is part of the key of its caches of traced functions; a variable of our own
+would not be, and a function traced for a CPU would be compiled for a TPU.
 """
 
 from collections.abc import Iterable
@@ -43,8 +43,8 @@ def instead_of(device: AbstractDevice) -> contextlib.AbstractContextManager:
 def target_device() -> AbstractDevice | jax.Device:
   """Returns the kind of device that the current function is traced for.
 
-  Its attributes are `platform` ('cpu', 'gpu', 'cuda' or 'tpu') and `device_kind`. Without
-  a current mesh it is JAX's first device.
+  Its attributes are `platform` ('cpu', 'gpu', 'cuda' or 'tpu') and `device_kind`.
+  Without a current mesh it is JAX's first device.
   """
   mesh = jax.sharding.get_abstract_mesh()
   return _stand_in.value or mesh.abstract_device or jax.devices()[0]
@@ -60,9 +60,9 @@ def has_fast_bfloat16() -> bool:
   """Returns whether the target device multiplies bfloat16 faster than float32.
 
   TPUs do, GPUs since Ampere, and CPUs whose flags say so; see `layers.products` for how
-  much. The variable SEQLAB_CPU_DTYPE, 'float32' or 'bfloat16', decides for CPUs instead of
-  their flags. A GPU that is not in the machine is taken for one of these: there is no
-  description of an older one to compile for.
+  much. The variable SEQLAB_CPU_DTYPE, 'float32' or 'bfloat16', decides for CPUs instead
+  of their flags. A GPU that is not in the machine is taken for one of these: there is
+  no description of an older one to compile for.
   """
   if platform() == 'cpu':
     chosen = chosen_cpu_dtype()
@@ -84,10 +84,10 @@ def concurrent_calls() -> int:
   """Returns how many calls of programs should run at once on one device.
 
   An accelerator runs one program after another; the host reads the results of one while
-  the next runs. On a CPU a program of many small operations, such as a search, keeps one
-  core busy and the others part of the time: on two cores of an AMD EPYC, two searches with
-  beam 5 side by side made 504 sentences/s, and 358 one after another (Transformer of
-  width 128, 2026-11-30). More than four were not measured.
+  the next runs. On a CPU a program of many small operations, such as a search, keeps
+  one core busy and the others part of the time: on two cores of an AMD EPYC, two
+  searches with beam 5 side by side made 504 sentences/s, and 358 one after another
+  (Transformer of width 128, 2026-11-30). More than four were not measured.
   """
   if platform() != 'cpu':
     return 2

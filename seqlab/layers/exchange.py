@@ -3,10 +3,11 @@
 The functions are called for each device, inside of `jax.shard_map`.
 
 The compiler of TPUs sums a complete array and discards most of it, which sends twice as
-much as needed, unless two conditions hold: the devices of a group are not all devices, and
-shares are whole tiles of memory. On a TPU, sums are therefore taken in two phases, along the
-columns and then along the rows of a matrix of devices. Padding smaller shares to tiles would
-cost more than it saves: with 256 chips, 25 ms of copies per step of a Transformer "big".
+much as needed, unless two conditions hold: the devices of a group are not all devices,
+and shares are whole tiles of memory. On a TPU, sums are therefore taken in two phases,
+along the columns and then along the rows of a matrix of devices. Padding smaller shares
+to tiles would cost more than it saves: with 256 chips, 25 ms of copies per step of a
+Transformer "big".
 """
 
 from collections.abc import Callable, Iterable

@@ -3,9 +3,9 @@
 `mask` has the positions that batch statistics are taken over, bool [B, L]; it is None
 where a model does not train. Only the norms in `batch_norm` use it.
 
-A kind is a Linen module, here or anywhere on the Python path. It gets `dtype`, the dtype
-of its result, if it has such a field; its other fields are its options. Statistics
-are computed in float32.
+A kind is a Linen module, here or anywhere on the Python path. It gets `dtype`, the
+dtype of its result, if it has such a field; its other fields are its options.
+Statistics are computed in float32.
 """
 
 from typing import Annotated

@@ -1,11 +1,12 @@
 """Matrix products in the form that the device computes fast.
 
 Every layer asks for its products here. In float32, and on accelerators, a product is a
-plain einsum: accelerators sum products of bfloat16 in float32 by themselves, and a result
-in bfloat16 halves what they write and send. XLA's compiler for CPUs has fast kernels for
-bfloat16 too (from the library YNNPACK), but a program must ask for them in their own form.
-Times in microseconds on two cores of an AMD EPYC (family 26) with AVX-512 BF16, without
-AMX; x [R, K], W [K, N], and R, K, N = 1024, 512, 2048 and 4096, 128, 256:
+plain einsum: accelerators sum products of bfloat16 in float32 by themselves, and a
+result in bfloat16 halves what they write and send. XLA's compiler for CPUs has fast
+kernels for bfloat16 too (from the library YNNPACK), but a program must ask for them in
+their own form. Times in microseconds on two cores of an AMD EPYC (family 26) with
+AVX-512 BF16, without AMX; x [R, K], W [K, N], and R, K, N = 1024, 512, 2048 and 4096,
+128, 256:
 
 | product | float32 | bfloat16, plain | bfloat16, in the kernels' form |
 |---|---|---|---|
@@ -13,19 +14,20 @@ AMX; x [R, K], W [K, N], and R, K, N = 1024, 512, 2048 and 4096, 128, 256:
 | gradient of x | 4,510 and 810 | | 2,310 and 680 |
 | gradient of W | 4,980 and 1,100 | 5,850 and 1,330 | 2,600 and 500 |
 
-The result is float32. A processor's instruction multiplies pairs of bfloat16 and adds the
-products to a float32, and the kernels do no more. For a product with a bfloat16 result
-XLA widens the operands and multiplies them as float32, so that only the cost of widening
-is added. Asking for float32 and narrowing afterwards gives the same numbers, since sums
-are float32 in any case.
+The result is float32. A processor's instruction multiplies pairs of bfloat16 and adds
+the products to a float32, and the kernels do no more. For a product with a bfloat16
+result XLA widens the operands and multiplies them as float32, so that only the cost of
+widening is added. Asking for float32 and narrowing afterwards gives the same numbers,
+since sums are float32 in any case.
 
 The left operand is contracted along its last axes. The instruction needs pairs of
 neighbours in memory, and the kernels bring only the right operand in that order. The
 gradient of a weight sums over rows, xᵀ dy, the first axis of both, so x is
-transposed first, in memory: a barrier keeps XLA from making the transposition part of the
-product again. XLA chooses the kernel before it decides on layouts, and a transposed
-matrix does not qualify at that moment. The axis of size one in `_wide` makes XLA insert a
-reshape, which does. (Rows divided into blocks, two contracted axes, have the same effect.)
+transposed first, in memory: a barrier keeps XLA from making the transposition part of
+the product again. XLA chooses the kernel before it decides on layouts, and a transposed
+matrix does not qualify at that moment. The axis of size one in `_wide` makes XLA insert
+a reshape, which does. (Rows divided into blocks, two contracted axes, have the same
+effect.)
 
 Automatic differentiation would undo this: the transpose of a cast to bfloat16 is a cast
 to float32, and a product of float32 and bfloat16 is computed as float32. The gradients
@@ -80,7 +82,8 @@ def stored(x: Array) -> Array:
   layers' float32 weights is then read and cast again and again, and a product with the
   optimiser's update in it has room for small tiles only. In a Transformer-big on a v5p
   the products of the feed-forward layers took 1.3 to 1.7 ms instead of 0.9 to 1.0
-  (by the compiler's estimate). Other compilers call kernels whose operands are in memory.
+  (by the compiler's estimate). Other compilers call kernels whose operands are in
+  memory.
   """
   return jax.lax.optimization_barrier(x) if platform() == 'tpu' else x
 
@@ -159,7 +162,7 @@ _narrow.defvjp(_forward, _backward)
 
 
 def _wide(equation: str, x: Array, y: Array) -> Array:
-  """Returns an einsum of two bfloat16 arrays in float32, by the fast kernels of a CPU."""
+  """Returns an einsum of bfloat16 arrays in float32, by the fast kernels of a CPU."""
   left, right, out = _terms(equation)
   if out[-1] in left and out[-1] not in right:
     # XLA would turn the transpose of a product into the product of transposes.

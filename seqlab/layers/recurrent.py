@@ -2,9 +2,9 @@
 
 The contribution of the inputs to the gates is one matrix product over all positions
 before the scan; that of the state is one small product per step. The backward pass
-collects the gradients of the gates and computes the gradient of the recurrent weights as
-one product over all positions at its end, while automatic differentiation would add a
-matrix of weights at every step. Each gate is a separate array and not a block of one,
+collects the gradients of the gates and computes the gradient of the recurrent weights
+as one product over all positions at its end, while automatic differentiation would add
+a matrix of weights at every step. Each gate is a separate array and not a block of one,
 because XLA's CPU code is five times as fast for a whole array as for a slice.
 """
 

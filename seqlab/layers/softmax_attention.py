@@ -1,14 +1,14 @@
 """softmax(Q Kᵀ / √K + bias) V, with a backward pass of its own.
 
-Automatic differentiation keeps the scores and the weights of every layer, [B, H, L, S] in
-float32, and TPU compilers then compute the softmax and its gradient again in each of the
-products that read them. Here only the exponentials are kept, in the dtype of the products,
-and the gradient is that of Dao et al., "FlashAttention", 2022, appendix B.2,
-https://arxiv.org/abs/2205.14135, with all keys at once. The bits of dropout are computed
-again where they are needed.
+Automatic differentiation keeps the scores and the weights of every layer, [B, H, L, S]
+in float32, and TPU compilers then compute the softmax and its gradient again in each of
+the products that read them. Here only the exponentials are kept, in the dtype of the
+products, and the gradient is that of Dao et al., "FlashAttention", 2022, appendix B.2,
+https://arxiv.org/abs/2205.14135, with all keys at once. The bits of dropout are
+computed again where they are needed.
 
-In a Transformer-big (rows of 128 tokens, 16 heads) one attention takes 2.9 ms per step on a
-v5p instead of 3.9, and 0.2 GB instead of 0.8, by the compiler's estimate.
+In a Transformer-big (rows of 128 tokens, 16 heads) one attention takes 2.9 ms per step
+on a v5p instead of 3.9, and 0.2 GB instead of 0.8, by the compiler's estimate.
 """
 
 from flax import struct
@@ -121,7 +121,7 @@ softmax_attention.defvjp(_forward, _backward)
 
 
 def _summed_to(x: Array, shape: tuple[int, ...]) -> Array:
-  """Returns `x` summed over the axes along which an array of this shape is broadcast."""
+  """Sums `x` over the axes along which an array of this shape is broadcast."""
   sizes = (1,) * (x.ndim - len(shape)) + shape
   axes = [axis for axis, size in enumerate(sizes) if size == 1 < x.shape[axis]]
   return x.sum(axis=axes, keepdims=True).reshape(shape)

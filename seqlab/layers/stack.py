@@ -35,8 +35,8 @@ def scan_layers(
       returns new states and None.
     length: number of layers.
     inputs: number of further arguments, equal for all layers.
-    remat: what the backward pass computes again: 'none'; 'products': all but the results
-      of linear maps; 'full': all but the states between layers. See
+    remat: what the backward pass computes again: 'none'; 'products': all but the
+      results of linear maps; 'full': all but the states between layers. See
       `jax.checkpoint_policies`.
     unroll: layers per iteration; None for `layers_per_iteration`.
     sown: whether the layers return attention weights. Then the default is one layer per
@@ -66,9 +66,10 @@ def layers_per_iteration(length: int) -> int:
   """Returns how many layers of a stack an iteration of the scan has by default.
 
   A loop stores what its backward pass needs in arrays of all layers, which a TPU first
-  clears and then updates slice by slice. On a v5p a Transformer-big without a loop takes
-  half the time and a third of the memory (docs/accelerators.md), and about twice as long
-  to compile. On a CPU compiling counts more, since runs are short; see `unroll`.
+  clears and then updates slice by slice. On a v5p a Transformer-big without a loop
+  takes half the time and a third of the memory (docs/accelerators.md), and about twice
+  as long to compile. On a CPU compiling counts more, since runs are short; see
+  `unroll`.
   """
   if platform() == 'cpu':
     return 1

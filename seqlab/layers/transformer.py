@@ -113,7 +113,7 @@ class _Layer(nn.Module):
   def leave(
     self, norm: nn.Module, x: Array, y: Array, training: TrainingInputs
   ) -> Array:
-    """Adds a sublayer's output `y` to the residual `x`: two of [B, L, D] -> [B, L, D]."""
+    """Adds a sublayer's output `y` to the residual `x`, both [B, L, D]."""
     y = self.drop(y, training.residual)
     if self.norm == 'pre':
       return x + y

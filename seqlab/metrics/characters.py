@@ -53,8 +53,8 @@ def piece_bytes(surfaces: list[bytes], separator: str = '') -> PieceBytes:
 def pieces_of(vocabulary: Any) -> PieceBytes:
   """Returns the table of a `text.vocabulary.Vocabulary`.
 
-  Subwords and words have no `separator`, and a text may begin with spaces here, which no
-  score counts.
+  Subwords and words have no `separator`, and a text may begin with spaces here, which
+  no score counts.
   """
   return piece_bytes(vocabulary.surfaces(), getattr(vocabulary, 'separator', ''))
 

@@ -22,9 +22,9 @@ def chrf_statistics(
   """Counts the n-grams of each sentence; counts can be summed over sentences.
 
   Args:
-    hypothesis: characters without white space, [..., K, 2], and, for chrF++, words whose
-      outer punctuation marks are separate tokens, from `tokenizers.tokenize` with 'char'
-      and 'chrf'.
+    hypothesis: characters without white space, [..., K, 2], and, for chrF++, words
+      whose outer punctuation marks are separate tokens, from `tokenizers.tokenize` with
+      'char' and 'chrf'.
     reference: the same for the reference.
     word_order: 0 for chrF, 2 for chrF++.
 

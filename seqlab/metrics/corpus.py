@@ -60,7 +60,7 @@ class Lines:
 
 
 class Pieces:
-  """Lines as ids of pieces, which end at EOS or PAD; the device turns them into text."""
+  """Lines as ids of pieces up to EOS or PAD; the device turns them into text."""
 
   def __init__(self, ids: Sequence[np.ndarray], table: PieceBytes):
     longest = max((len(row) for row in ids), default=0)
@@ -163,7 +163,7 @@ def aligned(references: Sequence[Sequence[str]]) -> list[list[str]]:
 def _each_line(
   sides: Sequence[Side], count: Callable[[list[Text]], Array], columns: int
 ) -> np.ndarray:
-  """Applies `count` to every batch and collects its rows, [B, columns] -> [R, columns]."""
+  """Applies `count` to every batch and collects all rows, [R, columns]."""
   counts = [len(side.length) for side in sides]
   if len(sides) < 2 or min(counts) != max(counts):
     raise ValueError(
@@ -240,7 +240,8 @@ def line_words(lines: Lines, tokenizer: str, lowercase: bool = False) -> Words:
     lowercase: whether to convert to lower case first.
 
   Returns:
-    Hashes [R, K, F] and counts [R], where K is the number of tokens of the longest line.
+    Hashes [R, K, F] and counts [R], where K is the number of tokens of the longest
+    line.
   """
   batches = []
   for rows, size, B in _batches(lines.length):

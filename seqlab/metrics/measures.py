@@ -164,8 +164,8 @@ def _widened(tokens: Array, width: int) -> Array:
 class LineErrors(Exact):
   """Word error rate of one-word lines: the share that is not exactly right.
 
-  This is the WER of grapheme-to-phoneme conversion, where a line is the pronunciation of
-  one word (SIGMORPHON 2021, https://aclanthology.org/2021.sigmorphon-1.13).
+  This is the WER of grapheme-to-phoneme conversion, where a line is the pronunciation
+  of one word (SIGMORPHON 2021, https://aclanthology.org/2021.sigmorphon-1.13).
   """
 
   name: ClassVar = 'wer'
@@ -312,13 +312,13 @@ class ChrF:
 class TER:
   """Translation edit rate, from 0 (best), in percent, by sacreBLEU itself.
 
-  Snover et al. 2006, https://aclanthology.org/2006.amta-papers.25. Its shifts of phrases
-  are searched greedily: each round tries up to a thousand shifts, computes an edit
-  distance and its path for each, and takes the best one, until none helps. Numbers of
-  rounds, of shifts and their lengths depend on the data, and ties decide later rounds. As
-  arrays of fixed shape this would be a thousand edit distances per line and round, of
-  which nearly all are padding, so TER is counted on the host, from the text that the
-  device decoded.
+  Snover et al. 2006, https://aclanthology.org/2006.amta-papers.25. Its shifts of
+  phrases are searched greedily: each round tries up to a thousand shifts, computes an
+  edit distance and its path for each, and takes the best one, until none helps. Numbers
+  of rounds, of shifts and their lengths depend on the data, and ties decide later
+  rounds. As arrays of fixed shape this would be a thousand edit distances per line and
+  round, of which nearly all are padding, so TER is counted on the host, from the text
+  that the device decoded.
   """
 
   name: ClassVar = 'ter'
@@ -369,11 +369,11 @@ def make_measures(
 
   Args:
     names: names of `MEASURES`. 'wer' is jiwer's: edits of words over words of the
-      references. Beside 'per' it is that of grapheme-to-phoneme conversion, where a line
-      is one word: the share of lines that are not exactly right.
+      references. Beside 'per' it is that of grapheme-to-phoneme conversion, where a
+      line is one word: the share of lines that are not exactly right.
     tokenizer: tokeniser of 'bleu'.
-    separator: character between the symbols of 'per', '' if every character is a symbol;
-      by default white space.
+    separator: character between the symbols of 'per', '' if every character is a
+      symbol; by default white space.
     lowercase: whether text is compared in lower case. TER always is, as by sacreBLEU.
 
   Raises:

@@ -65,9 +65,9 @@ def _occurrences(
 
   The loop visits the positions of `texts` from the last to the first. For each position
   of `queries` it keeps the length of the longest common run of tokens that begins at
-  both positions. The length is kept in unary, one bit field per n, so that a sum of runs
-  counts all orders together; a run longer than `order` is shifted out at the top. Rows
-  are the last axis, so that operations are vectorised over them.
+  both positions. The length is kept in unary, one bit field per n, so that a sum of
+  runs counts all orders together; a run longer than `order` is shifted out at the top.
+  Rows are the last axis, so that operations are vectorised over them.
 
   Args:
     queries: hashes [K, B, 2].

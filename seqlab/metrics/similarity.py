@@ -85,8 +85,8 @@ def spearman_interval(
 
   Each sample draws P pairs with replacement (Efron and Tibshirani, "An Introduction to
   the Bootstrap", 1993, section 13.3). The ranks in a sample depend only on how often
-  each pair was drawn, so x and y are sorted once for all samples. Samples in which all x
-  or all y are equal have no correlation and are left out.
+  each pair was drawn, so x and y are sorted once for all samples. Samples in which all
+  x or all y are equal have no correlation and are left out.
 
   Args:
     x: values, [P].

@@ -54,7 +54,7 @@ CompileEvaluation = Callable[[], tuple[jax.stages.Compiled, Batch, Reading]]
 def prepare_evaluation(
   config: Mapping, task: Task, engine: Engine
 ) -> CompileEvaluation:
-  """Returns a function that compiles the program of the first evaluator that translates.
+  """Returns a function that compiles the first evaluator that translates.
 
   The search is planned with one batch size. On several devices that is the evaluator's
   program. On one device the evaluator makes the batch smaller as sentences end, so that

@@ -47,8 +47,8 @@ def plan_experiment(
     config: a resolved experiment.
     devices: numbers of devices; one axis of the experiment's mesh may be -1, which then
       takes what the others leave.
-    chips: names in `seqlab.compile.chips.CHIPS`. The compiler of a chip is used where it
-      is installed. Without names, the stand-in estimates for all chips.
+    chips: names in `seqlab.compile.chips.CHIPS`. The compiler of a chip is used where
+      it is installed. Without names, the stand-in estimates for all chips.
     what: 'train' for a training step, 'evaluate' for an evaluator's program.
     format: 'text' or 'json'.
     compiler: 'auto', or 'stand-in' for XLA's CPU compiler even where there is a chip's.

@@ -17,8 +17,8 @@ def largest_tokens(
 ) -> tuple[int, PlannedStep]:
   """Returns the largest `batching.tokens` that fits, and the program for it.
 
-  The memory of a program is nearly a linear function of its batch. The next number to try
-  is where the line through the last two programs meets the memory of the chip.
+  The memory of a program is nearly a linear function of its batch. The next number to
+  try is where the line through the last two programs meets the memory of the chip.
 
   Args:
     plan: compiles the program for a number of tokens; raises DoesNotFitError if its

@@ -1,8 +1,8 @@
 """Compiles the programs of an experiment for a mesh, from shapes alone.
 
-The compiler is that of the chip, where it is installed. Otherwise it is XLA's compiler for
-simulated CPU devices, as a stand-in: what a program computes and sends is nearly the same,
-but its memory and its fusions are not.
+The compiler is that of the chip, where it is installed. Otherwise it is XLA's compiler
+for simulated CPU devices, as a stand-in: what a program computes and sends is nearly
+the same, but its memory and its fusions are not.
 """
 
 from collections.abc import Callable, Mapping

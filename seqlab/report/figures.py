@@ -270,7 +270,7 @@ def figure(
 
 
 def _disable_tex(drawn: Figure) -> None:
-  """Keeps matplotlib from reading $ in names as TeX, except for powers of ten on axes."""
+  """Keeps matplotlib from reading $ as TeX, except for powers of ten on axes."""
   axes = [axis for axes in drawn.axes for axis in (axes.xaxis, axes.yaxis)]
   powers = {
     text
@@ -287,7 +287,7 @@ def _disable_tex(drawn: Figure) -> None:
 def _mean_curve(
   label: str, curves: Sequence[Curve]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Returns the x [n] that all seeds have, and mean and standard deviation [n] there."""
+  """Returns the x [n] that all seeds have, with mean and standard deviation [n]."""
   tables = [dict(zip(x, y, strict=True)) for x, y in curves]
   x = [at for at in tables[0] if all(at in table for table in tables)] if tables else []
   if not x:

@@ -171,7 +171,7 @@ def _unfinished(runs: Iterable[Run]) -> dict[Path, str]:
 
 
 def _why_unfinished(run: Run) -> str | None:
-  """Returns why a run is not finished; None if it is, or if its files do not show it."""
+  """Returns why a run is not finished; None if it is, or if no file shows it."""
   state = _trial(run.path)
   if 'status' in state:
     reason = (state.get('reason') or '').partition('\n')[0]

@@ -98,9 +98,10 @@ def importances(
   """Returns the importance of each parameter, the largest first; the sum is 1.
 
   The importance is the share of the metric's variance by fANOVA (F. Hutter et al., "An
-  Efficient Approach for Assessing Hyperparameter Importance", 2014), among the parameters
-  that all finished trials have. Without scikit-learn it is that of PED-ANOVA (S. Watanabe
-  et al., 2023, https://arxiv.org/abs/2304.10255), for the best tenth of the trials.
+  Efficient Approach for Assessing Hyperparameter Importance", 2014), among the
+  parameters that all finished trials have. Without scikit-learn it is that of PED-ANOVA
+  (S. Watanabe et al., 2023, https://arxiv.org/abs/2304.10255), for the best tenth of
+  the trials.
 
   Returns:
     Parameter -> importance, and the name of the method; or {}, and why there is none.

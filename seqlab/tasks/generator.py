@@ -1,4 +1,4 @@
-"""Text from a language model: prompts are continued by a search in the model's cache."""
+"""Text from a language model: a search in the model's cache continues prompts."""
 
 from collections.abc import Iterator, Sequence
 import functools
@@ -44,8 +44,8 @@ class _Cache:
 
   Attributes:
     state: the cache of the model.
-    given: [B, F + 1] the token that the search begins with, and those of the prompt that
-      it has to choose first; PAD after them.
+    given: [B, F + 1] the token that the search begins with, and those of the prompt
+      that it has to choose first; PAD after them.
     count: [B] int32, number of tokens that it has to choose.
     written: [B] int32, number of tokens that it has chosen.
   """
@@ -283,8 +283,8 @@ class Generator:
   def _batches(self, inputs: Sequence[np.ndarray], length: int) -> Iterator[list[int]]:
     """Yields the numbers of prompts that are continued together.
 
-    What a row reads at once depends on its own length, as random bits do. Rows that have
-    to move on through the context do so at the same places.
+    What a row reads at once depends on its own length, as random bits do. Rows that
+    have to move on through the context do so at the same places.
     """
 
     def key(i: int) -> tuple[int, int]:
@@ -298,7 +298,7 @@ class Generator:
         yield group[start : start + self._rows]
 
   def _read_at_once(self, inputs: int) -> int:
-    """Returns how many of so many tokens are read at once; the search gets the others."""
+    """Returns how many of so many tokens are read at once, before the search."""
     return (inputs - 1) // self._block * self._block
 
   def _fits(self, inputs: int, length: int) -> bool:

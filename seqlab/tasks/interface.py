@@ -2,8 +2,8 @@
 
 A task owns its run: training, evaluation and every other verb ask the task for all that
 is specific to it, and none of them tests which task it has. An ability that only some
-tasks have is a separate protocol (`Translates`, `HasVectors`, ...); `has` and `needs` are
-the two ways to ask for one.
+tasks have is a separate protocol (`Translates`, `HasVectors`, ...); `has` and `needs`
+are the two ways to ask for one.
 
 A task knows no devices, steps or checkpoints.
 """
@@ -183,8 +183,8 @@ class Task(Protocol):
     Args:
       variables: variables as `init` returns them, without boxes.
       batch: a batch of `batches`.
-      rng: random key of dropout and similar operations. None means evaluation: nothing is
-        dropped, running statistics are used, and no collection changes.
+      rng: random key of dropout and similar operations. None means evaluation: nothing
+        is dropped, running statistics are used, and no collection changes.
       hyper: name -> scalar, traced.
     """
     ...
@@ -355,9 +355,9 @@ class HasSpectrum(Protocol):
 class SplitsRows(Protocol):
   """A task whose loss of a batch is the sum of the losses of its rows.
 
-  Every device may then compute the loss of its own rows by itself. Each sum of `Loss` must
-  be one over rows, and random numbers must be those of `layers.dropout`, which depend on
-  the number of a row in the batch. Other draws would be equal on all devices.
+  Every device may then compute the loss of its own rows by itself. Each sum of `Loss`
+  must be one over rows, and random numbers must be those of `layers.dropout`, which
+  depend on the number of a row in the batch. Other draws would be equal on all devices.
 
   A task may also have
     gathers_weights: True if its model gathers sharded weights layer by layer; see
@@ -430,7 +430,8 @@ class Fitted(NamedTuple):
 class Estimator(Protocol):
   """A task without a gradient: `train` calls `fit` in place of the training loop.
 
-  Its experiment has no `steps`, `hyper` or `schedule`. It is evaluated once, at the end.
+  Its experiment has no `steps`, `hyper` or `schedule`. It is evaluated once, at the
+  end.
   """
 
   def fit(self, folder: Path, mesh: Any) -> Iterator[Fitted]:

@@ -126,8 +126,8 @@ class LineScorer:
   def score(self, lines: Sequence[str]) -> list[np.ndarray]:
     """Returns log p of each token of a line given those before it, EOS the last.
 
-    A line of running text follows the end of another line. In a line that is longer than
-    the model's context, tokens are predicted from at least half of the context.
+    A line of running text follows the end of another line. In a line that is longer
+    than the model's context, tokens are predicted from at least half of the context.
 
     Args:
       lines: documents, or lines of running text.

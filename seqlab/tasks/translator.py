@@ -80,17 +80,19 @@ def decode(
 def in_dtype(model: Seq2Seq, dtype: str | None) -> Seq2Seq:
   """Returns the model as a search computes it.
 
-  A step of a search is small. On two CPU cores bfloat16 makes beam search with a width of
-  512 1.25 times as fast, and with a width of 128 takes 1.2 times as long as float32, since
-  operations other than products take most of the time there.
+  A step of a search is small. On two CPU cores bfloat16 makes beam search with a width
+  of 512 1.25 times as fast, and with a width of 128 takes 1.2 times as long as float32,
+  since operations other than products take most of the time there.
 
   Args:
     model: a model, or an ensemble of models.
     dtype: 'float32' or 'bfloat16'; None for the model's own, or float32 for a model
-      narrower than 256 on a CPU. The variable SEQLAB_CPU_DTYPE turns this exception off.
+      narrower than 256 on a CPU. The variable SEQLAB_CPU_DTYPE turns this exception
+      off.
 
   Raises:
-    ValueError: a dtype is given, and the model is not a Linen module with a field `dtype`.
+    ValueError: a dtype is given, and the model is not a Linen module with a field
+      `dtype`.
   """
   if isinstance(model, Ensemble):
     return Ensemble([in_dtype(each, dtype) for each in model.models])
@@ -106,7 +108,7 @@ def in_dtype(model: Seq2Seq, dtype: str | None) -> Seq2Seq:
 
 
 def _searches_in_float32(model: Seq2Seq) -> bool:
-  """Returns whether a search is faster in float32 on the target device; see `in_dtype`."""
+  """Returns whether a search is faster in float32 on this device; see `in_dtype`."""
   narrow = platform() == 'cpu' and getattr(model, 'width', 256) < 256
   return narrow and chosen_cpu_dtype() is None
 
@@ -228,7 +230,7 @@ class Translator:
   def _outputs(
     self, lines: Sequence[str], first: int
   ) -> list[tuple[np.ndarray, np.ndarray] | None]:
-    """Returns ids [M, L] and scores [M], best first, per line; None for an empty one."""
+    """Returns ids [M, L] and scores [M], best first, per line; None if it is empty."""
     shown = {i: line for i, line in enumerate(lines) if not is_blank(line)}
     sentences, self.refused = encode_fitting(self.vocabularies.source, shown)
     # A line has no piece at all if the vocabulary knows none of its characters.

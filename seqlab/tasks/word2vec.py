@@ -38,8 +38,8 @@ class WindowTask(WordTask):
       config: a resolved experiment. Its section `model` names one of `ARCHITECTURES` as
         `kind`, 'skipgram' by default, and has the options of `Word2Vec`; its
         `objective` names one of `OBJECTIVES`, and its `output_vectors` one of
-        `OUTPUT_VECTORS`. Its section `batching` is for `WindowBatches`, with `subsample`
-        and `formula` as in `keep_probability`.
+        `OUTPUT_VECTORS`. Its section `batching` is for `WindowBatches`, with
+        `subsample` and `formula` as in `keep_probability`.
       text: the text and its words.
 
     Raises:

@@ -219,7 +219,7 @@ def check_training_split(split: str, options: Mapping[str, Any]) -> None:
 
 
 def _memory() -> float:
-  """Returns the bytes of memory of all devices; of the machine, if they are its CPUs."""
+  """Returns the bytes of memory of all devices, or of the machine for CPUs."""
   if jax.devices()[0].platform == 'cpu':
     return float(machine_memory() * jax.process_count())
   stats = jax.local_devices()[0].memory_stats() or {}

@@ -872,7 +872,7 @@ class _Writer:
   # Relative clauses.
 
   def relative_clause(self, nominal: _Nominal, depth: int) -> _Phrase:
-    """Adds a clause: who loved the teacher; whom the teacher loved; whose brother ..."""
+    """Adds a clause: who loved the teacher, whom the teacher loved, or whose ..."""
     which = _Nominal.standing_for('relative', nominal)
     options = [(50, self.subject_relative)]
     if _verbs_to(which.tags):
@@ -1026,7 +1026,7 @@ class _Writer:
   def complements(
     self, verb, subject, governor, *, clause=False, depth=0, object=True
   ) -> _Phrase:
-    """Returns object, recipient, instrument and place, in the order of both languages."""
+    """Returns object, recipient, instrument and place, ordered as in both languages."""
     required = [a.rstrip('!') for a in verb.adjuncts if a.endswith('!')]
     optional = [a for a in verb.adjuncts if not a.endswith('!')]
     if optional and self.draw.chance(14 if depth else 31):

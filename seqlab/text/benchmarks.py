@@ -169,8 +169,8 @@ class Inflection(_Table):
       language: name of one of the 52 languages, in lower case.
       resource: 10,000 ('high'), 1,000 ('medium') or 100 ('low') training examples; some
         languages have fewer.
-      ordered: whether features are read in their order; False gives all of them position
-        0 and an embedding of their type (Wu et al. 2021,
+      ordered: whether features are read in their order; False gives all of them
+        position 0 and an embedding of their type (Wu et al. 2021,
         https://arxiv.org/abs/2005.10213).
       cut: see `Text`.
       normalize: see `Text`.
@@ -218,9 +218,10 @@ _PRONOUNCED = {
 class Pronunciation(_Table):
   """SIGMORPHON 2021, task 1: words to phonemes. Splits: train, dev, test.
 
-  Ashby et al. 2021, https://aclanthology.org/2021.sigmorphon-1.13. Phonemes are separated
-  by spaces. The number of examples depends on the language: 41,680 of American English
-  (eng_us), 10,000 in the medium setting and 1,000 in the low one, divided 8 to 1 to 1.
+  Ashby et al. 2021, https://aclanthology.org/2021.sigmorphon-1.13. Phonemes are
+  separated by spaces. The number of examples depends on the language: 41,680 of
+  American English (eng_us), 10,000 in the medium setting and 1,000 in the low one,
+  divided 8 to 1 to 1.
   """
 
   def __init__(
@@ -247,9 +248,9 @@ class CMUdict(_Table):
   """CMUdict: English words to phonemes without stress. Splits: train, dev, test.
 
   The division into train and test is that of GPA4.0,
-  https://github.com/OlivierDehaene/GPA4.0. The split 'dev' is cut from 'train' by `cut`,
-  a hash of the word. Training has every pronunciation; in 'dev' and 'test' each word
-  occurs once, with all of its pronunciations as references.
+  https://github.com/OlivierDehaene/GPA4.0. The split 'dev' is cut from 'train' by
+  `cut`, a hash of the word. Training has every pronunciation; in 'dev' and 'test' each
+  word occurs once, with all of its pronunciations as references.
   """
 
   def __init__(
@@ -289,8 +290,9 @@ class WuMulti30k(Text):
 
   Its files are segmented by byte-pair encoding. The segments are joined here ('@@ ' is
   removed), so that scores are those of words; a vocabulary of kind
-  'merges' with `codes='multi30k-wu2021/en-de'` gives their segments back. The splits are named as those
-  of 'multi30k-tok': train, val, test_2016_flickr, test_2017_flickr, test_2017_mscoco.
+  'merges' with `codes='multi30k-wu2021/en-de'` gives their segments back. The splits
+  are named as those of 'multi30k-tok': train, val, test_2016_flickr, test_2017_flickr,
+  test_2017_mscoco.
   """
 
   def __init__(

@@ -37,8 +37,8 @@ class Corpus(Protocol):
   """Text in one or two languages. A class that inherits from it has its defaults.
 
   A class may also have
-    rules: name of a side -> a vocabulary, or None, for each of the parts of the side; see
-      `text.vocabulary.build_vocabularies`.
+    rules: name of a side -> a vocabulary, or None, for each of the parts of the side;
+      see `text.vocabulary.build_vocabularies`.
     repeats: a function of a split that returns how often each example occurs per epoch
       of training, [R], or None for once.
 

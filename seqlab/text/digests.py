@@ -1,7 +1,7 @@
 """Known digests of texts that corpora download.
 
-The text of each file was the same, byte for byte, as that of the file at the address that
-`benchmarks` downloads it from, in the commit of that address.
+The text of each file was the same, byte for byte, as that of the file at the address
+that `benchmarks` downloads it from, in the commit of that address.
 """
 
 from collections.abc import Mapping

@@ -67,7 +67,8 @@ def download(
     sha256: digest of the plain text; None uses that of the first download, which is
       stored in a file of the same folder.
     member: name of the text in the archive at `url`; empty if `url` is not an archive.
-    archive_of: name of the text whose archive is downloaded; an archive is not unpacked.
+    archive_of: name of the text whose archive is downloaded; an archive is not
+      unpacked.
 
   Raises:
     DownloadError: it could not be downloaded, or is not the expected text.
@@ -150,7 +151,7 @@ def sha256_of(path: Path) -> str:
 
 
 def _get(url: str, output: str, label: str) -> None:
-  """Downloads with a progress bar of rich, wrapped in the interface of tqdm for pooch."""
+  """Downloads with rich's progress bar, wrapped in the interface of tqdm for pooch."""
   with progress_bar() as progress:
     task = progress.add_task(label, total=None)
     bar = SimpleNamespace(

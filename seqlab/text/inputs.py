@@ -49,7 +49,8 @@ class Inputs:
       vocabularies: vocabularies of the run, which are recorded too.
 
     Raises:
-      ValueError: the text of a split differs from the record, which is not changed then.
+      ValueError: the text of a split differs from the record, which is not changed
+        then.
     """
     record = self._read()
     known: dict[str, Any] = record.get('text', {})

@@ -140,7 +140,7 @@ def _at(error: UnicodeDecodeError, data: bytes) -> tuple[str, str]:
 
 
 def _advice(data: bytes) -> str:
-  """Recommends iconv, but only for data that may be text with one byte per character."""
+  """Recommends iconv, but only for data that may have one byte per character."""
   sample = data[:65_536]
   if sample.count(b'\0') or sum(c < 32 and c not in b'\t\n\r\f' for c in sample) > 3:
     return '; it does not look like text'

@@ -48,8 +48,8 @@ class Merges:
 
     Args:
       lines: sentences.
-      codes: file of merges, as `subword-nmt learn-bpe` writes it, plain or gzipped; or the
-        name of published ones: 'multi30k-wu2021/en-de' or 'multi30k-wu2021/en-fr'.
+      codes: file of merges, as `subword-nmt learn-bpe` writes it, plain or gzipped; or
+        the name of published ones: 'multi30k-wu2021/en-de' or 'multi30k-wu2021/en-fr'.
       min_count: segments that are rarer than this are UNK.
 
     Raises:

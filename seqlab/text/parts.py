@@ -1,8 +1,8 @@
 """Sources of several parts, each tokenised by a rule of its own.
 
 The parts of a line are separated by tabs: a lemma as characters and its features as
-symbols are 'schmear<tab>V;PST'. A corpus writes such lines where `corpus.columns` gives a
-side several columns, and `seqlab translate` reads them.
+symbols are 'schmear<tab>V;PST'. A corpus writes such lines where `corpus.columns` gives
+a side several columns, and `seqlab translate` reads them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -39,7 +39,7 @@ class _Rules:
   """The domain of the option `parts`: a list of vocabularies."""
 
   def check(self, name: str, value: Any) -> None:
-    """Raises ValueError unless the value is a list of vocabularies and their options."""
+    """Raises ValueError for all but a list of vocabularies and their options."""
     if isinstance(value, str) or not isinstance(value, Sequence) or not len(value):
       raise ValueError(f'{name} is {value!r}; it must be a list of vocabularies')
     for i, part in enumerate(value):
@@ -163,7 +163,7 @@ class Parts:
     return [SEPARATOR.join(parts) for parts in zip(*decoded, strict=True)]
 
   def _part_of(self, ids: np.ndarray) -> np.ndarray:
-    """Returns the number of each id's part, [L]; an unknown one is of the part before."""
+    """Returns the number of each id's part, [L]; the one before for unknown ids."""
     part = np.searchsorted(self._starts, ids, side='right') - 1
     known = np.where(ids == UNK, 0, np.arange(1, len(ids) + 1))
     place = np.maximum.accumulate(known)

@@ -53,7 +53,8 @@ class RunningText:
         bucket (gs://, s3://; brought into the cache once).
       name: name of the corpus, for messages.
       text: language code.
-      valid: share of the characters, at the end of one text, that are the split 'valid'.
+      valid: share of the characters, at the end of one text, that are the split
+        'valid'.
       test: share of the characters after these that are the split 'test'.
 
     Raises:

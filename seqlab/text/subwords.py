@@ -1,8 +1,8 @@
 """Vocabularies of subwords, which SentencePiece learns.
 
 Kudo and Richardson 2018, https://arxiv.org/abs/1808.06226, with byte-pair encoding
-(Sennrich et al. 2016, https://arxiv.org/abs/1508.07909) or the unigram model (Kudo 2018,
-https://arxiv.org/abs/1804.10959).
+(Sennrich et al. 2016, https://arxiv.org/abs/1508.07909) or the unigram model (Kudo
+2018, https://arxiv.org/abs/1804.10959).
 """
 
 from collections.abc import Iterable, Sequence

@@ -301,7 +301,7 @@ class Symbols(Listed):
     return _divided(line, self._given)
 
   def pieces(self) -> list[str]:
-    r"""Returns a name of every id, [V]: the symbol; \ precedes the name of a special id."""
+    r"""Returns a name of every id, [V]: the symbol; \ precedes a special name."""
     return [*SPECIALS, *map(_symbol_name, self._learnt)]
 
 

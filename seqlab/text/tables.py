@@ -1,7 +1,7 @@
 """Tables of text: files whose rows hold the sides of an example in columns.
 
-A reader turns the lines of a file into rows. `corpus.columns` says which columns of a row
-are the sides:
+A reader turns the lines of a file into rows. `corpus.columns` says which columns of a
+row are the sides:
 
     c.corpus.columns = dict(source=0, target=1)
     c.corpus.columns = dict(source='word', target='pronunciation', category='origin')
@@ -44,7 +44,7 @@ class Row(NamedTuple):
 
 
 class Reader(Protocol):
-  """The format of a table. A kind of reader is one class, whose fields are its options."""
+  """The format of a table. A reader is one class, whose fields are its options."""
 
   def rows(self, name: str, lines: Sequence[str]) -> Iterator[Row]:
     """Yields the rows of a file.

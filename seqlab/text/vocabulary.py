@@ -103,10 +103,10 @@ class Vocabulary(Protocol):
     """Returns what every id writes into a text, in UTF-8, [V].
 
     A text is these one after the other, without the `separator` or the spaces that it
-    begins or ends with. Special ids but UNK write nothing; a byte piece may write a part of a character, and bytes that
-    are not UTF-8 in the end are read as U+FFFD. No surface has a line break or NUL; a
-    break that several byte pieces spell together is a space in the text, which no score
-    distinguishes.
+    begins or ends with. Special ids but UNK write nothing; a byte piece may write a
+    part of a character, and bytes that are not UTF-8 in the end are read as U+FFFD. No
+    surface has a line break or NUL; a break that several byte pieces spell together is
+    a space in the text, which no score distinguishes.
     """
     ...
 
@@ -158,7 +158,7 @@ def train_vocabulary(
 
 
 class _Trainers(Mapping):
-  """Kinds of vocabularies as their methods `train`, whose options an experiment sets."""
+  """Kinds of vocabularies as their methods `train`, with the options of experiments."""
 
   def __getitem__(self, kind: str) -> Callable:
     if kind not in VOCABULARIES and ':' not in kind:
@@ -345,7 +345,8 @@ def build_vocabularies(
     **options: options of the kind.
 
   Raises:
-    ValueError: as `train_vocabulary`; or `size` has another length than there are sides.
+    ValueError: as `train_vocabulary`; or `size` has another length than there are
+      sides.
   """
   sides = {'source': source, 'target': target, 'text': text}
   given = {'kind': kind, 'size': size, **sides}

@@ -138,7 +138,7 @@ class WordCounts:
 
   @functools.cached_property
   def fingerprint(self) -> str:
-    """Returns the sha256 of everything that determines the encoding, and of the counts."""
+    """Returns the sha256 of all that determines the encoding, and of the counts."""
     phrases = self.phrases.fingerprint if self.phrases else None
     content = [TOKENIZER, self.words, self.counts.tolist(), self.total, phrases]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -265,9 +265,9 @@ def count_words(
   """Counts the words of a corpus in one pass.
 
   Counts are exact unless the corpus has more than `max_types` different words. Then the
-  rarest words so far are dropped: the first time those counted once, the next time those
-  counted at most twice, and so on, as in word2vec.c (`ReduceVocab`). A warning says how
-  many were dropped and by how much counts may be too small.
+  rarest words so far are dropped: the first time those counted once, the next time
+  those counted at most twice, and so on, as in word2vec.c (`ReduceVocab`). A warning
+  says how many were dropped and by how much counts may be too small.
 
   Args:
     corpus: the text.

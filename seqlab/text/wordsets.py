@@ -114,8 +114,8 @@ def open_wordset(name: str | Path) -> WordSet:
   word, number), or four words. They are separated by tabs; in a line without tabs, by
   commas; and in a line without both, by spaces. The first line of a file of pairs may
   name its columns, as in 'word1 word2 score'; any other first line whose score is not a
-  number is refused, because it may be a pair. Lines that begin with '# ' and empty lines
-  are skipped; ': capitals' begins a section of analogies.
+  number is refused, because it may be a pair. Lines that begin with '# ' and empty
+  lines are skipped; ': capitals' begins a section of analogies.
 
   Args:
     name: one of `PAIRS` or `ANALOGIES`, or a path; the name of a set in a file is the

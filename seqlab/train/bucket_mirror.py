@@ -1,7 +1,7 @@
 """A run's folder in a bucket, mirrored by a folder on this machine's disk.
 
-Object stores cannot append to a file. So a run writes its files on the disk, and at each
-checkpoint those that changed are uploaded whole.
+Object stores cannot append to a file. So a run writes its files on the disk, and at
+each checkpoint those that changed are uploaded whole.
 """
 
 from collections.abc import Iterator
@@ -59,7 +59,7 @@ class BucketMirror:
         self._uploaded[name] = _size_and_time(local_file)
 
   def upload(self) -> None:
-    """Copies new and changed files to the bucket; deletes there what was deleted here."""
+    """Copies new and changed files to the bucket; deletes those deleted here."""
     local_files = {p.relative_to(self.path).as_posix(): p for p in self._local_files()}
     with self._explain_errors():
       for name, path in local_files.items():

@@ -198,7 +198,8 @@ class Checkpoints:
 
     An error of the background shows when the next save begins. The next save is then
     retried in place of this one, whose arrays no longer exist. With several processes
-    nothing is retried: the others wait in orbax for the failed process, which must exit.
+    nothing is retried: the others wait in orbax for the failed process, which must
+    exit.
 
     Args:
       step: number of the checkpoint, larger than all existing ones.
@@ -207,8 +208,8 @@ class Checkpoints:
       wait: whether to wait until the checkpoint is written, with retries.
 
     Raises:
-      OSError: this save or the previous one could not be written, or the first one cannot
-        be read back; the message names the last good step.
+      OSError: this save or the previous one could not be written, or the first one
+        cannot be read back; the message names the last good step.
       FileNotFoundError: the folder was removed, renamed or replaced.
     """
 

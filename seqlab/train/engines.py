@@ -24,7 +24,8 @@ def make_engine(
   """Returns the engine of a single run.
 
   Args:
-    config: a resolved experiment; its key `parallel` names the engine, 'jit' by default.
+    config: a resolved experiment; its key `parallel` names the engine, 'jit' by
+      default.
     task: made from it.
     steps: updates of the whole run.
     devices: devices to choose from; None chooses from JAX's own.

@@ -46,9 +46,9 @@ class RunFolder:
 
     Raises:
       FileNotFoundError: it is not the folder of a run.
-      ValueError: its `config.json` cannot be read, is not an experiment, or names code that
-        is not part of seqlab; or a file of its vocabulary has changed since the run
-        wrote it.
+      ValueError: its `config.json` cannot be read, is not an experiment, or names code
+        that is not part of seqlab; or a file of its vocabulary has changed since the
+        run wrote it.
     """
     name, (path, mirror) = path, _local_path(path)
     file = path / 'config.json'
@@ -121,8 +121,8 @@ class RunFolder:
   def task_class(self) -> Any:
     """Returns the class of the task, and checks all keys of the configuration.
 
-    An unknown key means damage or another version: without the check a run would be used
-    as if the option that stands there were not set.
+    An unknown key means damage or another version: without the check a run would be
+    used as if the option that stands there were not set.
 
     Raises:
       ValueError: a key is unknown or missing, or the task cannot be found.
@@ -134,8 +134,8 @@ class RunFolder:
   def explain_errors(self) -> Iterator[None]:
     """Turns errors about the content of the folder's files into ones that name it.
 
-    It is for code that builds a task from the folder: a configuration of another version
-    may lack a section, or have a list where this version expects a number.
+    It is for code that builds a task from the folder: a configuration of another
+    version may lack a section, or have a list where this version expects a number.
 
     Raises:
       ValueError: for KeyError, TypeError, AttributeError, IndexError and for ValueError
@@ -198,7 +198,8 @@ def open_folder(
 ) -> RunFolder:
   """Makes the folder of a run, or opens the one that this experiment made.
 
-  `config.json` is written later, by `write_config`, once the experiment is known to run.
+  `config.json` is written later, by `write_config`, once the experiment is known to
+  run.
 
   Args:
     path: the folder, which need not exist. It may be in a bucket: gs://bucket/run.

@@ -81,8 +81,8 @@ def _kept(folder: RunFolder) -> str | None:
 def record_machine(folder: RunFolder, mesh: Mesh, task: Task) -> None:
   """Writes `machine.json`, unless an earlier start of the run wrote it with this dtype.
 
-  It must come before `RunFolder.write_config`: to `fix_dtype` a run with a `config.json`
-  alone is one of an older version.
+  It must come before `RunFolder.write_config`: to `fix_dtype` a run with a
+  `config.json` alone is one of an older version.
   """
   dtype = dtype_of(task)
   if not processes.is_primary():

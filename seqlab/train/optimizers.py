@@ -404,9 +404,9 @@ def make_optimizer(
   """Builds an optax optimiser whose `update` takes `hyper=`.
 
   A piece that has the parameter `learning_rate` is a whole optimiser: the schedule's
-  rate is injected into it at every step, and `hyper.weight_decay` is too, if it has that
-  parameter. Any other piece gives a direction, which the rate and decoupled weight decay
-  are applied to.
+  rate is injected into it at every step, and `hyper.weight_decay` is too, if it has
+  that parameter. Any other piece gives a direction, which the rate and decoupled weight
+  decay are applied to.
 
   Args:
     specification: a piece of `OPTIMIZERS`, or a path to one. It may also have `clip`,

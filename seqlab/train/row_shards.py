@@ -1,9 +1,10 @@
 """Gradients of a batch whose rows every device computes by itself.
 
 Left to itself, the compiler sums the gradient of a weight over the devices wherever the
-weight is used: once per micro-batch, once per layer of a loop, and in a recurrent model once
-per position. Here a device has complete weights and its own rows, as if it were alone. The
-weights are gathered once before, and the gradients are summed once afterwards.
+weight is used: once per micro-batch, once per layer of a loop, and in a recurrent model
+once per position. Here a device has complete weights and its own rows, as if it were
+alone. The weights are gathered once before, and the gradients are summed once
+afterwards.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,10 +26,10 @@ def splits_rows(
 ) -> bool:
   """Returns whether every device of a mesh should compute its own rows by itself.
 
-  The loss must allow it (`SplitsRows`), and running statistics of a batch must not couple
-  its rows. A model that gathers the weights of one layer at a time is left to do so, as
-  parameters are sharded to save memory; except for `accumulate`, because the weights would
-  be gathered again for every micro-batch.
+  The loss must allow it (`SplitsRows`), and running statistics of a batch must not
+  couple its rows. A model that gathers the weights of one layer at a time is left to do
+  so, as parameters are sharded to save memory; except for `accumulate`, because the
+  weights would be gathered again for every micro-batch.
   """
   if mesh.shape['data'] * mesh.shape['fsdp'] == 1 or collections:
     return False
@@ -45,8 +46,8 @@ class RowShards:
   Attributes:
     mesh: the devices.
     params: sharding of each parameter, a tree of `PartitionSpec`.
-    gradients: sharding of each gradient. It may divide a gradient among devices that have
-      the whole parameter; these then get a part of the sum (reduce-scatter).
+    gradients: sharding of each gradient. It may divide a gradient among devices that
+      have the whole parameter; these then get a part of the sum (reduce-scatter).
     dtypes: dtype in which each gradient is sent.
   """
 
@@ -90,7 +91,8 @@ class RowShards:
 class UpdateShares:
   """Divides the update of parameters among devices that have the same parameters.
 
-  Rajbhandari et al., "ZeRO", 2020, section 5.1 and 5.2, https://arxiv.org/abs/1910.02054.
+  Rajbhandari et al., "ZeRO", 2020, section 5.1 and 5.2,
+  https://arxiv.org/abs/1910.02054.
 
   Attributes:
     mesh: the devices.

@@ -1,8 +1,9 @@
 """Seals of checkpoints, by which incomplete and damaged folders are recognised.
 
 A seal lists the size and the SHA-256 digest of every file of a folder. It is written
-after all files have reached the disk and before the folder gets its final name. A folder
-that is incomplete after a power cut, or has a flipped bit, is therefore never loaded.
+after all files have reached the disk and before the folder gets its final name. A
+folder that is incomplete after a power cut, or has a flipped bit, is therefore never
+loaded.
 """
 
 from collections.abc import Iterator

@@ -40,8 +40,9 @@ def compare_runs(
   Args:
     runs: folders; the first is the baseline.
     split: name of a split of their corpus.
-    measure: what is compared; see `metrics.measures.make_measures`. Its options, such as
-      a separator, are those of the baseline's experiment, where that names the measure.
+    measure: what is compared; see `metrics.measures.make_measures`. Its options, such
+      as a separator, are those of the baseline's experiment, where that names the
+      measure.
     tokenizer: tokeniser of BLEU, '13a', 'none' or 'char'; by default the corpus's
       convention.
     test: 'bs' or 'ar', see `metrics.bootstrap.compare`.

@@ -57,8 +57,8 @@ def evaluate_run(
     added to `evaluations.jsonl` in the folder of the run.
 
   Raises:
-    ValueError: an evaluator is unknown, none of them or one of `names` takes no split, or the task lacks
-      an ability that one needs.
+    ValueError: an evaluator is unknown, none of them or one of `names` takes no split,
+      or the task lacks an ability that one needs.
   """
   folder, task = open_run(run, trust=trust)
   evals = _chosen(folder.config.get('evals', {}), names, split)

@@ -1,4 +1,4 @@
-"""Scores of a system's output by sacreBLEU, checked against the counts of the device."""
+"""Scores of a system's output by sacreBLEU, checked against the device's counts."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -39,8 +39,8 @@ def translate_stream(
   Args:
     run: the folder of the run.
     lines: source sentences, as `text.lines` defines lines; blank ones give empty ones.
-    out: receives the translations; with `n_best` > 1, as `line ||| text ||| score`, lines
-      counted from 0.
+    out: receives the translations; with `n_best` > 1, as `line ||| text ||| score`,
+      lines counted from 0.
     average: number of checkpoints to average.
     choose: 'last' or 'best'.
     options: how outputs are found, see `decoding.config`.
@@ -105,8 +105,8 @@ def score_stream(
 
   Args:
     run: the folder of the run.
-    lines: a source, a tab and a target, as `text.lines` defines lines, with tabs between
-      the parts of a source that has several; for a language model, text.
+    lines: a source, a tab and a target, as `text.lines` defines lines, with tabs
+      between the parts of a source that has several; for a language model, text.
     out: receives the scores, one line per input line.
     average: number of checkpoints to average.
     choose: 'last' or 'best'.

@@ -142,8 +142,9 @@ class Evaluation(NamedTuple):
 
   Attributes:
     result: what is printed and recorded.
-    statistics: measure, or tokeniser of BLEU -> integers of each sentence, [R, columns];
-      BLEU is of the corpus's convention, of 13a, and of the tokeniser that was asked for.
+    statistics: measure, or tokeniser of BLEU -> integers of each sentence, [R,
+      columns]; BLEU is of the corpus's convention, of 13a, and of the tokeniser that
+      was asked for.
     not_written: why the translations could not be written, if so.
   """
 

@@ -1,4 +1,4 @@
-"""What the devices of a TPU send: the least that the sharding needs, beside computation.
+"""What TPUs send to each other: the least that the sharding needs, overlapped.
 
 All is read from the programs of the chip's own compiler; see `test_experiments.py`.
 """

@@ -499,7 +499,7 @@ def test_packed_text_has_segments_and_positions():
 
 
 def often(pairs=203):
-  """How often each pair occurs: a third of them every second epoch, others 2.5 times."""
+  """How often each pair occurs: a third every second epoch, others 2.5 times."""
   return np.where(np.arange(pairs) % 3 == 0, 0.5, 2.5)
 
 

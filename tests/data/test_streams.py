@@ -1,4 +1,4 @@
-"""Batches of running text: every id has its predecessor, and an epoch has all of them."""
+"""Batches of running text: every id has its predecessor; an epoch has all ids."""
 
 import itertools
 

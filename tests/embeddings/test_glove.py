@@ -191,7 +191,7 @@ def test_parts_of_a_batch_are_applied_one_after_another(groups):
 
 
 def written_out(state, batches, rate, x_max=100.0, alpha=0.75):
-  """AdaGrad pair by pair, as Pennington et al.'s program; returns the epochs' losses."""
+  """AdaGrad pair by pair, as Pennington et al.'s program; returns losses by epoch."""
   w, c, b, d = (np.array(x, np.float64) for x in jax.tree.leaves(state.parameters))
   w2, c2, b2, d2 = (np.ones_like(x) for x in (w, c, b, d))
   losses = []

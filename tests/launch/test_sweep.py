@@ -51,7 +51,7 @@ def _write(path, tiny, text='', peaks=(1e-2, 2e-2), **changes):
 
 @pytest.fixture(scope='module')
 def swept(tiny, tmp_path_factory):
-  """Returns a folder with a sweep in which four of six trials succeed, and its output."""
+  """Returns a folder of a sweep in which four of six trials succeed, and its output."""
   folder = tmp_path_factory.mktemp('swept')
   (folder / 'ends_its_process.py').write_text('import os\nos.kill(os.getpid(), 9)\n')
   experiment = _write(folder / 'mine.py', tiny, FAILING)

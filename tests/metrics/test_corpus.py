@@ -21,7 +21,7 @@ from seqlab.text.vocabulary import train_vocabulary
 
 @pytest.fixture(scope='module')
 def files(tmp_path_factory):
-  """An output and two references with lines of very different lengths; one is gzipped."""
+  """An output and two references whose line lengths differ much; one is gzipped."""
   folder = tmp_path_factory.mktemp('bleu')
   rng = np.random.default_rng(0)
   words = ['Haus', 'der', 'die,', 'ist', '3.5', '(neu)', 'und', '&quot;so&quot;']

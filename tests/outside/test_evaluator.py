@@ -48,7 +48,7 @@ def sweep(add):
 
 @pytest.fixture
 def experiment(outside):
-  """The path of an experiment's file, with the files of an evaluator and of a corpus."""
+  """The path of an experiment's file, beside files of an evaluator and a corpus."""
   lines = ['the red fox', 'a dog sees the fox', 'the dog', 'a red dog runs'] * 3
   outside.write('en', ''.join(f'{line}\n' for line in lines))
   outside.write('de', ''.join(f'{line[::-1]}\n' for line in lines))

@@ -1,4 +1,4 @@
-"""KERPLE positions as one class in one file of a user, with every invariant and verb."""
+"""KERPLE positions as one class in a file of a user, with every invariant and verb."""
 
 import json
 

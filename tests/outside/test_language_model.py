@@ -1,4 +1,4 @@
-"""A language model of a user's own file with a cell of the user's own, by every verb."""
+"""A language model of a user's own file with a cell of its own, by every verb."""
 
 import io
 import json

@@ -70,7 +70,7 @@ def test_a_wrong_line_is_an_error(tmp_path):
 
 @pytest.fixture
 def corpus(tmp_path, monkeypatch):
-  """About 10 chunks of random words, in which 'new york' is more frequent than chance."""
+  """About 10 chunks of random words; 'new york' is more frequent than by chance."""
   monkeypatch.setattr(plain, '_CHUNK', 1 << 11)
   random = np.random.default_rng(0)
   vocabulary = [*'abcdefghij', 'new york', 'new york city', 'new', *3 * ['city']]

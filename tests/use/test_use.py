@@ -397,7 +397,7 @@ def test_runs_are_compared_by_any_measure(run, capsys):
 
 
 def test_the_measures_of_the_experiment_are_printed(run, capsys):
-  """PER and the share of wrong lines, in place of BLEU, for words and pronunciations."""
+  """PER and the share of wrong lines, not BLEU, for words and pronunciations."""
   config = json.loads((run / 'config.json').read_text('utf-8'))
   valid = {'kind': 'outputs', 'split': 'valid', 'measures': ['per', 'wer'], 'beam': 1}
   config['evals'] = {'valid': valid}

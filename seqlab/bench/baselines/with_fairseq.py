@@ -48,7 +48,7 @@ class Training(TorchTraining):
 
 
 def _arguments(sizes, dropout):
-  """Returns the command line of a model of some sizes, pre-norm and with tied tables."""
+  """Returns the command line of a model, pre-norm and with tied tables."""
   arguments = Namespace(
     dropout=dropout,
     attention_dropout=0.0,

@@ -76,7 +76,7 @@ class _Layer(nn.Module):
 
 
 class HandWritten(nn.Module):
-  """The model of `models.transformer`, with its parameters, as one writes it in PyTorch.
+  """The model of `models.transformer`, with its parameters, written in PyTorch.
 
   Padding of the target is at its end, so a causal mask hides it from all tokens.
   """

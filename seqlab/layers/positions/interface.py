@@ -98,9 +98,9 @@ class LayerPositions(nn.Module):
     """Returns [B, H, L, S] float32, added to the scores before they are scaled.
 
     Args:
-      query: [B, L, H, K] queries. In a step of decoding M hypotheses stand in place of L,
-        and `terms.distance` has one row for all of them, [1, 1, S]. This axis of size 1
-        is broadcast, as `layers.products.product` and `jnp.einsum` do.
+      query: [B, L, H, K] queries. In a step of decoding M hypotheses stand in place of
+        L, and `terms.distance` has one row for all of them, [1, 1, S]. This axis of
+        size 1 is broadcast, as `layers.products.product` and `jnp.einsum` do.
       terms: result of `Positions.attention_terms`.
     """
     raise NotImplementedError
@@ -109,8 +109,8 @@ class LayerPositions(nn.Module):
     """Returns [B, L, H, K], added to the weighted sum of the values.
 
     Args:
-      weights: [B, H, L, S] attention weights. In a step of decoding M hypotheses stand in
-        place of L, and `terms.distance` has one row for all of them; see `scores`.
+      weights: [B, H, L, S] attention weights. In a step of decoding M hypotheses stand
+        in place of L, and `terms.distance` has one row for all of them; see `scores`.
       terms: result of `Positions.attention_terms`.
     """
     raise NotImplementedError

@@ -46,7 +46,8 @@ class GensimBaseline(WindowTask):
       config: a resolved experiment. Its section `model` may have four more options:
         `epochs` (5); `workers` (1), threads of gensim, of which more than one make the
         result depend on chance; and `alpha` (0.025) and `min_alpha` (0), between which
-        the learning rate falls linearly. The sizes of batches in `batching` are ignored.
+        the learning rate falls linearly. The sizes of batches in `batching` are
+        ignored.
       text: the text and its words.
 
     Raises:

@@ -45,8 +45,8 @@ class Factorization:
 class SingularVectors(PMITask):
   """Left singular vectors of the PMI matrix, weighted by the singular values.
 
-  A step is an iteration of `embeddings.svd`. Each one adds a file to the folder, so that
-  a fit that was interrupted continues with the iteration after the last file.
+  A step is an iteration of `embeddings.svd`. Each one adds a file to the folder, so
+  that a fit that was interrupted continues with the iteration after the last file.
   """
 
   def __init__(self, config: Mapping[str, Any], text: Text):
