@@ -182,8 +182,8 @@ def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> None:
   del rest
   with _imports():
     _prepare()
+    from seqlab.train.vectors import names_vectors
     from seqlab.use.evaluation import default_measure
-    from seqlab.word_vectors import names_vectors
 
   if args.evals is not None:
     measure = 'evaluators'

@@ -263,8 +263,10 @@ DEFAULTS = {
 NEEDED = ('task', 'seed')
 # Sections that may be left out. With fallback={'factor': 0.5, 'times': 3}, a run that
 # diverges returns to the last good checkpoint with half the learning rate, up to three
-# times; without `fallback` it ends there.
-SECTIONS = ('hyper', 'schedule', 'optimizer', 'mesh', 'evals', 'fallback')
+# times; without `fallback` it ends there. `init` says what a run begins with in place of
+# fresh parameters, see `train.init`; None is an empty section.
+SECTIONS = ('hyper', 'schedule', 'optimizer', 'mesh', 'evals', 'fallback', 'init')
+INNER_SECTIONS = ('init.vectors',)  # those of a section that may be left out too
 _CONSTANT = {'kind': 'constant'}  # the schedule of an experiment that names none
 
 
@@ -280,7 +282,8 @@ def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     }
   sections = {section: {} for section in SECTIONS}
   config = {**DEFAULTS, **sections, 'schedule': _CONSTANT, **config}
-  return {**config, 'best_is': best_is(config)}
+  init = {} if config['init'] is None else config['init']
+  return {**config, 'best_is': best_is(config), 'init': init}
 
 
 def best_is(config: Mapping[str, Any]) -> str:

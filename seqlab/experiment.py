@@ -15,6 +15,7 @@ from ml_collections import config_dict
 from seqlab import domains
 from seqlab.config import (
   DEFAULTS,
+  INNER_SECTIONS,
   SECTIONS,
   SMOKE,
   Settings,
@@ -192,7 +193,7 @@ def _section(
     path: the experiment's file, for messages.
   """
   part = name.rpartition('.')[2]
-  is_new = part not in outer and name in SECTIONS
+  is_new = outer.get(part) is None and name in (*SECTIONS, *INNER_SECTIONS)
   if is_new or (outer.get(part) is None and _sets_kind(config, name, key)):
     with outer.ignore_type():
       outer[part] = config_dict.ConfigDict()

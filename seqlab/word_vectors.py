@@ -12,41 +12,18 @@ from typing import Literal
 import numpy as np
 
 from seqlab.domains import Count, checked
-from seqlab.embeddings.formats import TENSORS, by_ending, check_target
-from seqlab.embeddings.vectors import Ranking, SparseVectors, Vectors, load_vectors
+from seqlab.embeddings.formats import check_target
+from seqlab.embeddings.vectors import Ranking, SparseVectors, Vectors
 from seqlab.evaluators.similarity import ENGLISH, evaluate_vectors, open_sets, table
 from seqlab.io.console import print_table
 from seqlab.metrics.similarity import Estimate, Result
-from seqlab.tasks.interface import HasVectors, needs
-from seqlab.text.remote import is_remote
 from seqlab.text.words import spellings
 from seqlab.text.wordsets import Analogies
 from seqlab.train.folder import RunFolder
-from seqlab.train.restore import check_finished, restore
+from seqlab.train.vectors import check_source, is_run, open_source
 from seqlab.use.records import record_evaluation, timestamp
 
 _RESTRICT = 30_000  # most frequent words of a run, as in word2vec's demonstrations
-
-
-def names_vectors(path: str, format: str | None = None) -> bool:
-  """Returns whether a path names a file of vectors, and not a run."""
-  return not _is_run(path) and _names_file(path, format)
-
-
-def _is_run(path: str) -> bool:
-  return Path(path, 'config.json').is_file()
-
-
-def _names_file(path: str, format: str | None) -> bool:
-  """Returns whether a path that is not a run means a file of vectors.
-
-  The file need not exist.
-  """
-  if format is not None or Path(path).is_file():
-    return True
-  if Path(path).is_dir():
-    return Path(path, TENSORS).is_file()
-  return not is_remote(path) and by_ending(Path(path)) is not None
 
 
 @checked
@@ -72,51 +49,10 @@ def open_vectors(
     ValueError: the run has no word vectors, or too few checkpoints; an option does not
       apply to a run or to a file; or the file is damaged.
   """
-  return _open(str(path), format, average, choose, trust)[0]
-
-
-def _open(
-  path: str, format: str | None, average: int, choose: str, trust: bool
-) -> tuple[Vectors | SparseVectors, list[int]]:
-  """Returns vectors, and the steps of the run that they come from; none of a file."""
-  folder = _check_source(path, format, average, choose, trust)
-  if folder is None:
-    return load_vectors(path, format), []
-  with folder.explain_errors():
-    task = folder.task_class().restore(folder.config, folder.vocabulary)
-    needs(task, HasVectors)  # now with the attributes, which its class need not have
-  variables, steps = restore(folder, task, average=average, choose=choose)
-  return task.vectors(variables), steps
-
-
-def _check_source(
-  path: str, format: str | None, average: int, choose: str, trust: bool
-) -> RunFolder | None:
-  """Checks the source of vectors without loading them.
-
-  Returns:
-    The folder of the run; None if the source is a file.
-
-  Raises:
-    ValueError, FileNotFoundError: as `open_vectors`.
-  """
-  if not _is_run(path) and _names_file(path, format):
-    if average != 1 or choose != 'last':
-      option = f'--average {average}' if average != 1 else f'--choose {choose}'
-      raise ValueError(f'{path} is a file, without checkpoints: leave out {option}')
-    if not Path(path).exists():
-      load_vectors(path, format)  # which raises FileNotFoundError
-    return None
-  folder = RunFolder.open(path, trust=trust)
-  kind = folder.task_class()
-  try:
-    needs(kind, HasVectors)
-  except ValueError as error:
-    raise ValueError(f'{path}: {error}') from None
-  if format is not None:
-    raise ValueError(f'{path} is a run, not a file: leave out --from {format}')
-  check_finished(folder, kind)
-  return folder
+  vectors, _ = open_source(
+    str(path), format, average=average, choose=choose, trust=trust
+  )
+  return vectors
 
 
 @checked
@@ -159,11 +95,13 @@ def evaluate_words(
     FileNotFoundError: as they raise it.
   """
   path = str(path)
-  _check_source(path, format, average, choose, trust)
+  check_source(path, format, average, choose, trust)
   opened = open_sets(sets)  # first, because vectors take longer to read
-  vectors, steps = _open(path, format, average, choose, trust)
+  vectors, steps = open_source(
+    path, format, average=average, choose=choose, trust=trust
+  )
   if restrict == 'auto':
-    restrict = _RESTRICT if _is_run(path) else None
+    restrict = _RESTRICT if is_run(path) else None
   if restrict is not None and restrict >= vectors.size:
     restrict = None
   scores = evaluate_vectors(vectors, opened, restrict=restrict, method=method)
@@ -182,7 +120,7 @@ def evaluate_words(
     'steps': steps,
     'scores': results,
   }
-  if _is_run(path):
+  if is_run(path):
     record_evaluation(RunFolder.open(path, trust=trust), row)
   return row
 
@@ -193,7 +131,7 @@ def _restriction(
   """Returns a note that says to which words analogies are restricted."""
   if restrict is None:
     return f'analogies among all {vectors.size:,} words'
-  kind = 'most frequent' if _is_run(path) else 'first'
+  kind = 'most frequent' if is_run(path) else 'first'
   return f'analogies among the {restrict:,} {kind} of {vectors.size:,} words'
 
 

@@ -58,8 +58,13 @@ class Embedding(nn.Module):
     """The table [V, D]; or [n, V, D], one table for each of n shards of the rows."""
     return self.table if self.gathered is None else self.gathered
 
+  @property
+  def scale(self) -> float:
+    """The factor by which the vectors of ids are scaled."""
+    return self.width**0.5
+
   def _scaled(self, vectors: Array) -> Array:
-    return (vectors * self.width**0.5).astype(self.dtype)
+    return (vectors * self.scale).astype(self.dtype)
 
 
 def logits(hidden: Array, weights: Array) -> Array:

@@ -32,6 +32,7 @@ from seqlab.programs import fingerprint_of
 from seqlab.tasks import task_of
 from seqlab.tasks.interface import ChecksOptions, Estimator, has, needs
 from seqlab.train.fallback import Fallback
+from seqlab.train.init import Init, VectorsInit
 from seqlab.train.mesh import make_mesh
 from seqlab.train.optimizers import (
   COMMON,
@@ -48,7 +49,10 @@ from seqlab.types import Variables
 _SIGNATURES: dict[str, Sequence[Signature]] = {
   'mesh': (options_of(make_mesh, ('available',)),),
   'fallback': (Fallback,),
+  'init': (Init,),
 }
+# Sections inside of others that name no piece.
+_INNER_SIGNATURES: dict[str, Sequence[Signature]] = {'init.vectors': (VectorsInit,)}
 _HYPER = {
   'peak': Annotated[float, Range(0)],
   'weight_decay': Annotated[float, Range(0)] | None,
@@ -91,6 +95,7 @@ def _check_training(config: Mapping[str, Any]) -> None:
     raise ValueError('the experiment sets no steps')
   _check_optimizer(config)
   _check_best(config)
+  Init.of(config)
 
 
 def _check_estimator(config: Mapping[str, Any]) -> None:
@@ -170,6 +175,8 @@ def _kinds_with(config: Mapping[str, Any], section: str, option: str) -> list[st
 def _signatures_of(config: Mapping[str, Any], section: str) -> Sequence[Signature]:
   """Returns the signatures of a section, of an evaluator, or of a piece inside one."""
   outer, _, option = section.rpartition('.')
+  if section in _INNER_SIGNATURES:
+    return _INNER_SIGNATURES[section]
   if outer == 'evals':
     return _evaluator_signatures(config['evals'], option)
   if not outer:

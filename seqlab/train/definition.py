@@ -13,6 +13,7 @@ from seqlab.config import call, check_keys
 from seqlab.layers.device import compiled_for
 from seqlab.tasks.interface import CustomUpdate, Task, has, method_of, traced_init
 from seqlab.train.fingerprint import program_fingerprint
+from seqlab.train.init import Init
 from seqlab.train.mesh import (
   like_parameters,
   logical_axes,
@@ -29,10 +30,11 @@ from seqlab.train.optimizers import (
   make_optimizer,
   make_schedule,
 )
+from seqlab.train.paths import Frozen
 from seqlab.train.row_shards import RowShards, UpdateShares, splits_rows
 from seqlab.train.state import TrainState
 from seqlab.train.step import CustomStep, GradientStep
-from seqlab.types import Array, Batch, Hyper, PyTree, Sums
+from seqlab.types import Array, Batch, Hyper, PyTree, Sums, Variables
 
 
 class Definition:
@@ -46,6 +48,7 @@ class Definition:
     shardings: sharding of each array of a member's state, outside of the steps.
     abstract: shapes, dtypes and shardings of that state, for restoring it.
     fingerprint: digest of what the update computes with; see `seqlab.programs`.
+    frozen: the parameters that are not trained.
   """
 
   def __init__(
@@ -75,8 +78,9 @@ class Definition:
       ValueError: an option is wrong, or the mesh does not fit the devices.
     """
     self.mesh = call(make_mesh, config.get('mesh', {}), 'mesh', available=devices)
+    self.frozen = Frozen(Init.of(config).frozen)
     self.fingerprint = program_fingerprint(
-      config, task, 'update', steps, axis_name or ''
+      config, task, 'update', steps, axis_name or '', *self.frozen.patterns
     )
     self.rows_share = rows_share(self.mesh, jax.process_index())
     self._accumulate = config.get('accumulate', 1)
@@ -93,9 +97,11 @@ class Definition:
     else:
       check_hyper(config.get('optimizer', {}), self._schedule, self.hyper)
       axes = logical_axes(traced_init(task))
+      self.frozen.check(axes)
+      axes, _ = self.frozen.split(axes)
       self._tx = make_optimizer(config.get('optimizer', {}), self._schedule, axes)
       self._take_step = GradientStep(
-        task, self._tx, self._accumulate, self._ema, axis_name
+        task, self._tx, self._accumulate, self._ema, axis_name, frozen=self.frozen
       )
       self.constants = ()
     seed = jax.ShapeDtypeStruct((), jnp.uint32)
@@ -125,41 +131,50 @@ class Definition:
     """Lets devices divide the work on a batch, and that of the update.
 
     Args:
-      axes: names of the parameters' logical axes.
+      axes: names of the logical axes of the trained parameters.
       shard_optimizer: whether to divide the update and the optimiser's state.
     """
-    state, of_gradients, divided = self.abstract, self.shardings.params, {}
+    state, divided = self.abstract, {}
+    params, _ = self.frozen.split(state.params)
+    of_params, _ = self.frozen.split(self.shardings.params)
+    of_gradients = of_params
     if shard_optimizer:
-      of_gradients = shard_over_data(state.params, axes, self.mesh)
-      opt_state = like_parameters(state.opt_state, state.params, of_gradients)
+      of_gradients = shard_over_data(params, axes, self.mesh)
+      opt_state = like_parameters(state.opt_state, params, of_gradients)
       self.shardings = self.shardings.replace(opt_state=opt_state)
       self.abstract = self._abstract()
-    both = _specs(self.shardings.params), _specs(of_gradients)
+    all_params, gradients = _specs(self.shardings.params), _specs(of_gradients)
     if shard_optimizer:
-      divided['update_shares'] = UpdateShares(self.mesh, *both)
+      divided['update_shares'] = UpdateShares(self.mesh, _specs(of_params), gradients)
     if splits_rows(
       self._task, self.mesh, self.hyper, state.collections, self._accumulate
     ):
-      divided['row_shards'] = RowShards(self.mesh, *both, self._sent_dtypes())
+      dtypes = self._sent_dtypes()
+      divided['row_shards'] = RowShards(self.mesh, all_params, gradients, dtypes)
     self._take_step = dataclasses.replace(self._take_step, **divided)
 
   def _sent_dtypes(self) -> PyTree:
-    """Returns the dtype in which devices send each gradient.
+    """Returns the dtype in which devices send each gradient of a trained parameter.
 
     The sum over micro-batches is float32, and is sent as it is.
     """
     if self._accumulate > 1:
-      return jax.tree.map(lambda x: x.dtype, self.abstract.params)
+      params, _ = self.frozen.split(self.abstract.params)
+      return jax.tree.map(lambda x: x.dtype, params)
     with compiled_for(self.mesh):  # 'auto' depends on the device
       boxed = jax.eval_shape(traced_init(self._task), jax.random.key(0))
-    return used_dtypes(boxed['params'])
+    return used_dtypes(self.frozen.split(boxed['params'])[0])
 
   def _create(self, seed: Array) -> TrainState:
     """Returns a fresh state, whose parameters are boxed with their logical axes."""
-    variables = dict(traced_init(self._task)(jax.random.key(seed)))
+    return self._begin(seed, traced_init(self._task)(jax.random.key(seed)))
+
+  def _begin(self, seed: Array, variables: Variables) -> TrainState:
+    """Returns the state of a run that begins with these variables."""
+    variables = dict(variables)
     params = variables.pop('params')
     # Transforms that are masked or partitioned by path fail on boxes.
-    opt_state = self._tx.init(nn.unbox(params))
+    opt_state = self._tx.init(self.frozen.split(nn.unbox(params))[0])
     averages = self._ema or has_average(opt_state)
     return TrainState(
       step=jnp.zeros((), jnp.int32),
@@ -174,6 +189,16 @@ class Definition:
   def init(self, seed: int) -> TrainState:
     """Returns a fresh state, sharded as checkpoints are restored."""
     return self._init(np.uint32(seed))
+
+  def begin(self, seed: int, variables: Variables) -> TrainState:
+    """Returns the state of a run that begins with other variables than fresh ones.
+
+    Args:
+      seed: the run's seed.
+      variables: variables with the shapes and shardings of `abstract`.
+    """
+    begin = jax.jit(self._begin, out_shardings=self.shardings)
+    return begin(np.uint32(seed), variables)
 
   def update(
     self, state: TrainState, batch: Batch, hyper: Hyper, *constants: PyTree
@@ -216,6 +241,7 @@ def _check_custom_update_options(config: Mapping) -> None:
     'ema': config.get('ema'),
     'parallel': config.get('parallel', 'jit') != 'jit',
     'hyper.weight_decay': config['hyper'].get('weight_decay'),
+    'init.freeze': Init.of(config).frozen,
   }
   for key, value in unused.items():
     if value:

@@ -12,7 +12,7 @@ from seqlab.trust import foreign_names
 # arguments; which of them there are is seen from the arguments.
 _NOT_COMPILED = (
   *('evals', 'save_every', 'keep_latest', 'keep_best', 'keep_best_n', 'best_is'),
-  *('patience', 'minutes', 'retries', 'fallback', 'seed', 'steps', 'hyper'),
+  *('patience', 'minutes', 'retries', 'fallback', 'seed', 'steps', 'hyper', 'init'),
 )
 
 

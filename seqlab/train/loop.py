@@ -27,6 +27,7 @@ from seqlab.train.run_programs import RunPrograms
 from seqlab.train.session import Session
 from seqlab.train.setup import check_text, evaluators_of, introduce, prepare
 from seqlab.train.state import TrainState
+from seqlab.train.warm_start import WarmStart
 from seqlab.types import Batch, PyTree, Sums
 
 
@@ -62,9 +63,13 @@ def train(config: Mapping, workdir: str, *, force: bool = False) -> RunFolder:
     evaluators = evaluators_of(folder.config, task, engine.definition.mesh)
     check_text(folder, task)
     record_machine(folder, engine.definition.mesh, task)
-    session = stack.enter_context(Session(folder, timetable, evaluators))
+    warm_start = WarmStart(folder, task, engine.definition)
+    session = stack.enter_context(
+      Session(folder, timetable, evaluators, warm_start=warm_start)
+    )
     introduce(session, engine.definition, task, batches)
     states = [session.restore(engine.definition)]
+    warm_start.release()
     if not session.over:
       loop(engine, [session], states, task, batches)
     if session.error:

@@ -23,9 +23,10 @@ def overview(engine: Engine, compiled: Sequence[jax.stages.Compiled]) -> str:
   state, mesh = engine.abstract, engine.mesh
   largest = max(compiled, key=temporary_bytes)
   rest = [x for x in (state.collections, state.ema) if x]
+  trained, frozen = engine.definition.frozen.split(state.params)
   rows = {
-    'parameters': f'{count(state.params):,} in {len(jax.tree.leaves(state.params))} '
-    'arrays',
+    'parameters': f'{count(trained):,} in {len(jax.tree.leaves(trained))} arrays'
+    f'{f", and {count(frozen):,} that are frozen" if frozen else ""}',
     'devices': f'{mesh.size}: {named_sizes(mesh.shape)}',
     'sharding': f'{engine.name}: {sharding(state.params, mesh)}',
     'parameters per device': amount(shard_bytes(state.params)),

@@ -28,6 +28,7 @@ from seqlab.train.session import Session
 from seqlab.train.setup import check_text, evaluators_of, introduce, prepare
 from seqlab.train.state import TrainState
 from seqlab.train.timetable import Timetable
+from seqlab.train.warm_start import WarmStart
 from seqlab.types import Batch
 
 _REMEDY = 'run these trials one by one (--on local)'
@@ -129,6 +130,7 @@ def _train_in(
   definition = Definition(first.config, task, timetable.steps)
   definition.check(batches.shapes)
   evaluators = evaluators_of(first.config, task, definition.mesh)
+  warm_start = WarmStart(first, task, definition)
   sessions: list[Session] = []
   states: list[TrainState] = []
   seats: list[int] = []
@@ -140,7 +142,9 @@ def _train_in(
       record_machine(folder, definition.mesh, task)
       on_end = functools.partial(end, i)
       name = folder.path.name
-      session = Session(folder, timetable, evaluators, name=name, on_end=on_end)
+      session = Session(
+        folder, timetable, evaluators, name=name, on_end=on_end, warm_start=warm_start
+      )
     except Exception as error:  # any error: the other members continue
       end(i, error)
       continue
@@ -150,6 +154,7 @@ def _train_in(
         sessions.append(session)
         states.append(state)
         seats.append(places[i])
+  warm_start.release()
   if not sessions:
     return
   hypers = [session.hyper for session in sessions]

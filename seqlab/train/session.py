@@ -18,6 +18,7 @@ from seqlab.train.history import History
 from seqlab.train.retry import GaveUp, may_pass, remedy, retry
 from seqlab.train.state import TrainState
 from seqlab.train.timetable import Timetable
+from seqlab.train.warm_start import WarmStart
 from seqlab.train.writer import NoWriter, Progress, Writer
 from seqlab.types import Variables
 
@@ -48,6 +49,7 @@ class Session:
     *,
     name: str = '',
     on_end: Callable[[Exception | None], None] = lambda error: None,
+    warm_start: WarmStart | None = None,
   ):
     """Opens the files of the run, and writes `config.json`.
 
@@ -57,6 +59,7 @@ class Session:
       evaluators: name -> evaluator.
       name: shown before each message, where several sessions share a terminal.
       on_end: called once when the run is over, with `error`.
+      warm_start: state that the run begins with; None for a fresh one.
 
     Raises:
       OSError: a file cannot be opened.
@@ -66,7 +69,7 @@ class Session:
     self.timetable, self.evaluators = timetable, evaluators
     self.history = History()
     self.start, self.over, self.error = 0, False, None
-    self._on_end, self._closed = on_end, False
+    self._on_end, self._closed, self._warm_start = on_end, False, warm_start
     self._fallback = Fallback(factor=1.0, times=0)
     if self.config['fallback']:
       self._fallback = call(Fallback, self.config['fallback'], 'fallback')
@@ -141,10 +144,23 @@ class Session:
     saved = self._checkpoints.restore({'state': definition.abstract, 'meta': None})
     if saved is None:
       self.start, self.history = 0, History()
-      return definition.init(self.config['seed'])
+      return self._begin(definition)
     self.start, parts = saved
     self.history = History.from_checkpoint(parts['meta'])
     return parts['state']
+
+  def _begin(self, definition: Definition) -> TrainState:
+    """Returns the state of step 0."""
+    seed = self.config['seed']
+    if self._warm_start is None:
+      return definition.init(seed)
+    state, report = self._warm_start.begin(seed)
+    if report is not None:
+      for message in report.messages:
+        self.say(message)
+      if processes.is_primary():
+        report.write(self.folder)
+    return state
 
   def open_writer(self) -> None:
     """Opens the files of rows; cuts off the rows that come after `start`."""

@@ -84,8 +84,10 @@ def introduce(
   mesh, processes_ = definition.mesh, jax.process_count()
   kind, dtype = mesh.devices.flat[0].device_kind, dtype_of(task)
   among = f' in {processes_} processes' if processes_ > 1 else ''
+  trained, frozen = definition.frozen.split(definition.abstract.params)
+  fixed = f' and {count(frozen):,} frozen ones' if frozen else ''
   session.say(
-    f'{session.folder.name}: {count(definition.abstract.params):,} parameters, '
+    f'{session.folder.name}: {count(trained):,} parameters{fixed}, '
     f'{mesh.size} x {kind}{among}{f", products in {dtype}" if dtype else ""}'
   )
   report = (

@@ -9,6 +9,7 @@ import optax
 from seqlab.layers.products import stored
 from seqlab.tasks.interface import CARRY, Task
 from seqlab.train.optimizers import Schedule, evaluated
+from seqlab.train.paths import Frozen
 from seqlab.train.row_shards import RowShards, UpdateShares
 from seqlab.train.state import TrainState
 from seqlab.types import Array, Batch, Hyper, PyTree, Sums, Variables
@@ -48,7 +49,7 @@ class CustomStep:
 
 @dataclasses.dataclass(frozen=True)
 class GradientStep:
-  """The update of a task that has a loss, by the gradient of all parameters.
+  """The update of a task that has a loss, by the gradient of its trained parameters.
 
   The gradient is that of the global batch's summed loss. It is divided once by the
   loss's global weight, whatever the devices and micro-batches: a mean of means would
@@ -62,6 +63,7 @@ class GradientStep:
     ema: decay of the moving average of the parameters; 0 keeps none.
     axis_name: the axis of devices that gradients are summed over, where the step is
       mapped over devices; None where arrays are global.
+    frozen: the parameters that are not trained.
     row_shards: divides the rows of a batch among devices that compute them by themselves;
       None leaves all communication to the compiler and the layers.
     update_shares: divides the update among devices that have the same parameters; None
@@ -73,6 +75,7 @@ class GradientStep:
   accumulate: int = 1
   ema: float = 0.0
   axis_name: str | None = None
+  frozen: Frozen = dataclasses.field(default_factory=Frozen)
   row_shards: RowShards | None = None
   update_shares: UpdateShares | None = None
 
@@ -94,14 +97,15 @@ class GradientStep:
     grads = jax.tree.map(stored, grads)
     # 1 is for a batch without a single token, whose gradient is 0.
     weight = jnp.maximum(sums['loss'][1], 1.0)
-    grads, params = jax.tree.map(lambda g: g / weight, grads), state.params
+    grads = jax.tree.map(lambda g: g / weight, grads)
+    trained, frozen = self.frozen.split(state.params)
     if self.update_shares:
-      grads, params = map(self.update_shares.divide, (grads, params))
-    updates, opt_state = self.tx.update(grads, state.opt_state, params, hyper=hyper)
-    params = optax.apply_updates(params, updates)
+      grads, trained = map(self.update_shares.divide, (grads, trained))
+    updates, opt_state = self.tx.update(grads, state.opt_state, trained, hyper=hyper)
+    trained = optax.apply_updates(trained, updates)
     if self.update_shares:
-      params = self.update_shares.gather(params)
-    average = self._averaged(state, params, opt_state)
+      trained = self.update_shares.gather(trained)
+    average = self._averaged(state, trained, opt_state)
     one = jnp.ones(())
     sums |= {
       'grad_norm': (optax.tree.norm(grads), one),
@@ -110,7 +114,7 @@ class GradientStep:
     }
     state = state.replace(
       step=state.step + 1,
-      params=params,
+      params=self.frozen.merge(trained, frozen),
       collections=collections,
       opt_state=opt_state,
       ema=average,
@@ -136,13 +140,15 @@ class GradientStep:
     self, state: TrainState, batch: Batch, rng: Array, hyper: Hyper
   ) -> tuple[PyTree, Sums, Variables]:
     """Returns the gradient of the summed loss, sums to report, and new collections."""
+    trained, frozen = self.frozen.split(state.params)
 
-    def loss(params: PyTree):
+    def loss(trained: PyTree):
+      params = self.frozen.merge(trained, frozen)
       variables = {'params': params, **state.collections}
       result = self.task.loss(variables, batch, rng, hyper)
       return result.value, result
 
-    grads, result = jax.grad(loss, has_aux=True)(state.params)
+    grads, result = jax.grad(loss, has_aux=True)(trained)
     return grads, result.totals(), {**state.collections, **result.collections}
 
   def _accumulated(
@@ -174,11 +180,20 @@ class GradientStep:
     return *total, collections
 
   def _averaged(
-    self, state: TrainState, params: PyTree, opt_state: PyTree
+    self, state: TrainState, trained: PyTree, opt_state: PyTree
   ) -> PyTree | None:
-    """Returns the parameters to evaluate with; None if they are the trained ones."""
-    final = evaluated(opt_state, params)
+    """Returns the parameters to evaluate with; None if they are the state's own.
+
+    Args:
+      state: the state before the update.
+      trained: the trained parameters after it.
+      opt_state: state of the optimiser after it.
+    """
+    final = evaluated(opt_state, trained)
+    if not self.ema and final is None:
+      return state.ema
+    latest = trained if final is None else final
+    average, frozen = self.frozen.split(state.ema)
     if self.ema:
-      latest = params if final is None else final
-      return optax.incremental_update(latest, state.ema, 1 - self.ema)
-    return state.ema if final is None else final
+      latest = optax.incremental_update(latest, average, 1 - self.ema)
+    return self.frozen.merge(latest, frozen)

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from seqlab.domains import Count, checked
 from seqlab.tasks.interface import Task
 from seqlab.train.folder import RunFolder
-from seqlab.train.restore import check_finished, restore
+from seqlab.train.restore import open_run, restore
 from seqlab.types import Variables
 
 Run = str | Path  # the folder of a run
@@ -31,24 +31,6 @@ class LoadedRun(NamedTuple):
   task: Task
   variables: Variables
   steps: list[int]
-
-
-def open_run(run: Run, *, trust: bool = False) -> tuple[RunFolder, Task]:
-  """Opens the folder of a run and restores its task; loads no checkpoint.
-
-  Args:
-    run: the folder.
-    trust: whether a run may name code that is not part of seqlab; see `RunFolder.open`.
-
-  Raises:
-    FileNotFoundError: it is not a run, or it has no checkpoint yet.
-    ValueError: the folder is damaged, or names code that is not trusted.
-  """
-  folder = RunFolder.open(run, trust=trust)
-  kind = folder.task_class()
-  check_finished(folder, kind)
-  with folder.explain_errors():
-    return folder, kind.restore(folder.config, folder.vocabulary)
 
 
 @checked
