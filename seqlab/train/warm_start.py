@@ -101,6 +101,8 @@ class WarmStart:
       ValueError: an option of `init` does not fit the two models.
     """
     self._init, self._task, self._definition = Init.of(folder.config), task, definition
+    if self._init.is_empty:
+      return
     if not processes.broadcast_from_primary(has_checkpoint(folder)):
       self._read()
 
