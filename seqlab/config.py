@@ -282,8 +282,9 @@ def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     }
   sections = {section: {} for section in SECTIONS}
   config = {**DEFAULTS, **sections, 'schedule': _CONSTANT, **config}
-  init = {} if config['init'] is None else config['init']
-  return {**config, 'best_is': best_is(config), 'init': init}
+  if not config['init']:  # as in the runs that are older than the section
+    del config['init']
+  return {**config, 'best_is': best_is(config)}
 
 
 def best_is(config: Mapping[str, Any]) -> str:

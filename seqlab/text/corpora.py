@@ -591,11 +591,12 @@ class NamedText(Text):
     empty: Literal['error', 'skip'] | None = None,
     normalize: Normalization = 'none',
     convention: str | None = None,
+    cut: Shares | None = None,
   ):
     """Takes the languages, see `sides_of`, and the options of `Text`."""
     sides = sides_of(source, target, text)
     _check_codes(sides)
-    options = dict(empty=empty, normalize=normalize, convention=convention)
+    options = dict(empty=empty, normalize=normalize, convention=convention, cut=cut)
     super().__init__(NAMED[name], name, sides, **options)
 
 

@@ -74,7 +74,8 @@ def check_experiment(config: Mapping[str, Any]) -> None:
   config = with_defaults(config)
   task = task_of(config)
   check_sections(config, task.sections)
-  config = {**config, **{n: _as_section(config[n]) for n in ('schedule', 'optimizer')}}
+  config = {'init': {}, **config}
+  config |= {n: _as_section(config[n]) for n in ('schedule', 'optimizer')}
   for name, signatures in _signatures(config).items():
     # A user's own task need not declare the hyperparameters that it reads.
     closed = name != 'hyper' or has(task, ChecksOptions)
@@ -100,7 +101,7 @@ def _check_training(config: Mapping[str, Any]) -> None:
 
 def _check_estimator(config: Mapping[str, Any]) -> None:
   """Raises ValueError for a setting of training, which an estimator does not read."""
-  defaults = {'steps': None, **with_defaults({})}
+  defaults = {'steps': None, 'init': {}, **with_defaults({})}
   used = ('mesh', 'evals', 'seed', 'threads')
   values = {k: config.get(k) != x for k, x in defaults.items() if k not in used}
   values |= {
