@@ -18,7 +18,13 @@ from seqlab.data.streams import STREAMS
 from seqlab.embeddings.contexts import WEIGHTINGS
 from seqlab.embeddings.output_vectors import OUTPUT_VECTORS
 from seqlab.evaluators import EVALUATORS
-from seqlab.layers import ACTIVATIONS, NORMALIZATIONS, POSITIONS, SCORES
+from seqlab.layers import (
+  ACTIVATIONS,
+  NORMALIZATIONS,
+  POSITIONS,
+  SCORES,
+  TRANSITIONS,
+)
 from seqlab.models import MODELS
 from seqlab.tasks import TASKS
 from seqlab.text.vocabulary import VOCABULARIES
@@ -41,7 +47,7 @@ def known_paths() -> frozenset[str]:
 
   dictionaries = (
     *(TASKS, MODELS, EVALUATORS, VOCABULARIES, BATCHINGS, STREAMS, DECODINGS),
-    *(POSITIONS, NORMALIZATIONS, ACTIVATIONS, SCORES),
+    *(POSITIONS, NORMALIZATIONS, ACTIVATIONS, SCORES, TRANSITIONS),
     *(ARCHITECTURES, OBJECTIVES, OUTPUT_VECTORS, WEIGHTINGS),
   )
   pieces = (piece for kinds in dictionaries for piece in kinds.values())

@@ -141,7 +141,9 @@ def test_every_vocabulary_declares_its_options(name):
 def test_every_model_is_a_module_whose_options_are_declared(name):
   model, _ = find(name, MODELS, 'model')
   assert issubclass(model, nn.Module)
-  assert {'features', 'start', 'step'} <= set(dir(model))
+  assert {'start', 'step'} <= set(dir(model))
+  # The factors of the logits, or a distribution that is no softmax of two factors.
+  assert hasattr(model, 'features') or model.is_mixture
   assert hasattr(model, 'encode') != hasattr(model, 'read')  # the source, or a prompt
   assert Any not in options_of(model, hidden=('parent', 'name')).values()
   with pytest.raises(ValueError, match='did you mean'):

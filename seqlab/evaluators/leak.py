@@ -45,6 +45,11 @@ class Evaluator:
       ValueError: the vocabulary has too few words.
     """
     del sharding
+    if getattr(task.model, 'is_mixture', False):
+      raise ValueError(
+        f'leak: {type(task.model).__name__} predicts a mixture, and has no states of which '
+        'a word is a function: remove this evaluator'
+      )
     first, size = EOS + 1, task.vocabularies.target.size
     if size - first < 2 * length:
       raise ValueError(

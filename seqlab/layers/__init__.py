@@ -38,3 +38,7 @@ SCORES = {
   'local_predictive': 'seqlab.layers.alignment:LocalPredictive',
   'coverage': 'seqlab.layers.alignment:Coverage',
 }
+TRANSITIONS = {  # of hard attention
+  'independent': 'seqlab.layers.hard_alignment:independent',
+  'monotone': 'seqlab.layers.hard_alignment:monotone',
+}

@@ -307,14 +307,28 @@ class ScoreDomain:
 
 def looks_back(score: Specification | Callable) -> bool:
   """Returns whether a score depends on the weights of earlier steps."""
-  kind, _ = _find_score(score)
-  return getattr(kind, 'looks_back', False)
+  kind, _ = _score_class(score, 'model.attention')
+  return kind.looks_back
 
 
-def _find_score(score: Specification | Callable) -> tuple[Callable, dict[str, Any]]:
-  if isinstance(score, str | Mapping):
-    return find(score, SCORES, 'model.attention')
-  return score, {}
+def make_score(
+  score: Specification | Callable, where: str, width: int, dtype: jnp.dtype
+) -> Score:
+  """Makes a score; `where` is the option that names it, for messages."""
+  kind, options = _score_class(score, where)
+  return kind(**options, width=width, dtype=dtype)
+
+
+def _score_class(
+  score: Specification | Callable, where: str
+) -> tuple[type[Score], dict[str, Any]]:
+  """Returns the class of a score, of a plain function too, and its options."""
+  named = isinstance(score, str | Mapping)
+  kind, options = find(score, SCORES, where) if named else (score, {})
+  if _is_module(kind):
+    return kind, options
+  function = bind(score, SCORES, where)[0] if named else kind
+  return _Function, {'function': function}
 
 
 def _is_module(kind: Callable) -> bool:
@@ -347,12 +361,7 @@ class Attention(nn.Module):
       raise ValueError(
         f'{H} heads do not divide a width of {D}: change model.attention_heads'
       )
-    kind, options = _find_score(self.score)
-    if not _is_module(kind):
-      function = kind
-      if isinstance(self.score, str | Mapping):
-        function, _ = bind(self.score, SCORES, 'model.attention')
-      kind, options = _Function, {'function': function}
+    kind, options = _score_class(self.score, 'model.attention')
     # One score per head, each with its own weights.
     lift = {'in_axes': 1, 'out_axes': 1, 'axis_size': H}
     lift |= {'variable_axes': {'params': 0}, 'split_rngs': {'params': True}}

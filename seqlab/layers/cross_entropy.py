@@ -91,6 +91,25 @@ def cross_entropy(
   return TokenSums(loss, nll, correct)
 
 
+def mixture_cross_entropy(
+  log_p: Array, labels: Array, weights: Array, label_smoothing: Array | float = 0.0
+) -> TokenSums:
+  """Returns the sums of `cross_entropy` for a distribution that is no softmax.
+
+  Args:
+    log_p: [B, T, V] float32 log-probabilities, of the complete distribution.
+    labels: [B, T] int32 ids of the targets.
+    weights: [B, T] float32; 0 for positions without a target.
+    label_smoothing: ε, a scalar, which may be traced.
+  """
+  log_label = jnp.take_along_axis(log_p, labels[..., None], axis=-1)[..., 0]
+  nll = -weights * log_label
+  uniform = -weights * log_p.mean(axis=-1)
+  loss = (1 - label_smoothing) * nll + label_smoothing * uniform
+  correct = weights * (log_label >= log_p.max(axis=-1))
+  return TokenSums(loss.sum(), nll.sum(), correct.sum())
+
+
 def _chunks(T: int, positions: int) -> tuple[int, int]:
   """Returns number and size of equal chunks of at most `positions` of T positions.
 

@@ -44,6 +44,9 @@ class Seq2Seq(Protocol):
     gathers_weights: True if every layer gathers its weights by itself where parameters
       are sharded over the devices (`layers.sharding`), so that no device ever holds all
       of them.
+    is_mixture: True if the distribution of a word is not the softmax of a product of two
+      factors, but a mixture. `__call__` and `step` then return log-probabilities, which
+      are logits too, and there is no `features`: the loss is computed from `__call__`.
   """
 
   hyper_names: tuple[str, ...]

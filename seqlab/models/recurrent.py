@@ -1,6 +1,6 @@
 """The recurrent encoder-decoder, with any attention or with none."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from flax import linen as nn
@@ -8,24 +8,17 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from seqlab import domains
 from seqlab.domains import Count, Probability, Rate
 from seqlab.layers.alignment import Attention, ScoreDomain, looks_back
-from seqlab.layers.dropout import Dropout
-from seqlab.layers.embedding import Embedding
-from seqlab.layers.products import dense_product, product
-from seqlab.layers.recurrent import CELLS, Carry, Cell, Encoder, Gates, add, split
+from seqlab.layers.recurrent import Carry, Gates, add
 from seqlab.models.interface import (
   Packing,
   compute_dtype,
   shift_right,
   training_hyper,
 )
-from seqlab.pieces import Piece, Specification, make
-from seqlab.types import PAD, Array
-
-# The context of a cell is what the model sets, and an experiment cannot.
-_CELL = Piece(CELLS, context=('width', 'layer_norm', 'dtype'), base=Cell)
+from seqlab.models.recurrent_base import RecurrentBase, output_logits, repeated
+from seqlab.types import Array
 
 
 @struct.dataclass
@@ -65,7 +58,7 @@ class State:
   position: Array
 
 
-class Recurrent(nn.Module):
+class Recurrent(RecurrentBase):
   """Encoder and decoder of recurrent cells.
 
   Without attention the source is one vector, from which the decoder starts
@@ -76,43 +69,19 @@ class Recurrent(nn.Module):
   https://arxiv.org/abs/1508.04025). The output of a step is tanh(W [state; context])
   in both placements.
 
-  Attributes:
-    source_size: words in the source vocabulary.
-    target_size: words in the target vocabulary, V.
-    width: D, width of embeddings, states and attention.
-    layers: number of layers of the encoder, and of the decoder.
-    cell: a piece of `layers.recurrent.CELLS`: 'rnn', 'gru' or 'lstm', or
-      dict(kind='lstm', forget_bias=0.0).
-    layer_norm: normalise inside the cells.
-    bidirectional: whether the encoder reads from both ends, each with D / 2 units.
-    context: without attention, the decoder sees the source's last state at its
-      'start' only, or 'always'.
+  Attributes, besides those of `RecurrentBase`:
     attention: a score of `layers.SCORES`, such as 'additive' or
       dict(kind='local_monotonic', window=5), or a path to a score or function of your
       own; None for no attention.
     attention_heads: H.
     placement: attention is 'before' or 'after' the cells.
     input_feeding: with 'after', whether a step's output enters the next step.
-    tie: 'all', 'decoder' or 'none'; see `models.transformer.Transformer`.
-    dtype: 'float32', 'bfloat16', or 'auto': bfloat16 where the device has it. A search
-      with a width below 256 computes in float32 on a CPU; `--dtype`, `evals.x.dtype` or
-      SEQLAB_CPU_DTYPE decides otherwise.
   """
 
-  source_size: int
-  target_size: int
-  width: Count = 512
-  layers: Count = 1
-  cell: Annotated[Specification, _CELL] = 'lstm'
-  layer_norm: bool = False
-  bidirectional: bool = True
-  context: Literal['start', 'always'] = 'start'
   attention: Annotated[Any, ScoreDomain()] | None = None
   attention_heads: Count = 1
   placement: Literal['before', 'after'] = 'after'
   input_feeding: bool = True
-  tie: Literal['all', 'decoder', 'none'] = 'all'
-  dtype: Literal['auto', 'float32', 'bfloat16'] = 'auto'
 
   splits_rows: ClassVar[bool] = True
   hyper_names: ClassVar = {
@@ -122,21 +91,11 @@ class Recurrent(nn.Module):
 
   def setup(self) -> None:
     """Makes embeddings, cells and attention."""
-    self._check()
-    V, D, dtype = self.target_size, self.width, compute_dtype(self.dtype)
-    self.target_embedding = Embedding(V, D, dtype)
-    if self.tie != 'all':
-      self.source_embedding = Embedding(self.source_size, D, dtype)
-    if self.tie == 'none':
-      self.output_embedding = Embedding(V, D, dtype)
-    self.encoder = Encoder(self._cell, D, self.layers, self.bidirectional)
-    self.decoder_cells = [self._cell(D) for _ in range(self.layers)]
+    super().setup()
+    D, dtype = self.width, compute_dtype(self.dtype)
     if self.attention:
       self.attend = Attention(self.attention, D, self.attention_heads, dtype)
       self.decoder_output = self._dense(D)
-    if self._feeds:
-      self.decoder_feed = self._dense(self.decoder_cells[0].gates * D)
-    self.drop = Dropout()
 
   def __call__(
     self,
@@ -151,7 +110,7 @@ class Recurrent(nn.Module):
     hidden, table = self.features(
       source, target, train=train, hyper=hyper, packing=packing
     )
-    return _logits(hidden, table)
+    return output_logits(hidden, table)
 
   def features(
     self,
@@ -197,7 +156,7 @@ class Recurrent(nn.Module):
   def step(self, memory: Memory, cache: State, token: Array) -> tuple[State, Array]:
     """Reads one word per hypothesis: [N] -> the next state, logits [N, V]."""
     state, hidden = self._advance(cache, self._gates(token, None), memory, None)
-    return state, _logits(hidden, self._table)
+    return state, output_logits(hidden, self._table)
 
   @staticmethod
   def weights_of(sown: Mapping) -> dict[str, Array]:
@@ -206,15 +165,6 @@ class Recurrent(nn.Module):
     if weights.ndim == 5:  # [T, B, H, 1, S], computed step by step
       weights = jnp.moveaxis(weights[:, :, :, 0], 0, 2)
     return {'cross': weights[None]}  # [1, B, H, T, S]
-
-  def _check(self) -> None:
-    domains.check_fields(self, 'model.')
-    if self.tie == 'all' and self.source_size != self.target_size:
-      raise ValueError(
-        f"model.tie='all' needs one vocabulary for both languages, and these have "
-        f'{self.source_size} and {self.target_size} words: set vocabulary.shared=True '
-        f"or model.tie='decoder'"
-      )
 
   @property
   def _feeds(self) -> bool:
@@ -228,41 +178,8 @@ class Recurrent(nn.Module):
     """Whether attention must be taken step by step, even if all words are known."""
     return bool(self.attention) and (self._feeds or looks_back(self.attention))
 
-  @property
-  def _cell(self) -> Callable[[int], Cell]:
-    dtype = compute_dtype(self.dtype)
-    return lambda width: make(
-      self.cell,
-      CELLS,
-      'model.cell',
-      width=width,
-      layer_norm=self.layer_norm,
-      dtype=dtype,
-    )
-
-  def _dense(self, width: int) -> nn.Dense:
-    kernel = nn.with_logical_partitioning(
-      nn.initializers.xavier_uniform(), ('embed', 'gates')
-    )
-    dtype = compute_dtype(self.dtype)
-    return nn.Dense(
-      width,
-      use_bias=False,
-      dtype=dtype,
-      dot_general=dense_product,
-      kernel_init=kernel,
-    )
-
-  @property
-  def _table(self) -> Array:
-    last = self.output_embedding if self.tie == 'none' else self.target_embedding
-    return last.table
-
   def _encode(self, source: Array, rate: Array | None) -> Memory:
-    table = self.target_embedding if self.tie == 'all' else self.source_embedding
-    mask = source != PAD  # [B, S]
-    x = self.drop(table(source), rate)  # [B, S, D]
-    states, start = self.encoder(x, mask, lambda x: self.drop(x, rate, rows=1))
+    states, start, mask = self._read_source(source, rate)
     context = keys = values = None
     if self.attention:
       keys, values = self.attend.project(states)
@@ -271,23 +188,13 @@ class Recurrent(nn.Module):
     return Memory(start, context, keys, values, mask)
 
   def _start(self, memory: Memory, rows: int) -> State:
-    repeat = rows // len(memory.mask)
-    cells = jax.tree.map(lambda x: jnp.repeat(x, repeat, axis=0), memory.start)
+    cells = repeated(memory.start, rows)
     S, feed, coverage = memory.mask.shape[1], None, None
     if self.attention:
       coverage = jnp.zeros((rows, self.attention_heads, S), jnp.float32)
       if self.placement == 'after' and self.input_feeding:
         feed = jnp.zeros_like(cells[0][0])
     return State(cells, feed, coverage, jnp.zeros(rows, jnp.int32))
-
-  def _feed(self, x: Array) -> Gates:
-    """Returns the part of the first cell's gates that does not depend on the word."""
-    return split(self.decoder_feed(x), self.decoder_cells[0].gates)
-
-  def _gates(self, words: Array, rate: Array | None) -> Gates:
-    """Returns the words' part of the first cell's gates: [...] -> G of [..., D]."""
-    x = self.drop(self.target_embedding(words), rate, rows=words.ndim - 1)
-    return self.decoder_cells[0].project(x)
 
   def _forced(
     self, state: State, gates: Gates, memory: Memory, rate: Array | None
@@ -299,15 +206,7 @@ class Recurrent(nn.Module):
         return model._advance(state, gates, memory, rate)
 
       return _scan(body)(self, state, gates)[1]
-    if memory.context is not None:
-      gates = add(gates, memory.context)
-    x = None
-    for i, (cell, carry) in enumerate(
-      zip(self.decoder_cells, state.cells, strict=True)
-    ):
-      gates = cell.project(self.drop(x, rate, rows=1)) if i else gates
-      _, out = cell.run(carry, gates)  # [T, B, D]
-      x = x + out if i else out
+    x = self._run(state.cells, gates, memory.context, rate)  # [T, B, D]
     if not self.attention:
       return x
     x = jnp.swapaxes(x, 0, 1)  # [B, T, D]
@@ -342,7 +241,7 @@ class Recurrent(nn.Module):
       gates = model._gates(word, rate)
       state, hidden = model._advance(state, gates, memory, rate)
       guess = jax.random.categorical(
-        model.make_rng('dropout'), _logits(hidden, model._table)
+        model.make_rng('dropout'), output_logits(hidden, model._table)
       )
       return (state, guess.astype(true.dtype)), hidden
 
@@ -354,27 +253,19 @@ class Recurrent(nn.Module):
     """Takes a step of every row: state, G of [N, D] -> next state, outputs [N, D]."""
     weights = context = None
     if memory.context is not None:
-      repeat = len(gates[0]) // len(memory.mask)
-      gates = add(gates, tuple(jnp.repeat(x, repeat, axis=0) for x in memory.context))
+      gates = add(gates, repeated(memory.context, len(gates[0])))
     if self.attention and self.placement == 'before':
       context, weights = self._look(state.cells[-1][0], state, memory)
       gates = add(gates, self._feed(context))
     elif state.feed is not None:
       gates = add(gates, self._feed(state.feed))
 
-    x, cells = None, []
-    for i, (cell, carry) in enumerate(
-      zip(self.decoder_cells, state.cells, strict=True)
-    ):
-      gates = cell.project(self.drop(x, rate)) if i else gates
-      cells.append(cell(carry, gates))
-      x = x + cells[-1][0] if i else cells[-1][0]  # [N, D]
-
+    cells, x = self._move(state.cells, gates, rate)
     if self.attention and self.placement == 'after':
       context, weights = self._look(x, state, memory)
     hidden = x if context is None else self._output(x, context)
     state = State(
-      cells=tuple(cells),
+      cells=cells,
       feed=None if state.feed is None else hidden,
       coverage=None if weights is None else state.coverage + weights,
       position=state.position + 1,
@@ -410,9 +301,3 @@ def _scan(body: Any) -> Any:
     variable_axes={'intermediates': 0},
     split_rngs={'params': False, 'dropout': True},
   )
-
-
-def _logits(hidden: Array, table: Array) -> Array:
-  rows = 'bt'[: hidden.ndim - 1]
-  table = table.astype(hidden.dtype)
-  return product(f'{rows}d,vd->{rows}v', hidden, table, jnp.float32)

@@ -16,7 +16,7 @@ from seqlab.data.batching import BATCHINGS, CONTEXT, SentenceBatches, make_batch
 from seqlab.data.buckets import Buckets
 from seqlab.data.store import EncodedCorpus, TokenStore, encode_corpus
 from seqlab.domains import Count, Probability, Rate, Signature, annotations_of
-from seqlab.layers.cross_entropy import cross_entropy
+from seqlab.layers.cross_entropy import cross_entropy, mixture_cross_entropy
 from seqlab.models import MODELS
 from seqlab.models.interface import Packing
 from seqlab.pieces import check_base, find, make, options_of
@@ -116,22 +116,25 @@ class SequenceToSequence(Task):
     model_hyper = (
       {name: hyper[name] for name in names if name in hyper} if train else None
     )
-    (hidden, table), changed = self.model.apply(
+    is_mixture = getattr(self.model, 'is_mixture', False)
+    predicted, changed = self.model.apply(
       variables,
       batch['source'],
       batch['target'],
       train=train,
       hyper=model_hyper,
       packing=packing_of(batch),
-      method='features',
+      method='__call__' if is_mixture else 'features',
       rngs={'dropout': rng} if train else {},
       mutable=others if train else [],
     )
     target = batch['target']
     weights = (target != PAD).astype(jnp.float32)
-    sums = cross_entropy(
-      hidden, table, target, weights, hyper.get('label_smoothing', 0.0)
-    )
+    labels = (target, weights, hyper.get('label_smoothing', 0.0))
+    if is_mixture:
+      sums = mixture_cross_entropy(predicted, *labels)
+    else:
+      sums = cross_entropy(*predicted, *labels)
     words = weights.sum()
     cells = jnp.float32(batch['source'].size + target.size)
     padding = cells - words - (batch['source'] != PAD).sum()

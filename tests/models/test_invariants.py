@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from seqlab import testing
-from seqlab.layers import ACTIVATIONS, NORMALIZATIONS, POSITIONS, SCORES
+from seqlab.layers import ACTIVATIONS, NORMALIZATIONS, POSITIONS, SCORES, TRANSITIONS
 from seqlab.layers.recurrent import CELLS
 from seqlab.models import MODELS
 from seqlab.pieces import find
@@ -26,9 +26,9 @@ OPTIONS = {
 }
 
 
-def _check_decoding(**options):
-  testing.check_causality(**options)
-  testing.check_cached_decoding(**options)
+def _check_decoding(kind='transformer', **options):
+  testing.check_causality(kind, **options)
+  testing.check_cached_decoding(kind, **options)
 
 
 def _all_or(check):
@@ -72,6 +72,13 @@ def test_activations(name, check):
 @pytest.mark.parametrize('name', SCORES)
 def test_scores(name):
   testing.check_model('recurrent', packed=False, attention=_piece(name), cell='gru')
+
+
+@_all_or(_check_decoding)
+@pytest.mark.parametrize('name', TRANSITIONS)
+def test_transitions(name, check):
+  packed = {'packed': False} if check is testing.check_model else {}
+  check('hard_attention', transition=name, **packed)
 
 
 DECODERS = {
