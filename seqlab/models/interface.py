@@ -46,7 +46,7 @@ class Seq2Seq(Protocol):
       of them.
     is_mixture: True if the distribution of a word is not the softmax of a product of two
       factors, but a mixture. `__call__` and `step` then return log-probabilities, which
-      are logits too, and there is no `features`: the loss is computed from `__call__`.
+      are logits too. The loss is computed from `__call__`, and not from `features`.
   """
 
   hyper_names: tuple[str, ...]

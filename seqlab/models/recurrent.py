@@ -10,6 +10,8 @@ import jax.numpy as jnp
 
 from seqlab.domains import Count, Probability, Rate
 from seqlab.layers.alignment import Attention, ScoreDomain, looks_back
+from seqlab.layers.copying import mix_copies
+from seqlab.layers.products import dense_product
 from seqlab.layers.recurrent import Carry, Gates, add
 from seqlab.models.interface import (
   Packing,
@@ -32,6 +34,7 @@ class Memory:
     keys: [B, H, S, K], of the attention; None without one.
     values: [B, H, S, K].
     mask: [B, S] bool.
+    source: [B, S] ids, of a model that copies them; else None.
   """
 
   start: tuple[Carry, ...]
@@ -39,6 +42,23 @@ class Memory:
   keys: Array | None
   values: Array | None
   mask: Array
+  source: Array | None = None
+
+
+@struct.dataclass
+class Output:
+  """What a word is predicted from, of any number of positions.
+
+  Attributes:
+    hidden: [..., D], which gives the logits.
+    gate: [...] float32, of a model that copies: logit of the probability that a word is
+      generated, and not copied; else None.
+    weights: [..., S] attention weights, of a model that copies; else None.
+  """
+
+  hidden: Array
+  gate: Array | None = None
+  weights: Array | None = None
 
 
 @struct.dataclass
@@ -76,12 +96,18 @@ class Recurrent(RecurrentBase):
     attention_heads: H.
     placement: attention is 'before' or 'after' the cells.
     input_feeding: with 'after', whether a step's output enters the next step.
+    copy_source: whether a word may also be copied from the source, with the attention
+      weights as probabilities; see `layers.copying`. It needs attention, of whose heads
+      the mean is taken, and a vocabulary that both sides share. The probability g that a
+      word is generated is a function of the decoder's state and the context; See et al.
+      add the decoder's input, which here the state has read.
   """
 
   attention: Annotated[Any, ScoreDomain()] | None = None
   attention_heads: Count = 1
   placement: Literal['before', 'after'] = 'after'
   input_feeding: bool = True
+  copy_source: bool = False
 
   splits_rows: ClassVar[bool] = True
   hyper_names: ClassVar = {
@@ -96,6 +122,20 @@ class Recurrent(RecurrentBase):
     if self.attention:
       self.attend = Attention(self.attention, D, self.attention_heads, dtype)
       self.decoder_output = self._dense(D)
+    if self.copy_source:
+      logical = nn.with_logical_partitioning
+      self.decoder_gate = nn.Dense(
+        1,
+        dtype=dtype,
+        dot_general=dense_product,
+        kernel_init=logical(nn.initializers.xavier_uniform(), ('embed', None)),
+        bias_init=logical(nn.initializers.zeros, (None,)),
+      )
+
+  @property
+  def is_mixture(self) -> bool:
+    """Whether a word's distribution is no softmax; see `models.interface.Seq2Seq`."""
+    return self.copy_source
 
   def __call__(
     self,
@@ -106,11 +146,12 @@ class Recurrent(RecurrentBase):
     hyper: Mapping[str, Array] | None = None,
     packing: Packing | None = None,
   ) -> Array:
-    """Returns logits: [B, S], [B, T] -> [B, T, V]; see `models.interface.Seq2Seq`."""
-    hidden, table = self.features(
-      source, target, train=train, hyper=hyper, packing=packing
-    )
-    return output_logits(hidden, table)
+    """Returns logits: [B, S], [B, T] -> [B, T, V]; see `models.interface.Seq2Seq`.
+
+    Those of a model that copies are log-probabilities.
+    """
+    output = self._read(source, target, train=train, hyper=hyper, packing=packing)
+    return self._predict(output, source)
 
   def features(
     self,
@@ -126,7 +167,28 @@ class Recurrent(RecurrentBase):
     In training, hyper['scheduled_sampling'] is the chance that a word read is the
     model's own instead of the true one (Bengio et al. 2015,
     https://arxiv.org/abs/1506.03099): 0 is teacher forcing, 1 runs freely.
+
+    Raises:
+      ValueError: the model copies, so that its distribution has no such factors.
     """
+    if self.copy_source:
+      raise ValueError(
+        'with model.copy_source=True a word may be copied, and its probability is no '
+        'softmax of factors: call the model itself, which returns log-probabilities'
+      )
+    output = self._read(source, target, train=train, hyper=hyper, packing=packing)
+    return output.hidden, self._table
+
+  def _read(
+    self,
+    source: Array,
+    target: Array,
+    *,
+    train: bool,
+    hyper: Mapping[str, Array] | None,
+    packing: Packing | None,
+  ) -> Output:
+    """Returns the outputs of all positions, [B, T, ...]."""
     if packing is not None:
       raise ValueError(
         "a recurrent model reads one sentence per row: set batching.kind='buckets'"
@@ -137,12 +199,12 @@ class Recurrent(RecurrentBase):
     state = self._start(memory, len(source))
     words = shift_right(target).T  # [T, B]
     if sampling_rate is not None:
-      hidden = self._sampled(state, words, memory, rate, sampling_rate)
+      output = self._sampled(state, words, memory, rate, sampling_rate)
     else:
       gates = self._gates(words, rate)  # G of [T, B, D]
-      hidden = self._forced(state, gates, memory, rate)
-    hidden = self.drop(jnp.swapaxes(hidden, 0, 1), rate)  # [B, T, D]
-    return hidden, self._table
+      output = self._forced(state, gates, memory, rate)
+    output = _swapped(output)  # [B, T, ...]
+    return output.replace(hidden=self.drop(output.hidden, rate))
 
   def encode(self, source: Array) -> Memory:
     """Returns the encoder's last state, and keys and values of its states."""
@@ -155,8 +217,8 @@ class Recurrent(RecurrentBase):
 
   def step(self, memory: Memory, cache: State, token: Array) -> tuple[State, Array]:
     """Reads one word per hypothesis: [N] -> the next state, logits [N, V]."""
-    state, hidden = self._advance(cache, self._gates(token, None), memory, None)
-    return state, output_logits(hidden, self._table)
+    state, output = self._advance(cache, self._gates(token, None), memory, None)
+    return state, self._predict_next(output, memory)
 
   @staticmethod
   def weights_of(sown: Mapping) -> dict[str, Array]:
@@ -165,6 +227,36 @@ class Recurrent(RecurrentBase):
     if weights.ndim == 5:  # [T, B, H, 1, S], computed step by step
       weights = jnp.moveaxis(weights[:, :, :, 0], 0, 2)
     return {'cross': weights[None]}  # [1, B, H, T, S]
+
+  def _check(self) -> None:
+    super()._check()
+    if not self.copy_source:
+      return
+    if not self.attention:
+      raise ValueError(
+        'model.copy_source=True copies words by their attention weights, and there is no '
+        "attention: set model.attention, for example to 'additive'"
+      )
+    if self.source_size != self.target_size:
+      raise ValueError(
+        'model.copy_source=True needs one vocabulary for both languages, and these have '
+        f'{self.source_size} and {self.target_size} words: set vocabulary.shared=True'
+      )
+
+  def _predict(self, output: Output, source: Array | None) -> Array:
+    """Returns logits, or the log-probabilities of a model that copies: [B, T, V]."""
+    logits = output_logits(output.hidden, self._table)
+    if not self.copy_source:
+      return logits
+    return mix_copies(logits, output.gate, output.weights, source)
+
+  def _predict_next(self, output: Output, memory: Memory) -> Array:
+    """As `_predict`, of the next word of each hypothesis: [N, V]."""
+    if not self.copy_source:
+      return output_logits(output.hidden, self._table)
+    source = repeated(memory.source, len(output.hidden))  # [N, S]
+    one_position = jax.tree.map(lambda x: x[:, None], output)
+    return self._predict(one_position, source)[:, 0]
 
   @property
   def _feeds(self) -> bool:
@@ -185,7 +277,8 @@ class Recurrent(RecurrentBase):
       keys, values = self.attend.project(states)
     elif self._feeds:
       context = self._feed(start[-1][0])
-    return Memory(start, context, keys, values, mask)
+    copied = source if self.copy_source else None
+    return Memory(start, context, keys, values, mask, copied)
 
   def _start(self, memory: Memory, rows: int) -> State:
     cells = repeated(memory.start, rows)
@@ -198,23 +291,23 @@ class Recurrent(RecurrentBase):
 
   def _forced(
     self, state: State, gates: Gates, memory: Memory, rate: Array | None
-  ) -> Array:
-    """Reads the true words: gates G of [T, B, D] -> outputs [T, B, D]."""
+  ) -> Output:
+    """Reads the true words: gates G of [T, B, D] -> outputs [T, B, ...]."""
     if self._loops:
 
-      def body(model: 'Recurrent', state: State, gates: Gates) -> tuple[State, Array]:
+      def body(model: 'Recurrent', state: State, gates: Gates) -> tuple[State, Output]:
         return model._advance(state, gates, memory, rate)
 
       return _scan(body)(self, state, gates)[1]
     x = self._run(state.cells, gates, memory.context, rate)  # [T, B, D]
     if not self.attention:
-      return x
+      return Output(x)
     x = jnp.swapaxes(x, 0, 1)  # [B, T, D]
     B, T, _ = x.shape
     position = jnp.broadcast_to(jnp.arange(T), (B, T))
     # No score reads it here: those that do need a loop over steps, see `_loops`.
     no_coverage = jnp.zeros((B, self.attention_heads, T, memory.mask.shape[1]))
-    context, _ = self.attend(
+    context, weights = self.attend(
       x,
       memory.keys,
       memory.values,
@@ -222,7 +315,7 @@ class Recurrent(RecurrentBase):
       coverage=no_coverage,
       position=position,
     )
-    return jnp.swapaxes(self._output(x, context), 0, 1)
+    return _swapped(self._output(x, context, weights))
 
   def _sampled(
     self,
@@ -231,26 +324,26 @@ class Recurrent(RecurrentBase):
     memory: Memory,
     rate: Array | None,
     sampling_rate: Array,
-  ) -> Array:
-    """Reads true words or the model's samples: [T, B] -> outputs [T, B, D]."""
+  ) -> Output:
+    """Reads true words or the model's samples: [T, B] -> outputs [T, B, ...]."""
 
     def body(model: 'Recurrent', carry: tuple, true: Array) -> tuple[tuple, Array]:
       state, guess = carry
       draw = jax.random.bernoulli(model.make_rng('dropout'), sampling_rate, true.shape)
       word = jnp.where(draw & (state.position > 0), guess, true)
       gates = model._gates(word, rate)
-      state, hidden = model._advance(state, gates, memory, rate)
+      state, output = model._advance(state, gates, memory, rate)
       guess = jax.random.categorical(
-        model.make_rng('dropout'), output_logits(hidden, model._table)
+        model.make_rng('dropout'), model._predict_next(output, memory)
       )
-      return (state, guess.astype(true.dtype)), hidden
+      return (state, guess.astype(true.dtype)), output
 
     return _scan(body)(self, (state, words[0]), words)[1]
 
   def _advance(
     self, state: State, gates: Gates, memory: Memory, rate: Array | None
-  ) -> tuple[State, Array]:
-    """Takes a step of every row: state, G of [N, D] -> next state, outputs [N, D]."""
+  ) -> tuple[State, Output]:
+    """Takes a step of every row: state, G of [N, D] -> next state, outputs [N, ...]."""
     weights = context = None
     if memory.context is not None:
       gates = add(gates, repeated(memory.context, len(gates[0])))
@@ -263,14 +356,14 @@ class Recurrent(RecurrentBase):
     cells, x = self._move(state.cells, gates, rate)
     if self.attention and self.placement == 'after':
       context, weights = self._look(x, state, memory)
-    hidden = x if context is None else self._output(x, context)
+    output = Output(x) if context is None else self._output(x, context, weights)
     state = State(
       cells=cells,
-      feed=None if state.feed is None else hidden,
+      feed=None if state.feed is None else output.hidden,
       coverage=None if weights is None else state.coverage + weights,
       position=state.position + 1,
     )
-    return state, hidden
+    return state, output
 
   def _look(self, query: Array, state: State, memory: Memory) -> tuple[Array, Array]:
     """Attends from [N, D]: contexts [N, D] and weights [N, H, S]."""
@@ -288,9 +381,25 @@ class Recurrent(RecurrentBase):
     weights = jnp.swapaxes(weights, 1, 2)  # [B, M, H, S]
     return context.reshape(N, -1), weights.reshape(state.coverage.shape)
 
-  def _output(self, state: Array, context: Array) -> Array:
-    """Returns tanh(W [state; context]): two of [..., D] -> [..., D]."""
-    return jnp.tanh(self.decoder_output(jnp.concatenate([state, context], axis=-1)))
+  def _output(self, state: Array, context: Array, weights: Array) -> Output:
+    """Returns tanh(W [state; context]), and what a model that copies needs.
+
+    Args:
+      state: [N, D] or [B, T, D].
+      context: the same.
+      weights: [N, H, S] or [B, H, T, S].
+    """
+    both = jnp.concatenate([state, context], axis=-1)
+    hidden = jnp.tanh(self.decoder_output(both))
+    if not self.copy_source:
+      return Output(hidden)
+    gate = self.decoder_gate(both)[..., 0].astype(jnp.float32)
+    return Output(hidden, gate, weights.mean(axis=1))
+
+
+def _swapped(output: Output) -> Output:
+  """Exchanges the axes of positions and rows."""
+  return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), output)
 
 
 def _scan(body: Any) -> Any:

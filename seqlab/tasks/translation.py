@@ -274,6 +274,11 @@ class Translation(SequenceToSequence):
     source, target = vocabularies.source, vocabularies.target
     unordered = getattr(source, 'unordered', 0)
     model = _make_model(config, source.size, target.size, unordered)
+    if getattr(model, 'copy_source', False) and not vocabularies.shared:
+      raise ValueError(
+        'model.copy_source=True copies ids of the source, and the sides have vocabularies '
+        'of their own: set vocabulary.shared=True, with one kind for both sides'
+      )
     return cls(corpus, vocabularies, model, config['batching'], inputs)
 
   @classmethod

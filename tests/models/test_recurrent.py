@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from seqlab.layers import SCORES
+from seqlab.layers.copying import mix_copies
 from seqlab.models.interface import Packing
 from seqlab.models.recurrent import Recurrent
 from seqlab.types import BOS, PAD
@@ -129,6 +130,8 @@ def nearness(query, memory):
     {'attention': nearness, 'placement': 'before'},
     {'layers': 2, 'bidirectional': False, 'layer_norm': True},
     {'tie': 'none', 'context': 'always', 'layers': 2},
+    {'copy_source': True, 'attention': 'dot', 'attention_heads': 2, 'cell': 'gru'},
+    {'copy_source': True, 'attention': 'general', 'input_feeding': False},
   ],
   ids=lambda options: '-'.join(options),
 )
@@ -165,6 +168,28 @@ def _outputs(**hyper):
     return model.apply(variables, SOURCE, target, train=True, hyper=hyper, rngs=rngs)
 
   return lambda target, seed=0: run(target, jax.random.key(seed))
+
+
+def test_a_copied_word_has_the_attention_weights_of_its_positions():
+  random = np.random.default_rng(0)
+  logits, gate = random.normal(size=(1, 2, V)), random.normal(size=(1, 2))
+  weights = np.array([[[0.5, 0.2, 0.3, 0.0], [0.1, 0.0, 0.9, 0.0]]])
+  source = np.array([[4, 7, 4, PAD]])
+  logp = mix_copies(*(jnp.float32(x) for x in (logits, gate, weights)), source)
+  g = 1 / (1 + np.exp(-gate[..., None]))
+  expected = g * np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+  copied = np.zeros((1, 2, V))
+  copied[0, :, 4], copied[0, :, 7] = [0.8, 1.0], [0.2, 0.0]
+  np.testing.assert_allclose(np.exp(logp), expected + (1 - g) * copied, atol=1e-6)
+
+
+def test_a_model_that_copies_gives_log_probabilities_and_no_factors():
+  model, variables = _model(copy_source=True, attention='general', input_feeding=False)
+  logp = model.apply(variables, SOURCE, TARGET)
+  np.testing.assert_allclose(jnp.exp(logp).sum(axis=-1), np.ones((2, 3)), atol=1e-5)
+  assert model.is_mixture
+  with pytest.raises(ValueError, match='call the model itself'):
+    model.apply(variables, SOURCE, TARGET, method='features')
 
 
 def test_a_sampling_rate_of_zero_is_teacher_forcing():
@@ -231,6 +256,11 @@ def test_packed_rows_are_refused():
     ({'context': 'never'}, r"model\.context is 'never'"),
     ({'attention': 'dott'}, "did you mean 'dot'"),
     ({'attention': 'dot', 'attention_heads': 3}, '3 heads'),
+    ({'copy_source': True}, r"set model\.attention, for example to 'additive'"),
+    (
+      {'copy_source': True, 'attention': 'dot', 'tie': 'none', 'source_size': V + 1},
+      r'copy_source=True needs one vocabulary',
+    ),
     ({'source_size': V + 1}, r'vocabulary\.shared=True'),
   ],
 )
