@@ -88,6 +88,8 @@ class Decoder(nn.Module):
   dtype: Literal['auto', 'float32', 'bfloat16'] = 'auto'
   implementation: Literal['xla', 'cudnn'] = 'xla'
 
+  splits_rows: ClassVar[bool] = True
+  gathers_weights: ClassVar[bool] = True
   hyper_names: ClassVar = {
     'dropout': Rate | None,
     'attention_dropout': Rate | None,

@@ -125,6 +125,8 @@ class LanguageModel(Protocol):
     advance: as `features` with one more argument `state`; returns its result, and the
       state after the last position.
 
+  It may also have `splits_rows` and `gathers_weights`, as `Seq2Seq`.
+
   Attributes:
     hyper_names: keys of `hyper` that the model reads.
   """

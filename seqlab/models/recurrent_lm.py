@@ -57,6 +57,7 @@ class RecurrentLM(nn.Module):
   tie: bool = True
   dtype: Literal['auto', 'float32', 'bfloat16'] = 'auto'
 
+  splits_rows: ClassVar[bool] = True
   hyper_names: ClassVar = {'dropout': Rate | None}
 
   def setup(self) -> None:
@@ -157,7 +158,7 @@ class RecurrentLM(nn.Module):
     """Reads tokens [B, L] from a state on: outputs [B, L, D], the state after them."""
     x, after = self.embedding(inputs.T), []  # [L, B, D], position first
     for i, (cell, carry) in enumerate(zip(self.cells, state, strict=True)):
-      last, out = cell.run(carry, cell.project(self.drop(x, rate)))
+      last, out = cell.run(carry, cell.project(self.drop(x, rate, rows=1)))
       x = x + out if i else out
       after.append(last)
     return jnp.swapaxes(x, 0, 1), tuple(after)

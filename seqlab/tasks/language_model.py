@@ -72,6 +72,16 @@ class TextModel(Task):
     """Names of the traced hyperparameters that the loss and the model read."""
     return ('label_smoothing', *getattr(self.model, 'hyper_names', ()))
 
+  def splits_rows(self, hyper: Mapping[str, Any]) -> bool:
+    """See `tasks.interface.SplitsRows`."""
+    del hyper
+    return getattr(self.model, 'splits_rows', False)
+
+  @property
+  def gathers_weights(self) -> bool:
+    """See `tasks.interface.SplitsRows`."""
+    return getattr(self.model, 'gathers_weights', False)
+
   @property
   def context(self) -> int | None:
     """Tokens that the model has learnt to read; see `tasks.interface.Generates`."""

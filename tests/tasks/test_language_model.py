@@ -4,6 +4,8 @@ import jax
 import numpy as np
 import pytest
 
+from seqlab.compile.collectives import collectives
+from seqlab.compile.hlo import Module
 from seqlab.evaluators.bits import Evaluator
 from seqlab.tasks.interface import CARRY, CountsText, Generates, Translates, has
 from seqlab.tasks.language_model import LanguageModel
@@ -108,6 +110,28 @@ def test_no_engine_changes_losses_or_carried_states(experiment, changes, tmp_pat
     other.collections[CARRY],
     state.collections[CARRY],
   )
+
+
+@pytest.mark.parametrize('kind', ['decoder', 'recurrent_lm'])
+def test_gradients_are_summed_once_per_update(experiment, decoder, kind, tmp_path):
+  sizes = decoder if kind == 'decoder' else dict(kind=kind, width=8, layers=2)
+  changes = dict(
+    accumulate=2,
+    batching=dict(kind='windows', rows=8, length=5),
+    hyper={'peak': 1e-2, 'dropout': 0.3},
+    model={**sizes, 'dtype': 'float32'},
+  )
+  losses, state = updates(experiment(**changes), tmp_path)
+  config = experiment(**changes, mesh={'data': 2, 'devices': 2})
+  others, other = updates(config, tmp_path)
+  np.testing.assert_allclose(others, losses, rtol=1e-5)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), other.params, state.params
+  )
+  task = LanguageModel.from_config(config, tmp_path / 'vocabulary')
+  engine, batch = make_engine(config, task, 10), task.batches('train').batch(0, seed=0)
+  messages = collectives(Module(engine.compile(batch).as_text()))
+  assert {x.runs for x in messages} == {1}  # none of them in a loop
 
 
 def test_members_of_a_population_have_states_of_their_own(experiment, tmp_path):
