@@ -45,8 +45,9 @@ def make_mesh(
     tensor: number of parts of a layer's heads, hidden units and vocabulary.
     devices: number of devices, of which the first ones are used; None uses all.
     shard_optimizer: whether devices that have the same parameters keep a share of the
-      optimiser's state each, and update a share of the parameters (ZeRO-1). The mesh is
-      the same; `train.definition` reads this option.
+      optimiser's state each, and update a share of the parameters (ZeRO-1). It is faster
+      where the update is a large part of a step (docs/accelerators.md). The mesh is the
+      same; `train.definition` reads this option.
     available: devices to choose from, which may be those of a topology that is only
       compiled for; None chooses from JAX's own.
 
@@ -239,16 +240,20 @@ def shard_over_data(params: PyTree, axes: PyTree, mesh: Mesh) -> PyTree:
   """
 
   def divide(leaf: jax.ShapeDtypeStruct, logical: tuple) -> NamedSharding:
-    spec = [*leaf.sharding.spec, *(None,) * (leaf.ndim - len(leaf.sharding.spec))]
+    padded = (*leaf.sharding.spec, *(None,) * (leaf.ndim - len(leaf.sharding.spec)))
+    # Without names that divide nothing, so that 'data' may be on any axis.
+    spec = [
+      tuple(name for name in _as_names(entry) if mesh.shape[name] > 1)
+      for entry in padded
+    ]
     own = [axis for axis, name in enumerate(logical) if name != 'layers']
     if len(own) < 2:
       return leaf.sharding
-    divided = mesh.shape['fsdp'] > 1  # then one axis has both names
-    sharded = [axis for axis in own if divided and 'fsdp' in _as_names(spec[axis])]
-    names = {axis: (*_as_names(spec[axis]), 'data') for axis in sharded or own}
+    sharded = [axis for axis in own if 'fsdp' in spec[axis]]  # one axis has both names
     # The axis whose shares are tiles of a TPU's memory, or else the first that fits.
     for unit in (TILE, 1):
-      for axis, entry in names.items():
+      for axis in sharded or own:
+        entry = (*spec[axis], 'data')
         if leaf.shape[axis] % (_devices(mesh, entry) * unit) == 0:
           spec[axis] = entry
           return NamedSharding(mesh, PartitionSpec(*spec))

@@ -2,10 +2,11 @@ from types import SimpleNamespace
 
 from flax import linen as nn
 import jax
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 import pytest
 
+from seqlab.layers.exchange import share_of
 from seqlab.train.mesh import (
   AXES,
   batch_sharding,
@@ -13,6 +14,7 @@ from seqlab.train.mesh import (
   replicated,
   rows_divisor,
   rows_share,
+  shard_over_data,
   state_shardings,
 )
 from seqlab.train.optimizers import make_optimizer
@@ -164,6 +166,13 @@ def test_parameters_are_sharded_along_their_logical_axes():
   assert params['bias'] == PartitionSpec('tensor')
   assert params['stacked'] == PartitionSpec(None, 'fsdp', 'tensor', None)
   assert params['plain'] == PartitionSpec()
+
+
+def test_the_share_of_an_update_is_along_any_axis_that_the_devices_divide():
+  sharding = NamedSharding(mesh := make_mesh(data=8), PartitionSpec('fsdp', 'tensor'))
+  params = jax.ShapeDtypeStruct((6, 16), np.float32, sharding=sharding)
+  update = shard_over_data(params, ('embed', 'mlp'), mesh).spec
+  assert share_of(update) == (1, ('data',))
 
 
 def test_an_axis_that_the_mesh_does_not_divide_is_replicated():
