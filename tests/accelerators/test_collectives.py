@@ -10,7 +10,7 @@ import re
 import jax
 import pytest
 
-from seqlab.compile.collectives import collectives
+from seqlab.compile.collectives import ASYNC_DONE, ASYNC_START, collectives
 from seqlab.compile.hlo import Module
 from seqlab.compile.topologies import make_topology
 from seqlab.experiment import load_experiment
@@ -58,17 +58,45 @@ class Program:
     self.text = self.engine.compile(
       max(shapes, key=lambda x: x['source'].size)
     ).as_text()
-    self.collectives = collectives(Module(self.text))
+    self.module = Module(self.text)
+    self.collectives = collectives(self.module)
 
-  def bytes(self, kind):
-    return sum(x.bytes * x.runs for x in self.collectives if x.kind == kind)
+  def bytes(self, kind, group=None):
+    """Returns the bytes that are sent, among groups of so many devices."""
+    found = [x for x in self.collectives if x.kind == kind]
+    return sum(
+      x.bytes * x.runs for x in found if group is None or x.groups.shape[1] == group
+    )
 
-  def gradient_bytes(self):
-    """Returns the bytes of all gradients, in the dtypes that weights are used in."""
+  def gradient_bytes(self, sharded=False):
+    """Returns the bytes of all gradients, in the dtypes that weights are used in.
+
+    Args:
+      sharded: whether to count those of sharded parameters only.
+    """
     params = jax.tree.leaves(self.engine.abstract.params)
     boxed = jax.eval_shape(traced_init(self.task), jax.random.key(0))['params']
     dtypes = jax.tree.leaves(used_dtypes(boxed))
-    return sum(x.size * d.itemsize for x, d in zip(params, dtypes, strict=True))
+    return sum(
+      x.size * d.itemsize
+      for x, d in zip(params, dtypes, strict=True)
+      if 'fsdp' in x.sharding.spec or not sharded
+    )
+
+  def computations_beside(self):
+    """Returns the number of fusions between the start and the end of each gather."""
+    entry = self.module.computations[self.module.entry]  # as scheduled
+    names = list(entry)
+    spans = [
+      names[names.index(name) : names.index(name.replace(ASYNC_START, ASYNC_DONE))]
+      for name in names
+      if name.startswith(ASYNC_START)
+    ]
+    messages = (ASYNC_START, ASYNC_DONE)
+    return [
+      sum(entry[x].kind == 'fusion' and not x.startswith(messages) for x in span)
+      for span in spans
+    ]
 
 
 def test_gradients_of_micro_batches_are_summed_once(tmp_path):
@@ -110,3 +138,20 @@ def test_256_chips_send_each_gradient_once(tmp_path):
   assert len(step.collectives) <= 6
   sent = step.bytes('all-reduce')
   assert step.gradient_bytes() <= sent <= step.gradient_bytes() + SCALARS
+
+
+@pytest.mark.slow
+def test_256_chips_gather_beside_computation_and_send_shares(tmp_path):
+  step = Program(tmp_path, 256, mesh=dict(data=32, fsdp=8))
+  assert {x.runs for x in step.collectives} == {1}
+  sharded, table = step.gradient_bytes(sharded=True), 4 * 4_096 * MODEL['width']
+  # In two phases: pairs of devices, and then four pairs, which get whole weights. Those of a
+  # layer are gathered forwards and backwards, the table once.
+  assert step.bytes('all-gather', group=4) == 2 * (sharded - table) + table
+  # Groups along the data axis sum no more than their shares.
+  assert step.bytes('all-reduce', group=32) == sharded // 8
+  vectors = step.gradient_bytes() - sharded
+  assert vectors <= step.bytes('all-reduce', group=256) <= vectors + SCALARS
+  beside = step.computations_beside()
+  assert len(beside) > 50
+  assert min(beside) > 0
