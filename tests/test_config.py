@@ -229,7 +229,8 @@ def test_defaults_fill_in_what_an_experiment_does_not_set():
   assert config['ema'] == 0.5
   assert config['evals'] == {'loss': {}}
   assert config['mesh'] == config['optimizer'] == {}
-  assert {**config, **DEFAULTS, 'ema': 0.5} == config
+  assert config['best_is'] == 'max'  # of no metric
+  assert {**config, **DEFAULTS, 'ema': 0.5, 'best_is': 'max'} == config
 
 
 def test_known_keys_are_accepted():
