@@ -142,7 +142,7 @@ def other_folders(trials: list[Trial], folder: Path) -> list[Path]:
 
 
 def _identity(config: Mapping[str, Any]) -> str:
-  """Returns a text that is equal for configurations that are the same in today's keys."""
+  """Returns a text that is equal for configurations with the same keys of today."""
   return json.dumps(with_defaults(config), sort_keys=True)
 
 
