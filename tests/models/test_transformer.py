@@ -1,8 +1,10 @@
 """Properties of every Transformer, for any weights."""
 
 import functools
+from typing import Any
 
 from flax import linen as nn
+from flax import struct
 from flax.core import FrozenDict
 import jax
 import jax.numpy as jnp
@@ -10,8 +12,9 @@ import numpy as np
 import pytest
 
 from seqlab.decoding import beam
-from seqlab.decoding.config import Beam
+from seqlab.decoding.config import Beam, Sampling
 from seqlab.layers import stack
+from seqlab.layers.cache import DecoderCache
 from seqlab.models.interface import Packing
 from seqlab.models.transformer import Transformer
 from seqlab.tasks.translation import Translation
@@ -151,21 +154,90 @@ def test_hypotheses_share_the_memory_of_their_sentence():
   np.testing.assert_allclose(shared, repeated, atol=1e-4)
 
 
-def test_a_search_finds_the_same_with_a_cache_that_grows(monkeypatch):
-  model, variables = _model()
-  source = _ids(3, 10)
+@struct.dataclass
+class _Fixed:
+  """A cache without a method `resized`, as one of a user's own may be."""
 
-  def search(lengths):
-    monkeypatch.setattr(beam, 'cache_lengths', lengths)
-    return jax.jit(decode, static_argnums=(0, 3))(
-      model, variables, source, Beam(beam=3)
-    )
+  leaves: list
+  structure: Any = struct.field(pytree_node=False)
 
-  tokens, scores = search(lambda max_len: (5, 13, max_len))
-  expected, expected_scores = search(lambda max_len: (max_len,))
+  @classmethod
+  def of(cls, cache):
+    return cls(*jax.tree.flatten(cache))
+
+  def cache(self):
+    return jax.tree.unflatten(self.structure, self.leaves)
+
+  def reorder(self, parent):
+    return _Fixed.of(self.cache().reorder(parent))
+
+
+class _WithFixedCache:
+  """The same model with such a cache."""
+
+  def __init__(self, model):
+    self._model = model
+
+  def apply(self, variables, *args, method):
+    if method == 'step':
+      memory, state, token = args
+      args = memory, state.cache(), token
+    result = self._model.apply(variables, *args, method=method)
+    if method == 'start':
+      return _Fixed.of(result)
+    if method == 'step':
+      return _Fixed.of(result[0]), result[1]
+    return result
+
+
+@pytest.mark.parametrize(
+  ('decoding', 'grows'),
+  [
+    (Beam(beam=3, stages=1), True),
+    (Beam(beam=1, stages=1), True),
+    (Beam(beam=3, stages=2), True),
+    (Beam(beam=3, stages=1), False),
+    (Sampling(seed=1), True),
+  ],
+  ids=['beam', 'greedy', 'stages', 'fixed', 'sampling'],
+)
+def test_a_search_finds_the_same_with_a_cache_that_grows(monkeypatch, decoding, grows):
+  model, variables = _model(layers=1)
+  model = model if grows else _WithFixedCache(model)
+  source = _ids(16, 6)
+  source[1::2, 2:] = PAD  # so that some sentences are decided early
+  max_len = decoding.limit(6)
+  sizes = []
+
+  def search(*lengths):
+    calls = []
+
+    def cache_lengths(max_len):
+      calls.append(max_len)
+      return lengths
+
+    # A new function, since JAX would find the program of the last one again.
+    def run(variables, source):
+      return decode(model, variables, source, decoding)
+
+    with monkeypatch.context() as patch:
+      patch.setattr(beam, 'cache_lengths', cache_lengths)
+      patch.setattr(DecoderCache, 'resized', resized)
+      result = jax.jit(run)(variables, source)
+    assert calls == [max_len]
+    return result
+
+  def resized(cache, length):
+    sizes.append(length)
+    return original(cache, length)
+
+  original = DecoderCache.resized
+  tokens, scores = search(5, 10, max_len)
+  assert sizes == ([5, 10, max_len] if grows else [])
+  expected, expected_scores = search(max_len)
   np.testing.assert_array_equal(tokens, expected)
   np.testing.assert_allclose(scores, expected_scores, rtol=1e-5)
-  assert (tokens[:, 0] != PAD).sum(axis=1).max() > 13
+  assert (tokens[:, 0] != PAD).sum(axis=1).max() > 10
 
 
 def _two_pairs():
