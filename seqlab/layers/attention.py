@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from seqlab.layers.cache import KVCache
+from seqlab.layers.device import platform
 from seqlab.layers.dropout import Dropout
+from seqlab.layers.flash_attention import fits, flash_attention
 from seqlab.layers.linear import Linear, glorot
 from seqlab.layers.positions.interface import PositionTerms
 from seqlab.layers.positions.rotary import rotate
@@ -21,6 +23,9 @@ from seqlab.types import PAD, Array
 
 # Masks are bool and broadcast to [B, H, L, S]; True where attention may go. They are
 # combined with &.
+
+
+_PLATFORMS = {'cudnn': 'gpu', 'flash': 'tpu'}  # of kernels
 
 
 def padding_mask(memory_ids: Array) -> Array:
@@ -69,7 +74,9 @@ class MultiHeadAttention(nn.Module):
     value_scale: factor of the Glorot scale at which W_V is initialised.
     out_scale: factor of the Glorot scale at which W_O is initialised.
     dtype: dtype of the matrix products. Parameters stay float32.
-    implementation: 'xla', or 'cudnn' for flash attention on GPU (bf16 only).
+    implementation: 'xla', or a kernel: 'cudnn' for flash attention on a GPU (bf16
+      only), 'flash' on a TPU. Attention with dropout, and what a kernel does not take,
+      is computed as by 'xla'.
   """
 
   width: int
@@ -132,16 +139,18 @@ class MultiHeadAttention(nn.Module):
   ) -> Array:  # [B, L, D]
     """Attends from `x` to the memory whose keys and values `project` made."""
     query = self._rotate(self.query(x), terms)  # [B, L, H, K]
+    terms = terms or PositionTerms()
     # Only the written-out function returns the weights, or lets them be changed.
     if self.positions is not None or self.is_mutable_collection('intermediates'):
       attend = self._written_out
-    elif self.implementation == 'cudnn' and dropout is None:
+    elif self.implementation == 'xla' or dropout is not None:
+      attend = self._without_weights
+    elif self.implementation == 'cudnn':
       attend = self._fused
     else:
-      attend = self._without_weights
-    return self._output(
-      attend(query, key, value, mask, dropout, terms or PositionTerms())
-    )
+      fitting = fits(query, key, terms.bias, mask)
+      attend = self._flash if fitting else self._without_weights
+    return self._output(attend(query, key, value, mask, dropout, terms))
 
   def read(
     self,
@@ -192,6 +201,7 @@ class MultiHeadAttention(nn.Module):
     dropout: None,
     terms: PositionTerms,
   ) -> Array:
+    self._check_platform()
     # cuDNN needs one dtype, and a mask of full size.
     bias = None if terms.bias is None else terms.bias.astype(query.dtype)
     if mask is not None:
@@ -200,6 +210,27 @@ class MultiHeadAttention(nn.Module):
     return jax.nn.dot_product_attention(
       query, key, value, bias=bias, mask=mask, implementation='cudnn'
     )
+
+  def _flash(
+    self,
+    query: Array,
+    key: Array,
+    value: Array,
+    mask: Array | None,
+    dropout: None,
+    terms: PositionTerms,
+  ) -> Array:
+    self._check_platform()
+    return flash_attention(query, key, value, mask)
+
+  def _check_platform(self) -> None:
+    needed, found = _PLATFORMS[self.implementation], platform()
+    if needed != found:
+      raise ValueError(
+        f'model.implementation={self.implementation!r} is a kernel for a '
+        f'{needed.upper()}, and this program is for a {found.upper()}: set it to '
+        "'xla', or choose other devices"
+      )
 
   def _without_weights(
     self,

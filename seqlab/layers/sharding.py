@@ -138,6 +138,49 @@ def apply_row_sharded(
   return merge_rows(run(x, weight))
 
 
+def shard_sizes(axes: tuple[str | None, ...]) -> tuple[int, ...]:
+  """Returns the number of parts into which arrays with these logical axes are divided."""
+  sizes = jax.sharding.get_abstract_mesh().shape
+  return tuple(math.prod(sizes[name] for name in _mesh_axes(axis)) for axis in axes)
+
+
+def apply_per_shard(
+  function: Callable[..., Array],
+  arrays: tuple[Array, ...],
+  axes: tuple[tuple[str | None, ...], ...],
+  result_axes: tuple[str | None, ...],
+) -> Array:
+  """Returns function(*arrays), computed by each device for its own part.
+
+  This is for kernels, which the compiler cannot divide.
+
+  Args:
+    function: function that treats all parts alike.
+    arrays: its operands.
+    axes: logical axes of each operand.
+    result_axes: logical axes of the result.
+  """
+  if math.prod(shard_sizes(result_axes)) == 1:
+    return function(*arrays)
+
+  def spec(names: tuple[str | None, ...]) -> PartitionSpec:
+    return PartitionSpec(*map(_mesh_axes, names))
+
+  return jax.shard_map(
+    function,
+    in_specs=tuple(map(spec, axes)),
+    out_specs=spec(result_axes),
+    check_vma=False,  # kernels do not say over which axes their results vary
+  )(*arrays)
+
+
+def _mesh_axes(axis: str | None) -> tuple[str, ...]:
+  """Returns the axes of the current mesh along which a logical axis is divided."""
+  mesh = jax.sharding.get_abstract_mesh()
+  divided = set(mesh.axis_names) - set(mesh.manual_axes)
+  return tuple(name for name in _rule(axis) if name in divided)
+
+
 def _rule(axis: str | None) -> tuple[str, ...]:
   """Returns the mesh axes of a logical axis by the current rules."""
   for name, mesh_axes in nn.get_logical_axis_rules():

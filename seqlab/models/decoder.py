@@ -66,9 +66,9 @@ class Decoder(nn.Module):
       all of them (at most 12) on an accelerator, 1 on a CPU.
     dtype: 'float32', 'bfloat16', or 'auto': bfloat16 where the device has it; see
       `models.transformer.Transformer`.
-    implementation: implementation of attention: 'xla', or 'cudnn' (flash attention on
-      GPUs), which is used where attention has no dropout and positions add no vectors
-      in each layer.
+    implementation: implementation of attention: 'xla', or flash attention, 'cudnn' on
+      GPUs and 'flash' on TPUs (from rows of about 512 tokens on), which is used where
+      attention has no dropout and positions add no vectors in each layer.
   """
 
   size: int
@@ -86,7 +86,7 @@ class Decoder(nn.Module):
   remat: Remat = 'none'
   unroll: Count | None = None
   dtype: Literal['auto', 'float32', 'bfloat16'] = 'auto'
-  implementation: Literal['xla', 'cudnn'] = 'xla'
+  implementation: Literal['xla', 'cudnn', 'flash'] = 'xla'
 
   splits_rows: ClassVar[bool] = True
   gathers_weights: ClassVar[bool] = True

@@ -101,9 +101,9 @@ class Transformer(nn.Module):
     dtype: 'float32', 'bfloat16', or 'auto': bfloat16 where the device has it. A search
       with a width below 256 computes in float32 on a CPU; `--dtype`, `evals.x.dtype` or
       SEQLAB_CPU_DTYPE decides otherwise.
-    implementation: implementation of attention: 'xla', or 'cudnn' (flash attention on
-      GPUs), which is used where attention has no dropout and positions add no vectors
-      in each layer.
+    implementation: implementation of attention: 'xla', or flash attention, 'cudnn' on
+      GPUs and 'flash' on TPUs (from rows of about 512 tokens on), which is used where
+      attention has no dropout and positions add no vectors in each layer.
     unordered: number of source words, the last ones of the vocabulary, that are features
       without an order: each has position 0, the others count from 1, and a vector tells
       the two types apart (Wu et al. 2021, section 2.1, https://arxiv.org/abs/2005.10213).
@@ -128,7 +128,7 @@ class Transformer(nn.Module):
   remat: Remat = 'none'
   unroll: Count | None = None
   dtype: Literal['auto', 'float32', 'bfloat16'] = 'auto'
-  implementation: Literal['xla', 'cudnn'] = 'xla'
+  implementation: Literal['xla', 'cudnn', 'flash'] = 'xla'
   unordered: int = 0
 
   splits_rows: ClassVar[bool] = True
