@@ -11,7 +11,7 @@ of a chip's links is given for both directions too. The network bandwidth is tha
 pod in the data centre, divided by its chips (v4, v5p: 50 Gb/s per chip). Clocks: v4
 1.05 GHz (Jouppi et al., "TPU v4", 2023, table 4, https://arxiv.org/abs/2304.01433);
 others from the peak, 2 FLOP x multipliers x clock: v5e has 4 units of 128 x 128 (1.5
-GHz), v5p 8 of them (1.75 GHz), v6e 4 of 256 x 256 (1.75 GHz).
+GHz), v5p 8 of them (1.75 GHz), v6e 4 of 256 x 256 (1.75 GHz). v4 and v5p have two cores.
 """
 
 import dataclasses
@@ -33,6 +33,8 @@ class Chip:
     network: bandwidth from a chip to other nodes, bytes/s.
     torus: number of dimensions of the torus that the links form; 0 for a switch.
     clock: cycles per second in which a TPU's compiler counts; 0 where it does not count.
+    unit: a TPU's matrix unit multiplies rows with a square of this size.
+    cores: number of cores; those of a TPU are one device, but run some kernels alone.
   """
 
   kinds: tuple[str, ...]
@@ -44,6 +46,8 @@ class Chip:
   network: float = 0.0
   torus: int = 0
   clock: float = 0.0
+  unit: int = 0
+  cores: int = 1
 
   @property
   def is_tpu(self) -> bool:
@@ -55,13 +59,15 @@ CHIPS = {
   'a100': Chip(('NVIDIA A100',), 312e12, 80e9, 2.039e12, 300e9, 8, 25e9),
   'h100': Chip(('NVIDIA H100',), 989e12, 80e9, 3.35e12, 450e9, 8, 50e9),
   'h200': Chip(('NVIDIA H200',), 989e12, 141e9, 4.8e12, 450e9, 8, 50e9),
-  'v4': Chip(('TPU v4',), 275e12, 32e9, 1.2e12, 300e9, 4096, 6.25e9, 3, 1.05e9),
+  'v4': Chip(('TPU v4',), 275e12, 32e9, 1.2e12, 300e9, 4096, 6.25e9, 3, 1.05e9, 128, 2),
   'v5e': Chip(
-    ('TPU v5 lite', 'TPU v5e'), 197e12, 16e9, 0.8e12, 200e9, 256, 3.125e9, 2, 1.5e9
+    ('TPU v5 lite', 'TPU v5e'), 197e12, 16e9, 0.8e12, 200e9, 256, 3.125e9, 2, 1.5e9, 128
   ),
-  'v5p': Chip(('TPU v5',), 459e12, 95e9, 2.765e12, 600e9, 8960, 6.25e9, 3, 1.75e9),
+  'v5p': Chip(
+    ('TPU v5',), 459e12, 95e9, 2.765e12, 600e9, 8960, 6.25e9, 3, 1.75e9, 128, 2
+  ),
   'v6e': Chip(
-    ('TPU v6 lite', 'TPU v6e'), 918e12, 32e9, 1.6e12, 400e9, 256, 12.5e9, 2, 1.75e9
+    ('TPU v6 lite', 'TPU v6e'), 918e12, 32e9, 1.6e12, 400e9, 256, 12.5e9, 2, 1.75e9, 256
   ),
 }
 # Chips of which only the peak is known here, since their connections vary.

@@ -4,8 +4,8 @@ On a TPU the compiler notes at almost every instruction how many cycles it expec
 (`estimated_cycles`). On a GPU the time of an instruction is that of a roofline: its
 matrix products at a share of the peak, or its memory traffic, whichever is longer.
 
-An instruction without a note is never free. Its time is that of a roofline too, and it is
-counted in `Costs.unestimated`. A transfer between devices, or between memories of a chip,
+An instruction without a note is never free. Its time is that of a roofline too, for a
+kernel that of the steps of its grid (`mosaic`), and it is counted in `Costs.unestimated`. A transfer between devices, or between memories of a chip,
 that runs beside other instructions costs what the schedule leaves uncovered: the time
 from its '-done' until it would be complete.
 
@@ -19,7 +19,7 @@ import functools
 import re
 from typing import Literal
 
-from seqlab.compile import work
+from seqlab.compile import mosaic, work
 from seqlab.compile.chips import Chip
 from seqlab.compile.collectives import (
   ASYNC_DONE,
@@ -189,6 +189,8 @@ class Costs:
       share, start = 1.0, _ISSUE / self.chip.clock
     products = work.flops(self.module, name, one) / (share * self.chip.flops)
     memory = work.traffic(self.module, name, one) / self.chip.memory_speed
+    if mosaic.is_kernel(one.rest):
+      products = mosaic.read_kernel(one.rest).seconds(self.chip)
     return max(products, memory) + start, 'analytic'
 
   def _instructions_within(

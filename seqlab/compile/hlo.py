@@ -29,6 +29,8 @@ _BRANCHES = re.compile(r'\b(?:branch_computations|called_computations)=\{([^}]*)
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _OP_NAME = re.compile(r'op_name="([^"]*)"')
 _FRAME = re.compile(r'stack_frame_id=(\d+)')
+# Kernels' metadata is the only text that an instruction has in a line of its own.
+_KERNEL_METADATA = re.compile(r'(kernel_metadata=\{)\n.*\n(?=\})')
 _SOURCE = re.compile(r'source_file="([^"]*)" source_line=(\d+)')
 
 
@@ -141,6 +143,7 @@ class Module:
     self.computations: dict[str, dict[str, Instruction]] = {}
     self.entry, self.endless, self._trips = '', [], trips
     inside: dict[str, Instruction] = {}
+    text = _KERNEL_METADATA.sub(r'\1', text)
     for line in text.splitlines():
       if not line.startswith(' '):
         if head := _HEAD.match(line):

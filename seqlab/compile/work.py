@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 
+from seqlab.compile import mosaic
 from seqlab.compile.hlo import Instruction, Module
 
 # Instructions that compute nothing: names of values, and marks in the program.
@@ -36,6 +37,8 @@ def flops(module: Module, computation: str, instruction: Instruction) -> float:
     return _convolution(instruction, inside)
   if instruction.kind == 'custom-call' and _CUBLAS in instruction.rest:
     return _dot(instruction.rest, instruction, inside)
+  if mosaic.is_kernel(instruction.rest):
+    return mosaic.read_kernel(instruction.rest).flops
   return 0.0
 
 

@@ -13,6 +13,7 @@ of the blocks would not fit into the memory of the scalar unit.)
 
 from typing import NamedTuple
 
+import jax
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel
 from jax.experimental.pallas.ops.tpu.splash_attention.splash_attention_mask_info import (
   MaskInfo,
@@ -104,13 +105,17 @@ def _attend(
   B, L, H, K = query.shape
   blocks = find_blocks(B, L, key.shape[1])
 
-  def joined(x: Array) -> Array:  # [B, L, H, K] -> [H, B * L, K]
-    return x.transpose(2, 0, 1, 3).reshape(H, -1, K)
+  # The cores of a chip divide an axis of `vmap` among them, and only there the backward
+  # pass does not run on one core alone.
+  parts = 2 if H % 2 == 0 else 1
+
+  def joined(x: Array) -> Array:  # [B, L, H, K] -> [parts, H / parts, B * L, K]
+    return x.transpose(2, 0, 1, 3).reshape(parts, H // parts, -1, K)
 
   # Without any key, the sum of the softmax would be 0.
   sees = mask.any(axis=-1, keepdims=True)  # [B, L, 1]
   kernel = _kernel(mask | ~sees, blocks, interpret)
-  y = kernel(joined(query * K**-0.5), joined(key), joined(value))
+  y = jax.vmap(kernel)(joined(query * K**-0.5), joined(key), joined(value))
   y = y.reshape(H, B, L, K).transpose(1, 2, 0, 3)
   return jnp.where(sees[..., None], y, 0)
 
