@@ -1,5 +1,10 @@
 """The time and the memory of real programs of a TPU and a GPU, see `programs.py`."""
 
+import base64
+import io
+
+from jaxlib.mlir import ir
+from jaxlib.mosaic.python import tpu
 import pytest
 
 from seqlab.compile import work
@@ -237,3 +242,70 @@ def test_fused_collectives_are_counted_once_and_hidden_behind_computation():
   times = {cost.instruction.name: cost.seconds for cost in costs.items}
   assert [*times] == ['sum', 'beside']  # nothing waits for the gather
   assert times['beside'] == pytest.approx(175_000 / chip.clock)
+
+
+def _kernel(grid, parallel, size, clear):
+  """Returns a program whose only instruction is a kernel, as a TPU's compiler keeps it."""
+  semantics = 'parallel' if parallel else 'arbitrary'
+  with ir.Context() as context:
+    context.allow_unregistered_dialects = True
+    tpu.register_dialect(context)
+    body = ir.Module.parse(f"""
+      "stable_mosaic.func.func"() ({{
+      ^bb0(%i: i32, %q: vector<{size}x64xbf16>, %k: vector<{size}x64xbf16>,
+           %s: vector<{size}x{size}xf32>):
+        %y = "stable_mosaic.tpu.matmul"(%q, %k, %s) {{dimension_numbers =
+          #tpu.dot_dimension_numbers<[1], [1], [0], [0], [0, 0, 1, 0], [], []>}} : (
+          vector<{size}x64xbf16>, vector<{size}x64xbf16>, vector<{size}x{size}xf32>
+          ) -> vector<{size}x{size}xf32>
+        %from = "stable_mosaic.arith.constant"() {{value = 0 : i32}} : () -> i32
+        %to = "stable_mosaic.arith.constant"() {{value = {clear} : i32}} : () -> i32
+        %by = "stable_mosaic.arith.constant"() {{value = 1 : i32}} : () -> i32
+        "stable_mosaic.scf.for"(%from, %to, %by) ({{
+        ^bb0(%j: i32):
+          %z = "stable_mosaic.arith.addf"(%y, %y) : (vector<{size}x{size}xf32>,
+            vector<{size}x{size}xf32>) -> vector<{size}x{size}xf32>
+          %e = "stable_mosaic.math.exp"(%z) : (vector<{size}x{size}xf32>)
+            -> vector<{size}x{size}xf32>
+          "stable_mosaic.scf.yield"() : () -> ()
+        }}) : (i32, i32, i32) -> ()
+        "stable_mosaic.func.return"() : () -> ()
+      }}) {{iteration_bounds = array<i64: {grid}>, dimension_semantics =
+        [#tpu.dimension_semantics<{semantics}>]}} : () -> ()
+    """)
+    file = io.BytesIO()
+    body.operation.write_bytecode(file)
+  code = base64.b64encode(file.getvalue()).decode()
+  return Module(
+    'HloModule jit_f, is_scheduled=true\n\nENTRY %main (x: bf16[8]) -> bf16[8] {\n'
+    '  %x = bf16[8] parameter(0)\n  ROOT %y = bf16[8] custom-call(%x), '
+    'custom_call_target="tpu_custom_call", frontend_attributes={kernel_metadata={\n'
+    '"xprof_metadata":"{}"\n}}, backend_config={"custom_call_config":'
+    f'{{"body":"{code}"}}}}\n}}\n'
+  )
+
+
+@pytest.mark.parametrize(
+  ('chip', 'parallel', 'size', 'clear', 'microseconds'),
+  [
+    # A step multiplies 512 rows with 512 columns in 4 units of 128 x 128, which 64 fill by
+    # half: 512 cycles, at 1.5 GHz.
+    ('v5e', False, 512, 0, 0.35 + 512 / 1500),
+    # In units of 256 x 256: 256 cycles.
+    ('v6e', False, 512, 0, 0.35 + 256 / 1750),
+    # One core of two, with half of the units; and both.
+    ('v5p', False, 512, 0, 0.35 + 512 / 1750),
+    ('v5p', True, 512, 0, (0.35 + 512 / 1750) / 2),
+    # 256 registers, of which 4 are added at a time and 1 exponentiated; 7 times.
+    ('v5e', False, 512, 7, 0.35 + 7 * 256 * 1.25 / 1500),
+  ],
+)
+def test_a_kernel_takes_the_time_of_its_grid(chip, parallel, size, clear, microseconds):
+  module, steps = _kernel(96, parallel, size, clear), 96
+  costs = Costs(module, CHIPS[chip])
+  cycle = 1e-6 * 30 / (CHIPS[chip].clock / 1e6)  # to start the call
+  assert costs.seconds == pytest.approx(steps * microseconds * 1e-6 + cycle, rel=0.01)
+  assert costs.unestimated['custom-call'] == (1, costs.seconds)
+  (kernel,) = (cost.instruction for cost in costs.items)
+  flops = work.flops(module, 'main', kernel)
+  assert flops == steps * 2 * size * 64 * size
