@@ -21,11 +21,10 @@ from seqlab.layers.softmax_attention import (
 )
 from seqlab.types import PAD, Array
 
+_PLATFORMS = {'cudnn': 'gpu', 'flash': 'tpu'}  # of kernels
+
 # Masks are bool and broadcast to [B, H, L, S]; True where attention may go. They are
 # combined with &.
-
-
-_PLATFORMS = {'cudnn': 'gpu', 'flash': 'tpu'}  # of kernels
 
 
 def padding_mask(memory_ids: Array) -> Array:
@@ -145,11 +144,9 @@ class MultiHeadAttention(nn.Module):
       attend = self._written_out
     elif self.implementation == 'xla' or dropout is not None:
       attend = self._without_weights
-    elif self.implementation == 'cudnn':
-      attend = self._fused
     else:
-      fitting = fits(query, key, terms.bias, mask)
-      attend = self._flash if fitting else self._without_weights
+      self._check_platform()
+      attend = self._fused if self.implementation == 'cudnn' else self._flash
     return self._output(attend(query, key, value, mask, dropout, terms))
 
   def read(
@@ -201,7 +198,6 @@ class MultiHeadAttention(nn.Module):
     dropout: None,
     terms: PositionTerms,
   ) -> Array:
-    self._check_platform()
     # cuDNN needs one dtype, and a mask of full size.
     bias = None if terms.bias is None else terms.bias.astype(query.dtype)
     if mask is not None:
@@ -220,7 +216,8 @@ class MultiHeadAttention(nn.Module):
     dropout: None,
     terms: PositionTerms,
   ) -> Array:
-    self._check_platform()
+    if not fits(query, key, terms.bias, mask):
+      return self._without_weights(query, key, value, mask, dropout, terms)
     return flash_attention(query, key, value, mask)
 
   def _check_platform(self) -> None:

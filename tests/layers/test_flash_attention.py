@@ -1,5 +1,6 @@
 """The kernel for TPUs, interpreted on a CPU, beside attention without a kernel."""
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,7 @@ from seqlab.layers.attention import (
   padding_mask,
   segment_mask,
 )
+from seqlab.layers.device import compiled_for
 from seqlab.layers.flash_attention import Blocks, find_blocks, flash_attention
 from seqlab.layers.softmax_attention import softmax_attention
 
@@ -119,3 +121,20 @@ def test_another_device_is_refused():
     ValueError, match=r"'flash' is a kernel for a TPU.*set it to 'xla'"
   ):
     attention.init(jax.random.key(0), x, method=attend)
+
+
+def test_each_device_attends_in_its_own_rows_and_heads():
+  rng = np.random.default_rng(0)
+  arrays = tuple(jnp.asarray(rng.normal(size=(4, 64, H, K)), 'float32') for _ in 'qkv')
+  mask = _masks(4, 64)['packed']
+  expected = flash_attention(*arrays, mask, interpret=True)
+  auto = (jax.sharding.AxisType.Auto,) * 2
+  mesh = jax.make_mesh((2, 2), ('data', 'tensor'), auto, devices=jax.devices()[:4])
+  rules = (('batch', 'data'), ('heads', 'tensor'))
+  with compiled_for(mesh), nn.logical_axis_rules(rules):
+    attend = jax.jit(lambda *args: flash_attention(*args, interpret=True))
+    text = attend.lower(*arrays, mask).as_text()
+    sharding = jax.NamedSharding(mesh, jax.P('data', None, 'tensor'))
+    found = attend(*jax.device_put(arrays, sharding), mask)
+  assert 'manual_computation' in text
+  np.testing.assert_allclose(found, expected, atol=1e-6)
