@@ -389,11 +389,13 @@ class Transformer(nn.Module):
     x = x if types is None else x + types
     return self.drop(x, training.residual)  # [B, L, D]
 
-  def _apart(self, source: Array, place: Array) -> tuple[Array, Array]:
-    """Returns places [B, S] and vectors of types [B, S, D] of words and features.
+  def _feature_positions(self, source: Array, place: Array) -> tuple[Array, Array]:
+    """Returns positions [B, S] and vectors of types [B, S, D] of words and features.
 
-    Words count from 1 in each sentence, as if there were no features.
+    Words count from 1 in each sentence, as if there were no features. A row without
+    features therefore reaches position S, one more than `jnp.arange(S)`.
     """
+    self.encoder_positions.check_length(source.shape[1] + 1)
     is_feature = source >= self.source_size - self.unordered  # [B, S]
     count = jnp.cumsum(~is_feature, axis=1)
     first = jnp.broadcast_to(jnp.arange(source.shape[1]) - place, source.shape)
@@ -409,7 +411,7 @@ class Transformer(nn.Module):
     table = self.target_embedding if self.tie == 'all' else self.source_embedding
     types = None
     if self.unordered:
-      place, types = self._apart(source, place)
+      place, types = self._feature_positions(source, place)
     x = self._embed(table, source, self.encoder_positions, place, training, types)
     place = jnp.atleast_2d(place)  # [B|1, S]
     mask = self._near(mask, place, place)

@@ -33,9 +33,11 @@ from seqlab.tasks.interface import (
 from seqlab.text.corpora import Corpus, corpus_kind, open_corpus
 from seqlab.text.download import cache_dir
 from seqlab.text.inputs import Inputs
+from seqlab.text.parts import Parts
 from seqlab.text.vocabulary import (
   Vocabularies,
   build_vocabularies,
+  described,
   planned_sizes,
   vocabulary_options,
 )
@@ -244,7 +246,8 @@ class LanguageModel(TextModel):
       return cls.restore(config, folder)
     corpus, options = _open_corpus(config), dict(config['vocabulary'])
     vocabularies = call(build_vocabularies, options, 'vocabulary', corpus=corpus)
-    vocabularies.save(folder, options)
+    _check_undivided(vocabularies)
+    vocabularies.save(folder, described(options, corpus))
     return cls._assemble(config, corpus, vocabularies, Inputs(folder.parent))
 
   @classmethod
@@ -257,7 +260,8 @@ class LanguageModel(TextModel):
     """
     check_sections(config, cls.sections)
     corpus, inputs = _open_corpus(config), Inputs(folder.parent)
-    vocabularies = Vocabularies.load(folder, dict(config['vocabulary']))
+    options = described(config['vocabulary'], corpus)
+    vocabularies = Vocabularies.load(folder, options)
     inputs.check_vocabularies(vocabularies)
     return cls._assemble(config, corpus, vocabularies, inputs)
 
@@ -281,7 +285,9 @@ class LanguageModel(TextModel):
       whose size is not that which is asked for.
     """
     vocabulary, batching = config.get('vocabulary', {}), config.get('batching', {})
-    sizes = planned_sizes(vocabulary)
+    if 'corpus' in config:
+      vocabulary = described(vocabulary, _open_corpus(config))
+    sizes = planned_sizes(vocabulary, ('text',))
     kind, options = _kind_of(batching)
     planned = getattr(kind, 'planned_shapes', None)
     if not sizes or not planned:
@@ -432,6 +438,14 @@ def _open_corpus(config: Mapping[str, Any]) -> Corpus:
       f'{" and ".join(corpus.sides)}: set corpus.text to a language in their place'
     )
   return corpus
+
+
+def _check_undivided(vocabularies: Vocabularies) -> None:
+  if isinstance(vocabularies.text, Parts):
+    raise ValueError(
+      'the text has several parts, which only a source may have: name one column in '
+      "corpus.columns.text, and another kind than 'parts' in vocabulary"
+    )
 
 
 def _model_class(config: Mapping[str, Any]) -> type[nn.Module]:

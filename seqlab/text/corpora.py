@@ -321,7 +321,7 @@ class Text(Corpus):
     Without them a fingerprint is the one that runs of those versions recorded.
     """
     options = {
-      'cut': self._cut,
+      'cut': self._cut and ['normalised source', self._cut],
       'group': self._group,
       'duplicates': self._duplicates != 'keep' and self._duplicates,
       'columns': self._recipe.columns and dataclasses.asdict(self._recipe.columns),
@@ -460,7 +460,11 @@ class Text(Corpus):
       return self._recipe.belongs(split, number, line)
     if not self._recipe.belongs(_TRAIN, number, line):
       return False
-    return not self._cut or split_of(example[0], self._cut) == split
+    if not self._cut:
+      return True
+    # As a model reads it, so that no source is in two splits in two spellings.
+    parts = self._cleaned(example[0]).split(PART)
+    return split_of(PART.join(part.strip() for part in parts), self._cut) == split
 
   def _cleaned(self, line: str) -> str:
     if PART not in line:
@@ -497,7 +501,8 @@ def split_of(source: str, cut: Shares) -> str:
   `cut`. The rest is 'train'.
 
   Args:
-    source: line of the source side.
+    source: line of the source side after `normalize`, without white space at the ends of
+      its parts.
     cut: name of a split -> its share.
   """
   digest = hashlib.sha256(source.encode()).digest()

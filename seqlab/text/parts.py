@@ -50,7 +50,9 @@ class Parts:
   """Several vocabularies, whose ids follow one another; see `vocabulary.Vocabulary`.
 
   The special ids are common to all. The first part has the ids that its vocabulary has
-  alone, so that a target with the same vocabulary has the same ids for its tokens.
+  alone, so that a target with the same vocabulary has the same ids for its tokens. A part
+  without an order has an unknown id of its own, its last one, so that a model knows an
+  unknown feature from an unknown letter.
 
   Attributes:
     size: number of ids V, special ones included.
@@ -66,18 +68,27 @@ class Parts:
       ValueError: a part whose order matters follows one whose order does not.
     """
     self.parts = tuple(parts)
-    new = [part.size - _FIRST for part in self.parts]
-    self._starts = [_FIRST + n for n in itertools.accumulate(new[:-1], initial=0)]
-    self.size = _FIRST + sum(new)
     ordered = [getattr(part, 'ordered', True) for part in self.parts]
     if ordered != sorted(ordered, reverse=True):
       raise ValueError(
         'a part with ordered=False must come after all parts that are ordered: change '
         'the order of the parts, in corpus.columns or in vocabulary'
       )
+    each = zip(self.parts, ordered, strict=True)
+    new = [part.size - _FIRST + (not in_order) for part, in_order in each]
+    self._starts = [_FIRST + n for n in itertools.accumulate(new[:-1], initial=0)]
+    self.size = _FIRST + sum(new)
     self.unordered = sum(n for n, x in zip(new, ordered, strict=True) if not x)
-    digests = ' '.join(part.fingerprint for part in self.parts)
-    self.fingerprint = hashlib.sha256(f'parts {digests}'.encode()).hexdigest()
+    # The unknown id of each part, as its own vocabulary would number it.
+    self._unknown = [
+      UNK if in_order else part.size
+      for part, in_order in zip(self.parts, ordered, strict=True)
+    ]
+    digests = [part.fingerprint for part in self.parts]
+    if self.unordered:
+      digests.append(f'{self.unordered} without an order')
+    content = ' '.join(['parts', *digests])
+    self.fingerprint = hashlib.sha256(content.encode()).hexdigest()
 
   @classmethod
   def train(
@@ -146,8 +157,9 @@ class Parts:
     options = {'sampling': sampling, 'seed': seed} if sampling else {}
     encoded = []
     columns = divided(lines, len(self.parts))
-    for start, part, column in zip(self._starts, self.parts, columns, strict=True):
+    for start, part, unknown, column in zip(*self._layout, columns, strict=True):
       flat, offsets = part.encode(column, **options)
+      flat = np.where(flat == UNK, unknown, flat)
       flat = np.where(flat >= _FIRST, flat + start - _FIRST, flat)
       encoded.append(np.split(flat, offsets[1:-1]) if len(column) else [])
     return flat_ids([np.concatenate(ids) for ids in zip(*encoded, strict=True)])
@@ -156,14 +168,20 @@ class Parts:
     """Returns the text of each sequence: its parts, with tabs between them."""
     rows = [np.asarray(content_of(s), np.int64) for s in sequences]
     decoded = []
-    for i, (start, part) in enumerate(zip(self._starts, self.parts, strict=True)):
+    for i, (start, part, unknown) in enumerate(zip(*self._layout, strict=True)):
       own = [ids[self._part_of(ids) == i] for ids in rows]
       own = [np.where(ids >= _FIRST, ids - start + _FIRST, ids) for ids in own]
+      own = [np.where(ids == unknown, UNK, ids) for ids in own]
       decoded.append(part.decode(own))
     return [SEPARATOR.join(parts) for parts in zip(*decoded, strict=True)]
 
+  @property
+  def _layout(self) -> tuple[Sequence, ...]:
+    """The first id, the vocabulary and the unknown id of each part."""
+    return self._starts, self.parts, self._unknown
+
   def _part_of(self, ids: np.ndarray) -> np.ndarray:
-    """Returns the number of each id's part, [L]; the one before for unknown ids."""
+    """Returns the number of each id's part, [L]; that of UNK is the part before."""
     part = np.searchsorted(self._starts, ids, side='right') - 1
     known = np.where(ids == UNK, 0, np.arange(1, len(ids) + 1))
     place = np.maximum.accumulate(known)
@@ -171,9 +189,13 @@ class Parts:
 
   def pieces(self) -> list[str]:
     """Returns a name of every id, [V]; that of part n begins with 'n:' if n > 0."""
-    names = [part.pieces()[_FIRST:] for part in self.parts]
+    names = [self._of_ids(i, part.pieces()) for i, part in enumerate(self.parts)]
     later = [f'{i}:{name}' for i, part in enumerate(names[1:], 1) for name in part]
     return [*SPECIALS, *names[0], *later]
+
+  def _of_ids(self, i: int, values: list) -> list:
+    """Returns the values of the ids of part i, given those of its vocabulary."""
+    return [*values[_FIRST:], *([] if self._unknown[i] == UNK else [values[UNK]])]
 
   def surfaces(self) -> list[bytes]:
     """Returns what every id writes into its part, [V]. Parts have no text together."""
@@ -182,7 +204,8 @@ class Parts:
   @functools.cached_property
   def _surfaces(self) -> list[bytes]:
     written = [part.surfaces() for part in self.parts]
-    return [*written[0][:_FIRST], *(x for part in written for x in part[_FIRST:])]
+    own = (x for i, part in enumerate(written) for x in self._of_ids(i, part))
+    return [*written[0][:_FIRST], *own]
 
 
 def divided(lines: Iterable[str], count: int) -> list[list[str]]:

@@ -353,7 +353,10 @@ def build_vocabularies(
   section = {**options, **{k: v for k, v in given.items() if v is not None}}
   if isinstance(size, Sequence) and (shared or len(corpus.sides) == 1):
     raise ValueError(f'vocabulary.size is {tuple(size)}; one vocabulary has one size')
-  rules = _rules(described(section, corpus), corpus.sides)
+  description = described(section, corpus)
+  rules = _rules(description, corpus.sides)
+  for side, rule in rules.items():
+    _check_order(rule, side, description)
   texts = dict(zip(corpus.sides, corpus.read(split), strict=True))
   return _learn(rules, texts, shared=shared)
 
@@ -437,6 +440,19 @@ def _of_columns(
   return parts[0] if len(parts) == 1 else {'kind': 'parts', 'parts': parts}
 
 
+def _check_order(rule: Mapping[str, Any], side: str, options: Mapping) -> None:
+  """Raises ValueError if a side that is not divided is to be read without an order."""
+  if rule['kind'] != 'symbols' or rule.get('ordered', True):
+    return
+  where = f'vocabulary.{side}' if side in options else 'vocabulary'
+  if any(options.get('columns', {}).get(side, ())):
+    where = f'corpus.columns.{side}'
+  raise ValueError(
+    f'{where}.ordered=False has no effect: only a part of a source of several parts can '
+    'be read without its order. Leave it out, or give the source several columns'
+  )
+
+
 def _parts(rule: Mapping[str, Any]) -> list[dict[str, Any]] | None:
   """Returns the rules of the parts of a side; None if it is not divided."""
   if rule.get('kind') != 'parts':
@@ -501,13 +517,16 @@ _SECTION = {
 }
 
 
-def planned_sizes(section: Mapping[str, Any]) -> tuple[int, int] | None:
-  """Returns the sizes of both sides' vocabularies, if they are known without text.
+def planned_sizes(
+  section: Mapping[str, Any], sides: Sequence[str] = _PAIR
+) -> tuple[int, ...] | None:
+  """Returns the size of each side's vocabulary, if all are known without text.
 
   Args:
-    section: section `vocabulary` of the experiment.
+    section: what `described` returns for the experiment.
+    sides: names of the sides of the corpus.
   """
-  sizes = [_planned_size(rule) for rule in _rules(section, _PAIR).values()]
+  sizes = [_planned_size(rule) for rule in _rules(section, sides).values()]
   return None if None in sizes else tuple(sizes)
 
 

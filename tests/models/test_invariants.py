@@ -12,7 +12,7 @@ from seqlab.layers import ACTIVATIONS, NORMALIZATIONS, POSITIONS, SCORES, TRANSI
 from seqlab.layers.recurrent import CELLS
 from seqlab.models import MODELS
 from seqlab.pieces import find
-from seqlab.types import EOS
+from seqlab.types import EOS, PAD
 
 # Small enough that the longest distances here share a vector or a bucket, and that every
 # option is used.
@@ -126,6 +126,25 @@ def test_places_of_the_norm_and_windows(options):
 @_all_or(_check_decoding)
 def test_features_without_an_order(check):
   check(unordered=8)
+
+
+def test_a_source_without_features_has_a_position_for_each_word():
+  """The last word of a full row is at position S, beyond those of other models."""
+  model, variables = testing.make_model(unordered=8)
+  encode = jax.jit(functools.partial(model.apply, method='encode'))
+  padding = np.full((1, 3), PAD)
+  full = np.array([[5, 6, 7, 8, EOS]])
+  wide = np.concatenate([full, padding], axis=1)
+  values, others = (encode(variables, x).layers[0].value for x in (full, wide))
+  np.testing.assert_allclose(others[:, :, :5], values, atol=1e-5)
+
+
+def test_learned_positions_need_one_more_for_features():
+  positions = FrozenDict(kind='learned', max_length=5)
+  model, variables = testing.make_model(unordered=8, positions=positions)
+  model.apply(variables, np.array([[5, 6, 17, EOS]]), method='encode')
+  with pytest.raises(ValueError, match='a row of 6 positions is longer'):
+    model.apply(variables, np.array([[5, 6, 7, 17, EOS]]), method='encode')
 
 
 def test_the_order_of_features_has_no_effect():

@@ -233,6 +233,28 @@ def test_the_shapes_of_a_plan_are_those_of_the_data(experiment, decoder, tmp_pat
   assert outline.flops(planned) == 0 < outline._num_weights == weights
 
 
+def test_a_column_with_its_vocabulary_can_be_opened_again(
+  experiment, decoder, tmp_path
+):
+  config = experiment(model=decoder, vocabulary={}, batching={'kind': 'buckets'})
+  column = {'column': 0, 'kind': 'char'}
+  config['corpus'] |= {'kind': 'files', 'text': 'en', 'columns': {'text': column}}
+  first, again = (LanguageModel.from_config(config, tmp_path) for _ in range(2))
+  assert again.fingerprint == first.fingerprint
+  assert first.vocabularies.text.size == 4 + 11  # w, a space and nine digits
+  config['corpus']['reader'] = {'kind': 'csv', 'delimiter': ' ', 'header': False}
+  config['corpus']['columns'] = {'text': [0, 1]}
+  config['vocabulary'] = {'kind': 'char'}
+  with pytest.raises(ValueError, match=r'name one column in corpus\.columns\.text'):
+    LanguageModel.from_config(config, tmp_path / 'divided')
+
+
+def test_a_vocabulary_of_the_side_is_planned(experiment, decoder):
+  batching = dict(kind='windows', rows=2, length=7)
+  config = experiment(model=decoder, batching=batching, vocabulary={'text': 'byte'})
+  assert LanguageModel.from_shapes(config).model.size == 260
+
+
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [

@@ -48,8 +48,8 @@ def test_tags_are_symbols_of_their_own(mixture):
   assert corpus.read('valid')[0] == ['a0\ta', 'a1\ta', 'b0\tb']
   assert corpus.fingerprint('valid') != mixture().fingerprint('valid')
   source = build_vocabularies(corpus, kind='char').source
-  assert source.pieces()[-2:] == ['1:b', '1:a']
-  assert source.unordered == 2
+  assert source.pieces()[-3:] == ['1:b', '1:a', '1:<unk>']
+  assert source.unordered == 3
 
 
 def test_parts_of_sources_are_followed_by_the_tag(mixture, section):

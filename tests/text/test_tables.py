@@ -210,6 +210,13 @@ def test_splits_are_cut_by_their_sources(table):
   assert [split_of(x, cut) for x in words] == ['train', 'train', 'valid', 'test']
 
 
+def test_spellings_of_a_source_are_in_one_split(table):
+  text = WORDS + ''.join(f' W{i}  \tp\n' for i in range(700))
+  corpus = table(text, cut={'valid': 0.3}, normalize='lower')
+  train, valid = ({x.strip() for x in corpus.read(s)[0]} for s in ('train', 'valid'))
+  assert not train & valid
+
+
 def test_evaluation_has_each_source_once_with_all_of_its_references(table):
   corpus = table(WORDS, cut={'valid': 0.5}, group=True)
   sources, targets = corpus.read('valid')

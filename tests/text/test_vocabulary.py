@@ -453,12 +453,18 @@ class Inflection(Parallel):
     return LEMMAS, FORMS
 
 
+class OneColumn(Inflection):
+  """A corpus whose source has no part but its features."""
+
+  rules = {'source': [FEATURES]}  # noqa: RUF012
+
+
 def test_parts_of_a_source_have_their_own_rules(tmp_path):
   both = build_vocabularies(Inflection(), kind='char')
   source, target = both.source, both.target
-  assert source.unordered == 4
+  assert source.unordered == 5
   assert source.pieces()[: target.size] == target.pieces()  # shared characters
-  assert source.pieces()[target.size :] == ['1:V', '1:3', '1:PST', '1:SG']
+  assert source.pieces()[target.size :] == [*('1:V', '1:3', '1:PST', '1:SG', '1:<unk>')]
   assert source.decode(sequences(source.encode(LEMMAS))) == LEMMAS
   assert source.problem('gehen').startswith('has 1 parts, and 2 are needed')
   with pytest.raises(ValueError, match='2 are needed'):
@@ -468,7 +474,7 @@ def test_parts_of_a_source_have_their_own_rules(tmp_path):
   for given_options in (options, None):
     loaded = Vocabularies.load(tmp_path, given_options)
     assert loaded.source.fingerprint == source.fingerprint
-    assert loaded.source.unordered == 4
+    assert loaded.source.unordered == 5
   with pytest.raises(ValueError, match='was made with'):
     Vocabularies.load(tmp_path, {'kind': 'char'})
 
@@ -476,7 +482,12 @@ def test_parts_of_a_source_have_their_own_rules(tmp_path):
 def test_an_unknown_part_of_a_line_stays_in_its_part():
   source = build_vocabularies(Inflection(), kind='char').source
   line = ['gehxn\tV;FUT']
-  assert source.decode(sequences(source.encode(line))) == ['geh<unk>n\tV;<unk>']
+  encoded = source.encode(line)
+  assert source.decode(sequences(encoded)) == ['geh<unk>n\tV;<unk>']
+  # A model must see which of them has no order.
+  assert encoded[0][3] == UNK
+  assert encoded[0][-1] == source.size - 1
+  assert len(source.pieces()) == len(source.surfaces()) == source.size
 
 
 def test_each_side_may_have_its_kind(tmp_path):
@@ -501,6 +512,9 @@ def test_each_side_may_have_its_kind(tmp_path):
     (Parallel, {'source': {'kind': 'char', 'siz': 3}}, 'unknown key source.siz; did'),
     (Parallel, {'source': {'kind': 'parts', 'parts': []}}, 'must be a list of vocab'),
     (Inflection, {'source': {'kind': 'parts', 'parts': ['char']}}, 'source is divided'),
+    (Parallel, FEATURES, r'^vocabulary\.ordered=False has no effect'),
+    (Parallel, {'source': FEATURES}, r'^vocabulary\.source\.ordered=False has no eff'),
+    (OneColumn, {'kind': 'char'}, r'^corpus\.columns\.source\.ordered=False has no'),
   ],
 )
 def test_rules_that_do_not_fit_are_refused(corpus, options, message):
@@ -660,6 +674,7 @@ def test_sizes_are_planned_without_text():
   assert planned_sizes({'kind': 'word', 'size': 100}) is None
   assert planned_sizes({'source': 'byte', 'target': {'size': 70}}) == (260, 70)
   assert planned_sizes({'source': 'byte', 'target': 'char'}) is None
+  assert planned_sizes({'text': 'byte'}, ('text',)) == (260,)
 
 
 def test_text_of_one_side_has_one_vocabulary(tmp_path):

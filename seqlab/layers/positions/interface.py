@@ -54,7 +54,8 @@ class Positions(nn.Module):
     Args:
       x: [B, L, D] embeddings.
       positions: [B, L] or [L] int32. In rows of several positions, [B, L > 1], they are
-        less than L, since a sentence begins at 0 and lies in its row.
+        at most L, since a sentence lies in its row and begins at 0, or at 1 where 0 is
+        the position of features.
 
     Returns:
       [B, L, D], by default `x` itself.

@@ -13,10 +13,10 @@ class Sinusoidal(Positions):
     """See `Positions.embed`."""
     if positions.ndim < 2 or positions.shape[1] == 1:
       return x + sinusoidal(positions, self.width).astype(self.dtype)
-    # Rows of packed sentences, whose positions are less than the length of a row: a
-    # table has fewer sines to compute than the batch has numbers.
-    table = sinusoidal(jnp.arange(positions.shape[1]), self.width).astype(self.dtype)
-    return x + table[positions]
+    # Rows of packed sentences, whose positions are at most the length of a row: a table
+    # has fewer sines to compute than the batch has numbers.
+    places = jnp.arange(positions.shape[1] + 1)
+    return x + sinusoidal(places, self.width).astype(self.dtype)[positions]
 
 
 def sinusoidal(positions: Array, width: int, base: float = 10_000.0) -> Array:
