@@ -446,7 +446,8 @@ def _evaluate_options(parser: _Parser) -> None:
   _split_option(parser)
   add('--output', help='also write the translations to this file')
   text = (
-    'exact, cer, per, wer, bleu, chrf, chrf++, ter (those of its evaluators, or BLEU)'
+    'exact, cer, per, wer, word_errors, bleu, chrf, chrf++, ter (those of its '
+    'evaluators, or BLEU)'
   )
   add('--measures', nargs='+', metavar='NAME', help=text)
   text = "run the experiment's evaluators, all or these (default for other tasks)"
@@ -462,7 +463,7 @@ def _compare_options(parser: _Parser) -> None:
   add('run_folders', metavar='RUN', nargs='+', help='baseline first')
   _search_options(parser)
   _split_option(parser)
-  text = 'what is compared: bleu (default), exact, cer, per, wer, chrf, chrf++, ter'
+  text = 'bleu (default), exact, cer, per, wer, word_errors, chrf, chrf++, ter'
   add('--measure', default='bleu', help=text)
   text = 'tokeniser of BLEU (default: that of the corpus)'
   add('--tokenize', choices=_TOKENIZERS, help=text)
@@ -488,7 +489,7 @@ def _generate_options(parser: _Parser) -> None:
   add('--length', type=int, default=256, help='tokens to generate (256)')
   add('--samples', type=int, default=1, help='texts per prompt (1)')
   add('--format', choices=('text', 'json'), default='text')
-  _search_options(parser)
+  _search_options(parser, sources=False)  # --length instead of --max-length
 
 
 def _score_options(parser: _Parser) -> None:
@@ -587,19 +588,20 @@ def _bench_options(parser: _Parser) -> None:
   )
 
 
-def _search_options(parser: _Parser) -> None:
-  """Adds the options of verbs that translate: checkpoints, and how outputs are found."""
+def _search_options(parser: _Parser, *, sources: bool = True) -> None:
+  """Adds the options of verbs that decode: checkpoints, and the kind of decoding.
+
+  Args:
+    parser: parser of the verb.
+    sources: whether outputs have sources, by which their lengths are limited.
+  """
   add = parser.add_argument
   add('--decoding', help='beam, greedy, sampling, or a path module:name')
   add('--beam', type=int, help='hypotheses per sentence (5)')
   add('--alpha', type=float, help='length penalty (0.6)')
-  add(
-    '--max-length',
-    type=float,
-    nargs=2,
-    metavar=('A', 'B'),
-    help='translations have at most A * tokens of the source + B tokens (1.5 10)',
-  )
+  if sources:
+    text = 'translations have at most A * tokens of the source + B tokens (1.5 10)'
+    add('--max-length', type=float, nargs=2, metavar=('A', 'B'), help=text)
   add('--temperature', type=float, help='sample instead of searching')
   add('--top-k', type=int, help='sample among the k likeliest tokens')
   add(
@@ -658,7 +660,8 @@ _MEASURES = {
 
 def _given(args: argparse.Namespace, names: Iterable[str]) -> dict:
   """Returns the options that the user set."""
-  return {n: getattr(args, n) for n in names if getattr(args, n) not in (None, ())}
+  given = {name: getattr(args, name, None) for name in names}
+  return {name: x for name, x in given.items() if x not in (None, ())}
 
 
 def _refuse(args: argparse.Namespace, names: Iterable[str], kind: str) -> None:

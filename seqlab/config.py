@@ -312,7 +312,7 @@ def direction(metric: str) -> str:
 # Words in the name of a metric of which lower values are better. 'per' is the whole name,
 # since it is a part of 'tokens_per_second'.
 _LESS = re.compile(
-  r'(^|_)(loss|nll|perplexity|bits|bpc|bpb|error|wer|cer|ser|ter|mse|gap|seconds|minutes)'
+  r'(^|_)(loss|nll|perplexity|bits|bpc|bpb|errors?|wer|cer|ser|ter|mse|gap|seconds|minutes)'
   r'($|_)|^per$'
 )
 

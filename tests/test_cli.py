@@ -120,6 +120,14 @@ def test_every_verb_explains_itself(verb, capsys):
   assert cli._VERBS[verb].run.__doc__.splitlines()[0] in capsys.readouterr().out
 
 
+def test_generated_texts_have_a_length_and_no_source_to_limit_it(capsys):
+  with pytest.raises(SystemExit, match='2'):
+    cli._parser().parse_args(['generate', 'run', '--max-length', '1', '5'])
+  assert '--max-length' in capsys.readouterr().err
+  parsed = cli._search(cli._parser().parse_args(['generate', 'run', '--beam=2']))
+  assert parsed['options'] == {'beam': 2}
+
+
 def test_an_unknown_option_is_refused(capsys):
   with pytest.raises(SystemExit):
     main(['evaluate', 'run', '--beeam=3'])

@@ -1,7 +1,7 @@
 r"""CMUdict: English words to phonemes, with several pronunciations of a word.
 
   seqlab train experiments/g2p/cmudict.py --workdir runs/cmudict
-  seqlab evaluate runs/cmudict --split test --measures per wer --choose best
+  seqlab evaluate runs/cmudict --split test --measures per word_errors --choose best
 
 The words are divided into train and test as by GPA4.0,
 https://github.com/OlivierDehaene/GPA4.0, and 5 % of the training words, chosen by a
@@ -36,9 +36,10 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Evaluation
   c.evals = {}
-  c.evals.valid = dict(kind='outputs', split='dev', measures=('per', 'wer'), beam=1)
+  c.evals.valid = dict(kind='outputs', split='dev', beam=1)
+  c.evals.valid.measures = ('per', 'word_errors')
   c.evals.valid.every = '1 epochs'
-  c.keep_best = 'valid/wer'
+  c.keep_best = 'valid/word_errors'
   c.save_every = '1 epochs'
   return c
 

@@ -2,7 +2,7 @@ r"""Grapheme to phoneme: a language of SIGMORPHON 2021, task 1, or your own file
 
   seqlab train experiments/g2p/sigmorphon2021.py:language=ice --workdir runs/ice
   seqlab train experiments/g2p/sigmorphon2021.py:file=words.tsv --workdir runs/words
-  seqlab evaluate runs/words --split test --measures per wer --choose best
+  seqlab evaluate runs/words --split test --measures per word_errors --choose best
   seqlab translate runs/words --choose best
 
 A word is characters, its pronunciation symbols. The languages have the codes of the
@@ -54,9 +54,10 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Evaluation
   c.evals = {}
-  c.evals.valid = dict(kind='outputs', split='dev', measures=('per', 'wer'), beam=1)
+  c.evals.valid = dict(kind='outputs', split='dev', beam=1)
+  c.evals.valid.measures = ('per', 'word_errors')
   c.evals.valid.every = 200
-  c.keep_best = 'valid/wer'
+  c.keep_best = 'valid/word_errors'
   return c
 
 

@@ -15,8 +15,11 @@ from seqlab.types import Batch, Sums, Variables
 class Evaluator(loss.Evaluator):
   """Cross-entropy of a whole split, for any task that counts its text.
 
-  Bits per character and byte do not depend on the vocabulary, as long as it knows all
-  characters. The end of a line counts as a character and as a byte, as it is predicted.
+  The text is that which the ids of the split are decoded to: vocabularies of words and
+  subwords lose spaces, which are not predicted and do not count (see
+  `text.vocabulary.normal_form`). Bits per character and byte of vocabularies that write
+  the same text and know all of its characters can be compared. The end of a line counts
+  as a character and as a byte, as it is predicted.
 
   Attributes:
     about: size of the text, and the context from which it is predicted.

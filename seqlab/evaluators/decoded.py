@@ -25,7 +25,7 @@ from seqlab.metrics.measures import Measure, TextMeasure, Unit
 from seqlab.metrics.tokenizers import Words, tokenize
 from seqlab.programs import fingerprint_of
 from seqlab.tasks.interface import Translates
-from seqlab.tasks.references import references_of
+from seqlab.tasks.references import references_of, writable
 from seqlab.tasks.translator import decode, search_dtype
 from seqlab.types import Array, Batch, Variables
 
@@ -76,7 +76,8 @@ class Decoded:
     self.samples: list[str] = []
     self.dtype = search_dtype(task.model, decoding.dtype)
     self._table = pieces_of(task.vocabularies.target)
-    self._texts = references_of(task.corpus, split)
+    texts = references_of(task.corpus, split)
+    self._texts = writable(task.vocabularies.target, texts)
     self._sides = [
       [line.encode('utf-8') for line in side] for side in aligned(self._texts)
     ]

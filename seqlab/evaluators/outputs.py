@@ -1,6 +1,6 @@
 """Measures of decoded outputs: exact match, CER, PER, WER, BLEU, chrF, TER.
 
-    c.evals.valid = dict(kind='outputs', split='dev', measures=('exact', 'per', 'wer'))
+    c.evals.valid = dict(kind='outputs', split='dev', measures=('exact', 'per'))
 
 All measures of an evaluator are of the same outputs, so there is one search.
 """

@@ -161,19 +161,20 @@ def _widened(tokens: Array, width: int) -> Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class LineErrors(Exact):
-  """Word error rate of one-word lines: the share that is not exactly right.
+class WordErrors(Exact):
+  """Share of lines that are not exactly right, where a line is one word.
 
-  This is the WER of grapheme-to-phoneme conversion, where a line is the pronunciation
-  of one word (SIGMORPHON 2021, https://aclanthology.org/2021.sigmorphon-1.13).
+  Papers on grapheme-to-phoneme conversion call it word error rate: a line is the
+  pronunciation of one word (SIGMORPHON 2021,
+  https://aclanthology.org/2021.sigmorphon-1.13).
   """
 
-  name: ClassVar = 'wer'
+  name: ClassVar = 'word_errors'
 
   def about(self, references: int) -> str:
     """Returns the definition."""
     del references
-    return 'wer: share of lines that are not exactly right'
+    return 'word_errors: share of lines that are not exactly right'
 
   def statistics(
     self, hypothesis: Sequence[Words], references: Sequence[Words]
@@ -308,6 +309,11 @@ class ChrF:
     return chrf_score(statistics)
 
 
+# Largest sum of the lengths of references in `TER`. Edits are fewer than eight times as
+# many except in degenerate outputs, so sums of both have 32 bits, on the device too.
+_LARGEST_LENGTH = 1 << 28
+
+
 @dataclasses.dataclass(frozen=True)
 class TER:
   """Translation edit rate, from 0 (best), in percent, by sacreBLEU itself.
@@ -336,16 +342,20 @@ class TER:
     """Returns edits and the mean length of the references, both times the same number.
 
     The number is the least common multiple of the numbers of references, so that means
-    are integers; 1 where every line has one reference.
+    are integers; 1 where every line has one reference. It is smaller, and means are
+    rounded, where sums over the lines would not fit into 32 bits. It depends on nothing
+    but the references, so that statistics of several systems can be exchanged.
     """
     from sacrebleu.metrics import TER  # here, since no other measure needs it
 
     metric = TER()
-    scale = math.lcm(1, *map(len, references))
     pairs = zip(hypotheses, references, strict=True)
     scores = [metric.sentence_score(output, [*texts]) for output, texts in pairs]
     rows = [(score.num_edits, score.ref_length) for score in scores]
-    return np.rint(np.array(rows, float).reshape(-1, 2) * scale).astype(np.int64)
+    table = np.array(rows, np.float64).reshape(-1, 2)
+    room = int(_LARGEST_LENGTH / max(table[:, 1].sum(), 1))
+    scale = max(1, min(math.lcm(1, *map(len, references)), room))
+    return np.rint(table * scale).astype(np.int64)
 
   def score(self, statistics: Array) -> Array:
     """Returns edits over length, in percent; 100 for edits of empty references."""
@@ -354,8 +364,9 @@ class TER:
     return 100 * jnp.where(length > 0, rate, edits > 0)
 
 
-SHARES = ('exact', 'cer', 'per', 'wer')  # from 0 to 1; the others are in percent
-MEASURES = ('exact', 'cer', 'per', 'wer', 'bleu', 'chrf', 'chrf++', 'ter')
+# From 0 to 1; the others are in percent.
+SHARES = ('exact', 'cer', 'per', 'wer', 'word_errors')
+MEASURES = (*SHARES, 'bleu', 'chrf', 'chrf++', 'ter')
 
 
 def make_measures(
@@ -369,8 +380,9 @@ def make_measures(
 
   Args:
     names: names of `MEASURES`. 'wer' is jiwer's: edits of words over words of the
-      references. Beside 'per' it is that of grapheme-to-phoneme conversion, where a
-      line is one word: the share of lines that are not exactly right.
+      references. 'word_errors' is the word error rate of grapheme-to-phoneme
+      conversion, where a line is one word: the share of lines that are not exactly
+      right.
     tokenizer: tokeniser of 'bleu'.
     separator: character between the symbols of 'per', '' if every character is a
       symbol; by default white space.
@@ -392,13 +404,12 @@ def make_measures(
       f'separator={separator!r} should be a single character, at which symbols of '
       "'per' are divided on the device"
     )
-  of_lines = LineErrors(lowercase)
-  of_words = EditRate('wer', 'none', 'word', lowercase)
   known: Mapping[str, Measure | TextMeasure] = {
     'exact': Exact(lowercase),
     'cer': EditRate('cer', 'text', 'character', lowercase),
     'per': EditRate('per', _symbols(separator), 'symbol', lowercase),
-    'wer': of_lines if 'per' in names else of_words,
+    'wer': EditRate('wer', 'none', 'word', lowercase),
+    'word_errors': WordErrors(lowercase),
     'bleu': BLEU(tokenizer, lowercase),
     'chrf': ChrF(0, lowercase),
     'chrf++': ChrF(2, lowercase),

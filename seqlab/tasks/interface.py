@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from seqlab.domains import Signature
+from seqlab.text.vocabulary import Vocabulary, normal_form
 from seqlab.types import UNK, Array, Batch, Hyper, PyTree, Sums, Variables
 
 T = TypeVar('T')
@@ -294,8 +295,17 @@ class TextSize(NamedTuple):
   unknown: int
 
   @classmethod
-  def of(cls, lines: Sequence[str], ids: Any) -> 'TextSize':
-    """Returns the length of lines, of which `ids` are all tokens."""
+  def of(cls, lines: Sequence[str], vocabulary: Vocabulary, ids: Any) -> 'TextSize':
+    """Returns the length of lines as a vocabulary writes them.
+
+    Spaces that a vocabulary loses are not predicted, so they do not count.
+
+    Args:
+      lines: the text.
+      vocabulary: vocabulary of the text.
+      ids: all tokens of the lines.
+    """
+    lines = [normal_form(vocabulary, line) for line in lines]
     return cls(
       characters=sum(map(len, lines)) + len(lines),
       bytes=sum(len(line.encode()) for line in lines) + len(lines),

@@ -379,7 +379,8 @@ class LanguageModel(TextModel):
   def text_size(self, split: str) -> TextSize:
     """Returns the length of a split; see `tasks.interface.CountsText`."""
     (lines,) = self.corpus.read(split)
-    return TextSize.of(lines, self._encoded(split)['text'].ids)
+    ids = self._encoded(split)['text'].ids
+    return TextSize.of(lines, self.vocabularies.text, ids)
 
   def _encode(self, split: str) -> Sides:
     return encode_corpus(self.corpus, split, self.vocabularies, cache=cache_dir()).sides

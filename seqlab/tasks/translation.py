@@ -407,7 +407,8 @@ class Translation(SequenceToSequence):
 
   def text_size(self, split: str) -> TextSize:
     """Returns the length of the targets of a split; see `tasks.interface.CountsText`."""
-    return TextSize.of(self.corpus.read(split)[-1], self.stores(split)[-1].ids)
+    lines, ids = self.corpus.read(split)[-1], self.stores(split)[-1].ids
+    return TextSize.of(lines, self.vocabularies.target, ids)
 
   @functools.cached_property
   def _encoded(self) -> Callable[..., EncodedCorpus]:

@@ -121,6 +121,10 @@ class Merges:
       [[i for word in words_of(line) for i in self._encoded(word)] for line in lines]
     )
 
+  def normal(self, line: str) -> str:
+    """Returns the words of a line, joined by spaces; see `vocabulary.normal_form`."""
+    return one_line(' '.join(words_of(line)))
+
   def decode(self, sequences: Iterable[Sequence[int]]) -> list[str]:
     """Returns the words of each sequence, joined by spaces."""
     written = self._written

@@ -33,6 +33,7 @@ _SPACE_MARK, _SPACE_ESCAPE = '\u2581', '\ufdd0'
 _LEARNT_ESCAPES = {'\u2585': '\ufdd1', '\x1f': '\ufdd2'}
 _ESCAPES = {_SPACE_MARK: _SPACE_ESCAPE, **_LEARNT_ESCAPES}
 _REPLACED = dict.fromkeys(('\0', *_ESCAPES.values()), '\ufffd')
+_REPLACED_TABLE = str.maketrans(_REPLACED)
 _RESERVED = re.compile(f'[{"".join((*_ESCAPES, *_REPLACED))}]')
 # Names of special ids and of bytes, which SentencePiece removes from its training text.
 _NAMES = re.compile(rf'<(?={"|".join(x[1:] for x in SPECIALS)}|0x[0-9A-F]{{2}}>)')
@@ -177,6 +178,14 @@ class SentencePiece:
       [self._processor.piece_to_id(f'<0x{byte:02X}>') for byte in text.encode()]
       for text in (_SPACE_ESCAPE, _SPACE_MARK)
     )
+
+  def normal(self, line: str) -> str:
+    """Returns a line with single spaces; see `vocabulary.normal_form`.
+
+    SentencePiece keeps white space other than U+0020.
+    """
+    words = (word for word in line.translate(_REPLACED_TABLE).split(' ') if word)
+    return one_line(' '.join(words)).lstrip(' ')
 
   def decode(self, sequences: Iterable[Sequence[int]]) -> list[str]:
     """Returns the text of each sequence as one line, see `lines.one_line`."""

@@ -300,6 +300,10 @@ class Symbols(Listed):
     """Returns the symbols of a line."""
     return _divided(line, self._given)
 
+  def normal(self, line: str) -> str:
+    """Returns the symbols of a line, separated; see `vocabulary.normal_form`."""
+    return one_line(self.separator.join(self.split(line)))
+
   def pieces(self) -> list[str]:
     r"""Returns a name of every id, [V]: the symbol; \ precedes a special name."""
     return [*SPECIALS, *map(_symbol_name, self._learnt)]

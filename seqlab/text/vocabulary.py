@@ -20,6 +20,7 @@ from seqlab.domains import Count, Signature, checked
 from seqlab.io.files import write_bytes
 from seqlab.pieces import Piece, Specification, find, options_of, split
 from seqlab.text.corpora import Corpus
+from seqlab.text.lines import one_line
 from seqlab.types import BOS, EOS, PAD
 
 # Kinds of vocabularies: short name -> path of a class that satisfies `Vocabulary`.
@@ -47,6 +48,7 @@ class Vocabulary(Protocol):
       its start. Without it these are spaces, as many as there are.
     planned_size: the number of ids that `train` gives, a class method of its options.
     problem: a function of a line that returns why it cannot be encoded, or ''.
+    normal: a function of a line that returns its normal form; see `normal_form`.
     ordered: False if the order of the tokens means nothing; see `parts.Parts`.
     unordered: number of ids, the last ones, whose order in a line means nothing.
 
@@ -109,6 +111,16 @@ class Vocabulary(Protocol):
     a space in the text, which no score distinguishes.
     """
     ...
+
+
+def normal_form(vocabulary: Vocabulary, line: str) -> str:
+  """Returns what is decoded from the ids of a line whose tokens are all known.
+
+  This is the line without what a vocabulary loses, such as the number of spaces between
+  words. Without a method `normal` it loses nothing but line breaks and NUL; see
+  `lines.one_line`.
+  """
+  return getattr(vocabulary, 'normal', one_line)(line)
 
 
 def flat_ids(encoded: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:

@@ -71,6 +71,10 @@ class Words:
       raise ValueError("words have no pieces to sample: set vocabulary.kind='bpe'")
     return flat_ids([[self._ids.get(w, UNK) for w in words_of(line)] for line in lines])
 
+  def normal(self, line: str) -> str:
+    """Returns the words of a line, joined by spaces; see `vocabulary.normal_form`."""
+    return one_line(' '.join(words_of(line)))
+
   def decode(self, sequences: Iterable[Sequence[int]]) -> list[str]:
     """Returns the words of each sequence up to its first EOS, joined by spaces."""
     texts = (' '.join(self._words[i] for i in content_of(s)) for s in sequences)

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from seqlab.evaluators.outputs import Evaluator, measures_for
+from seqlab.evaluators import outputs, translation
+from seqlab.evaluators.outputs import measures_for
 from seqlab.metrics.characters import pieces_of
 from seqlab.metrics.corpus import (
   Lines,
@@ -22,23 +23,43 @@ from seqlab.train.checks import evaluator_of
 Measures = Mapping[str, Measure | TextMeasure]
 
 
-def measures_of(config: Mapping[str, Any], task: Translates) -> Measures:
+def measures_of(
+  config: Mapping[str, Any], task: Translates, names: Sequence[str] | None = None
+) -> Measures:
   """Returns the measures that the evaluators of an experiment name, by their names.
 
   Args:
     config: the configuration of the run.
     task: its task.
+    names: names of the measures that are asked for; all if None.
+
+  Raises:
+    ValueError: two evaluators give a measure different options.
   """
   measures: dict[str, Measure | TextMeasure] = {}
-  for name, specification in config.get('evals', {}).items():
-    kind, options = evaluator_of(f'evals.{name}', specification)
-    if kind is Evaluator:
-      given = {k: x for k, x in options.items() if k in _OPTIONS}
-      for measure in measures_for(task, options.get('measures', ('exact',)), **given):
-        measures.setdefault(measure.name, measure)
+  origins: dict[str, str] = {}  # name of a measure -> that of its evaluator
+  for evaluator, specification in config.get('evals', {}).items():
+    kind, options = evaluator_of(f'evals.{evaluator}', specification)
+    if kind not in _DEFAULTS:
+      continue
+    given = {k: x for k, x in options.items() if k in _OPTIONS}
+    for measure in measures_for(
+      task, options.get('measures', _DEFAULTS[kind]), **given
+    ):
+      name = measure.name
+      if names is not None and name not in names:
+        continue
+      if measures.setdefault(name, measure) != measure:
+        raise ValueError(
+          f'evals.{origins[name]} and evals.{evaluator} measure {name!r} with different '
+          f'options: set the same {", ".join(_OPTIONS)}, or run them with --evals'
+        )
+      origins.setdefault(name, evaluator)
   return measures
 
 
+# Evaluators that decode -> measures that they have by default.
+_DEFAULTS = {outputs.Evaluator: ('exact',), translation.Evaluator: ('bleu',)}
 _OPTIONS = ('tokenizer', 'separator', 'lowercase')
 
 
@@ -53,12 +74,13 @@ def chosen_measures(
     names: names of measures; see `metrics.measures.make_measures`.
 
   Raises:
-    ValueError: a name is unknown or occurs twice.
+    ValueError: a name is unknown or occurs twice, or two evaluators of the experiment
+      give a measure different options.
   """
   if not names:
     return {}
   given = {measure.name: measure for measure in measures_for(task, names)}
-  return given | {k: x for k, x in measures_of(config, task).items() if k in given}
+  return given | dict(measures_of(config, task, names))
 
 
 class Counted:
@@ -89,10 +111,13 @@ class Counted:
     sides = ([line.encode('utf-8') for line in side] for side in self.references)
     self._sides = [Lines(side) for side in sides]
 
-  def by_tokenizers(self, tokenizers: Sequence[str]) -> dict[str, np.ndarray]:
+  def by_tokenizers(
+    self, tokenizers: Sequence[str], *, lowercase: bool = False
+  ) -> dict[str, np.ndarray]:
     """Returns tokeniser -> BLEU's ten integers per line, where the device has it."""
+    options = dict(lowercase=lowercase)
     return {
-      name: corpus_statistics(self._outputs, self._sides, tokenizer=name)
+      name: corpus_statistics(self._outputs, self._sides, tokenizer=name, **options)
       for name in dict.fromkeys(tokenizers)
       if name in TOKENIZERS
     }

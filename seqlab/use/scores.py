@@ -13,6 +13,8 @@ def corpus_scores(
   references: list[list[str]],
   convention: str,
   statistics: Mapping[str, np.ndarray] = {},  # never changed
+  *,
+  lowercase: bool = False,
 ) -> list[dict[str, Any]]:
   """Returns BLEU by the corpus's convention, the standard one and others, and chrF.
 
@@ -24,6 +26,7 @@ def corpus_scores(
     references: one or more lists of a reference for each of them.
     convention: sacreBLEU's name of the tokeniser that the corpus's papers use.
     statistics: tokeniser -> counts from the device, [R, 10].
+    lowercase: whether text is compared in lower case.
 
   Returns:
     A dict for each: name, score, signature and sacreBLEU's own line.
@@ -33,7 +36,7 @@ def corpus_scores(
   """
   scored = []
   for tokenizer in dict.fromkeys((convention, '13a', *statistics)):
-    metric = sacrebleu_metric(tokenizer)
+    metric = sacrebleu_metric(tokenizer, lowercase=lowercase)
     score = metric.corpus_score(hypotheses, references)
     if tokenizer in statistics:
       _check_counts(tokenizer, score, statistics[tokenizer].sum(axis=0))
@@ -41,7 +44,7 @@ def corpus_scores(
     if convention == 'none' and tokenizer != 'none':
       name = f'bleu ({tokenizer}, of tokens)'
     scored.append((name, score, metric.get_signature()))
-  metric = sacrebleu.CHRF()
+  metric = sacrebleu.CHRF(lowercase=lowercase)
   scored.append(
     ('chrF', metric.corpus_score(hypotheses, references), metric.get_signature())
   )
@@ -56,7 +59,7 @@ def corpus_scores(
   ]
 
 
-def sacrebleu_metric(tokenizer: str) -> sacrebleu.BLEU:
+def sacrebleu_metric(tokenizer: str, *, lowercase: bool = False) -> sacrebleu.BLEU:
   """Returns sacreBLEU's BLEU with one of its tokenisers.
 
   Raises:
@@ -68,7 +71,7 @@ def sacrebleu_metric(tokenizer: str) -> sacrebleu.BLEU:
       f'corpus.convention is {tokenizer!r}; sacreBLEU knows {", ".join(known)}'
     )
   try:
-    return sacrebleu.BLEU(tokenize=tokenizer, force=True)
+    return sacrebleu.BLEU(tokenize=tokenizer, lowercase=lowercase, force=True)
   except Exception as error:  # each tokeniser raises errors of another class
     raise ValueError(f'sacreBLEU cannot tokenise by {tokenizer!r}: {error}') from None
 

@@ -14,7 +14,7 @@ from seqlab.domains import Count, checked
 from seqlab.io.console import console
 from seqlab.io.files import check_output, write_text
 from seqlab.tasks.interface import Translates, needs
-from seqlab.tasks.references import categories_of, references_of
+from seqlab.tasks.references import categories_of, references_of, writable
 from seqlab.tasks.translator import search_dtype
 from seqlab.text.corpora import Corpus
 from seqlab.train.folder import RunFolder
@@ -144,7 +144,7 @@ class Evaluation(NamedTuple):
     result: what is printed and recorded.
     statistics: measure, or tokeniser of BLEU -> integers of each sentence, [R,
       columns]; BLEU is of the corpus's convention, of 13a, and of the tokeniser that
-      was asked for.
+      was asked for; these names end with '-lc' where case is ignored.
     not_written: why the translations could not be written, if so.
   """
 
@@ -172,9 +172,11 @@ def evaluate_system(
     refused: gets the lines that could not be translated.
     output: a file for the translations.
     tokenizer: a further tokeniser to count BLEU by.
-    measures: name -> measure; without any, and for 'bleu', BLEU and chrF of sacreBLEU.
+    measures: name -> measure; without any, and for 'bleu', BLEU and chrF of sacreBLEU,
+      with the tokeniser and the case of the measure.
   """
   task, (source, references) = system.task, text
+  references = writable(task.vocabularies.target, references)
   convention, fingerprint = task.corpus.convention, task.corpus.fingerprint(split)
   sacrebleu_metric(convention)  # an unknown one, or a missing package, fails now
   which = dict(average=system.average, choose=system.choose)
@@ -196,10 +198,15 @@ def evaluate_system(
   categories = categories_of(task.corpus, split)
   scores, statistics = counted.by_measures(measures, categories)
   if not measures or 'bleu' in measures:
-    tokenizers = (convention, '13a', *([tokenizer] if tokenizer else []))
-    bleu = counted.by_tokenizers(tokenizers)
-    scores += corpus_scores(hypotheses, counted.references, convention, bleu)
-    statistics |= bleu
+    measure = measures.get('bleu')
+    chosen = [x for x in (measure and measure.tokenizer, tokenizer) if x]
+    lowercase = bool(measure and measure.lowercase)
+    bleu = counted.by_tokenizers((convention, '13a', *chosen), lowercase=lowercase)
+    scores += corpus_scores(
+      hypotheses, counted.references, convention, bleu, lowercase=lowercase
+    )
+    # Counts without case are other ones than those that `compare` tests.
+    statistics |= {f'{name}{"-lc" * lowercase}': rows for name, rows in bleu.items()}
   ensemble = [str(run) for run in system.ensemble]
   result = {
     'split': split,

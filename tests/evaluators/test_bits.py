@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from seqlab.evaluators.bits import Evaluator
+from seqlab.tasks.interface import TextSize
 from seqlab.tasks.translation import Translation
+from seqlab.text.vocabulary import train_vocabulary
 from seqlab.train.mesh import batch_sharding, make_mesh
 from seqlab.types import PAD
 
@@ -36,3 +38,17 @@ def test_bits_and_accuracy_are_those_of_the_logits(tiny, tmp_path):
   assert metrics['token_accuracy'] == pytest.approx(right, abs=1e-6)
   assert f'{characters:,} characters' in evaluator.about
   assert 'every line from its beginning' in evaluator.about
+
+
+def test_text_that_a_vocabulary_loses_does_not_count():
+  lines = ['a  b\t c', 'a\0']
+  sizes = {}
+  for kind in ('word', 'symbols', 'char'):
+    vocabulary = train_vocabulary(lines, kind=kind)
+    ids, offsets = vocabulary.encode(lines)
+    texts = vocabulary.decode([ids[: offsets[1]], ids[offsets[1] :]])
+    size = TextSize.of(lines, vocabulary, ids)
+    assert size.characters == sum(map(len, texts)) + 2
+    assert size.bytes == sum(len(text.encode()) for text in texts) + 2
+    sizes[kind] = size.characters
+  assert sizes == {'word': 9, 'symbols': 9, 'char': 11}

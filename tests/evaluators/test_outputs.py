@@ -56,6 +56,7 @@ def test_measures_are_those_of_the_text(fresh, measured):
     'exact': 0.0,
     'cer': jiwer.cer(references, outputs),
     'wer': jiwer.wer(references, outputs),
+    'word_errors': 1.0,
     'bleu': sacrebleu.corpus_bleu(outputs, [references]).score,
     'chrf': sacrebleu.corpus_chrf(outputs, [references]).score,
     'chrf++': sacrebleu.corpus_chrf(outputs, [references], word_order=2).score,
@@ -74,16 +75,22 @@ def test_the_best_reference_counts_and_categories_are_measured(fresh, measured):
   task = _with(
     task, references=lambda split: references, categories=lambda split: categories
   )
-  metrics, evaluator = _run(task, variables, measures=('exact', 'per', 'wer', 'ter'))
+  metrics, evaluator = _run(
+    task, variables, measures=('exact', 'per', 'word_errors', 'ter')
+  )
   assert (metrics['exact/odd'], metrics['exact/even']) == (1, 0)
   odd = np.mean([c == 'odd' for c in categories])
   assert metrics['exact'] == pytest.approx(odd)
-  assert metrics['wer'] == pytest.approx(1 - metrics['exact'])
-  assert (metrics['wer/odd'], metrics['per/odd'], metrics['ter/odd']) == (0, 0, 0)
+  assert metrics['word_errors'] == pytest.approx(1 - metrics['exact'])
+  assert (metrics['word_errors/odd'], metrics['per/odd'], metrics['ter/odd']) == (
+    0,
+    0,
+    0,
+  )
   even = [k for k, c in enumerate(categories) if c == 'even']
   edits = jiwer.wer([references[k][0] for k in even], [outputs[k] for k in even])
   assert metrics['per/even'] == pytest.approx(edits, rel=1e-5)
-  assert 'wer: share of lines that are not exactly right' in evaluator.about
+  assert 'word_errors: share of lines that are not exactly right' in evaluator.about
   assert 'nearest reference' in evaluator.about
 
 

@@ -83,7 +83,7 @@ def test_rows_of_the_wrong_length_are_named(rows, format, message):
     ('speed/valid_seconds', 'min'),
     ('valid/bleu', 'max'),
     ('valid/bleu/closs', 'max'),
-    *((f'valid/{name}', 'min') for name in ('cer', 'per', 'wer', 'ter')),
+    *((f'valid/{name}', 'min') for name in ('cer', 'per', 'wer', 'word_errors', 'ter')),
     ('valid/per/loss', 'min'),
     ('valid/bpc', 'min'),
     ('dev/bits_per_character', 'min'),

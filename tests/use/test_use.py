@@ -399,19 +399,39 @@ def test_runs_are_compared_by_any_measure(run, capsys):
 def test_the_measures_of_the_experiment_are_printed(run, capsys):
   """PER and the share of wrong lines, not BLEU, for words and pronunciations."""
   config = json.loads((run / 'config.json').read_text('utf-8'))
-  valid = {'kind': 'outputs', 'split': 'valid', 'measures': ['per', 'wer'], 'beam': 1}
+  valid = {'kind': 'outputs', 'split': 'valid', 'beam': 1}
+  valid['measures'] = ['per', 'word_errors']
   config['evals'] = {'valid': valid}
   (run / 'config.json').write_text(json.dumps(config), 'utf-8')
   scores = evaluate_translations(run, split='valid', options=GREEDY)['scores']
   own = evaluate_run(run)['scores']
   assert {f'valid/{x["name"]}': x['score'] for x in scores} == pytest.approx(own)
-  assert own['valid/wer'] <= 1
+  assert own['valid/word_errors'] <= 1
   assert 'not exactly right' in ' '.join(capsys.readouterr().out.split())
   command = ['evaluate', str(run), '--split', 'valid', '--beam', '1']
-  assert main([*command, '--measures', 'wer', 'bleu']) == 0
+  assert main([*command, '--measures', 'word_errors', 'bleu']) == 0
   kept = json.loads((run / 'evaluations.jsonl').read_text('utf-8').splitlines()[-1])
-  assert [x['name'] for x in kept['scores']] == ['wer', 'bleu (13a)', 'chrF']
-  assert f'{own["valid/wer"]:.4f}' in capsys.readouterr().out
+  assert [x['name'] for x in kept['scores']] == ['word_errors', 'bleu (13a)', 'chrF']
+  assert f'{own["valid/word_errors"]:.4f}' in capsys.readouterr().out
+
+
+def test_bleu_is_that_of_the_evaluator(run):
+  """Its tokeniser and its case; two evaluators that differ are refused."""
+  config = json.loads((run / 'config.json').read_text('utf-8'))
+  options = {'split': 'valid', 'beam': 1, 'tokenizer': 'char', 'lowercase': True}
+  config['evals'] = {'valid': {'kind': 'translation', **options}}
+  (run / 'config.json').write_text(json.dumps(config), 'utf-8')
+  result = evaluate_translations(run, split='valid', options=GREEDY)
+  by_name = {score['name']: score for score in result['scores']}
+  own = evaluate_run(run)['scores']['valid/bleu']
+  assert by_name['bleu (char)']['score'] == pytest.approx(own, rel=1e-5)
+  assert 'case:lc' in by_name['bleu (char)']['signature']
+  config['evals']['other'] = {'kind': 'outputs', **options, 'measures': ['bleu']}
+  config['evals']['other']['lowercase'] = False
+  (run / 'config.json').write_text(json.dumps(config), 'utf-8')
+  message = r"evals\.valid and evals\.other measure 'bleu' with different options"
+  with pytest.raises(ValueError, match=message):
+    evaluate_translations(run, split='valid', options=GREEDY)
 
 
 @pytest.fixture
