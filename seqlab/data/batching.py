@@ -182,8 +182,10 @@ class SentenceBatches:
     sizes = [len(group) for group in groups]
     if repeats is not None:
       self._strata = list(map(_strata, groups, repeats))
-      sizes = [sum(stratum.count for stratum in x) for x in self._strata]
-    counts = [-(-n // shape.rows) for n, shape in zip(sizes, shapes, strict=True)]
+      sizes = [sum(stratum.most for stratum in x) for x in self._strata]
+    self._counts = counts = [
+      -(-n // shape.rows) for n, shape in zip(sizes, shapes, strict=True)
+    ]
     self.steps_per_epoch = sum(counts)
     cells = sum(n * shape.cells for n, shape in zip(counts, shapes, strict=True))
     tokens = {side: examples.mean_tokens(side) for side in examples.lengths}
@@ -234,7 +236,10 @@ class SentenceBatches:
         drawn = [x.draw(seed, epoch, (i, j)) for j, x in enumerate(self._strata[i])]
         group = np.concatenate(drawn)
       order = random.permutation(group) if self._shuffle else self.by_length(group)
-      plan += ((shape, rows) for rows in _rows_of(order, shape.rows))
+      batches = _rows_of(order, shape.rows)
+      if self._strata is not None:
+        batches = _spread(order, shape.rows, self._counts[i])
+      plan += ((shape, rows) for rows in batches)
     if self._shuffle:
       plan = [plan[i] for i in random.permutation(len(plan))]
     return plan
@@ -275,14 +280,19 @@ class _Stratum(NamedTuple):
 
   Attributes:
     numbers: the numbers.
-    count: how many of them there are in an epoch.
+    mean: how many of them there are in an epoch, as a mean over epochs.
   """
 
   numbers: np.ndarray
-  count: int
+  mean: float
+
+  @property
+  def most(self) -> int:
+    """How many of them there are in an epoch, at most."""
+    return math.ceil(self.mean)
 
   def draw(self, seed: int, epoch: int, place: tuple[int, int]) -> np.ndarray:
-    """Returns the numbers of an epoch, [count].
+    """Returns the numbers of an epoch, the mean rounded up or down of them.
 
     Epochs follow one another in an endless sequence of permutations, so that no number
     occurs twice before every other one has occurred.
@@ -293,26 +303,36 @@ class _Stratum(NamedTuple):
       place: number of the group and of the stratum in it, which have random bits of
         their own.
     """
-    start, n = epoch * self.count, len(self.numbers)
-    first, last = start // n, (start + self.count - 1) // n
+    # Of all epochs together, so that the share of a small group is not rounded up or
+    # down in each of them.
+    start, end = (math.floor(e * self.mean) for e in (epoch, epoch + 1))
+    n = len(self.numbers)
+    first, last = start // n, end // n
     orders = []
     for cycle in range(first, last + 1):
       # Another counter than that of the order of batches, which has the same key.
       bits = np.random.Philox(key=[seed, cycle], counter=[0, 0, place[0] + 1, place[1]])
       orders.append(np.random.Generator(bits).permutation(self.numbers))
-    return np.concatenate(orders)[start - first * n :][: self.count]
+    return np.concatenate(orders)[start - first * n :][: end - start]
 
 
 def _strata(numbers: np.ndarray, repeats: np.ndarray) -> list[_Stratum]:
-  """Divides a group by how often its numbers occur; no part is left out entirely."""
-  parts = [(numbers[repeats == x], x) for x in np.unique(repeats)]
-  return [_Stratum(part, math.ceil(x * len(part) - 1e-9)) for part, x in parts]
+  """Divides a group by how often its numbers occur."""
+  parts = [(numbers[repeats == x], float(x)) for x in np.unique(repeats)]
+  # A whole number of examples is often the quotient of others, and not exact.
+  return [_Stratum(part, max(round(x * len(part), 6), 1e-6)) for part, x in parts]
 
 
 def _rows_of(order: np.ndarray, rows: int) -> Iterator[np.ndarray]:
   """Divides numbers into batches; -1 fills the last one."""
   filled = np.concatenate([order, np.full(-len(order) % rows, -1, np.int64)])
   return iter(filled.reshape(-1, rows))
+
+
+def _spread(order: np.ndarray, rows: int, batches: int) -> Iterator[np.ndarray]:
+  """Divides numbers evenly into a number of batches, so that none of them is empty."""
+  for part in np.array_split(order, batches):
+    yield np.pad(part, (0, rows - len(part)), constant_values=-1)
 
 
 def check_fit(length: int, tokens: int, rows_multiple: int) -> None:

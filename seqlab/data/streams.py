@@ -94,6 +94,15 @@ class RunningBatches:
 class Windows(RunningBatches):
   """Rows at random places of the text, drawn anew for every batch."""
 
+  def __init__(self, sides: Sides, *, rows: Count = ROWS, length: Count = LENGTH):
+    """See `RunningBatches`; a row has an id before it, so the text must be longer."""
+    super().__init__(sides, rows=rows, length=length)
+    if len(self._ids) <= length:
+      raise ValueError(
+        f'the text has {len(self._ids):,} ids, and a row of {length:,} needs one more, '
+        'before it: lower batching.length'
+      )
+
   def batch(self, k: int, *, seed: int, rows: tuple[int, int] = (0, 1)) -> Batch:
     """Returns batch k, or a share of its rows; see `tasks.interface.Batches`."""
     random = np.random.Generator(np.random.Philox(key=[seed, k]))

@@ -11,7 +11,6 @@ from seqlab.data.batching import reverse_sentences
 from seqlab.models.interface import Seq2Seq
 from seqlab.tasks.interface import Generates
 from seqlab.tasks.sentences import (
-  WIDTH,
   Fitting,
   TooLongError,
   batches_of,
@@ -114,9 +113,7 @@ class LineScorer:
     self.refused: dict[int, str] = {}
     self._vocabulary, self._tokens = task.vocabularies.text, tokens
     self._before = EOS if task.is_running else BOS
-    # A batch is as wide as a multiple of `WIDTH`, which the model must admit.
-    C = task.context
-    self._context = None if C is None else max(WIDTH, C // WIDTH * WIDTH)
+    self._context = task.context
 
     def score(variables: Variables, text: Array, previous: Array) -> Array:
       return _of_tokens(task.model.apply(variables, text, previous), text)  # [B, L]
@@ -147,7 +144,7 @@ class LineScorer:
       return self._score(self._variables, padded(texts, rows, shape), previous)
 
     refused: dict[int, str] = {}
-    scores = _in_batches(lengths, self._tokens, run, refused)
+    scores = _in_batches(lengths, self._tokens, run, refused, self._context)
     self.refused |= {windows[k][0]: reason for k, reason in refused.items()}
     parts: dict[int, list[np.ndarray]] = {i: [] for i in encoded}
     for k, (i, n) in enumerate(windows):
@@ -162,7 +159,7 @@ class LineScorer:
     if self._context is None or length <= self._context:
       return range(1)
     half = self._context // 2
-    return range(0, length - half, half)
+    return range(0, length - half, self._context - half)
 
 
 def _of_tokens(logits: Array, ids: Array) -> Array:
@@ -176,6 +173,7 @@ def _in_batches(
   tokens: int,
   run: Callable[[list[int], tuple[int, int]], Array],
   refused: dict[int, str],
+  widest: int | None = None,
 ) -> dict[int, np.ndarray]:
   """Scores examples in batches.
 
@@ -184,12 +182,13 @@ def _in_batches(
     tokens: number of positions in a batch, at most.
     run: numbers of examples and shape of a batch -> their scores, [B, L].
     refused: gets the numbers of examples that are too long, with the reason.
+    widest: see `batches_of`.
 
   Returns:
     Number of an example -> its scores, [L]; without those that are refused.
   """
   scores: dict[int, np.ndarray] = {}
-  batches = collections.deque(batches_of(lengths, tokens))
+  batches = collections.deque(batches_of(lengths, tokens, widest))
   while batches:
     rows, shape = batches.popleft()
     try:

@@ -176,7 +176,7 @@ def available_memory() -> float:
 
 
 def batches_of(
-  lengths: dict[int, int], cells: int
+  lengths: dict[int, int], cells: int, widest: int | None = None
 ) -> Iterator[tuple[list[int], tuple[int, int]]]:
   """Makes batches of sentences sorted by length, of few shapes.
 
@@ -185,6 +185,8 @@ def batches_of(
   Args:
     lengths: number of a sentence -> its length.
     cells: number of positions in a batch, at most.
+    widest: number of positions in a row that the model admits, not less than any
+      length; None for any number. The widest batches may have as many.
 
   Yields:
     Numbers of the sentences in a batch, and its shape (B, L).
@@ -193,6 +195,7 @@ def batches_of(
   start = 0
   while start < len(order):
     width = -(-lengths[order[start]] // WIDTH) * WIDTH
+    width = width if widest is None else min(width, widest)
     B = max(1, cells // width)
     rows = [i for i in order[start : start + B] if lengths[i] <= width]
     # A single line, as at a prompt, should not cost as much as a batch of many rows.

@@ -35,7 +35,9 @@ class Merges:
   def __init__(self, merges: Sequence[Sequence[str]], segments: Sequence[str]):
     """Takes pairs in the order in which they are merged, and the known segments."""
     self._merges = [tuple(pair) for pair in merges]
-    self._ranks = {pair: rank for rank, pair in enumerate(self._merges)}
+    self._ranks: dict[tuple[str, ...], int] = {}
+    for rank, pair in enumerate(self._merges):
+      self._ranks.setdefault(pair, rank)  # the first of two, as in subword-nmt
     self._segments = [*SPECIALS, *segments]
     self._ids = {x: i for i, x in enumerate(segments, _FIRST)}
     self._known: dict[str, list[int]] = {}  # word -> its ids
@@ -161,11 +163,16 @@ def _merged(symbols: Sequence[str], pair: tuple[str, str]) -> list[str]:
 
 def _read(path: Path) -> list[list[str]]:
   """Returns the pairs of a file of merges."""
-  first, *lines = read_lines(path)
+  if not path.is_file():
+    raise FileNotFoundError(
+      f'vocabulary.codes: there is no file {path}; correct the path (relative paths '
+      f'start from {Path.cwd()})'
+    )
+  first, *lines = read_lines(path) or ['']
   if first != '#version: 0.2':
     raise ValueError(
-      f"{path} does not begin with '#version: 0.2': write it with a recent "
-      '`subword-nmt learn-bpe`'
+      f"vocabulary.codes: {path} does not begin with '#version: 0.2': write it with a "
+      'recent `subword-nmt learn-bpe`'
     )
   merges = [line.split(' ') for line in lines]
   for number, pair in enumerate(merges, 2):

@@ -62,6 +62,8 @@ class Mixture(Corpus):
       raise ValueError(
         'corpus.corpora must be a section of corpora, such as dict(de=dict(...))'
       )
+    for name, section in corpora.items():
+      _check_corpus(name, section)
     self._corpora = {
       name: call(open_corpus, section, f'corpus.corpora.{name}')
       for name, section in corpora.items()
@@ -115,10 +117,22 @@ class Mixture(Corpus):
     for name, corpus in self._corpora.items():
       first, *others = corpus.read(split)
       if self._tags:
+        self._check_tabs(name, split, first)
         first = [f'{line}{PART}{name}' for line in first]
       for side, lines in zip(sides, (first, *others), strict=True):
         side += lines
     return tuple(sides)
+
+  def _check_tabs(self, name: str, split: str, sources: list[str]) -> None:
+    """Raises ValueError if a source has more parts than its corpus says."""
+    parts = len(_rules(self._corpora[name]).get('source', [None]))
+    for number, line in enumerate(sources, 1):
+      if line.count(PART) >= parts:
+        raise ValueError(
+          f'corpus.corpora.{name}: the source {line!r}, line {number:,} of split '
+          f'{split!r}, has a tab, which the tag has to be separated by: replace it, as '
+          'by a space'
+        )
 
   def references(self, split: str) -> list[tuple[str, ...]]:
     """Returns the references of each example, in the order of `read`."""
@@ -161,6 +175,19 @@ class Mixture(Corpus):
   def inputs(self) -> list[Path]:
     """Returns files on this machine that it may read."""
     return [path for corpus in self._corpora.values() for path in corpus.inputs()]
+
+
+def _check_corpus(name: str, section: Any) -> None:
+  if not name or any(c.isspace() for c in name):
+    raise ValueError(
+      f'corpus.corpora has the name {name!r}: a name has no white space, since it may '
+      'be a tag and a category'
+    )
+  if not hasattr(section, 'items'):
+    raise ValueError(
+      f'corpus.corpora.{name} is {section!r}; it must be a section, such as '
+      "dict(kind='multi30k', source='en', target='de')"
+    )
 
 
 _WEIGHT = Annotated[float, Positive]

@@ -50,9 +50,9 @@ class Parts:
   """Several vocabularies, whose ids follow one another; see `vocabulary.Vocabulary`.
 
   The special ids are common to all. The first part has the ids that its vocabulary has
-  alone, so that a target with the same vocabulary has the same ids for its tokens. A part
-  without an order has an unknown id of its own, its last one, so that a model knows an
-  unknown feature from an unknown letter.
+  alone, so that a target with the same vocabulary has the same ids for its tokens. A
+  part without an order has an unknown id of its own, its last one, so that a model
+  knows an unknown feature from an unknown letter.
 
   Attributes:
     size: number of ids V, special ones included.

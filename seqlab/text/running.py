@@ -63,6 +63,7 @@ class RunningText:
     check(RunningText, dict(name=name, text=text, valid=valid, test=test), 'corpus.')
     shares = {'valid': valid, 'test': test}
     if not hasattr(files, 'items'):
+      files = _as_paths('corpus.files', files)
       if valid + test >= 1:
         raise ValueError('corpus.valid and corpus.test leave nothing to train on')
       files = {'train': files, **{k: files for k, share in shares.items() if share}}
@@ -72,7 +73,9 @@ class RunningText:
         "files='text.txt', or leave them out"
       )
     self.name, self.sides = name, {'text': text}
-    self._files = {split: _as_paths(split, given) for split, given in files.items()}
+    self._files = {
+      split: _as_paths(f'corpus.files.{split}', given) for split, given in files.items()
+    }
     self._shares = shares if valid or test else {}
 
   @property
@@ -142,10 +145,13 @@ class RunningText:
     return path
 
 
-def _as_paths(split: str, given: Any) -> tuple[str | Path, ...]:
-  paths = (given,) if isinstance(given, str | Path) else tuple(given or ())
+def _as_paths(where: str, given: Any) -> tuple[str | Path, ...]:
+  """Returns the files that an option names, of which it gives one or several."""
+  if isinstance(given, str | Path):
+    return (given,)
+  paths = tuple(given) if isinstance(given, Sequence) else ()
   if not paths or any(not isinstance(path, str | Path) for path in paths):
-    raise ValueError(f'corpus.files.{split} is {given!r}; give names of files')
+    raise ValueError(f'{where} is {given!r}; give names of files')
   return paths
 
 

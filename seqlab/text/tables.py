@@ -233,7 +233,8 @@ class Columns:
   """Where a table has the sides of its examples.
 
   Attributes:
-    sides: name of a side -> its columns, several if it has several parts.
+    sides: name of a side -> its columns, several if it has several parts; in the order
+      of the corpus.
     category: column of the category of an example; None if there are no categories.
     rules: name of a side -> a vocabulary, or None, for each of its columns; only sides
       of which a column has a vocabulary, or that have several columns.
@@ -271,12 +272,17 @@ class Columns:
       if len({column for column, _ in parts}) < len(parts):
         raise ValueError(f'{where} names a column twice: {given!r}')
       if name == 'category':
+        if len(parts) > 1 or parts[0][1] is not None:
+          raise ValueError(
+            f'{where} is {given!r}; a category is one column without a vocabulary: '
+            'give its number or its name'
+          )
         category = parts[0][0]
         continue
       columns[name] = tuple(column for column, _ in parts)
       if len(parts) > 1 or parts[0][1] is not None:
         rules[name] = [rule for _, rule in parts]
-    return cls(columns, category, rules)
+    return cls({side: columns[side] for side in sides}, category, rules)
 
   def read(self, reader: Reader, name: str, lines: Sequence[str]) -> Iterator['Cells']:
     """Yields the sides of each row, in the order of `sides`.

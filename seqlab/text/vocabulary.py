@@ -16,7 +16,7 @@ from typing import Annotated, Any, Protocol
 import numpy as np
 
 from seqlab.config import call
-from seqlab.domains import Count, Signature, checked
+from seqlab.domains import Count, Signature, check_value, checked
 from seqlab.io.files import write_bytes
 from seqlab.pieces import Piece, Specification, find, options_of, split
 from seqlab.text.corpora import Corpus
@@ -440,7 +440,11 @@ def _of_columns(
   columns: Sequence[Specification | None], rule: dict, side: str
 ) -> dict[str, Any]:
   """Returns the rule of a side whose columns may have rules of their own."""
-  given = [None if x is None else rule_of(x, f'corpus.columns.{side}') for x in columns]
+  where = f'corpus.columns.{side}'
+  for column in columns:
+    if column is not None:
+      check_value(where, column, RULE)
+  given = [None if x is None else rule_of(x, where) for x in columns]
   if rule['kind'] == 'parts' and any(given):
     raise ValueError(
       f'{side} is divided twice, by the kinds in corpus.columns.{side} and by '
@@ -460,8 +464,8 @@ def _check_order(rule: Mapping[str, Any], side: str, options: Mapping) -> None:
   if any(options.get('columns', {}).get(side, ())):
     where = f'corpus.columns.{side}'
   raise ValueError(
-    f'{where}.ordered=False has no effect: only a part of a source of several parts can '
-    'be read without its order. Leave it out, or give the source several columns'
+    f'{where}.ordered=False has no effect: only a part of a source of several parts '
+    'can be read without its order. Leave it out, or give the source several columns'
   )
 
 

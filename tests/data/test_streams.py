@@ -66,6 +66,12 @@ def test_windows_end_with_the_text_at_the_latest():
   assert any((text[:, -1] == EOS).any() for text in drawn)
 
 
+def test_a_window_needs_an_id_before_it():
+  assert len(Windows(sides(6), rows=1, length=5).batch(0, seed=0)['text']) == 1
+  with pytest.raises(ValueError, match=r'a row of 5 needs one more'):
+    Windows(sides(5), rows=1, length=5)
+
+
 @pytest.mark.parametrize(
   ('context', 'stride'), [(10, 10), (10, 3), (7, 1), (300, 300), (203, 50)]
 )

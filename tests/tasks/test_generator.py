@@ -138,9 +138,10 @@ def test_samples_depend_on_seed_and_number_only():
   assert texts[0] == texts[1]
 
 
-@pytest.mark.parametrize('context', [None, 32])
+@pytest.mark.parametrize('context', [None, 32, 13])
 def test_scores_are_those_of_every_token_and_of_the_line_end(context):
-  positions = 'rotary' if context is None else FrozenDict(kind='learned', max_length=32)
+  learned = FrozenDict(kind='learned', max_length=context)
+  positions = 'rotary' if context is None else learned
   task, variables = task_of(positions=positions, context=context)
   lines = ['', 'abc', 'abcdefghij' * 7]
   scorer = LineScorer(task, variables)
@@ -150,8 +151,9 @@ def test_scores_are_those_of_every_token_and_of_the_line_end(context):
     ids = [*ids_of(line), EOS]
     assert len(scores) == len(ids) - 1
     for n in {1, 3, len(ids) // 2, len(ids) - 1} & {*range(1, len(ids))}:
-      # Windows of 32 begin every 16 tokens, at the id before their first.
-      start = 0 if context is None or n <= 32 else (n - 1) // 16 * 16 - 16
+      # Windows of 32 begin every 16 tokens, those of 13 every 7, at the id before them.
+      C, step = context or 99, {32: 16, 13: 7}.get(context, 1)
+      start = max(0, -(-(n - C) // step) * step)
       seen = ids[start:n]
       expected = log_probabilities(task, variables, seen)[ids[n]]
       np.testing.assert_allclose(scores[n - 1], expected, rtol=1e-3)

@@ -60,6 +60,16 @@ def test_parts_of_sources_are_followed_by_the_tag(mixture, section):
   assert len(corpus.rules['source']) == 3
 
 
+def test_a_tab_in_an_undivided_source_is_named(mixture, tmp_path):
+  sides = tmp_path / 'source', tmp_path / 'target'
+  for path in sides:
+    path.write_text('x\na\tb\n', 'utf-8')
+  files = {'train': list(map(str, sides))}
+  corpora = {'own': {'files': files, 'source': 's', 'target': 't'}}
+  with pytest.raises(ValueError, match=r"corpora\.own: the source 'a\\tb', line 2 of"):
+    mixture(corpora=corpora, tags=True).read('train')
+
+
 def test_weights_are_shares_of_an_epoch(mixture):
   repeats = mixture(weights={'a': 1, 'b': 2}).repeats('train')
   np.testing.assert_allclose(repeats, [1] * 3 + [1] * 6)
@@ -81,6 +91,8 @@ def test_a_split_that_only_one_corpus_has_is_left_out(mixture, section):
     ({'weights': {'a': 1, 'b': 0}}, r'weights\.b is 0; it must be more than 0'),
     ({'corpora': {}}, r'corpus\.corpora must be a section'),
     ({'corpora': {'a': {'kind': 'nothing'}}}, "unknown corpus 'nothing'"),
+    ({'corpora': {'a': 'multi30k'}}, r"corpora\.a is 'multi30k'; it must be a section"),
+    ({'corpora': {'a b': {}}}, r"name 'a b': a name has no white space"),
   ],
 )
 def test_options_that_do_not_fit_are_refused(options, message, mixture):

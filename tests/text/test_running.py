@@ -45,6 +45,10 @@ def test_mistakes_are_refused(text, tmp_path):
     RunningText(files={'train': str(text)}, valid=0.1)
   with pytest.raises(ValueError, match='nothing to train on'):
     RunningText(files=str(text), valid=0.5, test=0.5)
+  with pytest.raises(ValueError, match=r'corpus\.files is 5; give names of files'):
+    RunningText(files=5)
+  with pytest.raises(ValueError, match=r'corpus\.files\.train is 5; give names of'):
+    RunningText(files={'train': 5})
   with pytest.raises(ValueError, match=r'corpus\.valid'):
     RunningText(files=str(text), valid=1.5)
   with pytest.raises(FileNotFoundError, match=r'corpus\.files\.train'):

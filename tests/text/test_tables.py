@@ -53,6 +53,8 @@ def test_columns_are_chosen_by_number_or_by_name(table):
   corpus = table('a\tb\tc\n', columns={'source': 2, 'target': 0})
   assert corpus.read('train') == (['c'], ['a'])
   reader = {'kind': 'tab', 'header': True}
+  corpus = table('a\tb\n', columns={'target': 1, 'source': 0})
+  assert corpus.read('train') == (['a'], ['b'])
   corpus = table('x\ty\na\tb\n', reader=reader, columns={'source': 'y', 'target': 0})
   assert corpus.read('train') == (['b'], ['a'])
   corpus = table('x,y\n', reader={'kind': 'csv', 'header': False})
@@ -111,6 +113,16 @@ def test_columns_of_a_source_have_vocabularies_of_their_own(table):
       {'columns': {'source': {'column': 0, 'separator': ';'}, 'target': 1}},
       'source has no kind of vocabulary',
     ),
+    (
+      'a\tb\n',
+      {'columns': {'source': 0, 'target': 1, 'category': [0, 1]}},
+      r'category is \[0, 1\]; a category is one column without a vocabulary',
+    ),
+    (
+      'a\tb\n',
+      {'columns': NUMBERED | {'category': {'column': 1, 'kind': 'char'}}},
+      'a category is one column without a vocabulary',
+    ),
     # Readers.
     (
       'a\tb\n',
@@ -166,6 +178,12 @@ def test_columns_of_a_source_have_vocabularies_of_their_own(table):
       r'line 1 of table0 \(t\) is empty: remove the pair or set corpus\.em',
     ),
     (
+      'a\tb\tV\nc\td\t \n',
+      {'columns': PARTS},
+      r'line 2 of table0 \(s\) has an empty part: remove the pair or set',
+    ),
+    ('\n', {'empty': 'skip'}, "^table0 has no lines for split 'train'"),
+    (
       'a\tb\nc\td\na\tb\n',
       {'duplicates': 'error'},
       'line 3 .* repeats line 1 of table0',
@@ -182,6 +200,26 @@ def test_a_tab_inside_a_part_is_refused(table):
   columns = {'source': ['s', 'k'], 'target': 't'}
   with pytest.raises(ValueError, match='line 1 of table0 has a tab inside its source'):
     table(text, reader='jsonl', columns=columns).read('train')
+
+
+def test_an_example_with_an_empty_part_is_left_out(table):
+  corpus = table('a\tb\tV\nc\td\t\n', columns=PARTS, empty='skip')
+  assert corpus.read('train') == (['a\tV'], ['b'])
+  assert corpus.skipped('train') == 1
+
+
+def test_options_of_a_columns_vocabulary_are_named_by_their_column(table):
+  source = {'column': 0, 'kind': 'symbols', 'sep': ';'}
+  corpus = table('a\tb\n', columns={'source': source, 'target': 1})
+  with pytest.raises(ValueError, match=r'corpus\.columns\.source\.sep'):
+    build_vocabularies(corpus, kind='char')
+
+
+def test_a_cut_without_lines_says_so(table):
+  corpus = table('w1\ta\nw0\tb\n', cut={'dev': 1e-6})
+  problem = r"corpus\.cut gives split 'dev' none of the 2 lines of table0: raise corp"
+  with pytest.raises(ValueError, match=problem):
+    corpus.read('dev')
 
 
 def test_duplicates_are_left_out(table):

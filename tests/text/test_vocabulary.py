@@ -411,12 +411,25 @@ def test_merges_are_applied_in_their_order():
 
 @pytest.mark.parametrize(
   ('text', 'message'),
-  [('a b\n', "does not begin with '#version: 0.2'"), ('#version: 0.2\nab\n', 'line 2')],
+  [
+    ('a b\n', "does not begin with '#version: 0.2'"),
+    ('', r"vocabulary\.codes: .* does not begin with '#version: 0.2'"),
+    ('#version: 0.2\nab\n', 'line 2'),
+  ],
 )
 def test_a_file_of_merges_of_another_format_is_refused(text, message, tmp_path):
   (tmp_path / 'codes').write_text(text)
   with pytest.raises(ValueError, match=message):
     train_vocabulary([], kind='merges', codes=str(tmp_path / 'codes'))
+  with pytest.raises(FileNotFoundError, match=r'vocabulary\.codes: there is no file'):
+    train_vocabulary([], kind='merges', codes=str(tmp_path / 'code'))
+
+
+def test_the_first_of_two_equal_merges_counts(tmp_path):
+  merges = ['a b', 'b c</w>', 'a b']
+  (tmp_path / 'codes').write_text('\n'.join(['#version: 0.2', *merges, '']))
+  vocabulary = train_vocabulary(['abc'], kind='merges', codes=str(tmp_path / 'codes'))
+  assert vocabulary.pieces()[4:] == ['ab@@', 'c']
 
 
 @pytest.mark.skipif(
