@@ -78,8 +78,9 @@ class Buckets(SentenceBatches):
       )
       for bound, group in zip(bounds.tolist(), groups, strict=True)
     ]
-    often = None if repeats is None else [repeats[group] for group in groups]
-    super().__init__(examples, chosen, groups, shuffle=shuffle, repeats=often)
+    if repeats is not None:
+      repeats = [repeats[group] for group in groups]
+    super().__init__(examples, chosen, groups, shuffle=shuffle, repeats=repeats)
 
   def arrays(self, sides: Sides, rows: np.ndarray, widths: Mapping[str, int]) -> Batch:
     """Returns the ids of each side, [B, L]."""

@@ -72,13 +72,13 @@ class Packed(SentenceBatches):
     # A fixed order, so that every epoch has the same number of rows.
     order = np.random.Generator(np.random.Philox(0)).permutation(examples.kept)
     lengths = tuple(examples.lengths.values())
-    often = np.ones(len(examples)) if repeats is None else repeats
-    self._packed, rows_often = [], []
-    for each in np.unique(often):
-      rows = pack(lengths, width, order=order[often[order] == each])
+    frequency = np.ones(len(examples)) if repeats is None else repeats
+    self._packed, row_repeats = [], []
+    for value in np.unique(frequency):
+      rows = pack(lengths, width, order=order[frequency[order] == value])
       self._packed += rows
-      rows_often.append(np.full(len(rows), each))
-    groups, by_row = [np.arange(len(self._packed))], [np.concatenate(rows_often)]
+      row_repeats.append(np.full(len(rows), value))
+    groups, by_row = [np.arange(len(self._packed))], [np.concatenate(row_repeats)]
     by_row = None if repeats is None else by_row
     super().__init__(examples, [shape], groups, shuffle=shuffle, repeats=by_row)
 

@@ -95,11 +95,11 @@ class Evaluator:
       parts=part,
       fingerprint=fingerprint,
     )
-    names = [measure.name for measure in self._measures]
-    self.metrics = *names, *(f'{n}/{c}' for n in names for c in self._categories)
+    endings = ['', *(f'/{category}' for category in self._categories)]
+    self.metrics = tuple(f'{m.name}{end}' for m in self._measures for end in endings)
     self.dtype = self._decoded.dtype
     self.about = '; '.join(
-      text for m in self._measures if (text := m.about(self._decoded.references))
+      text for m in self._measures if (text := m.describe(self._decoded.references))
     )
     self._scores = [jax.jit(measure.score) for measure in self._measures]
 

@@ -83,7 +83,7 @@ class Evaluator:
       fingerprint=fingerprint,
     )
     self.dtype = self._decoded.dtype
-    self.about = measure.about(self._decoded.references)
+    self.about = measure.describe(self._decoded.references)
     self._score = jax.jit(measure.score)
 
   @staticmethod

@@ -221,11 +221,11 @@ class MultiHeadAttention(nn.Module):
     return flash_attention(query, key, value, mask)
 
   def _check_platform(self) -> None:
-    needed, found = _PLATFORMS[self.implementation], platform()
-    if needed != found:
+    needed, actual = _PLATFORMS[self.implementation], platform()
+    if needed != actual:
       raise ValueError(
         f'model.implementation={self.implementation!r} is a kernel for a '
-        f'{needed.upper()}, and this program is for a {found.upper()}: set it to '
+        f'{needed.upper()}, and this program is for a {actual.upper()}: set it to '
         "'xla', or choose other devices"
       )
 

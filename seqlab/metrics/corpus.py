@@ -20,7 +20,7 @@ from seqlab.domains import Count, checked
 from seqlab.metrics import bootstrap
 from seqlab.metrics.bleu import MAX_ORDER, bleu_score, brevity_penalty
 from seqlab.metrics.characters import PieceBytes, Text, characters, detokenize
-from seqlab.metrics.measures import BLEU, ChrF, Measure, TextMeasure, signature
+from seqlab.metrics.measures import BLEU, Measure, TextMeasure, signature
 from seqlab.metrics.tokenizers import TOKENIZERS, Words, tokenize
 from seqlab.text.lines import read_lines as text_lines
 from seqlab.types import EOS, PAD, Array
@@ -194,23 +194,6 @@ def _batches(length: np.ndarray) -> Iterator[tuple[np.ndarray, int, int]]:
     for start in range(0, fit, B):
       yield rows[start : start + B], size, B
     size *= 2
-
-
-def corpus_chrf_statistics(
-  hypotheses: Side, references: Side, *, word_order: int = 0, lowercase: bool = False
-) -> np.ndarray:
-  """Returns chrF's integers of each line, [R, 3 · orders]; see `chrf.chrf_statistics`.
-
-  Args:
-    hypotheses: R lines.
-    references: R lines.
-    word_order: 0 for chrF, 2 for chrF++.
-    lowercase: whether to convert to lower case first.
-
-  Raises:
-    ValueError: the numbers of lines differ.
-  """
-  return measure_lines(hypotheses, [references], ChrF(word_order, lowercase))
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))

@@ -55,7 +55,7 @@ class Measure(Protocol):
   columns: int
   units: tuple[Unit, ...]
 
-  def about(self, references: int) -> str:
+  def describe(self, references: int) -> str:
     """Returns what is needed to read the score: a definition, or a signature.
 
     Args:
@@ -90,7 +90,7 @@ class TextMeasure(Protocol):
   name: str
   columns: int
 
-  def about(self, references: int) -> str:
+  def describe(self, references: int) -> str:
     """Returns a signature; see `Measure`."""
     ...
 
@@ -132,7 +132,7 @@ class Exact:
     """All characters."""
     return (Unit('text', self.lowercase),)
 
-  def about(self, references: int) -> str:
+  def describe(self, references: int) -> str:
     """Returns nothing: the name says it all."""
     del references
     return ''
@@ -171,7 +171,7 @@ class WordErrors(Exact):
 
   name: ClassVar = 'word_errors'
 
-  def about(self, references: int) -> str:
+  def describe(self, references: int) -> str:
     """Returns the definition."""
     del references
     return 'word_errors: share of lines that are not exactly right'
@@ -206,7 +206,7 @@ class EditRate:
     """The tokens that are edited."""
     return (Unit(self.tokenizer, self.lowercase),)
 
-  def about(self, references: int) -> str:
+  def describe(self, references: int) -> str:
     """Returns the definition."""
     of = 'nearest reference' if references > 1 else 'reference'
     return f'{self.name}: edits per {self.token} of the {of}'
@@ -241,7 +241,7 @@ class BLEU:
     """The words."""
     return (Unit(self.tokenizer, self.lowercase),)
 
-  def about(self, references: int) -> str:
+  def describe(self, references: int) -> str:
     """Returns sacreBLEU's signature."""
     options = dict(tokenizer=self.tokenizer, lowercase=self.lowercase)
     return signature(references=references, **options)
@@ -285,7 +285,7 @@ class ChrF:
     names = ('char', 'chrf') if self.word_order else ('char',)
     return tuple(Unit(name, self.lowercase) for name in names)
 
-  def about(self, references: int) -> str:
+  def describe(self, references: int) -> str:
     """Returns the name and sacreBLEU's signature."""
     parts = {
       'nrefs': references,
@@ -330,7 +330,7 @@ class TER:
   name: ClassVar = 'ter'
   columns: ClassVar = 2
 
-  def about(self, references: int) -> str:
+  def describe(self, references: int) -> str:
     """Returns the name and sacreBLEU's signature."""
     version = metadata.version('sacrebleu')
     options = 'case:lc|tok:tercom|norm:no|punct:yes|asian:no'

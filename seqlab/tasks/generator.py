@@ -154,9 +154,8 @@ def _certain(logits: Array, token: Array, where: Array) -> Array:
 class Generator:
   """Continues prompts, in batches of similar lengths.
 
-  Where a text would be longer than the model's context, the model goes on from the last
-  half of its context, which it reads again: the text moves on through the context in
-  steps of half of it.
+  Whenever a text fills the model's context, the model reads the last half of it again,
+  at positions from 0, and continues from there.
 
   Attributes:
     vocabulary: gives ids of prompts, and the text of ids.
@@ -233,8 +232,8 @@ class Generator:
     outputs: dict[int, _Hypotheses] = {}
     for rows in self._batches(inputs, length):
       chosen = [inputs[i] for i in rows]
-      found = self._continue(chosen, numbers[rows], length)
-      outputs |= dict(zip(rows, found, strict=True))
+      hypotheses = self._continue(chosen, numbers[rows], length)
+      outputs |= dict(zip(rows, hypotheses, strict=True))
     texts = [
       [self._generated(x, *each) for each in _finite(outputs[i])[: samples // draws]]
       for i, x in enumerate(inputs)
@@ -323,11 +322,11 @@ class Generator:
       texts = [
         np.concatenate([x, y[:written]]) for x, y in zip(inputs, new, strict=True)
       ]
-      seen = [self._seen(text) for text in texts]
-      count = min(length - written, self._context - len(seen[0]) + 1)
+      contexts = [self._context_of(text) for text in texts]
+      count = min(length - written, self._context - len(contexts[0]) + 1)
       # Positions are counted from 0 again, and would draw the same bits again.
       drawn = (numbers + 1_000_003 * written) % 2**31
-      for i, [(tokens, score)] in enumerate(self._search(seen, drawn, count)):
+      for i, [(tokens, score)] in enumerate(self._search(contexts, drawn, count)):
         if not ended[i]:
           new[i, written : written + count] = tokens
           scores[i] += score
@@ -335,7 +334,7 @@ class Generator:
       written += count
     return [[(x, float(score))] for x, score in zip(new, scores, strict=True)]
 
-  def _seen(self, text: np.ndarray) -> np.ndarray:
+  def _context_of(self, text: np.ndarray) -> np.ndarray:
     """Returns what the model reads of a text; see the class."""
     return text if len(text) <= self._context else text[-max(1, self._context // 2) :]
 
@@ -355,8 +354,10 @@ class Generator:
       first[i], given[i, : len(x) - P], count[i] = x[:P], x[P:], len(x) - P - 1
     ids = np.resize(numbers, rows).astype(np.int32)
     try:
-      found = self._programs(length)(self._variables, first, given, count, ids)
-      tokens, scores = jax.device_get(found)
+      program = self._programs(length)
+      tokens, scores = jax.device_get(
+        program(self._variables, first, given, count, ids)
+      )
     except TooLongError as error:
       raise ValueError(f'{length} tokens after a prompt: {error}') from None
     return [

@@ -16,6 +16,7 @@ import numpy as np
 
 from seqlab.domains import check_value
 from seqlab.pieces import Specification
+from seqlab.text.tables import PART
 from seqlab.text.vocabulary import (
   RULE,
   Vocabulary,
@@ -31,7 +32,6 @@ from seqlab.text.vocabulary import (
 )
 from seqlab.types import EOS, SPECIALS, UNK
 
-SEPARATOR = '\t'  # between the parts of a line
 _FIRST = EOS + 1
 
 
@@ -141,7 +141,7 @@ class Parts:
 
   def problem(self, line: str) -> str:
     """Returns why a line cannot be encoded; '' if it can."""
-    count, needed = line.count(SEPARATOR) + 1, len(self.parts)
+    count, needed = line.count(PART) + 1, len(self.parts)
     if count == needed:
       return ''
     return f'has {count} parts, and {needed} are needed: write a tab between two parts'
@@ -173,7 +173,7 @@ class Parts:
       own = [np.where(ids >= _FIRST, ids - start + _FIRST, ids) for ids in own]
       own = [np.where(ids == unknown, UNK, ids) for ids in own]
       decoded.append(part.decode(own))
-    return [SEPARATOR.join(parts) for parts in zip(*decoded, strict=True)]
+    return [PART.join(parts) for parts in zip(*decoded, strict=True)]
 
   @property
   def _layout(self) -> tuple[Sequence, ...]:
@@ -216,7 +216,7 @@ def divided(lines: Iterable[str], count: int) -> list[list[str]]:
   """
   columns: list[list[str]] = [[] for _ in range(count)]
   for line in lines:
-    parts = line.split(SEPARATOR)
+    parts = line.split(PART)
     if len(parts) != count:
       raise ValueError(
         f'{line!r} has {len(parts)} parts, and {count} are needed: write a tab between '

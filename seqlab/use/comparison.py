@@ -99,7 +99,7 @@ def compare_runs(
     caption = signature(references=references, tokenizer=tokenizer, **shown)
   else:
     fields = (f'{name}:{x}' for name, x in shown.items())
-    caption = '|'.join(filter(None, (compared.about(references), *fields)))
+    caption = '|'.join(filter(None, (compared.describe(references), *fields)))
   _print_table(runs, comparisons, measure, caption)
   for refused in refusals:
     refused.report('counted as empty')

@@ -140,8 +140,8 @@ class Counted:
       if name == 'bleu':
         continue
       rows = statistics[name] = self._rows(measure)
-      about = measure.about(len(self.references))
-      scores.append(_score(measure, name, rows, about))
+      description = measure.describe(len(self.references))
+      scores.append(_score(measure, name, rows, description))
       for category in sorted(set(categories or ())):
         part = rows[np.array(categories) == category]
         scores.append(_score(measure, f'{name}/{category}', part))
@@ -154,11 +154,11 @@ class Counted:
 
 
 def _score(
-  measure: Measure | TextMeasure, name: str, rows: np.ndarray, about: str = ''
+  measure: Measure | TextMeasure, name: str, rows: np.ndarray, description: str = ''
 ) -> dict[str, Any]:
   score = float(measure.score(rows.sum(axis=0)))
   text = f'of {len(rows):,} lines'
-  return {'name': name, 'score': score, 'signature': about, 'text': text}
+  return {'name': name, 'score': score, 'signature': description, 'text': text}
 
 
 def shown_score(name: str, score: float) -> str:

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 import datetime
 import json
+from pathlib import Path
 import sys
 from typing import Any
+import zipfile
 
 import numpy as np
 
@@ -31,7 +33,9 @@ def record_evaluation(
   Args:
     folder: the folder of the run.
     row: a JSON object, which becomes a line of `evaluations.jsonl`.
-    arrays: arrays to keep in `evaluations/<name>.npz`, if any.
+    arrays: arrays to keep in `evaluations/<name>.npz`, if any. Those that it has under
+      other names stay, such as BLEU's counts when another measure is compared: each is
+      of the last evaluation that counted it.
     name: name of that file.
   """
   try:
@@ -40,10 +44,20 @@ def record_evaluation(
     if arrays:
       kept = folder.path / 'evaluations' / f'{name}.npz'
       kept.parent.mkdir(exist_ok=True)
+      merged = {**_arrays_in(kept), **arrays}
       with replacing(kept) as temporary, temporary.open('wb') as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **merged)
     folder.upload()
   except OSError as error:
     print(
       f'{folder.name}: this evaluation is not recorded there: {error}', file=sys.stderr
     )
+
+
+def _arrays_in(path: Path) -> dict[str, np.ndarray]:
+  """Returns the arrays of a file; none if it is missing or damaged."""
+  try:
+    with np.load(path) as file:
+      return dict(file)
+  except (FileNotFoundError, ValueError, EOFError, zipfile.BadZipFile):
+    return {}

@@ -498,29 +498,29 @@ def test_packed_text_has_segments_and_positions():
 # Examples that occur more or less often than once per epoch.
 
 
-def often(pairs=203):
+def repeats_of_pairs(pairs=203):
   """How often each pair occurs: a third every second epoch, others 2.5 times."""
   return np.where(np.arange(pairs) % 3 == 0, 0.5, 2.5)
 
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_weighted_examples_occur_equally_often_over_epochs(kind):
-  batches, epochs = make(kind, repeats=often()), 8
+  batches, epochs = make(kind, repeats=repeats_of_pairs()), 8
   count = np.zeros(203, int)
   for number in range(epochs):
     for batch in epoch(batches, number):
       np.add.at(count, pairs_in(batch), 1)
   # A permutation is finished before the next one starts.
   for repeats in (0.5, 2.5):
-    kept = count[(often() == repeats) & (count > 0)]
-    assert len(kept) == (often() == repeats).sum()
+    kept = count[(repeats_of_pairs() == repeats) & (count > 0)]
+    assert len(kept) == (repeats_of_pairs() == repeats).sum()
     assert (kept == repeats * epochs).all()
   assert batches.report['padding_waste'] < 0.6
 
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_weighted_batches_depend_on_seed_and_number_alone(kind):
-  first, second = (make(kind, repeats=often()) for _ in range(2))
+  first, second = (make(kind, repeats=repeats_of_pairs()) for _ in range(2))
   n = first.steps_per_epoch
   for k in (3 * n + 1, 0, n - 1):
     expected = first.batch(k, seed=5)
@@ -555,7 +555,7 @@ def test_small_weights_are_exact_over_epochs():
 
 def test_a_batching_without_weights_refuses_them():
   with pytest.raises(ValueError, match=r'leave out corpus\.weights'):
-    make(f'{__name__}:plain', repeats=often())
+    make(f'{__name__}:plain', repeats=repeats_of_pairs())
 
 
 def plain(sides, *, tokens, max_length, shapes):

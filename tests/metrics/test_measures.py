@@ -35,7 +35,9 @@ def _score(name, outputs, *references, **options):
   (measure,) = make_measures([name], **options)
   rows = measure_texts(outputs, [*zip(*references, strict=True)], measure)
   assert rows.shape == (len(outputs), measure.columns)
-  return float(jax.jit(measure.score)(rows.sum(axis=0))), measure.about(len(references))
+  return float(jax.jit(measure.score)(rows.sum(axis=0))), measure.describe(
+    len(references)
+  )
 
 
 def _oracle(name, outputs, references):
@@ -62,9 +64,9 @@ def _oracle(name, outputs, references):
 @pytest.mark.parametrize('name', MEASURES)
 def test_scores_are_those_of_the_oracle(name, pairs):
   expected, signature = _oracle(name, *pairs)
-  score, about = _score(name, *pairs)
+  score, description = _score(name, *pairs)
   assert score == pytest.approx(expected, rel=1e-5)
-  assert signature in about
+  assert signature in description
 
 
 def test_the_rate_of_words_does_not_depend_on_other_measures():
@@ -123,9 +125,9 @@ def test_the_best_of_several_references_counts():
     ('bleu', sacrebleu.BLEU()),
   ):
     expected = metric.corpus_score(outputs, [one, two]).score
-    score, about = _score(name, outputs, one, two)
+    score, description = _score(name, outputs, one, two)
     assert score == pytest.approx(expected, rel=1e-5)
-    assert str(metric.get_signature()) in about
+    assert str(metric.get_signature()) in description
 
 
 def test_ter_with_many_numbers_of_references_fits_into_32_bits():

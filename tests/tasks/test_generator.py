@@ -95,8 +95,8 @@ def naive(task, variables, prompt, length):
 def test_greedy_text_is_the_most_probable_one_without_a_cache(kind, options):
   task, variables = task_of(kind, **options)
   prompts = [p for p in PROMPTS if task.is_running or '\n' not in p]
-  found = Generator(task, variables, Greedy()).generate(prompts, length=20)
-  for prompt, [generated] in zip(prompts, found, strict=True):
+  texts = Generator(task, variables, Greedy()).generate(prompts, length=20)
+  for prompt, [generated] in zip(prompts, texts, strict=True):
     text, logp = naive(task, variables, prompt, 20)
     assert generated.text == text
     np.testing.assert_allclose(generated.log_probability, logp, rtol=1e-3)
@@ -106,11 +106,11 @@ def test_greedy_text_is_the_most_probable_one_without_a_cache(kind, options):
 def test_a_beam_has_the_scores_of_its_texts():
   task, variables = task_of(is_running=False, positions='rotary')
   beam = Beam(beam=4, alpha=0.6)
-  [found] = Generator(task, variables, beam).generate(['abc'], length=6, samples=4)
-  assert len({x.text for x in found}) == 4
-  scores = [x.log_probability for x in found]
+  [texts] = Generator(task, variables, beam).generate(['abc'], length=6, samples=4)
+  assert len({x.text for x in texts}) == 4
+  scores = [x.log_probability for x in texts]
   assert scores == sorted(scores, reverse=True)
-  for text, score in found:
+  for text, score in texts:
     ids, logp = ids_of(text, is_running=False), 0.0
     ended = len(ids) < 4 + 6
     for n in range(4, len(ids) + ended):
@@ -145,9 +145,9 @@ def test_scores_are_those_of_every_token_and_of_the_line_end(context):
   task, variables = task_of(positions=positions, context=context)
   lines = ['', 'abc', 'abcdefghij' * 7]
   scorer = LineScorer(task, variables)
-  found = scorer.score(lines)
+  scored = scorer.score(lines)
   assert not scorer.refused
-  for line, scores in zip(lines, found, strict=True):
+  for line, scores in zip(lines, scored, strict=True):
     ids = [*ids_of(line), EOS]
     assert len(scores) == len(ids) - 1
     for n in {1, 3, len(ids) // 2, len(ids) - 1} & {*range(1, len(ids))}:

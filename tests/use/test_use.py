@@ -357,6 +357,10 @@ def test_statistics_of_sentences_are_kept(run):
   result = evaluate_translations(run, split='valid', options=GREEDY)
   kept = np.load(Path(run) / 'evaluations' / 'valid.npz')
   assert kept['13a'].shape == (result['lines'], 10)
+  evaluate_translations(run, split='valid', options=GREEDY, measures=['cer'])
+  merged = np.load(Path(run) / 'evaluations' / 'valid.npz')
+  np.testing.assert_array_equal(merged['13a'], kept['13a'])
+  assert merged['cer'].shape == (result['lines'], 2)
 
 
 def test_a_disagreement_with_sacrebleu_is_an_error(run, monkeypatch):
