@@ -44,9 +44,11 @@ def random_bits(key: Array, shape: tuple[int, ...], rows: int = 0) -> Array:
   return mix(mix(index ^ first) ^ second)
 
 
-def kept(key: Array, shape: tuple[int, ...], rate: Array, rows: int = 0) -> Array:
+def kept(
+  key: Array, shape: tuple[int, ...], rate: Array | float, rows: int = 0
+) -> Array:
   """Returns which elements dropout keeps: [*shape] bool; see `drop`."""
-  threshold = (rate * 2.0**32).astype(jnp.uint32)
+  threshold = (jnp.float32(rate) * 2.0**32).astype(jnp.uint32)
   return random_bits(key, shape, rows) >= threshold
 
 

@@ -81,6 +81,7 @@ def evaluate_translations(
   folder, task = open_run(run, trust=trust)
   source = needs(task, Translates).corpus.read(split)[0]
   text = source, references_of(task.corpus, split)
+  sacrebleu_metric(task.corpus.convention)  # an unknown one is named as such
   if measures:
     chosen = chosen_measures(folder.config, task, measures)
   else:

@@ -126,15 +126,15 @@ def test_samples_depend_on_seed_and_number_only():
   task, variables = task_of(positions='rotary', context=24)
   sampling = Sampling(temperature=1.2, top_k=10, top_p=0.9, seed=3)
   generator = Generator(task, variables, sampling, rows=4)
-  all_texts = generator.generate(PROMPTS, length=30, samples=2)
+  all_texts = generator.generate(PROMPTS, length=10, samples=2)
   assert all(len({x.text for x in texts}) == 2 for texts in all_texts)
-  [alone] = generator.generate(PROMPTS[3:4], length=30, samples=2, first=3)
+  [alone] = generator.generate(PROMPTS[3:4], length=10, samples=2, first=3)
   assert [x.text for x in alone] == [x.text for x in all_texts[3]]
-  other = Generator(task, variables, Sampling(seed=4)).generate([''], length=30)
+  other = Generator(task, variables, Sampling(seed=4)).generate([''], length=10)
   assert other[0][0].text != all_texts[0][0].text
   cold = Generator(task, variables, Sampling(temperature=1e-6))
   greedy = Generator(task, variables, Greedy())
-  texts = [g.generate(PROMPTS, length=30)[1][0].text for g in (cold, greedy)]
+  texts = [g.generate(PROMPTS, length=10)[1][0].text for g in (cold, greedy)]
   assert texts[0] == texts[1]
 
 

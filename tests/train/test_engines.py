@@ -99,7 +99,7 @@ def test_micro_batches_change_no_loss(losses):
   ('model', 'mesh', 'accumulate'),
   [
     ('transformer', {'data': 2, 'fsdp': 2, 'tensor': 2}, 4),
-    ('recurrent', {'data': 2, 'fsdp': 4}, 2),
+    pytest.param('recurrent', {'data': 2, 'fsdp': 4}, 2, marks=pytest.mark.slow),
   ],
 )
 def test_gradients_are_summed_once_per_update(losses, tiny, model, mesh, accumulate):
