@@ -108,7 +108,8 @@ EXPERIMENTS = [
 @pytest.mark.parametrize('name', EXPERIMENTS)
 def test_the_training_step_compiles(topology, name, tmp_path):
   config, task = _task(name, tmp_path)
-  step = plan_step(config, task, DEVICES, topology)
+  devices = config.get('mesh', {}).get('devices') or DEVICES
+  step = plan_step(config, task, devices, topology)
   assert 0 < step.costs.seconds < 60
   assert 0 < step.memory.total < topology.chip.memory
   assert step.endless == []
