@@ -53,6 +53,15 @@ def local_mask(query_position: Array, memory_position: Array, window: int) -> Ar
   return (jnp.abs(distance) <= window).reshape(-1, 1, *distance.shape[-2:])
 
 
+def within_window(
+  mask: Array, query_position: Array, memory_position: Array, window: int | None
+) -> Array:
+  """Returns a mask restricted by `local_mask`, or as it is where `window` is None."""
+  if window is None:
+    return mask
+  return mask & local_mask(query_position, memory_position, window)
+
+
 class MultiHeadAttention(nn.Module):
   """softmax(Q Kᵀ / √K) V, for H heads side by side, with W_Q, W_K, W_V and W_O.
 

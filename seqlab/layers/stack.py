@@ -62,6 +62,21 @@ def scan_layers(
   )
 
 
+def unstacked(stack: nn.Module, layer: nn.Module, length: int) -> list[tuple]:
+  """Returns the layers of a stack as (layer, its slice of the variables).
+
+  A step of decoding is not a scan over layers, which would copy every layer's cache at
+  every step, to stack what was written.
+
+  Args:
+    stack: a bound module of `scan_layers`.
+    layer: one such layer, unbound.
+    length: number of layers.
+  """
+  stacked = nn.unbox(stack.variables)
+  return [(layer, jax.tree.map(lambda x, i=i: x[i], stacked)) for i in range(length)]
+
+
 def layers_per_iteration(length: int) -> int:
   """Returns how many layers of a stack an iteration of the scan has by default.
 

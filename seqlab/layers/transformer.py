@@ -6,7 +6,7 @@ Normalization in the Transformer Architecture", 2020,
 https://arxiv.org/abs/2002.04745.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from flax import linen as nn
 from flax import struct
@@ -18,7 +18,7 @@ from seqlab.layers.dropout import Dropout
 from seqlab.layers.feed_forward import FeedForward
 from seqlab.layers.positions.interface import PositionTerms
 from seqlab.pieces import Specification
-from seqlab.types import Array
+from seqlab.types import PAD, Array
 
 
 @struct.dataclass
@@ -38,6 +38,16 @@ class TrainingInputs:
   attention: Array | None = None
   activation: Array | None = None
   mask: Array | None = None
+
+  @classmethod
+  def of(cls, hyper: Mapping[str, Array], ids: Array) -> 'TrainingInputs':
+    """Returns the inputs for words [B, L], from the model's hyperparameters."""
+    return cls(
+      residual=hyper.get('dropout'),
+      attention=hyper.get('attention_dropout'),
+      activation=hyper.get('activation_dropout'),
+      mask=ids != PAD,
+    )
 
 
 class _Layer(nn.Module):

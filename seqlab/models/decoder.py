@@ -5,18 +5,16 @@ import functools
 from typing import Annotated, ClassVar, Literal
 
 from flax import linen as nn
-import jax
 import jax.numpy as jnp
 
 from seqlab import domains
 from seqlab.domains import Count, Range, Rate
 from seqlab.layers import ACTIVATIONS, NORMALIZATIONS, POSITIONS
-from seqlab.layers.attention import causal_mask, local_mask, segment_mask
+from seqlab.layers.attention import causal_mask, segment_mask, within_window
 from seqlab.layers.cache import DecoderCache
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.embedding import Embedding, logits
-from seqlab.layers.positions.interface import Positions
-from seqlab.layers.stack import Remat, scan_layers
+from seqlab.layers.stack import Remat, scan_layers, unstacked
 from seqlab.layers.transformer import EncoderLayer, TrainingInputs
 from seqlab.models.interface import (
   TextPacking,
@@ -24,14 +22,9 @@ from seqlab.models.interface import (
   predecessors,
   training_hyper,
 )
-from seqlab.pieces import Function, Piece, Specification, make
-from seqlab.types import PAD, Array
-
-# The context of a piece: options that the model sets, and an experiment cannot.
-_POSITIONS = Piece(
-  POSITIONS, context=('width', 'heads', 'bidirectional', 'dtype'), base=Positions
-)
-_NORMALIZATION = Piece(NORMALIZATIONS, context=('dtype',), base=nn.Module)
+from seqlab.models.transformer import NORMALIZATION_PIECE, POSITION_PIECE
+from seqlab.pieces import Function, Specification, make
+from seqlab.types import Array
 
 
 class Decoder(nn.Module):
@@ -76,9 +69,9 @@ class Decoder(nn.Module):
   mlp_width: Count = 2048
   heads: Count = 8
   layers: Count = 6
-  positions: Annotated[Specification, _POSITIONS] = 'sinusoidal'
+  positions: Annotated[Specification, POSITION_PIECE] = 'sinusoidal'
   window: Annotated[int, Range(0)] | None = None
-  normalization: Annotated[Specification, _NORMALIZATION] = 'layer'
+  normalization: Annotated[Specification, NORMALIZATION_PIECE] = 'layer'
   norm: Literal['pre', 'post', 'deep'] = 'pre'
   initialization: Literal['glorot', 'depth'] = 'glorot'
   activation: Annotated[Specification, Function(ACTIVATIONS)] = 'relu'
@@ -143,12 +136,7 @@ class Decoder(nn.Module):
     hyper = training_hyper(hyper, self.hyper_names, train=train)
     training = TrainingInputs()
     if train:
-      training = TrainingInputs(
-        residual=hyper.get('dropout'),
-        attention=hyper.get('attention_dropout'),
-        activation=hyper.get('activation_dropout'),
-        mask=text != PAD,
-      )
+      training = TrainingInputs.of(hyper, text)
     L = text.shape[1]
     position, mask = jnp.arange(L)[None], causal_mask(L)  # [1, L], [1, 1, L, L]
     if packing is not None:
@@ -258,21 +246,13 @@ class Decoder(nn.Module):
     )
 
   def _layer_list(self) -> list[tuple[nn.Module, Mapping]]:
-    """Returns the layers as a list, each with its slice of the variables.
-
-    A step of decoding is unrolled over layers: a scan would copy every layer's cache.
-    """
-    stacked = nn.unbox(self.stack.variables)
+    """Returns the layers, see `layers.stack.unstacked`."""
     layer = self._layer(EncoderLayer, parent=None)
-    return [
-      (layer, jax.tree.map(lambda x, i=i: x[i], stacked)) for i in range(self.layers)
-    ]
+    return unstacked(self.stack, layer, self.layers)
 
   def _near(self, mask: Array, query: Array, memory: Array) -> Array:
     """Restricts a mask to the window: positions [B|1, L], [B|1, S]."""
-    if self.window is None:
-      return mask
-    return mask & local_mask(query, memory, self.window)
+    return within_window(mask, query, memory, self.window)
 
   def _embed(self, ids: Array, position: Array, training: TrainingInputs) -> Array:
     x = self.places.embed(self.embedding.lookup(ids), position)

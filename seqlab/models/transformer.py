@@ -6,7 +6,6 @@ from typing import Annotated, ClassVar, Literal
 
 from flax import linen as nn
 from flax import struct
-import jax
 import jax.numpy as jnp
 
 from seqlab import domains
@@ -14,15 +13,15 @@ from seqlab.domains import Count, Range, Rate
 from seqlab.layers import ACTIVATIONS, NORMALIZATIONS, POSITIONS
 from seqlab.layers.attention import (
   causal_mask,
-  local_mask,
   padding_mask,
   segment_mask,
+  within_window,
 )
 from seqlab.layers.cache import DecoderCache, KVCache
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.embedding import Embedding, logits
 from seqlab.layers.positions.interface import Positions
-from seqlab.layers.stack import Remat, scan_layers
+from seqlab.layers.stack import Remat, scan_layers, unstacked
 from seqlab.layers.transformer import DecoderLayer, EncoderLayer, TrainingInputs
 from seqlab.models.interface import (
   Packing,
@@ -31,13 +30,13 @@ from seqlab.models.interface import (
   training_hyper,
 )
 from seqlab.pieces import Function, Piece, Specification, make
-from seqlab.types import PAD, Array
+from seqlab.types import Array
 
 # The context of a piece: options that the model sets, and an experiment cannot.
-_POSITIONS = Piece(
+POSITION_PIECE = Piece(
   POSITIONS, context=('width', 'heads', 'bidirectional', 'dtype'), base=Positions
 )
-_NORMALIZATION = Piece(NORMALIZATIONS, context=('dtype',), base=nn.Module)
+NORMALIZATION_PIECE = Piece(NORMALIZATIONS, context=('dtype',), base=nn.Module)
 
 
 @struct.dataclass
@@ -116,11 +115,11 @@ class Transformer(nn.Module):
   heads: Count = 8
   layers: Count = 6
   decoder_layers: Count | None = None
-  positions: Annotated[Specification, _POSITIONS] = 'sinusoidal'
+  positions: Annotated[Specification, POSITION_PIECE] = 'sinusoidal'
   window: Annotated[int, Range(0)] | None = None
   causal: bool = True
-  normalization: Annotated[Specification, _NORMALIZATION] = 'layer'
-  decoder_normalization: Annotated[Specification, _NORMALIZATION] | None = None
+  normalization: Annotated[Specification, NORMALIZATION_PIECE] = 'layer'
+  decoder_normalization: Annotated[Specification, NORMALIZATION_PIECE] | None = None
   norm: Literal['pre', 'post', 'deep'] = 'pre'
   initialization: Literal['glorot', 'depth'] = 'glorot'
   activation: Annotated[Specification, Function(ACTIVATIONS)] = 'relu'
@@ -198,9 +197,9 @@ class Transformer(nn.Module):
       self_mask = segment_mask(p.target_segment, p.target_segment)
       self_mask &= causal_mask(T) if self.causal else True
 
-    training = _training_inputs(hyper, source) if train else TrainingInputs()
+    training = TrainingInputs.of(hyper, source) if train else TrainingInputs()
     memory = self._encode(source, source_mask, source_position, training)  # [B, S, D]
-    training = _training_inputs(hyper, target) if train else TrainingInputs()
+    training = TrainingInputs.of(hyper, target) if train else TrainingInputs()
     x = self._embed(
       self.target_embedding,
       shift_right(target, packing),
@@ -358,23 +357,13 @@ class Transformer(nn.Module):
     return self._layer(layer, stack)
 
   def _decoder_layer_list(self) -> list[tuple[nn.Module, Mapping]]:
-    """Returns the decoder's layers as a list, each with its slice of the variables.
-
-    A step of decoding is unrolled over layers: a scan would copy every layer's
-    cache at every step, to stack what was written.
-    """
-    stacked = nn.unbox(self.decoder.variables)
+    """Returns the decoder's layers, see `layers.stack.unstacked`."""
     layer = self._layer(DecoderLayer, parent=None)
-    return [
-      (layer, jax.tree.map(lambda x, i=i: x[i], stacked))
-      for i in range(self._decoder_layers)
-    ]
+    return unstacked(self.decoder, layer, self._decoder_layers)
 
   def _near(self, mask: Array, query: Array, memory: Array) -> Array:
     """Restricts a mask to the window: positions [B|1, L], [B|1, S]."""
-    if self.window is None:
-      return mask
-    return mask & local_mask(query, memory, self.window)
+    return within_window(mask, query, memory, self.window)
 
   def _embed(
     self,
@@ -423,12 +412,3 @@ class Transformer(nn.Module):
     x = self.decoder_norm(x, training.mask) if self.norm == 'pre' else x
     last = self.output_embedding if self.tie == 'none' else self.target_embedding
     return x, last.weights  # [B, T, D], [V, D]
-
-
-def _training_inputs(hyper: Mapping[str, Array], ids: Array) -> TrainingInputs:
-  return TrainingInputs(
-    residual=hyper.get('dropout'),
-    attention=hyper.get('attention_dropout'),
-    activation=hyper.get('activation_dropout'),
-    mask=ids != PAD,
-  )

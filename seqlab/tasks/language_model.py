@@ -30,13 +30,13 @@ from seqlab.tasks.interface import (
   TextSize,
   traced_init,
 )
+from seqlab.tasks.vocabularies import load_vocabularies, make_vocabularies
 from seqlab.text.corpora import Corpus, corpus_kind, open_corpus
 from seqlab.text.download import cache_dir
 from seqlab.text.inputs import Inputs
 from seqlab.text.parts import Parts
 from seqlab.text.vocabulary import (
   Vocabularies,
-  build_vocabularies,
   described,
   planned_sizes,
   vocabulary_options,
@@ -244,10 +244,8 @@ class LanguageModel(TextModel):
     check_sections(config, cls.sections)
     if (folder / 'vocabularies.json').exists():
       return cls.restore(config, folder)
-    corpus, options = _open_corpus(config), dict(config['vocabulary'])
-    vocabularies = call(build_vocabularies, options, 'vocabulary', corpus=corpus)
-    _check_undivided(vocabularies)
-    vocabularies.save(folder, described(options, corpus))
+    corpus = _open_corpus(config)
+    vocabularies = make_vocabularies(config, corpus, folder, _check_undivided)
     return cls._assemble(config, corpus, vocabularies, Inputs(folder.parent))
 
   @classmethod
@@ -259,10 +257,8 @@ class LanguageModel(TextModel):
       ValueError: it is not the one that the run was trained with.
     """
     check_sections(config, cls.sections)
-    corpus, inputs = _open_corpus(config), Inputs(folder.parent)
-    options = described(config['vocabulary'], corpus)
-    vocabularies = Vocabularies.load(folder, options)
-    inputs.check_vocabularies(vocabularies)
+    corpus = _open_corpus(config)
+    vocabularies, inputs = load_vocabularies(config, corpus, folder)
     return cls._assemble(config, corpus, vocabularies, inputs)
 
   @classmethod

@@ -21,14 +21,13 @@ from seqlab.models import MODELS
 from seqlab.models.interface import Packing
 from seqlab.pieces import check_base, find, make, options_of
 from seqlab.tasks.interface import EmptyBatches, Loss, Task, TextSize, traced_init
+from seqlab.tasks.vocabularies import load_vocabularies, make_vocabularies
 from seqlab.text.corpora import Corpus, corpus_kind, open_corpus
 from seqlab.text.download import cache_dir
 from seqlab.text.inputs import Inputs
 from seqlab.text.parts import Parts
 from seqlab.text.vocabulary import (
   Vocabularies,
-  Vocabulary,
-  build_vocabularies,
   described,
   planned_sizes,
   vocabulary_options,
@@ -242,10 +241,8 @@ class Translation(SequenceToSequence):
     check_sections(config, cls.sections)
     if (folder / 'vocabularies.json').exists():
       return cls.restore(config, folder)
-    corpus, options = _open_corpus(config), dict(config['vocabulary'])
-    vocabularies = call(build_vocabularies, options, 'vocabulary', corpus=corpus)
-    _check_target(vocabularies.target)
-    vocabularies.save(folder, described(options, corpus))
+    corpus = _open_corpus(config)
+    vocabularies = make_vocabularies(config, corpus, folder, _check_target)
     return cls._assemble(config, corpus, vocabularies, Inputs(folder.parent))
 
   @classmethod
@@ -257,10 +254,8 @@ class Translation(SequenceToSequence):
       ValueError: they are not those that the run was trained with.
     """
     check_sections(config, cls.sections)
-    corpus, inputs = _open_corpus(config), Inputs(folder.parent)
-    options = described(config['vocabulary'], corpus)
-    vocabularies = Vocabularies.load(folder, options)
-    inputs.check_vocabularies(vocabularies)
+    corpus = _open_corpus(config)
+    vocabularies, inputs = load_vocabularies(config, corpus, folder)
     return cls._assemble(config, corpus, vocabularies, inputs)
 
   @classmethod
@@ -431,8 +426,8 @@ def _open_corpus(config: Mapping[str, Any]) -> Corpus:
   return call(open_corpus, config['corpus'], 'corpus')
 
 
-def _check_target(vocabulary: Vocabulary) -> None:
-  if isinstance(vocabulary, Parts):
+def _check_target(vocabularies: Vocabularies) -> None:
+  if isinstance(vocabularies.target, Parts):
     raise ValueError(
       'the target side has several parts, which only a source may have: name one column '
       "in corpus.columns.target, and another kind than 'parts' in vocabulary"
