@@ -7,6 +7,7 @@ import importlib.util
 import os
 from pathlib import Path
 import re
+import sys
 import typing
 from typing import Any
 
@@ -24,6 +25,7 @@ from seqlab.config import (
   suggest,
 )
 from seqlab.pieces import piece_in
+from seqlab.results.paper import assignments
 from seqlab.sources import note_source
 from seqlab.upgrade import upgrade
 
@@ -90,6 +92,8 @@ def split_name(name: str) -> tuple[Path, str]:
 def load_module(path: Path) -> Any:
   """Returns an experiment's file as a module.
 
+  Its PAPER never makes this fail: an error in it is a warning on stderr.
+
   Raises:
     FileNotFoundError: there is no such file.
     ValueError: it has no `get_config`.
@@ -101,10 +105,27 @@ def load_module(path: Path) -> Any:
   note_source(path)
   spec = importlib.util.spec_from_file_location(f'experiment_{path.stem}', path)
   module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  _execute(module, path)
   if not hasattr(module, 'get_config'):
     raise ValueError(f'{path} has no function get_config(arg=None)')
   return module
+
+
+def _execute(module: Any, path: Path) -> None:
+  """Executes an experiment's file: first all else, and then what it assigns to PAPER.
+
+  PAPER describes the experiment and is not a part of it.
+  """
+  tree = ast.parse(path.read_bytes(), str(path))
+  paper = [*assignments(tree, 'PAPER')]
+  tree.body = [node for node in tree.body if node not in paper]
+  exec(compile(tree, str(path), 'exec', dont_inherit=True), vars(module))
+  try:
+    rows = ast.Module(paper, type_ignores=[])
+    exec(compile(rows, str(path), 'exec', dont_inherit=True), vars(module))
+  except Exception as error:
+    print(f'PAPER of {path} is left out: {error}', file=sys.stderr)
+    module.PAPER = []
 
 
 def _config_of(module: Any, arg: str, path: Path) -> config_dict.ConfigDict:

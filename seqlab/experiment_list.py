@@ -2,13 +2,15 @@
 
 import ast
 from collections.abc import Sequence
+import dataclasses
 import json
 from pathlib import Path
 import sys
 from typing import Any, NamedTuple
-import warnings
 
 from seqlab.io.console import console
+from seqlab.results.paper import assigned, parse, rows_of
+from seqlab.results.row import Row
 
 FORMATS = ('table', 'tsv', 'json')
 _HEADER = ('experiment', 'paper', 'time', 'title')
@@ -22,14 +24,22 @@ class Entry(NamedTuple):
 
   path: Path
   title: str  # the docstring's first line
-  paper: dict[str, float]  # name of a metric -> the number in the paper
+  paper: list[Row]
   time: str
+  problem: str = ''  # why `paper` cannot be read
 
-  def row(self) -> tuple[str, str, str, str]:
+  def texts(self) -> tuple[str, str, str, str]:
     """Returns the texts of one line, '-' for information that is not in the file."""
     # The number comes first, because the end of a text may be cut.
-    paper = ', '.join(f'{number:g} {name}' for name, number in self.paper.items())
-    return str(self.path), paper or '-', self.time or '-', self.title or '-'
+    numbers = ', '.join(f'{row.value:g} {row.name}' for row in self.paper)
+    paper = self.problem or numbers or '-'
+    return str(self.path), paper, self.time or '-', self.title or '-'
+
+  def plain(self) -> dict[str, Any]:
+    """Returns the entry as JSON can hold it; `problem` only where there is one."""
+    plain = {**self._asdict(), 'path': str(self.path)}
+    plain['paper'] = [dataclasses.asdict(row) for row in self.paper]
+    return {key: x for key, x in plain.items() if key != 'problem' or x}
 
 
 def print_experiments(folder: Path, output: str = 'table') -> None:
@@ -47,10 +57,10 @@ def print_experiments(folder: Path, output: str = 'table') -> None:
   if not folder.is_dir():
     raise FileNotFoundError(f'there is no folder {folder}; give one with experiments')
   entries = read_experiments(folder)
-  rows = [_HEADER, *(_one_line(entry.row()) for entry in entries)]
+  rows = [_HEADER, *(_one_line(entry.texts()) for entry in entries)]
   if output == 'json':
-    named = [{**entry._asdict(), 'path': str(entry.path)} for entry in entries]
-    lines = [json.dumps(named, indent=2, ensure_ascii=False)]
+    plain = [entry.plain() for entry in entries]
+    lines = [json.dumps(plain, indent=2, ensure_ascii=False)]
   elif output == 'tsv':
     lines = ['\t'.join(row) for row in rows]
   else:
@@ -123,29 +133,24 @@ def _read_entry(path: Path) -> Entry | None:
     The entry; None if the file defines no `get_config`.
   """
   try:
-    with warnings.catch_warnings():  # of strings such as '\d' in a user's file
-      warnings.simplefilter('ignore')
-      tree = ast.parse(path.read_bytes())
-  except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-    return Entry(path, f'cannot be read: {error}', {}, '')
+    tree = parse(path)
+  except SyntaxError as error:
+    return Entry(path, f'cannot be read: {error}', [], '')
   names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
   if 'get_config' not in names:
     return None
   title = (ast.get_docstring(tree) or '').partition('\n')[0]
-  paper = _constant(tree, 'PAPER')
-  numbers = paper.items() if isinstance(paper, dict) else ()
-  paper = {str(k): v for k, v in numbers if isinstance(v, int | float)}
-  return Entry(path, title, paper, str(_constant(tree, 'TIME') or ''))
+  time = str(_constant(tree, 'TIME') or '')
+  try:
+    return Entry(path, title, rows_of(tree, path), time)
+  except ValueError as error:  # it is shown in the place of the numbers
+    return Entry(path, title, [], time, str(error))
 
 
 def _constant(tree: ast.Module, name: str) -> Any:
   """Returns the value of `name = <literal>` at the top of a module, or None."""
-  for node in tree.body:
-    if isinstance(node, ast.Assign) and any(
-      isinstance(target, ast.Name) and target.id == name for target in node.targets
-    ):
-      try:
-        return ast.literal_eval(node.value)
-      except ValueError:  # computed, which would have to be run
-        return None
-  return None
+  value = assigned(tree, name)
+  try:
+    return None if value is None else ast.literal_eval(value)
+  except ValueError:  # computed, which would have to be run
+    return None

@@ -24,6 +24,7 @@ And more.
 import ml_collections
 
 from seqlab.config import parse_arg
+from seqlab.results import Row
 
 
 def get_config(arg=None):
@@ -43,7 +44,9 @@ def smoke(c):
   c.minutes = 0.5
 
 
-PAPER = {'test/bleu': 41.02, 'test/chrf': 60.0}
+PAPER = [
+  Row(metric='test/bleu', value=41.02, of='A', url='https://a.org', tolerance=0.5)
+]
 TIME = '2 hours'
 '''
 
@@ -53,6 +56,15 @@ def file(tmp_path):
   path = tmp_path / 'mine.py'
   path.write_text(TEXT, 'utf-8')
   return path
+
+
+def test_an_error_in_the_paper_is_a_warning(file, capsys):
+  config = load(file)
+  text = file.read_text('utf-8').replace('tolerance=0.5', 'tolerance=-1.0')
+  file.write_text(text, 'utf-8')
+  assert load(file) == config
+  error = capsys.readouterr().err
+  assert f'PAPER of {file} is left out: Row.tolerance of test/bleu is -1.0' in error
 
 
 def load(file, *overrides):

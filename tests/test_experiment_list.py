@@ -23,7 +23,17 @@ def get_config(arg=None):
   return {}
 
 
-PAPER = {'test/bleu': 41.02, 'test/chrf': 60.0}
+PAPER = [
+  Row(metric='test/bleu', value=41.02, of='A', url='https://a.org', tolerance=0.5),
+  Row(
+    metric='test/exact',
+    value=0.138,
+    of='B',
+    url='https://b.org',
+    tolerance=0.03,
+    args='split=length',
+  ),
+]
 TIME = '2 hours\\ton a CPU'
 '''
 
@@ -43,7 +53,8 @@ def test_a_pipe_gets_complete_texts_in_one_line_per_experiment(folder, capsys):
   assert plain.split() == [str(folder / 'deeper' / 'plain.py'), '-', '-', '-']
   assert mine.split() == [
     str(folder / 'mine.py'),
-    *('41.02', 'test/bleu,', '60', 'test/chrf', '2', 'hours', 'on', 'a', 'CPU'),
+    *('41.02', 'test/bleu,', '0.138', 'test/exact:split=length'),
+    *('2', 'hours', 'on', 'a', 'CPU'),
     *('What', 'this', 'experiment', 'shows.'),
   ]
 
@@ -56,7 +67,7 @@ def test_tsv_has_one_tab_between_columns(folder, capsys):
     [str(folder / 'deeper' / 'plain.py'), '-', '-', '-'],
     [
       str(folder / 'mine.py'),
-      *('41.02 test/bleu, 60 test/chrf', '2 hours on a CPU'),
+      *('41.02 test/bleu, 0.138 test/exact:split=length', '2 hours on a CPU'),
       'What this experiment shows.',
     ],
   ]
@@ -67,14 +78,15 @@ def test_json_keeps_numbers(folder, capsys):
   plain, mine = json.loads(capsys.readouterr().out)
   assert plain == {
     'path': str(folder / 'deeper' / 'plain.py'),
-    **dict(title='', paper={}, time=''),
+    **dict(title='', paper=[], time=''),
   }
-  assert mine['paper'] == {'test/bleu': 41.02, 'test/chrf': 60.0}
+  assert [row['value'] for row in mine['paper']] == [41.02, 0.138]
+  assert mine['paper'][1]['args'] == 'split=length'
 
 
 @pytest.mark.parametrize('width', [40, 60, 80, 100, 200])
 def test_a_terminal_shows_whole_paths_and_no_line_is_wrapped(width):
-  rows = [entry.row() for entry in read_experiments(ROOT / 'experiments')]
+  rows = [entry.texts() for entry in read_experiments(ROOT / 'experiments')]
   rows = [(path.removeprefix(f'{ROOT}/'), *texts) for path, *texts in rows]
   lines = align(rows, width)
   assert [line.split()[0] for line in lines] == [path for path, *_ in rows]
@@ -119,6 +131,15 @@ def test_a_listing_executes_nothing(tmp_path, capsys):
   assert broken[0] == str(tmp_path / 'broken.py')
   assert 'cannot be read' in broken[3]
   assert x == [str(tmp_path / 'x.py'), '-', '-', 'Shows [/docs].']
+
+
+def test_a_paper_that_cannot_be_read_is_shown_in_its_place(folder, capsys):
+  text = TEXT[: TEXT.index('PAPER')] + "PAPER = {'test/bleu': 41.02}\n"
+  (folder / 'mine.py').write_text(text, 'utf-8')
+  print_experiments(folder, 'json')
+  _, mine = json.loads(capsys.readouterr().out)
+  assert mine['paper'] == []
+  assert 'is not a list of rows: write PAPER = [Row(' in mine['problem']
 
 
 def test_a_missing_folder_is_named(tmp_path):

@@ -12,7 +12,7 @@ import seqlab
 ROOT = Path(seqlab.__file__).parent
 # From the bottom; modules of one layer may import each other.
 FLOORS = (
-  {'types', 'domains', 'io', 'sources', 'upgrade'},
+  {'types', 'domains', 'io', 'numerics', 'sources', 'upgrade'},
   {'config', 'metrics_file', 'pieces', 'programs'},
   {'text', 'metrics', 'compile'},
   {'data'},
@@ -23,7 +23,7 @@ FLOORS = (
   {'evaluators'},
   {'trust'},
   {'train'},
-  {'experiment', 'experiment_list', 'testing'},
+  {'experiment', 'experiment_list', 'results', 'testing'},
   {'use', 'bench', 'export', 'plan', 'word_vectors'},
   {'library'},
   {'cli', 'report'},  # independent of the rest; it reads the folders of runs only

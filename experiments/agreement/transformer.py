@@ -70,5 +70,5 @@ def search(trial):
   }
 
 
-PAPER = {}
+PAPER = []
 TIME = '2 to 4 minutes on 2 CPU cores'

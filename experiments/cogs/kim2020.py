@@ -68,5 +68,5 @@ def sweep(add):
       add(seed=seed, arg=f'model={model}')
 
 
-PAPER = {}
+PAPER = []
 TIME = '40 minutes on 2 CPU cores'

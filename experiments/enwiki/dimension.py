@@ -131,5 +131,5 @@ def _score(run, name):
   return run.final(f'similarity/{name}')
 
 
-PAPER = {}
+PAPER = []
 TIME = '27 minutes for the sweep on 2 CPU cores'

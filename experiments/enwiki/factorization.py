@@ -140,5 +140,5 @@ def _density(path, label, run):
     axes.figure.colorbar(cells, ax=axes, label='pairs').outline.set_visible(False)
 
 
-PAPER = {}
+PAPER = []
 TIME = '20 minutes for the sweep on 2 CPU cores'

@@ -45,5 +45,5 @@ def smoke(c: ml_collections.ConfigDict) -> None:
   c.model.width = 16
 
 
-PAPER = {}
+PAPER = []
 TIME = '15 minutes on 2 CPU cores'

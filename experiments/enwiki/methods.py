@@ -302,5 +302,5 @@ def coverage(run):
   )
 
 
-PAPER = {}
+PAPER = []
 TIME = '25 minutes for the sweep on 2 CPU cores'

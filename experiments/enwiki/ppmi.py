@@ -34,5 +34,5 @@ def smoke(c: ml_collections.ConfigDict) -> None:
   c.vocabulary.max_size = 500
 
 
-PAPER = {}
+PAPER = []
 TIME = '1 minute on 2 CPU cores'

@@ -51,5 +51,5 @@ def smoke(c: ml_collections.ConfigDict) -> None:
   c.model.width = 16
 
 
-PAPER = {}
+PAPER = []
 TIME = '1 hour on 2 CPU cores'

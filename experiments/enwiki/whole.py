@@ -47,5 +47,5 @@ def report(runs, folder):
   (folder / 'table.md').write_text(text, 'utf-8')
 
 
-PAPER = {}
+PAPER = []
 TIME = '130 minutes for the sweep on 2 CPU cores'

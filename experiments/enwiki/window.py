@@ -172,5 +172,5 @@ def _neighbours(run):
   return f'seed {run.config["seed"]}:\n\n{shown}'
 
 
-PAPER = {}
+PAPER = []
 TIME = '33 minutes for the sweep on 2 CPU cores'

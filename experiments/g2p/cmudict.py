@@ -58,5 +58,5 @@ def sweep(add):
     add(seed=seed)
 
 
-PAPER = {}
+PAPER = []
 TIME = '2 hours on 2 CPU cores'

@@ -75,5 +75,5 @@ def sweep(add):
       add(seed=seed, arg=f'language={language}')
 
 
-PAPER = {}
+PAPER = []
 TIME = '5 minutes on 2 CPU cores'

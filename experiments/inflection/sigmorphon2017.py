@@ -72,5 +72,5 @@ def sweep(add):
         add(seed=seed, arg=f'language={language},resource={resource}')
 
 
-PAPER = {}
+PAPER = []
 TIME = '10 minutes on 2 CPU cores; 12 hours with size=wu2021'

@@ -129,5 +129,5 @@ def report(runs, folder):
   (folder / 'table.md').write_text(text, 'utf-8')
 
 
-PAPER = {}
+PAPER = []
 TIME = '10 minutes for the sweep on 2 CPU cores'

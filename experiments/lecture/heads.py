@@ -170,5 +170,5 @@ def _maps(run, folder):
   )
 
 
-PAPER = {}
+PAPER = []
 TIME = '32 minutes for the sweep on 2 CPU cores'

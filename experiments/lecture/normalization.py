@@ -133,5 +133,5 @@ def _kind(run):
   return normalization if isinstance(normalization, str) else normalization['kind']
 
 
-PAPER = {}
+PAPER = []
 TIME = '75 minutes for the sweep on 2 CPU cores'

@@ -158,5 +158,5 @@ def _rotation(folder, width=64, length=64, k=5):
   )
 
 
-PAPER = {}
+PAPER = []
 TIME = '32 minutes for the sweep on 2 CPU cores'

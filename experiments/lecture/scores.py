@@ -102,5 +102,5 @@ def report(runs, folder):
   (folder / 'table.md').write_text(table(rows, columns), 'utf-8')
 
 
-PAPER = {}
+PAPER = []
 TIME = '85 minutes for the sweep on 2 CPU cores'

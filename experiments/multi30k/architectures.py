@@ -126,5 +126,5 @@ def _kind(run):
   return 'rnn-attention' if run.config['model'].get('attention') else 'rnn'
 
 
-PAPER = {}
+PAPER = []
 TIME = '80 minutes on 2 CPU cores for one seed of each'

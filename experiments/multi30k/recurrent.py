@@ -71,5 +71,5 @@ def sweep(add):
       add(seed=seed, arg=f'attention={attention}')
 
 
-PAPER = {}
+PAPER = []
 TIME = '2 hours on 2 CPU cores'

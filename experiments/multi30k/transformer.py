@@ -11,6 +11,7 @@ for a run of twenty steps, `:source=de,target=en` for the other direction.
 import ml_collections
 
 from seqlab.config import parse_arg
+from seqlab.results import Row
 
 # width, MLP width, heads, layers
 SIZES = {'tiny': (128, 256, 4, 4), 'small': (512, 1024, 4, 6)}
@@ -67,5 +68,16 @@ def sweep(add):
       add(seed=seed, **{'hyper.peak': peak})
 
 
-PAPER = {'test_2016_flickr/bleu': 41.02}  # Wu et al. 2021, table 2, text only
+PAPER = [
+  Row(
+    metric='test_2016_flickr/bleu',
+    value=41.02,
+    of='Wu et al. 2021, table 2, text only',
+    url='https://arxiv.org/abs/2105.14462',
+    tolerance=0.5,
+    evaluate='--average 10 --alpha 1.0',
+    equal='text, size of the model, updates, average, beam',
+    differs='subwords and tokens per update; wu2021.py has those of the paper',
+  )
+]
 TIME = '2 hours on 2 CPU cores'

@@ -75,5 +75,5 @@ def sweep(add):
     add(seed=seed)
 
 
-PAPER = {}
+PAPER = []
 TIME = '2 hours on 2 CPU cores; minutes with 1,000 pairs'

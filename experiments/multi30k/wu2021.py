@@ -12,6 +12,7 @@ their merges of byte-pair encoding, two devices with 4,096 tokens each, and pati
 import ml_collections
 
 from seqlab.config import parse_arg
+from seqlab.results import Row
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -57,5 +58,15 @@ def sweep(add):
     add(seed=seed)
 
 
-PAPER = {'test_2016_flickr/bleu': 41.02}  # Wu et al. 2021, table 2, text only
+PAPER = [
+  Row(
+    metric='test_2016_flickr/bleu',
+    value=41.02,
+    of='Wu et al. 2021, table 2, text only',
+    url='https://arxiv.org/abs/2105.14462',
+    tolerance=0.5,
+    evaluate='--average 10 --alpha 1.0',
+    equal='text, merges, tokens per update, updates, patience, average, beam',
+  )
+]
 TIME = '3 hours on 2 CPU cores'

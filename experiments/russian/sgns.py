@@ -142,5 +142,5 @@ def _map(label, name, run, folder):
     )
 
 
-PAPER = {}
+PAPER = []
 TIME = '22 minutes for the sweep on 2 CPU cores'

@@ -73,5 +73,5 @@ def sweep(add):
         add(seed=seed, arg=f'split={split},model={model}')
 
 
-PAPER = {}
+PAPER = []
 TIME = '20 minutes on 2 CPU cores'

@@ -56,5 +56,5 @@ def sweep(add):
       add(seed=seed, arg=f'cell={cell}')
 
 
-PAPER = {}
+PAPER = []
 TIME = '3 minutes on 2 CPU cores'

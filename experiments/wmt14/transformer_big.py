@@ -14,6 +14,7 @@ the embedded corpus instead; `:fsdp` shards the parameters.
 import ml_collections
 
 from seqlab.config import parse_arg
+from seqlab.results import Row
 
 # width, MLP width, heads, layers
 SIZES = {'base': (512, 2048, 8, 6), 'big': (1024, 4096, 16, 6)}
@@ -67,4 +68,13 @@ def smoke(c: ml_collections.ConfigDict) -> None:
   c.evals.valid.update(split='valid', every=20, beam=1)
 
 
-PAPER = {'newstest2014/bleu': 29.3}  # Ott et al. 2018, table 1, tokenised
+PAPER = [
+  Row(
+    metric='newstest2014/bleu',
+    value=29.3,
+    of='Ott et al. 2018, table 1, tokenised',
+    url='https://arxiv.org/abs/1806.00187',
+    tolerance=0.5,
+    seeds=1,
+  )
+]
