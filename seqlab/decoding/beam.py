@@ -50,9 +50,23 @@ class _Rows:
   cache: PyTree  # leaves [B, ...]
 
 
-def length_penalty(length: Array | int, alpha: Array | float) -> Array:
-  """Returns ((5 + length) / 6)^α (Wu et al. 2016, https://arxiv.org/abs/1609.08144)."""
-  return ((5.0 + length) / 6.0) ** alpha
+def length_penalty(
+  length: Array | int, alpha: Array | float, penalty: str = 'gnmt'
+) -> Array:
+  """Returns what a hypothesis' log-probability is divided by; see `PENALTIES`.
+
+  Args:
+    length: number of tokens, EOS counted.
+    alpha: exponent α; 0 turns the penalty off.
+    penalty: a name of `PENALTIES`.
+  """
+  return PENALTIES[penalty](length) ** alpha
+
+
+PENALTIES = {
+  'gnmt': lambda length: (5.0 + length) / 6.0,  # Wu et al. 2016, arXiv:1609.08144
+  'length': lambda length: 1.0 * length,  # fairseq's `--lenpen`, OpenNMT's 'avg'
+}
 
 
 def beam_search(
@@ -63,6 +77,7 @@ def beam_search(
   beam_size: int,
   max_len: int,
   alpha: Array | float = 0.6,
+  penalty: str = 'gnmt',
   limit: Array | None = None,
   forbid: tuple[int, ...] = (),
   sizes: Sequence[int] = (),
@@ -88,6 +103,7 @@ def beam_search(
     max_len: maximum length of outputs L, including EOS.
     alpha: strength of the length penalty, at least 0, may be traced; 0 turns it
       off.
+    penalty: form of the length penalty, a name of `PENALTIES`.
     limit: [B] int32, maximum length of each output, including EOS, at most `max_len`
       (the default). EOS is forced at this length; its log-probability under the model
       is added. A sentence with limit 0 is not decoded.
@@ -116,7 +132,7 @@ def beam_search(
     cand_logp, parent, token = tokens.best(2 * M, M, s.live_logp.reshape(-1))  # [B, 2M]
     ends = token == EOS
 
-    score = cand_logp / length_penalty(s.i + 1, alpha)
+    score = cand_logp / length_penalty(s.i + 1, alpha, penalty)
     # The first M only: a candidate below them would not have stayed in the beam.
     score = jnp.where(ends, score, -jnp.inf)[:, :M]
     ended = select(s.live, parent[:, :M]).at[:, :, s.i].set(EOS)  # [B, M, L]
@@ -129,7 +145,8 @@ def beam_search(
 
     # log p only decreases and the penalty only increases: that of the greatest length
     # bounds the scores that a live hypothesis can still get.
-    open_ = live_logp[:, 0] / length_penalty(s.limit, alpha) > done_score[:, -1]  # [B]
+    bound = live_logp[:, 0] / length_penalty(s.limit, alpha, penalty)  # [B]
+    open_ = bound > done_score[:, -1]  # [B]
     if M == 1:
       # Otherwise a longer output could win by its penalty, and α would matter.
       open_ &= ~ends[:, 0]

@@ -125,11 +125,14 @@ class Beam(DecodingConfig):
 
   Attributes:
     beam: hypotheses kept per sentence, M; 1 is greedy search.
-    alpha: strength of the GNMT length penalty.
+    alpha: strength of the length penalty.
+    penalty: its form: 'gnmt', ((5 + length) / 6)^alpha, or 'length', length^alpha, as
+      in fairseq.
   """
 
   beam: Count = 5
   alpha: Annotated[float, Range(0)] = 0.6
+  penalty: Literal['gnmt', 'length'] = 'gnmt'
 
   @property
   def num_hypotheses(self) -> int:
@@ -142,8 +145,8 @@ class Beam(DecodingConfig):
       greedy = Greedy(length=self.length, stages=self.stages, dtype=self.dtype)
       return greedy(step, cache, ids=ids, **options)
     sizes = smaller_sizes(options['batch_size'], self.stages)
-    search = dict(beam_size=self.beam, alpha=self.alpha, sizes=sizes)
-    return beam_search(step, cache, **search, **options)
+    search = dict(beam_size=self.beam, alpha=self.alpha, penalty=self.penalty)
+    return beam_search(step, cache, sizes=sizes, **search, **options)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

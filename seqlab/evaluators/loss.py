@@ -27,6 +27,7 @@ class Evaluator(interface.Evaluator):
     split: str,
     tokens: Count = 8192,
     shapes: Count = 2,
+    hyper: Mapping[str, float] = {},  # never changed
     fingerprint: str | None = None,
   ):
     """Puts the split on the devices.
@@ -37,9 +38,11 @@ class Evaluator(interface.Evaluator):
       split: name of the split.
       tokens: number of positions in a batch, at most, where the task can bound it.
       shapes: number of batch shapes, where the task can bound it.
+      hyper: hyperparameters of the loss, such as `label_smoothing`; nothing is dropped
+        whatever they say. Those left out have the values that switch them off.
       fingerprint: see `Resident`.
     """
-    self._task = task
+    self._task, self._hyper = task, dict(hyper)
     options = dict(tokens=tokens, shapes=shapes, **self._windows)
     self._batches = batches = evaluation_batches(task, split, sharding, **options)
     self._resident = Resident(batches, sharding, self._sums, fingerprint=fingerprint)
@@ -48,7 +51,7 @@ class Evaluator(interface.Evaluator):
     self.metrics = self._names(reported)
 
   def _sums(self, variables: Variables, batch: Batch) -> Sums:
-    return self._task.loss(variables, batch, None, {}).totals()
+    return self._task.loss(variables, batch, None, self._hyper).totals()
 
   def _names(self, reported: Sums) -> tuple[str, ...]:
     return tuple(reported)

@@ -43,8 +43,8 @@ class ToyModel:
     return total
 
 
-@functools.partial(jax.jit, static_argnames=('M', 'L', 'forbid'))
-def _beam(table, limit, *, M, L, alpha, forbid):
+@functools.partial(jax.jit, static_argnames=('M', 'L', 'forbid', 'penalty'))
+def _beam(table, limit, *, M, L, alpha, forbid, penalty):
   return beam_search(
     functools.partial(ToyModel.step, table),
     ToyModel.start(len(table) * M),
@@ -54,6 +54,7 @@ def _beam(table, limit, *, M, L, alpha, forbid):
     alpha=alpha,
     limit=limit,
     forbid=forbid,
+    penalty=penalty,
   )
 
 
@@ -78,9 +79,10 @@ def toy():
 def beam():
   """(table, limit, M=, L=, alpha=) -> tokens [B, M, L], scores [B, M]."""
 
-  def run(table, limit, *, M, L, alpha=0.6, forbid=()):
+  def run(table, limit, *, M, L, alpha=0.6, forbid=(), penalty='gnmt'):
     limit = jnp.asarray(limit, jnp.int32)
-    out = _beam(table, limit, M=M, L=L, alpha=alpha, forbid=forbid)
+    options = dict(alpha=alpha, forbid=forbid, penalty=penalty)
+    out = _beam(table, limit, M=M, L=L, **options)
     return jax.device_get(out)
 
   return run

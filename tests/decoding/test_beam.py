@@ -31,11 +31,15 @@ def penalty(length, alpha):
   return ((5 + length) / 6) ** alpha
 
 
+def penalty_of_fairseq(length, alpha):
+  return length**alpha
+
+
 def padded(words, length):
   return [*words, *[PAD] * (length - len(words))]
 
 
-def exhaustive(model, b, limit, alpha):
+def exhaustive(model, b, limit, alpha, penalty=penalty):
   """Returns every output with its score, the best one first."""
   outputs = [
     (*words, EOS) for n in range(limit) for words in itertools.product(WORDS, repeat=n)
@@ -64,6 +68,17 @@ def test_a_wide_beam_equals_exhaustive_search(small, beam, alpha):
   tokens, scores = beam(small.table, SHORT, M=ALL, L=4, alpha=alpha)
   for b, limit in enumerate(SHORT):
     expected = exhaustive(small, b, limit, alpha)
+    outputs = tokens[b, : len(expected)].tolist()
+    assert outputs == [padded(y, 4) for _, y in expected]
+    np.testing.assert_allclose(
+      scores[b, : len(expected)], [s for s, _ in expected], rtol=1e-5
+    )
+
+
+def test_the_penalty_of_fairseq_divides_by_a_power_of_the_length(small, beam):
+  tokens, scores = beam(small.table, SHORT, M=ALL, L=4, alpha=1.0, penalty='length')
+  for b, limit in enumerate(SHORT):
+    expected = exhaustive(small, b, limit, 1.0, penalty_of_fairseq)
     outputs = tokens[b, : len(expected)].tolist()
     assert outputs == [padded(y, 4) for _, y in expected]
     np.testing.assert_allclose(

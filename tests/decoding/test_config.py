@@ -132,5 +132,6 @@ def test_a_record_names_the_kind():
     'length': (1.5, 10),
     'beam': 5,
     'alpha': 0.6,
+    'penalty': 'gnmt',
   }
   assert Constant().record()['kind'].endswith('test_config:Constant')

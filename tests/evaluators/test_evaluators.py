@@ -97,6 +97,18 @@ def test_fresh_batch_norm_has_a_gap(tiny, tmp_path):
   assert metrics['gap'] == pytest.approx(metrics['nll_running'] - metrics['nll_batch'])
 
 
+def test_the_loss_has_the_hyperparameters_that_it_is_given(fresh):
+  plain, half, whole = (
+    _run('loss', *fresh, split='valid', hyper={'label_smoothing': rate})[0]
+    for rate in (0.0, 0.2, 0.4)
+  )
+  assert plain['loss'] == pytest.approx(plain['nll'])
+  assert half['nll'] == pytest.approx(plain['nll'])
+  # Label smoothing is linear in its rate.
+  assert half['loss'] == pytest.approx((plain['loss'] + whole['loss']) / 2)
+  assert half['loss'] != pytest.approx(plain['loss'], rel=1e-4)
+
+
 def test_entropy_is_at_most_that_of_uniform_attention(fresh):
   metrics, evaluator = _run('attention', *fresh, split='valid', show=2)
   assert set(metrics) == {'entropy_encoder', 'entropy_decoder', 'entropy_cross'}
