@@ -10,6 +10,9 @@ of their fork of fairseq: their text, their merges of byte-pair encoding, two de
 with 4,096 tokens each, normalisation after the sublayers, patience of 10 epochs on the
 validation loss, and the average of the last 10 epochs. `:target=fr` is the other
 language.
+
+Predicted before the first run: within 0.5 BLEU of 41.02 (and of 61.80 for French), as
+seeds of so small a model differ by about 0.3.
 """
 
 import ml_collections

@@ -9,6 +9,9 @@ updates, no dropout. It reports a validation loss of 1.88 nats per character, es
 on 20 random batches. `valid` is what that estimates: every character of the validation
 part once, in rows of 64, of which the first has one character of context. In `sliding`
 each has at least 48. Initialisation and embeddings are those of this project.
+
+Predicted before the three runs: within 0.05 nats of 1.88, of which their estimate's
+standard error is about 0.02. One run of an earlier edition had 1.834.
 """
 
 import ml_collections
