@@ -6,8 +6,8 @@ r"""Inflection: a lemma and features to a form, SIGMORPHON 2017, task 1.
 
 Lemma and form are characters, with one vocabulary. Features are symbols without an
 order (Wu et al. 2021, https://arxiv.org/abs/2005.10213): each has position 0 and the
-vector of its type. `resource` is high, medium or low; `size=wu2021` has the model and
-the batches of that paper. https://aclanthology.org/K17-2001
+vector of its type. `resource` is high, medium or low; `size=wu2021` has the model, the
+dropout and about the batches of that paper. https://aclanthology.org/K17-2001
 """
 
 import ml_collections
@@ -47,11 +47,14 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.hyper = dict(peak=1e-3, dropout=0.3, label_smoothing=0.1)
   c.schedule = dict(kind='rsqrt', warmup=4_000 if paper else 1_000)
   c.optimizer = dict(kind='adam', b2=0.98, clip=1.0)
+  if paper:
+    c.hyper.update(attention_dropout=0.3, activation_dropout=0.3)
+    c.optimizer.eps = 1e-8
 
   # Evaluation
   c.evals = {}
   c.evals.valid = dict(kind='outputs', split='dev', measures=('exact', 'cer'), beam=1)
-  c.evals.valid.every = c.steps // 20
+  c.evals.valid.every = c.steps // (50 if paper else 20)
   c.keep_best = 'valid/exact'
   return c
 
