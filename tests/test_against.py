@@ -1,6 +1,7 @@
 """`seqlab bench --against`: turns, contenders in processes of their own, tables."""
 
 import json
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +16,7 @@ from seqlab.bench.against import (
   compare,
   sizes_of,
 )
-from seqlab.bench.libraries import Library, find_libraries
+from seqlab.bench.libraries import Installed, Library, find_libraries
 from seqlab.bench.measure import Subject
 from seqlab.bench.record import Result, markdown, replace_section
 from seqlab.bench.turns import (
@@ -34,6 +35,7 @@ from seqlab.experiment import load_experiment
 from seqlab.models.transformer import Transformer
 from seqlab.tasks import task_of
 
+NAMES = ('yoyodyne', 'torch')
 QUIET, NOISY = 0.0, 0.5
 
 
@@ -149,9 +151,20 @@ def test_options_of_comparisons_need_a_library(capsys):
 
 def test_models_that_other_libraries_lack_are_refused():
   with pytest.raises(ValueError, match=r"model\.positions is 'rotary'.*'sinusoidal'"):
-    _check_model(Transformer(8, 8, positions='rotary'))
+    _check_model(Transformer(8, 8, positions='rotary'), {})
   with pytest.raises(ValueError, match='"transformer"'):
-    _check_model(None)
+    _check_model(None, {})
+  with pytest.raises(ValueError, match="'decoder', which no baseline has"):
+    _check_model(Transformer(8, 8, tie='decoder'), {})
+
+
+@pytest.mark.parametrize('options', [{'tie': 'none'}, {'unordered': 2}])
+def test_tables_and_features_that_a_library_lacks_are_refused(options):
+  model = Transformer(8, 8, **options)
+  known = {name: Installed(libraries.LIBRARIES[name], 'python', '1') for name in NAMES}
+  _check_model(model, {'yoyodyne': known['yoyodyne']})
+  with pytest.raises(ValueError, match='the model of torch has one table'):
+    _check_model(model, known)
 
 
 CONTENDER = """
@@ -273,6 +286,19 @@ def test_training_starts_alike_in_all_libraries(tmp_path, name):
     assert loss == pytest.approx(own_facts['first_loss'], abs=0.6), contender
     if name != 'yoyodyne':  # it does not tie its output weights
       assert facts['parameters'] == pytest.approx(own_facts['parameters'], rel=0.05)
+
+
+@pytest.mark.slow
+def test_yoyodyne_reads_features_without_an_order(tmp_path):
+  if not os.environ.get('SEQLAB_DATA'):
+    pytest.skip('needs real data: set SEQLAB_DATA')
+  installed('yoyodyne')
+  experiment = 'experiments/inflection/sigmorphon2017.py:smoke'
+  options = dict(output=str(tmp_path / 'bench.json'), only='training', turns=1)
+  (result,) = compare(experiment, against=['yoyodyne'], **options)
+  ours, theirs = result.facts['seqlab float32'], result.facts['yoyodyne']
+  assert theirs['first_loss'] == pytest.approx(ours['first_loss'], abs=0.6)
+  assert theirs['parameters'] == pytest.approx(ours['parameters'], rel=0.05)
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ from seqlab.bench.worker import Worker
 from seqlab.config import with_defaults
 from seqlab.decoding.config import Beam
 from seqlab.experiment import load_experiment
-from seqlab.export.ctranslate2 import OPTIONS, check_model
+from seqlab.export.ctranslate2 import check_model
 from seqlab.io.files import check_output
 from seqlab.layers.positions.sinusoidal import sinusoidal
 from seqlab.models.transformer import Transformer
@@ -42,8 +42,6 @@ from seqlab.use.runs import load_run
 _BATCHES = 4
 _POSITIONS = 1_024
 _OWN = 'seqlab.bench.own'
-# Options of the model that the baselines are written for.
-_MODEL = {**OPTIONS, 'tie': 'all'}
 _LOSS_NOTE = (
   'Loss: of the first step, with dropout. That of JoeyNMT is a divergence from the '
   'smoothed labels, and thus smaller by their entropy.'
@@ -176,7 +174,7 @@ def compare(
   with tempfile.TemporaryDirectory() as name:
     folder = Path(name)
     task = task_of(config).from_config(config, folder / 'vocabulary')
-    _check_model(getattr(task, 'model', None))
+    _check_model(getattr(task, 'model', None), libraries)
     subject = Subject(experiment, config, task)
     comparison = Comparison(subject, overrides, libraries, folder, turns, run)
     results = [
@@ -220,10 +218,13 @@ def _measure_training(comparison: Comparison) -> Iterator[Result]:
   )
 
 
-def sizes_of(model: Transformer) -> dict[str, int]:
+def sizes_of(model: Transformer) -> dict[str, Any]:
   """Returns the sizes of a model, for libraries that build one of the same sizes."""
   return {
     'V': model.target_size,
+    'source_V': model.source_size,
+    'unordered': model.unordered,
+    'tie': model.tie,
     'width': model.width,
     'mlp_width': model.mlp_width,
     'heads': model.heads,
@@ -243,7 +244,7 @@ def _measure_decoding(comparison: Comparison) -> Iterator[Result]:
   if comparison.run:
     loaded = load_run(comparison.run)
     task = loaded.task
-    _check_model(task.model)
+    _check_model(task.model, comparison.libraries)
     parameters = comparison.save(loaded.variables, task, 'run')
   split = _test_split(task)
   lines = _spread(task.corpus.read(split)[0], _LINES)
@@ -379,11 +380,22 @@ def _started(folder: Path, entries: Sequence[Entry]) -> Iterator[dict[str, Worke
     yield workers
 
 
-def _check_model(model: Any) -> None:
-  """Raises ValueError for a model that the other libraries do not have."""
+def _check_model(model: Any, libraries: Mapping[str, Installed]) -> None:
+  """Raises ValueError for a model that one of the other libraries does not have."""
   if not isinstance(model, Transformer):
     raise ValueError('--against needs an experiment with model.kind="transformer"')
-  check_model(model, _MODEL)
+  check_model(model)
+  if model.tie == 'decoder':
+    raise ValueError(
+      "model.tie is 'decoder', which no baseline has: set model.tie='all', or 'none'"
+    )
+  one_table = model.tie == 'all' and not model.unordered
+  for name, installed in libraries.items():
+    if not one_table and not installed.library.separate_tables:
+      raise ValueError(
+        f"the model of {name} has one table for both sides (model.tie='all') and no "
+        'features without an order: leave it out of --against, or change the experiment'
+      )
 
 
 def _check_dropout(hyper: Mapping[str, Any]) -> None:

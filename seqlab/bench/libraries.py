@@ -47,12 +47,15 @@ class Library(NamedTuple):
     install: arguments of `pip install`, for an environment of its own.
     training: variants that train.
     decoding: variants that translate.
+    separate_tables: whether its model may have three tables (`tie='none'`), with a
+      vocabulary per side, and a source with features that have no order.
   """
 
   package: str
   install: str
   training: tuple[Variant, ...] = ()
   decoding: tuple[Variant, ...] = ()
+  separate_tables: bool = False
 
 
 def _torch(
@@ -123,6 +126,7 @@ LIBRARIES = {
     # Without torchvision, which its requirements bring and it does not use.
     'torch yoyodyne==0.5.27 && ENV/bin/pip uninstall torchvision',
     training=_own_model('yoyodyne', 'with_yoyodyne'),
+    separate_tables=True,
   ),
 }
 

@@ -50,7 +50,8 @@ class TorchTraining:
     self.model.train()
     self._adam = torch.optim.Adam(self.model.parameters(), _LEARNING_RATE, fused=True)
     self._loss = torch.compile(self.loss) if job['compile'] else self.loss
-    self._batches = itertools.cycle(load_batches(job['batches']))
+    batches = load_batches(job['batches'])
+    self._batches = itertools.cycle([self.prepare(*batch) for batch in batches])
     started = time.perf_counter()
     self._first_loss = self._update(*next(self._batches))
     self._compile_seconds = time.perf_counter() - started
@@ -58,6 +59,10 @@ class TorchTraining:
   def make_model(self, job):
     """Returns the module."""
     raise NotImplementedError
+
+  def prepare(self, source, target):
+    """Returns the arguments of `loss`, once per batch and not in its time."""
+    return source, target
 
   def loss(self, source, target):
     """Returns the mean loss per target token of a batch."""
