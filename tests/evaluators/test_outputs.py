@@ -25,8 +25,8 @@ def fresh(tiny, tmp_path_factory):
   return task, nn.unbox(jax.jit(task.init)(jax.random.key(0)))
 
 
-def _run(task, variables, **options):
-  evaluator = Evaluator(task, ROWS, split='valid', beam=1, show=1_000, **options)
+def _run(task, variables, sharding=ROWS, **options):
+  evaluator = Evaluator(task, sharding, split='valid', beam=1, show=1_000, **options)
   evaluator.compile(variables)
   metrics = dict(evaluator.run(variables))
   assert tuple(metrics) == evaluator.metrics
@@ -64,6 +64,16 @@ def test_measures_are_those_of_the_text(fresh, measured):
     'ter': sacrebleu.corpus_ter(outputs, [references]).score,
   }
   assert metrics == pytest.approx(expected, rel=1e-5, abs=1e-9)
+
+
+def test_eight_devices_have_the_outputs_and_measures_of_one(fresh, measured):
+  metrics, outputs, evaluator = measured
+  sharding = batch_sharding(make_mesh(data=4, fsdp=2))
+  measures = ('cer', 'word_errors', 'bleu')
+  others, sharded = _run(*fresh, sharding, measures=measures, shapes=1)
+  assert sharded.samples == evaluator.samples
+  assert others == {name: metrics[name] for name in measures}
+  assert len(outputs) % 8, 'some devices have rows without a sentence'
 
 
 def test_the_best_reference_counts_and_categories_are_measured(fresh, measured):

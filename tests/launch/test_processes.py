@@ -70,14 +70,23 @@ def _same(rows, others) -> None:
 
 
 @pytest.fixture(scope='module')
-def two(tiny, tmp_path_factory):
+def warm(tiny, finished):
+  """An experiment that takes the encoder of another run and has a fresh decoder."""
+  return _config(tiny, init={'run': str(finished), 'map': {'encoder': 'encoder'}})
+
+
+@pytest.fixture(scope='module')
+def two(warm, tmp_path_factory):
   """Returns the folder of a run in two processes, and its output."""
   folder = tmp_path_factory.mktemp('two') / 'run'
-  return folder, _run(_config(tiny), folder)
+  return folder, _run(warm, folder)
 
 
-def test_two_processes_have_the_losses_of_one(two, tiny, tmp_path):
-  _same(_rows(two[0]), _alone(_config(tiny), tmp_path))
+def test_two_processes_have_the_losses_of_one(two, warm, tmp_path):
+  _same(_rows(two[0]), _alone(warm, tmp_path))
+  reports = [(folder / 'init.json').read_text('utf-8') for folder in (two[0], tmp_path)]
+  assert reports[0] == reports[1]
+  assert two[1].count('arrays (') == 1  # only process 0 says what the run begins with
 
 
 def test_process_0_writes_the_folder(two):

@@ -81,6 +81,12 @@ def test_transitions(name, check):
   check('hard_attention', transition=name, **packed)
 
 
+@_all_or(_check_decoding)
+def test_copying_from_the_source(check):
+  packed = {'packed': False} if check is testing.check_model else {}
+  check('recurrent', attention='general', copy_source=True, **packed)
+
+
 DECODERS = {
   'decoder': dict(positions='rotary', window=3, norm='deep'),
   'recurrent_lm': dict(cell='gru', layer_norm=True),

@@ -1,6 +1,7 @@
 """Runs that begin with the parameters of another run, or with word vectors."""
 
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -19,6 +20,7 @@ from seqlab.train.paths import Frozen, by_path, rewritten
 from seqlab.train.population import train_population
 from seqlab.train.warm_start import WarmStart, shared_rows, words_of_pieces
 from seqlab.use.runs import load_run
+from seqlab.word_vectors import open_vectors
 
 WIDTH = 8
 OTHERS = {
@@ -203,6 +205,46 @@ def test_vectors_are_what_the_layer_returns(small, vectors, tmp_path):
   assert 0 < coverage['tokens'] < 1
   assert report.frozen == ['source_embedding/table']
   assert 'vectors for 2 of' in report.messages[0]
+
+
+def test_vectors_of_a_glove_file(small, vectors, tmp_path):
+  _, words, matrix = vectors
+  path = tmp_path / 'glove.txt'  # without a first line of sizes
+  formats.write(path, [*words, 'unrelated'], matrix, 'glove')
+  section = {'path': str(path), 'format': 'glove', 'into': 'source_embedding'}
+  init = {'vectors': section}
+  params, _, task = _begin(small | {'init': init}, tmp_path / 'run')
+  returned = _rows(params, task, words) * WIDTH**0.5
+  np.testing.assert_allclose(returned, matrix[:2], rtol=1e-6)
+
+
+def test_vectors_of_an_own_run_of_singular_vectors(small, corpus_files, tmp_path):
+  # Words of word vectors have no digits.
+  letters = str.maketrans('0123456789', 'abcdefghij')
+  text = Path(corpus_files['train'][0]).read_text('utf-8').translate(letters)
+  (tmp_path / 'text.txt').write_text(text, 'utf-8')
+  path = str(tmp_path / 'text.txt')
+  fitted = {
+    'task': 'tasks.estimators.svd:SingularVectors',
+    'seed': 0,
+    'corpus': {'path': path},
+    'vocabulary': {'min_count': 1},
+    'counts': {'window': 2},
+    'pmi': {},
+    'model': {'width': WIDTH, 'block': 2, 'iterations': 4},
+    'mesh': {'devices': 1},
+  }
+  run = train(fitted, tmp_path / 'svd').path
+  init = {'vectors': {'path': str(run), 'into': 'target_embedding'}}
+  corpus = {'source': 'en', 'target': 'de', 'files': {'train': [path, path]}}
+  params, report, task = _begin(
+    small | {'corpus': corpus, 'init': init}, tmp_path / 'run'
+  )
+  vectors = open_vectors(run)
+  returned = _rows(params, task, vectors.words, 'target') * WIDTH**0.5
+  np.testing.assert_allclose(returned, vectors.matrix, rtol=1e-5)
+  coverage = report.vectors['target_embedding/table']
+  assert coverage['covered'] == len(vectors.words) == 12
 
 
 def test_vectors_are_scaled_to_fresh_rows(small, vectors, tmp_path):
