@@ -130,7 +130,7 @@ class Beam(DecodingConfig):
       in fairseq.
   """
 
-  beam: Count = 5
+  beam: Annotated[int, Range(1, 10_000)] = 5
   alpha: Annotated[float, Range(0)] = 0.6
   penalty: Literal['gnmt', 'length'] = 'gnmt'
 

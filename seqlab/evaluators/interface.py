@@ -30,8 +30,8 @@ class Evaluator(Protocol):
 
   An evaluator may also have
     compiles_ahead: True if `compile` also takes `jax.ShapeDtypeStruct`s, with
-      shardings, as variables. It is then compiled while the first steps are taken; otherwise when
-      it is first due.
+      shardings, as variables. It is then compiled while the first steps are taken;
+      otherwise when it is first due.
     metrics: names of all that `run` may yield, so that a metric by which checkpoints
       are kept is known to exist without a run.
     arrays: name -> array for a report to draw, from the last run; kept in the folder's
@@ -53,3 +53,31 @@ class Evaluator(Protocol):
   def run(self, variables: Variables) -> Iterable[tuple[str, float]]:
     """Yields (name, value); names get the evaluator's own as a prefix."""
     ...
+
+
+def measured(name: str, evaluator: Evaluator, variables: Variables) -> dict[str, float]:
+  """Runs an evaluator and returns metric -> value.
+
+  Args:
+    name: name of the evaluator in the experiment, for messages.
+    evaluator: the evaluator.
+    variables: variables to evaluate with.
+
+  Raises:
+    ValueError: its `run` does not yield pairs of a name and a number.
+  """
+  wanted = (
+    f'evals.{name}: run() of {type(evaluator).__module__}:{type(evaluator).__name__} '
+    "must yield (name, number), as in: yield 'exact', 0.5"
+  )
+  yielded = evaluator.run(variables)
+  if not isinstance(yielded, Iterable):
+    raise ValueError(f'{wanted}; it returned {yielded!r}')
+  values = {}
+  for pair in yielded:
+    try:
+      metric, value = pair
+      values[str(metric)] = float(value)
+    except (TypeError, ValueError):
+      raise ValueError(f'{wanted}; it yielded {pair!r}') from None
+  return values

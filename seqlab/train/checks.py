@@ -18,7 +18,7 @@ from seqlab.config import (
 )
 from seqlab.domains import Range, Signature
 from seqlab.evaluators import EVALUATORS
-from seqlab.evaluators.interface import CONTEXT
+from seqlab.evaluators.interface import CONTEXT, measured
 from seqlab.pieces import (
   Options,
   find,
@@ -392,7 +392,7 @@ def check_metric(
   name, _, metric = best.partition('/')
   known = getattr(evaluators[name], 'metrics', None)
   if known is None and variables is not None:
-    known = [name for name, _ in evaluators[name].run(variables())]
+    known = measured(name, evaluators[name], variables())
   if known is not None and metric not in known:
     domains.check_value(
       'keep_best', best, Annotated[str, domains.OneOf(f'{name}/{x}' for x in known)]

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from seqlab.evaluators.interface import measured
 from seqlab.io import files
 from seqlab.train import processes
 from seqlab.types import Variables
@@ -22,7 +23,7 @@ def measure(name: str, evaluator: Any, variables: Variables) -> dict[str, float]
     '<name>/<metric>' -> value, and 'speed/<name>_seconds'; the same in all processes.
   """
   started = time.monotonic()
-  values = {metric: float(value) for metric, value in evaluator.run(variables)}
+  values = measured(name, evaluator, variables)
   # Processes may differ in the last bit, and must agree on which checkpoint is best.
   values = processes.broadcast_from_primary(values)
   named = {f'{name}/{metric}': value for metric, value in values.items()}

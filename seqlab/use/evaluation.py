@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from seqlab.domains import Count, checked
+from seqlab.evaluators.interface import measured
 from seqlab.io.console import console
 from seqlab.pieces import parameters
 from seqlab.tasks.interface import Estimator, HasVectors, Translates, has
@@ -71,9 +72,9 @@ def evaluate_run(
     variables = jax.device_put(variables, replicated(mesh))
   evaluators = make_evaluators(evals, task=task, sharding=batch_sharding(mesh))
   scores = {
-    f'{name}/{metric}': float(value)
+    f'{name}/{metric}': value
     for name, evaluator in evaluators.items()
-    for metric, value in evaluator.run(variables)
+    for metric, value in measured(name, evaluator, variables).items()
   }
   _print(steps, scores, {n: e.about for n, e in evaluators.items()})
   own = dtype_in_use(getattr(task, 'model', None))

@@ -103,6 +103,7 @@ def test_random_bits_come_from_the_seed_and_the_sentence():
     {'length': 3},
     {'beam': 2.5},
     {'beam': True},
+    {'beam': 2_000_000},
     {'temperature': 0},
     {'beam': 2, 'temperature': 1.0},
   ],

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from seqlab.config import call, resolve
+from seqlab.evaluators import interface
 from seqlab.evaluators.agreement import forms
 from seqlab.tasks.translation import Translation
 from seqlab.tasks.word2vec import WordPrediction
@@ -210,3 +211,21 @@ def test_heads_are_removed_one_by_one(grammatical):
 def test_agreement_needs_its_corpus(fresh):
   with pytest.raises(ValueError, match=r"corpus\.kind='agreement'"):
     _run('agreement', *fresh, split='valid')
+
+
+class _Wrong(interface.Evaluator):
+  def __init__(self, answer):
+    self.answer = answer
+
+  def run(self, variables):
+    return self.answer
+
+
+@pytest.mark.parametrize('answer', [None, [0.5], [('exact', 'much')], [('a', 1, 2)]])
+def test_an_evaluator_that_yields_no_pairs_is_named(answer):
+  with pytest.raises(ValueError, match=r'evals\.mine: run\(\) of .*_Wrong must yield'):
+    interface.measured('mine', _Wrong(answer), {})
+
+
+def test_numbers_of_arrays_are_measurements():
+  assert interface.measured('mine', _Wrong([('a', np.ones(()))]), {}) == {'a': 1.0}
