@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from seqlab.config import suggest
-from seqlab.domains import Check, check
+from seqlab.domains import Check, Range, check
 from seqlab.text.corpora import Recipe, Shares, Text, find_file
 from seqlab.text.digests import digests_of
 from seqlab.text.normalize import Normalization
@@ -28,12 +28,13 @@ class _Table(Text):
     self,
     name: str,
     sides: Mapping[str, str],
-    files: Mapping[str, str],
+    files: Mapping[str, str | tuple[str, ...]],
     *,
     url: str,
     upstream: Mapping[str, str] = {},  # never changed
     columns: Any = None,
     reader: Reader = Tab(),  # noqa: B008  # never changed
+    rule: Mapping[str, Any] = {},  # never changed
     **options: Any,
   ):
     """Takes the files.
@@ -41,17 +42,19 @@ class _Table(Text):
     Args:
       name: name of the corpus.
       sides: name of a side -> what it holds.
-      files: split -> its file.
+      files: split -> its file, or several.
       url: address of {file}.
       upstream: file -> its name at the address, where that differs.
       columns: see `tables.Columns.of`.
       reader: format of the files.
+      rule: fields of the recipe that say which examples of its files a split has.
       **options: see `Text`.
     """
     languages = tuple(sides.values())
+    names = {s: (x,) if isinstance(x, str) else x for s, x in files.items()}
     recipe = Recipe(
       languages=languages,
-      files={s: dict.fromkeys(languages, (file,)) for s, file in files.items()},
+      files={s: dict.fromkeys(languages, x) for s, x in names.items()},
       tables=tuple(files),
       reader=reader,
       columns=Columns.of(columns, [*sides]),
@@ -59,6 +62,7 @@ class _Table(Text):
       upstream=upstream,
       digests=digests_of(name),
       convention='none',
+      **rule,
     )
     super().__init__(recipe, name, sides, **options)
 
@@ -82,21 +86,59 @@ class Scan(_Table):
     self,
     *,
     split: Literal['simple', 'length', 'addprim_jump', 'addprim_turn_left'] = 'simple',
+    cutoff: Annotated[int, Range(1, 47)] | None = None,
     cut: Shares | None = None,
     normalize: Normalization = 'none',
   ):
-    """Chooses one of the four experiments of the paper, its `split`."""
-    check(Scan, dict(split=split), 'corpus.')
+    """Chooses the splits.
+
+    Args:
+      split: one of the four experiments of the paper.
+      cutoff: with 'length', number of actions of the longest examples of 'train'; all
+        longer ones are 'test' (Newman et al. 2020, https://arxiv.org/abs/2010.07174).
+        EOS is not counted. None for the paper's own split, whose cutoff is 22. Csordas
+        et al. 2021 train on 90 % of the short examples: `cut=dict(dev=0.1)` holds out
+        as many, by the hash of the command in place of their random numbers.
+      cut: see `Text`.
+      normalize: see `Text`.
+
+    Raises:
+      ValueError: an option is wrong, or there is a cutoff of another split.
+    """
+    check(Scan, dict(split=split, cutoff=cutoff), 'corpus.')
+    parts = ('train', 'test')
+    if cutoff is None:
+      files, rule = {part: (f'tasks_{part}_{split}.txt',) for part in parts}, {}
+    elif split == 'length':
+      split = 'simple'  # its two files have all commands
+      everything = tuple(f'tasks_{part}_simple.txt' for part in parts)
+      files, rule = dict.fromkeys(parts, everything), _by_length(cutoff)
+    else:
+      raise ValueError(
+        f"corpus.cutoff={cutoff} divides commands by length: set corpus.split='length', "
+        'or leave corpus.cutoff out'
+      )
     super().__init__(
       'scan',
       {'source': 'command', 'target': 'actions'},
-      {part: f'tasks_{part}_{split}.txt' for part in ('train', 'test')},
+      files,
       url=f'{_GITHUB}/brendenlake/SCAN/c4b756cbc010d75c912f16c42c8f15dc6b7e6c8f/'
       f'{_SCAN[split]}/{{file}}',
       reader=Commands(),
+      rule=rule,
       cut=cut,
       normalize=normalize,
     )
+
+
+def _by_length(cutoff: int) -> dict[str, Any]:
+  """Returns the fields of a `Recipe` by which longer outputs are in 'test'."""
+
+  def belongs(split: str, number: int, actions: str) -> bool:
+    del number
+    return (len(actions.split()) > cutoff) == (split == 'test')
+
+  return dict(belongs=belongs, decider='actions', rule=f'cutoff={cutoff}')
 
 
 class COGS(_Table):

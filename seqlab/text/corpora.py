@@ -165,6 +165,7 @@ class Recipe:
   # of the language `decider`, or any if there is none.
   belongs: Callable[[str, int, str], bool] = lambda *_: True
   decider: str | None = None
+  rule: str = ''  # the options of `belongs`, if it has some, for fingerprints
 
 
 class _Examples(NamedTuple):
@@ -328,6 +329,7 @@ class Text(Corpus):
       'duplicates': self._duplicates != 'keep' and self._duplicates,
       'columns': self._recipe.columns and dataclasses.asdict(self._recipe.columns),
       'reader': self._recipe.reader != _TAB and repr(self._recipe.reader),
+      'rule': self._recipe.rule,
     }
     given = {name: value for name, value in options.items() if value}
     return [given] if given else []

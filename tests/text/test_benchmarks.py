@@ -20,6 +20,11 @@ needs_data = pytest.mark.skipif(
 SIZES = [
   ({'kind': 'scan'}, {'train': 16_728, 'test': 4_182}),
   ({'kind': 'scan', 'split': 'length'}, {'train': 16_990, 'test': 3_920}),
+  # Csordas et al. divide the 18,286 short examples into 16,458 and 1,828.
+  (
+    {'kind': 'scan', 'split': 'length', 'cutoff': 26, 'cut': {'dev': 0.1}},
+    {'train': 16_370, 'test': 2_624, 'dev': 1_916},
+  ),
   ({'kind': 'scan', 'split': 'addprim_jump'}, {'train': 14_670, 'test': 7_706}),
   ({'kind': 'scan', 'split': 'addprim_turn_left'}, {'train': 21_890, 'test': 1_208}),
   ({'kind': 'cogs'}, {'train': 24_155, 'dev': 3_000, 'test': 3_000, 'gen': 21_000}),
@@ -46,6 +51,19 @@ NAMES = sorted({options['kind'] for options, _ in SIZES})
 def test_splits_have_the_sizes_of_the_papers(options, sizes):
   corpus = open_corpus(**options)
   assert {split: len(corpus.read(split)[0]) for split in corpus.splits} == sizes
+
+
+@needs_data
+def test_scan_is_divided_at_the_cutoff():
+  def corpus(cutoff):
+    return open_corpus(kind='scan', split='length', cutoff=cutoff)
+
+  def lengths(split):
+    return {len(actions.split()) for actions in corpus(26).read(split)[1]}
+
+  assert max(lengths('train')) == 26
+  assert min(lengths('test')) == 27
+  assert corpus(26).fingerprint('train') != corpus(30).fingerprint('train')
 
 
 @needs_data
@@ -138,6 +156,10 @@ def test_a_source_of_an_inflected_language_has_two_parts(tmp_path, monkeypatch):
     (
       {'kind': 'scan', 'split': 'jump'},
       r"corpus\.split is 'jump'; it must be 'simple'",
+    ),
+    (
+      {'kind': 'scan', 'split': 'addprim_jump', 'cutoff': 26},
+      r"corpus\.cutoff=26 .* set corpus\.split='length'",
     ),
     ({'kind': 'sigmorphon2017', 'language': 'germen'}, "did you mean 'german'"),
     ({'kind': 'sigmorphon2021-g2p', 'language': 'deu'}, r'corpus\.language is .deu.'),
