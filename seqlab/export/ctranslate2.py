@@ -22,6 +22,7 @@ OPTIONS = dict(
   positions='sinusoidal',
   window=None,
   causal=True,
+  share_layers=False,
   normalization='layer',
   decoder_normalization=None,
   norm='pre',

@@ -34,7 +34,8 @@ from seqlab.types import Array
 class Weight(nn.LogicallyPartitioned):
   """The box of a weight that a layer uses in one dtype only, and only once.
 
-  Its gradient has been rounded to this dtype, so that devices can send it as such.
+  Its gradient has been rounded to this dtype, so that devices can send it as such. That
+  of a weight that layers share is a sum of rounded gradients, which sending rounds again.
   """
 
   dtype: jnp.dtype = struct.field(default=jnp.float32, pytree_node=False)

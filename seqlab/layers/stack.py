@@ -1,4 +1,9 @@
-"""A stack of equal layers: a scan, whose variables are stacked along axis 0."""
+"""A stack of equal layers: a scan, whose variables are stacked along axis 0.
+
+The layers may share their parameters, as in Dehghani et al., "Universal Transformers",
+2019, https://arxiv.org/abs/1807.03819 (without their halting and their embedding of the
+number of the layer), and Lan et al., "ALBERT", 2020, https://arxiv.org/abs/1909.11942.
+"""
 
 from collections.abc import Callable
 from typing import Literal
@@ -24,6 +29,7 @@ def scan_layers(
   length: int,
   inputs: int,
   *,
+  share: bool = False,
   remat: Remat,
   unroll: int | None,
   sown: bool,
@@ -35,6 +41,8 @@ def scan_layers(
       returns new states and None.
     length: number of layers.
     inputs: number of further arguments, equal for all layers.
+    share: whether all layers have the same parameters, which are then not stacked.
+      Running statistics and what is sown belong to one application of the layer each.
     remat: what the backward pass computes again: 'none'; 'products': all but the
       results of linear maps; 'full': all but the states between layers. See
       `jax.checkpoint_policies`.
@@ -50,11 +58,13 @@ def scan_layers(
     runs, remaining = divmod(length, per_iteration)
     outside = runs == 1 or remaining > 0
     layer = nn.remat(layer, policy=_POLICIES[remat], prevent_cse=outside)
-  collections = ('params', 'batch_stats', 'ablation', 'intermediates')
+  stacked = ('batch_stats', 'ablation', 'intermediates')
+  stacked += () if share else ('params',)
   return nn.scan(
     layer,
-    variable_axes=dict.fromkeys(collections, 0),
-    split_rngs={'params': True, 'dropout': True},
+    variable_axes=dict.fromkeys(stacked, 0),
+    variable_broadcast='params' if share else False,
+    split_rngs={'params': not share, 'dropout': True},
     in_axes=(nn.broadcast,) * inputs,
     length=length,
     unroll=per_iteration,
@@ -62,8 +72,10 @@ def scan_layers(
   )
 
 
-def unstacked(stack: nn.Module, layer: nn.Module, length: int) -> list[tuple]:
-  """Returns the layers of a stack as (layer, its slice of the variables).
+def unstacked(
+  stack: nn.Module, layer: nn.Module, length: int, *, share: bool = False
+) -> list[tuple]:
+  """Returns the layers of a stack as (layer, its variables).
 
   A step of decoding is not a scan over layers, which would copy every layer's cache at
   every step, to stack what was written.
@@ -72,9 +84,13 @@ def unstacked(stack: nn.Module, layer: nn.Module, length: int) -> list[tuple]:
     stack: a bound module of `scan_layers`.
     layer: one such layer, unbound.
     length: number of layers.
+    share: whether all layers have the same parameters.
   """
-  stacked = nn.unbox(stack.variables)
-  return [(layer, jax.tree.map(lambda x, i=i: x[i], stacked)) for i in range(length)]
+  stacked = dict(nn.unbox(stack.variables))
+  shared = {'params': stacked.pop('params')} if share else {}
+  return [
+    (layer, jax.tree.map(lambda x, i=i: x[i], stacked) | shared) for i in range(length)
+  ]
 
 
 def layers_per_iteration(length: int) -> int:

@@ -43,6 +43,7 @@ class Decoder(nn.Module):
     mlp_width: F.
     heads: H.
     layers: number of layers.
+    share_layers: whether all layers have the same parameters; see `layers.stack`.
     positions: a piece of `layers.POSITIONS`, see `models.transformer.Transformer`.
     window: how many positions back self-attention sees; None for all.
     normalization: a piece of `layers.NORMALIZATIONS`.
@@ -69,6 +70,7 @@ class Decoder(nn.Module):
   mlp_width: Count = 2048
   heads: Count = 8
   layers: Count = 6
+  share_layers: bool = False
   positions: Annotated[Specification, POSITION_PIECE] = 'sinusoidal'
   window: Annotated[int, Range(0)] | None = None
   normalization: Annotated[Specification, NORMALIZATION_PIECE] = 'layer'
@@ -197,6 +199,11 @@ class Decoder(nn.Module):
     """Returns attention weights from 'intermediates', [layers, B, H, L, L]."""
     return {'decoder': sown['stack']['self_attention']['weights'][0]}
 
+  @property
+  def applications(self) -> Mapping[str, int]:
+    """See `models.interface.Seq2Seq`."""
+    return {'stack': self.layers} if self.share_layers else {}
+
   def _make_norm(self) -> functools.partial:
     where, dtype = 'model.normalization', compute_dtype(self.dtype)
     return functools.partial(
@@ -235,11 +242,12 @@ class Decoder(nn.Module):
     )
 
   def _scanned(self) -> type[nn.Module]:
-    """Returns a scan over all layers, whose variables are stacked along axis 0."""
+    """Returns a scan over all layers, see `layers.stack.scan_layers`."""
     return scan_layers(
       EncoderLayer,
       self.layers,
       3,
+      share=self.share_layers,
       remat=self.remat,
       unroll=self.unroll,
       sown=self.is_mutable_collection('intermediates'),
@@ -248,7 +256,7 @@ class Decoder(nn.Module):
   def _layer_list(self) -> list[tuple[nn.Module, Mapping]]:
     """Returns the layers, see `layers.stack.unstacked`."""
     layer = self._layer(EncoderLayer, parent=None)
-    return unstacked(self.stack, layer, self.layers)
+    return unstacked(self.stack, layer, self.layers, share=self.share_layers)
 
   def _near(self, mask: Array, query: Array, memory: Array) -> Array:
     """Restricts a mask to the window: positions [B|1, L], [B|1, S]."""

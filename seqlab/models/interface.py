@@ -44,6 +44,8 @@ class Seq2Seq(Protocol):
     gathers_weights: True if every layer gathers its weights by itself where parameters
       are sharded over the devices (`layers.sharding`), so that no device ever holds all
       of them.
+    applications: name of a module -> how often its parameters are applied to a token,
+      where layers share them; used to count operations.
     is_mixture: True if the distribution of a word is not the softmax of a product of two
       factors, but a mixture. `__call__` and `step` then return log-probabilities, which
       are logits too. The loss is computed from `__call__`, and not from `features`.
@@ -125,7 +127,7 @@ class LanguageModel(Protocol):
     advance: as `features` with one more argument `state`; returns its result, and the
       state after the last position.
 
-  It may also have `splits_rows` and `gathers_weights`, as `Seq2Seq`.
+  It may also have `splits_rows`, `gathers_weights` and `applications`, as `Seq2Seq`.
 
   Attributes:
     hyper_names: keys of `hyper` that the model reads.

@@ -71,6 +71,8 @@ class Transformer(nn.Module):
     heads: H.
     layers: layers of the encoder, and of the decoder unless said otherwise.
     decoder_layers: layers of the decoder.
+    share_layers: whether all layers of the encoder have the same parameters, and all
+      layers of the decoder too; see `layers.stack`.
     positions: a piece of `layers.POSITIONS`: 'sinusoidal' or 'learned', added
       to the embeddings; 'rotary', 'shaw', 't5' or 'alibi', used by self-attention;
       'none'.
@@ -115,6 +117,7 @@ class Transformer(nn.Module):
   heads: Count = 8
   layers: Count = 6
   decoder_layers: Count | None = None
+  share_layers: bool = False
   positions: Annotated[Specification, POSITION_PIECE] = 'sinusoidal'
   window: Annotated[int, Range(0)] | None = None
   causal: bool = True
@@ -266,6 +269,13 @@ class Transformer(nn.Module):
     return cache.after(after), logits(rows, table)[:, 0]  # [N, V]
 
   @property
+  def applications(self) -> Mapping[str, int]:
+    """See `models.interface.Seq2Seq`."""
+    if not self.share_layers:
+      return {}
+    return {'encoder': self.layers, 'decoder': self._decoder_layers}
+
+  @property
   def _decoder_layers(self) -> int:
     return self.layers if self.decoder_layers is None else self.decoder_layers
 
@@ -345,11 +355,12 @@ class Transformer(nn.Module):
     )
 
   def _stack(self, layer: type[nn.Module], length: int, *, inputs: int) -> nn.Module:
-    """Returns a scan over `length` layers, whose variables are stacked along axis 0."""
+    """Returns a scan over `length` layers, see `layers.stack.scan_layers`."""
     stack = scan_layers(
       layer,
       length,
       inputs,
+      share=self.share_layers,
       remat=self.remat,
       unroll=self.unroll,
       sown=self.is_mutable_collection('intermediates'),
@@ -359,7 +370,8 @@ class Transformer(nn.Module):
   def _decoder_layer_list(self) -> list[tuple[nn.Module, Mapping]]:
     """Returns the decoder's layers, see `layers.stack.unstacked`."""
     layer = self._layer(DecoderLayer, parent=None)
-    return unstacked(self.decoder, layer, self._decoder_layers)
+    length, share = self._decoder_layers, self.share_layers
+    return unstacked(self.decoder, layer, length, share=share)
 
   def _near(self, mask: Array, query: Array, memory: Array) -> Array:
     """Restricts a mask to the window: positions [B|1, L], [B|1, S]."""

@@ -165,11 +165,17 @@ class TextModel(Task):
 
   @functools.cached_property
   def _num_weights(self) -> int:
-    """Number of weights that a token is multiplied with, without tables of inputs."""
+    """Number of weights that a token is multiplied with, without tables of inputs.
+
+    Weights that layers share are counted once for each layer.
+    """
     abstract = nn.unbox(jax.eval_shape(lambda: traced_init(self)(jax.random.key(0))))
     flat = jax.tree_util.tree_flatten_with_path(abstract['params'])[0]
+    applications = getattr(self.model, 'applications', {})
     weights = sum(
-      x.size for path, x in flat if 'embedding' not in jax.tree_util.keystr(path)
+      x.size * applications.get(path[0].key, 1)
+      for path, x in flat
+      if 'embedding' not in jax.tree_util.keystr(path)
     )
     size = getattr(self.model, 'size', 0) * getattr(self.model, 'width', 0)
     return weights + size

@@ -154,10 +154,11 @@ class SequenceToSequence(Task):
     abstract = jax.eval_shape(lambda: traced_init(self)(jax.random.key(0)))
     flat = jax.tree_util.tree_flatten_with_path(nn.unbox(abstract['params']))[0]
     sizes = {'encoder': 0, 'decoder': 0}
+    applications = getattr(self.model, 'applications', {})
     for path, leaf in flat:
       side = 'encoder' if 'encoder' in jax.tree_util.keystr(path) else 'decoder'
       if 'embedding' not in jax.tree_util.keystr(path):
-        sizes[side] += leaf.size
+        sizes[side] += leaf.size * applications.get(path[0].key, 1)
     output = self._target_size * getattr(self.model, 'width', 0)
     return sizes['encoder'], sizes['decoder'], output
 

@@ -98,6 +98,11 @@ def test_models_of_one_side(name):
   testing.check_model(name, packed=name == 'decoder', **DECODERS.get(name, {}))
 
 
+@_all_or(testing.check_first_tokens)
+def test_shared_layers_without_an_encoder(check):
+  check('decoder', share_layers=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('name', POSITIONS)
 def test_positions_without_an_encoder(name):
@@ -121,6 +126,7 @@ def test_cells_without_an_encoder(name):
   'options',
   [
     dict(norm='deep', normalization='rms', positions='rotary', window=2),
+    dict(share_layers=True, positions='shaw', normalization='batch'),
     dict(norm='post', normalization='batch', decoder_normalization='layer', window=0),
   ],
   ids=str,

@@ -470,6 +470,45 @@ def test_remat_and_unrolling_change_no_gradients(options, remat, unroll):
   jax.tree.map(close, gradient(remat=remat, unroll=unroll), gradient())
 
 
+def _copied(params, share):
+  """Returns the parameters of 2 separate layers that are equal, or adds their gradients."""
+  change = (lambda x: x.sum(axis=0)) if share else (lambda x: np.stack([x, x]))
+  stacks = {name: jax.tree.map(change, params[name]) for name in ('encoder', 'decoder')}
+  return params | stacks
+
+
+@pytest.mark.parametrize('options', [{}, dict(remat='full', unroll=2)], ids=_name)
+def test_shared_layers_are_equal_layers_whose_gradients_are_added(options):
+  source, target = _ids(2, 5), _ids(2, 6)
+  shared, variables = _model(share_layers=True)
+  params = variables['params']
+  sizes = jax.tree.map(jnp.shape, _model(layers=1)[1]['params'])
+  assert jax.tree.map(lambda x: (1, *x.shape), params['encoder']) == sizes['encoder']
+  assert jax.tree.map(lambda x: (1, *x.shape), params['decoder']) == sizes['decoder']
+
+  def gradient(params, **options):
+    apply = functools.partial(_module(**options).apply, train=True)
+    loss = lambda p: (apply({'params': p}, source, target, hyper={}) ** 2).mean()  # noqa: E731
+    return jax.jit(jax.grad(loss))(params)
+
+  expected = _copied(gradient(_copied(params, share=False)), share=True)
+  close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-3)
+  jax.tree.map(close, gradient(params, share_layers=True, **options), expected)
+  logits = _cached(shared, variables, source, target)
+  np.testing.assert_allclose(logits, shared.apply(variables, source, target), atol=1e-4)
+
+
+def test_each_application_of_a_shared_layer_has_statistics_of_its_own():
+  ids = _ids(2, 5)
+  model, variables = _model(share_layers=True, normalization='batch', norm='post')
+  mean = variables['batch_stats']['encoder']['norm_self']['mean']
+  assert mean.shape == (2, 16)
+  train = dict(train=True, hyper={}, mutable=('batch_stats',))
+  _, changed = model.apply(variables, ids, ids, **train)
+  after = changed['batch_stats']['encoder']['norm_self']['mean']
+  assert float(jnp.abs(after[0] - after[1]).min()) > 0.0
+
+
 def test_remat_stores_less_for_the_backward_pass():
   source, target = _ids(2, 5), _ids(2, 6)
 
