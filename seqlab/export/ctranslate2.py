@@ -27,6 +27,7 @@ OPTIONS = dict(
   decoder_normalization=None,
   norm='pre',
   activation='relu',
+  embedding_scale='sqrt',
 )
 _EPSILON = 1e-6  # of seqlab's layer normalisation
 

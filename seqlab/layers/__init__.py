@@ -9,6 +9,7 @@ POSITIONS = {
   'learned': 'seqlab.layers.positions.learned:Learned',
   'rotary': 'seqlab.layers.positions.rotary:Rotary',
   'shaw': 'seqlab.layers.positions.shaw:Shaw',
+  'transformer_xl': 'seqlab.layers.positions.transformer_xl:TransformerXL',
   't5': 'seqlab.layers.positions.t5:T5',
   'alibi': 'seqlab.layers.positions.alibi:ALiBi',
   'none': 'seqlab.layers.positions.interface:Positions',

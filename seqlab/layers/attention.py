@@ -169,7 +169,7 @@ class MultiHeadAttention(nn.Module):
     terms = terms or PositionTerms()
     query = self._rotate(self.query(x), terms)  # [B, M, H, K]
     M, S = query.shape[1], cache.value.shape[2]
-    query_of_head = jnp.swapaxes(query, 1, 2)  # [B, H, M, K]
+    query_of_head = jnp.swapaxes(self._content_query(query), 1, 2)  # [B, H, M, K]
     scores = product('bhmk,bhks->bhms', query_of_head, cache.key, jnp.float32)
 
     def of_entries(x: Array) -> Array:  # [..., L] -> [..., S]
@@ -259,7 +259,7 @@ class MultiHeadAttention(nn.Module):
     dropout: Array | None,
     terms: PositionTerms,
   ) -> Array:
-    scores = product('blhk,bshk->bhls', query, key, jnp.float32)
+    scores = product('blhk,bshk->bhls', self._content_query(query), key, jnp.float32)
     if self.positions is not None:
       scores += self.positions.scores(query, terms)
     weights = self._weights(scores, terms.bias, mask)  # [B, H, L, S]
@@ -270,6 +270,9 @@ class MultiHeadAttention(nn.Module):
     if self.positions is not None:
       y += self.positions.values(weights, terms)
     return y  # [B, L, H, K]
+
+  def _content_query(self, query: Array) -> Array:
+    return query if self.positions is None else self.positions.content_query(query)
 
   def _weights(self, scores: Array, bias: Array | None, mask: Array | None) -> Array:
     """Returns the attention weights of products of queries and keys: [B, H, L, S]."""

@@ -1,9 +1,14 @@
 """Token embeddings, which can also be the output weights."""
 
+from collections.abc import Callable
+import math
+from typing import Literal
+
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from seqlab.layers.linear import glorot
 from seqlab.layers.products import product
 from seqlab.layers.sharding import (
   gather_weight_per_shard,
@@ -13,28 +18,44 @@ from seqlab.layers.sharding import (
 )
 from seqlab.types import Array
 
+Scaling = Literal['sqrt', 'none']
+Initial = Literal['normal', 'unit', 'xavier', 'kaiming']
+
+# Initialiser of a table [V, D] by name, made from D.
+_INITIAL: dict[str, Callable[[int], nn.initializers.Initializer]] = {
+  'normal': lambda width: nn.initializers.normal(width**-0.5),
+  'unit': lambda width: nn.initializers.normal(1.0),
+  'xavier': lambda width: glorot(),
+  'kaiming': lambda width: nn.initializers.normal(math.sqrt(2.0 / width)),
+}
+
 
 class Embedding(nn.Module):
   """A table of token vectors [V, D], used by id and, transposed, for logits.
 
   Press and Wolf, "Using the Output Embedding to Improve Language Models", 2017,
-  https://arxiv.org/abs/1608.05859. The vectors of ids are scaled by √D (Vaswani et al.
-  2017, section 3.4). As entries have variance 1/D at first, the scaled vectors have
-  variance one, and logits have the scale of the hidden state.
+  https://arxiv.org/abs/1608.05859. By default the vectors of ids are scaled by √D
+  (Vaswani et al. 2017, section 3.4). As entries have variance 1/D at first, the scaled
+  vectors have variance one, and logits have the scale of the hidden state.
 
   Attributes:
     size: number of tokens V.
     width: dimension of the vectors D.
     dtype: dtype of the result. The table is float32.
+    scaling: factor of the vectors of ids: 'sqrt' for √D, 'none' for 1.
+    initial: distribution of the entries at first: 'normal', N(0, 1/D); 'unit', N(0, 1),
+      as in PyTorch; 'xavier', uniform with variance 2 / (V + D); 'kaiming', N(0, 2/D).
   """
 
   size: int
   width: int
   dtype: jnp.dtype = jnp.float32
+  scaling: Scaling = 'sqrt'
+  initial: Initial = 'normal'
 
   def setup(self) -> None:
     """Makes the table."""
-    init, axes = nn.initializers.normal(self.width**-0.5), ('vocab', 'embed')
+    init, axes = _INITIAL[self.initial](self.width), ('vocab', 'embed')
     init = nn.with_logical_partitioning(init, axes)
     self.table = self.param('table', init, (self.size, self.width))
     # One gathered table, and one sum of gradients, for all uses.
@@ -61,7 +82,7 @@ class Embedding(nn.Module):
   @property
   def scale(self) -> float:
     """The factor by which the vectors of ids are scaled."""
-    return self.width**0.5
+    return self.width**0.5 if self.scaling == 'sqrt' else 1.0
 
   def _scaled(self, vectors: Array) -> Array:
     return (vectors * self.scale).astype(self.dtype)

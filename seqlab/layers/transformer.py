@@ -26,8 +26,8 @@ class TrainingInputs:
   """Inputs of a layer in training besides its states; all None in evaluation.
 
   Attributes:
-    residual: dropout rate, a traced scalar, on the output of every sublayer and on
-      the embeddings.
+    residual: dropout rate, a traced scalar, on the output of every sublayer.
+    embedding: dropout rate on the embeddings; by default the same.
     attention: dropout rate on the attention weights.
     activation: dropout rate on the hidden units of the feed-forward layers.
     mask: [B, L] bool, True for positions that batch statistics are taken over; None
@@ -35,6 +35,7 @@ class TrainingInputs:
   """
 
   residual: Array | None = None
+  embedding: Array | None = None
   attention: Array | None = None
   activation: Array | None = None
   mask: Array | None = None
@@ -42,8 +43,10 @@ class TrainingInputs:
   @classmethod
   def of(cls, hyper: Mapping[str, Array], ids: Array) -> 'TrainingInputs':
     """Returns the inputs for words [B, L], from the model's hyperparameters."""
+    residual = hyper.get('dropout')
     return cls(
-      residual=hyper.get('dropout'),
+      residual=residual,
+      embedding=hyper.get('embedding_dropout', residual),
       attention=hyper.get('attention_dropout'),
       activation=hyper.get('activation_dropout'),
       mask=ids != PAD,

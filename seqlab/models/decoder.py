@@ -13,7 +13,7 @@ from seqlab.layers import ACTIVATIONS, NORMALIZATIONS, POSITIONS
 from seqlab.layers.attention import causal_mask, segment_mask, within_window
 from seqlab.layers.cache import DecoderCache
 from seqlab.layers.dropout import Dropout
-from seqlab.layers.embedding import Embedding, logits
+from seqlab.layers.embedding import Embedding, Initial, Scaling, logits
 from seqlab.layers.stack import Remat, scan_layers, unstacked
 from seqlab.layers.transformer import EncoderLayer, TrainingInputs
 from seqlab.models.interface import (
@@ -53,6 +53,8 @@ class Decoder(nn.Module):
       residual is divided by the root of the number of sublayers (Radford et al. 2019,
       section 2.3).
     activation: a function of `layers.ACTIVATIONS`.
+    embedding_scale: factor of the embeddings, see `models.transformer.Transformer`.
+    embedding_init: distribution of the embeddings at first, see there.
     tie: whether input and output embeddings share one table.
     remat: what the backward pass computes again instead of storing it: 'none';
       'products', all but the results of linear maps; 'full', the whole layers.
@@ -77,6 +79,8 @@ class Decoder(nn.Module):
   norm: Literal['pre', 'post', 'deep'] = 'pre'
   initialization: Literal['glorot', 'depth'] = 'glorot'
   activation: Annotated[Specification, Function(ACTIVATIONS)] = 'relu'
+  embedding_scale: Scaling = 'sqrt'
+  embedding_init: Initial = 'normal'
   tie: bool = True
   remat: Remat = 'none'
   unroll: Count | None = None
@@ -87,6 +91,7 @@ class Decoder(nn.Module):
   gathers_weights: ClassVar[bool] = True
   hyper_names: ClassVar = {
     'dropout': Rate | None,
+    'embedding_dropout': Rate | None,
     'attention_dropout': Rate | None,
     'activation_dropout': Rate | None,
   }
@@ -95,7 +100,9 @@ class Decoder(nn.Module):
     """Makes the embeddings and the stack of layers."""
     domains.check_fields(self, 'model.')
     dtype = compute_dtype(self.dtype)
-    self.embedding = Embedding(self.size, self.width, dtype)
+    self.embedding = Embedding(
+      self.size, self.width, dtype, self.embedding_scale, self.embedding_init
+    )
     if not self.tie:
       self.output_embedding = Embedding(self.size, self.width, dtype)
     self.places = make(
@@ -264,7 +271,7 @@ class Decoder(nn.Module):
 
   def _embed(self, ids: Array, position: Array, training: TrainingInputs) -> Array:
     x = self.places.embed(self.embedding.lookup(ids), position)
-    return self.drop(x, training.residual)  # [B, L, D]
+    return self.drop(x, training.embedding)  # [B, L, D]
 
   def _output(self, x: Array, training: TrainingInputs) -> tuple[Array, Array]:
     x = self.final_norm(x, training.mask) if self.norm == 'pre' else x

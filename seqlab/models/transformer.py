@@ -19,7 +19,7 @@ from seqlab.layers.attention import (
 )
 from seqlab.layers.cache import DecoderCache, KVCache
 from seqlab.layers.dropout import Dropout
-from seqlab.layers.embedding import Embedding, logits
+from seqlab.layers.embedding import Embedding, Initial, Scaling, logits
 from seqlab.layers.positions.interface import Positions
 from seqlab.layers.stack import Remat, scan_layers, unstacked
 from seqlab.layers.transformer import DecoderLayer, EncoderLayer, TrainingInputs
@@ -74,8 +74,8 @@ class Transformer(nn.Module):
     share_layers: whether all layers of the encoder have the same parameters, and all
       layers of the decoder too; see `layers.stack`.
     positions: a piece of `layers.POSITIONS`: 'sinusoidal' or 'learned', added
-      to the embeddings; 'rotary', 'shaw', 't5' or 'alibi', used by self-attention;
-      'none'.
+      to the embeddings; 'rotary', 'shaw', 'transformer_xl', 't5' or 'alibi', used by
+      self-attention; 'none'.
     window: how far self-attention sees, in positions to either side; None for all.
     causal: whether self-attention of the decoder is masked. False shows it, in teacher
       forcing, the words that it has to predict, as a demonstration; in decoding only
@@ -93,6 +93,17 @@ class Transformer(nn.Module):
       et al., "Language Models are Unsupervised Multitask Learners", 2019, section 2.3).
     activation: activation of the feed-forward layers, a function of
       `layers.ACTIVATIONS`: 'relu', 'gelu' or 'swiglu'.
+    embedding_scale: factor of the embeddings of tokens: 'sqrt' for √D, 'none' for 1; see
+      `layers.embedding`. The variants of Csordás et al., "The Devil is in the Detail",
+      2021, https://arxiv.org/abs/2108.12284, are "token embedding upscaling" (their code:
+      opennmt): 'sqrt' and embedding_init='xavier'; "no scaling" (noscale): 'none' and
+      'unit'; "position embedding downscaling" (scaledinit): 'none', 'kaiming' and
+      positions=dict(kind='sinusoidal', scaling='inverse_sqrt'); and with relative
+      positions (relative): 'none', 'xavier' and positions='transformer_xl'. Each has
+      norm='post'; share_layers=True makes the variants that they call universal.
+    embedding_init: distribution of the embeddings of tokens at first: 'normal', 'unit',
+      'xavier' or 'kaiming'; see `layers.embedding`. An output table of its own, which no
+      token reads, is not meant.
     tie: the embeddings that share one table: 'all' (source, target and output; needs
       a shared vocabulary), 'decoder' (target and output) or 'none'.
     remat: what the backward pass computes again instead of storing it: 'none';
@@ -126,6 +137,8 @@ class Transformer(nn.Module):
   norm: Literal['pre', 'post', 'deep'] = 'pre'
   initialization: Literal['glorot', 'depth'] = 'glorot'
   activation: Annotated[Specification, Function(ACTIVATIONS)] = 'relu'
+  embedding_scale: Scaling = 'sqrt'
+  embedding_init: Initial = 'normal'
   tie: Literal['all', 'decoder', 'none'] = 'all'
   remat: Remat = 'none'
   unroll: Count | None = None
@@ -137,6 +150,7 @@ class Transformer(nn.Module):
   gathers_weights: ClassVar[bool] = True
   hyper_names: ClassVar = {
     'dropout': Rate | None,
+    'embedding_dropout': Rate | None,
     'attention_dropout': Rate | None,
     'activation_dropout': Rate | None,
   }
@@ -145,9 +159,10 @@ class Transformer(nn.Module):
     """Makes the embeddings and the stacks."""
     self._check()
     V, D, dtype = self.target_size, self.width, compute_dtype(self.dtype)
-    self.target_embedding = Embedding(V, D, dtype)
+    options = dict(scaling=self.embedding_scale, initial=self.embedding_init)
+    self.target_embedding = Embedding(V, D, dtype, **options)
     if self.tie != 'all':
-      self.source_embedding = Embedding(self.source_size, D, dtype)
+      self.source_embedding = Embedding(self.source_size, D, dtype, **options)
     if self.tie == 'none':
       self.output_embedding = Embedding(V, D, dtype)
     if self.unordered:
@@ -388,7 +403,7 @@ class Transformer(nn.Module):
   ) -> Array:
     x = positions.embed(table.lookup(ids), place)
     x = x if types is None else x + types
-    return self.drop(x, training.residual)  # [B, L, D]
+    return self.drop(x, training.embedding)  # [B, L, D]
 
   def _feature_positions(self, source: Array, place: Array) -> tuple[Array, Array]:
     """Returns positions [B, S] and vectors of types [B, S, D] of words and features.
@@ -401,7 +416,7 @@ class Transformer(nn.Module):
     count = jnp.cumsum(~is_feature, axis=1)
     first = jnp.broadcast_to(jnp.arange(source.shape[1]) - place, source.shape)
     before = jnp.take_along_axis(count - ~is_feature, first, axis=1)
-    vectors = self.type_embedding * self.width**0.5  # as `Embedding` scales its own
+    vectors = self.type_embedding * self.target_embedding.scale
     types = jnp.where(is_feature[..., None], vectors[1], vectors[0])
     dtype = compute_dtype(self.dtype)
     return jnp.where(is_feature, 0, count - before), types.astype(dtype)

@@ -1,5 +1,6 @@
 """Kinds of positions as a model uses them."""
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from seqlab.layers import POSITIONS
 from seqlab.layers.attention import MultiHeadAttention, causal_mask
+from seqlab.layers.positions.sinusoidal import sinusoidal
 from seqlab.pieces import make
 
 H, K, L, CLIP = 2, 4, 6, 2
@@ -24,7 +26,7 @@ def _positions(kind, bidirectional=True, **options):
   return positions, variables
 
 
-@pytest.mark.parametrize('kind', ['shaw', 't5', 'alibi'])
+@pytest.mark.parametrize('kind', ['shaw', 'transformer_xl', 't5', 'alibi'])
 def test_shifting_all_positions_changes_nothing(kind):
   positions, variables = _positions(kind)
   places = jnp.arange(L)[None]
@@ -98,8 +100,55 @@ def test_relative_vectors_equal_a_loop():
   np.testing.assert_allclose(y, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize('bidirectional', [True, False])
+def test_sinusoidal_distances_equal_a_loop(bidirectional):
+  positions, _ = _positions('transformer_xl', bidirectional)
+  layer = MultiHeadAttention(H * K, H, positions.layer_module())
+  places = jnp.arange(L)[None]
+  mask = None if bidirectional else causal_mask(L)
+  terms = positions.apply({}, places, places, method='attention_terms')
+  x = jax.random.normal(jax.random.key(1), (1, L, H * K))
+
+  def attend(m, x):
+    return m(x, *m.project(x), mask=mask, terms=terms)
+
+  variables = nn.unbox(layer.init(jax.random.key(2), x, method=attend))
+  params = variables['params']
+  for i, name in enumerate(('content_bias', 'distance_bias')):
+    assert not params[name].any()
+    params[name] = jax.random.normal(jax.random.key(3 + i), (H, K))
+  y = layer.apply(variables, x, method=attend)[0]
+  p = jax.tree.map(np.float64, params)
+  q, k, v = (
+    np.einsum('ld,dhk->lhk', x[0], p[n]['kernel']) for n in ('query', 'key', 'value')
+  )
+  expected = np.zeros((L, H * K))
+  for i in range(L):
+    seen = range(L if bidirectional else i + 1)
+    for h in range(H):
+      scores = []
+      for j in seen:
+        r = np.float64(sinusoidal(jnp.array(j - i), H * K)) @ p['distance_kernel'][:, h]
+        content = (q[i, h] + p['content_bias'][h]) @ k[j, h]
+        scores.append(content + (q[i, h] + p['distance_bias'][h]) @ r)
+      w = np.exp(np.array(scores) / K**0.5)
+      w /= w.sum()
+      expected[i] += sum(w[j] * v[j, h] for j in seen) @ p['out']['kernel'][h]
+  np.testing.assert_allclose(y, expected, atol=1e-5)
+
+
 def _boxed(x):
   return hasattr(x, 'unbox')
+
+
+def test_sinusoidal_positions_can_be_scaled_down():
+  x, places = jnp.zeros((2, 3, H * K)), jnp.array([[0, 1, 2], [0, 1, 0]])
+  for at in (places[0], places):
+    full, scaled = (
+      _positions('sinusoidal', scaling=name)[0].apply({}, x, at, method='embed')
+      for name in ('none', 'inverse_sqrt')
+    )
+    np.testing.assert_allclose(scaled, full / (H * K) ** 0.5, rtol=1e-6)
 
 
 def test_learned_positions_refuse_a_longer_row():

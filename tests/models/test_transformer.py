@@ -333,6 +333,43 @@ def test_dropout_acts_in_training():
   assert float(jnp.abs(dropped - plain).max()) > 0.1
 
 
+def test_the_dropout_of_embeddings_is_that_of_residuals_or_one_of_its_own():
+  model, variables = _model(layers=1)
+  ids = _ids(1, 6)
+
+  def loss(**hyper):
+    rngs = {'dropout': jax.random.key(1)}
+    return model.apply(variables, ids, ids, train=True, hyper=hyper, rngs=rngs)
+
+  both = loss(dropout=0.5)
+  np.testing.assert_array_equal(loss(dropout=0.5, embedding_dropout=0.5), both)
+  without = loss(dropout=0.5, embedding_dropout=0.0)
+  assert float(jnp.abs(without - both).max()) > 0.1
+  assert float(jnp.abs(without - loss()).max()) > 0.1
+  assert float(jnp.abs(loss(embedding_dropout=0.5) - loss()).max()) > 0.1
+
+
+@pytest.mark.parametrize(
+  ('init', 'deviation'),
+  [
+    ('normal', 64**-0.5),
+    ('unit', 1.0),
+    ('xavier', (2 / (V + 64)) ** 0.5),
+    ('kaiming', (2 / 64) ** 0.5),
+  ],
+)
+@pytest.mark.parametrize('scale', ['sqrt', 'none'])
+def test_embeddings_start_and_are_scaled_as_chosen(init, deviation, scale):
+  model = Transformer(V, V, width=64, embedding_init=init, embedding_scale=scale)
+  read = lambda model, ids: model.target_embedding(ids)  # noqa: E731
+  ids = jnp.arange(V)[None]
+  vectors, variables = model.init_with_output(jax.random.key(0), ids, method=read)
+  table = nn.unbox(variables)['params']['target_embedding']['table']
+  assert float(table.std()) == pytest.approx(deviation, rel=0.1)
+  factor = 8.0 if scale == 'sqrt' else 1.0
+  np.testing.assert_allclose(vectors[0], factor * table, rtol=1e-2)
+
+
 @pytest.mark.parametrize(('tie', 'tables'), [('all', 1), ('decoder', 2), ('none', 3)])
 def test_tied_embeddings_are_one_table(tie, tables):
   _, variables = _model(tie=tie)

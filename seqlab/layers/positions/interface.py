@@ -95,6 +95,13 @@ class LayerPositions(nn.Module):
   width: int
   dtype: jnp.dtype = jnp.float32
 
+  def content_query(self, query: Array) -> Array:
+    """Returns the queries [B, L, H, K] that are multiplied with keys.
+
+    By default they are the queries themselves.
+    """
+    return query
+
   def scores(self, query: Array, terms: PositionTerms) -> Array:
     """Returns [B, H, L, S] float32, added to the scores before they are scaled.
 
@@ -107,14 +114,15 @@ class LayerPositions(nn.Module):
     raise NotImplementedError
 
   def values(self, weights: Array, terms: PositionTerms) -> Array:
-    """Returns [B, L, H, K], added to the weighted sum of the values.
+    """Returns [B, L, H, K], added to the weighted sum of the values; by default zero.
 
     Args:
       weights: [B, H, L, S] attention weights. In a step of decoding M hypotheses stand
         in place of L, and `terms.distance` has one row for all of them; see `scores`.
       terms: result of `Positions.attention_terms`.
     """
-    raise NotImplementedError
+    del weights, terms
+    return jnp.zeros((), self.dtype)
 
 
 def distances(query: Array, memory: Array) -> Array:

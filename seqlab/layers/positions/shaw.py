@@ -64,20 +64,28 @@ class RelativeVectors(LayerPositions):
     """See `LayerPositions.scores`."""
     vectors = self.relative_key.astype(self.dtype)  # [R, K]
     by_distance = product('blhk,rk->bhlr', query, vectors)
-    one_hot, letters = self._one_hot(terms)
+    one_hot, letters = one_hot_distances(terms, self.count, self.dtype)
     return product(f'bhlr,{letters}->bhls', by_distance, one_hot, jnp.float32)
 
   def values(self, weights: Array, terms: PositionTerms) -> Array:
     """See `LayerPositions.values`."""
     vectors = self.relative_value.astype(self.dtype)  # [R, K]
-    one_hot, letters = self._one_hot(terms)
+    one_hot, letters = one_hot_distances(terms, self.count, self.dtype)
     by_distance = product(f'bhls,{letters}->bhlr', weights, one_hot)
     return product('bhlr,rk->blhk', by_distance, vectors)
 
-  def _one_hot(self, terms: PositionTerms) -> tuple[Array, str]:
-    """Returns one-hot distances and their letters: [B, L, S, R], or [L, S, R] for all.
 
-    In a step of decoding L is 1 here; `product` broadcasts this axis to the hypotheses.
-    """
-    one_hot = jax.nn.one_hot(terms.distance, self.count, dtype=self.dtype)
-    return (one_hot[0], 'lsr') if len(one_hot) == 1 else (one_hot, 'blsr')
+def one_hot_distances(
+  terms: PositionTerms, count: int, dtype: jnp.dtype
+) -> tuple[Array, str]:
+  """Returns one-hot distances and their letters: [B, L, S, R], or [L, S, R] for all.
+
+  In a step of decoding L is 1 here; `product` broadcasts this axis to the hypotheses.
+
+  Args:
+    terms: terms with a distance for each pair of positions, from 0 to R - 1.
+    count: R, number of distances.
+    dtype: dtype of the result.
+  """
+  one_hot = jax.nn.one_hot(terms.distance, count, dtype=dtype)
+  return (one_hot[0], 'lsr') if len(one_hot) == 1 else (one_hot, 'blsr')

@@ -1,5 +1,7 @@
 """Sinusoidal positions, added to the embeddings."""
 
+from typing import Literal
+
 import jax.numpy as jnp
 
 from seqlab.layers.positions.interface import Positions
@@ -7,16 +9,29 @@ from seqlab.types import Array
 
 
 class Sinusoidal(Positions):
-  """Adds `sinusoidal` to the embeddings."""
+  """Adds `sinusoidal` to the embeddings.
+
+  Attributes:
+    scaling: factor of the sines and cosines: 'none' for 1, 'inverse_sqrt' for 1 / √D.
+  """
+
+  scaling: Literal['none', 'inverse_sqrt'] = 'none'
 
   def embed(self, x: Array, positions: Array) -> Array:
     """See `Positions.embed`."""
     if positions.ndim < 2 or positions.shape[1] == 1:
-      return x + sinusoidal(positions, self.width).astype(self.dtype)
+      return x + self._vectors(positions)
     # Rows of packed sentences, whose positions are at most the length of a row: a table
     # has fewer sines to compute than the batch has numbers.
     places = jnp.arange(positions.shape[1] + 1)
-    return x + sinusoidal(places, self.width).astype(self.dtype)[positions]
+    return x + self._vectors(places)[positions]
+
+  def _vectors(self, positions: Array) -> Array:
+    """Returns [L, D] for positions [L]."""
+    vectors = sinusoidal(positions, self.width)
+    if self.scaling == 'inverse_sqrt':
+      vectors *= self.width**-0.5
+    return vectors.astype(self.dtype)
 
 
 def sinusoidal(positions: Array, width: int, base: float = 10_000.0) -> Array:
