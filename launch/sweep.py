@@ -9,7 +9,7 @@ r"""Runs all trials of experiments, then their reports.
 An experiment's `sweep(add)` calls add(seed=1, **{'hyper.peak': 1e-3}) once per trial,
 or add(arg='size=small', seed=1) to pass arguments to `get_config`. Any option of any
 piece may be set, even if the file does not name it. `report(runs, folder)` writes
-figures and table.md. With --trials Optuna asks `search(trial)` for that many trials in
+figures and table.md. A file with `study(folder)` trains nothing: it only writes these. With --trials Optuna asks `search(trial)` for that many trials in
 all; with a storage on a server many machines can do so at once. The same command
 resumes a sweep that was interrupted.
 """
@@ -22,7 +22,6 @@ import functools
 import math
 import os
 from pathlib import Path
-import re
 import shlex
 import signal
 import sys
@@ -32,6 +31,8 @@ from typing import TYPE_CHECKING, Any
 
 from launch import population, slurm_array, workers
 from launch.options import Parser, positive, whole
+from launch.reports import publish, report_files, shown_command, written_since
+from launch.study import is_study, run_study
 from launch.trials import (
   Trial,
   experiment_name,
@@ -42,8 +43,7 @@ from launch.trials import (
   unfinished,
 )
 from seqlab.config import best_is
-from seqlab.io.files import write_bytes, write_text
-from seqlab.io.secrets import hide_url, hide_urls, scrub
+from seqlab.io.secrets import hide_url, scrub
 from seqlab.report.runs import read_run
 from seqlab.text.remote import is_remote
 from seqlab.text.workers import all_cores
@@ -59,7 +59,6 @@ RUNNERS = {
   'slurm': slurm_array.run_many,
 }
 _BATCH = 8  # trials of a search that a population or job array is given at a time
-_REPORT_FILES = ('.png', '.svg', '.md')
 _REFUSALS = (ValueError, OSError, RuntimeError)
 _SAME_NAME = 'two of the experiments have the same name: use one command for each'
 
@@ -109,13 +108,19 @@ def _shown(argv: Sequence[str], args: argparse.Namespace) -> list[str]:
 def sweep(args: argparse.Namespace) -> int:
   """Runs the trials that are not finished, and reports on all."""
   workdir = _folder_of(args)
+  computed = [*filter(is_study, args.experiments)]
   studies = [
     Study(experiment, workdir / experiment_name(experiment), plan(experiment, workdir))
     for experiment in args.experiments
+    if experiment not in computed
   ]
   if len({study.folder for study in studies}) < len(studies):
     raise ValueError(_SAME_NAME)
-  _check_reports(args, studies)
+  if studies:
+    _check_reports(args, studies)
+  wrong = [file for file in computed if not _compute(file, args)]
+  if not studies:
+    return int(bool(wrong))
   trials = [trial for study in studies for trial in study.trials]
   with contextlib.ExitStack() as stack:
     for study in studies:
@@ -143,7 +148,20 @@ def sweep(args: argparse.Namespace) -> int:
       f'no trial in {workdir} is finished, so there is nothing to report on: run the '
       'trials first, without --report-only'
     )
-  return int(bool(failed or broken))
+  return int(bool(failed or broken or wrong))
+
+
+def _compute(file: str, args: argparse.Namespace) -> bool:
+  """Runs a study that trains nothing; returns whether it succeeded."""
+  try:
+    run_study(file, args.workdir, args.report_to)
+  except _REFUSALS:
+    raise
+  except Exception:  # the others follow
+    traceback.print_exc()
+    print(f'failed: {file}', file=sys.stderr)
+    return False
+  return True
 
 
 def _name_other_folders(study: Study) -> None:
@@ -311,15 +329,14 @@ def _report(study: Study, args: argparse.Namespace) -> bool:
   runs = [read_run(trial.folder) for trial in study.trials if trial.finished]
   if report is None or not runs:
     return True
-  before = _report_files(study.folder)
+  before = report_files(study.folder)
   try:
     report(runs, study.folder)
   except Exception:  # the reports of the other experiments follow
     traceback.print_exc()
     print(f'failed: the report of {study.experiment}', file=sys.stderr)
     return False
-  after = _report_files(study.folder)
-  written = [path for path, time in after.items() if before.get(path) != time]
+  written = written_since(before, study.folder)
   print(f'report of {len(runs)} trials: {", ".join(map(str, written)) or "no files"}')
   if args.report_to:
     states = [trial.state for trial in study.trials if trial.finished]
@@ -335,35 +352,18 @@ def _publish(
   args: argparse.Namespace,
 ) -> None:
   """Copies a report, and adds to its table.md the command that made it."""
-  folder = Path(args.report_to) / study.name
-  folder.mkdir(parents=True, exist_ok=True)
-  for path in written:
-    if path.name != 'table.md':
-      write_bytes(folder / path.name, path.read_bytes())
-  table = ''.join(p.read_text('utf-8') for p in written if p.name == 'table.md')
+  made_by = ''
   if states:  # those of a search may have run on other machines
     words = ['python', '-m', 'launch.sweep', experiment, '--workdir', args.workdir]
     words += [] if args.trials is None else ['--trials', str(args.trials)]
-    command = hide_urls(shlex.join([*words, '--report-to', args.report_to]))
     devices = ' or '.join(sorted({state['device'] for state in states}))
-    # More backticks than there are in the command itself, as Markdown requires.
-    mark = '`' * (1 + max(map(len, re.findall('`+', command)), default=0))
-    table += (
-      f'\nMade by {mark}{command}{mark}: {len(states)} trials on {devices} each, '
+    made_by = (
+      f'\nMade by {shown_command([*words, "--report-to", args.report_to])}: '
+      f'{len(states)} trials on {devices} each, '
       f'{max(state["date"] for state in states)}, '
       f'{math.fsum(state["seconds"] for state in states) / 60:.1f} minutes in all.\n'
     )
-  if table:
-    write_text(folder / 'table.md', table)
-
-
-def _report_files(folder: Path) -> dict[Path, int]:
-  """Returns the files of a report -> time of the last change, in nanoseconds."""
-  return {
-    path: path.stat().st_mtime_ns
-    for path in sorted(folder.iterdir())
-    if path.suffix in _REPORT_FILES
-  }
+  publish(written, Path(args.report_to) / study.name, made_by)
 
 
 def _parser() -> argparse.ArgumentParser:

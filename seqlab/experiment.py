@@ -89,14 +89,19 @@ def split_name(name: str) -> tuple[Path, str]:
   return Path(name), ''
 
 
-def load_module(path: Path) -> Any:
+def load_module(path: Path, function: str = 'get_config') -> Any:
   """Returns an experiment's file as a module.
 
   Its PAPER never makes this fail: an error in it is a warning on stderr.
 
+  Args:
+    path: the file.
+    function: function that it must have: 'get_config', or 'study' for one that trains
+      nothing.
+
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: it has no `get_config`.
+    ValueError: it has no such function.
   """
   if path.suffix != '.py' or not path.is_file():
     raise FileNotFoundError(
@@ -106,9 +111,21 @@ def load_module(path: Path) -> Any:
   spec = importlib.util.spec_from_file_location(f'experiment_{path.stem}', path)
   module = importlib.util.module_from_spec(spec)
   _execute(module, path)
-  if not hasattr(module, 'get_config'):
-    raise ValueError(f'{path} has no function get_config(arg=None)')
+  if not hasattr(module, function):
+    raise ValueError(f'{path} has no function {_FUNCTIONS[function]}{_other(module)}')
   return module
+
+
+_FUNCTIONS = {'get_config': 'get_config(arg=None)', 'study': 'study(folder)'}
+
+
+def _other(module: Any) -> str:
+  """Returns what else can be done with a file that has the other function."""
+  if hasattr(module, 'study'):
+    return '; it trains nothing: run it by `python -m launch.sweep`'
+  if hasattr(module, 'get_config'):
+    return '; it trains: run it by `seqlab train` or `python -m launch.sweep`'
+  return ''
 
 
 def _execute(module: Any, path: Path) -> None:

@@ -130,14 +130,14 @@ def _read_entry(path: Path) -> Entry | None:
   A listing must not execute the files that it lists: anybody may have written them.
 
   Returns:
-    The entry; None if the file defines no `get_config`.
+    The entry; None if the file defines neither `get_config` nor `study`.
   """
   try:
     tree = parse(path)
   except SyntaxError as error:
     return Entry(path, f'cannot be read: {error}', [], '')
   names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
-  if 'get_config' not in names:
+  if not {'get_config', 'study'} & set(names):
     return None
   title = (ast.get_docstring(tree) or '').partition('\n')[0]
   time = str(_constant(tree, 'TIME') or '')

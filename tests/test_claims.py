@@ -8,6 +8,7 @@ import shlex
 import pytest
 
 from launch import check_device, kubernetes, local, slurm, sweep, tpu
+from launch.study import is_study
 import seqlab
 from seqlab import cli
 from seqlab.experiment import load_experiment
@@ -307,7 +308,8 @@ _PLACEHOLDERS = ('EXPERIMENT',)
 def _check_experiments(names, overrides=()):
   for name in names:
     for path in sorted(ROOT.glob(name)) if '*' in name else [name]:
-      load_experiment(str(path), overrides)
+      if not is_study(str(path)):
+        load_experiment(str(path), overrides)
 
 
 def _check_seqlab(words):

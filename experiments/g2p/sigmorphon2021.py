@@ -27,9 +27,17 @@ LANGUAGES = (
 )
 
 
+MODELS = {
+  'transformer': dict(kind='transformer', mlp_width=256, heads=4, layers=2, unroll=2),
+  'soft': dict(kind='recurrent', layers=2, attention='general'),
+  'hard': dict(kind='hard_attention', layers=2),
+}
+
+
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  choices = {'unit': ('symbols', 'char')}
-  arg = parse_arg(arg, choices, language='ady', file='', unit='symbols')
+  choices = {'unit': ('symbols', 'char'), 'model': MODELS}
+  defaults = dict(file='', unit='symbols', model='transformer')
+  arg = parse_arg(arg, choices, language='ady', **defaults)
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
   c.seed, c.steps = 0, 12_000 if arg.language == 'eng_us' else 4_000
@@ -44,8 +52,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.batching = dict(kind='buckets', tokens=1_024, shapes=4)  # target positions
 
   # Model
-  c.model = dict(kind='transformer', width=128, mlp_width=256, heads=4, tie='none')
-  c.model.update(layers=2, unroll=2)
+  c.model = dict(MODELS[arg.model], width=128, tie='none')
 
   # Hyperparameters, which a sweep or a population may vary without compiling again
   c.hyper = dict(peak=1e-3, dropout=0.3, label_smoothing=0.1)

@@ -1,20 +1,18 @@
-r"""Kinds of positions by source length, and the rotation of sinusoidal positions.
+r"""Kinds of positions by source length.
 
   python -m launch.sweep experiments/lecture/positions.py --workdir runs/studies
 
-Vaswani et al. 2017, section 3.5, https://arxiv.org/abs/1706.03762: for sinusoidal
-positions p there is a rotation matrix M with M p(t) = p(t + k) for all t. The table
-extends their row (E) by later kinds, trained on short sentences; the figure evaluates
-them on longer ones (Press et al. 2022, https://arxiv.org/abs/2108.12409). This study is
-under revision: no model is trained on all lengths, so that extrapolation and difficulty
-cannot be distinguished.
+The table extends row (E) of table 3 of Vaswani et al. 2017,
+https://arxiv.org/abs/1706.03762, by later kinds, trained on short sentences; the figure
+evaluates them on longer ones (Press et al. 2022, https://arxiv.org/abs/2108.12409). This
+study is under revision: no model is trained on all lengths, so that extrapolation and
+difficulty cannot be distinguished. The rotation of sinusoidal positions: `rotation.py`.
 """
 
 import ml_collections
-import numpy as np
 
 from seqlab.config import parse_arg
-from seqlab.report.figures import heatmap, lines
+from seqlab.report.figures import lines
 from seqlab.report.runs import group
 from seqlab.report.tables import Column, table
 
@@ -98,64 +96,7 @@ def report(runs, folder):
     *(Column(f'BLEU, {n} words', 'max', 1) for n in names),
     Column('BLEU, all', 'max', 1),
   ]
-  (folder / 'table.md').write_text(table(rows, columns) + _rotation(folder), 'utf-8')
-
-
-def _rotation(folder, width=64, length=64, k=5):
-  """Draws sinusoidal positions; returns a paragraph on the rotation by k positions."""
-  rate = 10_000.0 ** -(np.arange(width // 2) / (width // 2 - 1))
-  angle = np.arange(length + k)[:, None] * rate
-  p = np.concatenate([np.sin(angle), np.cos(angle)], axis=1)  # [length + k, width]
-  # A least-squares fit over all t. It differs from M, since p spans fewer than `width`
-  # dimensions here.
-  fitted = np.linalg.lstsq(p[:length], p[k:], rcond=None)[0].T
-  # M itself rotates each pair of a sine and a cosine by its frequency times k.
-  c, s = np.diag(np.cos(rate * k)), np.diag(np.sin(rate * k))
-  M = np.block([[c, s], [-s, c]])
-  error = np.abs(p[:length] @ M.T - p[k:]).max()
-  fit = np.abs(p[:length] @ fitted.T - p[k:]).max()
-  turns = np.abs(M @ M.T - np.eye(width)).max()
-  every = range(0, length, 8)
-  label = [str(t) if t in every else '' for t in range(length)]
-  heatmap(
-    folder / 'vectors',
-    p[:length].T[:width],
-    label,
-    [str(i) if i % 8 == 0 else '' for i in range(width)],
-    label='value',
-    xlabel='position',
-    ylabel='component (sines, then cosines)',
-    title='Sinusoidal positions',
-    colours='RdBu',
-  )
-  heatmap(
-    folder / 'products',
-    p[:length] @ p[:length].T,
-    label,
-    label,
-    label='dot product',
-    xlabel='position',
-    ylabel='position',
-    title='Dot products depend on the distance alone',
-  )
-  heatmap(
-    folder / 'rotation',
-    M,
-    [str(i) if i % 8 == 0 else '' for i in range(width)],
-    [str(i) if i % 8 == 0 else '' for i in range(width)],
-    label='entry',
-    xlabel='component of p(t)',
-    ylabel=f'component of p(t + {k})',
-    title=f'M with M p(t) = p(t + {k}) for every t',
-    colours='RdBu',
-    limits=(-1, 1),
-  )
-  return (
-    f'\nThe rotation by k = {k} positions, width {width}, over {length} positions: '
-    f'max |M p(t) - p(t + k)| = {error:.1e} for M from the rates; max |M Mᵀ - 1| = '
-    f'{turns:.1e}. A least-squares fit to the same positions is another matrix, with '
-    f'a residual of {fit:.1e}.\n'
-  )
+  (folder / 'table.md').write_text(table(rows, columns), 'utf-8')
 
 
 PAPER = []

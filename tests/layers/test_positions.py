@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from seqlab.layers.positions import sinusoidal as sines
 from seqlab.layers.positions.alibi import alibi_slopes
 from seqlab.layers.positions.rotary import rotate, rotation
 from seqlab.layers.positions.sinusoidal import sinusoidal
@@ -27,6 +28,17 @@ def test_longest_wavelength_is_the_base():
 def test_dot_product_depends_on_the_distance_only():
   x = np.asarray(sinusoidal(jnp.arange(40), 32))
   np.testing.assert_allclose(x[3] @ x[10], x[23] @ x[30], atol=1e-4)
+
+
+@pytest.mark.parametrize('k', [1, 5, -3])
+def test_one_rotation_takes_every_position_to_that_k_places_on(k):
+  M = np.asarray(sines.rotation(k, 32, base=100.0))
+  p = np.asarray(sinusoidal(jnp.arange(64), 32, base=100.0))
+  first = max(0, -k)
+  from_, to = p[first : 60 + min(0, k)], p[first + k : 60 + max(k, 0)]
+  n = min(len(from_), len(to))
+  np.testing.assert_allclose(from_[:n] @ M.T, to[:n], atol=2e-5)
+  np.testing.assert_allclose(M @ M.T, np.eye(32), atol=1e-6)
 
 
 def test_odd_width_is_refused():

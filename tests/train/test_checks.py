@@ -9,7 +9,11 @@ from seqlab.experiment import load_experiment
 from seqlab.train.checks import check_experiment, check_metric
 
 FOLDER = Path(__file__).parents[2] / 'experiments'
-FILES = sorted(str(p.relative_to(FOLDER)) for p in FOLDER.rglob('*.py'))
+FILES = sorted(
+  str(p.relative_to(FOLDER))
+  for p in FOLDER.rglob('*.py')
+  if 'def get_config' in p.read_text('utf-8')
+)
 
 
 def changed(name, key, value):

@@ -53,8 +53,35 @@ def sinusoidal(positions: Array, width: int, base: float = 10_000.0) -> Array:
   Raises:
     ValueError: the width is odd.
   """
+  angle = positions[..., None] * _frequencies(width, base)  # [..., D / 2]
+  return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)  # [..., D]
+
+
+def rotation(k: int, width: int, base: float = 10_000.0) -> Array:
+  """Returns the matrix M with M p(t) = p(t + k) for every t, p being `sinusoidal`.
+
+  It turns the pair of a sine and a cosine of each frequency by k times the frequency,
+  since sin(a + b) = cos(b) sin(a) + sin(b) cos(a), and cos(a + b) = cos(b) cos(a) -
+  sin(b) sin(a) (Vaswani et al. 2017, section 3.5). M does not depend on t.
+
+  Args:
+    k: number of positions, of any sign.
+    width: D, even.
+    base: see `sinusoidal`.
+
+  Returns:
+    [D, D] float32, orthogonal.
+
+  Raises:
+    ValueError: the width is odd.
+  """
+  turn = k * _frequencies(width, base)
+  c, s = jnp.diag(jnp.cos(turn)), jnp.diag(jnp.sin(turn))
+  return jnp.block([[c, s], [-s, c]])
+
+
+def _frequencies(width: int, base: float) -> Array:
+  """Returns radians per position, [D / 2]: from 1 to 1 / base."""
   if width % 2:
     raise ValueError(f'sinusoidal positions need an even width, and got {width}')
-  exponent = jnp.arange(width // 2) / max(width // 2 - 1, 1)
-  angle = positions[..., None] * base**-exponent  # [..., D / 2]
-  return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)  # [..., D]
+  return base ** -(jnp.arange(width // 2) / max(width // 2 - 1, 1))
