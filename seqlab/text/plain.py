@@ -115,7 +115,7 @@ class PlainText:
         and gzipped.
     """
     if not self._given:
-      return tuple(_find(self._named, file) for file in self._files)
+      return tuple(find_file(self._named, file) for file in self._files)
     paths = tuple(file for path in self._given for file in _files(path))
     _check_once(paths)
     return paths
@@ -235,7 +235,7 @@ def _decode(data: bytes, path: Path, number: int) -> str:
     ) from None
 
 
-def _find(name: str, file: str) -> Path:
+def find_file(name: str, file: str) -> Path:
   """Returns the path of a file of a named corpus."""
   folder = os.environ.get('SEQLAB_DATA')
   if not folder:
