@@ -7,6 +7,7 @@ blindness: "Color Universal Design", 2008, https://jfly.uni-koeln.de/color/
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import itertools
+import math
 from pathlib import Path
 
 import matplotlib
@@ -102,7 +103,7 @@ def lines(
     if xlog:
       _log_ticks(axes, sorted({x for line in axes.lines for x in line.get_xdata()}))
     if ylog:
-      axes.set_yscale('log')
+      _log_scale_of_y(axes)
     if ylim:
       axes.set_ylim(*ylim)
     _references(axes, reference)
@@ -272,6 +273,8 @@ def figure(
 def _disable_tex(drawn: Figure) -> None:
   """Keeps matplotlib from reading $ as TeX, except for powers of ten on axes."""
   axes = [axis for axes in drawn.axes for axis in (axes.xaxis, axes.yaxis)]
+  for axis in axes:
+    axis.get_ticklabels(which='both')  # makes the ticks that are not yet there
   powers = {
     text
     for axis in axes
@@ -314,8 +317,30 @@ def _log_ticks(axes: Axes, at: Sequence[float]) -> None:
   """Makes x logarithmic, with the points themselves as ticks if they are few."""
   axes.set_xscale('log')
   if len(at) <= 10:
-    axes.set_xticks(at, [f'{x:g}' for x in at])
+    axes.set_xticks(at, _readable(at))
     axes.set_xticks([], minor=True)
+
+
+def _readable(at: Sequence[float]) -> list[str]:
+  """Returns labels of points on a logarithmic axis, empty where two would overlap."""
+  labels, end = [], -math.inf
+  span = math.log(at[-1] / at[0]) if len(at) > 1 else 1.0
+  for x in at:
+    # The width of a label, as a share of the axis, is about that of its characters.
+    place, half = math.log(x / at[0]) / span, 0.011 * (len(f'{x:g}') + 1)
+    labels.append(f'{x:g}' if place - half >= end else '')
+    if labels[-1]:
+      end = place + half
+  return labels
+
+
+def _log_scale_of_y(axes: Axes) -> None:
+  """Makes y logarithmic, with plain numbers where there is hardly a power of ten."""
+  axes.set_yscale('log')
+  low, high = axes.get_ylim()
+  if math.log10(high / low) < 2:
+    axes.yaxis.set_major_formatter(LogFormatter())
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
 
 
 def _ticks(axes: Axes, labels: Labels, room: float) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from launch.sweep import main
-from seqlab.experiment import load_experiment
+from seqlab.experiment import load_experiment, load_module
 
 ROOT = Path(__file__).parents[2]
 TEXT = '''"""Counts."""
@@ -76,3 +76,47 @@ def test_a_fit_to_few_positions_does_not_extrapolate(rotation, name):
   assert early < 1e-6
   assert late > 0.1
   assert from_rotation > 0.1
+
+
+@pytest.fixture(scope='module')
+def bleu():
+  """The study of BLEU as a module."""
+  return load_module(ROOT / 'experiments/lecture/bleu.py', 'study')
+
+
+LINE = [b' '.join(b'%d' % i for i in range(200))]
+
+
+def _damaged(bleu, kind, rate):
+  (line,) = bleu.damaged(LINE, kind, rate, seed=0)
+  return line.decode('utf-8').split()
+
+
+def test_all_kinds_damage_the_same_words(bleu):
+  words = LINE[0].decode('utf-8').split()
+  dropped = {*words} - {*_damaged(bleu, 'dropped', 0.2)}
+  assert 20 < len(dropped) < 60
+  repeated = _damaged(bleu, 'repeated', 0.2)
+  assert {w for w in words if repeated.count(w) == 2} == dropped
+  for kind in ('wrong ending', 'wrong word'):
+    assert {*words} - {*_damaged(bleu, kind, 0.2)} == dropped
+  shuffled = _damaged(bleu, 'shuffled', 0.2)
+  assert sorted(shuffled) == sorted(words)
+  moved = {w for w, other in zip(words, shuffled, strict=True) if w != other}
+  assert moved <= dropped
+
+
+def test_a_higher_rate_damages_the_words_of_a_lower_one_too(bleu):
+  few, many = (_damaged(bleu, 'dropped', rate) for rate in (0.1, 0.3))
+  assert {*many} < {*few}
+
+
+def test_significant_pairs_are_counted_by_the_procedure_of_holm(bleu, monkeypatch):
+  # Three comparisons: 0.01 < 0.05 / 3, but 0.03 > 0.05 / 2, so that 0.04 is not tested.
+  results = [[None, 0.03, 0.01], [None, 0.04]]
+  monkeypatch.setattr(
+    bleu,
+    'compare',
+    lambda systems, samples: [type('', (), {'p_value': p}) for p in results.pop(0)],
+  )
+  assert bleu._distinguished([0, 0, 0]) == 1

@@ -74,6 +74,32 @@ def test_few_points_of_a_logarithmic_axis_are_named_themselves(tmp_path):
   assert log.read_text('utf-8').count('id="xtick_') == 3
 
 
+def _shown(svg):
+  """Returns the texts of a figure, which SVG has as comments."""
+  return re.findall(r'<!-- (.*?) -->', svg.read_text('utf-8'))
+
+
+def test_points_that_are_near_on_a_logarithmic_axis_have_one_label(tmp_path):
+  x = [100, 1000, 2000, 3004, 3010]
+  _, svg = lines(tmp_path / 'a', {'x': [(x, x)]}, 'sentences', 'BLEU', xlog=True)
+  shown = _shown(svg)
+  assert {'100', '1000', '2000'} <= {*shown}
+  assert '3010' not in shown
+
+
+@pytest.mark.parametrize('last', [4.0, 400.0, 4e7])
+def test_labels_of_a_logarithmic_y_are_numbers(tmp_path, last):
+  _, svg = lines(tmp_path / 'a', {'x': [([1, 2], [0.7, last])]}, 'x', 'y', ylog=True)
+  shown = [text for text in _shown(svg) if text not in ('1', '2', 'x', 'y')]
+  if last < 100:
+    assert '3' in shown
+    assert not any('$' in text for text in shown)
+  else:
+    # A formula that matplotlib has read leaves a comment and no plain text of itself.
+    assert any('10^{' in text for text in shown)
+  assert '>$' not in svg.read_text('utf-8')
+
+
 def test_bars_of_several_series_have_their_colours(tmp_path):
   values = {'a': [1.0, 2.0], 'b': [2.0, 3.0]}
   png, _ = bars(tmp_path / 'a', {'train': values, 'test': {'b': [2.0]}}, 'y', digits=1)
