@@ -27,13 +27,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from launch.machine import environment, how_it_ended
+from launch.machine import environment
 from seqlab.bench.measure import best, timed
 from seqlab.compile.chips import Chip, chip_of
 from seqlab.compile.cost import Costs
 from seqlab.compile.hlo import Module
 from seqlab.decoding.config import Beam
 from seqlab.experiment import load_experiment
+from seqlab.io.processes import how_it_ended
 from seqlab.layers.attention import MultiHeadAttention, causal_mask
 from seqlab.layers.device import compiled_for
 from seqlab.models.interface import compute_dtype

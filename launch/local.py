@@ -27,9 +27,10 @@ import sys
 import threading
 import time
 
-from launch import leash
-from launch.machine import environment, how_it_ended, is_suspended, share
+from launch.machine import environment
 from launch.options import Parser, port, positive
+from seqlab.io import leash
+from seqlab.io.processes import how_it_ended, is_suspended, share
 from seqlab.io.secrets import hide_urls, scrub
 from seqlab.text.download import cache_dir
 from seqlab.text.remote import is_remote
@@ -131,7 +132,7 @@ class Processes:
   def _start(self, i: int, settings: dict[str, str]) -> None:
     """Starts process i, and a thread that logs its output."""
     process = subprocess.Popen(
-      [sys.executable, leash.__file__, str(os.getpid()), *self._command],
+      leash.leashed(self._command),
       stdin=subprocess.DEVNULL,
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,

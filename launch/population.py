@@ -27,9 +27,10 @@ import traceback
 from typing import Any
 import uuid
 
-from launch.machine import environment, how_it_ended
+from launch.machine import environment
 from launch.trials import Trial, write_idle_state, write_running_state, write_state
 from launch.workers import grouped, write_to
+from seqlab.io.processes import how_it_ended
 from seqlab.io.secrets import scrub
 
 OnEnd = Callable[[Trial, dict[str, Any]], None]

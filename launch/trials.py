@@ -18,6 +18,7 @@ from seqlab.experiment import load_experiment, load_module, split_name
 from seqlab.io.files import read_json_object, write_text
 from seqlab.io.secrets import scrub
 from seqlab.report.runs import short_names
+from seqlab.results.origin import origin_of, short_name
 from seqlab.text.workers import all_cores
 from seqlab.train.folder import open_folder
 from seqlab.trust import foreign_names
@@ -178,11 +179,7 @@ def with_argument(experiment: str, argument: str | None) -> str:
 def experiment_name(experiment: str) -> str:
   """Returns a short name, such as 'multi30k-transformer-smoke'."""
   path, argument = split_name(experiment)
-  parts = Path(path).absolute().with_suffix('').parts
-  below = parts[-1:]
-  if 'experiments' in parts[:-1]:
-    below = parts[len(parts) - parts[::-1].index('experiments') :]
-  name = _safe('-'.join([*below, *([argument] if argument else [])]))
+  name = _safe('-'.join([short_name(path), *([argument] if argument else [])]))
   return _cut(name, experiment) if _is_long(name) else name or 'experiment'
 
 
@@ -233,7 +230,8 @@ def run_trial(
     config = load_experiment(experiment, _options(overrides))
     prepare(config.get('threads'))
     state = write_running_state(folder, overrides)
-    train(config, folder, force=force)
+    origin = origin_of(experiment, _options(overrides))
+    train(config, folder, force=force, origin=origin)
     status, reason = 'finished', None
   except Stopped as stopped:
     status, reason = 'stopped', str(stopped)

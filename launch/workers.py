@@ -17,9 +17,10 @@ import threading
 import time
 from typing import Any
 
-from launch import leash
-from launch.machine import environment, how_it_ended, is_suspended, share
+from launch.machine import environment
 from launch.trials import Trial, run_trial, write_idle_state
+from seqlab.io import leash
+from seqlab.io.processes import how_it_ended, is_suspended, share
 from seqlab.text.workers import all_cores
 
 POLL = 0.5  # seconds between two checks of the running trials
@@ -218,10 +219,7 @@ class Worker:
 
   def _start(self) -> None:
     self._process = subprocess.Popen(
-      [
-        *(sys.executable, leash.__file__, str(os.getpid())),
-        *(sys.executable, '-m', 'launch.workers', json.dumps(self._cores)),
-      ],
+      leash.leashed([sys.executable, '-m', 'launch.workers', json.dumps(self._cores)]),
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       encoding='utf-8',

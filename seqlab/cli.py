@@ -8,6 +8,7 @@ import atexit
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import contextlib
 import gc
+import io
 import json
 import os
 from pathlib import Path
@@ -132,19 +133,23 @@ def train(args: argparse.Namespace, rest: Sequence[str]) -> int:
   """Trains an experiment, or resumes it."""
   with _imports():
     from seqlab.experiment import load_experiment
+    from seqlab.results.beside import print_after_training
+    from seqlab.results.origin import origin_of
     from seqlab.train.cluster import cluster
     from seqlab.train.loop import train
     from seqlab.train.processes import Stopped
 
   config = load_experiment(args.experiment, rest)
+  origin = origin_of(args.experiment, rest)
   _prepare(config.get('threads'))
   try:
     with cluster():
-      folder = train(config, args.workdir, force=args.force)
+      folder = train(config, args.workdir, force=args.force, origin=origin)
   except Stopped as stopped:
     print(f'seqlab train: {stopped}', file=sys.stderr)
     return os.EX_TEMPFAIL  # 75: a scheduler should start this command again
   print(f'done: {folder.name}')
+  print_after_training(folder.path)
   return 0
 
 
@@ -182,6 +187,7 @@ def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> None:
   del rest
   with _imports():
     _prepare()
+    from seqlab.results.beside import print_after_evaluation
     from seqlab.train.vectors import names_vectors
     from seqlab.use.evaluation import default_measure
 
@@ -194,30 +200,33 @@ def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> None:
   for name, options in _EVALUATE.items():
     if name != measure:
       _refuse(args, set(options) - set(_EVALUATE[measure]), name)
-  _MEASURES[measure](args)
+  record = _MEASURES[measure](args)
+  print_after_evaluation(Path(args.run_folder), record)
 
 
-def _evaluate_words(args: argparse.Namespace) -> None:
+def _evaluate_words(args: argparse.Namespace) -> dict:
   from seqlab.word_vectors import evaluate_words
 
   options = dict(format=args.source, average=args.average, choose=args.choose)
   options |= _given(args, ('sets', 'restrict', 'method'))
-  evaluate_words(args.run_folder, trust=args.trust, **options)
+  return evaluate_words(args.run_folder, trust=args.trust, **options)
 
 
-def _evaluate_translations(args: argparse.Namespace) -> None:
+def _evaluate_translations(args: argparse.Namespace) -> dict:
   from seqlab.use.translations import evaluate_translations
 
   options = dict(split=_split(args), output=args.output, **_search(args))
   options['measures'] = args.measures or ()
-  evaluate_translations(args.run_folder, trust=args.trust, **options)
+  return evaluate_translations(args.run_folder, trust=args.trust, **options)
 
 
-def _evaluate_evaluators(args: argparse.Namespace) -> None:
+def _evaluate_evaluators(args: argparse.Namespace) -> dict:
   from seqlab.use.evaluation import evaluate_run
 
   options = dict(split=args.split, average=args.average, choose=args.choose)
-  evaluate_run(args.run_folder, names=args.evals or (), trust=args.trust, **options)
+  return evaluate_run(
+    args.run_folder, names=args.evals or (), trust=args.trust, **options
+  )
 
 
 def compare(args: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -363,6 +372,44 @@ def experiments(args: argparse.Namespace, rest: Sequence[str]) -> None:
   from seqlab.experiment_list import print_experiments
 
   print_experiments(Path(args.folder), args.format)
+
+
+def reproduce(args: argparse.Namespace, rest: Sequence[str]) -> int:
+  """Runs what the paper rows of an experiment need, and records the verdicts."""
+  del rest
+  from seqlab.results.reproduce import reproduce
+
+  return reproduce(
+    args.experiment,
+    rows=args.rows or (),
+    seeds=args.seeds,
+    workdir=Path(args.workdir),
+    results=Path(args.results),
+    parallel=args.parallel,
+    dry_run=args.dry_run,
+    check=_check_words,
+  )
+
+
+def _check_words(words: Sequence[str]) -> None:
+  """Raises ValueError if words are not those of a command; see `Row.evaluate`."""
+  errors = io.StringIO()
+  try:
+    with contextlib.redirect_stderr(errors):
+      _parser().parse_args(words)
+  except SystemExit:
+    reason = errors.getvalue().strip().rpartition('error: ')[2]
+    raise ValueError(
+      f'`seqlab {" ".join(words)}` is no command: {reason}; correct Row.evaluate'
+    ) from None
+
+
+def results(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  """Prints the paper rows of experiments, with the values here and the verdicts."""
+  del rest
+  from seqlab.results.listing import print_results
+
+  print_results(args.experiments, Path(args.results), args.format)
 
 
 def bench(args: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -570,6 +617,36 @@ def _experiments_options(parser: _Parser) -> None:
   parser.add_argument('--format', choices=('table', 'tsv', 'json'), default='table')
 
 
+def _reproduce_options(parser: _Parser) -> None:
+  add = parser.add_argument
+  text = 'a file with PAPER = [Row(...)]; :arguments choose the rows with these'
+  add('experiment', help=text)
+  text = 'names of rows, such as test/exact:split=length (all)'
+  add('--rows', nargs='+', metavar='NAME', help=text)
+  text = 'seeds to run now (all of each row)'
+  add('--seeds', type=int, nargs='+', metavar='N', help=text)
+  text = 'the runs are in <set>-<experiment>/<arguments>/seed-N below it'
+  add('--workdir', default='runs/reproduce', help=f'{text} (runs/reproduce)')
+  _results_option(parser)
+  add('--parallel', type=int, default=1, help='runs at a time (1)')
+  add('--dry-run', action='store_true', help='print the commands, and run nothing')
+
+
+def _results_options(parser: _Parser) -> None:
+  text = 'files, or folders of files (experiments)'
+  add = parser.add_argument
+  add(
+    'experiments', nargs='*', metavar='EXPERIMENT', default=['experiments'], help=text
+  )
+  add('--format', choices=('text', 'json', 'md'), default='text')
+  _results_option(parser)
+
+
+def _results_option(parser: _Parser) -> None:
+  text = 'folder of the registry (docs/results)'
+  parser.add_argument('--results', default='docs/results', help=text)
+
+
 def _bench_options(parser: _Parser) -> None:
   add = parser.add_argument
   add('experiment', nargs='?', default='experiments/agreement/transformer.py')
@@ -716,6 +793,8 @@ _VERBS = {
   'bleu': _Verb(bleu, _bleu_options),
   'table': _Verb(table, _table_options, computes=False),
   'experiments': _Verb(experiments, _experiments_options, computes=False),
+  'reproduce': _Verb(reproduce, _reproduce_options, computes=False),
+  'results': _Verb(results, _results_options, computes=False),
   'bench': _Verb(bench, _bench_options),
 }
 

@@ -20,6 +20,8 @@ from seqlab.train.bucket_mirror import BucketMirror
 from seqlab.trust import check_names
 from seqlab.upgrade import FORMAT, upgrade
 
+ORIGIN = 'experiment.json'
+
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
@@ -29,11 +31,14 @@ class RunFolder:
     path: the folder; if it is in a bucket, its mirror on the disk.
     config: the resolved experiment that made it.
     bucket_mirror: keeps a folder in a bucket and `path` equal; None on a disk.
+    origin: where the experiment comes from, which is recorded in a new run; None if
+      that is not known. See `results.origin`.
   """
 
   path: Path
   config: dict[str, Any]
   bucket_mirror: BucketMirror | None = None
+  origin: Mapping[str, Any] | None = None
 
   @classmethod
   def open(cls, path: str | Path, *, trust: bool = False) -> 'RunFolder':
@@ -110,9 +115,18 @@ class RunFolder:
     """File of the messages of training, as plain lines."""
     return self.path / 'train.log'
 
+  @property
+  def origin_file(self) -> Path:
+    """File that says from which experiment the run began."""
+    return self.path / ORIGIN
+
   def write_config(self) -> None:
-    """Writes `config.json` atomically."""
+    """Writes `config.json` atomically, and in a new run where it comes from."""
     self.samples.mkdir(exist_ok=True)
+    is_new = not (self.path / 'config.json').is_file()
+    if self.origin is not None and is_new:
+      origin = json.dumps(self.origin, indent=2, ensure_ascii=False)
+      files.write_text(self.origin_file, f'{origin}\n')
     # First, since a folder with a `config.json` counts as a run that can be used.
     seal.record_digests(self.vocabulary)
     text = json.dumps({'format': FORMAT, **self.config}, indent=2, ensure_ascii=False)
@@ -156,8 +170,12 @@ class RunFolder:
       ) from error
 
   def forget_inputs(self) -> None:
-    """Lets the run continue with the text and the vocabulary as they are now."""
+    """Lets the run continue with the text and the vocabulary as they are now.
+
+    It then has no record of its origin, which is not a single experiment.
+    """
     Inputs(self.path).forget()
+    self.origin_file.unlink(missing_ok=True)  # it may be of the other experiment
 
   def download(self) -> None:
     """Brings the mirror of a folder in a bucket up to date; does nothing on a disk."""
@@ -220,11 +238,11 @@ def open_folder(
     with _name_in_errors(
       name, path, '; use another --workdir, or --force to write it again'
     ):
-      differences = _differences(files.read_json_object(path / 'config.json'), plain)
-    if differences:
+      found = differences(files.read_json_object(path / 'config.json'), plain)
+    if found:
       raise ValueError(
         f'{name} was made by a different experiment:\n  '
-        + '\n  '.join(differences)
+        + '\n  '.join(found)
         + '\nuse another --workdir, or --force to continue in this one'
       )
   with _name_in_errors(name, path):
@@ -272,7 +290,8 @@ def _local_path(path: str | Path) -> tuple[Path, BucketMirror | None]:
   return mirror.path, mirror
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+  """Returns the options in which two configurations differ, one text per option."""
   old, new = flatten(with_defaults(old)), flatten(with_defaults(new))
   keys = [k for k in {**old, **new} if old.get(k, _ABSENT) != new.get(k, _ABSENT)]
   return [f'{k}: {old.get(k, _ABSENT)} there, {new.get(k, _ABSENT)} now' for k in keys]

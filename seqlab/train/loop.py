@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
+import dataclasses
 import errno
 from pathlib import Path
 
@@ -31,7 +32,13 @@ from seqlab.train.warm_start import WarmStart
 from seqlab.types import Batch, PyTree, Sums
 
 
-def train(config: Mapping, workdir: str, *, force: bool = False) -> RunFolder:
+def train(
+  config: Mapping,
+  workdir: str,
+  *,
+  force: bool = False,
+  origin: Mapping | None = None,
+) -> RunFolder:
   """Trains the experiment in `workdir`, resuming from its last checkpoint if any.
 
   Among several processes each calls this, and process 0 writes the folder.
@@ -40,6 +47,7 @@ def train(config: Mapping, workdir: str, *, force: bool = False) -> RunFolder:
     config: a resolved experiment.
     workdir: the run's folder.
     force: continue although a different experiment made the folder.
+    origin: where the experiment comes from, for the folder's record.
 
   Returns:
     The run's folder.
@@ -55,6 +63,7 @@ def train(config: Mapping, workdir: str, *, force: bool = False) -> RunFolder:
     stack.enter_context(_explain_disk_errors(workdir))
     stack.enter_context(processes.StopImmediately())
     folder = _claim_folder(workdir, config, force, stack)
+    folder = dataclasses.replace(folder, origin=origin)
     if has(task_of(folder.config), Estimator):
       return fit(folder, anew=force)
     task, batches, timetable = prepare(folder)

@@ -10,7 +10,6 @@ import weakref
 
 import pytest
 
-from launch.machine import share
 from launch.trials import (
   Trial,
   experiment_name,
@@ -25,6 +24,7 @@ from launch.trials import (
 from launch.workers import GroupedQueue
 from seqlab.config import with_defaults
 from seqlab.experiment import split_name
+from seqlab.io.processes import share
 from seqlab.tasks.translation import Translation
 from seqlab.train.folder import open_folder
 from seqlab.train.writer import Writer

@@ -6,12 +6,19 @@ PARENT is the id of the process that starts it. On systems other than Linux the 
 is started without this protection.
 """
 
+from collections.abc import Sequence
 import ctypes
 import os
 import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
+
+
+def leashed(command: Sequence[str]) -> list[str]:
+  """Returns a command that the kernel kills when this process ends."""
+  # -P, since modules in this folder have names of the standard library's.
+  return [sys.executable, '-P', __file__, str(os.getpid()), *command]
 
 
 def main() -> None:
