@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO ?= runs/demo
 
-.PHONY: demo test test-slow test-tpu test-tpu-slow test-tpu-smallest test-cuda test-cuda-slow lint bench clean
+.PHONY: demo test test-slow test-tpu test-tpu-slow test-tpu-smallest test-cuda test-cuda-slow lint bench results clean
 
 # By a path (compat), not by an import hook, which a folder called seqlab would hide.
 $(BIN)/.installed: pyproject.toml constraints.txt
@@ -48,6 +48,10 @@ lint: $(BIN)/.installed
 
 bench: $(BIN)/.installed
 	$(BIN)/seqlab bench
+
+# The page of paper results, from the raw rows in docs/results.
+results: $(BIN)/.installed
+	$(BIN)/seqlab results --format md > docs/.results.md && mv docs/.results.md docs/results.md
 
 clean:
 	rm -rf $(VENV) .venv-tpu .venv-cuda build dist *.egg-info
