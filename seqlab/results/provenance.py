@@ -7,7 +7,6 @@ import platform
 import subprocess
 from typing import Any
 
-import seqlab
 from seqlab.io.files import read_json_object, write_bytes, write_text
 from seqlab.metrics_file import Rows, read_metrics
 from seqlab.text.workers import all_cores
@@ -22,7 +21,7 @@ def commit() -> dict[str, Any]:
   Results themselves do not count as a difference. Outside of a repository, or without
   git, both are None.
   """
-  tree = Path(seqlab.__file__).parents[1]
+  tree = Path(__file__).parents[2]
   command = ['git', '-C', str(tree), 'status', '--porcelain=v2', '--branch']
   command += ['--untracked-files=no', '--', '.', ':(exclude)docs/results']
   try:
