@@ -81,6 +81,8 @@ class Commands:
         start_new_session=True,  # ctrl-C reaches this process, which passes it on
       )
       self._running.add(process)
+    if self.received is not None:  # while it was being started
+      self._send(process, signal.SIGTERM)
     if hasattr(os, 'sched_setaffinity'):  # before JAX counts the cores
       with contextlib.suppress(ProcessLookupError):
         os.sched_setaffinity(process.pid, cores)
@@ -92,8 +94,12 @@ class Commands:
     send = signal.SIGTERM if self.received is None else signal.SIGKILL
     self.received = number
     for process in [*self._running]:
-      with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, send)
+      self._send(process, send)
+
+  @staticmethod
+  def _send(process: subprocess.Popen, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+      os.killpg(process.pid, number)
 
   @contextlib.contextmanager
   def handle_signals(self) -> Iterator[None]:

@@ -67,6 +67,8 @@ def reproduce(
     ValueError: PAPER or an option is wrong, or a run in `workdir` is another one; in
       that case nothing has been run.
   """
+  if parallel < 1:
+    raise ValueError(f'--parallel is {parallel}: write 1 or more')
   path, args = split_name(experiment)
   paper = read_paper(path)
   chosen = choose_rows(paper, path, args, rows)
@@ -149,6 +151,7 @@ class Reproduction:
     self._report_known(runs, todo)
     with self._commands.handle_signals(), ThreadPoolExecutor(parallel) as pool:
       failures = [*filter(None, pool.map(self._run, todo))]
+    self._records = Records(self._results, self._name)  # others may have added seeds
     signatures = {run.args: run.signature for run in runs}
     for row in rows:
       if row.args in signatures:

@@ -104,11 +104,30 @@ def read_results(names: Sequence[str], folder: Path) -> list[Result]:
   entered = read_lines(folder / ledger.NAME)
   results = []
   for path, args in _experiments(names):
-    rows = read_paper(path)
-    if rows:
-      records = Records(folder, short_name(path))
-      wanted = [row for row in rows if args in ('', row.args)]
-      results += [_result(path, row, rows, records, entered) for row in wanted]
+    rows, records = read_paper(path), Records(folder, short_name(path))
+    wanted = [row for row in rows if args in ('', row.args)]
+    results += [_result(path, row, rows, records, entered) for row in wanted]
+    results += _removed(path, rows, records, entered)
+  return results
+
+
+def _removed(
+  path: Path, rows: Sequence[Row], records: Records, entered: list[Line]
+) -> list[Result]:
+  """Returns results on rows that the experiment no longer has.
+
+  A row does not disappear with a verdict that was not wanted.
+  """
+  names = {row.name for row in rows}
+  results = []
+  for verdict in records.unclaimed(rows):
+    if verdict['row'] not in names:
+      fields = {field.name for field in dataclasses.fields(Row)} & {*verdict}
+      known = {name: verdict[name] for name in fields}
+      row = Row(**known, value=verdict['paper'], seeds=verdict['n'])
+      total = ledger.total(entered, short_name(path), row.args, verdict['split'])
+      stale = ['the experiment no longer has this row']
+      results.append(Result(path, row, verdict, records.seeds(row), stale, total))
   return results
 
 

@@ -95,6 +95,16 @@ def test_other_options_of_the_evaluation_are_stale(experiment, fake):
   assert reasons[1] == '3 seeds are asked for, of 1'
 
 
+def test_a_row_that_was_removed_is_still_shown(experiment, fake):
+  experiment.reproduce()
+  experiment.change("metric='test/per'", "metric='test/cer'")
+  *_, removed = read_results([str(experiment)], FOLDER)
+  assert removed.row.name == 'test/per'
+  assert removed.state == 'different protocol (above)'
+  assert removed.stale == ['the experiment no longer has this row']
+  assert len(removed.seeds) == 2
+
+
 def test_an_experiment_that_cannot_be_loaded_is_stale(experiment, fake):
   experiment.reproduce()
   experiment.change('def get_config', 'def config')
