@@ -73,7 +73,7 @@ def test_reports_import_neither_models_nor_training():
   [
     *('types', 'config', 'text.corpora', 'text.word2phrase', 'text.wordsets'),
     *('data.packing', 'data.text_store', 'data.windows'),
-    *('report.tables', 'report.figures'),
+    *('report.tables', 'report.figures', 'results.listing', 'results.reproduce'),
   ],
 )
 def test_text_data_and_reports_need_no_jax(module):
