@@ -3,9 +3,9 @@
 There is no iterator state: a run that resumes continues at batch k, and on more or
 fewer hosts each host gathers its rows of the same global batch.
 
-A kind of batching is a class that inherits from `SentenceBatches`. It decides which
-sentences share a row and a batch; order, epochs, hosts and the report are common to
-all.
+A kind of batching is a class that inherits from `SentenceBatches`, or from
+`EpochBatches` if every epoch has the same sentences. It decides which sentences share a
+row and a batch; epochs, hosts and the report are common to all.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,11 @@ from seqlab.data.store import Sides
 from seqlab.pieces import Specification, find, make, parameters
 from seqlab.types import PAD, Batch
 
-BATCHINGS = {'buckets': 'data.buckets:Buckets', 'packed': 'data.packing:Packed'}
+BATCHINGS = {
+  'buckets': 'data.buckets:Buckets',
+  'drawn': 'data.drawn:Drawn',
+  'packed': 'data.packing:Packed',
+}
 CONTEXT = (
   'sides',
   'reverse',
@@ -151,7 +155,7 @@ class SentenceBatches:
   """Batches of sentences; see `tasks.interface.Batches`. Base class of the kinds.
 
   Attributes:
-    steps_per_epoch: number of batches in which every example occurs once.
+    steps_per_epoch: number of batches of an epoch.
     shapes: one empty batch of every shape.
     report: pairs (or sentences), too_long, padding_waste, target_tokens, ...
     tokens_per_step: mean number of tokens of the last side per batch.
@@ -161,41 +165,29 @@ class SentenceBatches:
     self,
     examples: Examples,
     shapes: Sequence[Shape],
-    groups: Sequence[np.ndarray],
     *,
-    shuffle: bool,
-    repeats: Sequence[np.ndarray] | None = None,
+    steps_per_epoch: int,
+    tokens: Mapping[str, float],
+    cells: float,
   ):
-    """Divides groups into batches.
+    """Takes the shapes, and the counts of an epoch for the report.
 
     Args:
       examples: the sentences.
-      shapes: shape of the batches of each group.
-      groups: numbers that `arrays` and `by_length` understand, such as those of
-        examples. Every batch is filled from one group.
-      shuffle: whether the order is drawn anew in each epoch.
-      repeats: for each group, how often its numbers occur per epoch; None for once.
+      shapes: all shapes that a batch may have.
+      steps_per_epoch: number of batches of an epoch.
+      tokens: name of a side -> mean number of tokens of an epoch.
+      cells: mean number of positions of an epoch, padding counted.
     """
-    self._examples, self._shapes, self._groups = examples, tuple(shapes), tuple(groups)
-    self._shuffle = shuffle
-    self._strata: list[list[_Stratum]] | None = None
-    sizes = [len(group) for group in groups]
-    if repeats is not None:
-      self._strata = list(map(_strata, groups, repeats))
-      sizes = [sum(stratum.most for stratum in x) for x in self._strata]
-    self._counts = counts = [
-      -(-n // shape.rows) for n, shape in zip(sizes, shapes, strict=True)
-    ]
-    self.steps_per_epoch = sum(counts)
-    cells = sum(n * shape.cells for n, shape in zip(counts, shapes, strict=True))
-    tokens = {side: examples.mean_tokens(side) for side in examples.lengths}
+    self._examples, self._shapes = examples, tuple(shapes)
+    self.steps_per_epoch = steps_per_epoch
     last = [*tokens][-1]
-    self.tokens_per_step = round(tokens[last]) / self.steps_per_epoch
+    self.tokens_per_step = round(tokens[last]) / steps_per_epoch
     self.report: dict[str, Any] = {
       examples.unit: len(examples.kept),
       'too_long': len(examples) - len(examples.kept),
       f'{last}_tokens': round(tokens[last]),
-      'steps_per_epoch': self.steps_per_epoch,
+      'steps_per_epoch': steps_per_epoch,
       'shapes': len(shapes),
       'padding_waste': 1 - sum(tokens.values()) / cells,
     }
@@ -223,26 +215,9 @@ class SentenceBatches:
     """
     raise NotImplementedError
 
-  def by_length(self, group: np.ndarray) -> np.ndarray:
-    """Returns a group in the order of batches that are not shuffled."""
-    return group
-
   def _make_plan(self, seed: int, epoch: int) -> list[tuple[Shape, np.ndarray]]:
-    """Returns the shape and the numbers of each batch of an epoch."""
-    random = np.random.Generator(np.random.Philox(key=[seed, epoch]))
-    plan: list[tuple[Shape, np.ndarray]] = []
-    for i, (group, shape) in enumerate(zip(self._groups, self._shapes, strict=True)):
-      if self._strata is not None:
-        drawn = [x.draw(seed, epoch, (i, j)) for j, x in enumerate(self._strata[i])]
-        group = np.concatenate(drawn)
-      order = random.permutation(group) if self._shuffle else self.by_length(group)
-      batches = _rows_of(order, shape.rows)
-      if self._strata is not None:
-        batches = _spread(order, shape.rows, self._counts[i])
-      plan += ((shape, rows) for rows in batches)
-    if self._shuffle:
-      plan = [plan[i] for i in random.permutation(len(plan))]
-    return plan
+    """Returns the shape of each batch of an epoch, and its numbers, see `arrays`."""
+    raise NotImplementedError
 
   def _at(self, k: int, seed: int) -> tuple[Shape, np.ndarray]:
     epoch, position = divmod(k, self.steps_per_epoch)
@@ -273,6 +248,67 @@ class SentenceBatches:
     segmentations = self._examples.segmentations
     sides = segmentations[k // self.steps_per_epoch % len(segmentations)]
     return self.arrays(sides, chosen, shape.widths)
+
+
+class EpochBatches(SentenceBatches):
+  """Batches in which every example occurs once per epoch, or a given number of times."""
+
+  def __init__(
+    self,
+    examples: Examples,
+    shapes: Sequence[Shape],
+    groups: Sequence[np.ndarray],
+    *,
+    shuffle: bool,
+    repeats: Sequence[np.ndarray] | None = None,
+  ):
+    """Divides groups into batches.
+
+    Args:
+      examples: the sentences.
+      shapes: shape of the batches of each group.
+      groups: numbers that `arrays` and `by_length` understand, such as those of
+        examples. Every batch is filled from one group.
+      shuffle: whether the order is drawn anew in each epoch.
+      repeats: for each group, how often its numbers occur per epoch; None for once.
+    """
+    self._groups, self._shuffle = tuple(groups), shuffle
+    self._strata: list[list[_Stratum]] | None = None
+    sizes = [len(group) for group in groups]
+    if repeats is not None:
+      self._strata = list(map(_strata, groups, repeats))
+      sizes = [sum(stratum.most for stratum in x) for x in self._strata]
+    self._counts = counts = [
+      -(-n // shape.rows) for n, shape in zip(sizes, shapes, strict=True)
+    ]
+    super().__init__(
+      examples,
+      shapes,
+      steps_per_epoch=sum(counts),
+      tokens={side: examples.mean_tokens(side) for side in examples.lengths},
+      cells=sum(n * shape.cells for n, shape in zip(counts, shapes, strict=True)),
+    )
+
+  def by_length(self, group: np.ndarray) -> np.ndarray:
+    """Returns a group in the order of batches that are not shuffled."""
+    return group
+
+  def _make_plan(self, seed: int, epoch: int) -> list[tuple[Shape, np.ndarray]]:
+    """Returns the shape and the numbers of each batch of an epoch."""
+    random = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+    plan: list[tuple[Shape, np.ndarray]] = []
+    for i, (group, shape) in enumerate(zip(self._groups, self._shapes, strict=True)):
+      if self._strata is not None:
+        drawn = [x.draw(seed, epoch, (i, j)) for j, x in enumerate(self._strata[i])]
+        group = np.concatenate(drawn)
+      order = random.permutation(group) if self._shuffle else self.by_length(group)
+      batches = _rows_of(order, shape.rows)
+      if self._strata is not None:
+        batches = _spread(order, shape.rows, self._counts[i])
+      plan += ((shape, rows) for rows in batches)
+    if self._shuffle:
+      plan = [plan[i] for i in random.permutation(len(plan))]
+    return plan
 
 
 class _Stratum(NamedTuple):
@@ -348,6 +384,23 @@ def check_fit(length: int, tokens: int, rows_multiple: int) -> None:
 def most_rows(tokens: int, width: int, rows_multiple: int) -> int:
   """Returns the largest multiple of `rows_multiple` that `tokens` positions hold."""
   return tokens // width // rows_multiple * rows_multiple
+
+
+def gather_rows(
+  sides: Sides, rows: np.ndarray, widths: Mapping[str, int], reverse: Sequence[str]
+) -> Batch:
+  """Returns the ids of each side, one example per row, [B, L].
+
+  Args:
+    sides: a segmentation.
+    rows: numbers of examples, [B]; -1 gives a row of padding.
+    widths: name of a side -> number of positions of a row.
+    reverse: names of the sides that are read from their end.
+  """
+  batch = {side: store.gather(rows, widths[side]) for side, store in sides.items()}
+  for side in reverse:
+    batch[side] = reverse_sentences(batch[side])
+  return batch
 
 
 def reverse_sentences(ids: np.ndarray) -> np.ndarray:

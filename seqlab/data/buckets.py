@@ -14,19 +14,19 @@ from seqlab.data.batching import (
   MAX_LENGTH,
   ROWS_MULTIPLE,
   TOKENS,
+  EpochBatches,
   Examples,
-  SentenceBatches,
   Shape,
   check_fit,
+  gather_rows,
   most_rows,
-  reverse_sentences,
 )
 from seqlab.data.store import Sides
 from seqlab.domains import Count, check
 from seqlab.types import Batch
 
 
-class Buckets(SentenceBatches):
+class Buckets(EpochBatches):
   """Batches of one example per row, examples of similar length together."""
 
   def __init__(
@@ -65,18 +65,11 @@ class Buckets(SentenceBatches):
     check(Buckets, options, 'batching.')
     context = dict(reverse=reverse, sampled=sampled, repeats=repeats)
     examples = Examples(sides, max_length=max_length, **context)
-    kept = examples.kept
-    check_fit(int(examples.longest[kept].max()), tokens, rows_multiple)
-    lengths = [x[kept] for x in examples.lengths.values()]
-    bounds = bucket_bounds(lengths, shapes)
-    bucket = np.searchsorted(bounds, examples.longest[kept])
-    groups = [kept[bucket == i] for i in range(len(bounds))]
+    check_fit(int(examples.longest[examples.kept].max()), tokens, rows_multiple)
+    bounds, groups = divide_by_length(examples, shapes)
     chosen = [
-      Shape(
-        most_rows(tokens, bound, rows_multiple),
-        {side: int(x[group].max()) for side, x in examples.lengths.items()},
-      )
-      for bound, group in zip(bounds.tolist(), groups, strict=True)
+      Shape(most_rows(tokens, bound, rows_multiple), widths_of(examples, group))
+      for bound, group in zip(bounds, groups, strict=True)
     ]
     if repeats is not None:
       repeats = [repeats[group] for group in groups]
@@ -84,14 +77,31 @@ class Buckets(SentenceBatches):
 
   def arrays(self, sides: Sides, rows: np.ndarray, widths: Mapping[str, int]) -> Batch:
     """Returns the ids of each side, [B, L]."""
-    batch = {side: store.gather(rows, widths[side]) for side, store in sides.items()}
-    for side in self._examples.reverse:
-      batch[side] = reverse_sentences(batch[side])
-    return batch
+    return gather_rows(sides, rows, widths, self._examples.reverse)
 
   def by_length(self, group: np.ndarray) -> np.ndarray:
     """Returns examples in order of their longest side."""
     return group[np.argsort(self._examples.longest[group], kind='stable')]
+
+
+def divide_by_length(
+  examples: Examples, shapes: int
+) -> tuple[list[int], list[np.ndarray]]:
+  """Divides examples into at most `shapes` buckets that waste least padding.
+
+  Returns:
+    The bound of each bucket, which is the length of its longest side; and the numbers
+    of its examples.
+  """
+  kept = examples.kept
+  bounds = bucket_bounds([x[kept] for x in examples.lengths.values()], shapes)
+  bucket = np.searchsorted(bounds, examples.longest[kept])
+  return bounds.tolist(), [kept[bucket == i] for i in range(len(bounds))]
+
+
+def widths_of(examples: Examples, group: np.ndarray) -> dict[str, int]:
+  """Returns the positions that the examples of a group need, name of a side -> number."""
+  return {side: int(x[group].max()) for side, x in examples.lengths.items()}
 
 
 def bucket_bounds(lengths: Sequence[np.ndarray], shapes: int) -> np.ndarray:

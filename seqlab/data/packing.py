@@ -9,8 +9,8 @@ from seqlab.data.batching import (
   MAX_LENGTH,
   ROWS_MULTIPLE,
   TOKENS,
+  EpochBatches,
   Examples,
-  SentenceBatches,
   Shape,
   check_fit,
   most_rows,
@@ -23,7 +23,7 @@ _OPEN = 64  # rows that may be open at a time
 _SUFFIXES = ('', '_segment', '_position')  # of the names of a side's arrays
 
 
-class Packed(SentenceBatches):
+class Packed(EpochBatches):
   """Batches of several examples per row, in one shape.
 
   Besides the ids of a side, `batch` returns `<side>_segment`, the number of the example

@@ -64,6 +64,8 @@ class Batches(Protocol):
       -1 where a row holds no line. Only for batches that are not shuffled.
     report: counts of the data, name -> number, for the log.
     tokens_per_step: mean number of tokens per batch, as `Task.tokens` counts them.
+    shared_shapes: True if the shape of batch k does not depend on the seed, so that
+      members of a population have batches of the same shape.
   """
 
   steps_per_epoch: int

@@ -218,7 +218,8 @@ class Definition:
         raise ValueError(
           f'a batch whose {name} has the shape {first.shape} cannot be cut into {need} '
           f'equal parts ({rows_divisor(self.mesh)} devices x {self._accumulate} '
-          f'micro-batches): set batching.{option}={need} or a multiple'
+          f'micro-batches): set batching.{option}={need} or a multiple (batching.rows, '
+          "with batching.kind='drawn')"
         )
 
 

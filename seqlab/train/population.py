@@ -29,7 +29,6 @@ from seqlab.train.setup import check_text, evaluators_of, introduce, prepare
 from seqlab.train.state import TrainState
 from seqlab.train.timetable import Timetable
 from seqlab.train.warm_start import WarmStart
-from seqlab.types import Batch
 
 _REMEDY = 'run these trials one by one (--on local)'
 OnEnd = Callable[[int, Exception | None], None]
@@ -126,7 +125,7 @@ def _train_in(
     return
   task, batches, timetable = parts
   first = next(iter(folders.values()))
-  _check_shapes(batches.shapes, [folder.config for folder in folders.values()])
+  _check_shapes(batches, [folder.config for folder in folders.values()])
   definition = Definition(first.config, task, timetable.steps)
   definition.check(batches.shapes)
   evaluators = evaluators_of(first.config, task, definition.mesh)
@@ -215,11 +214,13 @@ def _share_vocabulary(source: RunFolder, target: RunFolder) -> None:
       )
 
 
-def _check_shapes(shapes: Sequence[Batch], configs: Sequence[Mapping]) -> None:
+def _check_shapes(batches: Batches, configs: Sequence[Mapping]) -> None:
+  shapes = () if getattr(batches, 'shared_shapes', False) else batches.shapes
   if len(shapes) > 1 and len({config['seed'] for config in configs}) > 1:
     raise ValueError(
       f'batches of different seeds have different shapes at a step (there are '
-      f"{len(shapes)}): set batching.kind='packed' or batching.shapes=1, or {_REMEDY}"
+      f"{len(shapes)}): set batching.kind='packed', 'drawn' or batching.shapes=1, or "
+      f'{_REMEDY}'
     )
 
 
