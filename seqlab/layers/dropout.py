@@ -44,6 +44,13 @@ def random_bits(key: Array, shape: tuple[int, ...], rows: int = 0) -> Array:
   return mix(mix(index ^ first) ^ second)
 
 
+def uniform(key: Array, shape: tuple[int, ...], rows: int = 0) -> Array:
+  """Returns float32 [*shape] uniform in (0, 1), without 0 and 1; see `random_bits`."""
+  # 23 bits and a half are exact in float32.
+  bits = (random_bits(key, shape, rows) >> 9).astype(jnp.float32)
+  return (bits + 0.5) * 2.0**-23
+
+
 def kept(
   key: Array, shape: tuple[int, ...], rate: Array | float, rows: int = 0
 ) -> Array:

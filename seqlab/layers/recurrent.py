@@ -300,7 +300,7 @@ class Encoder(nn.Module):
   """A stack of recurrent layers over a source, in one direction or in both.
 
   With both, each direction has half of the units (as in OpenNMT), so that the
-  states' width is D either way. From the second layer on, a layer's input is added
+  states' width is D either way. From the second layer on, a layer's input may be added
   to its output (Wu et al. 2016, section 3.1, https://arxiv.org/abs/1609.08144).
 
   Attributes:
@@ -308,12 +308,14 @@ class Encoder(nn.Module):
     width: D.
     layers: number of layers.
     bidirectional: whether there is a direction that reads from the end.
+    residual: whether a layer's input is added to its output, but for the first layer.
   """
 
   make_cell: Any
   width: int
   layers: int
   bidirectional: bool
+  residual: bool = True
 
   def setup(self) -> None:
     """Makes the cells."""
@@ -353,7 +355,7 @@ class Encoder(nn.Module):
         strict=True,
       )
       out = jnp.concatenate(outs, axis=-1)  # [S, B, D]
-      x = x + out if i else out
+      x = x + out if i and self.residual else out
       carries.append(
         tuple(jnp.concatenate(part, -1) for part in zip(*ends, strict=True))
       )

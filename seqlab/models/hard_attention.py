@@ -141,8 +141,9 @@ class HardAttention(RecurrentBase):
       )
     rate = training_hyper(hyper, self.hyper_names, train=train).get('dropout')
     memory = self._encode(source, rate)
-    gates = self._gates(shift_right(target).T, rate)  # G of [T, B, D]
-    states = self._run(memory.start, gates, memory.context, rate)
+    drop = self._dropper(rate)
+    gates = self._gates(shift_right(target).T, drop)  # G of [T, B, D]
+    states = self._run(memory.start, gates, memory.context, drop)
     states = jnp.swapaxes(self.drop(states, rate, rows=1), 0, 1)  # [B, T, D]
     B, T, _ = states.shape
     position = jnp.broadcast_to(jnp.arange(T), (B, T))
@@ -176,10 +177,11 @@ class HardAttention(RecurrentBase):
     chosen = product('nsd,nd->ns', outputs, vectors, jnp.float32)
     past = observe(cache.predicted, chosen)
 
-    gates = self._gates(token, None)
+    keep = self._dropper(None)
+    gates = self._gates(token, keep)
     if memory.context is not None:
       gates = add(gates, repeated(memory.context, N))
-    cells, query = self._move(cache.cells, gates, None)
+    cells, query = self._move(cache.cells, gates, keep)
     scores = rows(self._scores(each(query), memory, each(cache.position)))
     predicted = self._transition(past, scores)
     outputs = rows(self._outputs(each(query), memory))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from seqlab.domains import Count, Probability, Rate
 from seqlab.layers.alignment import Attention, ScoreDomain, looks_back
 from seqlab.layers.copying import mix_copies
+from seqlab.layers.dropout import uniform
 from seqlab.layers.products import dense_product
 from seqlab.layers.recurrent import Carry, Gates, add
 from seqlab.models.interface import (
@@ -19,7 +20,7 @@ from seqlab.models.interface import (
   shift_right,
   training_hyper,
 )
-from seqlab.models.recurrent_base import RecurrentBase, output_logits, repeated
+from seqlab.models.recurrent_base import Drop, RecurrentBase, output_logits, repeated
 from seqlab.types import Array
 
 
@@ -101,6 +102,12 @@ class Recurrent(RecurrentBase):
       the mean is taken, and a vocabulary that both sides share. The probability g that a
       word is generated is a function of the decoder's state and the context; See et al.
       add the decoder's input, which here the state has read.
+    sampling_unit: what hyper['scheduled_sampling'] draws for: each 'token' by itself
+      (Bengio et al. 2015, https://arxiv.org/abs/1506.03099), or a 'sentence', all of
+      whose tokens are then the true ones or the model's own (Lake and Baroni 2018,
+      https://arxiv.org/abs/1711.00350).
+    sampling_choice: the model's own token is drawn from its distribution, 'random', or
+      its most probable one, 'argmax'.
   """
 
   attention: Annotated[Any, ScoreDomain()] | None = None
@@ -108,6 +115,8 @@ class Recurrent(RecurrentBase):
   placement: Literal['before', 'after'] = 'after'
   input_feeding: bool = True
   copy_source: bool = False
+  sampling_unit: Literal['token', 'sentence'] = 'token'
+  sampling_choice: Literal['random', 'argmax'] = 'random'
 
   splits_rows: ClassVar[bool] = True
   hyper_names: ClassVar = {
@@ -164,9 +173,10 @@ class Recurrent(RecurrentBase):
   ) -> tuple[Array, Array]:
     """Returns the factors of the logits: outputs [B, T, D] and output weights [V, D].
 
-    In training, hyper['scheduled_sampling'] is the chance that a word read is the
-    model's own instead of the true one (Bengio et al. 2015,
-    https://arxiv.org/abs/1506.03099): 0 is teacher forcing, 1 runs freely.
+    In training, hyper['scheduled_sampling'] is the probability that a token read is
+    the model's own instead of the true one: 0 is teacher forcing, 1 is free running.
+    No gradient flows through the choice of a token. `sampling_unit` and
+    `sampling_choice` have the details.
 
     Raises:
       ValueError: the model copies, so that its distribution has no such factors.
@@ -198,11 +208,10 @@ class Recurrent(RecurrentBase):
     memory = self._encode(source, rate)
     state = self._start(memory, len(source))
     words = shift_right(target).T  # [T, B]
-    if sampling_rate is not None:
-      output = self._sampled(state, words, memory, rate, sampling_rate)
+    if sampling_rate is None:
+      output = self._forced(state, words, memory, rate)
     else:
-      gates = self._gates(words, rate)  # G of [T, B, D]
-      output = self._forced(state, gates, memory, rate)
+      output = self._sampled(state, words, memory, rate, sampling_rate)
     output = _swapped(output)  # [B, T, ...]
     return output.replace(hidden=self.drop(output.hidden, rate))
 
@@ -217,7 +226,8 @@ class Recurrent(RecurrentBase):
 
   def step(self, memory: Memory, cache: State, token: Array) -> tuple[State, Array]:
     """Reads one word per hypothesis: [N] -> the next state, logits [N, V]."""
-    state, output = self._advance(cache, self._gates(token, None), memory, None)
+    keep = self._dropper(None)
+    state, output = self._advance(cache, self._gates(token, keep), memory, keep)
     return state, self._predict_next(output, memory)
 
   @staticmethod
@@ -290,16 +300,22 @@ class Recurrent(RecurrentBase):
     return State(cells, feed, coverage, jnp.zeros(rows, jnp.int32))
 
   def _forced(
-    self, state: State, gates: Gates, memory: Memory, rate: Array | None
+    self, state: State, words: Array, memory: Memory, rate: Array | None
   ) -> Output:
-    """Reads the true words: gates G of [T, B, D] -> outputs [T, B, ...]."""
-    if self._loops:
+    """Reads known words: [T, B] -> outputs [T, B, ...]."""
+    if not self._loops:
+      return self._at_once(state, words, memory, self._dropper(rate))
 
-      def body(model: 'Recurrent', state: State, gates: Gates) -> tuple[State, Output]:
-        return model._advance(state, gates, memory, rate)
+    def body(model: 'Recurrent', state: State, gates: Gates) -> tuple[State, Output]:
+      return model._advance(state, gates, memory, model._dropper(rate))
 
-      return _scan(body)(self, state, gates)[1]
-    x = self._run(state.cells, gates, memory.context, rate)  # [T, B, D]
+    gates = self._gates(words, self._dropper(rate))  # G of [T, B, D]
+    return _scan(body)(self, state, gates)[1]
+
+  def _at_once(self, state: State, words: Array, memory: Memory, drop: Drop) -> Output:
+    """As `_forced`, layer by layer, where no step needs an attention before it."""
+    gates = self._gates(words, drop)  # G of [T, B, D]
+    x = self._run(state.cells, gates, memory.context, drop)  # [T, B, D]
     if not self.attention:
       return Output(x)
     x = jnp.swapaxes(x, 0, 1)  # [B, T, D]
@@ -325,23 +341,43 @@ class Recurrent(RecurrentBase):
     rate: Array | None,
     sampling_rate: Array,
   ) -> Output:
-    """Reads true words or the model's samples: [T, B] -> outputs [T, B, ...]."""
+    """Reads true tokens or the model's own ones: [T, B] -> outputs [T, B, ...]."""
+    T, B = words.shape
+    shape = (T, B) if self.sampling_unit == 'token' else (1, B)
+    own = uniform(self.make_rng('dropout'), shape, rows=1) < sampling_rate
+    own = jnp.broadcast_to(own, words.shape).at[0].set(False)  # [0] has no predecessor
 
-    def body(model: 'Recurrent', carry: tuple, true: Array) -> tuple[tuple, Array]:
-      state, guess = carry
-      draw = jax.random.bernoulli(model.make_rng('dropout'), sampling_rate, true.shape)
-      word = jnp.where(draw & (state.position > 0), guess, true)
-      gates = model._gates(word, rate)
-      state, output = model._advance(state, gates, memory, rate)
-      guess = jax.random.categorical(
-        model.make_rng('dropout'), model._predict_next(output, memory)
-      )
-      return (state, guess.astype(true.dtype)), output
+    factors = None
+    if rate is not None:
+      ones = jnp.ones((T, B, self.width))
+      factors = [self.drop(ones, rate, rows=1) for _ in range(self.layers)]
 
-    return _scan(body)(self, (state, words[0]), words)[1]
+    def body(model: 'Recurrent', carry: tuple, at: tuple) -> tuple[tuple, tuple]:
+      (state, guess), (true, own, factors) = carry, at
+      word = jnp.where(own, guess, true)
+      drop = _multiply(factors)
+      state, output = model._advance(state, model._gates(word, drop), memory, drop)
+      guess = model._own_token(output, memory)
+      if not self._loops:  # only the words are needed
+        state, output = jax.lax.stop_gradient(state), None
+      return (state, guess), (word, output)
+
+    words, output = _scan(body)(self, (state, words[0]), (words, own, factors))[1]
+    if self._loops:
+      return output
+    # The loop's outputs again, but faster: all gradients of a weight are one product.
+    return self._at_once(state, words, memory, _multiply(factors))
+
+  def _own_token(self, output: Output, memory: Memory) -> Array:
+    """Returns the model's choice of the next token, [N] int32, without a gradient."""
+    logits = self._predict_next(jax.lax.stop_gradient(output), memory)  # [N, V]
+    if self.sampling_choice == 'random':
+      # The largest of the logits plus Gumbel noise is a sample of their softmax.
+      logits -= jnp.log(-jnp.log(uniform(self.make_rng('dropout'), logits.shape)))
+    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
   def _advance(
-    self, state: State, gates: Gates, memory: Memory, rate: Array | None
+    self, state: State, gates: Gates, memory: Memory, drop: Drop
   ) -> tuple[State, Output]:
     """Takes a step of every row: state, G of [N, D] -> next state, outputs [N, ...]."""
     weights = context = None
@@ -353,7 +389,7 @@ class Recurrent(RecurrentBase):
     elif state.feed is not None:
       gates = add(gates, self._feed(state.feed))
 
-    cells, x = self._move(state.cells, gates, rate)
+    cells, x = self._move(state.cells, gates, drop)
     if self.attention and self.placement == 'after':
       context, weights = self._look(x, state, memory)
     output = Output(x) if context is None else self._output(x, context, weights)
@@ -400,6 +436,13 @@ class Recurrent(RecurrentBase):
 def _swapped(output: Output) -> Output:
   """Exchanges the axes of positions and rows."""
   return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), output)
+
+
+def _multiply(factors: list[Array] | None) -> Drop:
+  """Returns dropout by factors that are known, one array per layer; None drops nothing."""
+  if factors is None:
+    return lambda x, layer: x
+  return lambda x, layer: x * factors[layer].astype(x.dtype)
 
 
 def _scan(body: Any) -> Any:

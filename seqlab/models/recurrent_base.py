@@ -18,6 +18,8 @@ from seqlab.pieces import Piece, Specification, make
 from seqlab.types import PAD, Array
 
 _Tree = TypeVar('_Tree')
+# Drops elements of the input [..., D] of a layer of the decoder, whose number is given.
+Drop = Callable[[Array, int], Array]
 
 # The context of a cell is what the model sets, and an experiment cannot.
 _CELL = Piece(CELLS, context=('width', 'layer_norm', 'dtype'), base=Cell)
@@ -34,6 +36,7 @@ class RecurrentBase(nn.Module):
     cell: a piece of `layers.recurrent.CELLS`: 'rnn', 'gru' or 'lstm', or
       dict(kind='lstm', forget_bias=0.0).
     layer_norm: normalise inside the cells.
+    residual: whether a layer's input is added to its output, but for the first layer.
     bidirectional: whether the encoder reads from both ends, each with D / 2 units.
     context: the decoder sees the source's last state at its 'start' only, or 'always';
       the cells of a decoder with soft attention start from it in any case.
@@ -49,6 +52,7 @@ class RecurrentBase(nn.Module):
   layers: Count = 1
   cell: Annotated[Specification, _CELL] = 'lstm'
   layer_norm: bool = False
+  residual: bool = True
   bidirectional: bool = True
   context: Literal['start', 'always'] = 'start'
   tie: Literal['all', 'decoder', 'none'] = 'all'
@@ -63,7 +67,9 @@ class RecurrentBase(nn.Module):
       self.source_embedding = Embedding(self.source_size, D, dtype)
     if self.tie == 'none':
       self.output_embedding = Embedding(V, D, dtype)
-    self.encoder = Encoder(self._cell, D, self.layers, self.bidirectional)
+    self.encoder = Encoder(
+      self._cell, D, self.layers, self.bidirectional, self.residual
+    )
     self.decoder_cells = [self._cell(D) for _ in range(self.layers)]
     if self._feeds:
       self.decoder_feed = self._dense(self.decoder_cells[0].gates * D)
@@ -127,17 +133,20 @@ class RecurrentBase(nn.Module):
     """Returns the part of the first cell's gates that does not depend on the word."""
     return split(self.decoder_feed(x), self.decoder_cells[0].gates)
 
-  def _gates(self, words: Array, rate: Array | None) -> Gates:
+  def _dropper(self, rate: Array | None) -> Drop:
+    """Returns a function that drops elements of the inputs of the decoder's layers."""
+    return lambda x, layer: self.drop(x, rate, rows=x.ndim - 2)
+
+  def _gates(self, words: Array, drop: Drop) -> Gates:
     """Returns the words' part of the first cell's gates: [...] -> G of [..., D]."""
-    x = self.drop(self.target_embedding(words), rate, rows=words.ndim - 1)
-    return self.decoder_cells[0].project(x)
+    return self.decoder_cells[0].project(drop(self.target_embedding(words), 0))
 
   def _run(
     self,
     cells: tuple[Carry, ...],
     gates: Gates,
     context: Gates | None,
-    rate: Array | None,
+    drop: Drop,
   ) -> Array:
     """Reads known words: gates G of [T, B, D] of the first layer -> states [T, B, D].
 
@@ -145,26 +154,26 @@ class RecurrentBase(nn.Module):
       cells: the carry of each layer before the first word, leaves [B, D].
       gates: the words' part of the first cell's gates.
       context: G of [B, D], added to the gates of every step; None for nothing.
-      rate: dropout rate between layers.
+      drop: see `_dropper`.
     """
     if context is not None:
       gates = add(gates, context)
     x = None
     for i, (cell, carry) in enumerate(zip(self.decoder_cells, cells, strict=True)):
-      gates = cell.project(self.drop(x, rate, rows=1)) if i else gates
+      gates = cell.project(drop(x, i)) if i else gates
       _, out = cell.run(carry, gates)
-      x = x + out if i else out
+      x = x + out if i and self.residual else out
     return x
 
   def _move(
-    self, cells: tuple[Carry, ...], gates: Gates, rate: Array | None
+    self, cells: tuple[Carry, ...], gates: Gates, drop: Drop
   ) -> tuple[tuple[Carry, ...], Array]:
     """Takes one step of all layers: G of [N, D] -> the carries, the state [N, D]."""
     x, after = None, []
     for i, (cell, carry) in enumerate(zip(self.decoder_cells, cells, strict=True)):
-      gates = cell.project(self.drop(x, rate)) if i else gates
+      gates = cell.project(drop(x, i)) if i else gates
       after.append(cell(carry, gates))
-      x = x + after[-1][0] if i else after[-1][0]
+      x = x + after[-1][0] if i and self.residual else after[-1][0]
     return tuple(after), x
 
 

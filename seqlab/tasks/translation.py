@@ -90,9 +90,8 @@ class SequenceToSequence(Task):
 
   def splits_rows(self, hyper: Mapping[str, Any]) -> bool:
     """See `tasks.interface.SplitsRows`."""
-    # A sampled word is drawn from a distribution over the vocabulary, not by row.
-    sampled = hyper.get('scheduled_sampling') is not None
-    return getattr(self.model, 'splits_rows', False) and not sampled
+    del hyper
+    return getattr(self.model, 'splits_rows', False)
 
   @property
   def gathers_weights(self) -> bool:

@@ -223,6 +223,87 @@ def test_the_sampling_rate_is_traced():
   assert len(traces) == 1
 
 
+OWN_TOKENS = {
+  'attention': {'cell': 'gru', 'attention': 'additive', 'placement': 'before'},
+  'two layers': {'layers': 2, 'bidirectional': False, 'residual': False},
+}
+
+
+def _free_running(model, variables, target):
+  """Returns logits [N, T, V] of a decoder that reads its own most probable tokens."""
+  memory = model.apply(variables, SOURCE, method='encode')
+  rows = len(target)
+  cache = model.apply(variables, memory, rows, target.shape[1], method='start')
+  token, logits = jnp.full(rows, BOS), []
+  for _ in range(target.shape[1]):
+    cache, row = model.apply(variables, memory, cache, token, method='step')
+    logits.append(row)
+    token = jnp.argmax(jax.lax.stop_gradient(row), axis=-1)
+  return jnp.stack(logits, axis=1)
+
+
+def _nll(logits, target):
+  return -jnp.take_along_axis(jax.nn.log_softmax(logits), target[..., None], -1).mean()
+
+
+@pytest.mark.parametrize('unit', ['token', 'sentence'])
+@pytest.mark.parametrize('name', OWN_TOKENS)
+def test_free_running_equals_a_loop_over_steps_in_value_and_gradient(name, unit):
+  options = OWN_TOKENS[name] | {'sampling_unit': unit, 'sampling_choice': 'argmax'}
+  model, variables = _model(**options)
+  target = _ids(2, 6, seed=3)
+
+  @jax.jit
+  def run(variables):
+    def loss(variables):
+      hyper, rngs = {'scheduled_sampling': 1.0}, {'dropout': jax.random.key(0)}
+      options = dict(train=True, hyper=hyper, rngs=rngs)
+      return _nll(model.apply(variables, SOURCE, target, **options), target)
+
+    def loop_loss(variables):
+      return _nll(_free_running(model, variables, target), target)
+
+    return jax.value_and_grad(loss)(variables), jax.value_and_grad(loop_loss)(variables)
+
+  (value, gradient), (expected, expected_gradient) = run(variables)
+  np.testing.assert_allclose(value, expected, atol=1e-5)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+    gradient,
+    expected_gradient,
+  )
+
+
+@pytest.mark.parametrize('name', OWN_TOKENS)
+def test_a_sentence_is_forced_or_free_as_a_whole(name):
+  options = OWN_TOKENS[name] | {
+    'sampling_unit': 'sentence',
+    'sampling_choice': 'argmax',
+  }
+  model, variables = _model(**options)
+  target = _ids(2, 6, seed=3)
+
+  @jax.jit
+  def run(rate, key):
+    hyper, rngs = {'scheduled_sampling': rate}, {'dropout': key}
+    options = dict(train=True, hyper=hyper, rngs=rngs)
+    return model.apply(variables, SOURCE, target, **options)
+
+  forced = np.asarray(model.apply(variables, SOURCE, target))
+  free = np.asarray(_free_running(model, variables, target))
+  assert np.abs(forced - free).max(axis=(1, 2)).min() > 1e-2
+  np.testing.assert_allclose(run(0.0, jax.random.key(0)), forced, atol=1e-5)
+  is_free = []
+  for seed in range(40):
+    logits = np.asarray(run(0.25, jax.random.key(seed)))
+    distances = [np.abs(logits - x).max(axis=(1, 2)) for x in (forced, free)]
+    assert np.min(distances, axis=0).max() < 1e-4  # each row equals one of them
+    is_free.append(distances[1] < 1e-4)
+  is_free = np.array(is_free)
+  assert abs(is_free.mean() - 0.25) < 4 * (0.25 * 0.75 / is_free.size) ** 0.5
+  assert (is_free[:, 0] != is_free[:, 1]).any()  # rows are drawn independently
+
+
 def test_dropout_acts_in_training():
   model, variables = _model(**ATTENTIVE)
   plain = model.apply(variables, SOURCE, TARGET)

@@ -112,6 +112,14 @@ def test_gradients_are_summed_once_per_update(losses, tiny, model, mesh, accumul
   assert {x.runs for x in losses.program(**changes)} == {1}  # none of them in a loop
 
 
+def test_own_tokens_are_the_same_on_any_mesh(losses):
+  changes = {'model': RECURRENT | {'layers': 1, 'sampling_unit': 'sentence'}}
+  changes['hyper'] = {'peak': 1e-2, 'scheduled_sampling': 0.5}
+  one, _ = losses(**changes)
+  sharded, _ = losses(**changes, mesh={'data': 2, 'devices': 2})
+  np.testing.assert_allclose(sharded, one, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
   ('mesh', 'changes'),
   [
