@@ -46,16 +46,15 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   arg = parse_arg(arg, choices, split='simple', model='lstm', batched=False)
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
-  c.seed, c.steps = 0, 100_000
+  c.seed = 0
 
   # Data. The paper has no development split, and takes the model of the last update.
   c.corpus = dict(kind='scan', split=arg.split)
   c.vocabulary = dict(source='symbols', target='symbols')
-  c.batching = dict(kind='drawn', rows=1, shapes=8)
 
   # Model, and hyperparameters, which a sweep or a population may vary without compiling
   # again
-  c.hyper = dict(peak=1e-3, scheduled_sampling=0.5)
+  c.hyper = dict(peak=1e-3)
   if arg.model == 'transformer':
     if not arg.batched:
       raise ValueError(
@@ -72,30 +71,36 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     if arg.model in ATTENTIVE:
       c.model.update(attention='additive', placement='before')
   c.model.tie = 'none'
-  c.schedule = dict(kind='constant')
-  c.optimizer = dict(kind='adam', b2=0.999, eps=1e-8, clip=5.0)
+  if arg.batched:
+    _train_on_batches(c)
+  else:
+    _train_on_examples(c)
 
   # Evaluation: once, at the end. Outputs are up to six times as long as their sources.
   c.evals = {}
   c.evals.test = dict(kind='outputs', split='test', measures=('exact',), beam=1)
   c.evals.test.length = (6.0, 4.0)
-  c.save_every = 10_000
-  c.threads = 1  # operations on one example are too small to be divided
-  if arg.batched:
-    _train_on_batches(c)
   return c
 
 
+def _train_on_examples(c: ml_collections.ConfigDict) -> None:
+  c.steps, c.save_every = 100_000, 10_000
+  c.batching = dict(kind='drawn', rows=1, shapes=8)
+  c.hyper.scheduled_sampling = 0.5
+  c.schedule = dict(kind='constant')
+  c.optimizer = dict(kind='adam', b2=0.999, eps=1e-8, clip=5.0)
+  c.threads = 1  # the operations on one example are too small to be divided
+
+
 def _train_on_batches(c: ml_collections.ConfigDict) -> None:
-  c.steps, c.save_every, c.threads = '20 epochs', '1 epochs', None
+  c.steps, c.save_every = '20 epochs', '1 epochs'
   c.batching = dict(kind='buckets', tokens=1_024, shapes=4)  # target positions
-  del c.hyper.scheduled_sampling
-  c.schedule.warmup = 100
+  c.schedule = dict(kind='constant', warmup=100)
   c.optimizer = dict(kind='adam', clip=5.0)
 
 
 def smoke(c: ml_collections.ConfigDict) -> None:
-  c.steps, c.save_every = 20, None
+  c.update(steps=20, save_every=None)
   c.batching.shapes = 1
   if c.batching.kind == 'drawn':
     c.batching.rows = 8  # one per device of a small machine
