@@ -219,7 +219,7 @@ def _check_shapes(batches: Batches, configs: Sequence[Mapping]) -> None:
   if len(shapes) > 1 and len({config['seed'] for config in configs}) > 1:
     raise ValueError(
       f'batches of different seeds have different shapes at a step (there are '
-      f"{len(shapes)}): set batching.kind='packed', 'drawn' or batching.shapes=1, or "
+      f"{len(shapes)}): set batching.kind='packed' or 'drawn', or batching.shapes=1, or "
       f'{_REMEDY}'
     )
 

@@ -296,6 +296,21 @@ def test_patience_ends_a_member_and_not_the_others(tiny, tmp_path):
   assert Checkpoints(folders[0] / 'checkpoints').latest == 4
 
 
+def test_members_with_different_seeds_can_draw_batches_of_several_shapes(
+  tiny, tmp_path
+):
+  batching = {'kind': 'drawn', 'rows': 4, 'shapes': 2, 'max_length': 20}
+  mesh = {'data': 1, 'devices': 1}
+  configs = [
+    _config(tiny, seed, {}, batching=batching, mesh=mesh, **BARE) for seed in (0, 1)
+  ]
+  together = [tmp_path / '0', tmp_path / '1']
+  assert train_population(configs, together) == [None, None]
+  train(configs[1], tmp_path / 'alone')
+  _assert_same_rows(_rows(together[1]), _rows(tmp_path / 'alone'))
+  assert _rows(together[0])[0]['loss'] != _rows(together[1])[0]['loss']
+
+
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
