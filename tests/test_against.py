@@ -50,8 +50,10 @@ class Scripted:
 
 
 def test_busy_time_counts_all_but_idle_and_waiting():
-  stat = 'cpu  100 20 30 4000 500 6 7 8 90 10\ncpu0 1 1 1 1 1 1 1 1 1 1\n'
-  assert busy_ticks(stat) == 100 + 20 + 30 + 6 + 7 + 8
+  total, idle = 'cpu  101 21 31 4001 501 7 8 9 91 11', 'cpu1 1 1 1 1 1 1 1 1 1 1'
+  stat = f'{total}\ncpu0 100 20 30 4000 500 6 7 8 90 10\n{idle}\n'
+  assert busy_ticks(stat, [0]) == 100 + 20 + 30 + 6 + 7 + 8
+  assert busy_ticks(stat, [0, 1]) == busy_ticks(stat, [0]) + 6
 
 
 def test_time_of_a_session_has_that_of_ended_children():
@@ -61,7 +63,7 @@ def test_time_of_a_session_has_that_of_ended_children():
 
 
 def test_the_share_of_others_is_what_the_session_did_not_use(monkeypatch):
-  monkeypatch.setattr('os.cpu_count', lambda: 2)
+  monkeypatch.setattr('seqlab.bench.turns.all_cores', lambda: [0, 1])
   start, end = Load(clock=10, busy=100, own=50), Load(clock=20, busy=115, own=61)
   assert end.others_since(start) == pytest.approx(4 / 20)
   assert Load(20, 115, 66).others_since(start) == 0  # the clocks of both tick apart

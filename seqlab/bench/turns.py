@@ -3,7 +3,8 @@
 A shared machine changes its speed from minute to minute. Contenders that take turns (A,
 B, C, A, B, C, ...) meet the same conditions, and a ratio is taken between turns of one
 round. The kernel counts the processor time of all processes, so a turn during which
-others ran is known, and is left out.
+others ran is known, and is left out. Cores that this process may not use (`taskset`) do
+not count.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from seqlab.text.workers import all_cores
+
 TURNS = 9
 MAX_SHARE = 0.03  # of the cores, for other processes
 _PROC = Path('/proc')
@@ -25,7 +28,7 @@ class Turn(NamedTuple):
 
   Attributes:
     speed: units per second.
-    others: share of all cores that other processes used meanwhile, 0 to 1.
+    others: share of the cores that other processes used meanwhile, 0 to 1.
   """
 
   speed: float
@@ -47,7 +50,7 @@ class Contender(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Load:
-  """Processor time since the machine started, in seconds, summed over cores.
+  """Processor time since the machine started, in seconds, summed over the cores.
 
   Attributes:
     clock: time of the reading.
@@ -71,24 +74,28 @@ class Load:
         f'--against needs Linux, which counts the processor time of all processes in '
         f'{_PROC}/stat'
       )
-    busy = busy_ticks((_PROC / 'stat').read_text('ascii'))
+    busy = busy_ticks((_PROC / 'stat').read_text('ascii'), all_cores())
     own = sum(session_ticks(text, session) for text in _process_stats())
     ticks = os.sysconf('SC_CLK_TCK')
     return cls(time.perf_counter(), busy / ticks, own / ticks)
 
   def others_since(self, start: 'Load') -> float:
-    """Returns the share of all cores that other processes used since `start`."""
+    """Returns the share of the cores that other processes used since `start`."""
     others = (self.busy - start.busy) - (self.own - start.own)
-    seconds = (self.clock - start.clock) * (os.cpu_count() or 1)
+    seconds = (self.clock - start.clock) * len(all_cores())
     return max(0.0, others) / seconds
 
 
-def busy_ticks(stat: str) -> int:
-  """Returns the ticks of the first line of /proc/stat that were not idle."""
-  user, nice, system, _idle, _iowait, irq, softirq, steal, *_ = map(
-    int, stat.splitlines()[0].split()[1:]
-  )
-  return user + nice + system + irq + softirq + steal
+def busy_ticks(stat: str, cores: Iterable[int]) -> int:
+  """Returns the ticks of some cores that were not idle, from /proc/stat."""
+  lines = {line.split()[0]: line.split()[1:] for line in stat.splitlines() if line}
+  total = 0
+  for core in cores:
+    user, nice, system, _idle, _iowait, irq, softirq, steal, *_ = map(
+      int, lines[f'cpu{core}']
+    )
+    total += user + nice + system + irq + softirq + steal
+  return total
 
 
 def session_ticks(stat: str, session: int) -> int:

@@ -349,11 +349,14 @@ def test_experiments_that_do_not_share_a_program_are_refused(
 
 
 @pytest.mark.slow
-def test_eight_seeds_of_the_agreement_corpus(tmp_path):
-  path = Path(__file__).parents[2] / 'experiments/agreement/transformer.py'
-  configs = [
-    load_experiment(f'{path}:smoke', [f'--config.seed={seed}']) for seed in range(8)
-  ]
+@pytest.mark.parametrize(
+  'name', ['agreement/transformer.py:smoke', 'g2p/sigmorphon2021.py:smoke,language=ice']
+)
+def test_eight_seeds_of_an_experiment(name, tmp_path):
+  if name.startswith('g2p') and not os.environ.get('SEQLAB_DATA'):
+    pytest.skip('needs real data: set SEQLAB_DATA')
+  path = Path(__file__).parents[2] / 'experiments' / name
+  configs = [load_experiment(str(path), [f'--config.seed={i}']) for i in range(8)]
   together = [tmp_path / f'together-{i}' for i in range(8)]
   assert train_population(configs, together) == [None] * 8
   for config, folder in zip(configs, together, strict=True):
