@@ -350,7 +350,11 @@ def test_experiments_that_do_not_share_a_program_are_refused(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  'name', ['agreement/transformer.py:smoke', 'g2p/sigmorphon2021.py:smoke,language=ice']
+  'name',
+  [
+    'agreement/transformer.py:smoke',
+    'g2p/sigmorphon2021.py:smoke,language=ice,model=transformer',
+  ],
 )
 def test_eight_seeds_of_an_experiment(name, tmp_path):
   if name.startswith('g2p') and not os.environ.get('SEQLAB_DATA'):
