@@ -22,7 +22,7 @@ split, with which options, and the tolerance within which it counts as reproduce
 
 `seqlab reproduce EXPERIMENT --results FOLDER` repeats all rows of an experiment, and
 `--rows NAME` some of them. The raw rows, one line per seed with its value, commit, digests
-of the data, machine, times and commands, are in `docs/results/`, with the
+of the data, machine, times and commands, are in [results/](results/README.md), with the
 configuration and the curves of each run.
 """
 

@@ -4,7 +4,7 @@
 for the value of one seed, written as the seed ends, and 'verdict' for the comparison of
 all seeds with the published value. No line is ever changed.
 
-`docs/results/ledger.jsonl` has one line per evaluation of a split; see `ledger`.
+`ledger.jsonl` beside it has one line per evaluation of a split; see `ledger`.
 """
 
 from collections.abc import Mapping, Sequence
