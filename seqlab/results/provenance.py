@@ -11,6 +11,7 @@ from seqlab.io.files import read_json_object, write_bytes, write_text
 from seqlab.metrics_file import Rows, read_metrics
 from seqlab.text.workers import all_cores
 
+_CODE = ('seqlab', 'launch', 'experiments')  # folders of the repository
 _CURVE = 200  # rows of a copied metrics.jsonl
 _DIGITS = 6  # significant digits of a number in it
 
@@ -18,12 +19,13 @@ _DIGITS = 6  # significant digits of a number in it
 def commit() -> dict[str, Any]:
   """Returns the commit of seqlab's code, and whether its files differ from it.
 
-  Results themselves do not count as a difference. Outside of a repository, or without
-  git, both are None.
+  Files of code count, new ones too; documentation and results do not. Outside of a
+  repository, or without git, both are None.
   """
   tree = Path(__file__).parents[2]
-  command = ['git', '-C', str(tree), 'status', '--porcelain=v2', '--branch']
-  command += ['--untracked-files=no', '--', '.', ':(exclude)docs/results']
+  # Without locks, which would disturb other commands of git.
+  command = ['git', '--no-optional-locks', '-C', str(tree), 'status', '--branch']
+  command += ['--porcelain=v2', '--untracked-files=all', '--', *_CODE]
   try:
     result = subprocess.run(command, capture_output=True, text=True, check=True)
   except (OSError, subprocess.CalledProcessError):
