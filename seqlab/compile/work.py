@@ -105,6 +105,8 @@ def traffic(module: Module, computation: str, instruction: Instruction) -> float
     return 2.0 * _main_bytes(instruction)
   if instruction.kind == 'dynamic-update-slice':
     return 2.0 * _main_bytes(operands[1])
+  if instruction.kind == 'scatter':  # reads updates and rows, and writes the rows
+    return float(_main_bytes(operands[1]) + 3 * _main_bytes(operands[2]))
   return float(_main_bytes(instruction) + sum(map(_main_bytes, operands)))
 
 
@@ -148,6 +150,8 @@ def _bytes_read(
       total += user.bytes
     elif user.kind == 'dynamic-update-slice' and user.operands[0] == parameter.name:
       pass  # in place: nothing of the old array is read
+    elif user.kind == 'scatter' and user.operands[0] == parameter.name:
+      total += fused[user.operands[2]].bytes  # in place: the rows that are changed
     else:
       return math.inf
   return total
@@ -157,6 +161,8 @@ def _written(root: Instruction, fused: Mapping[str, Instruction]) -> Instruction
   """Returns the update that a fusion writes in place; None if it writes all."""
   while root.kind in ('bitcast', 'convert') and root.operands[0] in fused:
     root = fused[root.operands[0]]
+  if root.kind == 'scatter' and fused[root.operands[0]].kind == 'parameter':
+    return fused[root.operands[2]]
   return fused[root.operands[1]] if root.kind == 'dynamic-update-slice' else None
 
 

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from seqlab.domains import Count
 from seqlab.layers import SCORES
+from seqlab.layers.device import platform
 from seqlab.layers.products import dense_product, matmul, product
 from seqlab.pieces import Function, Piece, Specification, bind, find
 from seqlab.types import Array
@@ -150,8 +151,7 @@ class Additive(Score):
 
   def __call__(self, query: Array, memory: Source) -> Array:
     """See `Score`."""
-    q = self.query(query)[:, :, None]  # [B, T, 1, D]
-    return matmul(jnp.tanh(q + memory.keys[:, None]), self.energy)  # [B, T, S]
+    return _energies(self.query(query), memory.keys, self.energy)
 
 
 class Concat(Score):
@@ -175,7 +175,7 @@ class Concat(Score):
   def __call__(self, query: Array, memory: Source) -> Array:
     """See `Score`."""
     q = matmul(query, self.kernel[: self.width].astype(self.dtype))
-    return matmul(jnp.tanh(q[:, :, None] + memory.keys[:, None]), self.energy)
+    return _energies(q, memory.keys, self.energy)
 
 
 class Location(Score):
@@ -268,9 +268,8 @@ class Coverage(Additive):
 
   def __call__(self, query: Array, memory: Source) -> Array:
     """See `Score`."""
-    q = self.query(query)[:, :, None] + memory.keys[:, None]  # [B, T, S, D]
-    covered = memory.coverage[..., None].astype(self.dtype) * self.covered
-    return matmul(jnp.tanh(q + covered), self.energy)
+    coverage = memory.coverage.astype(self.dtype), self.covered
+    return _energies(self.query(query), memory.keys, self.energy, coverage)
 
 
 class _Function(Score):
@@ -281,6 +280,35 @@ class _Function(Score):
   @nn.compact
   def __call__(self, query: Array, memory: Source) -> Array:
     return self.function(query, memory)
+
+
+def _energies(
+  query: Array,
+  keys: Array,
+  energy: Array,
+  coverage: tuple[Array, Array] | None = None,
+) -> Array:
+  """Returns vᵀ tanh(q + k + c w): [B, T, D], [B, S, D], [D] -> [B, T, S].
+
+  A loop over the words of the target would keep tanh of all its steps for the backward
+  pass, T arrays of [B, S, D], and another T of its derivative. Accelerators compute it
+  again instead. On a CPU this takes longer than reading it.
+
+  Args:
+    query: W q.
+    keys: U k + b.
+    energy: v.
+    coverage: c [B, T, S], and w [D].
+  """
+
+  def score(query, keys, energy, coverage):
+    x = query[:, :, None] + keys[:, None]  # [B, T, S, D]
+    if coverage is not None:
+      x += coverage[0][..., None] * coverage[1]
+    return matmul(jnp.tanh(x), energy)
+
+  again = score if platform() == 'cpu' else jax.checkpoint(score)
+  return again(query, keys, energy, coverage)
 
 
 def _unit(x: Array) -> Array:

@@ -88,6 +88,36 @@ def stored(x: Array) -> Array:
   return jax.lax.optimization_barrier(x) if platform() == 'tpu' else x
 
 
+def add_bias(x: Array, bias: Array) -> Array:
+  """Returns x + b: [..., D], [D] float32 -> [..., D].
+
+  The gradient of b is a sum over all rows, in the dtype of x. A TPU's vector unit widens
+  and rounds every addend of bfloat16; its matrix unit adds them in float32, as a product
+  with ones. Four sums over 16,352 rows of 1,024 take 0.09 instead of 0.50 ms on a v5p
+  (by the compiler's estimate).
+  """
+  return _add_bias(x, bias) if platform() == 'tpu' else x + bias.astype(x.dtype)
+
+
+@jax.custom_vjp
+def _add_bias(x: Array, bias: Array) -> Array:
+  return x + bias.astype(x.dtype)
+
+
+def _add_bias_forward(x: Array, bias: Array):
+  return _add_bias(x, bias), bias
+
+
+def _add_bias_backward(bias: Array, d: Array):
+  # One row of ones would become a sum again.
+  ones = jnp.ones((8, *d.shape[:-1]), d.dtype)
+  sums = jnp.tensordot(ones, d, d.ndim - 1, preferred_element_type=bias.dtype)
+  return d, sums[0]
+
+
+_add_bias.defvjp(_add_bias_forward, _add_bias_backward)
+
+
 def weight_gradient(
   equation: str, x: Array, d_y: Array, dtype: jnp.dtype | None = None
 ) -> Array:

@@ -16,7 +16,12 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from seqlab.layers.products import dense_product, matmul, weight_gradient
+from seqlab.layers.products import (
+  add_bias,
+  dense_product,
+  matmul,
+  weight_gradient,
+)
 from seqlab.types import Array
 
 Carry = tuple[Array, ...]  # each [B, D]; the first is the cell's output
@@ -107,7 +112,7 @@ class Cell(nn.Module):
     gates = split(self.inputs(x), self.gates)
     if self.layer_norm:
       gates = normalized(gates, self.gains['input_gain'])
-    return add(gates, split(self.bias.astype(self.dtype), self.gates))
+    return tuple(map(add_bias, gates, split(self.bias, self.gates)))
 
   @property
   def kernels(self) -> Gates:

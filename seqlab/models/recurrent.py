@@ -47,6 +47,21 @@ class Memory:
 
 
 @struct.dataclass
+class Seen:
+  """What an output is made from, of any number of positions.
+
+  Attributes:
+    state: [..., D] of the last layer.
+    context: [..., D]; None without attention.
+    weights: [..., S] attention weights, of a model that copies; else None.
+  """
+
+  state: Array
+  context: Array | None
+  weights: Array | None
+
+
+@struct.dataclass
 class Output:
   """What a word is predicted from, of any number of positions.
 
@@ -305,12 +320,21 @@ class Recurrent(RecurrentBase):
     """Reads known words: [T, B] -> outputs [T, B, ...]."""
     if not self._loops:
       return self._at_once(state, words, memory, self._dropper(rate))
-
-    def body(model: 'Recurrent', state: State, gates: Gates) -> tuple[State, Output]:
-      return model._advance(state, gates, memory, model._dropper(rate))
-
     gates = self._gates(words, self._dropper(rate))  # G of [T, B, D]
-    return _scan(body)(self, state, gates)[1]
+    if state.feed is not None:
+
+      def advance(
+        model: 'Recurrent', state: State, gates: Gates
+      ) -> tuple[State, Output]:
+        return model._advance(state, gates, memory, model._dropper(rate))
+
+      return _scan(advance)(self, state, gates)[1]
+
+    def see(model: 'Recurrent', state: State, gates: Gates) -> tuple[State, Seen]:
+      return model._see(state, gates, memory, model._dropper(rate))
+
+    # No step reads an output, so that those of all steps are one product.
+    return self._output(_scan(see)(self, state, gates)[1])
 
   def _at_once(self, state: State, words: Array, memory: Memory, drop: Drop) -> Output:
     """As `_forced`, layer by layer, where no step needs an attention before it."""
@@ -331,7 +355,7 @@ class Recurrent(RecurrentBase):
       coverage=no_coverage,
       position=position,
     )
-    return _swapped(self._output(x, context, weights))
+    return _swapped(self._output(Seen(x, context, self._mean_of_heads(weights))))
 
   def _sampled(
     self,
@@ -380,6 +404,16 @@ class Recurrent(RecurrentBase):
     self, state: State, gates: Gates, memory: Memory, drop: Drop
   ) -> tuple[State, Output]:
     """Takes a step of every row: state, G of [N, D] -> next state, outputs [N, ...]."""
+    state, seen = self._see(state, gates, memory, drop)
+    output = self._output(seen)
+    if state.feed is not None:
+      state = state.replace(feed=output.hidden)
+    return state, output
+
+  def _see(
+    self, state: State, gates: Gates, memory: Memory, drop: Drop
+  ) -> tuple[State, Seen]:
+    """Takes a step without its output, which the state that is returned lacks."""
     weights = context = None
     if memory.context is not None:
       gates = add(gates, repeated(memory.context, len(gates[0])))
@@ -392,14 +426,12 @@ class Recurrent(RecurrentBase):
     cells, x = self._move(state.cells, gates, drop)
     if self.attention and self.placement == 'after':
       context, weights = self._look(x, state, memory)
-    output = Output(x) if context is None else self._output(x, context, weights)
-    state = State(
+    state = state.replace(
       cells=cells,
-      feed=None if state.feed is None else output.hidden,
       coverage=None if weights is None else state.coverage + weights,
       position=state.position + 1,
     )
-    return state, output
+    return state, Seen(x, context, self._mean_of_heads(weights))
 
   def _look(self, query: Array, state: State, memory: Memory) -> tuple[Array, Array]:
     """Attends from [N, D]: contexts [N, D] and weights [N, H, S]."""
@@ -417,20 +449,20 @@ class Recurrent(RecurrentBase):
     weights = jnp.swapaxes(weights, 1, 2)  # [B, M, H, S]
     return context.reshape(N, -1), weights.reshape(state.coverage.shape)
 
-  def _output(self, state: Array, context: Array, weights: Array) -> Output:
-    """Returns tanh(W [state; context]), and what a model that copies needs.
+  def _mean_of_heads(self, weights: Array | None) -> Array | None:
+    """Returns the weights with which a model copies: [N, H, ...] -> [N, ...]."""
+    return weights.mean(axis=1) if self.copy_source else None
 
-    Args:
-      state: [N, D] or [B, T, D].
-      context: the same.
-      weights: [N, H, S] or [B, H, T, S].
-    """
-    both = jnp.concatenate([state, context], axis=-1)
+  def _output(self, seen: Seen) -> Output:
+    """Returns tanh(W [state; context]), and what a model that copies needs."""
+    if seen.context is None:
+      return Output(seen.state)
+    both = jnp.concatenate([seen.state, seen.context], axis=-1)
     hidden = jnp.tanh(self.decoder_output(both))
     if not self.copy_source:
       return Output(hidden)
     gate = self.decoder_gate(both)[..., 0].astype(jnp.float32)
-    return Output(hidden, gate, weights.mean(axis=1))
+    return Output(hidden, gate, seen.weights)
 
 
 def _swapped(output: Output) -> Output:

@@ -15,6 +15,7 @@ from seqlab.plan.programs import PlannedStep
 from seqlab.train.overview import amount, named_sizes
 
 _EXPENSIVE = 10  # number of instructions that are listed
+_LONG_LOOP = 0.02  # share of the time from which on a loop is listed
 _PATH = 60  # characters of a path of layers
 
 COMPILED = f"""\
@@ -77,6 +78,9 @@ def _compiled(step: PlannedStep, chip: Chip | None) -> Iterator[str]:
   if step.endless:
     loops = ', '.join(step.endless)
     yield f'  loops of unknown length, counted as {step.trips} runs each: {loops}'
+  if loops := _loops(costs):
+    yield '  loops, whose runs follow one another:'
+    yield from _rows(loops)
   yield '  largest arrays:'
   rows = [_array_cells(x) for x in step.buffers]
   yield from _rows(rows)
@@ -120,6 +124,26 @@ def _time_of(costs: Costs, unit: str) -> str:
   given = ((text, costs.seconds_of(source)) for source, text in parts.items())
   by_source = ', '.join(f'{milliseconds(x)} {text}' for text, x in given if x)
   return f'{milliseconds(costs.seconds)} per {unit} ({by_source})'
+
+
+def _loops(costs: Costs) -> list[tuple[str, ...]]:
+  """Returns the time of each long loop, of one of its runs, and what it computes."""
+  rows = []
+  for loop, seconds in sorted(costs.loops(), key=lambda pair: -pair[1]):
+    if seconds < _LONG_LOOP * costs.seconds:
+      break
+    runs = costs.module.trips(costs.module.entry, loop)
+    rows.append(
+      (
+        milliseconds(seconds),
+        f'{seconds / costs.seconds:.1%}',
+        f'{runs} x {milliseconds(seconds / runs)}',
+        loop.name,
+        _layer(loop.op_name),
+        _place(costs.module.source(loop)),
+      )
+    )
+  return rows
 
 
 def _unestimated(costs: Costs) -> str:

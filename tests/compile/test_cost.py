@@ -199,6 +199,36 @@ def test_the_memory_that_a_library_may_work_in_is_no_traffic():
   assert work.traffic(module, name, one) == 2 * (64 * 32 + 32 * 16 + 64 * 16)
 
 
+_SCATTER = """HloModule jit_f, is_scheduled=true
+
+%add (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %sum = f32[] add(%a, %b)
+}
+
+%inside (t: f32[5000,8], i: s32[100,1], u: f32[100,8]) -> f32[5000,8] {
+  %t = f32[5000,8] parameter(0)
+  %i = s32[100,1] parameter(1)
+  %u = f32[100,8] parameter(2)
+  ROOT %s = f32[5000,8] scatter(%t, %i, %u), update_window_dims={1}, inserted_window_dims={0}, scatter_dims_to_operand_dims={0}, index_vector_dim=1, to_apply=%add
+}
+
+ENTRY %main (x: f32[5000,8], j: s32[100,1], v: f32[100,8]) -> f32[5000,8] {
+  %x = f32[5000,8] parameter(0)
+  %j = s32[100,1] parameter(1)
+  %v = f32[100,8] parameter(2)
+  ROOT %y = f32[5000,8] fusion(%x, %j, %v), kind=kCustom, calls=%inside
+}
+"""
+
+
+def test_a_scatter_costs_the_rows_that_it_changes():
+  module = Module(_SCATTER)
+  ((_, name, one),) = work.operations(module)
+  assert work.traffic(module, name, one) == 4 * (100 + 3 * 100 * 8)
+
+
 # A sum of which each device keeps a share, and a gather that runs beside a product.
 FUSED = """\
 HloModule step, is_scheduled=true, num_partitions=2

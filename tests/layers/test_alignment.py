@@ -8,6 +8,7 @@ import pytest
 
 from seqlab.layers import SCORES, alignment
 from seqlab.layers.alignment import Attention, Source
+from seqlab.layers.device import ACCELERATOR, instead_of
 
 B, T, S, D = 2, 3, 5, 4
 
@@ -81,6 +82,23 @@ def test_concat_equals_written_out_values(inputs):
     both = np.concatenate([q[b, t], m.keys[b, s]])
     expected = np.tanh(both @ p['kernel']) @ p['energy']
     assert scores[b, t, s] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize('name', ['Additive', 'Concat', 'Coverage'])
+def test_scores_computed_again_for_gradients_equal_kept_ones(inputs, name):
+  score = getattr(alignment, name)(D)
+  query, source = inputs
+  params = nn.unbox(score.init(jax.random.key(2), query, source))
+
+  def loss(params, query, keys, coverage):
+    memory = source.replace(keys=keys, coverage=coverage)
+    return (score.apply(params, query, memory) ** 2).sum()
+
+  step = jax.value_and_grad(loss, argnums=(0, 1, 2, 3))
+  kept = step(params, query, source.keys, source.coverage)
+  with instead_of(ACCELERATOR):
+    again = step(params, query, source.keys, source.coverage)
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), again, kept)
 
 
 def test_location_does_not_depend_on_the_words(inputs):

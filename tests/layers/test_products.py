@@ -149,3 +149,21 @@ def test_an_accelerator_gets_bfloat16_results():
     text = step.lower(variables).as_text()
   assert re.search(r'dot_general.*-> tensor<[^>]*xbf16>', text)
   assert products.platform() == 'cpu'
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_the_gradient_of_a_bias_is_the_sum_over_rows(dtype):
+  x = jax.random.normal(jax.random.key(0), (3, 5, 4)).astype(dtype)
+  bias = jax.random.normal(jax.random.key(1), (4,))
+
+  def loss(x, bias):
+    return (products.add_bias(x, bias).astype(jnp.float32) ** 2).sum()
+
+  step = jax.value_and_grad(loss, argnums=(0, 1))
+  expected = step(x, bias)
+  with device.instead_of(device.ACCELERATOR):
+    actual = step(x, bias)
+  rtol = 1e-6 if dtype == 'float32' else 0.02  # the sum is rounded once
+  for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+    assert a.dtype == b.dtype
+    np.testing.assert_allclose(a.astype(jnp.float32), b.astype(jnp.float32), rtol=rtol)

@@ -11,6 +11,7 @@ import pytest
 
 from seqlab.layers import SCORES
 from seqlab.layers.copying import mix_copies
+from seqlab.layers.device import ACCELERATOR, instead_of
 from seqlab.models.interface import Packing
 from seqlab.models.recurrent import Recurrent
 from seqlab.types import BOS, PAD
@@ -140,6 +141,19 @@ def test_cached_decoding_equals_training_with_other_options(options):
 
 
 ATTENTIVE = {'attention': 'additive', 'placement': 'before'}
+
+
+def test_the_gradients_of_an_accelerators_program_are_those_of_a_cpus():
+  model, variables = _model(**ATTENTIVE, layers=2)
+
+  def gradient():  # a new function, since jax.jit keeps what it has traced
+    return jax.jit(jax.grad(lambda v: (model.apply(v, SOURCE, TARGET) ** 2).mean()))
+
+  expected = gradient()(variables)
+  with instead_of(ACCELERATOR):
+    actual = gradient()(variables)
+  for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 @pytest.mark.parametrize('options', [{}, ATTENTIVE], ids=['fixed', 'attention'])
