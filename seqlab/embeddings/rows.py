@@ -7,6 +7,10 @@ from jax.sharding import PartitionSpec
 from seqlab.layers.device import platform
 from seqlab.types import Array
 
+# Rows whose comparison with each other, a few operations per pair, takes a GPU no longer
+# than to start a kernel.
+_MAX_COMPARED = 4_096
+
 
 def add_rows(
   table: Array,
@@ -36,7 +40,8 @@ def add_rows(
   """
   rows, updates, pairs = (replicate(x) for x in (rows, updates, pairs))
   if max_pairs_per_row is not None:
-    count = _count_in_buffer if platform() == 'cpu' else _count_by_comparison
+    compares = platform() == 'gpu' and rows.size <= _MAX_COMPARED
+    count = _count_by_comparison if compares else _count_in_buffer
     total, row_counts = count(rows, pairs, row_counts)
     scale = jnp.minimum(1.0, max_pairs_per_row / jnp.maximum(total, 1.0))
     updates = updates * scale[..., None]
@@ -60,8 +65,8 @@ def _count_by_comparison(
 ) -> tuple[Array, Array]:
   """Returns the same without the buffer, by comparing each update's row with all others.
 
-  An accelerator takes less time for the comparisons, thousands by thousands, than for
-  adding to single numbers in memory, reading them and clearing them.
+  On a GPU this is one kernel instead of three, and a block is so small that starting
+  kernels takes most of its time. Thousands of comparisons per row cost too much on a CPU.
   """
   flat = rows.reshape(-1)
   same = flat[:, None] == flat
