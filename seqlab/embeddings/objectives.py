@@ -19,7 +19,7 @@ from seqlab.domains import Count, Range
 from seqlab.embeddings.alias import Alias
 from seqlab.embeddings.band import Band
 from seqlab.embeddings.huffman import Huffman
-from seqlab.embeddings.rows import add_rows
+from seqlab.embeddings.rows import add_rows, take_rows
 from seqlab.types import Array
 
 
@@ -120,7 +120,7 @@ class _Logistic:
     self, table, h, words, band, drawn, rate, max_pairs_per_row, row_counts
   ) -> BlockUpdate:
     rows, yes, weights = self.choices(words, band, drawn)
-    outputs = table[rows]  # [B, R, D]
+    outputs = take_rows(table, rows)  # [B, R, D]
     logits = jnp.einsum('brd,bsd->brs', outputs, h)
     error = (yes - jax.nn.sigmoid(logits)) * weights * rate  # [B, R, S]
     inputs = jnp.einsum('brs,brd->bsd', error, outputs)
@@ -134,7 +134,7 @@ class _Logistic:
 
   def loss(self, table, h, words, band, drawn) -> Array:
     rows, yes, weights = self.choices(words, band, drawn)
-    return _nats(jnp.einsum('brd,bsd->brs', table[rows], h), yes, weights)
+    return _nats(jnp.einsum('brd,bsd->brs', take_rows(table, rows), h), yes, weights)
 
 
 def _nats(logits: Array, yes: Array, weights: Array) -> Array:

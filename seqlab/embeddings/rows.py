@@ -7,9 +7,20 @@ from jax.sharding import PartitionSpec
 from seqlab.layers.device import platform
 from seqlab.types import Array
 
+# Numbers of rows are neither negative nor too large.
+_WITHIN = {'mode': 'promise_in_bounds', 'wrap_negative_indices': False}
 # Rows whose comparison with each other, a few operations per pair, takes a GPU no longer
 # than to start a kernel.
 _MAX_COMPARED = 4_096
+
+
+def take_rows(table: Array, rows: Array) -> Array:
+  """Returns rows of a table: [V, D], [...] int32 from 0 to V - 1 -> [..., D].
+
+  Plain indexing would count negative numbers from the end, and a TPU would compute that
+  in an instruction of its own.
+  """
+  return table.at[rows].get(**_WITHIN)
 
 
 def add_rows(
@@ -45,19 +56,19 @@ def add_rows(
     total, row_counts = count(rows, pairs, row_counts)
     scale = jnp.minimum(1.0, max_pairs_per_row / jnp.maximum(total, 1.0))
     updates = updates * scale[..., None]
-  return table.at[rows].add(updates), row_counts
+  return table.at[rows].add(updates, **_WITHIN), row_counts
 
 
 def _count_in_buffer(
   rows: Array, pairs: Array, row_counts: Array
 ) -> tuple[Array, Array]:
   """Returns the pairs of each update's row, and the buffer, zero again."""
-  row_counts = row_counts.at[rows].add(pairs)
-  total = row_counts[rows]
+  row_counts = row_counts.at[rows].add(pairs, **_WITHIN)
+  total = take_rows(row_counts, rows)
   # The zeros are computed from the counts that were read, so that they are written
   # afterwards and in place; given plain zeros the compiler makes a copy of
   # `row_counts`.
-  return total, row_counts.at[rows].set(jnp.minimum(total, 0.0))
+  return total, row_counts.at[rows].set(jnp.minimum(total, 0.0), **_WITHIN)
 
 
 def _count_by_comparison(

@@ -26,7 +26,7 @@ from seqlab import domains
 from seqlab.domains import Count, Positive
 from seqlab.embeddings.band import Band
 from seqlab.embeddings.objectives import Objective
-from seqlab.embeddings.rows import add_rows
+from seqlab.embeddings.rows import add_rows, take_rows
 from seqlab.types import Array, Batch
 
 Tables = Mapping[str, Array]  # 'words' [V, D], 'contexts' [num_rows, D] float32
@@ -162,7 +162,8 @@ class Word2Vec:
     radius = jax.random.randint(radius_rng, (L // S, B, S), low, w + 1)
     drawn = self.objective.draw(objective_rng, (L // S, B))
     band = Band.of_windows(span_words, sentence, radius, has_gaps=self.keep_gaps)
-    return {'span_words': span_words, 'band': band, **drawn}
+    # Positions without a word are in no range, so any valid row may be read for them.
+    return {'span_words': jnp.maximum(span_words, 0), 'band': band, **drawn}
 
   def learn(
     self, tables: Tables, row_counts: Tables, block: dict[str, Any], rate: Array
@@ -208,9 +209,7 @@ class Word2Vec:
     return loss, band.number.sum()
 
   def _predictions(self, tables: Tables, block: dict[str, Any]) -> Predictions:
-    # Positions without a word are in no range, so any valid row may be read for them.
-    span_words = jnp.maximum(block['span_words'], 0)
-    return self.predictions(tables['words'], span_words, block['band'])
+    return self.predictions(tables['words'], block['span_words'], block['band'])
 
   def _centre(self, span_words: Array) -> Array:
     """Returns the words of the block itself, [B, S]."""
@@ -224,7 +223,9 @@ class SkipGram(Word2Vec):
   def predictions(self, words: Array, span_words: Array, band: Band) -> Predictions:
     """See `Word2Vec.predictions`."""
     centre = self._centre(span_words)
-    return Predictions(words[centre], span_words, band, lambda d, n: (centre, d, n))
+    return Predictions(
+      take_rows(words, centre), span_words, band, lambda d, n: (centre, d, n)
+    )
 
   def num_lookups(self) -> int:
     """See `Word2Vec.num_lookups`."""
@@ -240,7 +241,7 @@ class CBOW(Word2Vec):
     """See `Word2Vec.predictions`."""
     inside = band.covers(np.arange(span_words.shape[1]))
     share = inside / jnp.maximum(band.number, 1)[:, None]  # [B, E, S]
-    h = jnp.einsum('bes,bed->bsd', share, words[span_words])
+    h = jnp.einsum('bes,bed->bsd', share, take_rows(words, span_words))
 
     def spread(d: Array, n: Array) -> tuple[Array, Array, Array]:
       d = jnp.einsum('bes,bsd->bed', share, d)
