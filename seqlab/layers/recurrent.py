@@ -16,6 +16,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from seqlab.layers.device import platform
 from seqlab.layers.products import (
   add_bias,
   dense_product,
@@ -263,11 +264,15 @@ def _scan(update, reverse, kernels, extra, carry, gates, mask):
 
 
 def _forward(update, reverse, kernels, extra, carry, gates, mask):
+  # Writing U h of every step into arrays, which are cleared before, takes an accelerator
+  # longer than computing it again for all steps in one product. A CPU keeps it.
+  keeps = platform() == 'cpu'
+
   def step(carry, at):
     x, m = at
     h = tuple(matmul(carry[0], kernel) for kernel in kernels)
     new = _where(m, update(extra, carry, x, h), carry)
-    return new, (new[0], carry, h)
+    return new, (new[0], carry, h if keeps else None)
 
   last, (out, before, h) = jax.lax.scan(step, carry, (gates, mask), reverse=reverse)
   return (last, out), (kernels, extra, before, gates, h, mask)
@@ -276,6 +281,8 @@ def _forward(update, reverse, kernels, extra, carry, gates, mask):
 def _backward(update, reverse, residuals, cotangents):
   kernels, extra, before, gates, h, mask = residuals
   d_last, d_out = cotangents
+  if h is None:
+    h = tuple(matmul(before[0], kernel) for kernel in kernels)
 
   def step(state, at):
     d_carry, d_extra = state
