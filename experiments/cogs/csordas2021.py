@@ -26,7 +26,7 @@ from seqlab.config import parse_arg
 
 SIZES = {
   'paper': dict(width=512, updates=50_000, peak=1e-4, warmup=0),
-  'small': dict(width=128, updates=6_000, peak=1e-3, warmup=500),
+  'small': dict(width=128, updates=20_000, peak=1e-3, warmup=500),
 }
 VARIANTS = {
   'none': dict(embedding_scale='none', embedding_init='unit'),
@@ -102,4 +102,4 @@ def sweep(add):
 
 
 PAPER = []
-TIME = '30 hours on 2 CPU cores; 40 minutes with size=small'
+TIME = 'a day on 2 CPU cores; 40 minutes with size=small'
