@@ -91,12 +91,16 @@ def choose_rows(
 ) -> list[Row]:
   """Returns the rows that are asked for by their arguments and names.
 
+  A row is chosen if it has all of the arguments, such as 'split=simple' of
+  'split=simple,model=lstm'.
+
   Raises:
     ValueError: there is none, or a name is unknown.
   """
   if not paper:
     raise ValueError(f'{path} has no rows: add PAPER = [Row(...)] to it')
-  chosen = [row for row in paper if args in ('', row.args)]
+  wanted = {*filter(None, args.split(','))}
+  chosen = [row for row in paper if wanted <= {*row.args.split(',')}]
   if not chosen:
     known = ', '.join(dict.fromkeys(row.args or '(none)' for row in paper))
     raise ValueError(f'no row of {path} has the arguments {args!r} (there: {known})')

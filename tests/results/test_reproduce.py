@@ -6,7 +6,9 @@ import re
 
 import pytest
 
+from seqlab.results import Row
 from seqlab.results.records import read_lines
+from seqlab.results.reproduce import choose_rows
 
 LEDGER = Path('docs/results/ledger.jsonl')
 
@@ -66,6 +68,21 @@ def test_rows_and_seeds_are_chosen(experiment, fake):
   assert [line['row'] for line in experiment.lines('verdict')] == ['valid/nll:width=9']
   assert experiment.reproduce('--rows', 'test/exact') == 0
   assert [line['row'] for line in experiment.lines('verdict')][1:] == ['test/exact']
+
+
+def _row(args):
+  url = 'https://a.org'
+  return Row(metric='a/bleu', value=1.0, of='A', url=url, tolerance=0.1, args=args)
+
+
+def test_a_row_is_chosen_by_some_of_its_arguments():
+  rows = [_row('split=simple,model=lstm'), _row('split=length,model=lstm'), _row('')]
+  path = Path('mine.py')
+  assert choose_rows(rows, path, 'split=simple', ()) == rows[:1]
+  assert choose_rows(rows, path, 'model=lstm', ()) == rows[:2]
+  assert choose_rows(rows, path, '', ()) == rows
+  with pytest.raises(ValueError, match="has the arguments 'split=sim'"):
+    choose_rows(rows, path, 'split=sim', ())
 
 
 def test_a_dry_run_prints_the_commands(experiment, fake, capsys):
