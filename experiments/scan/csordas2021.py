@@ -26,6 +26,7 @@ larger, by √2.
 import ml_collections
 
 from seqlab.config import parse_arg
+from seqlab.results import Row
 
 # With one shape a batch is 256 random examples; with four about as many, of similar
 # length.
@@ -101,5 +102,28 @@ def sweep(add):
       add(seed=seed, arg=f'positions={positions}')
 
 
-PAPER = []
+PAPER = [
+  Row(
+    metric='test/exact',
+    value=1.0,
+    of='Csordás et al. 2021, abstract',
+    url='https://aclanthology.org/2021.emnlp-main.49',
+    tolerance=0.05,
+    args='positions=relative',
+    evaluate='--beam 1 --max-length 6 4',
+    equal='all but what the text above names',
+    prediction='within the tolerance',
+  ),
+  Row(
+    metric='test/exact',
+    value=1.0,
+    of='Csordás et al. 2021, abstract',
+    url='https://aclanthology.org/2021.emnlp-main.49',
+    tolerance=0.05,
+    args='positions=relative,budget=short',
+    evaluate='--beam 1 --max-length 6 4',
+    differs='15,000 updates of 50,000; batches of 128 of similar length',
+    prediction='below it, above 0.5',
+  ),
+]
 TIME = '3 hours on 2 CPU cores; half an hour with budget=short'
