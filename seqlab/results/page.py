@@ -15,7 +15,7 @@ split, with which options, and the tolerance within which it counts as reproduce
   decides nothing.
 - **verdict** is `reproduced` where the difference of the mean from the published value is
   at most the tolerance, otherwise `above` or `below`. It is `different protocol` where the
-  row says what differs from the paper; the relation then follows in brackets.
+  row says what differs from the paper; how the mean compares then follows in brackets.
 - **evaluations** counts how often the split was evaluated with finished runs, by
   `seqlab reproduce` or by hand; one per seed is the least.
 - **stale** says why a result no longer belongs to the experiment as it is now.

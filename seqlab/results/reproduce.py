@@ -99,8 +99,7 @@ def choose_rows(
   """
   if not paper:
     raise ValueError(f'{path} has no rows: add PAPER = [Row(...)] to it')
-  wanted = {*filter(None, args.split(','))}
-  chosen = [row for row in paper if wanted <= {*row.args.split(',')}]
+  chosen = [row for row in paper if row.has_args(args)]
   if not chosen:
     known = ', '.join(dict.fromkeys(row.args or '(none)' for row in paper))
     raise ValueError(f'no row of {path} has the arguments {args!r} (there: {known})')

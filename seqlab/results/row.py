@@ -101,6 +101,10 @@ class Row:
     """What is measured: rows of an experiment have different keys."""
     return self.metric, self.args, self.evaluate
 
+  def has_args(self, args: str) -> bool:
+    """Returns whether a row has some arguments, as 'split=a,model=b' has 'split=a'."""
+    return {*filter(None, args.split(','))} <= {*self.args.split(',')}
+
   @property
   def split(self) -> str:
     """The part of `metric` before the first slash."""

@@ -13,6 +13,7 @@ from seqlab.results.records import Line, Records, read_lines, signature_in
 from seqlab.results.row import Row
 from seqlab.results.runs import signature_of
 from seqlab.results.signature import Signature
+from seqlab.results.verdicts import WITHIN
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Result:
     """The verdict, or 'not run', or '1 of 3 seeds'."""
     if self.verdict is not None:
       verdict, relation = self.verdict['verdict'], self.verdict['relation']
-      return verdict if verdict == relation else f'{verdict} ({relation})'
+      where = 'within the tolerance' if relation == WITHIN else relation
+      return verdict if verdict == relation else f'{verdict} ({where})'
     if not self.seeds:
       return 'not run'
     return f'unfinished: {len(self.seeds)} of {self.row.seeds} seeds'
@@ -105,30 +107,34 @@ def read_results(names: Sequence[str], folder: Path) -> list[Result]:
   results = []
   for path, args in _experiments(names):
     rows, records = read_paper(path), Records(folder, short_name(path))
-    wanted = [row for row in rows if args in ('', row.args)]
+    wanted = [row for row in rows if row.has_args(args)]
     results += [_result(path, row, rows, records, entered) for row in wanted]
-    results += _removed(path, rows, records, entered)
+    removed = _removed(path, rows, records, entered)
+    results += [result for result in removed if result.row.has_args(args)]
   return results
 
 
 def _removed(
   path: Path, rows: Sequence[Row], records: Records, entered: list[Line]
-) -> list[Result]:
-  """Returns results on rows that the experiment no longer has.
+) -> Iterable[Result]:
+  """Yields results on rows that the experiment no longer has.
 
   A row does not disappear with a verdict that was not wanted.
   """
   names = {row.name for row in rows}
-  results = []
   for verdict in records.unclaimed(rows):
     if verdict['row'] not in names:
-      fields = {field.name for field in dataclasses.fields(Row)} & {*verdict}
-      known = {name: verdict[name] for name in fields}
-      row = Row(**known, value=verdict['paper'], seeds=verdict['n'])
+      row = _row_of(verdict)
       total = ledger.total(entered, short_name(path), row.args, verdict['split'])
       stale = ['the experiment no longer has this row']
-      results.append(Result(path, row, verdict, records.seeds(row), stale, total))
-  return results
+      yield Result(path, row, verdict, records.seeds(row), stale, total)
+
+
+def _row_of(verdict: Line) -> Row:
+  """Returns the row that a verdict is on."""
+  fields = {field.name for field in dataclasses.fields(Row)} & {*verdict}
+  known = {name: verdict[name] for name in fields}
+  return Row(**known, value=verdict['paper'], seeds=verdict['n'])
 
 
 def _experiments(names: Sequence[str]) -> Iterable[tuple[Path, str]]:
