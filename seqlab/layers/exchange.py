@@ -57,11 +57,14 @@ def sum_shares(gradients: PyTree, shares: PyTree, dtypes: PyTree) -> PyTree:
   Args:
     gradients: arrays of this device.
     shares: the `Share` of each.
-    dtypes: dtype in which each is sent.
+    dtypes: dtype in which each is sent, other than on a CPU.
   """
+  # The compiler of CPUs widens sums of bfloat16 itself, and aborts ("Invalid binary
+  # instruction opcode copy") where the mesh has another axis of several devices.
+  wide = jnp.float32 if platform() == 'cpu' else None
 
   def sum_of(gradient: Array, share: Share, dtype: jnp.dtype) -> Array:
-    x = gradient.astype(dtype)
+    x = gradient.astype(wide or dtype)
     if share.names:
       x = _scatter(x, share)
     if rest := tuple(name for name in ROWS if name not in share.names):

@@ -64,11 +64,13 @@ def test_a_mesh_changes_no_loss(losses, mesh):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), params, others)
 
 
-def test_a_mesh_changes_a_bfloat16_loss_by_rounding_only(tiny, losses):
-  """On a CPU these products have rules of their own for gradients."""
+@pytest.mark.parametrize('fsdp', [1, 2])
+def test_a_mesh_changes_a_bfloat16_loss_by_rounding_only(tiny, losses, fsdp):
+  """On a CPU these products have rules of their own for gradients, and their sums."""
   model = tiny['model'] | {'dtype': 'bfloat16'}
   one, _ = losses(model=model)
-  sharded, _ = losses(model=model, mesh={'data': 2, 'fsdp': 2, 'tensor': 2})
+  mesh = {'data': 2, 'fsdp': fsdp, 'tensor': 2, 'devices': 4 * fsdp}
+  sharded, _ = losses(model=model, mesh=mesh)
   np.testing.assert_allclose(sharded, one, rtol=2e-3)
   assert one != losses()[0]  # it does compute in bfloat16
 
