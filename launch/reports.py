@@ -33,7 +33,7 @@ def publish(written: Sequence[Path], folder: Path, made_by: str = '') -> None:
   Args:
     written: its files.
     folder: the folder, which is made if there is none.
-    made_by: a paragraph that is added to table.md, if there is one.
+    made_by: a paragraph that is added to table.md, which is made if there is none.
   """
   folder.mkdir(parents=True, exist_ok=True)
   for path in written:

@@ -9,9 +9,10 @@ r"""Runs all trials of experiments, then their reports.
 An experiment's `sweep(add)` calls add(seed=1, **{'hyper.peak': 1e-3}) once per trial,
 or add(arg='size=small', seed=1) to pass arguments to `get_config`. Any option of any
 piece may be set, even if the file does not name it. `report(runs, folder)` writes
-figures and table.md. A file with `study(folder)` trains nothing: it only writes these. With --trials Optuna asks `search(trial)` for that many trials in
-all; with a storage on a server many machines can do so at once. The same command
-resumes a sweep that was interrupted.
+figures and table.md. A file with `study(folder)` trains nothing: it only writes these,
+every time. With --trials Optuna asks `search(trial)` for that many trials in all; with a
+storage on a server many machines can do so at once. The same command resumes a sweep that
+was interrupted.
 """
 
 import argparse
@@ -155,11 +156,10 @@ def _compute(file: str, args: argparse.Namespace) -> bool:
   """Runs a study that trains nothing; returns whether it succeeded."""
   try:
     run_study(file, args.workdir, args.report_to)
-  except _REFUSALS:
-    raise
-  except Exception:  # the others follow
-    traceback.print_exc()
-    print(f'failed: {file}', file=sys.stderr)
+  except Exception as error:  # the others follow
+    if not isinstance(error, _REFUSALS):
+      traceback.print_exc()
+    print(f'failed: {file}: {scrub(str(error))}', file=sys.stderr)
     return False
   return True
 
@@ -227,6 +227,8 @@ def search(args: argparse.Namespace) -> int:
     ) from None
   if args.storage:
     checked_url(args.storage)
+  if computed := [*filter(is_study, args.experiments)]:
+    raise ValueError(f'{computed[0]} trains nothing to search for: leave out --trials')
   workdir, options = _folder_of(args), dict(trials=args.trials, seed=args.seed)
   options |= dict(url=args.storage, prunes=args.on == 'local', force=args.force)
   names = [experiment_name(experiment) for experiment in args.experiments]

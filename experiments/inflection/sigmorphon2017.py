@@ -12,7 +12,7 @@ vector of its type. `resource` is high, medium or low; `size=wu2021` has the mod
 dropout and about the batches of that paper. https://aclanthology.org/K17-2001
 
 `model=hard` is an LSTM with hard monotonic attention (Wu and Cotterell 2019,
-https://aclanthology.org/P19-1148), and `model=soft` the same one with soft attention
+https://aclanthology.org/P19-1148), and `model=soft` an LSTM with soft attention
 (Luong et al. 2015, https://arxiv.org/abs/1508.04025). They read the features, in their
 order, after the lemma.
 """
@@ -122,7 +122,7 @@ PAPER = [
     evaluate='--choose best --beam 1',
     equal='lemmas, forms, features, their parts, measure',
     differs='another model',
-    prediction='above it: endings follow rules that few words show',
+    prediction='above it: few words suffice to learn regular endings',
   ),
   Row(
     metric='test/exact',

@@ -122,7 +122,7 @@ def report(runs, folder):
 
 def _cell(run):
   """Returns size and kind of vectors of a run."""
-  vectors = run.config['init'].get('vectors')
+  vectors = run.config.get('init', {}).get('vectors')
   kind = 'none' if not vectors else 'frozen' if vectors['freeze'] else 'tuned'
   steps = {size: steps for size, (_, _, steps, _) in SIZES.items()}
   return next(s for s in SIZES if steps[s] == run.config['steps']), kind

@@ -166,7 +166,9 @@ class Transformer(nn.Module):
     if self.tie == 'none':
       self.output_embedding = Embedding(V, D, dtype)
     if self.unordered:
-      init = nn.with_logical_partitioning(nn.initializers.normal(D**-0.5), (None, None))
+      # Scaled as the vectors of tokens, these have variance one.
+      normal = nn.initializers.normal(1 / self.target_embedding.scale)
+      init = nn.with_logical_partitioning(normal, (None, None))
       self.type_embedding = self.param('type_embedding', init, (2, D))
     self.encoder_positions = self._positions(bidirectional=True)
     self.decoder_positions = self._positions(bidirectional=False)

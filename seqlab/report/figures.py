@@ -101,7 +101,9 @@ def lines(
         band = mean - deviation, mean + deviation
         axes.fill_between(x, *band, color=style['color'], alpha=0.18, linewidth=0)
     if xlog:
-      _log_ticks(axes, sorted({x for line in axes.lines for x in line.get_xdata()}))
+      _log_ticks(
+        axes, sorted({x for line in axes.lines for x in line.get_xdata() if x > 0})
+      )
     if ylog:
       _log_scale_of_y(axes)
     if ylim:

@@ -49,6 +49,20 @@ def test_a_study_has_no_arguments(file, tmp_path, capsys):
   assert 'leave out :size=small' in capsys.readouterr().err
 
 
+def test_a_study_is_not_searched(file, tmp_path, capsys):
+  assert _run(file, tmp_path, '--trials', '2') == 1
+  assert 'trains nothing to search for: leave out --trials' in capsys.readouterr().err
+
+
+def test_a_study_that_fails_leaves_the_others(file, tmp_path, capsys):
+  broken = tmp_path / 'broken.py'
+  broken.write_text('\ndef study(folder): raise FileNotFoundError("no data")', 'utf-8')
+  assert main([str(broken), str(file), '--workdir', str(tmp_path / 'studies')]) == 1
+  streams = capsys.readouterr()
+  assert f'failed: {broken}: no data' in streams.err
+  assert 'report of' in streams.out
+
+
 def test_a_study_cannot_be_trained(file):
   with pytest.raises(ValueError, match=r'get_config\(arg=None\); it trains nothing'):
     load_experiment(str(file))
@@ -58,7 +72,10 @@ def test_a_study_cannot_be_trained(file):
 def rotation(tmp_path_factory):
   """Raw rows of the study of sinusoidal positions, by matrix and fitted positions."""
   folder = tmp_path_factory.mktemp('rotation')
-  assert _run(ROOT / 'experiments/lecture/rotation.py', folder) == 0
+  with pytest.MonkeyPatch.context() as patch:
+    for name in ('heatmap', 'lines'):  # takes long, and is tested elsewhere
+      patch.setattr(f'seqlab.report.figures.{name}', lambda *args, **options: [])
+    assert _run(ROOT / 'experiments/lecture/rotation.py', folder) == 0
   with open(folder / 'studies' / 'lecture-rotation' / 'rows.csv', newline='') as file:
     _, *rows = csv.reader(file)
   return {(name, fitted): [*map(float, numbers)] for name, fitted, *numbers in rows}
