@@ -291,8 +291,13 @@ def _local_path(path: str | Path) -> tuple[Path, BucketMirror | None]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-  """Returns the options in which two configurations differ, one text per option."""
-  old, new = flatten(with_defaults(old)), flatten(with_defaults(new))
+  """Returns the options in which two configurations differ, one text per option.
+
+  Tuples equal lists, as config.json cannot tell them apart.
+  """
+  old, new = (
+    flatten(json.loads(json.dumps(with_defaults(config)))) for config in (old, new)
+  )
   keys = [k for k in {**old, **new} if old.get(k, _ABSENT) != new.get(k, _ABSENT)]
   return [f'{k}: {old.get(k, _ABSENT)} there, {new.get(k, _ABSENT)} now' for k in keys]
 

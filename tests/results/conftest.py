@@ -23,7 +23,8 @@ def get_config(arg=None):
   arg = parse_arg(arg, width=8)
   evals = dict(valid=dict(kind='bits', split='valid', every=2))
   model = dict(kind='transformer', width=arg.width)
-  return dict(task='tasks.translation:Translation', seed=0, steps=4, model=model, evals=evals)
+  config = dict(task='tasks.translation:Translation', seed=0, steps=4, model=model)
+  return config | dict(corpus=dict(name='enwiki2018', part=(0, 1)), evals=evals)
 
 
 PAPER = [
