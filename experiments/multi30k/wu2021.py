@@ -77,7 +77,7 @@ PAPER = [
     equal='text, merges, model, updates of 62 per epoch, optimiser, patience, average, '
     'beam, length penalty',
     differs='the initial scale of W_Q, W_K and W_V (theirs is smaller by the root of 2), '
-    'when a search ends, and bfloat16 on a CPU',
+    'and when a search ends',
     prediction='within the tolerance: seeds of so small a model differ by about 0.3',
   )
 ]

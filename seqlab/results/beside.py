@@ -27,7 +27,7 @@ def print_after_evaluation(folder: Path, record: Mapping[str, Any]) -> None:
   """
   for row in _rows(folder):
     measurement = Measurement.of(row)
-    if record.get('split', row.split) != row.split and measurement.kind == 'outputs':
+    if 'split' in record and record['split'] != measurement.data_split({}):
       continue
     try:
       value = measurement.value(row, record)

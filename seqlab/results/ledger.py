@@ -55,8 +55,9 @@ def total(lines: Iterable[Line], experiment: str, args: str, split: str) -> int:
   for line in lines:
     if (line['experiment'], line['args'], line['split']) != (experiment, args, split):
       continue
-    before = on_record.get(line['seed'], 0)
-    now = on_record[line['seed']] = line['on_record']
+    key = line['seed'], line.get('first')
+    before = on_record.get(key, 0)
+    now = on_record[key] = line['on_record']
     # A run that was trained again, in a new folder, counts from 0.
     count += now - before if now > before else now
   return count

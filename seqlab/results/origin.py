@@ -4,7 +4,7 @@
 resolved configuration, which does not have it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ from typing import Any
 from seqlab.experiment import split_name
 from seqlab.io.files import read_json_object
 from seqlab.numerics import NUMERICS
+from seqlab.results.paper import read_paper
 from seqlab.results.provenance import commit
+from seqlab.results.row import Row
 from seqlab.results.signature import experiment_digest
 from seqlab.train.folder import ORIGIN
 
@@ -29,6 +31,8 @@ class Origin:
     numerics: `seqlab.numerics.NUMERICS` when the run began.
     commit: commit of seqlab when the run began; None outside of a repository.
     dirty: whether its files differed from that commit.
+    rows: name of each row with these arguments -> what it stated when the run began; see
+      `stated`.
   """
 
   file: str
@@ -38,6 +42,7 @@ class Origin:
   numerics: int
   commit: str | None
   dirty: bool | None
+  rows: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
 
 def origin_of(experiment: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -49,10 +54,28 @@ def origin_of(experiment: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
   """
   path, args = split_name(experiment)
   others = [x for x in overrides if not x.startswith('--config.seed=')]
-  origin = Origin(
-    str(path), args, others, experiment_digest(path), NUMERICS, **commit()
-  )
+  digest, rows = experiment_digest(path), _rows_of(path, args)
+  origin = Origin(str(path), args, others, digest, NUMERICS, **commit(), rows=rows)
   return dataclasses.asdict(origin)
+
+
+def stated(row: Row) -> dict[str, Any]:
+  """Returns what a row states beforehand, by the names of fields of the raw rows."""
+  return {
+    'paper': row.value,
+    'tolerance': row.tolerance,
+    'seeds': row.seeds,
+    'differs': row.differs,
+    'prediction': row.prediction,
+  }
+
+
+def _rows_of(path: Path, args: str) -> dict[str, dict[str, Any]]:
+  try:
+    rows = read_paper(path)
+  except ValueError:  # is reported elsewhere, and must not keep a run from starting
+    return {}
+  return {row.name: stated(row) for row in rows if row.args == args}
 
 
 def read_origin(folder: Path) -> Origin | None:

@@ -23,6 +23,8 @@ def commit() -> dict[str, Any]:
   repository, or without git, both are None.
   """
   tree = Path(__file__).parents[2]
+  if not (tree / '.git').exists():  # installed in a folder of another repository
+    return {'commit': None, 'dirty': None}
   # Without locks, which would disturb other commands of git.
   command = ['git', '--no-optional-locks', '-C', str(tree), 'status', '--branch']
   command += ['--porcelain=v2', '--untracked-files=all', '--', *_CODE]

@@ -35,6 +35,12 @@ class Records:
     """
     self.path = folder / f'{name}.jsonl'
     self.lines = read_lines(self.path)
+    for number, line in enumerate(self.lines, 1):
+      if line.get('line') not in ('seed', 'verdict'):
+        raise ValueError(
+          f'entry {number:,} of {self.path} is neither a seed nor a verdict: remove it, '
+          'or rename the experiment if its name is that of the ledger'
+        )
 
   def add(self, line: Line) -> None:
     """Adds a line to the file."""
@@ -48,11 +54,12 @@ class Records:
 
   def valid_seeds(self, row: Row, signature: Signature) -> dict[int, Line]:
     """Returns those of `seeds` that the present experiment would compute again."""
-    return {
-      seed: line
-      for seed, line in self.seeds(row).items()
-      if signature.same_numbers(signature_in(line))
+    found = {
+      x['seed']: x
+      for x in self.lines
+      if _is('seed', x, row) and signature.same_numbers(signature_in(x))
     }
+    return {seed: found[seed] for seed in sorted(found) if seed < row.seeds}
 
   def verdict(self, row: Row) -> Line | None:
     """Returns the latest verdict on a row."""
@@ -105,7 +112,7 @@ def read_lines(path: Path) -> list[Line]:
   if not path.is_file():
     return []
   text = path.read_text('utf-8')
-  return [_read(line, path, i) for i, line in enumerate(text.splitlines(), 1) if line]
+  return [_read(line, path, i) for i, line in enumerate(text.split('\n'), 1) if line]
 
 
 def _read(text: str, path: Path, number: int) -> Line:

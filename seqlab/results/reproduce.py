@@ -7,6 +7,7 @@ anyone can run alone; this module decides which of them are still needed.
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 import datetime
+import json
 import os
 from pathlib import Path
 import shlex
@@ -18,10 +19,11 @@ from typing import Any
 
 from seqlab.config import suggest
 from seqlab.experiment import split_name
+from seqlab.io.files import check_output
 from seqlab.results import ledger
 from seqlab.results.commands import Commands, StoppingError
 from seqlab.results.measurement import Measurement, grouped
-from seqlab.results.origin import read_origin, short_name
+from seqlab.results.origin import read_origin, short_name, stated
 from seqlab.results.paper import read_paper
 from seqlab.results.provenance import commit, copy_logs, machine, run_facts
 from seqlab.results.records import Line, Records, add_line, read_lines
@@ -83,6 +85,10 @@ def reproduce(
       for words in reproduction.needed(run):
         print(shlex.join(['seqlab', *words]))
     return 0
+  check_output(
+    results / short_name(path) / 'x', '--results'
+  )  # before hours of training
+  check_output(results / f'{short_name(path)}.jsonl', '--results')
   return reproduction.reproduce(runs, chosen, parallel)
 
 
@@ -128,7 +134,6 @@ class Reproduction:
     self._records = Records(results, self._name)
     self._commands, self._log = commands, log
     self._lock = threading.Lock()
-    self._commit = commit()
 
   def missing(self, run: PlannedRun) -> list[Row]:
     """Returns the rows of a run whose value is not on record."""
@@ -181,6 +186,8 @@ class Reproduction:
     """Trains and evaluates a run; returns why it failed, None if it did not."""
     try:
       self._train(run)
+      with self._lock:  # others may have added seeds
+        self._records = Records(self._results, self._name)
       for measurement, rows in grouped(self.missing(run)).items():
         self._evaluate(run, measurement, rows)
     except StoppingError:
@@ -194,6 +201,7 @@ class Reproduction:
     log = run.folder / 'reproduce.log' if self._log else None
     print(f'{run.name}: {shlex.join(["seqlab", *run.command])}', flush=True)
     self._check(self._commands.run(run.command, log), run.command, log)
+    run.check_folder()  # the file may have been edited since the runs were planned
     copy_logs(run.folder, self._results / self._name / _file_name(run))
 
   def _evaluate(
@@ -207,11 +215,13 @@ class Reproduction:
     if not new:
       raise RunError(f'{run.folder}/evaluations.jsonl has no record of the evaluation')
     self._enter_in_ledger(run, measurement, rows)
+    if measurement.kind == 'outputs' and new[-1].get('split') != measurement.split:
+      raise RunError(f'the last evaluation is of {new[-1].get("split")!r}')
     values = [(row, measurement.value(row, new[-1])) for row in rows]
     for row, value in values:
       line = _seed_line(run, row, value, new[-1], words, seconds)
       with self._lock:
-        self._records.add(line | self._commit)
+        self._records.add(line | commit())
       print(
         f'{run.name}: {row.name} is {value:.6g}, published {row.value:g}', flush=True
       )
@@ -235,9 +245,10 @@ class Reproduction:
       'split': split,
       'rows': [row.name for row in rows],
       'on_record': ledger.count_evaluations(run.folder, split, evals),
+      'first': ledger.evaluations(run.folder)[0].get('date'),  # it identifies the run
       'in_training': ledger.count_in_training(run.folder, split, evals),
       'date': _now(),
-      **self._commit,
+      **commit(),
     }
     add_line(self._results / ledger.NAME, line)
 
@@ -245,6 +256,11 @@ class Reproduction:
     """Adds a verdict if all seeds of a row have a value, and it would be a new one."""
     seeds = self._records.valid_seeds(row, signature)
     if len(seeds) < row.seeds:
+      return
+    if len({json.dumps(line['data'], sort_keys=True) for line in seeds.values()}) > 1:
+      print(
+        f'{row.name}: seeds have other data, so there is no verdict', file=sys.stderr
+      )
       return
     last = self._records.verdict(row)
     lines = read_lines(self._results / ledger.NAME)
@@ -255,7 +271,7 @@ class Reproduction:
       'evaluations': ledger.total(lines, self._name, row.args, split),
     }
     if last is None or any(last.get(key) != x for key, x in line.items()):
-      self._records.add(line | {'date': _now()} | self._commit)
+      self._records.add(line | {'date': _now()} | commit())
     interval = '' if line['interval'] is None else f' ± {line["interval"]:.2g}'
     print(
       f'{row.name}: {line["mean"]:.4g}{interval} (n = {line["n"]}), published '
@@ -299,8 +315,9 @@ def _seed_line(
     **_identity(row),
     'seed': run.seed,
     'value': value,
-    'paper': row.value,
-    'tolerance': row.tolerance,
+    # As when training began, if that is known: a later change stays visible.
+    **stated(row),
+    **(origin.rows.get(row.name, {}) if origin else {}),
     'steps': record.get('steps'),
     'evaluation': record,
     'split': Measurement.of(row).data_split(run.config.get('evals', {})),

@@ -59,8 +59,9 @@ class PlannedRun:
       return
     origin = read_origin(self.folder)
     changed = differences(read_json_object(self.folder / 'config.json'), self.config)
-    if origin is not None and origin.numerics != NUMERICS:
-      changed.append(f'NUMERICS: {origin.numerics} there, {NUMERICS} now')
+    numerics = origin.numerics if origin else 1  # see `seqlab.numerics`
+    if numerics != NUMERICS:
+      changed.append(f'NUMERICS: {numerics} there, {NUMERICS} now')
     if changed:
       raise ValueError(
         f'the run in {self.folder} is not the one that {self.path} describes now:\n  '

@@ -151,8 +151,8 @@ def _result(
 ) -> Result:
   seeds, verdict = records.seeds(row), records.verdict(row)
   stale, split = [], row.split
-  if not seeds and (former := _former(row, rows, records)):
-    verdict = former
+  if former := _former(row, rows, records):
+    verdict = verdict if seeds else former
     stale.append(f'evaluate was {former["evaluate"]!r} and is {row.evaluate!r}')
   if seeds:
     split = next(iter(seeds.values()))['split']
@@ -201,6 +201,9 @@ def reasons(
     changes = (now.changes_since(signature_in(line)) for line in seeds.values())
     found = [*dict.fromkeys(change for changed in changes for change in changed)]
   lines = [*seeds.values()] or [verdict]
+  for name in ('seeds', 'differs', 'prediction'):
+    if any(line.get(name, getattr(row, name)) != getattr(row, name) for line in lines):
+      found.append(f'{name} was changed after the run')
   for name, value in (('paper', row.value), ('tolerance', row.tolerance)):
     then = dict.fromkeys(line[name] for line in lines if line[name] != value)
     label = 'the published value' if name == 'paper' else name

@@ -56,9 +56,12 @@ def relation_of(difference: float, tolerance: float) -> str:
   """Returns 'reproduced', 'above' or 'below' for a difference from a published value.
 
   A difference of exactly the tolerance counts as reproduced, also where the decimal
-  numbers have no exact binary form (41.52 - 41.02 is slightly more than 0.5).
+  numbers have no exact binary form (41.52 - 41.02 is slightly more than 0.5), and where
+  scores have single precision.
   """
-  if abs(difference) <= tolerance or math.isclose(abs(difference), tolerance):
+  if abs(difference) <= tolerance or math.isclose(
+    abs(difference), tolerance, rel_tol=1e-5
+  ):
     return WITHIN
   return ABOVE if difference > 0 else BELOW
 

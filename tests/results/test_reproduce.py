@@ -188,3 +188,33 @@ def test_wrong_options_are_refused_before_training(experiment, fake, capsys):
   assert experiment.reproduce() == 1
   assert 'has no rows: add PAPER = [Row(...)]' in capsys.readouterr().err
   assert fake.called == []
+
+
+def test_an_experiment_that_is_edited_while_it_runs_is_a_failure(
+  experiment, fake, monkeypatch, capsys
+):
+  train = fake._train
+
+  def edit_and_train(self, *words):
+    if words[-1].endswith('=1'):
+      experiment.change('steps=4', 'steps=400')
+    train(self, *words)
+
+  monkeypatch.setattr(fake, '_train', edit_and_train)
+  assert experiment.reproduce('--rows', 'test/exact') == 1
+  assert 'steps: 400 there, 4 now' in capsys.readouterr().err
+  assert [line['seed'] for line in experiment.lines('seed')] == [0]
+
+
+def test_seeds_with_other_data_have_no_verdict(experiment, fake, monkeypatch, capsys):
+  train = fake._train
+
+  def train_on_other_data(self, *words):
+    train(self, *words)
+    inputs = {'text': {'train': {'sha256': words[-1]}}}
+    (Path(words[2]) / 'inputs.json').write_text(json.dumps(inputs))
+
+  monkeypatch.setattr(fake, '_train', train_on_other_data)
+  experiment.reproduce('--rows', 'test/exact')
+  assert 'seeds have other data, so there is no verdict' in capsys.readouterr().err
+  assert experiment.lines('verdict') == []

@@ -125,3 +125,32 @@ def test_a_damaged_record_is_named(experiment, fake, capsys):
   assert f'of {experiment.records} is damaged' in capsys.readouterr().err
   with pytest.raises(FileNotFoundError, match='there is no experiment nowhere'):
     read_results(['nowhere.py'], FOLDER)
+
+
+@pytest.mark.parametrize(
+  ('old', 'new', 'reason'),
+  [
+    ("differs='the text'", "differs=''", 'differs was changed after the run'),
+    ('tolerance=0.05, seeds=2,\n    d', 'tolerance=0.2, seeds=2,\n    d', 'tolerance'),
+  ],
+)
+def test_what_a_row_states_is_that_of_the_start_of_training(
+  experiment, fake, monkeypatch, old, new, reason
+):
+  train = fake._train
+
+  def train_and_change(self, *words):
+    train(self, *words)
+    if words[-1].endswith('=1'):  # after the last seed, before its evaluation
+      experiment.change(old, new)
+
+  monkeypatch.setattr(fake, '_train', train_and_change)
+  experiment.reproduce('--rows', 'test/per')
+  assert any(reason in text for text in stale(experiment, 1))
+
+
+def test_other_line_ends_in_a_text_do_not_divide_a_row(experiment, fake):
+  experiment.change('the text', 'the\u2028text')
+  experiment.reproduce()
+  assert stale(experiment, 1) == []
+  assert experiment.lines('verdict')[1]['differs'] == 'the\u2028text'
