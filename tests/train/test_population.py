@@ -296,6 +296,7 @@ def test_patience_ends_a_member_and_not_the_others(tiny, tmp_path):
   assert Checkpoints(folders[0] / 'checkpoints').latest == 4
 
 
+@pytest.mark.slow  # others cover both parts; it compiles two shapes
 def test_members_with_different_seeds_can_draw_batches_of_several_shapes(
   tiny, tmp_path
 ):
