@@ -34,6 +34,7 @@ from seqlab.compile.cost import Costs
 from seqlab.compile.hlo import Module
 from seqlab.decoding.config import Beam
 from seqlab.experiment import load_experiment
+from seqlab.io.columns import aligned
 from seqlab.io.processes import how_it_ended
 from seqlab.layers.attention import MultiHeadAttention, causal_mask
 from seqlab.layers.device import compiled_for
@@ -488,11 +489,7 @@ def as_table(parts: Sequence[dict[str, Any]]) -> str:
       )
     if part['error']:
       lines.append((part['part'], *[''] * 6, f'FAILED: {part["error"]}'))
-  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-  return '\n'.join(
-    '  '.join(x.ljust(width) for x, width in zip(line, widths, strict=True)).rstrip()
-    for line in lines
-  )
+  return '\n'.join(aligned(lines))
 
 
 def _describe_device(parts: Sequence[dict[str, Any]]) -> str:

@@ -8,13 +8,13 @@ from pathlib import Path
 import sys
 from typing import Any, NamedTuple
 
+from seqlab.io.columns import GAP, aligned
 from seqlab.io.console import console
 from seqlab.results.paper import assigned, parse, rows_of
 from seqlab.results.row import Row
 
 FORMATS = ('table', 'tsv', 'json')
 _HEADER = ('experiment', 'paper', 'time', 'title')
-_GAP = '  '
 # Characters without which a paper's number, a time and a title say nothing.
 _NEEDED = (8, 8, 24)
 
@@ -94,21 +94,18 @@ def align(rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   if width is not None:
     widths = [widths[0], *_shrink(widths[1:], width - widths[0])]
-  return [
-    _GAP.join(
-      _cut(text, n).ljust(n) for text, n in zip(row, widths, strict=False)
-    ).rstrip()
-    for row in rows
-  ]
+  return aligned(
+    [[_cut(text, n) for text, n in zip(row, widths, strict=False)] for row in rows]
+  )
 
 
 def _shrink(widths: Sequence[int], room: int) -> list[int]:
   """Shares the room among as many columns as stay readable; the widest give first."""
   needed = [min(n, k) for n, k in zip(widths, _NEEDED, strict=True)]
-  while needed and sum(needed) + len(needed) * len(_GAP) > room:
+  while needed and sum(needed) + len(needed) * len(GAP) > room:
     needed.pop()
   shrunk = list(widths[: len(needed)])
-  while sum(shrunk) + len(shrunk) * len(_GAP) > room:
+  while sum(shrunk) + len(shrunk) * len(GAP) > room:
     spare = [n - k for n, k in zip(shrunk, needed, strict=True)]
     widest = max((i for i, n in enumerate(spare) if n), key=shrunk.__getitem__)
     shrunk[widest] -= 1

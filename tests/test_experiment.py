@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from launch.study import is_study
 from seqlab.config import DEFAULTS
 from seqlab.evaluators import EVALUATORS
 from seqlab.experiment import load_experiment, split_name
@@ -14,9 +15,7 @@ from seqlab.train.checks import check_experiment
 from seqlab.trust import check_names
 
 FOLDER = Path(__file__).parents[1] / 'experiments'
-FILES = sorted(
-  path for path in FOLDER.rglob('*.py') if 'def get_config' in path.read_text('utf-8')
-)
+FILES = sorted(path for path in FOLDER.rglob('*.py') if not is_study(str(path)))
 
 TEXT = '''"""What this experiment shows.
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from launch.study import is_study
 from seqlab.experiment import load_experiment
 from seqlab.train.loop import train
 from seqlab.train.writer import read_metrics
@@ -18,7 +19,7 @@ SLOW = (*SLOW, 'scan/csordas2021.py', 'cogs/csordas2021.py', 'lecture/architectu
 EXPERIMENTS = [
   pytest.param(FOLDER / name, id=name, marks=[pytest.mark.slow] * (name in SLOW))
   for name in sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob('*.py'))
-  if 'def get_config' in (FOLDER / name).read_text('utf-8')
+  if not is_study(f'{FOLDER / name}')
 ]
 
 

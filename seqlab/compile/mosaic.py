@@ -130,7 +130,7 @@ def _product(one: ir.Operation) -> tuple[int, int, int]:
 
 
 def _registers(value: ir.Value) -> float:
-  """Returns the vector registers that a value takes; 0 if it is no vector."""
+  """Returns the vector registers that a value takes; 0 if it is not a vector."""
   if not isinstance(value.type, ir.VectorType):
     return 0.0
   *rows, columns = ir.VectorType(value.type).shape or [1]

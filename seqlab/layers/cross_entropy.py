@@ -94,7 +94,7 @@ def cross_entropy(
 def mixture_cross_entropy(
   log_p: Array, labels: Array, weights: Array, label_smoothing: Array | float = 0.0
 ) -> TokenSums:
-  """Returns the sums of `cross_entropy` for a distribution that is no softmax.
+  """Returns the sums of `cross_entropy` for a distribution that is not a softmax.
 
   Args:
     log_p: [B, T, V] float32 log-probabilities, of the complete distribution.

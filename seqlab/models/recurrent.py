@@ -158,7 +158,7 @@ class Recurrent(RecurrentBase):
 
   @property
   def is_mixture(self) -> bool:
-    """Whether a word's distribution is no softmax; see `models.interface.Seq2Seq`."""
+    """Whether a word's distribution is not a softmax; see `interface.Seq2Seq`."""
     return self.copy_source
 
   def __call__(

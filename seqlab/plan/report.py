@@ -10,6 +10,7 @@ from seqlab.compile.chips import Chip
 from seqlab.compile.collectives import summary
 from seqlab.compile.cost import LAUNCH, PRODUCT_SHARE, Cost, Costs
 from seqlab.compile.roofline import Estimate, estimate
+from seqlab.io.columns import aligned
 from seqlab.plan.evaluation import measured_seconds, search_seconds
 from seqlab.plan.programs import PlannedStep
 from seqlab.train.overview import amount, named_sizes
@@ -190,10 +191,8 @@ def _place(source: str) -> str:
 
 
 def _rows(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  for row in rows:
-    cells = (text.ljust(width) for text, width in zip(row, widths, strict=True))
-    yield ('    ' + '  '.join(cells)).rstrip()
+  for line in aligned(rows):
+    yield f'    {line}'.rstrip()
 
 
 def compare(variants: Mapping[str, PlannedStep | str], chip: Chip | None) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import json
 from pathlib import Path
 
+from seqlab.io.columns import aligned
 from seqlab.results.page import page
 from seqlab.results.state import read_results
 
@@ -37,12 +38,3 @@ def print_results(names: Sequence[str], folder: Path, output: str = 'text') -> N
     print(page(results), end='')
   else:
     print('\n'.join(aligned([_HEADER, *(result.texts() for result in results)])))
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-  """Returns rows of texts in columns, one line per row."""
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  return [
-    '  '.join(text.ljust(n) for text, n in zip(row, widths, strict=True)).rstrip()
-    for row in rows
-  ]

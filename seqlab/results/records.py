@@ -7,7 +7,7 @@ all seeds with the published value. No line is ever changed.
 `ledger.jsonl` beside it has one line per evaluation of a split; see `ledger`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import fcntl
 import json
 from pathlib import Path
@@ -49,17 +49,13 @@ class Records:
 
   def seeds(self, row: Row) -> dict[int, Line]:
     """Returns seed -> its latest line, for the seeds of a row that were evaluated."""
-    found = {x['seed']: x for x in self.lines if _is('seed', x, row)}
-    return {seed: found[seed] for seed in sorted(found) if seed < row.seeds}
+    return _by_seed(self.lines, row)
 
   def valid_seeds(self, row: Row, signature: Signature) -> dict[int, Line]:
     """Returns those of `seeds` that the present experiment would compute again."""
-    found = {
-      x['seed']: x
-      for x in self.lines
-      if _is('seed', x, row) and signature.same_numbers(signature_in(x))
-    }
-    return {seed: found[seed] for seed in sorted(found) if seed < row.seeds}
+    seeds = (x for x in self.lines if x['line'] == 'seed')
+    same = [x for x in seeds if signature.same_numbers(signature_in(x))]
+    return _by_seed(same, row)
 
   def verdict(self, row: Row) -> Line | None:
     """Returns the latest verdict on a row."""
@@ -97,6 +93,12 @@ def signature_in(line: Mapping[str, Any]) -> Signature:
 def key_of(line: Mapping[str, Any]) -> tuple[str, str, str]:
   """Returns the `Row.key` of a line."""
   return line['metric'], line['args'], line['evaluate']
+
+
+def _by_seed(lines: Iterable[Line], row: Row) -> dict[int, Line]:
+  """Returns seed -> the last of the lines on it, for the seeds of a row."""
+  found = {x['seed']: x for x in lines if _is('seed', x, row)}
+  return {seed: found[seed] for seed in sorted(found) if seed < row.seeds}
 
 
 def _is(kind: str, line: Mapping[str, Any], row: Row) -> bool:

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from launch.study import is_study
 from seqlab.experiment import load_experiment
 from seqlab.train.checks import check_experiment, check_metric
 
 FOLDER = Path(__file__).parents[2] / 'experiments'
 FILES = sorted(
-  str(p.relative_to(FOLDER))
-  for p in FOLDER.rglob('*.py')
-  if 'def get_config' in p.read_text('utf-8')
+  str(p.relative_to(FOLDER)) for p in FOLDER.rglob('*.py') if not is_study(str(p))
 )
 
 
