@@ -677,6 +677,8 @@ def _search_options(parser: _Parser, *, sources: bool = True) -> None:
   add('--beam', type=int, help='hypotheses per sentence (5)')
   add('--alpha', type=float, help='exponent of the length penalty (0.6)')
   add('--penalty', help='form of the length penalty: gnmt, or length as in fairseq')
+  text = 'when a search ends: bound, or count, after enough outputs, as in fairseq'
+  add('--stop', help=text)
   if sources:
     text = 'translations have at most A * tokens of the source + B tokens (1.5 10)'
     add('--max-length', type=float, nargs=2, metavar=('A', 'B'), help=text)
@@ -720,8 +722,8 @@ def _search(args: argparse.Namespace) -> dict:
 
 
 _SEARCH = (
-  *('decoding', 'beam', 'alpha', 'penalty', 'temperature', 'top_k', 'top_p', 'seed'),
-  *('dtype', 'max_length'),
+  *('decoding', 'beam', 'alpha', 'penalty', 'stop'),
+  *('temperature', 'top_k', 'top_p', 'seed', 'dtype', 'max_length'),
 )
 # Kind of measurement of `evaluate` -> options that not all kinds have.
 _EVALUATE = {

@@ -78,6 +78,7 @@ def beam_search(
   max_len: int,
   alpha: Array | float = 0.6,
   penalty: str = 'gnmt',
+  stop: str = 'bound',
   limit: Array | None = None,
   forbid: tuple[int, ...] = (),
   sizes: Sequence[int] = (),
@@ -90,7 +91,7 @@ def beam_search(
   fairseq's `SequenceGenerator` (Ott et al. 2019, https://arxiv.org/abs/1904.01038), so
   a hypothesis that would leave the beam cannot enter the result. A sentence is decided,
   and no longer changes, when no live hypothesis can exceed the worst of M finished
-  ones. With one beam the first finished hypothesis decides, so that M = 1 is greedy
+  ones, or with stop='count' as soon as M are finished, as in fairseq. With one beam the first finished hypothesis decides, so that M = 1 is greedy
   search for every α.
 
   Args:
@@ -104,6 +105,7 @@ def beam_search(
     alpha: strength of the length penalty, at least 0, may be traced; 0 turns it
       off.
     penalty: form of the length penalty, a name of `PENALTIES`.
+    stop: 'bound' or 'count', when a sentence is decided.
     limit: [B] int32, maximum length of each output, including EOS, at most `max_len`
       (the default). EOS is forced at this length; its log-probability under the model
       is added. A sentence with limit 0 is not decoded.
@@ -147,6 +149,8 @@ def beam_search(
     # bounds the scores that a live hypothesis can still get.
     bound = live_logp[:, 0] / length_penalty(s.limit, alpha, penalty)  # [B]
     open_ = bound > done_score[:, -1]  # [B]
+    if stop == 'count':
+      open_ &= done_score[:, -1] == -jnp.inf
     if M == 1:
       # Otherwise a longer output could win by its penalty, and α would matter.
       open_ &= ~ends[:, 0]

@@ -128,11 +128,15 @@ class Beam(DecodingConfig):
     alpha: strength of the length penalty.
     penalty: its form: 'gnmt', ((5 + length) / 6)^alpha, or 'length', length^alpha, as
       in fairseq.
+    stop: when a sentence is decided: 'bound', once no unfinished hypothesis can score
+      higher than the worst of M finished ones; 'count', once M are finished, as in
+      fairseq.
   """
 
   beam: Annotated[int, Range(1, 10_000)] = 5
   alpha: Annotated[float, Range(0)] = 0.6
   penalty: Literal['gnmt', 'length'] = 'gnmt'
+  stop: Literal['bound', 'count'] = 'bound'
 
   @property
   def num_hypotheses(self) -> int:
@@ -145,8 +149,16 @@ class Beam(DecodingConfig):
       greedy = Greedy(length=self.length, stages=self.stages, dtype=self.dtype)
       return greedy(step, cache, ids=ids, **options)
     sizes = smaller_sizes(options['batch_size'], self.stages)
-    search = dict(beam_size=self.beam, alpha=self.alpha, penalty=self.penalty)
-    return beam_search(step, cache, sizes=sizes, **search, **options)
+    return beam_search(
+      step,
+      cache,
+      beam_size=self.beam,
+      alpha=self.alpha,
+      penalty=self.penalty,
+      stop=self.stop,
+      sizes=sizes,
+      **options,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -79,6 +79,7 @@ class MultiHeadAttention(nn.Module):
     heads: number of heads H; must divide D.
     make_positions: makes the `LayerPositions` of self-attention, called with width=K
       and dtype=; None if positions have no parameters here.
+    query_scale: factor of the Glorot scale at which W_Q and W_K are initialised.
     value_scale: factor of the Glorot scale at which W_V is initialised.
     out_scale: factor of the Glorot scale at which W_O is initialised.
     dtype: dtype of the matrix products. Parameters stay float32.
@@ -90,6 +91,7 @@ class MultiHeadAttention(nn.Module):
   width: int
   heads: int
   make_positions: Callable[..., nn.Module] | None = None
+  query_scale: float = 1.0
   value_scale: float = 1.0
   out_scale: float = 1.0
   dtype: jnp.dtype = jnp.float32
@@ -101,7 +103,7 @@ class MultiHeadAttention(nn.Module):
     if D % H:
       raise ValueError(f'{H} heads do not divide a width of {D}: change model.heads')
 
-    def into_heads(scale: float = 1.0) -> Linear:  # [B, L, D] -> [B, L, H, K]
+    def into_heads(scale: float) -> Linear:  # [B, L, D] -> [B, L, H, K]
       return Linear(
         'bld,dhk->blhk',
         (D, H, D // H),
@@ -110,7 +112,7 @@ class MultiHeadAttention(nn.Module):
         dtype=self.dtype,
       )
 
-    self.query, self.key = into_heads(), into_heads()
+    self.query, self.key = into_heads(self.query_scale), into_heads(self.query_scale)
     self.value = into_heads(self.value_scale)
     self.out = Linear(
       'blhk,hkd->bld',

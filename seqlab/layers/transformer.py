@@ -7,6 +7,8 @@ https://arxiv.org/abs/2002.04745.
 """
 
 from collections.abc import Callable, Mapping
+import math
+from typing import Literal
 
 from flax import linen as nn
 from flax import struct
@@ -19,6 +21,11 @@ from seqlab.layers.feed_forward import FeedForward
 from seqlab.layers.positions.interface import PositionTerms
 from seqlab.pieces import Specification
 from seqlab.types import PAD, Array
+
+# How weights start; see `models.transformer.Transformer`.
+Initialization = Literal['glorot', 'depth', 'joint']
+# Glorot's bound sqrt(6 / (in + out)) of [D, 3D], relative to that of [D, D].
+JOINT_SCALE = math.sqrt(1 / 2)
 
 
 @struct.dataclass
@@ -64,6 +71,7 @@ class _Layer(nn.Module):
     norm: place of the normalisation: 'pre', 'post' or 'deep'.
     activation: activation of the feed-forward layer.
     alpha: factor of the residual before a 'deep' norm.
+    attention_scale: factor of the Glorot scale at which W_Q, W_K and W_V are initialised.
     inner_scale: factor of the Glorot scale at which the matrices of values and of the
       feed-forward layer are initialised.
     outer_scale: the same for the matrices that write to the residual.
@@ -79,6 +87,7 @@ class _Layer(nn.Module):
   norm: str = 'pre'
   activation: Specification = 'relu'
   alpha: float = 1.0
+  attention_scale: float = 1.0
   inner_scale: float = 1.0
   outer_scale: float = 1.0
   make_positions: Callable[..., nn.Module] | None = None
@@ -92,7 +101,8 @@ class _Layer(nn.Module):
       self.width,
       self.heads,
       make_positions,
-      value_scale=self.inner_scale,
+      query_scale=self.attention_scale,
+      value_scale=self.attention_scale * self.inner_scale,
       out_scale=self.outer_scale,
       dtype=self.dtype,
       implementation=self.implementation,

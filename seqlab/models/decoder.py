@@ -15,7 +15,12 @@ from seqlab.layers.cache import DecoderCache
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.embedding import Embedding, Initial, Scaling, logits
 from seqlab.layers.stack import Remat, scan_layers, unstacked
-from seqlab.layers.transformer import EncoderLayer, TrainingInputs
+from seqlab.layers.transformer import (
+  JOINT_SCALE,
+  EncoderLayer,
+  Initialization,
+  TrainingInputs,
+)
 from seqlab.models.interface import (
   TextPacking,
   compute_dtype,
@@ -51,7 +56,7 @@ class Decoder(nn.Module):
       2022, figure 2, "decoder-only", https://arxiv.org/abs/2203.00555).
     initialization: 'glorot', or 'depth': the initial scale of matrices that write to the
       residual is divided by the root of the number of sublayers (Radford et al. 2019,
-      section 2.3).
+      section 2.3); or 'joint', as in `models.transformer.Transformer`.
     activation: a function of `layers.ACTIVATIONS`.
     embedding_scale: factor of the embeddings, see `models.transformer.Transformer`.
     embedding_init: distribution of the embeddings at first, see there.
@@ -77,7 +82,7 @@ class Decoder(nn.Module):
   window: Annotated[int, Range(0)] | None = None
   normalization: Annotated[Specification, NORMALIZATION_PIECE] = 'layer'
   norm: Literal['pre', 'post', 'deep'] = 'pre'
-  initialization: Literal['glorot', 'depth'] = 'glorot'
+  initialization: Initialization = 'glorot'
   activation: Annotated[Specification, Function(ACTIVATIONS)] = 'relu'
   embedding_scale: Scaling = 'sqrt'
   embedding_init: Initial = 'normal'
@@ -231,6 +236,8 @@ class Decoder(nn.Module):
       return dict(alpha=(2 * N) ** 0.25, inner_scale=beta, outer_scale=beta)
     if self.initialization == 'depth':
       return dict(outer_scale=(2 * N) ** -0.5)
+    if self.initialization == 'joint':
+      return dict(attention_scale=JOINT_SCALE)
     return {}
 
   def _layer(self, kind: type[nn.Module], **options) -> nn.Module:

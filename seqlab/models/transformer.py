@@ -22,7 +22,13 @@ from seqlab.layers.dropout import Dropout
 from seqlab.layers.embedding import Embedding, Initial, Scaling, logits
 from seqlab.layers.positions.interface import Positions
 from seqlab.layers.stack import Remat, scan_layers, unstacked
-from seqlab.layers.transformer import DecoderLayer, EncoderLayer, TrainingInputs
+from seqlab.layers.transformer import (
+  JOINT_SCALE,
+  DecoderLayer,
+  EncoderLayer,
+  Initialization,
+  TrainingInputs,
+)
 from seqlab.models.interface import (
   Packing,
   compute_dtype,
@@ -90,7 +96,9 @@ class Transformer(nn.Module):
       weights as in their figure 2 for encoder and decoder.
     initialization: 'glorot', or 'depth': the initial scale of matrices that write to the
       residual is divided by the root of the number of sublayers in their stack (Radford
-      et al., "Language Models are Unsupervised Multitask Learners", 2019, section 2.3).
+      et al., "Language Models are Unsupervised Multitask Learners", 2019, section 2.3);
+      or 'joint': W_Q, W_K and W_V start smaller by the root of 2, as if they were one
+      matrix [D, 3D] with the scale of Glorot, as in fairseq and PyTorch.
     activation: activation of the feed-forward layers, a function of
       `layers.ACTIVATIONS`: 'relu', 'gelu' or 'swiglu'.
     embedding_scale: factor of the embeddings of tokens: 'sqrt' for √D, 'none' for 1; see
@@ -135,7 +143,7 @@ class Transformer(nn.Module):
   normalization: Annotated[Specification, NORMALIZATION_PIECE] = 'layer'
   decoder_normalization: Annotated[Specification, NORMALIZATION_PIECE] | None = None
   norm: Literal['pre', 'post', 'deep'] = 'pre'
-  initialization: Literal['glorot', 'depth'] = 'glorot'
+  initialization: Initialization = 'glorot'
   activation: Annotated[Specification, Function(ACTIVATIONS)] = 'relu'
   embedding_scale: Scaling = 'sqrt'
   embedding_init: Initial = 'normal'
@@ -350,6 +358,8 @@ class Transformer(nn.Module):
       return dict(alpha=alpha, inner_scale=beta, outer_scale=beta)
     if self.initialization == 'depth':
       return dict(outer_scale=(3 * M if decoder else 2 * N) ** -0.5)
+    if self.initialization == 'joint':
+      return dict(attention_scale=JOINT_SCALE)
     return {}
 
   def _layer(

@@ -75,7 +75,7 @@ def generate_text(
 def generating_decoding(options: Mapping[str, Any]) -> DecodingConfig:
   """Returns how text is found: by sampling, unless an option belongs to a search."""
   given = {name: x for name, x in options.items() if x is not None}
-  searches = {'decoding', 'beam', 'alpha', 'penalty'} & given.keys()
+  searches = {'decoding', 'beam', 'alpha', 'penalty', 'stop'} & given.keys()
   return make_decoding(given if searches else {'decoding': 'sampling', **given})
 
 

@@ -43,8 +43,8 @@ class ToyModel:
     return total
 
 
-@functools.partial(jax.jit, static_argnames=('M', 'L', 'forbid', 'penalty'))
-def _beam(table, limit, *, M, L, alpha, forbid, penalty):
+@functools.partial(jax.jit, static_argnames=('M', 'L', 'forbid', 'penalty', 'stop'))
+def _beam(table, limit, *, M, L, alpha, forbid, penalty, stop):
   return beam_search(
     functools.partial(ToyModel.step, table),
     ToyModel.start(len(table) * M),
@@ -55,6 +55,7 @@ def _beam(table, limit, *, M, L, alpha, forbid, penalty):
     limit=limit,
     forbid=forbid,
     penalty=penalty,
+    stop=stop,
   )
 
 
@@ -79,11 +80,10 @@ def toy():
 def beam():
   """(table, limit, M=, L=, alpha=) -> tokens [B, M, L], scores [B, M]."""
 
-  def run(table, limit, *, M, L, alpha=0.6, forbid=(), penalty='gnmt'):
+  def run(table, limit, *, M, L, alpha=0.6, forbid=(), penalty='gnmt', stop='bound'):
     limit = jnp.asarray(limit, jnp.int32)
-    options = dict(alpha=alpha, forbid=forbid, penalty=penalty)
-    out = _beam(table, limit, M=M, L=L, **options)
-    return jax.device_get(out)
+    options = dict(alpha=alpha, forbid=forbid, penalty=penalty, stop=stop)
+    return jax.device_get(_beam(table, limit, M=M, L=L, **options))
 
   return run
 

@@ -48,8 +48,8 @@ def exhaustive(model, b, limit, alpha, penalty=penalty):
   return sorted(scored, reverse=True)
 
 
-def plain_beam_search(model, b, limit, M, alpha):
-  """Beam search as it is defined: with lists and without an early stop."""
+def plain_beam_search(model, b, limit, M, alpha, stop='never'):
+  """Beam search as it is defined: with lists and without an early stop, or fairseq's."""
   live, done = [()], []
   for i in range(limit):
     nexts = (EOS,) if i == limit - 1 else (*WORDS, EOS)
@@ -58,7 +58,7 @@ def plain_beam_search(model, b, limit, M, alpha):
     ended = [(p, y) for p, y in grown[:M] if y[-1] == EOS]
     done += [(p / penalty(len(y), alpha), y) for p, y in ended]
     live = [y for _, y in grown if y[-1] != EOS][:M]
-    if M == 1 and ended:
+    if (M == 1 and ended) or (stop == 'count' and len(done) >= M):
       break
   return sorted(done, reverse=True)[:M]
 
@@ -104,6 +104,17 @@ def test_stopping_early_does_not_change_the_result(model, beam, M, alpha):
     np.testing.assert_allclose(
       scores[b, : len(expected)], [s for s, _ in expected], rtol=1e-5
     )
+
+
+def test_a_search_may_stop_once_enough_outputs_are_finished(model, beam):
+  options = dict(M=2, L=L, alpha=3.0)
+  _, scores = beam(model.table, LIMITS, stop='count', **options)
+  _, longest = beam(model.table, LIMITS, **options)
+  assert (scores[:, 0] < longest[:, 0] - 1e-3).any()  # a better output came later
+  for b, limit in enumerate(LIMITS):
+    expected = plain_beam_search(model, b, limit, 2, 3.0, stop='count')
+    found = scores[b, : len(expected)]
+    np.testing.assert_allclose(found, [s for s, _ in expected], rtol=1e-5)
 
 
 @pytest.mark.parametrize('alpha', [0.0, 0.6, 3.0])

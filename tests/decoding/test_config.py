@@ -134,5 +134,6 @@ def test_a_record_names_the_kind():
     'beam': 5,
     'alpha': 0.6,
     'penalty': 'gnmt',
+    'stop': 'bound',
   }
   assert Constant().record()['kind'].endswith('test_config:Constant')

@@ -455,6 +455,14 @@ def test_weights_start_at_the_papers_scales(options, scales):
       np.testing.assert_allclose(kernel, scale * expected, rtol=1e-5)
 
 
+def test_a_joint_start_has_the_scale_of_one_matrix_for_queries_keys_and_values():
+  plain, joint = (_first(**o)[1]['params'] for o in ({}, dict(initialization='joint')))
+  for side, kind in (('encoder', 'self_attention'), ('decoder', 'cross_attention')):
+    for name, scale in (('query', 0.5), ('key', 0.5), ('value', 0.5), ('out', 1)):
+      expected, kernel = (p[side][kind][name]['kernel'] for p in (plain, joint))
+      np.testing.assert_allclose(kernel, scale**0.5 * expected, rtol=1e-5)
+
+
 def test_deep_norm_weights_the_residuals():
   """With sublayers that give 0 and no norm, only the weights of residuals are left."""
 
