@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO ?= runs/demo
 
-.PHONY: demo test test-slow test-tpu test-tpu-slow test-tpu-smallest test-cuda test-cuda-slow lint bench results clean
+.PHONY: demo test test-slow test-tpu test-tpu-slow test-tpu-smallest test-cuda test-cuda-slow lint bench results docs clean
 
 # By a path (compat), not by an import hook, which a folder called seqlab would hide.
 $(BIN)/.installed: pyproject.toml constraints.txt
@@ -53,5 +53,13 @@ bench: $(BIN)/.installed
 results: $(BIN)/.installed
 	$(BIN)/seqlab results --format md > docs/.results.md && mv docs/.results.md docs/results.md
 
+# The lecture as a book, in Russian and English: site/index.html opens in a browser.
+docs: $(BIN)/.installed-docs
+	$(BIN)/python -m book site
+
+$(BIN)/.installed-docs: $(BIN)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --config-settings editable_mode=compat -e '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venv-tpu .venv-cuda build dist *.egg-info
+	rm -rf $(VENV) .venv-tpu .venv-cuda build dist site *.egg-info
