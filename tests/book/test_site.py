@@ -71,11 +71,25 @@ def _open(url: str, folder: Path) -> tuple[str, str]:
 
 
 def test_pages_report_no_error(site, tmp_path):
-  for page in _pages(site):
+  for page in [*_pages(site), *site.glob('*/files/docs/interactive/*.html')]:
     if page.name != '404.html':
       document, log = _open(page.as_uri(), tmp_path)
       assert '</html>' in document
       assert 'CONSOLE' not in log, f'{page}: {log}'
+
+
+@pytest.mark.parametrize(
+  ('language', 'words'),
+  [
+    ('ru', ('Стенд BLEU', '36,56', 'засчитано 5 из 8')),
+    ('en', ('BLEU bench', '36.56', '5 of 8')),
+  ],
+)
+def test_the_bench_is_in_the_language_of_the_book(site, tmp_path, language, words):
+  page = site / language / 'files/docs/interactive/bleu.html'
+  document, _ = _open(page.as_uri(), tmp_path)
+  assert f'<html lang="{language}">' in document
+  assert all(word in document for word in words)
 
 
 @pytest.mark.parametrize(
