@@ -264,8 +264,13 @@ NEEDED = ('task', 'seed')
 # Sections that may be left out. With fallback={'factor': 0.5, 'times': 3}, a run that
 # diverges returns to the last good checkpoint with half the learning rate, up to three
 # times; without `fallback` it ends there. `init` says what a run begins with in place of
-# fresh parameters, see `train.init`; None is an empty section.
-SECTIONS = ('hyper', 'schedule', 'optimizer', 'mesh', 'evals', 'fallback', 'init')
+# fresh parameters, see `train.init`; None is an empty section. `hyper_schedules` says
+# which hyperparameters rise during training, see `train.hyper_schedules`.
+SECTIONS = (
+  *('hyper', 'hyper_schedules', 'schedule', 'optimizer', 'mesh', 'evals', 'fallback'),
+  'init',
+)
+_LATER = ('init', 'hyper_schedules')  # runs that are older lack them
 INNER_SECTIONS = ('init.vectors',)  # those of a section that may be left out too
 _CONSTANT = {'kind': 'constant'}  # the schedule of an experiment that names none
 
@@ -282,8 +287,9 @@ def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     }
   sections = {section: {} for section in SECTIONS}
   config = {**DEFAULTS, **sections, 'schedule': _CONSTANT, **config}
-  if not config['init']:  # as in the runs that are older than the section
-    del config['init']
+  for section in _LATER:
+    if not config[section]:
+      del config[section]
   return {**config, 'best_is': best_is(config)}
 
 

@@ -4,8 +4,16 @@
 EVALUATORS = {
   name: f'seqlab.evaluators.{name}:Evaluator'
   for name in (
-    *('agreement', 'attention', 'bits', 'errors', 'factorization', 'heldout', 'leak'),
-    *('loss', 'outputs', 'perplexity', 'similarity', 'spectrum', 'statistics'),
+    *(
+      'agreement',
+      'attention',
+      'bits',
+      'errors',
+      'exposure',
+      'factorization',
+      'heldout',
+    ),
+    *('leak', 'loss', 'outputs', 'perplexity', 'similarity', 'spectrum', 'statistics'),
     'translation',
   )
 }

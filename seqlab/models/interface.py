@@ -5,14 +5,18 @@ beam search. State between steps is an argument and a result.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Literal, Protocol
 
 from flax import struct
 import jax.numpy as jnp
 
 from seqlab.config import check_keys
 from seqlab.layers.device import has_fast_bfloat16
+from seqlab.layers.dropout import uniform
 from seqlab.types import BOS, Array, PyTree
+
+# How a token of scheduled sampling is chosen: drawn, or the most probable one.
+SamplingChoice = Literal['random', 'argmax']
 
 
 @struct.dataclass
@@ -237,6 +241,22 @@ def predecessors(
   if packing is None:
     return shifted
   return jnp.where(packing.position == 0, BOS, shifted)
+
+
+def own_tokens(logits: Array, key: Array | None) -> Array:
+  """Returns a model's choice of tokens, to be read instead of the true ones.
+
+  Args:
+    logits: [..., V], the rows of the batch first.
+    key: random key of a sample of the distribution; None for the most probable token.
+
+  Returns:
+    ids [...], int32.
+  """
+  if key is not None:
+    # The largest of the logits plus Gumbel noise is a sample of their softmax.
+    logits -= jnp.log(-jnp.log(uniform(key, logits.shape)))
+  return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
 
 def attention_weights(

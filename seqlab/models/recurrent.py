@@ -16,7 +16,9 @@ from seqlab.layers.products import dense_product
 from seqlab.layers.recurrent import Carry, Gates, add
 from seqlab.models.interface import (
   Packing,
+  SamplingChoice,
   compute_dtype,
+  own_tokens,
   shift_right,
   training_hyper,
 )
@@ -131,7 +133,7 @@ class Recurrent(RecurrentBase):
   input_feeding: bool = True
   copy_source: bool = False
   sampling_unit: Literal['token', 'sentence'] = 'token'
-  sampling_choice: Literal['random', 'argmax'] = 'random'
+  sampling_choice: SamplingChoice = 'random'
 
   splits_rows: ClassVar[bool] = True
   hyper_names: ClassVar = {
@@ -395,10 +397,8 @@ class Recurrent(RecurrentBase):
   def _own_token(self, output: Output, memory: Memory) -> Array:
     """Returns the model's choice of the next token, [N] int32, without a gradient."""
     logits = self._predict_next(jax.lax.stop_gradient(output), memory)  # [N, V]
-    if self.sampling_choice == 'random':
-      # The largest of the logits plus Gumbel noise is a sample of their softmax.
-      logits -= jnp.log(-jnp.log(uniform(self.make_rng('dropout'), logits.shape)))
-    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    random = self.sampling_choice == 'random'
+    return own_tokens(logits, self.make_rng('dropout') if random else None)
 
   def _advance(
     self, state: State, gates: Gates, memory: Memory, drop: Drop

@@ -6,10 +6,11 @@ from typing import Annotated, ClassVar, Literal
 
 from flax import linen as nn
 from flax import struct
+import jax
 import jax.numpy as jnp
 
 from seqlab import domains
-from seqlab.domains import Count, Range, Rate
+from seqlab.domains import Count, Probability, Range, Rate
 from seqlab.layers import ACTIVATIONS, NORMALIZATIONS, POSITIONS
 from seqlab.layers.attention import (
   causal_mask,
@@ -18,7 +19,7 @@ from seqlab.layers.attention import (
   within_window,
 )
 from seqlab.layers.cache import DecoderCache, KVCache
-from seqlab.layers.dropout import Dropout
+from seqlab.layers.dropout import Dropout, uniform
 from seqlab.layers.embedding import Embedding, Initial, Scaling, logits
 from seqlab.layers.positions.interface import Positions
 from seqlab.layers.stack import Remat, scan_layers, unstacked
@@ -31,7 +32,9 @@ from seqlab.layers.transformer import (
 )
 from seqlab.models.interface import (
   Packing,
+  SamplingChoice,
   compute_dtype,
+  own_tokens,
   shift_right,
   training_hyper,
 )
@@ -127,6 +130,8 @@ class Transformer(nn.Module):
     unordered: number of source words, the last ones of the vocabulary, that are features
       without an order: each has position 0, the others count from 1, and a vector tells
       the two types apart (Wu et al. 2021, section 2.1, https://arxiv.org/abs/2005.10213).
+    sampling_choice: in training with hyper['scheduled_sampling'], the model's own token is
+      drawn from its distribution, 'random', or its most probable one, 'argmax'.
   """
 
   source_size: int
@@ -153,6 +158,7 @@ class Transformer(nn.Module):
   dtype: Literal['auto', 'float32', 'bfloat16'] = 'auto'
   implementation: Literal['xla', 'cudnn', 'flash'] = 'xla'
   unordered: int = 0
+  sampling_choice: SamplingChoice = 'random'
 
   splits_rows: ClassVar[bool] = True
   gathers_weights: ClassVar[bool] = True
@@ -161,6 +167,7 @@ class Transformer(nn.Module):
     'embedding_dropout': Rate | None,
     'attention_dropout': Rate | None,
     'activation_dropout': Rate | None,
+    'scheduled_sampling': Probability | None,
   }
 
   def setup(self) -> None:
@@ -211,7 +218,13 @@ class Transformer(nn.Module):
     hyper: Mapping[str, Array] | None = None,
     packing: Packing | None = None,
   ) -> tuple[Array, Array]:
-    """Returns the factors of the logits: states [B, T, D], output weights [V, D]."""
+    """Returns the factors of the logits: states [B, T, D], output weights [V, D].
+
+    In training, hyper['scheduled_sampling'] is the probability that a token read is the
+    model's own instead of the true one. The model's own tokens are its predictions from
+    the true ones, by a pass without dropout and gradients (Mihaylova and Martins,
+    "Scheduled Sampling for Transformers", 2019, https://arxiv.org/abs/1906.07651).
+    """
     S, T, p = source.shape[1], target.shape[1], packing
     hyper = training_hyper(hyper, self.hyper_names, train=train)
     if p is None:
@@ -228,18 +241,25 @@ class Transformer(nn.Module):
     training = TrainingInputs.of(hyper, source) if train else TrainingInputs()
     memory = self._encode(source, source_mask, source_position, training)  # [B, S, D]
     training = TrainingInputs.of(hyper, target) if train else TrainingInputs()
-    x = self._embed(
-      self.target_embedding,
-      shift_right(target, packing),
-      self.decoder_positions,
-      target_position,
-      training,
-    )  # [B, T, D]
     place = jnp.atleast_2d(target_position)  # [B|1, T]
     self_mask = self._near(self_mask, place, place)
     terms = self.decoder_positions.attention_terms(place, place)
-    x, _ = self.decoder(x, memory, self_mask, memory_mask, terms, training)
-    return self._output(x, training)
+
+    def read(words: Array, training: TrainingInputs) -> tuple[Array, Array]:
+      x = self._embed(
+        self.target_embedding, words, self.decoder_positions, target_position, training
+      )  # [B, T, D]
+      x, _ = self.decoder(x, memory, self_mask, memory_mask, terms, training)
+      return self._output(x, training)
+
+    words = shift_right(target, packing)
+    if (rate := hyper.get('scheduled_sampling')) is not None:
+      output = jax.lax.stop_gradient(read(words, TrainingInputs()))
+      random = self.sampling_choice == 'random'
+      guesses = own_tokens(logits(*output), self.drop.key() if random else None)
+      own = uniform(self.drop.key(), target.shape) < rate
+      words = jnp.where(own, shift_right(guesses, packing), words)
+    return read(words, training)
 
   def encode(self, source: Array) -> Memory:
     """Returns keys and values of the source [B, S] for every decoder layer."""

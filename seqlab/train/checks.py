@@ -21,6 +21,7 @@ from seqlab.evaluators import EVALUATORS
 from seqlab.evaluators.interface import CONTEXT, measured
 from seqlab.pieces import (
   Options,
+  Specification,
   find,
   names,
   options_of,
@@ -32,6 +33,7 @@ from seqlab.programs import fingerprint_of
 from seqlab.tasks import task_of
 from seqlab.tasks.interface import ChecksOptions, Estimator, has, needs
 from seqlab.train.fallback import Fallback
+from seqlab.train.hyper_schedules import RISE_PIECE, HyperSchedules
 from seqlab.train.init import Init, VectorsInit
 from seqlab.train.mesh import make_mesh
 from seqlab.train.optimizers import (
@@ -74,7 +76,7 @@ def check_experiment(config: Mapping[str, Any]) -> None:
   config = with_defaults(config)
   task = task_of(config)
   check_sections(config, task.sections)
-  config = {'init': {}, **config}
+  config = {'init': {}, 'hyper_schedules': {}, **config}
   config |= {n: _as_section(config[n]) for n in ('schedule', 'optimizer')}
   for name, signatures in _signatures(config).items():
     # A user's own task need not declare the hyperparameters that it reads.
@@ -95,13 +97,14 @@ def _check_training(config: Mapping[str, Any]) -> None:
   if 'steps' not in config:
     raise ValueError('the experiment sets no steps')
   _check_optimizer(config)
+  HyperSchedules.of(config)
   _check_best(config)
   Init.of(config)
 
 
 def _check_estimator(config: Mapping[str, Any]) -> None:
   """Raises ValueError for a setting of training, which an estimator does not read."""
-  defaults = {'steps': None, 'init': {}, **with_defaults({})}
+  defaults = {'steps': None, 'init': {}, 'hyper_schedules': {}, **with_defaults({})}
   used = ('mesh', 'evals', 'seed', 'threads')
   values = {k: config.get(k) != x for k, x in defaults.items() if k not in used}
   values |= {
@@ -232,6 +235,8 @@ def _signatures(config: Mapping[str, Any]) -> dict[str, Sequence[Signature]]:
   optimizer, _ = find(with_kind(config['optimizer'], 'adam'), OPTIMIZERS, 'optimizer')
   sections['schedule'] = ({'kind': str}, options_of(schedule, ('steps', 'width')))
   sections['optimizer'] = (COMMON, optimizer)
+  rises = dict.fromkeys(config['hyper'], Annotated[Specification, RISE_PIECE])
+  sections['hyper_schedules'] = (rises,)
   if has(task, ChecksOptions):
     declared = dict(task.signatures(config))
     sections |= declared | {'hyper': (_HYPER, *declared.get('hyper', ()))}

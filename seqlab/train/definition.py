@@ -13,6 +13,7 @@ from seqlab.config import call, check_keys
 from seqlab.layers.device import compiled_for
 from seqlab.tasks.interface import CustomUpdate, Task, has, method_of, traced_init
 from seqlab.train.fingerprint import program_fingerprint
+from seqlab.train.hyper_schedules import HyperSchedules
 from seqlab.train.init import Init
 from seqlab.train.mesh import (
   like_parameters,
@@ -101,7 +102,13 @@ class Definition:
       axes, _ = self.frozen.split(axes)
       self._tx = make_optimizer(config.get('optimizer', {}), self._schedule, axes)
       self._take_step = GradientStep(
-        task, self._tx, self._accumulate, self._ema, axis_name, frozen=self.frozen
+        task,
+        self._tx,
+        self._accumulate,
+        self._ema,
+        axis_name,
+        frozen=self.frozen,
+        hyper_schedules=HyperSchedules.of(config),
       )
       self.constants = ()
     seed = jax.ShapeDtypeStruct((), jnp.uint32)
@@ -243,6 +250,7 @@ def _check_custom_update_options(config: Mapping) -> None:
     'parallel': config.get('parallel', 'jit') != 'jit',
     'hyper.weight_decay': config['hyper'].get('weight_decay'),
     'init.freeze': Init.of(config).frozen,
+    'hyper_schedules': config.get('hyper_schedules'),
   }
   for key, value in unused.items():
     if value:

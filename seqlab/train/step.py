@@ -8,6 +8,7 @@ import optax
 
 from seqlab.layers.products import stored
 from seqlab.tasks.interface import CARRY, Task
+from seqlab.train.hyper_schedules import HyperSchedules
 from seqlab.train.optimizers import Schedule, evaluated
 from seqlab.train.paths import Frozen
 from seqlab.train.row_shards import RowShards, UpdateShares
@@ -68,6 +69,7 @@ class GradientStep:
       None leaves all communication to the compiler and the layers.
     update_shares: divides the update among devices that have the same parameters; None
       where each updates all that it has.
+    hyper_schedules: the hyperparameters that rise during training.
   """
 
   task: Task
@@ -78,12 +80,14 @@ class GradientStep:
   frozen: Frozen = dataclasses.field(default_factory=Frozen)
   row_shards: RowShards | None = None
   update_shares: UpdateShares | None = None
+  hyper_schedules: HyperSchedules = dataclasses.field(default_factory=HyperSchedules)
 
   def __call__(
     self, state: TrainState, batch: Batch, hyper: Hyper
   ) -> tuple[TrainState, Sums]:
     """Computes one update; compile it with shardings, or map it over `axis_name`."""
     rng = step_rng(state)
+    hyper = self.hyper_schedules.at(state.step, hyper)
     if self.axis_name:  # else all devices would drop the same units of their rows
       rng = jax.random.fold_in(rng, jax.lax.axis_index(self.axis_name))
     compute = self._accumulated

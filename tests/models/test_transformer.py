@@ -639,3 +639,34 @@ def test_all_layers_are_in_one_iteration_on_an_accelerator(monkeypatch):
   assert [stack.layers_per_iteration(n) for n in (1, 6, 12, 18, 24, 13)] == [
     *(1, 6, 12, 9, 12, 1)
   ]
+
+
+def test_scheduled_sampling_reads_predictions_from_true_tokens():
+  """At a rate of one, in value and gradient, as if they were given as the target."""
+  model = _module(sampling_choice='argmax', layers=1)
+  _, variables = _model(layers=1)
+  source, target = _ids(2, 5), _ids(2, 6, seed=1)
+  rows = ([1, 1, 1, 2, 2], [0, 1, 2, 0, 1], [1, 1, 1, 2, 2, 2], [0, 1, 2, 0, 1, 2])
+  packing = Packing(*(np.array([row] * 2) for row in rows))  # two sentences per row
+
+  @functools.partial(jax.jit, static_argnames='sampled')
+  def run(target, rate=0.0, *, sampled=False):
+    training = {}
+    if sampled:
+      training = dict(train=True, hyper={'scheduled_sampling': rate})
+      training['rngs'] = {'dropout': jax.random.key(0)}
+
+    def loss(params):
+      logits = model.apply(
+        {'params': params}, source, target, packing=packing, **training
+      )
+      return (logits**2).mean(), logits
+
+    return jax.grad(loss, has_aux=True)(variables['params'])
+
+  forced, logits = run(target)
+  own, own_logits = run(logits.argmax(axis=-1))
+  assert float(jnp.abs(logits - own_logits).max()) > 1e-2
+  close = functools.partial(np.testing.assert_allclose, atol=1e-4)
+  for rate, expected in ((0.0, (forced, logits)), (1.0, (own, own_logits))):
+    jax.tree.map(close, run(target, rate, sampled=True), expected)
