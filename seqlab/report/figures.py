@@ -9,12 +9,13 @@ import contextlib
 import itertools
 import math
 from pathlib import Path
+import textwrap
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import LogFormatter, MaxNLocator
 import numpy as np
 
 from seqlab.report.tables import mean_and_deviation
@@ -41,6 +42,8 @@ STYLE = {
   # Without this the same figure would give different bytes each time.
   'svg.hashsalt': 'seqlab',
 }
+
+_LABEL = 30  # characters of a line of the label of y
 
 Curve = tuple[Sequence[float], Sequence[float]]  # x and y
 Labels = Sequence[str]
@@ -104,6 +107,8 @@ def lines(
       _log_ticks(
         axes, sorted({x for line in axes.lines for x in line.get_xdata() if x > 0})
       )
+    elif all(float(x).is_integer() for line in axes.lines for x in line.get_xdata()):
+      axes.xaxis.set_major_locator(MaxNLocator('auto', steps=(1, 2, 5), integer=True))
     if ylog:
       _log_scale_of_y(axes)
     if ylim:
@@ -265,6 +270,8 @@ def figure(
   # Not pyplot, which would keep every figure and set a backend for the whole process.
   with matplotlib.rc_context(STYLE):
     axes = Figure(figsize=size).add_subplot()
+    # Slanted labels of categories leave the axes little height.
+    ylabel = textwrap.fill(ylabel, _LABEL)
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     yield axes, files
     _disable_tex(axes.figure)

@@ -1,6 +1,6 @@
 """Finished runs, read from their folders."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 import dataclasses
 import functools
 import glob
@@ -222,6 +222,41 @@ def group(
   for members in groups.values():
     _check_repetitions(members, over)
   return groups
+
+
+def best_by(
+  runs: Sequence[Run],
+  variant: Callable[[Run], Hashable],
+  metric: str,
+  mode: str = 'max',
+) -> dict[Any, list[Run]]:
+  """Chooses, for each variant, the hyperparameters with the best mean over seeds.
+
+  Args:
+    runs: runs that differ in variants, hyperparameters and seeds.
+    variant: names the variant of a run; runs of a variant that differ in more than their
+      seed differ in hyperparameters.
+    metric: its last value decides; not one that is reported, since the best of several
+      means is too good.
+    mode: 'max' or 'min'.
+
+  Returns:
+    variant -> the runs with the best hyperparameters, in the order of the runs. A run
+    whose metric is no number (a diverged one) makes its hyperparameters the worst.
+  """
+  sign = {'max': 1, 'min': -1}[mode]
+  variants: dict[Any, list[Run]] = {}
+  for run in runs:
+    variants.setdefault(variant(run), []).append(run)
+
+  def quality(members: list[Run]) -> float:
+    mean = sign * float(np.mean([run.final(metric) for run in members]))
+    return -math.inf if math.isnan(mean) else mean
+
+  return {
+    name: max(group(members).values(), key=quality)
+    for name, members in variants.items()
+  }
 
 
 def _check_repetitions(runs: list[Run], over: str) -> None:

@@ -74,6 +74,22 @@ def test_few_points_of_a_logarithmic_axis_are_named_themselves(tmp_path):
   assert log.read_text('utf-8').count('id="xtick_') == 3
 
 
+def test_counts_along_x_have_whole_numbers_as_ticks(tmp_path):
+  _, svg = lines(tmp_path / 'a', {'x': [([0, 1, 2], [7, 8, 9])]}, 'repairs', 'BLEU')
+  _, other = lines(tmp_path / 'b', {'x': [([0, 0.5, 2], [7, 8, 9])]}, 'rate', 'BLEU')
+  assert {'0', '1', '2'} <= {*_shown(svg)}
+  assert '0.5' not in ''.join(_shown(svg))
+  assert any('0.5' in text for text in _shown(other))
+
+
+def test_a_long_label_of_y_has_several_lines(tmp_path):
+  label = 'pieces after the first error that are right (%)'
+  _, svg = lines(tmp_path / 'a', SERIES, 'steps', label)
+  shown = _shown(svg)
+  assert label not in shown
+  assert 'pieces after the first error' in ' '.join(shown)
+
+
 def _shown(svg):
   """Returns the texts of a figure, which SVG has as comments."""
   return re.findall(r'<!-- (.*?) -->', svg.read_text('utf-8'))

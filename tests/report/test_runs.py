@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from seqlab.report.runs import (
+  best_by,
   differing,
   group,
   left_out,
@@ -120,6 +121,20 @@ def test_a_key_that_no_run_has_is_named(make_run, tmp_path):
   make_run('a', [1.0], model={'cell': 'gru'})
   with pytest.raises(ValueError, match=r"'model.sell'; did you mean 'model.cell'"):
     group(read_runs(tmp_path), by=['model.sell'])
+
+
+@pytest.mark.parametrize(('mode', 'peak'), [('max', 3), ('min', 1)])
+def test_each_variant_gets_its_best_hyperparameters(make_run, tmp_path, mode, peak):
+  for kind in 'ab':
+    for rate, bleu in ((1, (4.0, 6.0)), (2, (5.0, math.nan)), (3, (5.0, 6.0))):
+      for seed, last in enumerate(bleu):
+        options = dict(model={'kind': kind}, hyper={'peak': rate}, seed=seed)
+        make_run(f'{kind}{rate}{seed}', [9.0, last], **options)
+  runs = read_runs(tmp_path)
+  best = best_by(runs, lambda run: run.config['model']['kind'], 'valid/bleu', mode)
+  assert [*best] == ['a', 'b']
+  for kind, members in best.items():
+    assert [run.path.name for run in members] == [f'{kind}{peak}0', f'{kind}{peak}1']
 
 
 def test_keys_with_the_same_short_name_keep_their_full_names():
