@@ -866,6 +866,7 @@ NAMED: dict[str, Recipe] = {
 # one class, with the name as its first argument.
 CORPORA: dict[str, Callable | str] = {
   'agreement': 'text.agreement:Agreement',
+  'algorithmic': 'text.algorithmic:Algorithmic',
   'files': OwnText,
   'mixture': 'text.mixture:Mixture',
   'scan': 'text.benchmarks:Scan',
