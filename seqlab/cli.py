@@ -493,8 +493,8 @@ def _evaluate_options(parser: _Parser) -> None:
   _split_option(parser)
   add('--output', help='also write the translations to this file')
   text = (
-    'exact, cer, per, wer, word_errors, bleu, chrf, chrf++, ter (those of its '
-    'evaluators, or BLEU)'
+    'exact, cer, per, wer, word_errors, symbol_accuracy, bleu, chrf, chrf++, ter '
+    '(those of its evaluators, or BLEU)'
   )
   add('--measures', nargs='+', metavar='NAME', help=text)
   text = "run the experiment's evaluators, all or these (default for other tasks)"
@@ -510,7 +510,10 @@ def _compare_options(parser: _Parser) -> None:
   add('run_folders', metavar='RUN', nargs='+', help='baseline first')
   _search_options(parser)
   _split_option(parser)
-  text = 'bleu (default), exact, cer, per, wer, word_errors, chrf, chrf++, ter'
+  text = (
+    'bleu (default), exact, cer, per, wer, word_errors, symbol_accuracy, chrf, chrf++, '
+    'ter'
+  )
   add('--measure', default='bleu', help=text)
   text = 'tokeniser of BLEU (default: that of the corpus)'
   add('--tokenize', choices=_TOKENIZERS, help=text)
@@ -673,7 +676,8 @@ def _search_options(parser: _Parser, *, sources: bool = True) -> None:
     sources: whether outputs have sources, by which their lengths are limited.
   """
   add = parser.add_argument
-  add('--decoding', help='beam, greedy, sampling, or a path module:name')
+  text = 'beam, greedy, full_length, sampling, or a path module:name'
+  add('--decoding', help=text)
   add('--beam', type=int, help='hypotheses per sentence (5)')
   add('--alpha', type=float, help='exponent of the length penalty (0.6)')
   add('--penalty', help='form of the length penalty: gnmt, or length as in fairseq')

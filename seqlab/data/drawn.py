@@ -29,6 +29,9 @@ class Drawn(SentenceBatches):
   the seed, and examples of the bucket with it: the members of a population have batches
   of the same shape, and the draws of each run are independent and uniform.
 
+  With `together` a bucket is drawn per batch and not per example. Each example is as
+  probable as before, but the examples of a batch are of similar length.
+
   Attributes:
     shared_shapes: True; see `tasks.interface.Batches`.
   """
@@ -41,6 +44,7 @@ class Drawn(SentenceBatches):
     *,
     rows: Count = 1,
     shapes: Count = 8,
+    together: bool = False,
     max_length: Count | None = MAX_LENGTH,
     reverse: Sequence[str] = (),
     sampled: Sequence[Sides] = (),
@@ -52,6 +56,7 @@ class Drawn(SentenceBatches):
       sides: name of a side -> its sentences.
       rows: number of examples of a batch.
       shapes: largest number of batch shapes.
+      together: whether all examples of a batch are from one bucket.
       max_length: examples with a longer side, EOS counted, are left out and counted in
         the report; None keeps all.
       reverse: see `Examples`.
@@ -61,11 +66,13 @@ class Drawn(SentenceBatches):
     Raises:
       ValueError: an option is outside its domain, or the sides differ in number.
     """
-    check(Drawn, dict(rows=rows, shapes=shapes, max_length=max_length), 'batching.')
+    options = dict(rows=rows, shapes=shapes, together=together, max_length=max_length)
+    check(Drawn, options, 'batching.')
     context = dict(reverse=reverse, sampled=sampled, repeats=repeats)
     examples = Examples(sides, max_length=max_length, **context)
     _, groups = divide_by_length(examples, shapes)
     self._batch_rows, self._numbers = rows, np.concatenate(groups)
+    self._bucket_draws = 1 if together else rows  # per batch
     sizes = np.array([len(group) for group in groups])
     self._last = np.cumsum(sizes) - 1  # of each bucket, its places in `_numbers`
     self._first = self._last - sizes + 1
@@ -93,8 +100,8 @@ class Drawn(SentenceBatches):
 
   def _mean_cells(self, shapes: Sequence[Shape]) -> float:
     """Returns the expected number of positions of a batch."""
-    # The bucket of a batch is at most i with the probability that that of each row is.
-    probabilities = np.diff(self._ends**self._batch_rows, prepend=0.0)
+    # The bucket of a batch is at most i with the probability that each draw is.
+    probabilities = np.diff(self._ends**self._bucket_draws, prepend=0.0)
     return float(probabilities @ [shape.cells for shape in shapes])
 
   def arrays(self, sides: Sides, rows: np.ndarray, widths: Mapping[str, int]) -> Batch:
@@ -104,7 +111,8 @@ class Drawn(SentenceBatches):
   def _make_plan(self, seed: int, epoch: int) -> list[tuple[Shape, np.ndarray]]:
     """Returns the shape and the examples of each batch of an epoch."""
     size = self.steps_per_epoch, self._batch_rows
-    buckets = np.searchsorted(self._ends, _uniform(_NO_SEED, epoch, size), 'right')
+    shared = _uniform(_NO_SEED, epoch, (self.steps_per_epoch, self._bucket_draws))
+    buckets = np.searchsorted(self._ends, np.broadcast_to(shared, size), 'right')
     starts = np.append(0.0, self._ends)[buckets]
     uniform = starts + (self._ends[buckets] - starts) * _uniform(seed, epoch, size)
     places = np.searchsorted(self._cumulated, uniform, 'right')

@@ -196,10 +196,21 @@ def greedy_search(
   limit: Array | None = None,
   forbid: tuple[int, ...] = (),
   sizes: Sequence[int] = (),
+  to_limit: bool = False,
 ) -> tuple[Array, Array]:
   """Chooses the most probable token at each position.
 
   The arguments are those of `beam_search`, with one row per sentence.
+
+  Args:
+    step: see `beam_search`, like the others.
+    cache: state of the model for `step`.
+    batch_size: number of sentences B.
+    max_len: maximum length of outputs L, including EOS.
+    limit: [B] int32, maximum length of each output.
+    forbid: ids that are never chosen.
+    sizes: smaller numbers of sentences to continue with.
+    to_limit: whether EOS is chosen at the limit only, where it is forced.
 
   Returns:
     Tokens [B, L] int32, PAD after EOS, and log-probabilities [B].
@@ -207,7 +218,10 @@ def greedy_search(
 
   def likeliest(tokens: NextTokens, i: Array) -> Array:
     del i
-    return tokens.best(1)[2][:, 0]
+    if not to_limit:
+      return tokens.best(1)[2][:, 0]
+    inside = tokens.replace(forbid=(*tokens.forbid, EOS)).best(1)[2][:, 0]
+    return jnp.where(tokens.ends_here, EOS, inside)
 
   return unroll(
     step,

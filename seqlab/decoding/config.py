@@ -12,7 +12,7 @@ functions take them as static arguments.
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -165,12 +165,25 @@ class Beam(DecodingConfig):
 class Greedy(DecodingConfig):
   """The likeliest token at each position; see `beam.greedy_search`."""
 
+  to_limit: ClassVar = False
+
   def __call__(self, step, cache, *, ids, **options) -> tuple[Array, Array]:
     """Decodes a batch; see `DecodingConfig`."""
     del ids
-    sizes = smaller_sizes(options['batch_size'], self.stages)
-    tokens, scores = greedy_search(step, cache, sizes=sizes, **options)
+    options['sizes'] = smaller_sizes(options['batch_size'], self.stages)
+    tokens, scores = greedy_search(step, cache, to_limit=self.to_limit, **options)
     return tokens[:, None], scores[:, None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FullLength(Greedy):
+  """As `Greedy`, but outputs have the length that `length` allows, and EOS at its end.
+
+  It is for tasks in which the length of the output is a function of that of the source,
+  and the model need not find it.
+  """
+
+  to_limit: ClassVar = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -211,7 +224,12 @@ class Sampling(DecodingConfig):
     return tokens[:, None], scores[:, None]
 
 
-DECODINGS = {'beam': Beam, 'greedy': Greedy, 'sampling': Sampling}
+DECODINGS = {
+  'beam': Beam,
+  'greedy': Greedy,
+  'full_length': FullLength,
+  'sampling': Sampling,
+}
 # Options of a section or a command line: a kind, and the options of the kinds here.
 DECODING_OPTIONS = {
   'decoding': Annotated[Specification, Piece(DECODINGS)] | None,

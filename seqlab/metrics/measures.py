@@ -1,4 +1,4 @@
-"""Measures of outputs: exact match, CER, PER, WER, BLEU, chrF, TER.
+"""Measures of outputs: exact match, symbol accuracy, CER, PER, WER, BLEU, chrF, TER.
 
 A measure turns each line into a few integers, which are summed over lines, batches and
 devices, and computes one score from the sums. Corpus scores, scores of a category,
@@ -223,6 +223,52 @@ class EditRate:
 
 
 @dataclasses.dataclass(frozen=True)
+class SymbolAccuracy:
+  """Share of the references' symbols that the output has at the same place, from 0 to 1.
+
+  Symbols after the end of the reference do not count. With several references the one
+  with the largest share of right symbols counts, the first one of several such.
+
+  Attributes:
+    tokenizer: see `tokenizers.tokenize`.
+    lowercase: whether text is converted to lower case first.
+  """
+
+  tokenizer: str
+  lowercase: bool = False
+  name: ClassVar = 'symbol_accuracy'
+  columns: ClassVar = 2
+
+  @property
+  def units(self) -> tuple[Unit, ...]:
+    """The symbols."""
+    return (Unit(self.tokenizer, self.lowercase),)
+
+  def describe(self, references: int) -> str:
+    """Returns the definition."""
+    of = 'best reference' if references > 1 else 'reference'
+    return f'{self.name}: symbols at their place, per symbol of the {of}'
+
+  def statistics(
+    self, hypothesis: Sequence[Words], references: Sequence[Words]
+  ) -> Array:
+    """Returns the symbols at their place, and the length of the best reference."""
+    ((ours,), (theirs,)) = hypothesis, references
+    width = max(ours.hashes.shape[-2], theirs.hashes.shape[-2])
+    tokens = [_widened(x.hashes, width) for x in (ours, theirs)]
+    same = (tokens[0][..., None, :, :] == tokens[1]).all(axis=-1)  # [..., Q, K]
+    ends = jnp.minimum(ours.count[..., None], theirs.count)  # [..., Q]
+    right = (same & (jnp.arange(width) < ends[..., None])).sum(axis=-1)
+    best = (right / jnp.maximum(theirs.count, 1)).argmax(axis=-1)[..., None]
+    both = [jnp.take_along_axis(x, best, -1)[..., 0] for x in (right, theirs.count)]
+    return jnp.stack(both, axis=-1).astype(jnp.int32)
+
+  def score(self, statistics: Array) -> Array:
+    """Returns right symbols over all symbols."""
+    return _share(statistics)
+
+
+@dataclasses.dataclass(frozen=True)
 class BLEU:
   """Corpus BLEU, from 0 to 100, equal to sacreBLEU's; see `bleu`.
 
@@ -365,7 +411,7 @@ class TER:
 
 
 # From 0 to 1; the others are in percent.
-SHARES = ('exact', 'cer', 'per', 'wer', 'word_errors')
+SHARES = ('exact', 'cer', 'per', 'wer', 'word_errors', 'symbol_accuracy')
 MEASURES = (*SHARES, 'bleu', 'chrf', 'chrf++', 'ter')
 
 
@@ -384,8 +430,8 @@ def make_measures(
       conversion, where a line is one word: the share of lines that are not exactly
       right.
     tokenizer: tokeniser of 'bleu'.
-    separator: character between the symbols of 'per', '' if every character is a
-      symbol; by default white space.
+    separator: character between the symbols of 'per' and 'symbol_accuracy', '' if every
+      character is a symbol; by default white space.
     lowercase: whether text is compared in lower case. TER always is, as by sacreBLEU.
 
   Raises:
@@ -399,10 +445,10 @@ def make_measures(
     )
   if 'bleu' in names:
     check_tokenizer(tokenizer)
-  if 'per' in names and separator is not None and len(separator) > 1:
+  if {'per', 'symbol_accuracy'} & {*names} and len(separator or '') > 1:
     raise ValueError(
       f'separator={separator!r} should be a single character, at which symbols of '
-      "'per' are divided on the device"
+      "'per' and 'symbol_accuracy' are divided on the device"
     )
   known: Mapping[str, Measure | TextMeasure] = {
     'exact': Exact(lowercase),
@@ -410,6 +456,7 @@ def make_measures(
     'per': EditRate('per', _symbols(separator), 'symbol', lowercase),
     'wer': EditRate('wer', 'none', 'word', lowercase),
     'word_errors': WordErrors(lowercase),
+    'symbol_accuracy': SymbolAccuracy(_symbols(separator), lowercase),
     'bleu': BLEU(tokenizer, lowercase),
     'chrf': ChrF(0, lowercase),
     'chrf++': ChrF(2, lowercase),

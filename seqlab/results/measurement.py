@@ -17,7 +17,7 @@ from seqlab.results.row import Row
 
 # seqlab.metrics.measures.MEASURES, which needs JAX.
 OUTPUTS = (
-  *('exact', 'cer', 'per', 'wer', 'word_errors'),
+  *('exact', 'cer', 'per', 'wer', 'word_errors', 'symbol_accuracy'),
   *('bleu', 'chrf', 'chrf++', 'ter'),
 )
 COVERAGES = ('known', 'all')

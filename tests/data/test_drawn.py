@@ -94,9 +94,27 @@ def test_seeds_draw_other_examples_in_batches_of_the_same_shape():
   assert batches.shared_shapes
 
 
-@pytest.mark.parametrize('rows', [1, 4])
-def test_the_report_states_the_expectation(rows):
-  batches = make(rows=rows, shapes=4)
+def test_the_examples_of_a_batch_may_be_of_similar_length():
+  batches = make(rows=4, shapes=4, together=True)
+  longest = np.maximum(SIDES['source'].lengths, SIDES['target'].lengths)
+  lowest = {}  # width of the batch -> length of its shortest example
+  for k in range(1_500):
+    lengths = longest[batches.rows(k)]
+    width = max(ids.shape[1] for ids in batches.batch(k, seed=0).values())
+    lowest[width] = min(lowest.get(width, width), lengths.min())
+    assert lengths.max() <= width
+  widths = sorted(lowest)
+  assert [lowest[width] for width in widths] == [
+    min(longest[longest > below]) for below in (0, *widths[:-1])
+  ]
+  counts = np.bincount(drawn(batches, 6_000), minlength=60)
+  # Four draws of each batch share their bucket, so that they vary more than 400 draws.
+  assert abs(counts - 400).max() < 5 * 2 * 400**0.5
+
+
+@pytest.mark.parametrize(('rows', 'together'), [(1, False), (4, False), (4, True)])
+def test_the_report_states_the_expectation(rows, together):
+  batches = make(rows=rows, shapes=4, together=together)
   words = cells = targets = 0
   for k in range(2_000):
     batch = batches.batch(k, seed=0)

@@ -15,7 +15,7 @@ from seqlab.decoding.config import (
   Sampling,
   make_decoding,
 )
-from seqlab.types import EOS, PAD
+from seqlab.types import BOS, EOS, PAD, UNK
 
 B, V, L = 3, 7, 6
 
@@ -87,6 +87,22 @@ def test_options_name_a_kind(options, expected):
 def test_one_beam_is_greedy():
   for a, b in zip(run(Beam(beam=1)), run(Greedy()), strict=True):
     np.testing.assert_array_equal(a, b)
+
+
+def test_full_length_chooses_eos_at_the_limit_only():
+  others = [UNK, 4, 5, 6]
+  tokens, scores = run(make_decoding({'decoding': 'full_length'}))
+  for b, limit in enumerate((L, 4)):
+    token, total = BOS, 0.0
+    for column in range(limit):
+      logits = np.sin(np.arange(V) * 1.7 + b * 0.9 + token)
+      inside = others[logits[others].argmax()]
+      chosen = EOS if column == limit - 1 else inside
+      total += logits[chosen] - np.log(np.exp(logits).sum())
+      token = tokens[b, 0, column]
+      assert token == chosen
+    assert scores[b, 0] == pytest.approx(total, rel=1e-4)
+    assert not tokens[b, 0, limit:].any()
 
 
 def test_random_bits_come_from_the_seed_and_the_sentence():

@@ -51,6 +51,10 @@ def _oracle(name, outputs, references):
     pairs = [(x.split(), y.split()) for x, y in zip(outputs, references, strict=True)]
     edits = sum(Levenshtein.distance(*pair) for pair in pairs)
     return edits / sum(len(y) for _, y in pairs), ''
+  if name == 'symbol_accuracy':
+    pairs = [(x.split(), y.split()) for x, y in zip(outputs, references, strict=True)]
+    right = sum(x == y for pair in pairs for x, y in zip(*pair, strict=False))
+    return right / sum(len(y) for _, y in pairs), ''
   metric = {
     'bleu': sacrebleu.BLEU(),
     'chrf': sacrebleu.CHRF(),
@@ -89,6 +93,7 @@ def test_what_a_vocabulary_writes_of_a_reference_is_right(kind):
   assert _score('exact', outputs, texts)[0] == 1
   for name in ('cer', 'per', 'wer', 'word_errors'):
     assert _score(name, outputs, texts)[0] == 0
+  assert _score('symbol_accuracy', outputs, texts)[0] == 1
 
 
 def test_references_with_one_normal_form_are_one():
@@ -112,6 +117,9 @@ def test_characters_that_end_a_line_are_those_of_decoded_text(texts):
 def test_symbols_may_have_a_separator_of_their_own():
   assert _score('per', ['a b;c'], ['a b;d'], separator=';')[0] == 0.5
   assert _score('per', ['abc d'], ['abcde'], separator='')[0] == pytest.approx(2 / 5)
+  name = 'symbol_accuracy'
+  assert _score(name, ['a b;c;e'], ['a b;d'], separator=';')[0] == 0.5
+  assert _score(name, ['abe'], ['abcde'], separator='')[0] == pytest.approx(2 / 5)
 
 
 def test_the_best_of_several_references_counts():
@@ -119,6 +127,8 @@ def test_the_best_of_several_references_counts():
   assert _score('exact', outputs, one, two)[0] == 0.5
   assert _score('word_errors', outputs, one, two)[0] == 0.5
   assert _score('per', outputs, one, two)[0] == pytest.approx(1 / 5)
+  # 'a b' is right. 'x y' has one of three symbols of one, and two of three of the other.
+  assert _score('symbol_accuracy', outputs, one, two)[0] == pytest.approx(4 / 5)
   for name, metric in (
     ('chrf', sacrebleu.CHRF()),
     ('ter', sacrebleu.TER()),
