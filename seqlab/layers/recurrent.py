@@ -16,6 +16,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from seqlab.domains import Count
 from seqlab.layers.device import platform
 from seqlab.layers.products import (
   add_bias,
@@ -25,7 +26,7 @@ from seqlab.layers.products import (
 )
 from seqlab.types import Array
 
-Carry = tuple[Array, ...]  # each [B, D]; the first is the cell's output
+Carry = tuple[Array, ...]  # each [B, D] or, of a stack, wider; the first is the output
 Gates = tuple[Array, ...]  # G arrays, each [..., D]
 
 
@@ -56,6 +57,8 @@ class Cell(nn.Module):
 
   gates: ClassVar[int]  # G, blocks of D units that a step computes
   states: ClassVar[int] = 1  # arrays in the carry
+  normalized_states: ClassVar[int] = 0  # of them, those with a gain of `layer_norm`
+  joins: ClassVar[bool] = True  # whether the carries of two directions make a wider one
 
   def setup(self) -> None:
     """Makes the weights: W [inputs, G D], U [D, G D], b [G D], and gains."""
@@ -73,7 +76,7 @@ class Cell(nn.Module):
       'recurrent', logical(_blocks(G, orthogonal), ('embed', 'gates')), (D, G * D)
     )
     self.bias = self.param('bias', logical(self.bias_init, ('gates',)), (G * D,))
-    rows = {'input_gain': G, 'state_gain': G, 'cell_gain': self.states - 1}
+    rows = {'input_gain': G, 'state_gain': G, 'cell_gain': self.normalized_states}
     ones = logical(nn.initializers.ones, (None, 'embed'))
     self.gains = {
       name: self.param(name, ones, (n, D))
@@ -199,6 +202,7 @@ class LSTM(Cell):
 
   gates: ClassVar[int] = 4
   states: ClassVar[int] = 2
+  normalized_states: ClassVar[int] = 1
 
   def bias_init(self, key: Array, shape: tuple[int], dtype: Any = jnp.float32) -> Array:
     """Returns zeros, except for the forget gate, which is the second block."""
@@ -215,7 +219,70 @@ class LSTM(Cell):
     return jax.nn.sigmoid(o) * jnp.tanh(read), c
 
 
-CELLS = {'rnn': RNN, 'gru': GRU, 'lstm': LSTM}
+class StackRNN(Cell):
+  """An RNN with a stack of vectors, Joulin and Mikolov 2015, section 3.2.
+
+  https://arxiv.org/abs/1503.01007. The cell reads the top of the stack, s_1:
+
+  h' = tanh(W x + U h + V s_1 + b);  (a, p, k) = softmax(A h' + c);  v = D h' + d;
+  s_i' = a s_{i-1} + p s_{i+1} + k s_i, with s_0 = v: push, pop and keep.
+
+  The value v is linear in the state, as in Delétang et al. 2023,
+  https://arxiv.org/abs/2207.02098; Joulin and Mikolov have a sigmoid. What is pushed below
+  the last element is lost, and zeros come up from there. No parameter depends on the depth.
+
+  Attributes:
+    depth: number of elements of the stack.
+    element: number of units of an element.
+  """
+
+  depth: Count = 128
+  element: Count = 8
+
+  gates: ClassVar[int] = 1
+  states: ClassVar[int] = 2
+  joins: ClassVar[bool] = False
+
+  def setup(self) -> None:
+    """Makes the weights of the stack too: V [E, D], and (A, D) [D, 3 + E]."""
+    super().setup()
+    logical, glorot = nn.with_logical_partitioning, nn.initializers.xavier_uniform()
+    D, E = self.width, self.element
+    zeros = logical(nn.initializers.zeros, (None,))
+    self.stack = {
+      'read': self.param('stack_read', logical(glorot, (None, 'embed')), (E, D)),
+      'write': self.param('stack_write', logical(glorot, ('embed', None)), (D, 3 + E)),
+      'write_bias': self.param('stack_write_bias', zeros, (3 + E,)),
+    }
+
+  @property
+  def extra(self) -> dict[str, Array]:
+    """Gains, and the weights of the stack."""
+    return {**self.gains, **self.stack}
+
+  def start(self, rows: int) -> Carry:
+    """Returns zeros [B, D] and an empty stack [B, depth E], the top first."""
+    stack = jnp.zeros((rows, self.depth * self.element), self.dtype)
+    return jnp.zeros((rows, self.width), self.dtype), stack
+
+  @staticmethod
+  def update(extra: Mapping[str, Array], carry: Carry, x: Gates, h: Gates) -> Carry:
+    """See `Cell.update`."""
+    dtype = carry[1].dtype
+    read, write, bias = (
+      extra[k].astype(dtype) for k in ('read', 'write', 'write_bias')
+    )
+    old = carry[1].reshape(len(carry[1]), -1, len(read))  # [B, depth, E]
+    state = jnp.tanh(x[0] + _norm(h, extra)[0] + old[:, 0] @ read)
+    written = state @ write + bias  # [B, 3 + E]
+    actions = jax.nn.softmax(written[:, :3].astype(jnp.float32)).astype(dtype)
+    push, pop, keep = (actions[:, i, None, None] for i in range(3))
+    pushed = jnp.concatenate([written[:, None, 3:], old[:, :-1]], axis=1)
+    popped = jnp.concatenate([old[:, 1:], jnp.zeros_like(old[:, :1])], axis=1)
+    return state, (push * pushed + pop * popped + keep * old).reshape(carry[1].shape)
+
+
+CELLS = {'rnn': RNN, 'gru': GRU, 'lstm': LSTM, 'stack_rnn': StackRNN}
 
 
 def split(x: Array, gates: int) -> Gates:
@@ -338,6 +405,11 @@ class Encoder(nn.Module):
       [self.make_cell(D // directions) for _ in range(directions)]
       for _ in range(self.layers)
     ]
+    if self.bidirectional and not self.cells[0][0].joins:
+      raise ValueError(
+        f'the stacks of two directions cannot be joined, and model.cell is a '
+        f'{type(self.cells[0][0]).__name__}: set model.bidirectional=False'
+      )
 
   def __call__(
     self, x: Array, mask: Array, drop: Any

@@ -33,7 +33,7 @@ class RecurrentBase(nn.Module):
     target_size: words in the target vocabulary, V.
     width: D, width of embeddings, states and attention.
     layers: number of layers of the encoder, and of the decoder.
-    cell: a piece of `layers.recurrent.CELLS`: 'rnn', 'gru' or 'lstm', or
+    cell: a piece of `layers.recurrent.CELLS`: 'rnn', 'gru', 'lstm', 'stack_rnn', or
       dict(kind='lstm', forget_bias=0.0).
     layer_norm: normalise inside the cells.
     residual: whether a layer's input is added to its output, but for the first layer.

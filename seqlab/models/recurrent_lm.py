@@ -41,7 +41,7 @@ class RecurrentLM(nn.Module):
     size: words in the vocabulary, V.
     width: D, width of embeddings and states.
     layers: number of layers.
-    cell: a piece of `layers.recurrent.CELLS`: 'rnn', 'gru' or 'lstm', or
+    cell: a piece of `layers.recurrent.CELLS`: 'rnn', 'gru', 'lstm', 'stack_rnn', or
       dict(kind='lstm', forget_bias=0.0).
     layer_norm: normalise inside the cells.
     tie: whether input and output embeddings share one table.

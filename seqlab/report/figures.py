@@ -61,6 +61,7 @@ def lines(
   ylog: bool = False,
   ylim: tuple[float | None, float | None] | None = None,
   reference: Mapping[str, float] | None = None,
+  shaded: Mapping[str, tuple[float, float]] | None = None,
 ) -> list[Path]:
   """Draws means over seeds as lines, with a band of one standard deviation.
 
@@ -74,6 +75,7 @@ def lines(
     xlog: whether x is logarithmic; `ylog`: whether y is.
     ylim: lowest and highest y.
     reference: label -> y of a dashed horizontal line, such as a paper's number.
+    shaded: label -> lowest and highest x of a grey area, such as the range of training.
 
   Returns:
     The two files.
@@ -83,13 +85,15 @@ def lines(
   """
   if spread not in ('band', 'bars'):
     raise ValueError(f"spread is {spread!r}; it may be 'band' or 'bars'")
-  entries = len(series) + len(reference or ())
+  entries = len(series) + len(reference or ()) + len(shaded or ())
   outside = entries > 5
   size = (9.6 if outside else 6.4), 4.2
   with figure(path, title=title, xlabel=xlabel, ylabel=ylabel, size=size) as (
     axes,
     files,
   ):
+    for label, (low, high) in (shaded or {}).items():
+      axes.axvspan(low, high, color='#999999', alpha=0.2, linewidth=0, label=label)
     for i, (label, curves) in enumerate(series.items()):
       x, mean, deviation = _mean_curve(label, curves)
       style = dict(color=COLOURS[i % len(COLOURS)], label=label)

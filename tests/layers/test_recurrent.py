@@ -36,14 +36,34 @@ def _reference(kind, p, x, h, c):
     (ar, az, an), (ur, uz, un) = np.split(a, 3, 1), np.split(u, 3, 1)
     r, z = _sigmoid(ar + ur), _sigmoid(az + uz)
     return (1 - z) * np.tanh(an + r * un) + z * h, c
+  if kind == 'stack_rnn':
+    return _stack_reference(p, a + u, c)
   i, f, g, o = np.split(a + u, 4, 1)
   c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
   read = _normalize(c, p['cell_gain']) if 'cell_gain' in p else c
   return _sigmoid(o) * np.tanh(read), c
 
 
+def _stack_reference(p, gate, stacks):
+  """One step of each row, whose stack is a list of elements."""
+  states, after = [], []
+  for row, flat in zip(gate, stacks, strict=True):
+    stack = [*flat.reshape(-1, len(p['stack_read']))]
+    h = np.tanh(row + stack[0] @ p['stack_read'])
+    written = h @ p['stack_write'] + p['stack_write_bias']
+    push, pop, keep = np.exp(written[:3]) / np.exp(written[:3]).sum()
+    with_value, without_top = [written[3:], *stack], [*stack[1:], 0 * stack[0]]
+    zipped = zip(with_value, without_top, stack, strict=False)
+    after.append(np.ravel([push * a + pop * b + keep * c for a, b, c in zipped]))
+    states.append(h)
+  return np.array(states), np.array(after)
+
+
+OPTIONS = {'stack_rnn': dict(depth=3, element=2)}
+
+
 def _cell(kind, layer_norm=False):
-  cell = CELLS[kind](D, layer_norm)
+  cell = CELLS[kind](D, layer_norm, **OPTIONS.get(kind, {}))
   x = jax.random.normal(jax.random.key(0), (L, B, 2))
   run = lambda m, x: m.run(m.start(B), m.project(x))  # noqa: E731
   variables = nn.unbox(cell.init(jax.random.key(1), x, method=run))
@@ -61,11 +81,15 @@ def test_a_cell_equals_its_equations(kind, layer_norm):
   run = lambda m, x: m.run(m.start(B), m.project(x))  # noqa: E731
   carry, out = cell.apply(variables, x, method=run)
   p = jax.tree.map(lambda w: np.asarray(w, np.float64), variables['params'])
-  h = c = np.zeros((B, D))
+  start = cell.apply(variables, B, method='start')
+  h, c = start[0], start[-1]
+  assert h.sum() == c.sum() == 0
   for t in range(L):
     h, c = _reference(kind, p, np.asarray(x[t], np.float64), h, c)
     np.testing.assert_allclose(out[t], h, atol=1e-5)
   np.testing.assert_allclose(carry[0], h, atol=1e-5)
+  if cell.states > 1:
+    np.testing.assert_allclose(carry[1], c, atol=1e-5)
 
 
 def test_the_forget_bias_of_a_new_lstm_is_its_option():
@@ -97,7 +121,10 @@ def test_gradients_equal_those_of_a_loop(kind, reverse):
     return total + sum((c**2).sum() for c in carry)
 
   keys = jax.random.split(jax.random.key(4), cell.states)
-  start = tuple(jax.random.normal(key, (B, D)) for key in keys)
+  start = tuple(
+    jax.random.normal(key, x.shape)
+    for key, x in zip(keys, cell.apply(variables, B, method='start'), strict=True)
+  )
 
   def gradients(f):
     loss = lambda v, x, s: cell.apply(v, x, s, method=f)  # noqa: E731
@@ -142,6 +169,12 @@ def test_the_backward_direction_reads_from_the_end():
     True
   ] * 2
   assert (moved > 0).all()
+
+
+def test_two_directions_cannot_join_their_stacks():
+  encoder = Encoder(CELLS['stack_rnn'], 4, layers=1, bidirectional=True)
+  with pytest.raises(ValueError, match=r'a StackRNN: set model\.bidirectional=False'):
+    encoder.init(jax.random.key(0), jnp.ones((1, 2, 4)), np.ones((1, 2), bool), None)
 
 
 def test_two_directions_need_an_even_width():

@@ -91,6 +91,10 @@ def test_cached_decoding_equals_training_with_a_fixed_context(cell, context):
   _trains_and_decodes(cell=cell, context=context)
 
 
+def test_a_decoder_reads_the_stack_of_the_encoder():
+  _trains_and_decodes(cell=FrozenDict(kind='stack_rnn', depth=5), bidirectional=False)
+
+
 CELLS = ('rnn', 'gru', 'lstm')
 # Scores that read the position of the step, or the weights of the steps before it.
 READ_STEPS = ('local_monotonic', 'coverage')

@@ -34,6 +34,13 @@ def test_lines_are_drawn_into_both_files(tmp_path):
   assert not _has(png, COLOURS[2])
 
 
+def test_a_range_is_shaded(tmp_path):
+  for name, shaded in (('without', None), ('with', {'training': (0, 10)})):
+    png, _ = lines(tmp_path / name, SERIES, 'steps', 'BLEU (%)', shaded=shaded)
+    grey = abs(_pixels(png).astype(int) - 0xEB).max(1) < 2  # a fifth of #999999
+    assert (grey.mean() > 0.1) == bool(shaded)
+
+
 def test_a_figure_has_the_same_bytes_each_time(tmp_path):
   for name in ('a', 'b'):
     lines(tmp_path / f'{name}.png', SERIES, 'шаги', 'BLEU (%)', spread='bars')
