@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 import signal
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from seqlab.io.secrets import scrub
 
@@ -280,9 +280,51 @@ def translate(args: argparse.Namespace, rest: Sequence[str]) -> None:
     sys.stdin.buffer,
     sys.stdout,
     n_best=args.n_best,
+    alignment=_alignment(args),
     trust=args.trust,
     **_search(args),
   )
+
+
+def attend(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  """Shows where a run attends in a sentence: a page, a figure, alignments."""
+  del rest
+  with _imports():
+    _prepare()
+    from seqlab.pages.attention import check_output, show_attention
+    from seqlab.use.attention import attend_run
+
+  options = dict(kind=args.kind, selection=_selection(args))
+  if args.output:
+    check_output(args.output)
+  shown = attend_run(
+    args.run_folder,
+    args.text,
+    target=args.target,
+    trust=args.trust,
+    **_search(args),
+  )
+  show_attention(shown, args.output, with_alignment=args.alignment, **options)
+
+
+def _selection(args: argparse.Namespace) -> Any:
+  """Returns the `use.alignment.Selection` that `_alignment_options` describe."""
+  from seqlab.use.alignment import Selection
+
+  return Selection(layer=args.layer, heads=tuple(args.heads), unit=args.unit or 'word')
+
+
+def _alignment(args: argparse.Namespace) -> Any:
+  """Returns the `Selection` of `translate`; None without --alignment.
+
+  Raises:
+    ValueError: a part of it is given, and --alignment is not.
+  """
+  if args.alignment:
+    return _selection(args)
+  for name in _given(args, ('layer', 'heads', 'unit')):
+    raise ValueError(f'--{name} chooses an alignment: add --alignment, or leave it out')
+  return None
 
 
 def generate(args: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -529,6 +571,34 @@ def _translate_options(parser: _Parser) -> None:
   _search_options(parser)
   _ensemble_option(parser)
   add('--n-best', type=int, default=1, help='translations per line')
+  _alignment_options(parser)
+
+
+def _attend_options(parser: _Parser) -> None:
+  add = parser.add_argument
+  add('run_folder', metavar='RUN', help="the run's folder")
+  add('text', metavar='TEXT', help='a source sentence; for a language model a text')
+  text = "a translation that the model is made to read (default: the run's own)"
+  add('--target', metavar='TEXT', help=text)
+  text = 'a page (.html) with all layers and heads, or a figure (.png or .svg)'
+  add('--output', metavar='FILE', help=f'write {text}')
+  text = 'what is printed or drawn: cross (default if there is one), encoder, decoder'
+  add('--kind', metavar='KIND', help=text)
+  _alignment_options(parser)
+  _search_options(parser)
+
+
+def _alignment_options(parser: _Parser) -> None:
+  add = parser.add_argument
+  text = (
+    'word alignments in Pharaoh form (0-0 1-2): to each target word the source word '
+  )
+  add('--alignment', action='store_true', help=f'{text}that gets most attention')
+  add('--layer', type=int, metavar='N', help='decoder layer to use, from 1 (the last)')
+  text = 'heads whose mean is used, from 1 (all)'
+  add('--heads', type=int, nargs='+', metavar='N', default=(), help=text)
+  text = 'what is aligned: words, made of their tokens, or tokens (word)'
+  add('--unit', choices=('word', 'token'), help=text)
 
 
 def _generate_options(parser: _Parser) -> None:
@@ -791,6 +861,7 @@ _VERBS = {
   'evaluate': _Verb(evaluate, _evaluate_options),
   'compare': _Verb(compare, _compare_options),
   'translate': _Verb(translate, _translate_options),
+  'attend': _Verb(attend, _attend_options),
   'generate': _Verb(generate, _generate_options),
   'score': _Verb(score, _score_options),
   'neighbours': _Verb(neighbours, _neighbours_options),

@@ -22,22 +22,21 @@ from seqlab.decoding.config import make_decoding
 from seqlab.domains import Count, checked
 from seqlab.metrics.corpus import Lines, check_parallel, corpus_statistics, score
 from seqlab.metrics.measures import signature
-from seqlab.models.interface import attention_weights
 from seqlab.tasks.generator import Generator
-from seqlab.tasks.interface import HasVectors, Translates, needs
+from seqlab.tasks.interface import Attended, HasVectors, Translates, needs
 from seqlab.tasks.scorer import Scorer
-from seqlab.tasks.sentences import encode_lines
 from seqlab.tasks.translator import Translator
 from seqlab.train.cluster import cluster
 from seqlab.train.loop import train
 from seqlab.train.runtime import prepare
+from seqlab.use.attention import attend
 from seqlab.use.ensembles import make_scorer, make_translator
 from seqlab.use.evaluation import default_measure, evaluate_run
 from seqlab.use.generation import generating_decoding, make_generator
 from seqlab.use.runs import load_run
 from seqlab.use.translations import evaluate_translations
 
-__all__ = ['BLEU', 'Attention', 'FinishedRun', 'bleu', 'load', 'load_experiment', 'run']
+__all__ = ['BLEU', 'FinishedRun', 'bleu', 'load', 'load_experiment', 'run']
 
 
 def load_experiment(
@@ -135,21 +134,6 @@ def load(
   return FinishedRun(path, average=average, choose=choose, trust=trust)
 
 
-class Attention(NamedTuple):
-  """Attention weights of a sentence and its translation.
-
-  Attributes:
-    weights: [layers, H, L, S] float32 for each kind of attention: 'encoder',
-      'decoder' and 'cross'.
-    source: pieces of the source, including the end of the sentence.
-    target: pieces of the translation.
-  """
-
-  weights: dict[str, np.ndarray]
-  source: list[str]
-  target: list[str]
-
-
 class FinishedRun:
   """A run with the parameters of its checkpoints.
 
@@ -174,7 +158,7 @@ class FinishedRun:
     # By decoding options:
     self._translators: dict[str, Translator] = {}
     self._generators: dict[str, Generator] = {}
-    loaded = load_run(path, **self._which)
+    self._loaded = loaded = load_run(path, **self._which)
     self.path, self.config = path, loaded.folder.config
     self.task, self.variables, self.steps = loaded.task, loaded.variables, loaded.steps
 
@@ -285,25 +269,25 @@ class FinishedRun:
     return needs(self.task, HasVectors).vectors(self.variables)
 
   @checked
-  def attention(self, source: str, target: str) -> Attention:
-    """Returns where the model attends while it reads and writes a pair of sentences.
+  def attention(
+    self, text: str, target: str | None = None, **decoding: Any
+  ) -> Attended:
+    """Returns where the model attends while it reads a text, or a pair of sentences.
+
+    Args:
+      text: a source sentence, or the text of a language model.
+      target: a target sentence; None for the run's own translation.
+      **decoding: options of decoding, as in `translate`, where nothing is given.
+
+    Returns:
+      `sides` with the tokens of each side, and `maps` with the weights of each kind of
+      attention: see `tasks.interface.Attended`.
 
     Raises:
-      ValueError: the task cannot translate, or the model has no attention.
+      ValueError: the task cannot show attention, the model has none, or an option is
+        wrong.
     """
-    task = needs(self.task, Translates)
-    sides = (task.vocabularies.source, task.vocabularies.target)
-    ids = [
-      encode_lines(vocabulary, [line])[0]
-      for vocabulary, line in zip(sides, (source, target), strict=True)
-    ]
-    rows = [ids[0][::-1] if task.reverse_source else ids[0], ids[1]]
-    weights = attention_weights(task.model, self.variables, *(x[None] for x in rows))
-    pieces = [
-      [vocabulary.pieces()[i] for i in x]
-      for vocabulary, x in zip(sides, rows, strict=True)
-    ]
-    return Attention({k: np.asarray(w[:, 0]) for k, w in weights.items()}, *pieces)
+    return attend(self._loaded, text, target, decoding)[1]
 
   def _translator(self, decoding: Mapping[str, Any]) -> Translator:
     """Returns the translator for decoding options, which keeps what it compiled."""

@@ -85,9 +85,9 @@ def test_scores_are_log_probabilities_of_all_pieces(run):
 
 def test_attention_sums_to_one_over_the_source(run):
   attention = run.attention('w1 w2', 'w2')
-  assert attention.source == ['w1', 'w2', '</s>']
-  assert attention.target == ['w2', '</s>']
-  cross = attention.weights['cross']
+  assert attention.sides['source'].tokens == ['w1', 'w2', '</s>']
+  assert attention.sides['target'].tokens == ['w2', '</s>']
+  cross = attention.maps['cross'].weights
   assert cross.shape == (1, 2, 2, 3)
   np.testing.assert_allclose(cross.sum(axis=-1), 1.0, rtol=1e-5)
 

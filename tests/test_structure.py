@@ -26,7 +26,11 @@ FLOORS = (
   {'experiment', 'experiment_list', 'results', 'testing'},
   {'use', 'bench', 'export', 'plan', 'word_vectors'},
   {'library'},
-  {'cli', 'report'},  # independent of the rest; it reads the folders of runs only
+  {
+    'cli',
+    'pages',
+    'report',
+  },  # independent of the rest; it reads the folders of runs only
 )
 HEIGHT = {name: height for height, names in enumerate(FLOORS) for name in names}
 

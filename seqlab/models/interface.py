@@ -260,15 +260,15 @@ def own_tokens(logits: Array, key: Array | None) -> Array:
 
 
 def attention_weights(
-  model: Seq2Seq, variables: PyTree, source: Array, target: Array
+  model: Seq2Seq | LanguageModel, variables: PyTree, *ids: Array
 ) -> dict[str, Array]:
   """Returns the attention weights of a model that reads the true words.
 
   Args:
     model: a model with attention.
     variables: variables of the model.
-    source: [B, S] ids.
-    target: [B, T] ids.
+    *ids: positional arguments of the model: source [B, S] and target [B, T], or a text
+      [B, L] and the id before each row, [B].
 
   Returns:
     [layers, B, H, L, S] float32 for each kind of attention: 'encoder',
@@ -277,9 +277,10 @@ def attention_weights(
   Raises:
     ValueError: the model has no attention.
   """
-  _, collections = model.apply(variables, source, target, mutable=['intermediates'])
+  _, collections = model.apply(variables, *ids, mutable=['intermediates'])
   if not collections.get('intermediates'):
-    raise ValueError('the model has no attention: set model.attention')
+    advice = ': set model.attention' if hasattr(model, 'attention') else ''
+    raise ValueError(f'the model ({type(model).__name__}) has no attention{advice}')
   return model.weights_of(collections['intermediates'])
 
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqlab.domains import Signature
 from seqlab.text.vocabulary import Vocabulary, normal_form
@@ -280,6 +281,73 @@ class Generates(Protocol):
   model: Any
   context: int | None
   is_running: bool
+
+
+class Side(NamedTuple):
+  """The tokens of one side of an example.
+
+  Attributes:
+    tokens: name of each token, as `Vocabulary.pieces` has it; EOS is one of them.
+    words: number of the word of each token, from 0; -1 for a token of no word, such as
+      EOS or a space.
+  """
+
+  tokens: list[str]
+  words: list[int]
+
+
+class AttentionMap(NamedTuple):
+  """Attention weights of one kind.
+
+  Attributes:
+    weights: [layers, H, L, S] float32, each row of which sums to 1.
+    rows: name of the side whose L tokens attend.
+    columns: name of the side whose S tokens are attended to.
+  """
+
+  weights: np.ndarray
+  rows: str
+  columns: str
+
+
+class Attended(NamedTuple):
+  """Attention of a model that reads one example.
+
+  Attributes:
+    sides: name of a side -> its tokens. Besides the texts of the example there is the
+      side 'read': the token that a decoder reads last when it predicts each token of
+      the target, or of the text.
+    maps: kind of attention -> weights: 'encoder', 'decoder' (to what was read), 'cross'.
+  """
+
+  sides: dict[str, Side]
+  maps: dict[str, AttentionMap]
+
+
+@ability('show attention')
+class Attends(Protocol):
+  """A task that shows where its model attends: `attend`, `translate --alignment`.
+
+  Attributes:
+    sides: names of the texts of an example: ('source', 'target') or ('text',).
+  """
+
+  sides: tuple[str, ...]
+
+  def attend(
+    self, variables: Variables, examples: Sequence[Mapping[str, str | Sequence[int]]]
+  ) -> list[Attended]:
+    """Returns the attention of the model while it reads the true tokens of examples.
+
+    Args:
+      variables: variables of the model.
+      examples: name of each side -> its text, or its ids with EOS at the end. Without
+        examples it is only checked that the model has attention.
+
+    Raises:
+      ValueError: the model has no attention, or an example is too long.
+    """
+    ...
 
 
 class TextSize(NamedTuple):

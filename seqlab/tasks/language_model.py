@@ -21,8 +21,10 @@ from seqlab.layers.cross_entropy import cross_entropy
 from seqlab.models import MODELS
 from seqlab.models.interface import TextPacking
 from seqlab.pieces import check_base, find, make, options_of
+from seqlab.tasks.attention import Example, attend_texts
 from seqlab.tasks.interface import (
   CARRY,
+  Attended,
   Batches,
   EmptyBatches,
   Loss,
@@ -207,9 +209,11 @@ class LanguageModel(TextModel):
     sections: sections of the experiment that are read here.
     corpus: text of one side.
     vocabularies: the vocabulary of the side 'text'; saved in the run's folder.
+    sides: see `tasks.interface.Attends`.
   """
 
   sections = ('corpus', 'vocabulary', 'batching', 'model')
+  sides = ('text',)
 
   def __init__(
     self,
@@ -377,6 +381,10 @@ class LanguageModel(TextModel):
     self.check_text()
     sides = self._encoded(_TRAIN)
     return call(self._kind, self._options, 'batching', sides=sides)
+
+  def attend(self, variables: Variables, examples: Sequence[Example]) -> list[Attended]:
+    """Returns the attention of each text; see `tasks.interface.Attends`."""
+    return attend_texts(self, variables, examples)
 
   def text_size(self, split: str) -> TextSize:
     """Returns the length of a split; see `tasks.interface.CountsText`."""

@@ -20,7 +20,15 @@ from seqlab.layers.cross_entropy import cross_entropy, mixture_cross_entropy
 from seqlab.models import MODELS
 from seqlab.models.interface import Packing
 from seqlab.pieces import check_base, find, make, options_of
-from seqlab.tasks.interface import EmptyBatches, Loss, Task, TextSize, traced_init
+from seqlab.tasks.attention import Example, attend_pairs
+from seqlab.tasks.interface import (
+  Attended,
+  EmptyBatches,
+  Loss,
+  Task,
+  TextSize,
+  traced_init,
+)
 from seqlab.tasks.vocabularies import load_vocabularies, make_vocabularies
 from seqlab.text.corpora import Corpus, corpus_kind, open_corpus
 from seqlab.text.download import cache_dir
@@ -197,9 +205,11 @@ class Translation(SequenceToSequence):
     vocabularies: vocabularies of both languages; saved in the run's folder.
     model: a `Seq2Seq` module.
     reverse_source: whether sources are read from their end.
+    sides: see `tasks.interface.Attends`.
   """
 
   sections = ('corpus', 'vocabulary', 'batching', 'model')
+  sides = ('source', 'target')
 
   def __init__(
     self,
@@ -399,6 +409,10 @@ class Translation(SequenceToSequence):
   def stores(self, split: str) -> tuple[TokenStore, ...]:
     """Returns the token stores of the source and of the target side of a split."""
     return tuple(self._encoded(split).sides.values())
+
+  def attend(self, variables: Variables, examples: Sequence[Example]) -> list[Attended]:
+    """Returns the attention of each pair; see `tasks.interface.Attends`."""
+    return attend_pairs(self, variables, examples)
 
   def text_size(self, split: str) -> TextSize:
     """Returns the length of the targets of a split; see `tasks.interface.CountsText`."""

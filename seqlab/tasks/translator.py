@@ -35,6 +35,20 @@ _FIRST = concurrent.futures.FIRST_COMPLETED
 _Outputs = dict[int, tuple[np.ndarray, np.ndarray]]  # line -> ids [M, L], scores [M]
 
 
+class Hypothesis(NamedTuple):
+  """A translation.
+
+  Attributes:
+    text: the text.
+    score: the score of the search.
+    ids: its tokens [L], PAD after EOS; no token if the source is blank or refused.
+  """
+
+  text: str
+  score: float
+  ids: np.ndarray
+
+
 def decode(
   model: Seq2Seq,
   variables: Variables,
@@ -211,21 +225,30 @@ class Translator:
         the random bits of sampling.
     """
     return [
-      [('', 0.0)] if out is None else self._texts(*out)
+      [(x.text, x.score) for x in best] for best in self.hypotheses(lines, first=first)
+    ]
+
+  def hypotheses(
+    self, lines: Sequence[str], *, first: int = 0
+  ) -> list[list[Hypothesis]]:
+    """Returns the translations of each line as `n_best` does, with their tokens."""
+    empty = Hypothesis('', 0.0, np.zeros(0, np.int32))
+    return [
+      [empty] if out is None else self._hypotheses(*out)
       for out in self._outputs(lines, first)
     ]
 
-  def _texts(self, ids: np.ndarray, scores: np.ndarray) -> list[tuple[str, float]]:
-    best: dict[str, float] = {}
+  def _hypotheses(self, ids: np.ndarray, scores: np.ndarray) -> list[Hypothesis]:
+    best: dict[str, Hypothesis] = {}
     texts = self.vocabularies.target.decode(ids)
-    for text, score in zip(texts, scores.tolist(), strict=True):
-      if np.isfinite(score):
-        best.setdefault(text, score)  # the best comes first
+    for x in map(Hypothesis, texts, scores.tolist(), ids):
+      if np.isfinite(x.score):
+        best.setdefault(x.text, x)  # the best comes first
     if not best:
       raise ArithmeticError(
         'the model gives no output a finite score: its parameters are not finite'
       )
-    return list(best.items())
+    return list(best.values())
 
   def _outputs(
     self, lines: Sequence[str], first: int

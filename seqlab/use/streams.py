@@ -9,7 +9,9 @@ from seqlab.decoding.config import make_decoding
 from seqlab.domains import Count, checked
 from seqlab.tasks.interface import Generates, Translates, has, needs
 from seqlab.tasks.scorer import LineScorer
+from seqlab.tasks.translator import Hypothesis
 from seqlab.text.lines import BadLine, is_blank, stream_lines
+from seqlab.use.alignment import Aligner, Selection
 from seqlab.use.ensembles import join_models, make_scorer, make_translator
 from seqlab.use.refused import RefusedLines
 from seqlab.use.runs import Choice, Run, load_run
@@ -27,6 +29,7 @@ def translate_stream(
   choose: Choice = 'last',
   options: Mapping[str, Any] = {},  # never changed
   n_best: Count = 1,
+  alignment: Selection | None = None,
   ensemble: Sequence[Run] = (),
   trust: bool = False,
 ) -> None:
@@ -46,15 +49,22 @@ def translate_stream(
     options: how outputs are found, see `decoding.config`.
     n_best: number of different translations of each line; at most the beam. Where the
       beam has fewer, that is said in the end.
+    alignment: attention by which words are aligned, if so; each line then ends with
+      ` ||| 0-0 1-2`, see `use.alignment`.
     ensemble: further runs, whose models decode together with this one's.
     trust: whether a run may name code that is not part of seqlab; see `RunFolder.open`.
 
   Raises:
     ValueError: an option is outside its domain or the beam is too narrow for `n_best`,
-      before anything is loaded; the task cannot translate; the input is packed or in
-      another encoding; or lines could not be translated.
+      before anything is loaded; the task cannot translate, or show its attention if it
+      is asked for; the input is packed or in another encoding; or lines could not be
+      translated.
   """
   decoding = make_decoding(options)
+  if alignment is not None and ensemble:
+    raise ValueError(
+      'an alignment is of the attention of one model: leave --ensemble or --alignment out'
+    )
   if n_best > decoding.num_hypotheses:
     raise ValueError(
       f'n_best is {n_best}, and a beam of {decoding.num_hypotheses} holds fewer: raise --beam'
@@ -62,15 +72,16 @@ def translate_stream(
   which = dict(average=average, choose=choose, trust=trust)
   folder, task, variables, _ = load_run(run, **which)
   model, variables = join_models(needs(task, Translates), variables, ensemble, **which)
+  aligner = None if alignment is None else Aligner(task, variables, alignment)
   translator = make_translator(task, model, variables, decoding, folder.config)
   refused, fewer = RefusedLines('line', 'the input'), 0
   for first, chunk, bad in _chunks(lines):
-    texts = translator.n_best(chunk, first=first)
-    for number, best in enumerate(texts, first):
-      if n_best == 1:
-        print(best[0][0], file=out)
-      for text, score in best[:n_best] if n_best > 1 else ():
-        print(f'{number} ||| {text} ||| {score:.4f}', file=out)
+    shown = [best[:n_best] for best in translator.hypotheses(chunk, first=first)]
+    ends = itertools.repeat('') if aligner is None else _ends(aligner, chunk, shown)
+    for number, best in enumerate(shown, first):
+      for x in best:
+        text = x.text if n_best == 1 else f'{number} ||| {x.text} ||| {x.score:.4f}'
+        print(f'{text}{next(ends)}', file=out)
       blank = is_blank(chunk[number - first])
       fewer += len(best) < n_best and not blank and number not in translator.refused
     # After each chunk, since a reader of a pipe would otherwise wait for the end.
@@ -82,7 +93,25 @@ def translate_stream(
       f'translations in a beam of {decoding.num_hypotheses}: raise --beam',
       file=sys.stderr,
     )
+  if aligner is not None and aligner.refused:
+    print(
+      f'{len(aligner.refused):,} translations have no alignment: {aligner.refused[0]}',
+      file=sys.stderr,
+    )
   refused.report('translated as an empty line')
+
+
+def _ends(
+  aligner: Aligner, sources: Sequence[str], best: Sequence[Sequence[Hypothesis]]
+) -> Iterator[str]:
+  """Yields ` ||| 0-0 1-2` for every translation of every line."""
+  pairs = [
+    (source, x.ids)
+    for source, several in zip(sources, best, strict=True)
+    for x in several
+  ]
+  for text in aligner.align(pairs):
+    yield f' ||| {text}'
 
 
 @checked
