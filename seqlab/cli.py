@@ -408,6 +408,19 @@ def table(args: argparse.Namespace, rest: Sequence[str]) -> None:
     print(f'left out: {run}: {reason}', file=sys.stderr)
 
 
+def report(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  """Writes a page about runs: what they are, curves, scores, samples."""
+  del rest
+  with _imports():
+    _prepare()
+    from seqlab.pages.report import write_report
+
+  path = write_report(
+    args.run_folders, args.output, split=args.split, trust=args.trust, **_search(args)
+  )
+  print(f'written: {path}')
+
+
 def experiments(args: argparse.Namespace, rest: Sequence[str]) -> None:
   """Lists the experiments: the paper's number, time and title."""
   del rest
@@ -673,6 +686,16 @@ def _table_options(parser: _Parser) -> None:
   add('--format', choices=('markdown', 'csv', 'latex'), default='markdown')
 
 
+def _report_options(parser: _Parser) -> None:
+  add = parser.add_argument
+  add('run_folders', metavar='RUN', nargs='+', help='runs, or folders of runs')
+  text = 'folder of the page, index.html'
+  add('--output', metavar='FOLDER', required=True, help=text)
+  text = 'also translate this part of the data, for samples and breakdowns'
+  add('--split', help=text)
+  _search_options(parser)
+
+
 def _bleu_options(parser: _Parser) -> None:
   add = parser.add_argument
   add('hypothesis', help='a plain or gzipped file, one sentence per line')
@@ -869,6 +892,7 @@ _VERBS = {
   'vectors': _Verb(vectors, _vectors_options),
   'bleu': _Verb(bleu, _bleu_options),
   'table': _Verb(table, _table_options, computes=False),
+  'report': _Verb(report, _report_options),
   'experiments': _Verb(experiments, _experiments_options, computes=False),
   'reproduce': _Verb(reproduce, _reproduce_options, computes=False),
   'results': _Verb(results, _results_options, computes=False),

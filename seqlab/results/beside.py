@@ -25,7 +25,7 @@ def print_after_evaluation(folder: Path, record: Mapping[str, Any]) -> None:
     folder: the run, on a disk.
     record: what `seqlab evaluate` has added to `evaluations.jsonl`.
   """
-  for row in _rows(folder):
+  for row in rows_of_run(folder):
     measurement = Measurement.of(row)
     if 'split' in record and record['split'] != measurement.data_split({}):
       continue
@@ -44,7 +44,7 @@ def print_after_training(folder: Path) -> None:
   value; for others the command is printed that measures them.
   """
   values = {k: x for step in _metrics(folder) for k, x in step.items() if x is not None}
-  for row in _rows(folder):
+  for row in rows_of_run(folder):
     if row.metric in values and not row.evaluate:
       print(compared(row, values[row.metric]))
     else:
@@ -68,7 +68,7 @@ def _published(row: Row) -> str:
   return f'{row.metric} {row.value:g} ({row.of})'
 
 
-def _rows(folder: Path) -> Iterator[Row]:
+def rows_of_run(folder: Path) -> Iterator[Row]:
   """Yields the rows of the experiment and the arguments that made a run.
 
   An error is a message on stderr: the results of the run are printed by then.

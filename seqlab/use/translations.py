@@ -147,11 +147,13 @@ class Evaluation(NamedTuple):
       columns]; BLEU is of the corpus's convention, of 13a, and of the tokeniser that
       was asked for; these names end with '-lc' where case is ignored.
     not_written: why the translations could not be written, if so.
+    hypotheses: the translations.
   """
 
   result: dict[str, Any]
   statistics: dict[str, np.ndarray]
   not_written: OSError | None
+  hypotheses: list[str]
 
 
 def evaluate_system(
@@ -224,7 +226,7 @@ def evaluate_system(
     'date': timestamp(),
     'text': fingerprint,
   }
-  return Evaluation(result, statistics, not_written)
+  return Evaluation(result, statistics, not_written, hypotheses)
 
 
 def _write(output: str | Path, lines: Sequence[str]) -> OSError | None:

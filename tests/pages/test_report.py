@@ -1,0 +1,191 @@
+"""Reports of runs: known answers of their parts, and the page as a whole."""
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+
+from seqlab.cli import main
+from seqlab.metrics.measures import Exact
+from seqlab.pages.breakdown import (
+  frequency_groups,
+  length_groups,
+  scores_by_group,
+  word_accuracy,
+  word_counts,
+)
+from seqlab.pages.charts import Point, bar_chart, legend, line_chart
+from seqlab.pages.report import report_page, write_report
+from seqlab.pages.samples import Sample, read_samples, samples_table
+from seqlab.report.runs import read_run
+from seqlab.use.outputs import Outputs
+
+
+def test_lines_are_divided_by_length_into_groups_of_about_the_same_size():
+  groups = length_groups([1, 2, 3, 4, 5, 6, 7, 8, 9, 30])
+  assert list(groups) == ['1-2', '3-4', '5-6', '7-8', '9-30']
+  assert all(inside.sum() == 2 for inside in groups.values())
+  assert list(length_groups([3, 3, 3, 4])) == ['3', '4']
+
+
+def test_groups_have_the_score_of_their_lines():
+  statistics = np.array([[1, 1], [0, 1], [1, 1]])
+  groups = {'a': np.array([True, True, False]), 'b': np.array([False, False, True])}
+  scores = scores_by_group(groups, statistics, lambda x: x[0] / x[1])
+  assert scores == {'a': 0.5, 'b': 1.0}
+
+
+def test_words_are_grouped_by_their_count_in_the_training_text():
+  lines = [['often'] * 7, ['rare', 'often'], ['mid'] * 3]
+  group = frequency_groups(word_counts(lines))
+  found = [group(word) for word in ('new', 'rare', 'mid', 'often')]
+  assert found == ['0', '1', '3', '5-9']
+  assert frequency_groups({'x': 10**6})('x') == '1000+'
+
+
+def test_accuracy_of_words_counts_each_occurrence_once():
+  group = {'the': 'b', 'cat': 'a', 'dog': 'a'}.get
+  accuracy = word_accuracy(
+    [['the', 'the', 'cat'], ['dog']],
+    [['the', 'cat', 'cat'], ['cat']],
+    lambda word: {'a': '1', 'b': '1000+'}[group(word)],
+  )
+  # 'the' is once right, of two and one; 'cat' and 'dog' once right, of two and three.
+  assert accuracy == {'1': 2 / 5, '1000+': 2 / 3}
+  assert list(accuracy) == ['1', '1000+']
+
+
+def test_samples_of_an_evaluator_are_read():
+  text = '< a\n= b\n= c\n> d\n\n< e\n= f\n> \n'
+  assert read_samples(text) == [
+    Sample(1, 'a', ['b', 'c'], ['d']),
+    Sample(2, 'e', ['f'], ['']),
+  ]
+
+
+def test_differences_from_the_nearest_reference_are_marked_and_escaped():
+  sample = Sample(7, 'x y', ['far', 'the old <b> cat'], ['the new <b> cat'], [12.34])
+  text = samples_table([sample], ['run'])
+  assert 'the <del>old</del> &lt;b&gt; cat' in text
+  assert 'the <ins>new</ins> &lt;b&gt; cat' in text
+  assert 'far' not in text
+  assert 'value="7" data-number="7" data-length="2" data-score0="12.34"' in text
+
+
+def test_charts_describe_themselves_in_words():
+  lines = {'a': [Point(0, 1.0, 0.1), Point(10, 3.0, 0.2)], 'b': [Point(5, 2.0)]}
+  text = line_chart('loss', lines)
+  assert '<title>loss. a: 3 at step 10, b: 2 at step 5</title>' in text
+  assert text.count('class="band') == 1
+  assert '<circle' in text  # a line of one point
+  assert 'nan' not in line_chart('x', {'a': [Point(1, 0.0)]})
+  text = bar_chart('F1', {'a': {'0': 0.25, '1+': math.nan}}, xlabel='count')
+  assert text.count('<rect') == 1
+  assert legend(['one']) == ''
+
+
+@pytest.fixture
+def make_run(tmp_path):
+  """make_run(name, seed, right): a run with metrics and an evaluation, by hand."""
+
+  def make(name, seed, right, **config):
+    folder = tmp_path / name
+    (folder / 'evaluations').mkdir(parents=True)
+    config = {'seed': seed, 'steps': 2, 'corpus': {'kind': '<k>'}} | config
+    (folder / 'config.json').write_text(json.dumps(config))
+    rows = [{'step': i, 'loss': 1.0 / i + seed, 'valid/exact': 0.5} for i in (1, 2)]
+    (folder / 'metrics.jsonl').write_text(''.join(f'{json.dumps(x)}\n' for x in rows))
+    statistics = np.stack([right, np.ones(len(right), int)], axis=1)
+    score = {'name': 'exact', 'score': float(np.mean(right)), 'signature': 's<i>g'}
+    record = {'split': 'test', 'lines': 8, 'scores': [score], 'steps': [2], 'text': 't'}
+    lines = f'{{"split": "te\n{json.dumps(record)}\n'  # the first is incomplete
+    (folder / 'evaluations.jsonl').write_text(lines)
+    np.savez(folder / 'evaluations' / 'test.npz', exact=statistics)
+    return folder
+
+  return make
+
+
+def test_a_report_has_intervals_and_paired_tests(make_run, tmp_path):
+  one = make_run('one', 0, np.array([1, 0] * 4))
+  two = make_run('two', 1, np.array([1, 1] * 4))
+  text = write_report([one, two], tmp_path / 'report').read_text('utf-8')
+  assert Exact().score(np.array([4, 8])) == 0.5
+  assert '<td dir="auto">0.5000</td><td dir="auto">0.' in text  # and its interval
+  assert '+0.5</td>' in text
+  assert 'baseline' in text
+  assert 'class="legend"' not in text  # of a single group
+  assert 'class="band c0"' in text  # of two seeds
+  assert '&lt;k&gt;' in text
+  assert '<k>' not in text
+  assert 'http:' not in text
+
+
+def test_a_report_of_different_experiments_names_what_differs(make_run, tmp_path):
+  runs = [
+    read_run(make_run(f'{n}/run', 0, np.array([1, 0] * 4), model={'layers': n}))
+    for n in (1, 2)
+  ]
+  text = report_page(runs, {run.path: f'{run.path.parent.name}/run' for run in runs})
+  assert 'layers=1' in text
+  assert 'layers=2' in text
+
+
+@pytest.mark.parametrize('training', [['the cat'] * 5, None])
+def test_outputs_of_a_split_are_shown_with_breakdowns(make_run, training):
+  run = read_run(make_run('run', 0, np.array([1, 0] * 4)))
+  sources = [f'source {i}' for i in range(8)]
+  references = [('the cat', 'a cat')] * 8
+  hypotheses = {str(run.path): ['the cat', 'a dog'] * 4}
+  outputs = Outputs(sources, references, hypotheses, training, '13a')
+  text = report_page([run], {run.path: 'run'}, 'test', outputs, samples=3)
+  assert '3 of 8 lines of test' in text
+  assert text.count('<li ') == 3
+  assert '<ins>dog</ins>' in text  # beside its nearest reference
+  if training is None:
+    assert 'The training text is not on this machine' in text
+  else:
+    # 8 of 8 and of 16 words 'the' and 'cat' are right; 'a' and 'dog' are new.
+    assert 'run: 0 0, 5-9 0.6667' in text
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    (['--output', 'FILE'], 'name a folder'),
+    (['--output', 'new', '--beam', '2'], 'beam has an effect only where'),
+  ],
+)
+def test_wrong_options_of_a_report_are_errors(options, message, tmp_path, capsys):
+  (tmp_path / 'file').touch()
+  options = [str(tmp_path / 'file') if x == 'FILE' else x for x in options]
+  assert main(['report', str(tmp_path), *options]) == 1
+  assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_report_that_translates_works_in_a_browser(finished, chromium, tmp_path):
+  runs = [shutil.copytree(finished, tmp_path / name) for name in ('one', 'two')]
+  output = tmp_path / 'report'
+  words = ['report', *map(str, runs), '--split', 'test', '--beam', '1']
+  assert main([*words, '--output', str(output)]) == 0
+  for run in runs:
+    assert (run / 'evaluations.jsonl').is_file()
+  page = chromium
+  for options in ({}, {'dark': True}, {'width': 390}):
+    page.open(output / 'index.html', **options)
+    page.run("document.querySelectorAll('details').forEach(x => { x.open = true; })")
+    assert page.faint_texts() == []
+    assert page.run('document.documentElement.scrollWidth <= innerWidth')
+  assert page.run("document.querySelectorAll('.samples > li').length") == 13
+  assert page.run("document.querySelectorAll('.attention-tokens button').length") > 2
+  scores = "[...document.querySelectorAll('.samples > li')].map(x => +x.dataset.score0)"
+  page.run("document.querySelector('[data-sort=score0]').focus()")
+  page.press('Enter')
+  rising = page.run(scores)
+  assert rising == sorted(rising)
+  page.press('Enter')
+  assert page.run(scores) == sorted(rising, reverse=True)
+  assert page.errors == []
