@@ -28,10 +28,17 @@ from typing import Any
 import uuid
 
 from launch.machine import environment
-from launch.trials import Trial, write_idle_state, write_running_state, write_state
+from launch.trials import (
+  Trial,
+  as_options,
+  write_idle_state,
+  write_running_state,
+  write_state,
+)
 from launch.workers import grouped, write_to
 from seqlab.io.processes import how_it_ended
 from seqlab.io.secrets import scrub
+from seqlab.results.origin import origin_of
 
 OnEnd = Callable[[Trial, dict[str, Any]], None]
 
@@ -131,6 +138,7 @@ def _run(population: Population, on_end: OnEnd, force: bool) -> None:
         folder=str(trial.folder),
         overrides=trial.overrides,
         config=trial.config,
+        experiment=trial.experiment,
         seat=population.seat(place),
       )
       for trial, place in zip(trials, population.places, strict=True)
@@ -222,8 +230,8 @@ def run_population(
   """Trains trials as one population in this process; an error is a state too.
 
   Args:
-    orders: for each trial its 'folder', 'overrides', 'config' and 'seat': the entries
-      of `trial.json` that name its population and its place there.
+    orders: for each trial its 'folder', 'experiment', 'overrides', 'config' and 'seat':
+      the entries of `trial.json` that name its population and its place there.
     report: called with the index of each trial that ended, and its state, which is also
       written to `trial.json`; see `launch.trials.run_trial`.
     force: run in folders that a different experiment made.
@@ -244,6 +252,10 @@ def run_population(
       force=force,
       places=[seat['place'] for seat in seats],
       width=seats[0]['population'],
+      origins=[
+        origin_of(order['experiment'], as_options(order['overrides']))
+        for order in orders
+      ],
     )
   except Stopped as stopped:
     states.stop(str(stopped))

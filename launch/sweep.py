@@ -9,10 +9,11 @@ r"""Runs all trials of experiments, then their reports.
 An experiment's `sweep(add)` calls add(seed=1, **{'hyper.peak': 1e-3}) once per trial,
 or add(arg='size=small', seed=1) to pass arguments to `get_config`. Any option of any
 piece may be set, even if the file does not name it. `report(runs, folder)` writes
-figures and table.md. A file with `study(folder)` trains nothing: it only writes these,
-every time. With --trials Optuna asks `search(trial)` for that many trials in all; with a
-storage on a server many machines can do so at once. The same command resumes a sweep that
-was interrupted.
+figures and table.md. The sweep writes rows.csv beside them as each trial ends, with the
+final value of every metric of every finished trial. A file with `study(folder)` trains
+nothing: it only writes these, every time. With --trials Optuna asks `search(trial)` for
+that many trials in all; with a storage on a server many machines can do so at once. The
+same command resumes a sweep that was interrupted.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 from launch import population, slurm_array, workers
 from launch.options import Parser, positive, whole
+from launch.raw_rows import RawRows
 from launch.reports import publish, report_files, shown_command, written_since
 from launch.study import is_study, run_study
 from launch.trials import (
@@ -71,6 +73,14 @@ class Study:
   experiment: str
   folder: Path
   trials: list[Trial]
+
+  @functools.cached_property
+  def _rows(self) -> RawRows:
+    return RawRows(self.folder)
+
+  def write_rows(self) -> None:
+    """Writes rows.csv of the trials that are finished now."""
+    self._rows.update((trial.name, trial.folder) for trial in self.trials)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -131,10 +141,12 @@ def sweep(args: argparse.Namespace) -> int:
       _check_target(study.folder, args)
       _name_other_folders(study)
     todo = unfinished(trials, force=args.force)
+    for study in studies:
+      study.write_rows()
     if not args.report_only and todo:
       finished = len(trials) - len(todo)
       print(f'{finished} of {len(trials)} trials are finished', flush=True)
-      _run(todo, len(trials), args)
+      _run(todo, studies, args)
     failed = [] if args.report_only else [t for t in trials if not t.finished]
     broken = [s.experiment for s in studies if not _report(s, args)]
   # After the reports, so that failures are the last lines that the user sees.
@@ -257,9 +269,12 @@ def search(args: argparse.Namespace) -> int:
 
 
 def _search(study: 'HyperSearch', args: argparse.Namespace) -> None:
+  rows = RawRows(study.folder)
+
   def on_end(trial: Trial, state: dict[str, Any]) -> None:
     text = study.finish(trial, state)
     print(f'[{study.num_ended}/{args.trials}] {trial.name}: {text}', flush=True)
+    rows.update(_folders(study))
 
   study.queue.requeue_abandoned()
   print(f'{study.num_ended} of {args.trials} trials have ended', flush=True)
@@ -276,10 +291,14 @@ def _report_search(
   experiment: str, study: 'HyperSearch', args: argparse.Namespace
 ) -> bool:
   """Writes the table and the figures; returns whether no trial failed."""
-  written = study.report()
+  written, folders = study.report(), _folders(study)
+  if written:
+    rows = RawRows(study.folder)
+    rows.update(folders)
+    written += [rows.path] * rows.path.exists()
   if args.report_to and written:
-    folders = (study.folder / f'{number:04d}' for number in study.queue.latest())
-    states = [state for state in map(read_state, folders) if 'device' in state]
+    states = [read_state(folder) for _, folder in folders]
+    states = [state for state in states if 'device' in state]
     _publish(experiment, study.folder, written, states, args)
   failures = study.failures
   for name, reason in failures.items():
@@ -287,6 +306,12 @@ def _report_search(
   listed = ', '.join(map(str, written))
   print(f'{study.summary}{f": {listed}" if written else ""}')
   return not failures
+
+
+def _folders(study: 'HyperSearch') -> list[tuple[str, Path]]:
+  """Returns name and folder of each trial; other machines may have run some of them."""
+  names = (f'{number:04d}' for number in sorted(study.queue.latest()))
+  return [(name, study.folder / name) for name in names]
 
 
 def _runner(args: argparse.Namespace) -> Callable[..., None]:
@@ -297,8 +322,11 @@ def _runner(args: argparse.Namespace) -> Callable[..., None]:
   return functools.partial(RUNNERS[args.on], **options)
 
 
-def _run(trials: list[Trial], total: int, args: argparse.Namespace) -> None:
-  ended = total - len(trials)
+def _run(
+  trials: list[Trial], studies: Sequence[Study], args: argparse.Namespace
+) -> None:
+  study_of = {trial.folder: study for study in studies for trial in study.trials}
+  total, ended = len(study_of), len(study_of) - len(trials)
 
   def on_end(trial: Trial, state: dict[str, Any]) -> None:
     nonlocal ended
@@ -309,6 +337,7 @@ def _run(trials: list[Trial], total: int, args: argparse.Namespace) -> None:
       reason = (state.get('reason') or state['status']).splitlines() or ['']
       text = f'failed: {reason[0]}'
     print(f'[{ended}/{total}] {trial.name}: {text}', flush=True)
+    study_of[trial.folder].write_rows()
 
   _runner(args)(trials, on_end)
 
@@ -338,6 +367,7 @@ def _report(study: Study, args: argparse.Namespace) -> bool:
     traceback.print_exc()
     print(f'failed: the report of {study.experiment}', file=sys.stderr)
     return False
+  study.write_rows()
   written = written_since(before, study.folder)
   print(f'report of {len(runs)} trials: {", ".join(map(str, written)) or "no files"}')
   if args.report_to:

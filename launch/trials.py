@@ -19,6 +19,7 @@ from seqlab.io.files import read_json_object, write_text
 from seqlab.io.secrets import scrub
 from seqlab.report.runs import short_names
 from seqlab.results.origin import origin_of, short_name
+from seqlab.results.provenance import processor
 from seqlab.text.workers import all_cores
 from seqlab.train.folder import open_folder
 from seqlab.trust import foreign_names
@@ -227,10 +228,10 @@ def run_trial(
 
   state, started = None, time.monotonic()
   try:
-    config = load_experiment(experiment, _options(overrides))
+    config = load_experiment(experiment, as_options(overrides))
     prepare(config.get('threads'))
     state = write_running_state(folder, overrides)
-    origin = origin_of(experiment, _options(overrides))
+    origin = origin_of(experiment, as_options(overrides))
     train(config, folder, force=force, origin=origin)
     status, reason = 'finished', None
   except Stopped as stopped:
@@ -265,6 +266,9 @@ def write_running_state(
   state['seconds'] = earlier.get('seconds', 0.0)  # of this and all earlier attempts
   state['date'] = datetime.date.today().isoformat()
   state['device'] = _device(jax.devices())
+  # An accelerator's name says what computes; of a CPU it is only the number of cores.
+  is_cpu = jax.devices()[0].platform == 'cpu'
+  state['machine'] = f'{processor()}, ' * is_cpu + state['device']
   state |= details
   write_state(folder, state)
   return state
@@ -317,7 +321,7 @@ def _configure(experiment: str, name: str, overrides: dict[str, Any]) -> dict[st
   """
   try:
     json.dumps(overrides)
-    config = load_experiment(experiment, _options(overrides))
+    config = load_experiment(experiment, as_options(overrides))
     if _is_of_seqlab(config):
       # JAX is imported here, and not where a sweep is only listed.
       from seqlab.train.checks import check_experiment
@@ -340,8 +344,8 @@ def _is_of_seqlab(config: Mapping[str, Any]) -> bool:
   return 'task' in config  # without it the trial itself reports what is missing
 
 
-def _options(overrides: Mapping[str, Any]) -> list[str]:
-  """Returns the overrides as options of a command line, for the same checks."""
+def as_options(overrides: Mapping[str, Any]) -> list[str]:
+  """Returns overrides as options of a command line, for the same checks."""
   return [f'--config.{k}={v!r}' for k, v in overrides.items() if k != 'arg']
 
 

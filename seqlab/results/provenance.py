@@ -40,10 +40,11 @@ def commit() -> dict[str, Any]:
 
 def machine() -> str:
   """Returns the processor and the number of cores: 'AMD EPYC, 2 cores'."""
-  return f'{_processor()}, {len(all_cores())} cores'
+  return f'{processor()}, {len(all_cores())} cores'
 
 
-def _processor() -> str:
+def processor() -> str:
+  """Returns the name of the processor, such as 'AMD EPYC'."""
   try:
     lines = Path('/proc/cpuinfo').read_text('utf-8').splitlines()
   except OSError:

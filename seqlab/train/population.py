@@ -7,6 +7,7 @@ an accelerator idle, where N steps at once take little longer than one.
 
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
+import dataclasses
 import functools
 import shutil
 from typing import Any
@@ -42,6 +43,7 @@ def train_population(
   force: bool = False,
   places: Sequence[int] | None = None,
   width: int | None = None,
+  origins: Sequence[Mapping[str, Any] | None] | None = None,
 ) -> list[Exception | None]:
   """Trains experiments that differ in seed and hyperparameters, all at once.
 
@@ -62,6 +64,7 @@ def train_population(
     places: place of each in the program, if these are the rest of a larger population;
       by default 0, 1, 2, ...
     width: number of places; by default one per experiment.
+    origins: where each experiment comes from, for the record in its folder.
 
   Returns:
     The error of each, such as FloatingPointError where it diverged, or None.
@@ -72,6 +75,7 @@ def train_population(
   """
   configs = [with_defaults(config) for config in configs]
   check(configs)
+  origins = [None] * len(configs) if origins is None else origins
   places = [*range(len(configs))] if places is None else [*places]
   width = len(configs) if width is None else width
   if len({*places}) < len(configs) or not {*places} <= {*range(width)}:
@@ -84,23 +88,31 @@ def train_population(
 
   with contextlib.ExitStack() as stack:
     stack.enter_context(processes.StopImmediately())
-    if folders := _claim_folders(configs, workdirs, end, force, stack):
+    members = [*zip(configs, workdirs, origins, strict=True)]
+    if folders := _claim_folders(members, end, force, stack):
       _train_in(folders, places, width, end, stack)
   return [errors[i] for i in range(len(configs))]
 
 
 def _claim_folders(
-  configs: Sequence[Mapping],
-  workdirs: Sequence[str],
+  members: Sequence[tuple[Mapping, str, Mapping[str, Any] | None]],
   end: OnEnd,
   force: bool,
   stack: contextlib.ExitStack,
 ) -> dict[int, RunFolder]:
-  """Opens folders, locked for as long as `stack` lives; those that fail are over."""
+  """Opens folders, locked for as long as `stack` lives; those that fail are over.
+
+  Args:
+    members: configuration, folder and origin of each.
+    end: called with those that fail.
+    force: see `train_population`.
+    stack: holds the locks.
+  """
   folders = {}
-  for i, (config, workdir) in enumerate(zip(configs, workdirs, strict=True)):
+  for i, (config, workdir, origin) in enumerate(members):
     try:
       folder = open_folder(workdir, config, force=force)
+      folder = dataclasses.replace(folder, origin=origin)
       stack.enter_context(folder.lock())
       if force:
         folder.forget_inputs()

@@ -1,5 +1,6 @@
 """`python -m launch.sweep --on population`: each group of trials is one program."""
 
+import csv
 import os
 from pathlib import Path
 import signal
@@ -11,6 +12,7 @@ from launch.sweep import main
 from launch.trials import Trial, plan, unfinished, write_running_state
 from launch.workers import grouped
 from seqlab.report.runs import read_run
+from seqlab.results.origin import read_origin
 from seqlab.use.runs import load_run
 
 TEXT = """
@@ -54,6 +56,19 @@ def test_members_finish_and_the_one_that_diverges_fails(swept):
     run = read_run(trial.folder)
     assert [row['step'] for row in run.rows] == [1, 2, 3, 4]
     assert run.overrides == {'seed': seed}
+
+
+def test_raw_rows_have_the_commit_of_each_member(swept):
+  folder = swept[0][0].folder
+  with open(folder.parent / 'rows.csv', encoding='utf-8', newline='') as file:
+    rows = [row for row in csv.DictReader(file) if row['metric'] == 'valid/nll']
+  assert [row['trial'] for row in rows] == NAMES[:2]
+  assert [float(row['value']) for row in rows] == [
+    read_run(trial.folder).final('valid/nll') for trial in swept[0][:2]
+  ]
+  origin = read_origin(folder)
+  assert origin.file.endswith('mine.py')
+  assert {row['commit'].removesuffix('-dirty') for row in rows} == {origin.commit or ''}
 
 
 def test_a_failure_has_its_reason_and_its_traceback(swept):

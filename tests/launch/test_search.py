@@ -23,6 +23,7 @@ from optuna.trial import TrialState  # noqa: E402
 from launch import storage  # noqa: E402
 from launch.search import HyperSearch, _check_unchanged  # noqa: E402
 from launch.sweep import RUNNERS, main  # noqa: E402
+from launch.trials import write_state  # noqa: E402
 from seqlab.config import flatten, with_defaults  # noqa: E402
 from seqlab.report.runs import left_out  # noqa: E402
 from seqlab.train.folder import open_folder  # noqa: E402
@@ -198,7 +199,9 @@ def test_other_runners_get_as_many_trials_as_they_run_at_once(
   def runner(trials, done, *, workers, force):
     lots.append([trial.name for trial in trials])
     for trial in trials:
-      done(trial, _write_run(trial, [1.0]))
+      state = _write_run(trial, [1.0])
+      write_state(trial.folder, state)
+      done(trial, state)
 
   monkeypatch.setitem(RUNNERS, 'moon', runner)
   argv = [experiment(), '--trials', '5', '--workdir', str(tmp_path / 'runs')]
@@ -210,6 +213,8 @@ def test_other_runners_get_as_many_trials_as_they_run_at_once(
   assert lines[1].startswith('[1/5] 0000: 60 s, valid/bleu 1 (peak=')
   assert lines[-1].startswith('5 of 5 trials are finished: ')
   assert (docs / 'mine' / 'parallel-coordinates.svg').is_file()
+  rows = (docs / 'mine' / 'rows.csv').read_text('utf-8').splitlines()
+  assert rows[1:] == [f'000{i},0,valid/bleu,1.0,,,' for i in range(5)]
   assert main(argv) == 0
   assert len(lots) == 3  # no trial was left
 

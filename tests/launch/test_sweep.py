@@ -1,6 +1,7 @@
 """`python -m launch.sweep`: trials in workers, failures, resuming, reports."""
 
 import argparse
+import csv
 import json
 import signal
 import subprocess
@@ -11,8 +12,11 @@ import psutil
 import pytest
 
 from launch.sweep import RUNNERS, _publish, main
-from launch.trials import plan
+from launch.trials import plan, write_state
 from seqlab.report.runs import read_run, read_runs
+from seqlab.results.origin import read_origin
+from seqlab.results.raw_rows import COLUMNS
+from seqlab.train.folder import open_folder
 
 # A report without figures, which is quick.
 TEXT = """
@@ -108,12 +112,39 @@ def test_a_trial_keeps_its_state_and_its_output(swept):
 
 def test_a_report_is_kept_with_the_command_that_made_it(swept):
   docs = swept[0] / 'docs' / 'mine'
-  assert [path.name for path in docs.iterdir()] == ['table.md']
+  assert {path.name for path in docs.iterdir()} == {'table.md', 'rows.csv'}
   first, _, last = (docs / 'table.md').read_text('utf-8').splitlines()
   assert first == '4 runs'
   assert last.startswith('Made by `python -m launch.sweep ')
   assert ': 4 trials on ' in last
   assert last.endswith(' minutes in all.')
+
+
+def _rows(folder):
+  with open(folder / 'rows.csv', encoding='utf-8', newline='') as file:
+    return [*csv.DictReader(file)]
+
+
+def test_the_final_metrics_of_finished_trials_are_kept_as_raw_rows(swept):
+  folder = swept[0]
+  rows = _rows(folder / 'runs' / 'mine')
+  assert _rows(folder / 'docs' / 'mine') == rows
+  assert tuple(rows[0]) == COLUMNS
+  assert [*dict.fromkeys(row['trial'] for row in rows)] == SEEDS
+  for name in SEEDS:
+    run = read_run(folder / 'runs' / 'mine' / name)
+    of_trial = [row for row in rows if row['trial'] == name]
+    values = {row['metric']: float(row['value']) for row in of_trial}
+    assert values['valid/nll'] == run.rows[-1]['valid/nll']
+    assert values['loss'] == run.rows[-1]['loss']
+    assert not any(metric.startswith('speed/') for metric in values)
+    assert len(of_trial) == len(values)
+    state = json.loads((run.path / 'trial.json').read_text('utf-8'))
+    commit = read_origin(run.path).commit or ''
+    for row in of_trial:
+      assert row['seed'] == name[-1]
+      assert row['commit'].removesuffix('-dirty') == commit
+      assert (row['machine'], row['date']) == (state['machine'], state['date'])
 
 
 def test_finished_trials_are_not_run_again(swept, tiny, capsys):
@@ -308,6 +339,65 @@ def test_a_trial_whose_folder_was_deleted_does_not_end_the_sweep(
   captured = capsys.readouterr()
   assert '[2/2] seed=2: 1 s, and cannot be read: ' in captured.out
   assert f'failed: {tmp_path}/runs/mine/seed=1: its state is unknown' in captured.err
+
+
+def _finish(trial, rows, **state):
+  """Writes the folder of a finished trial; returns its state."""
+  open_folder(trial.folder, trial.config).write_config()
+  text = ''.join(f'{json.dumps(row)}\n' for row in rows)
+  (trial.folder / 'metrics.jsonl').write_text(text, 'utf-8')
+  state |= dict(status='finished', seconds=1.0, reason=None)
+  state |= dict(overrides=trial.overrides, device='1 CPU core', date='2026-01-01')
+  write_state(trial.folder, state)
+  return state
+
+
+def test_raw_rows_are_written_as_each_trial_ends(tmp_path, monkeypatch):
+  interrupted = True
+
+  def run(trials, done, **_):
+    for trial in trials:
+      value = trial.config['seed'] / 3
+      row = {'step': 1, 'valid/bleu': None if value == 1 else value}
+      done(trial, _finish(trial, [{'step': 0, 'valid/bleu': 9.0, 'epoch': 2.0}, row]))
+      if interrupted:
+        raise KeyboardInterrupt
+
+  monkeypatch.setitem(RUNNERS, 'local', run)
+  file = tmp_path / 'mine.py'
+  file.write_text(PLANNED.format(sweep='[add(seed=i) for i in (1, 2, 3)]'), 'utf-8')
+  command = [str(file), '--workdir', str(tmp_path / 'runs')]
+  of_first = [
+    ['seed=1', '1', metric, value, '', '1 CPU core', '2026-01-01']
+    for metric, value in (('valid/bleu', '0.3333333333333333'), ('epoch', '2.0'))
+  ]
+  assert main(command) == 130
+  assert [[*row.values()] for row in _rows(tmp_path / 'runs' / 'mine')] == of_first
+  interrupted = False
+  (tmp_path / 'runs' / 'mine' / 'rows.csv').unlink()  # as of an older version
+  assert main(command) == 0
+  rows = [[*row.values()] for row in _rows(tmp_path / 'runs' / 'mine')]
+  assert rows[:2] == of_first
+  bleu = {row[0]: row[3] for row in rows if row[2] == 'valid/bleu'}
+  assert bleu == {'seed=1': repr(1 / 3), 'seed=2': repr(2 / 3), 'seed=3': 'nan'}
+
+
+def test_a_trial_that_cannot_be_read_has_no_raw_rows(tmp_path, monkeypatch, capsys):
+  def run(trials, done, **_):
+    for trial in trials:
+      state = _finish(trial, [{'step': 1, 'valid/bleu': 1.0}])
+      if trial.overrides['seed'] == 1:
+        (trial.folder / 'config.json').write_text('{')
+      done(trial, state)
+
+  monkeypatch.setitem(RUNNERS, 'local', run)
+  file = tmp_path / 'mine.py'
+  file.write_text(PLANNED.format(sweep='add(seed=1), add(seed=2)'), 'utf-8')
+  assert main([str(file), '--workdir', str(tmp_path / 'runs')]) == 1
+  rows = _rows(tmp_path / 'runs' / 'mine')
+  assert [row['trial'] for row in rows] == ['seed=2']
+  error = capsys.readouterr().err
+  assert error.count('rows.csv leaves out trial seed=1: ') == 1
 
 
 def test_a_missing_experiment_is_one_line_on_stderr(capsys):
