@@ -26,6 +26,7 @@ from scipy.stats import kendalltau
 
 from seqlab.metrics.bootstrap import compare, confidence_interval
 from seqlab.metrics.corpus import Lines, corpus_statistics, read_lines, score
+from seqlab.metrics.significance import holm
 from seqlab.report.figures import lines
 from seqlab.report.tables import Column, table
 from seqlab.text.plain import find_file
@@ -257,8 +258,7 @@ def _distinguished(statistics, samples=10_000):
   p = []
   for i in range(len(statistics) - 1):
     p += [x.p_value for x in compare(statistics[i:], samples=samples)[1:]]
-  allowed = LEVEL / np.arange(len(p), 0, -1)
-  return int(np.cumprod(np.sort(p) < allowed).sum())
+  return int((holm(p) < LEVEL).sum())
 
 
 PAPER = []

@@ -102,10 +102,35 @@ def spearman_interval(
     ValueError: as in `spearman`; or an option is out of range.
   """
   check(spearman_interval, dict(samples=samples, seed=seed))
-  value, P = spearman(x, y), len(x)
+  value = spearman(x, y)
   if np.isnan(value):
     return Estimate(value, value, value)
-  orders = *_ordered(x), *_ordered(y)
+  rho = spearman_samples(x, y, samples=samples, seed=seed)
+  defined = rho[~np.isnan(rho)]
+  if not len(defined):
+    return Estimate(value, float('nan'), float('nan'))
+  low, high = np.quantile(defined, [0.025, 0.975]).tolist()
+  return Estimate(value, low, high)
+
+
+def spearman_samples(
+  x: np.ndarray, y: np.ndarray, *, samples: int = 1_000, seed: int = 0
+) -> np.ndarray:
+  """Returns Spearman's correlation in bootstrap samples, [samples] float64.
+
+  The samples depend on the seed and the number of pairs only, so that two measures of
+  the same pairs can be compared sample by sample.
+
+  Args:
+    x: values, [P].
+    y: values, [P].
+    samples: number of samples of P pairs, drawn with replacement.
+    seed: integer seed of the samples.
+
+  Returns:
+    The correlations; NaN in samples in which all x or all y are equal.
+  """
+  orders, P = (*_ordered(x), *_ordered(y)), len(x)
   random, at_once = np.random.default_rng(seed), max(1, _CELLS // P)
   correlations = []
   for start in range(0, samples, at_once):
@@ -113,12 +138,7 @@ def spearman_interval(
     drawn = random.integers(0, P, (n, P)) + P * np.arange(n)[:, None]
     counts = np.bincount(drawn.ravel(), minlength=n * P).reshape(n, P)
     correlations.append(_weighted(counts, *orders))
-  rho = np.concatenate(correlations)
-  defined = rho[~np.isnan(rho)]
-  if not len(defined):
-    return Estimate(value, float('nan'), float('nan'))
-  low, high = np.quantile(defined, [0.025, 0.975]).tolist()
-  return Estimate(value, low, high)
+  return np.concatenate(correlations)
 
 
 def _ordered(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

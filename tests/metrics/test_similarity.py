@@ -11,6 +11,7 @@ from seqlab.metrics.similarity import (
   pairs_result,
   spearman,
   spearman_interval,
+  spearman_samples,
 )
 
 
@@ -92,6 +93,14 @@ def test_samples_depend_on_the_seed_and_not_on_the_memory(monkeypatch):
   assert actual != spearman_interval(x, y, samples=100, seed=4)
   monkeypatch.setattr(similarity, '_CELLS', 7 * len(x))
   assert actual == spearman_interval(x, y, samples=100, seed=3)
+
+
+def test_measures_of_the_same_pairs_share_their_samples():
+  x, y = draw(6)
+  samples = spearman_samples(x, y, samples=50)
+  np.testing.assert_allclose(spearman_samples(np.exp(x), y, samples=50), samples)
+  low, high = np.quantile(samples, [0.025, 0.975])
+  assert spearman_interval(x, y, samples=50) == (spearman(x, y), low, high)
 
 
 def test_zero_samples_are_refused():
