@@ -1,4 +1,4 @@
-"""Largest singular values and vectors of a sparse matrix, by block Krylov iteration.
+"""Largest singular values and vectors of a large matrix, by block Krylov iteration.
 
 A block of random vectors is multiplied by A and its transpose alternately, and all
 products are kept as an orthonormal basis Q of V-vectors. The singular vectors of Q^T A
@@ -34,26 +34,49 @@ _matmul = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
 
 @struct.dataclass
-class Operator:
-  """A sparse matrix A on the devices, and its transpose.
+class Dense:
+  """A dense matrix, multiplied in full precision on every device.
 
   Attributes:
-    rows: panels of A, [V, C].
-    columns: panels of its transpose.
+    data: [V, C].
+  """
+
+  data: Array
+
+  def __matmul__(self, other: Array) -> Array:
+    """Returns the product with [C, D], [V, D]."""
+    return _matmul(self.data, other)
+
+
+@struct.dataclass
+class Operator:
+  """A matrix A on the devices, and its transpose.
+
+  Attributes:
+    rows: A, [V, C]; panels of a sparse matrix, or a dense one.
+    columns: its transpose.
     square: [] sum of A's squares.
     shape: V and C.
   """
 
-  rows: Panels
-  columns: Panels
+  rows: Panels | Dense
+  columns: Panels | Dense
   square: Array
   shape: tuple[int, int] = struct.field(pytree_node=False)
 
   @classmethod
-  def create(cls, matrix: sparse.csr_array, mesh: Mesh) -> 'Operator':
-    """Distributes the rows and the columns of a [V, C] matrix over a mesh."""
-    rows = Panels.create(matrix, mesh)
-    columns = Panels.create(matrix.T.tocsr(), mesh)
+  def create(cls, matrix: sparse.csr_array | np.ndarray, mesh: Mesh) -> 'Operator':
+    """Distributes the rows and the columns of a sparse [V, C] matrix over a mesh.
+
+    A dense matrix is not distributed. Where most entries differ from zero, as after
+    subtracting a mean, it needs less memory and is faster.
+    """
+    if isinstance(matrix, np.ndarray):
+      rows = Dense(jnp.asarray(matrix, jnp.float32))
+      columns = Dense(rows.data.T)
+    else:
+      rows = Panels.create(matrix, mesh)
+      columns = Panels.create(matrix.T.tocsr(), mesh)
     return cls(rows, columns, jnp.sum(rows.data**2), matrix.shape)
 
 
@@ -228,7 +251,7 @@ def finish(state: Krylov, D: int) -> tuple[Array, Array, Array]:
 
 
 def truncated_svd(
-  matrix: sparse.csr_array,
+  matrix: sparse.csr_array | np.ndarray,
   D: int,
   mesh: Mesh,
   *,
@@ -239,7 +262,7 @@ def truncated_svd(
   """Returns U [V, D], S [D] and V [C, D], float32, of a [V, C] matrix.
 
   Args:
-    matrix: A.
+    matrix: A, sparse or dense.
     D: number of singular values.
     mesh: devices to compute on.
     block: B, vectors per block; fewer if the matrix is small.

@@ -57,6 +57,16 @@ def run(matrix, devices=1, *, block=8, steps=12, seed=0, extra_steps=0):
   return state, operator
 
 
+def test_a_dense_matrix_has_the_factors_of_the_sparse_one(matrix):
+  options = dict(D=8, mesh=mesh_of(1), block=8, steps=6)
+  for dense, sparse_part in zip(
+    truncated_svd(matrix.toarray(), **options),
+    truncated_svd(matrix, **options),
+    strict=True,
+  ):
+    np.testing.assert_allclose(dense, sparse_part, atol=1e-3)
+
+
 def test_singular_values_and_vectors_are_arpacks(matrix, expected):
   factors = truncated_svd(matrix, 20, mesh_of(1), block=8, steps=12)
   for x, y in zip(factors[::2], expected[::2], strict=True):
