@@ -246,15 +246,29 @@ def heatmap(
     axes.set_yticks(range(rows), ylabels)
     if digits is not None:
       for (i, j), value in np.ndenumerate(matrix):
-        red, green, blue, _ = image.cmap(image.norm(value))
-        # Luma as in ITU-R BT.601, since the eye is most sensitive to green.
-        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
         axes.text(
           *(j, i, f'{value:.{digits}f}' if np.isfinite(value) else ''),
           **dict(ha='center', va='center', fontsize=9),
-          color='white' if dark else 'black',
+          color=text_colour(image.cmap(image.norm(value))[:3]),
         )
   return files
+
+
+def text_colour(background: Sequence[float]) -> str:
+  """Returns 'black' or 'white', whichever is easier to read on a colour.
+
+  The ratio of contrast is that of WCAG 2.2, https://www.w3.org/TR/WCAG22/; the larger of
+  the two is at least 4.5, its minimum for text.
+
+  Args:
+    background: red, green and blue from 0 to 1.
+  """
+  red, green, blue = (
+    x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in background
+  )
+  luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+  with_black, with_white = (luminance + 0.05) / 0.05, 1.05 / (luminance + 0.05)
+  return 'black' if with_black >= with_white else 'white'
 
 
 @contextlib.contextmanager

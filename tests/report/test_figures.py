@@ -5,7 +5,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from seqlab.report.figures import COLOURS, bars, heatmap, lines
+from seqlab.report.figures import COLOURS, bars, heatmap, lines, text_colour
 
 STEPS = [0, 10, 20]
 SERIES = {
@@ -138,6 +138,21 @@ def test_a_heatmap_spans_its_limits(tmp_path):
   wide, _ = heatmap(tmp_path / 'b', matrix, *labels, limits=(-1, 2), **options)
   yellow = (_pixels(default_scale) == (253, 231, 36)).all(1).sum()
   assert yellow > 1.5 * (_pixels(wide) == (253, 231, 36)).all(1).sum()
+
+
+@pytest.mark.parametrize(
+  ('background', 'colour'),
+  [
+    ((1, 1, 1), 'black'),
+    ((0, 0, 0), 'white'),
+    # #757575 has a contrast of 4.61 with white, and #777777 of 4.69 with black.
+    ((0x75 / 255,) * 3, 'white'),
+    ((0x77 / 255,) * 3, 'black'),
+    ((33 / 255, 145 / 255, 140 / 255), 'black'),  # the middle of viridis
+  ],
+)
+def test_text_has_the_colour_of_the_larger_contrast(background, colour):
+  assert text_colour(background) == colour
 
 
 def test_a_heatmap_needs_a_label_for_each_row_and_column(tmp_path):
