@@ -19,7 +19,6 @@ def optimum():
   module = load_module(FILE, 'study')
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(module, 'BLOCK', 3)  # does not divide the number of words
-    patch.setattr(module, 'WIDTHS', (2, 3))
     yield module
 
 
@@ -76,15 +75,37 @@ def test_shifted_ppmi_loses_log_2_for_each_pair_that_never_occurs(optimum, count
   assert rest == pytest.approx(0, abs=1e-4)
 
 
+def test_factors_are_fitted_to_the_objective(optimum, counts):
+  U, S, V = np.linalg.svd(np.maximum(_best(counts), 0))
+
+  def measure(one, other):
+    values = one @ other.T
+    n = counts.astype(np.float32)
+    return optimum.deviation(n, K, lambda rows: values[rows]).sum()
+
+  fitted = [
+    measure(*optimum.fitted(counts.astype(np.float32), K, d, 0)) for d in (2, 8)
+  ]
+  assert 0.1 < fitted[0] < measure(U[:, :2] * S[:2], V[:2].T)
+  # With as many dimensions as words only pairs that never occur keep from the optimum.
+  assert 0 <= fitted[1] < 0.1
+
+
 def test_the_table_and_the_raw_rows_have_the_deviations(optimum, counts, tmp_path):
-  results = {K: optimum.deviations(sparse.csr_array(counts), K)}
+  n = sparse.csr_array(counts)
+  results = {
+    (9, K): optimum.deviations(n, K, (2, 3)),
+    (8, K): optimum.deviations(n, K, (2, 3), fit=True),
+  }
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(optimum, 'NEGATIVES', (K,))
+    for name, value in dict(WORDS=9, FITTED=8, NEGATIVES=(K,)).items():
+      patch.setattr(optimum, name, value)
     patch.setattr(optimum, 'bars', lambda *args, **options: [])
-    optimum.write_report(results, sparse.csr_array(counts), tmp_path)
+    optimum.write_report(results, n, n, tmp_path)
   with open(tmp_path / 'rows.csv', encoding='utf-8', newline='') as file:
     rows = {
-      (r['trial'], r['seed'], r['metric']): r['value'] for r in csv.DictReader(file)
+      (r['trial'], r['seed'], r['metric']): float(r['value'])
+      for r in csv.DictReader(file)
     }
   ppmi = np.maximum(_best(counts), 0)
   U, S, V = np.linalg.svd(ppmi)
@@ -94,7 +115,10 @@ def test_the_table_and_the_raw_rows_have_the_deviations(optimum, counts, tmp_pat
     'SVD, d = 3': U[:, :3] * S[:3] @ V[:3],
   }.items():
     expected = 100 * (_objective(counts, x).sum() - optimal) / optimal
-    value = float(rows[f'{label}, k = {K}', '0', 'deviation'])
+    value = rows[f'{label}, k = {K}, 9 words', '0', 'deviation']
     assert value == pytest.approx(expected, rel=0.02)
+    assert rows[f'{label}, k = {K}, 8 words', '0', 'deviation'] == pytest.approx(value)
+  fitted = rows[f'fitted, d = 3, k = {K}, 8 words', '0', 'deviation']
+  assert 0 < fitted < rows[f'SVD, d = 3, k = {K}, 8 words', '0', 'deviation']
   text = (tmp_path / 'table.md').read_text('utf-8')
-  assert f'{float(rows[f"shifted PPMI, k = {K}", "0", "deviation"]):.2f}' in text
+  assert f'{fitted:.2f}' in text
