@@ -50,8 +50,8 @@ from seqlab.text.plain import open_text
 TEXT = dict(name='enwiki2018', part=(0, 1))
 WORDS, FITTED, WINDOW = 10_000, 2_000, 5
 NEGATIVES, WIDTHS, FITTED_WIDTHS = (1, 5, 15), (100, 500), (25, 100)
-STARTS = 2  # seeds of the iterations that find singular vectors and fitted factors
-ITERATIONS = 200  # of L-BFGS, at most
+STARTS = 2  # seeds of the fits, and of the SVD beside them
+ITERATIONS = 100  # of L-BFGS, at most
 BLOCK = 500  # rows of the matrix in memory at a time
 
 GROUPS = ('never occur', 'PMI at most log k', 'the rest')
@@ -80,7 +80,7 @@ def deviations(counts, k, widths, *, fit=False):
   measure = functools.partial(deviation, counts, k)
   results = {'shifted PPMI': [measure(lambda rows: shifted[rows])]}
   mesh = jax.make_mesh((1,), ('data',), devices=jax.devices()[:1])
-  for seed in range(STARTS):
+  for seed in range(STARTS if fit else 1):
     U, S, V = truncated_svd(shifted, max(widths), mesh, seed=seed)
     factors = {f'SVD, d = {d}': (U[:, :d] * S[:d], V[:, :d]) for d in widths}
     if fit:
@@ -154,8 +154,8 @@ def _compare(counts, chance, x):
 
 
 def _objective(counts, chance, x):
-  """Returns l of each pair."""
-  return counts * jax.nn.log_sigmoid(x) + chance * jax.nn.log_sigmoid(-x)
+  """Returns l of each pair, with one logarithm, as log σ(-x) = log σ(x) - x."""
+  return (counts + chance) * jax.nn.log_sigmoid(x) - chance * x
 
 
 def write_report(results, counts, frequent, folder):
