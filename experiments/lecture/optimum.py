@@ -13,7 +13,7 @@ gives the deviation (l - l_opt) / l_opt of shifted PPMI, max(PMI - log k, 0), of
 truncated SVD, and of trained vectors, for a sample of pairs. Here the sum is over all
 pairs of words, so it is exact. The deviation is divided into the shares of pairs that
 never occur, of pairs whose PMI is at most log k, which shifted PPMI clips to 0, and of the
-rest. Of the 2,000 most frequent words there are also factors W C^T that are fitted to l
+rest. Of the 1,000 most frequent words there are also factors W C^T that are fitted to l
 itself, by L-BFGS from random ones. Unlike skip-gram this has neither samples nor a learning
 rate; skip-gram may be farther from the optimum.
 
@@ -48,9 +48,9 @@ from seqlab.text.download import cache_dir
 from seqlab.text.plain import open_text
 
 TEXT = dict(name='enwiki2018', part=(0, 1))
-WORDS, FITTED, WINDOW = 10_000, 2_000, 5
+WORDS, FITTED, WINDOW = 10_000, 1_000, 5
 NEGATIVES, WIDTHS, FITTED_WIDTHS = (1, 5, 15), (100, 500), (25, 100)
-STARTS = 2  # seeds of the fits, and of the SVD beside them
+STARTS = 3  # seeds of the fits, and of the SVD beside them
 ITERATIONS = 100  # of L-BFGS, at most
 BLOCK = 500  # rows of the matrix in memory at a time
 
