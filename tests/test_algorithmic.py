@@ -61,8 +61,17 @@ def test_the_report_has_means_and_the_best_seed(experiment, tmp_path):
   lines = (tmp_path / 'table.md').read_text('utf-8').splitlines()
   cells = [[x.strip() for x in line.strip('|').split('|')] for line in lines[2:]]
   assert cells == [
-    ['parity_check', 'rnn', '1.000 ± 0.000', '0.700 ± 0.200', '0.900', '3'],
-    ['parity_check', 'transformer', '1.000', '0.500', '0.500', '1'],
+    [
+      'parity_check',
+      'rnn',
+      '1.000 ± 0.000',
+      '0.700 ± 0.200',
+      '0.900',
+      'yes',
+      'yes',
+      '3',
+    ],
+    ['parity_check', 'transformer', '1.000', '0.500', '0.500', 'no', 'no', '1'],
   ]
   assert {x.name for x in tmp_path.glob('accuracy-*')} == {
     'accuracy-parity_check.png',
