@@ -23,9 +23,9 @@ update. What differs:
   counts the end of sentence.
 - Width 64, and of the Transformer two layers per side with 4 heads; there 256, and 64 with
   five layers and 8 heads.
-- 5,000 updates with a learning rate of 0.001; 10,000 in the authors' example
-  (github.com/google-deepmind/neural_networks_chomsky_hierarchy, experiments/example.py),
-  whose rate this is; in the paper 1,000,000 and the best of three rates.
+- 5,000 updates with a learning rate of 0.001; 10,000 in the example of the authors'
+  repository (github.com/google-deepmind/neural_networks_chomsky_hierarchy), whose rate this
+  is; in the paper 1,000,000 and the best of three rates.
 - The decoder begins with the stack of the encoder, of 128 elements in both.
 - Tests end at 100 symbols, as in the authors' example; in the paper at 500. The score is
   the share of all symbols of the split, there the mean of the shares of strings.
