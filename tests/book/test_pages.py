@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from book.references import REFERENCE, ROOT, resolve
+from seqlab.text.plain import find_file
 
 RU, EN = ROOT / 'docs' / 'ru', ROOT / 'docs' / 'en'
 ALL = sorted(path.name for path in RU.glob('*.md'))
@@ -139,6 +140,11 @@ def test_commands_run(name, tmp_path):
   """Runs the page's command as a reader would, in a folder with the experiments."""
   (tmp_path / 'experiments').symlink_to(ROOT / 'experiments')
   (command,) = _shell(_part(RU / name, 4))
+  if 'experiments/enwiki' in command:
+    try:
+      find_file('enwiki2018', 'enwiki.00.txt')
+    except (OSError, ValueError) as error:
+      pytest.skip(f'needs the text: {error}')
   binaries = Path(sys.executable).parent
   environment = os.environ | {'PATH': f'{binaries}:{os.environ["PATH"]}'}
   subprocess.run(

@@ -1,4 +1,4 @@
-"""Compares the BLEU that the interactive page computes with sacreBLEU's."""
+"""Compares what the interactive pages compute with sacreBLEU and with the layers."""
 
 import json
 import random
@@ -6,35 +6,45 @@ import re
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 import sacrebleu
 
 from book.references import ROOT
+from seqlab.layers.positions.sinusoidal import sinusoidal
 from seqlab.text.lines import read_lines
 from seqlab.text.plain import find_file
 
-PAGE = ROOT / 'docs' / 'interactive' / 'bleu.html'
-_RUN = """
-const pairs = JSON.parse(require('fs').readFileSync(0, 'utf8'));
-console.log(JSON.stringify(pairs.map(([h, r]) => bleu(h, r))));
-"""
+PAGES = ROOT / 'docs' / 'interactive'
 
 
-def _bench(pairs):
-  """Returns what the page computes of each pair of hypothesis and reference."""
+def _computed(page, script, expression, inputs):
+  """Returns the value of an expression of `inputs`, by a script of a page.
+
+  Args:
+    page: name of the page.
+    script: id of the script that defines its functions.
+    expression: JavaScript.
+    inputs: what JSON can write.
+  """
   node = shutil.which('node')
   if node is None:
     pytest.skip('needs node')
-  script = re.search(r'(?s)<script id="metric">(.*?)</script>', PAGE.read_text('utf-8'))
-  command = [node, '-e', script[1] + _RUN]
+  text = (PAGES / page).read_text('utf-8')
+  source = re.search(rf'(?s)<script id="{script}">(.*?)</script>', text)[1]
+  read = "const inputs = JSON.parse(require('fs').readFileSync(0, 'utf8'));"
+  command = [node, '-e', f'{source}{read}console.log(JSON.stringify({expression}))']
   done = subprocess.run(
-    command, input=json.dumps(pairs), capture_output=True, text=True, check=True
+    command, input=json.dumps(inputs), capture_output=True, text=True, check=True
   )
   return json.loads(done.stdout)
 
 
 def _check(pairs):
-  for (hypothesis, reference), ours in zip(pairs, _bench(pairs), strict=True):
+  results = _computed(
+    'bleu.html', 'metric', 'inputs.map(([h, r]) => bleu(h, r))', pairs
+  )
+  for (hypothesis, reference), ours in zip(pairs, results, strict=True):
     theirs = sacrebleu.corpus_bleu([hypothesis], [[reference]])
     assert ours['score'] == pytest.approx(theirs.score, abs=1e-9), hypothesis
     assert ours['penalty'] == pytest.approx(theirs.bp)
@@ -44,7 +54,7 @@ def _check(pairs):
     assert precisions == pytest.approx(theirs.precisions)
 
 
-def test_small_pairs():
+def test_bleu_of_small_pairs():
   reference = (
     'It cost 1,000.50 dollars &quot;then&quot;, in the 1990-s - or so (he said).'
   )
@@ -67,7 +77,7 @@ def test_small_pairs():
 
 
 @pytest.mark.slow  # needs the data of WMT17
-def test_two_hundred_pairs_of_newstest2017():
+def test_bleu_of_two_hundred_pairs_of_newstest2017():
   try:
     files = [
       find_file('wmt17-en-de', name)
@@ -78,3 +88,17 @@ def test_two_hundred_pairs_of_newstest2017():
   hypotheses, references = (list(read_lines(file)) for file in files)
   chosen = random.Random(0).sample(range(len(references)), 200)
   _check([(hypotheses[i], references[i]) for i in chosen])
+
+
+@pytest.mark.parametrize('base', [10_000, 2])
+def test_the_clocks_are_the_layers(base):
+  t, k, width = 7, -3, 16
+  expression = (
+    '[position(inputs.t, 16, inputs.base), position(inputs.t + inputs.k, 16, inputs.base),'
+    ' turned(position(inputs.t, 16, inputs.base), inputs.k, inputs.base)]'
+  )
+  inputs = dict(t=t, k=k, base=base)
+  before, after, turned = _computed('clocks.html', 'positions', expression, inputs)
+  expected = np.asarray(sinusoidal(np.array([t, t + k]), width, base))
+  np.testing.assert_allclose([before, after], expected, atol=1e-6)
+  np.testing.assert_allclose(turned, after, atol=1e-12)
