@@ -281,6 +281,27 @@ def translate(args: argparse.Namespace, rest: Sequence[str]) -> None:
     sys.stdout,
     n_best=args.n_best,
     alignment=_alignment(args),
+    prefix=args.prefix,
+    phrases=args.phrases,
+    trust=args.trust,
+    **_search(args),
+  )
+
+
+def synthesize(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  """Translates a split or a file into a corpus, over all devices; can be resumed."""
+  del rest
+  with _imports():
+    _prepare()
+    from seqlab.use.synthesis import synthesize
+
+  synthesize(
+    args.run_folder,
+    args.corpus,
+    split=args.split,
+    file=args.input,
+    back=args.back,
+    tag=args.tag,
     trust=args.trust,
     **_search(args),
   )
@@ -584,6 +605,10 @@ def _translate_options(parser: _Parser) -> None:
   _search_options(parser)
   _ensemble_option(parser)
   add('--n-best', type=int, default=1, help='translations per line')
+  text = 'each line has a tab and the first words of its translation after the source'
+  add('--prefix', action='store_true', help=text)
+  text = 'then a tab before each phrase that the translation contains'
+  add('--phrases', action='store_true', help=text)
   _alignment_options(parser)
 
 
@@ -612,6 +637,20 @@ def _alignment_options(parser: _Parser) -> None:
   add('--heads', type=int, nargs='+', metavar='N', default=(), help=text)
   text = 'what is aligned: words, made of their tokens, or tokens (word)'
   add('--unit', choices=('word', 'token'), help=text)
+
+
+def _synthesize_options(parser: _Parser) -> None:
+  add = parser.add_argument
+  add('run_folder', metavar='RUN', help="the run's folder")
+  add('corpus', metavar='CORPUS', help='folder of the new corpus')
+  add('--split', help="split of the run's corpus whose sources are translated")
+  text = 'in place of a split: a file with one sentence per line, plain or gzipped'
+  add('--input', metavar='FILE', help=text)
+  text = 'the translations are the sources of the new corpus (back-translation)'
+  add('--back', action='store_true', help=text)
+  add('--tag', default='', help="a word before each source, such as '<BT>'")
+  _search_options(parser)
+  _ensemble_option(parser)
 
 
 def _generate_options(parser: _Parser) -> None:
@@ -769,7 +808,7 @@ def _search_options(parser: _Parser, *, sources: bool = True) -> None:
     sources: whether outputs have sources, by which their lengths are limited.
   """
   add = parser.add_argument
-  text = 'beam, greedy, full_length, sampling, or a path module:name'
+  text = 'beam, greedy, full_length, sampling, mbr, or a path module:name'
   add('--decoding', help=text)
   add('--beam', type=int, help='hypotheses per sentence (5)')
   add('--alpha', type=float, help='exponent of the length penalty (0.6)')
@@ -779,6 +818,7 @@ def _search_options(parser: _Parser, *, sources: bool = True) -> None:
   if sources:
     text = 'translations have at most A * tokens of the source + B tokens (1.5 10)'
     add('--max-length', type=float, nargs=2, metavar=('A', 'B'), help=text)
+    _translation_search_options(parser)
   add('--temperature', type=float, help='sample instead of searching')
   add('--top-k', type=int, help='sample among the k likeliest tokens')
   add(
@@ -786,9 +826,27 @@ def _search_options(parser: _Parser, *, sources: bool = True) -> None:
     type=float,
     help='sample among the likeliest tokens of this total probability',
   )
+  add('--epsilon', type=float, help='sample among tokens of at least this probability')
   add('--seed', type=int, help='seed of sampling')
   add('--dtype', help='float32 or bfloat16, of the matrix products of the search')
   _checkpoint_options(parser)
+
+
+def _translation_search_options(parser: _Parser) -> None:
+  """Adds the options that a search has only where outputs have sources."""
+  add = parser.add_argument
+  add('--min-length', type=int, help='tokens before the end, at least (0)')
+  text = 'no sequence of N tokens occurs twice in a translation'
+  add('--no-repeat-ngram', type=int, metavar='N', help=text)
+  text = 'added to the score for each token of a translation (0)'
+  add('--length-reward', type=float, help=text)
+  text = 'groups of diverse beam search, a divisor of the beam (1)'
+  add('--diverse-groups', type=int, help=text)
+  text = 'what a token loses per use in an earlier group (0.5)'
+  add('--diverse-strength', type=float, help=text)
+  text = 'samples per sentence; the one that is most like the others is the translation'
+  add('--mbr', type=int, metavar='SAMPLES', help=text)
+  add('--mbr-measure', help='chrf (default) or bleu, by which samples are compared')
 
 
 def _checkpoint_options(parser: _Parser) -> None:
@@ -820,7 +878,9 @@ def _search(args: argparse.Namespace) -> dict:
 
 _SEARCH = (
   *('decoding', 'beam', 'alpha', 'penalty', 'stop'),
-  *('temperature', 'top_k', 'top_p', 'seed', 'dtype', 'max_length'),
+  *('min_length', 'no_repeat_ngram', 'length_reward'),
+  *('diverse_groups', 'diverse_strength', 'mbr', 'mbr_measure'),
+  *('temperature', 'top_k', 'top_p', 'epsilon', 'seed', 'dtype', 'max_length'),
 )
 # Kind of measurement of `evaluate` -> options that not all kinds have.
 _EVALUATE = {
@@ -885,6 +945,7 @@ _VERBS = {
   'compare': _Verb(compare, _compare_options),
   'translate': _Verb(translate, _translate_options),
   'attend': _Verb(attend, _attend_options),
+  'synthesize': _Verb(synthesize, _synthesize_options),
   'generate': _Verb(generate, _generate_options),
   'score': _Verb(score, _score_options),
   'neighbours': _Verb(neighbours, _neighbours_options),

@@ -1,13 +1,16 @@
 """Beam search and greedy search over any model that can take one step."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+import dataclasses
+from typing import Any, NamedTuple
 
 from flax import struct
 import jax
 import jax.numpy as jnp
 
 from seqlab.decoding.loop import cache_lengths, search_loop
+from seqlab.decoding.phrases import candidates
+from seqlab.decoding.rules import NO_RULES, Rules
 from seqlab.decoding.scores import NextTokens, select
 from seqlab.types import BOS, EOS, PAD, Array, PyTree
 
@@ -30,6 +33,7 @@ class _Beams:
   done: Array  # [B, M, L] finished hypotheses
   done_score: Array  # [B, M] their length-normalized scores, best first
   cache: PyTree  # leaves [B * M, ...] or [B, ...]
+  rules: Rules  # leaves [B, ...]
 
   @property
   def undecided(self) -> Array:
@@ -48,6 +52,7 @@ class _Rows:
   tokens: Array  # [B, L]
   logp: Array  # [B]
   cache: PyTree  # leaves [B, ...]
+  rules: Rules  # leaves [B, ...]
 
 
 def length_penalty(
@@ -69,6 +74,53 @@ PENALTIES = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Scoring:
+  """Score of a finished hypothesis.
+
+  Attributes:
+    alpha: exponent of the length penalty, which may be traced.
+    penalty: form of the length penalty, a name of `PENALTIES`.
+    reward: what each token adds to the score.
+  """
+
+  alpha: Array | float = 0.6
+  penalty: str = 'gnmt'
+  reward: float = 0.0
+
+  def of(self, logp: Array, length: Array) -> Array:
+    """Returns the scores of hypotheses of this length, EOS counted."""
+    score = logp / length_penalty(length, self.alpha, self.penalty)
+    return score + self.reward * length if self.reward else score
+
+
+class _Group(NamedTuple):
+  """The hypotheses of one group of a search; see `_Beams`. K is their number."""
+
+  live: Array  # [B, K, L]
+  live_logp: Array  # [B, K]
+  done: Array  # [B, K, L]
+  done_score: Array  # [B, K]
+
+
+class _Extended(NamedTuple):
+  """A group after one step."""
+
+  group: _Group
+  parent: Array  # [B, K] the hypothesis of the group that each live one extends
+  is_open: Array  # [B] whether a live hypothesis may still change the result
+  chosen: Array  # [B, K] the token of each live one
+  ended_score: Array  # [B, K] scores of hypotheses that ended in this step, or -inf
+
+  def count(self, vocabulary: int) -> Array:
+    """Returns how many hypotheses each token continued or ended, [B, V] float32."""
+    B = len(self.chosen)
+    is_live = self.group.live_logp > -jnp.inf
+    counts = jnp.zeros((B, vocabulary), jnp.float32)
+    counts = counts.at[jnp.arange(B)[:, None], self.chosen].add(is_live)
+    return counts.at[:, EOS].add((self.ended_score > -jnp.inf).sum(axis=1))
+
+
 def beam_search(
   step: Step,
   cache: PyTree,
@@ -78,9 +130,13 @@ def beam_search(
   max_len: int,
   alpha: Array | float = 0.6,
   penalty: str = 'gnmt',
+  reward: float = 0.0,
   stop: str = 'bound',
+  groups: int = 1,
+  diversity: float = 0.5,
   limit: Array | None = None,
   forbid: tuple[int, ...] = (),
+  rules: Rules = NO_RULES,
   sizes: Sequence[int] = (),
 ) -> tuple[Array, Array]:
   """Finds high-scoring outputs, best first.
@@ -91,8 +147,15 @@ def beam_search(
   fairseq's `SequenceGenerator` (Ott et al. 2019, https://arxiv.org/abs/1904.01038), so
   a hypothesis that would leave the beam cannot enter the result. A sentence is decided,
   and no longer changes, when no live hypothesis can exceed the worst of M finished
-  ones, or with stop='count' as soon as M are finished, as in fairseq. With one beam the first finished hypothesis decides, so that M = 1 is greedy
-  search for every α.
+  ones, or with stop='count' as soon as M are finished, as in fairseq. With one beam the
+  first finished hypothesis decides, so that M = 1 is greedy search for every α.
+
+  With several groups this is diverse beam search (Vijayakumar et al. 2016,
+  https://arxiv.org/abs/1610.02424, Hamming diversity): each group is a beam search of
+  M / groups hypotheses, with finished hypotheses and an end of its own. In each step
+  the groups choose one after the other. A token that n hypotheses of earlier groups
+  have just been continued or ended with loses n * diversity in the choice. The scores
+  of hypotheses are those of the model, without this loss.
 
   Args:
     step: function of the cache and one token per row that returns next-token logits.
@@ -105,11 +168,16 @@ def beam_search(
     alpha: strength of the length penalty, at least 0, may be traced; 0 turns it
       off.
     penalty: form of the length penalty, a name of `PENALTIES`.
+    reward: added to the score for each token, EOS included, at least 0 (He et al.
+      2016, "Improved Neural Machine Translation with SMT Features").
     stop: 'bound' or 'count', when a sentence is decided.
+    groups: number of groups, a divisor of `beam_size`.
+    diversity: strength of the diversity between groups, at least 0.
     limit: [B] int32, maximum length of each output, including EOS, at most `max_len`
       (the default). EOS is forced at this length; its log-probability under the model
       is added. A sentence with limit 0 is not decoded.
     forbid: ids that are never chosen, in addition to PAD and BOS.
+    rules: further rules about tokens.
     sizes: smaller numbers of sentences to continue with, see `loop.search_loop`.
 
   Returns:
@@ -117,50 +185,45 @@ def beam_search(
     sentence. If fewer than M outputs exist, the rest is PAD with a score of -inf.
 
   Raises:
-    ValueError: a size below 1, a negative `alpha`, EOS forbidden, or a leaf of
-      the cache without B * beam_size rows.
+    ValueError: a size below 1, a negative `alpha`, `reward` or `diversity`, groups of
+      different sizes, EOS forbidden, or a leaf of the cache without B * beam_size rows.
   """
   B, M, L = batch_size, beam_size, max_len
   if isinstance(alpha, int | float) and alpha < 0:
     raise ValueError(f'alpha={alpha} is negative; 0 turns the length penalty off')
+  for name, value in {'reward': reward, 'diversity': diversity}.items():
+    if value < 0:
+      raise ValueError(f'{name}={value} is negative; 0 turns it off')
   check_arguments(cache, B, L, forbid, beam_size=M)
-  limit = as_limit(limit, B, L)
+  if groups < 1 or M % groups:
+    raise ValueError(f'groups={groups} must divide beam_size={M}')
+  if rules.phrases is not None and groups > 1:
+    raise ValueError(f'groups={groups} must be 1 with phrases that outputs contain')
+  limit, scoring = as_limit(limit, B, L), Scoring(alpha, penalty, reward)
 
   def extend(s: _Beams) -> _Beams:
     last = jnp.where(s.i == 0, BOS, s.live[:, :, s.i - 1])  # [B, M]
     cache, logits = step(s.cache, last.reshape(-1))
     tokens = NextTokens.of(logits, s.i, jnp.repeat(s.limit, M), forbid)
-    # 2M candidates, so that M remain even if M of them end here.
-    cand_logp, parent, token = tokens.best(2 * M, M, s.live_logp.reshape(-1))  # [B, 2M]
-    ends = token == EOS
-
-    score = cand_logp / length_penalty(s.i + 1, alpha, penalty)
-    # The first M only: a candidate below them would not have stayed in the beam.
-    score = jnp.where(ends, score, -jnp.inf)[:, :M]
-    ended = select(s.live, parent[:, :M]).at[:, :, s.i].set(EOS)  # [B, M, L]
-    done_score, best = jax.lax.top_k(jnp.concatenate([s.done_score, score], 1), M)
-    done = select(jnp.concatenate([s.done, ended], axis=1), best)
-
-    live_logp, best = jax.lax.top_k(jnp.where(ends, -jnp.inf, cand_logp), M)
-    parent, token = select(parent, best), select(token, best)  # [B, M]
-    live = select(s.live, parent).at[:, :, s.i].set(token)
-
-    # log p only decreases and the penalty only increases: that of the greatest length
-    # bounds the scores that a live hypothesis can still get.
-    bound = live_logp[:, 0] / length_penalty(s.limit, alpha, penalty)  # [B]
-    open_ = bound > done_score[:, -1]  # [B]
-    if stop == 'count':
-      open_ &= done_score[:, -1] == -jnp.inf
-    if M == 1:
-      # Otherwise a longer output could win by its penalty, and α would matter.
-      open_ &= ~ends[:, 0]
+    if s.rules.exist:
+      tokens = s.rules.apply(tokens, s.live.reshape(-1, L), s.i)
+    whole = _Group(s.live, s.live_logp, s.done, s.done_score)
+    if groups == 1:
+      extended = _extend(whole, tokens, s, scoring, stop)
+      group, parent, is_open = extended.group, extended.parent, extended.is_open
+    else:
+      group, parent, is_open = _extend_groups(
+        whole, tokens, s, scoring, stop, groups=groups, diversity=diversity
+      )
     return s.replace(
       i=s.i + 1,
-      live=live,
+      live=group.live,
       # A decided sentence has no live hypothesis, so that the loop can end.
-      live_logp=jnp.where(open_[:, None], live_logp, -jnp.inf),
-      done=done,
-      done_score=done_score,
+      live_logp=jnp.where(
+        is_open if groups > 1 else is_open[:, None], group.live_logp, -jnp.inf
+      ),
+      done=group.done,
+      done_score=group.done_score,
       cache=reorder(cache, parent) if M > 1 else cache,
     )
 
@@ -171,11 +234,12 @@ def beam_search(
     i=jnp.zeros((), jnp.int32),
     limit=limit,
     live=blank,
-    # One at first, since M equal ones would fill the beam with copies.
-    live_logp=nothing.at[:, 0].set(jnp.where(limit > 0, 0.0, -jnp.inf)),
+    # One per group at first, since equal ones would fill the beam with copies.
+    live_logp=_first_of_groups(nothing, limit, groups),
     done=blank,
     done_score=nothing,
     cache=cache,
+    rules=rules,
   )
 
   def results(s: _Beams) -> tuple[Array, Array]:
@@ -184,7 +248,122 @@ def beam_search(
   done, score = search_loop(
     extend, start, lambda s: s.undecided, results, sizes, cache_lengths(L)
   )
+  if groups > 1:
+    score, best = jax.lax.top_k(score, M)
+    done = select(done, best)
   return jnp.where((score > -jnp.inf)[:, :, None], done, PAD), score
+
+
+def _first_of_groups(nothing: Array, limit: Array, groups: int) -> Array:
+  """Returns log-probabilities [B, M] with one empty hypothesis in each group."""
+  start = jnp.where(limit > 0, 0.0, -jnp.inf)
+  for g in range(groups):
+    nothing = nothing.at[:, g * nothing.shape[1] // groups].set(start)
+  return nothing
+
+
+def _extend(
+  group: _Group,
+  tokens: NextTokens,
+  s: _Beams,
+  scoring: Scoring,
+  stop: str,
+  loss: Array | None = None,
+) -> _Extended:
+  """Extends the hypotheses of a group by one token.
+
+  Args:
+    group: the group.
+    tokens: next tokens of its B * K rows.
+    s: state of the search.
+    scoring: score of finished hypotheses.
+    stop: see `beam_search`.
+    loss: [B, V] what each token loses in the choice; None for nothing.
+  """
+  K = group.live.shape[1]
+  if loss is not None:
+    lost = tokens.logits - jnp.repeat(loss, K, axis=0)
+    tokens = tokens.replace(logits=lost)
+  # 2K candidates, so that K remain even if K of them end here.
+  if s.rules.phrases is not None:
+    options = s.rules.phrases, group.live, group.live_logp, s.i
+    cand_logp, parent, token = candidates(tokens, *options)
+    preferred = jnp.where(cand_logp > -jnp.inf, -jnp.arange(2.0 * K), -jnp.inf)
+    value = jnp.broadcast_to(preferred, cand_logp.shape)
+  else:
+    value, parent, token = tokens.best(2 * K, K, group.live_logp.reshape(-1))
+    cand_logp = value
+  if loss is not None:
+    kept = value + jnp.take_along_axis(loss, token, axis=1)
+    cand_logp = jnp.where(value > -jnp.inf, kept, -jnp.inf)
+  ends = token == EOS
+
+  score = scoring.of(cand_logp, s.i + 1)
+  # The first K only: a candidate below them would not have stayed in the beam.
+  score = jnp.where(ends, score, -jnp.inf)[:, :K]
+  ended = select(group.live, parent[:, :K]).at[:, :, s.i].set(EOS)  # [B, K, L]
+  done_score, best = jax.lax.top_k(jnp.concatenate([group.done_score, score], 1), K)
+  done = select(jnp.concatenate([group.done, ended], axis=1), best)
+
+  live_logp, best = jax.lax.top_k(jnp.where(ends, -jnp.inf, value), K)
+  if value is not cand_logp:
+    live_logp = select(jnp.where(ends, -jnp.inf, cand_logp), best)
+  parent, chosen = select(parent, best), select(token, best)  # [B, K]
+  live = select(group.live, parent).at[:, :, s.i].set(chosen)
+
+  # log p only decreases and the penalty only increases: that of the greatest length
+  # bounds the scores that a live hypothesis can still get, as a reward does.
+  highest = live_logp[:, 0] if value is cand_logp else live_logp.max(axis=1)
+  bound = scoring.of(highest, s.limit)  # [B]
+  is_open = bound > done_score[:, -1]  # [B]
+  if stop == 'count':
+    is_open &= done_score[:, -1] == -jnp.inf
+  if K == 1:
+    # Otherwise a longer output could win by its penalty, and α would matter.
+    is_open &= ~ends[:, 0]
+  return _Extended(
+    group=_Group(live, live_logp, done, done_score),
+    parent=parent,
+    is_open=is_open,
+    chosen=chosen,
+    ended_score=score,
+  )
+
+
+def _extend_groups(
+  whole: _Group,
+  tokens: NextTokens,
+  s: _Beams,
+  scoring: Scoring,
+  stop: str,
+  *,
+  groups: int,
+  diversity: float,
+) -> tuple[_Group, Array, Array]:
+  """Extends one group after the other; see `beam_search`.
+
+  Returns:
+    All hypotheses, the parent of each live one [B, M], and whether the group of each is
+    still open, [B, M].
+  """
+  B, M = whole.live_logp.shape
+  V, K = tokens.logits.shape[1], M // groups
+  loss = jnp.zeros((B, V), jnp.float32)
+  extended, parents = [], []
+  for g in range(groups):
+    part = slice(g * K, (g + 1) * K)
+    rows = tokens.rows(lambda x, part=part: x.reshape(B, M, *x.shape[1:])[:, part])
+    group = _Group(*(x[:, part] for x in whole))
+    extended.append(_extend(group, rows, s, scoring, stop, loss))
+    parents.append(extended[-1].parent + g * K)
+    loss += diversity * extended[-1].count(V)
+  each = zip(*(x.group for x in extended), strict=True)
+  is_open = jnp.stack([x.is_open for x in extended], axis=1)  # [B, groups]
+  return (
+    _Group(*(jnp.concatenate(x, axis=1) for x in each)),
+    jnp.concatenate(parents, axis=1),
+    jnp.repeat(is_open, K, axis=1),
+  )
 
 
 def greedy_search(
@@ -195,6 +374,7 @@ def greedy_search(
   max_len: int,
   limit: Array | None = None,
   forbid: tuple[int, ...] = (),
+  rules: Rules = NO_RULES,
   sizes: Sequence[int] = (),
   to_limit: bool = False,
 ) -> tuple[Array, Array]:
@@ -209,6 +389,7 @@ def greedy_search(
     max_len: maximum length of outputs L, including EOS.
     limit: [B] int32, maximum length of each output.
     forbid: ids that are never chosen.
+    rules: further rules about tokens.
     sizes: smaller numbers of sentences to continue with.
     to_limit: whether EOS is chosen at the limit only, where it is forced.
 
@@ -231,6 +412,7 @@ def greedy_search(
     max_len=max_len,
     limit=limit,
     forbid=forbid,
+    rules=rules,
     sizes=sizes,
   )
 
@@ -244,6 +426,7 @@ def unroll(
   max_len: int,
   limit: Array | None = None,
   forbid: tuple[int, ...] = (),
+  rules: Rules = NO_RULES,
   sizes: Sequence[int] = (),
 ) -> tuple[Array, Array]:
   """Generates one sequence per row, whose tokens `choose` selects one by one.
@@ -256,6 +439,7 @@ def unroll(
     max_len: maximum length of outputs L, including EOS.
     limit: as in `beam_search`.
     forbid: as in `beam_search`.
+    rules: as in `beam_search`.
     sizes: as in `beam_search`; `choose` must then not depend on the number of a row.
 
   Returns:
@@ -269,6 +453,8 @@ def unroll(
   def extend(s: _Rows) -> _Rows:
     cache, logits = step(s.cache, s.last)
     scores = NextTokens.of(logits, s.i, s.limit, forbid)
+    if s.rules.exist:
+      scores = s.rules.apply(scores, s.tokens, s.i)
     token = jnp.where(s.undecided, choose(scores, s.i), PAD).astype(jnp.int32)  # [B]
     return s.replace(
       i=s.i + 1,
@@ -287,6 +473,7 @@ def unroll(
     tokens=jnp.full((B, L), PAD, jnp.int32),
     logp=jnp.zeros(B, jnp.float32),
     cache=cache,
+    rules=rules,
   )
 
   def results(s: _Rows) -> tuple[Array, Array]:

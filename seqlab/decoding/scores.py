@@ -5,6 +5,7 @@ as possible: once for their sum of exponentials, once for the maxima of chunks.
 Everything else is done with the maxima, and with the chunks of the best ones.
 """
 
+from collections.abc import Callable
 import functools
 
 from flax import struct
@@ -50,6 +51,23 @@ class NextTokens:
     logits = logits.astype(jnp.float32)
     log_z = jax.nn.logsumexp(logits, axis=-1)
     return cls(logits, log_z, i >= limit - 1, (PAD, BOS, *forbid))
+
+  def rows(self, part: Callable[[Array], Array]) -> 'NextTokens':
+    """Returns some of the rows.
+
+    Args:
+      part: function of an array [N, ...] that returns entries of it, [B, K, ...].
+
+    Returns:
+      The next tokens of these B * K rows.
+    """
+
+    def flat(x: Array) -> Array:
+      return part(x).reshape(-1, *x.shape[1:])
+
+    return NextTokens(
+      *map(flat, (self.logits, self.log_z, self.ends_here)), self.forbid
+    )
 
   @property
   def allowed_logits(self) -> Array:

@@ -108,7 +108,13 @@ class Decoded:
 
     The sums are correct only if no output has more words than there is room for.
     """
-    ids, _ = decode(self._task.model, variables, batch['source'], self._decoding)
+    ids, _ = decode(
+      self._task.model,
+      variables,
+      batch['source'],
+      self._decoding,
+      pieces=self._table,
+    )
     best = ids[:, 0]  # [B, L]
     # Room for the longest pieces. A piece has at most one word, but may have several
     # punctuation marks: where there are more than two per piece, `_recount` does it.

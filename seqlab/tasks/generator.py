@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqlab.decoding.beam import reorder
-from seqlab.decoding.config import DecodingConfig
+from seqlab.decoding.config import DecodingConfig, Ruled
 from seqlab.models.interface import LanguageModel
 from seqlab.tasks.interface import Generates
 from seqlab.tasks.sentences import Fitting, TooLongError
@@ -181,6 +181,7 @@ class Generator:
       rows: number of hypotheses in a batch, at most.
       fingerprint: digest of model and decoding; see `seqlab.programs`.
     """
+    _check_kind(decoding)
     self.vocabulary: Vocabulary = task.vocabularies.text
     self.decoding, self.written = decoding, 0
     self._variables, self._fingerprint = variables, fingerprint
@@ -367,6 +368,19 @@ class Generator:
       ]
       for i, n in enumerate(count[: len(inputs)])
     ]
+
+
+def _check_kind(decoding: DecodingConfig) -> None:
+  """Raises ValueError for options that count tokens or compare texts.
+
+  A search reads a part of the prompt as if it were written.
+  """
+  ruled = isinstance(decoding, Ruled) and decoding.rules().exist
+  if ruled or decoding.num_draws > 1:
+    raise ValueError(
+      'min_length, no_repeat_ngram and mbr are for translation: leave them out to '
+      'generate text'
+    )
 
 
 def _finite(hypotheses: _Hypotheses) -> _Hypotheses:

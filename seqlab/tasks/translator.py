@@ -3,20 +3,29 @@
 import collections
 from collections.abc import Mapping, Sequence
 import concurrent.futures
+import dataclasses
 import functools
 from typing import NamedTuple
 
 from flax import struct
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 
 from seqlab.data.batching import reverse_sentences
 from seqlab.decoding.beam import reorder
 from seqlab.decoding.config import DecodingConfig
 from seqlab.layers.device import chosen_cpu_dtype, concurrent_calls, platform
+from seqlab.metrics.characters import PieceBytes, pieces_of
 from seqlab.models.ensemble import Ensemble
 from seqlab.models.interface import Seq2Seq, compute_dtype
+from seqlab.tasks.required import (
+  Required,
+  RequiredIds,
+  encode_required,
+  required_arrays,
+)
 from seqlab.tasks.sentences import (
   Fitting,
   Program,
@@ -55,6 +64,10 @@ def decode(
   source: Array,
   decoding: DecodingConfig,
   ids: Array | None = None,
+  *,
+  prefix: Array | None = None,
+  phrases: Array | None = None,
+  pieces: PieceBytes | None = None,
 ) -> tuple[Array, Array]:
   """Encodes and decodes a batch. Pure; jit it with model and decoding static.
 
@@ -65,6 +78,11 @@ def decode(
     decoding: how outputs are found.
     ids: [B] number of each sentence, from which its random bits come; by default 0, 1,
       2, ...
+    prefix: [B, P] ids with which outputs begin, PAD after the last one; None if there
+      are none. Only kinds of decoding that obey `decoding.rules` take it.
+    phrases: [B, C, P] ids of phrases that outputs contain, PAD after the last token of
+      each; None if there are none. Only beam search takes them.
+    pieces: text of each target token; minimum Bayes risk needs it.
 
   Returns:
     Tokens [B, M, L], PAD after EOS, best first, and scores [B, M].
@@ -72,6 +90,8 @@ def decode(
   model = in_dtype(model, decoding.dtype)
   B, S = source.shape
   memory = model.apply(variables, source, method='encode')
+  if decoding.num_draws > 1:
+    memory = jax.tree.map(lambda x: jnp.repeat(x, decoding.num_draws, axis=0), memory)
   lengths = (source != PAD).sum(axis=1)
   max_len, rows = decoding.limit(S), B * decoding.num_hypotheses
   state = model.apply(variables, memory, rows, max_len, method='start')
@@ -81,14 +101,17 @@ def decode(
     state, logits = model.apply(variables, *args, method='step')
     return cache.replace(state=state), logits
 
-  return decoding(
+  tokens, scores = decoding(
     step,
     _Cache(memory, state),
     batch_size=B,
     max_len=max_len,
     limit=jnp.where(lengths > 0, decoding.limit(lengths), 0),
     ids=jnp.arange(B) if ids is None else ids,
+    **({} if prefix is None else {'prefix': prefix}),
+    **({} if phrases is None else {'phrases': phrases}),
   )
+  return decoding.rank(tokens, scores, pieces)
 
 
 def in_dtype(model: Seq2Seq, dtype: str | None) -> Seq2Seq:
@@ -179,6 +202,7 @@ class Translator:
     tokens: int = 4096,
     reverse_source: bool = False,
     fingerprint: str | None = None,
+    sharding: NamedSharding | None = None,
   ):
     """Compiles nothing yet; each shape is compiled when its first batch comes.
 
@@ -190,15 +214,26 @@ class Translator:
       tokens: number of source positions times hypotheses in a batch, at most.
       reverse_source: whether sources are read from their end, as in training.
       fingerprint: digest of model and decoding; see `seqlab.programs`.
+      sharding: sharding of the rows of a batch over several devices; None for the
+        device of the variables. `tokens` is then that of each device.
     """
+    self._sharding, self._devices = sharding, 1
+    if sharding is not None:
+      self._devices = sharding.num_devices
+      tokens *= self._devices
+      whole = NamedSharding(sharding.mesh, PartitionSpec())
+      variables = jax.device_put(variables, whole)
+      # With fewer rows, sentences would change their device.
+      decoding = dataclasses.replace(decoding, stages=1)
     self.vocabularies, self.decoding = vocabularies, decoding
     self._variables, self._tokens, self._reverse = variables, tokens, reverse_source
     self.written = 0
     self.refused: dict[int, str] = {}
     # Here too, since `Fitting` takes an error of the model for a line that is too long.
     model = in_dtype(model, decoding.dtype)
+    pieces = pieces_of(vocabularies.target) if decoding.num_draws > 1 else None
     self._decode = Fitting(
-      functools.partial(decode, model, decoding=decoding), fingerprint
+      functools.partial(decode, model, decoding=decoding, pieces=pieces), fingerprint
     )
 
   def translate(self, lines: Sequence[str]) -> list[str]:
@@ -208,10 +243,15 @@ class Translator:
   def best_ids(self, lines: Sequence[str]) -> list[np.ndarray]:
     """Returns the ids of the best translation of each line, [L]; PAD after its EOS."""
     nothing = np.zeros(0, np.int32)
-    return [nothing if out is None else out[0][0] for out in self._outputs(lines, 0)]
+    outputs = self._outputs(lines)
+    return [nothing if out is None else out[0][0] for out in outputs]
 
   def n_best(
-    self, lines: Sequence[str], *, first: int = 0
+    self,
+    lines: Sequence[str],
+    *,
+    first: int = 0,
+    required: Mapping[int, Required] = {},  # never changed
   ) -> list[list[tuple[str, float]]]:
     """Returns the translations of each line with their scores, best first.
 
@@ -223,19 +263,28 @@ class Translator:
         score 0.
       first: number of the first line in its stream; together with the seed it decides
         the random bits of sampling.
+      required: number of a line -> what its translations have to contain.
+
+    Raises:
+      ValueError: the kind of decoding cannot do that.
     """
     return [
-      [(x.text, x.score) for x in best] for best in self.hypotheses(lines, first=first)
+      [(x.text, x.score) for x in best]
+      for best in self.hypotheses(lines, first=first, required=required)
     ]
 
   def hypotheses(
-    self, lines: Sequence[str], *, first: int = 0
+    self,
+    lines: Sequence[str],
+    *,
+    first: int = 0,
+    required: Mapping[int, Required] = {},  # never changed
   ) -> list[list[Hypothesis]]:
     """Returns the translations of each line as `n_best` does, with their tokens."""
     empty = Hypothesis('', 0.0, np.zeros(0, np.int32))
     return [
       [empty] if out is None else self._hypotheses(*out)
-      for out in self._outputs(lines, first)
+      for out in self._outputs(lines, first, required)
     ]
 
   def _hypotheses(self, ids: np.ndarray, scores: np.ndarray) -> list[Hypothesis]:
@@ -246,19 +295,28 @@ class Translator:
         best.setdefault(x.text, x)  # the best comes first
     if not best:
       raise ArithmeticError(
-        'the model gives no output a finite score: its parameters are not finite'
+        'the model gives no output a finite score: its parameters are not finite, or the '
+        'options of decoding allow no output'
       )
     return list(best.values())
 
   def _outputs(
-    self, lines: Sequence[str], first: int
+    self,
+    lines: Sequence[str],
+    first: int = 0,
+    required: Mapping[int, Required] = {},  # never changed
   ) -> list[tuple[np.ndarray, np.ndarray] | None]:
     """Returns ids [M, L] and scores [M], best first, per line; None if it is empty."""
     shown = {i: line for i, line in enumerate(lines) if not is_blank(line)}
     sentences, self.refused = encode_fitting(self.vocabularies.source, shown)
     # A line has no piece at all if the vocabulary knows none of its characters.
     full = {i: len(ids) for i, ids in sentences.items() if len(ids) > 1}
-    outputs_of = self._search_all(sentences, full, first)
+    ids_of, refused = encode_required(
+      self.vocabularies.target, self.decoding, required, full
+    )
+    self.refused |= refused
+    full = {i: n for i, n in full.items() if i not in refused}
+    outputs_of = self._search_all(sentences, full, first, ids_of)
     self.written += sum(np.count_nonzero(ids[0]) for ids, _ in outputs_of.values())
     empty = {i for i in range(len(lines)) if i not in full or i in self.refused}
     # A missing output would shift all lines after it against their sources.
@@ -272,6 +330,7 @@ class Translator:
     sentences: Mapping[int, np.ndarray],
     lengths: dict[int, int],
     first: int,
+    required: Mapping[int, RequiredIds],
   ) -> _Outputs:
     """Decodes these sentences, several batches at once; adds to `refused`."""
     # Every hypothesis is a row of the decoder's batch. The longest come first, so that
@@ -293,7 +352,7 @@ class Translator:
       nonlocal free
       rows, shape = waiting[0]
       try:
-        search = self._prepare(sentences, rows, shape, first)
+        search = self._prepare(sentences, rows, shape, first, required)
         if not running:
           free = available_memory()
           search.program.check_fits(free)
@@ -307,7 +366,8 @@ class Translator:
       waiting.popleft()
       return search
 
-    calls = concurrent_calls()
+    # Programs of several devices wait for each other, and must not wait crosswise.
+    calls = concurrent_calls() if self._sharding is None else 1
     with concurrent.futures.ThreadPoolExecutor(calls) as pool:
       try:
         while waiting or running:
@@ -331,16 +391,22 @@ class Translator:
     rows: list[int],
     shape: tuple[int, int],
     first: int,
+    required: Mapping[int, RequiredIds],
   ) -> '_Search':
     """Compiles the search of a batch. Raises `TooLongError`, see `Fitting.prepare`."""
+    shape = -(-shape[0] // self._devices) * self._devices, shape[1]
     source = padded(sentences, rows, shape)
     if self._reverse:
       source = reverse_sentences(source)
-    ids = first + np.resize(rows, len(source))
+    named = {'ids': first + np.resize(rows, len(source))}
+    limit = self.decoding.limit(shape[1])
+    named |= required_arrays(required, rows, shape[0], limit)
+    if self._sharding is not None:
+      source, named = jax.device_put((source, named), self._sharding)
     # Here and not in the thread that runs it, which does not have this thread's settings
     # of JAX, such as `jax.default_matmul_precision`.
-    program = self._decode.prepare(self._variables, source, ids=ids)
-    return _Search(program, rows, source, ids)
+    program = self._decode.prepare(self._variables, source, **named)
+    return _Search(program, rows, source, named)
 
 
 class _Search(NamedTuple):
@@ -350,13 +416,14 @@ class _Search(NamedTuple):
     program: decodes it.
     rows: number of the line of each of its first rows.
     source: [B, S] ids.
-    ids: [B] numbers for random bits.
+    named: 'ids', [B] numbers for random bits; and 'prefix' and 'phrases', see `decode`,
+      if there are any.
   """
 
   program: Program
   rows: list[int]
   source: np.ndarray
-  ids: np.ndarray
+  named: Mapping[str, np.ndarray]
 
   def run(self, variables: Variables) -> _Outputs:
     """Decodes: line -> its hypotheses' ids and scores.
@@ -365,7 +432,7 @@ class _Search(NamedTuple):
       TooLongError: there is no memory.
     """
     try:
-      outputs = self.program.call(variables, self.source, ids=self.ids)
+      outputs = self.program.call(variables, self.source, **self.named)
       outputs = jax.device_get(outputs)
     except jax.errors.JaxRuntimeError as error:
       raise no_memory(error) from None

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jax.sharding import NamedSharding
+
 from seqlab.decoding.config import DecodingConfig
 from seqlab.models.ensemble import Ensemble
 from seqlab.models.interface import Seq2Seq
@@ -69,6 +71,7 @@ def make_translator(
   variables: Any,
   decoding: DecodingConfig,
   config: Mapping[str, Any] | None = None,
+  sharding: NamedSharding | None = None,
 ) -> Translator:
   """Returns a translator with the vocabularies of a task.
 
@@ -78,6 +81,7 @@ def make_translator(
     variables: variables of the model.
     decoding: how outputs are found.
     config: the configuration of the run; programs of an ensemble are always traced.
+    sharding: sharding of the rows of a batch; None for one device.
   """
   fingerprint = None
   if config is not None and model is task.model:
@@ -89,6 +93,7 @@ def make_translator(
     decoding,
     reverse_source=task.reverse_source,
     fingerprint=fingerprint,
+    sharding=sharding,
   )
 
 

@@ -15,6 +15,11 @@ from seqlab.use.ensembles import described
 from seqlab.use.runs import Choice, Run, load_run
 
 _SEPARATOR = '---'
+# Options of a search. Those of minimum Bayes risk are refused later, by their names.
+_SEARCHES = {
+  *('decoding', 'beam', 'alpha', 'penalty', 'stop', 'length_reward'),
+  *('diverse_groups', 'diverse_strength', 'mbr', 'mbr_measure'),
+}
 
 
 @checked
@@ -75,7 +80,7 @@ def generate_text(
 def generating_decoding(options: Mapping[str, Any]) -> DecodingConfig:
   """Returns how text is found: by sampling, unless an option belongs to a search."""
   given = {name: x for name, x in options.items() if x is not None}
-  searches = {'decoding', 'beam', 'alpha', 'penalty', 'stop'} & given.keys()
+  searches = _SEARCHES & given.keys()
   return make_decoding(given if searches else {'decoding': 'sampling', **given})
 
 

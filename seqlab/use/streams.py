@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 import itertools
 import sys
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO, NamedTuple, TextIO
 
 from seqlab.decoding.config import make_decoding
 from seqlab.domains import Count, checked
 from seqlab.tasks.interface import Generates, Translates, has, needs
+from seqlab.tasks.required import Required
 from seqlab.tasks.scorer import LineScorer
 from seqlab.tasks.translator import Hypothesis
 from seqlab.text.lines import BadLine, is_blank, stream_lines
@@ -30,6 +31,8 @@ def translate_stream(
   options: Mapping[str, Any] = {},  # never changed
   n_best: Count = 1,
   alignment: Selection | None = None,
+  prefix: bool = False,
+  phrases: bool = False,
   ensemble: Sequence[Run] = (),
   trust: bool = False,
 ) -> None:
@@ -51,6 +54,10 @@ def translate_stream(
       beam has fewer, that is said in the end.
     alignment: attention by which words are aligned, if so; each line then ends with
       ` ||| 0-0 1-2`, see `use.alignment`.
+    prefix: whether each line has a tab after the source, and then text with which its
+      translation begins: whole words, or nothing. It is a part of the translation.
+    phrases: whether each line has further tabs, and after each of them a phrase of whole
+      words that its translation contains, in any order.
     ensemble: further runs, whose models decode together with this one's.
     trust: whether a run may name code that is not part of seqlab; see `RunFolder.open`.
 
@@ -76,7 +83,12 @@ def translate_stream(
   translator = make_translator(task, model, variables, decoding, folder.config)
   refused, fewer = RefusedLines('line', 'the input'), 0
   for first, chunk, bad in _chunks(lines):
-    shown = [best[:n_best] for best in translator.hypotheses(chunk, first=first)]
+    required: dict[int, Required] = {}
+    if prefix or phrases:
+      fields = _Fields(_num_parts(task), prefix, phrases)
+      chunk, required = fields.read(chunk, bad)
+    hypotheses = translator.hypotheses(chunk, first=first, required=required)
+    shown = [best[:n_best] for best in hypotheses]
     ends = itertools.repeat('') if aligner is None else _ends(aligner, chunk, shown)
     for number, best in enumerate(shown, first):
       for x in best:
@@ -158,7 +170,7 @@ def score_stream(
     translates = needs(task, Translates)
     model, variables = join_models(translates, variables, ensemble, **which)
     scorer = make_scorer(translates, model, variables)
-    parts = len(getattr(translates.vocabularies.source, 'parts', (None,)))
+    parts = _num_parts(translates)
   refused = RefusedLines('line', 'the input')
   for first, chunk, bad in _chunks(lines):
     examples = (
@@ -174,6 +186,57 @@ def score_stream(
     out.flush()
     refused.add(first, len(chunk), bad)
   refused.report('scored by an empty line')
+
+
+def _num_parts(task: Translates) -> int:
+  """Returns the number of parts of a source, which tabs divide."""
+  return len(getattr(task.vocabularies.source, 'parts', (None,)))
+
+
+class _Fields(NamedTuple):
+  """Fields of a line between tabs: parts of the source, a prefix, and phrases.
+
+  Attributes:
+    parts: number of parts of the source.
+    prefix: whether there is a prefix.
+    phrases: whether there may be phrases.
+  """
+
+  parts: int
+  prefix: bool
+  phrases: bool
+
+  def read(
+    self, lines: Sequence[str], bad: dict[int, str]
+  ) -> tuple[list[str], dict[int, Required]]:
+    """Returns the sources, and line number -> what its translation has to contain.
+
+    Args:
+      lines: lines of text. One that is blank as a whole has no fields.
+      bad: line number -> why it is not text. Lines with too few or too many tabs are
+        added.
+    """
+    sources, required = [''] * len(lines), {}
+    least = self.parts - 1 + self.prefix
+    for i, line in enumerate(lines):
+      fields = line.split('\t')
+      tabs = len(fields) - 1
+      if tabs < least or (tabs > least and not self.phrases):
+        if i not in bad and not is_blank(line):
+          bad[i] = f'has {tabs} tabs: write {self}'
+        continue
+      source = '\t'.join(fields[: self.parts])
+      sources[i] = '' if is_blank(source) else source
+      texts = ['' if is_blank(x) else x for x in fields[self.parts :]]
+      prefix = texts.pop(0) if self.prefix else ''
+      required[i] = Required(prefix, tuple(filter(None, texts)))
+    return sources, required
+
+  def __str__(self) -> str:
+    source = f'the {self.parts} parts of a source' if self.parts > 1 else 'a source'
+    prefix = ', one tab and the first words of its translation' * self.prefix
+    phrases = ', and a tab before each phrase that it contains' * self.phrases
+    return f'{source}{prefix}{phrases}'
 
 
 def _pairs(

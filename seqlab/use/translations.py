@@ -239,10 +239,10 @@ def _write(output: str | Path, lines: Sequence[str]) -> OSError | None:
 
 
 def _decoding_of(result: Mapping[str, Any]) -> str:
-  """Returns 'beam 5', or the name of another kind of decoding."""
+  """Returns 'beam 5', 'mbr 64', or the name of another kind of decoding."""
   options = result['search']
-  width = f' {options["beam"]}' if options['kind'] == 'beam' else ''
-  return f'{options["kind"]}{width}'
+  kind = options['kind']
+  return f'{kind} {options[kind]}' if kind in ('beam', 'mbr') else kind
 
 
 def _print(result: Mapping[str, Any]) -> None:

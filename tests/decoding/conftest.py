@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from seqlab.decoding.beam import beam_search, greedy_search
+from seqlab.decoding.rules import NO_RULES
 
 STATES = 101
 
@@ -43,8 +44,11 @@ class ToyModel:
     return total
 
 
-@functools.partial(jax.jit, static_argnames=('M', 'L', 'forbid', 'penalty', 'stop'))
-def _beam(table, limit, *, M, L, alpha, forbid, penalty, stop):
+_STATIC = ('M', 'L', 'forbid', 'penalty', 'stop', 'reward', 'groups', 'diversity')
+
+
+@functools.partial(jax.jit, static_argnames=_STATIC)
+def _beam(table, limit, rules, *, M, L, alpha, forbid, **options):
   return beam_search(
     functools.partial(ToyModel.step, table),
     ToyModel.start(len(table) * M),
@@ -54,13 +58,13 @@ def _beam(table, limit, *, M, L, alpha, forbid, penalty, stop):
     alpha=alpha,
     limit=limit,
     forbid=forbid,
-    penalty=penalty,
-    stop=stop,
+    rules=rules,
+    **options,
   )
 
 
 @functools.partial(jax.jit, static_argnames=('L', 'forbid'))
-def _greedy(table, limit, *, L, forbid):
+def _greedy(table, limit, rules, *, L, forbid):
   return greedy_search(
     functools.partial(ToyModel.step, table),
     ToyModel.start(len(table)),
@@ -68,6 +72,7 @@ def _greedy(table, limit, *, L, forbid):
     max_len=L,
     limit=limit,
     forbid=forbid,
+    rules=rules,
   )
 
 
@@ -80,10 +85,11 @@ def toy():
 def beam():
   """(table, limit, M=, L=, alpha=) -> tokens [B, M, L], scores [B, M]."""
 
-  def run(table, limit, *, M, L, alpha=0.6, forbid=(), penalty='gnmt', stop='bound'):
+  def run(table, limit, *, rules=NO_RULES, alpha=0.6, forbid=(), **options):
     limit = jnp.asarray(limit, jnp.int32)
-    options = dict(alpha=alpha, forbid=forbid, penalty=penalty, stop=stop)
-    return jax.device_get(_beam(table, limit, M=M, L=L, **options))
+    return jax.device_get(
+      _beam(table, limit, rules, alpha=alpha, forbid=forbid, **options)
+    )
 
   return run
 
@@ -92,8 +98,8 @@ def beam():
 def greedy():
   """(table, limit, L=) -> tokens [B, L], log p [B]."""
 
-  def run(table, limit, *, L, forbid=()):
+  def run(table, limit, *, L, forbid=(), rules=NO_RULES):
     limit = jnp.asarray(limit, jnp.int32)
-    return jax.device_get(_greedy(table, limit, L=L, forbid=forbid))
+    return jax.device_get(_greedy(table, limit, rules, L=L, forbid=forbid))
 
   return run

@@ -1,3 +1,4 @@
+import collections
 import itertools
 
 import jax
@@ -48,7 +49,7 @@ def exhaustive(model, b, limit, alpha, penalty=penalty):
   return sorted(scored, reverse=True)
 
 
-def plain_beam_search(model, b, limit, M, alpha, stop='never'):
+def plain_beam_search(model, b, limit, M, alpha, stop='never', reward=0.0):
   """Beam search as it is defined: with lists and without an early stop, or fairseq's."""
   live, done = [()], []
   for i in range(limit):
@@ -56,7 +57,7 @@ def plain_beam_search(model, b, limit, M, alpha, stop='never'):
     grown = [(model.logp(b, (*y, w)), (*y, w)) for y in live for w in nexts]
     grown = sorted(grown, reverse=True)[: 2 * M]
     ended = [(p, y) for p, y in grown[:M] if y[-1] == EOS]
-    done += [(p / penalty(len(y), alpha), y) for p, y in ended]
+    done += [(p / penalty(len(y), alpha) + reward * len(y), y) for p, y in ended]
     live = [y for _, y in grown if y[-1] != EOS][:M]
     if (M == 1 and ended) or (stop == 'count' and len(done) >= M):
       break
@@ -115,6 +116,57 @@ def test_a_search_may_stop_once_enough_outputs_are_finished(model, beam):
     expected = plain_beam_search(model, b, limit, 2, 3.0, stop='count')
     found = scores[b, : len(expected)]
     np.testing.assert_allclose(found, [s for s, _ in expected], rtol=1e-5)
+
+
+def test_a_reward_for_each_token_is_added_and_the_search_still_ends_late(model, beam):
+  tokens, scores = beam(model.table, LIMITS, M=3, L=L, alpha=0.6, reward=0.7)
+  without, _ = beam(model.table, LIMITS, M=3, L=L, alpha=0.6)
+  assert (tokens[:, 0] != without[:, 0]).any()
+  for b, limit in enumerate(LIMITS):
+    expected = plain_beam_search(model, b, limit, 3, 0.6, reward=0.7)
+    outputs = tokens[b, : len(expected)].tolist()
+    assert outputs == [padded(y, L) for _, y in expected]
+    np.testing.assert_allclose(
+      scores[b, : len(expected)], [s for s, _ in expected], rtol=1e-5
+    )
+
+
+def plain_diverse_search(model, b, limit, M, groups, diversity, alpha):
+  """Diverse beam search as it is defined, with lists."""
+  K = M // groups
+  live, done = [[()] for _ in range(groups)], [[] for _ in range(groups)]
+  for i in range(limit):
+    nexts = (EOS,) if i == limit - 1 else (*WORDS, EOS)
+    counts = collections.Counter()  # of the tokens that earlier groups wrote here
+    for g in range(groups):
+      grown = [(model.logp(b, (*y, w)), (*y, w)) for y in live[g] for w in nexts]
+      grown.sort(key=lambda x: x[0] - diversity * counts[x[1][-1]], reverse=True)
+      grown = grown[: 2 * K]
+      ended = [(p, y) for p, y in grown[:K] if y[-1] == EOS]
+      going = [(p, y) for p, y in grown if y[-1] != EOS][:K]
+      counts.update(y[-1] for _, y in ended + going)
+      scored = [(p / penalty(len(y), alpha), y) for p, y in ended]
+      done[g] = sorted(done[g] + scored, reverse=True)[:K]
+      bound = max([p for p, _ in going], default=-np.inf) / penalty(limit, alpha)
+      full = len(done[g]) == K and bound <= done[g][-1][0]
+      live[g] = [] if full or (K == 1 and ended) else [y for _, y in going]
+  return sorted((x for group in done for x in group), reverse=True)
+
+
+@pytest.mark.parametrize('groups', [2, 4])
+def test_groups_of_a_diverse_search_avoid_the_tokens_of_earlier_ones(
+  model, beam, groups
+):
+  options = dict(M=4, L=L, alpha=0.6)
+  tokens, scores = beam(model.table, LIMITS, **options, groups=groups, diversity=1.5)
+  for b, limit in enumerate(LIMITS):
+    expected = plain_diverse_search(model, b, limit, 4, groups, 1.5, 0.6)
+    outputs = tokens[b, : len(expected)].tolist()
+    assert outputs == [padded(y, L) for _, y in expected]
+    assert (scores[b, len(expected) :] == -np.inf).all()
+    np.testing.assert_allclose(
+      scores[b, : len(expected)], [s for s, _ in expected], rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize('alpha', [0.0, 0.6, 3.0])
@@ -222,6 +274,8 @@ def test_the_search_continues_while_an_unfinished_hypothesis_can_win():
   ('change', 'message'),
   [
     ({'alpha': -0.5}, r'alpha=-0.5 is negative'),
+    ({'reward': -1.0}, r'reward=-1.0 is negative'),
+    ({'groups': 3}, r'groups=3 must divide beam_size=2'),
     ({'beam_size': 0}, r'beam_size=0 must be at least 1'),
     ({'max_len': 0}, r'max_len=0 must be at least 1'),
     ({'forbid': (EOS,)}, r'contains EOS'),

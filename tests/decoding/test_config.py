@@ -12,6 +12,7 @@ from seqlab.decoding.config import (
   Beam,
   DecodingConfig,
   Greedy,
+  MinimumBayesRisk,
   Sampling,
   make_decoding,
 )
@@ -75,6 +76,10 @@ def test_every_kind_has_the_interface(kind):
     ({'top_k': 3, 'beam': 1, 'seed': 4}, Sampling(top_k=3, seed=4)),
     ({'temperature': None, 'beam': 2}, Beam(beam=2)),
     ({'decoding': 'greedy'}, Greedy()),
+    ({'min_length': 3, 'no_repeat_ngram': 2}, Beam(min_length=3, no_repeat_ngram=2)),
+    ({'epsilon': 0.02}, Sampling(epsilon=0.02)),
+    ({'mbr': 8, 'top_p': 0.9}, MinimumBayesRisk(mbr=8, top_p=0.9)),
+    ({'mbr_measure': 'bleu'}, MinimumBayesRisk(mbr_measure='bleu')),
     ({'decoding': {'kind': 'sampling', 'top_p': 0.5}}, Sampling(top_p=0.5)),
     ({'decoding': 'beam', 'beam': 2}, Beam(beam=2)),
     ({'decoding': {'kind': f'{__name__}:Constant', 'token': 5}}, Constant(token=5)),
@@ -122,6 +127,14 @@ def test_random_bits_come_from_the_seed_and_the_sentence():
     {'beam': 2_000_000},
     {'temperature': 0},
     {'beam': 2, 'temperature': 1.0},
+    {'min_length': -1},
+    {'no_repeat_ngram': 1.5},
+    {'length_reward': -0.1},
+    {'diverse_groups': 2, 'beam': 5},
+    {'diverse_strength': 0.5},
+    {'epsilon': 1.0},
+    {'mbr': 1},
+    {'mbr_measure': 'ter'},
   ],
 )
 def test_options_outside_their_domain_are_refused(options):
@@ -141,6 +154,29 @@ def test_options_outside_their_domain_are_refused(options):
 def test_a_wrong_option_is_named(options, message):
   with pytest.raises(ValueError, match=message):
     make_decoding(options)
+
+
+def test_a_record_has_later_options_only_where_they_are_set():
+  record = Beam(beam=4, diverse_groups=2, min_length=3).record()
+  assert record['diverse_groups'] == 2
+  assert record['min_length'] == 3
+  assert not {'length_reward', 'no_repeat_ngram', 'diverse_strength'} & record.keys()
+  assert 'epsilon' not in Sampling().record()
+  assert MinimumBayesRisk().record()['mbr'] == 64
+
+
+def test_one_beam_obeys_rules_as_greedy_search_does():
+  rules = dict(min_length=3, no_repeat_ngram=1)
+  tokens = run(Beam(beam=1, **rules))[0]
+  np.testing.assert_array_equal(tokens, run(Greedy(**rules))[0])
+  assert (tokens[:2, 0] != PAD).sum(axis=1).min() >= 4  # three tokens and EOS
+
+
+def test_samples_of_a_sentence_are_those_of_further_sentences():
+  draws = run(MinimumBayesRisk(mbr=3))[0]
+  for m in range(3):
+    alone = run(Sampling(), jnp.arange(B) * 3 + m)[0]
+    np.testing.assert_array_equal(draws[:, m], alone[:, 0])
 
 
 def test_a_record_names_the_kind():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqlab.decoding.sampling import keep_top_k, keep_top_p, sample
+from seqlab.decoding.sampling import keep_epsilon, keep_top_k, keep_top_p, sample
 from seqlab.types import BOS, EOS, PAD
 
 V, L = 8, 6
@@ -49,6 +49,15 @@ def model(toy):
 
 def kept(logits):
   return np.isfinite(np.asarray(logits))
+
+
+@pytest.mark.parametrize('epsilon', [0.0, 0.1, 0.9])
+def test_epsilon_keeps_probable_tokens_and_the_most_probable_one(epsilon):
+  logits = np.random.default_rng(3).normal(size=(20, V)).astype(np.float32)
+  probability = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+  expected = probability >= epsilon
+  expected[np.arange(20), probability.argmax(axis=1)] = True
+  np.testing.assert_array_equal(kept(keep_epsilon(logits, epsilon)), expected)
 
 
 @pytest.mark.parametrize('k', [1, 3, V, V + 5])
@@ -142,6 +151,7 @@ def test_outputs_end_within_their_limits(model, draw):
   [
     ({'temperature': 0.0}, r'temperature=0.0 must be above 0'),
     ({'top_k': -1}, r'top_k=-1 is negative'),
+    ({'epsilon': 1.0}, r'epsilon=1.0 must'),
     ({'top_p': 1.5}, r'top_p=1.5 must be above 0'),
   ],
 )

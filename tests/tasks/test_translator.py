@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sacrebleu
 
 from seqlab.decoding.config import make_decoding
 from seqlab.layers import POSITIONS
 from seqlab.models.ensemble import Ensemble
 from seqlab.models.recurrent import Recurrent
 from seqlab.models.transformer import Transformer
+from seqlab.tasks.required import Required
 from seqlab.tasks.sentences import MAX_PIECES, TooLongError, encode_fitting
 import seqlab.tasks.translator as translator_module
 from seqlab.tasks.translator import Translator, decode, in_dtype, search_dtype
@@ -60,6 +62,66 @@ def test_the_texts_of_a_list_are_distinct(vocabularies):
     t: max(s for x, s in zip(texts, scores, strict=True) if x == t) for t in texts
   }
   assert dict(outputs) == pytest.approx(best)
+
+
+@pytest.mark.parametrize(
+  'measure', ['chrf', pytest.param('bleu', marks=pytest.mark.slow)]
+)
+def test_minimum_bayes_risk_ranks_samples_by_their_mean_score(vocabularies, measure):
+  logits = np.linspace(0, 1, vocabularies.target.size)
+  options = dict(mbr=7, mbr_measure=measure, length=(0, 9), seed=2)
+  ranked = translator(vocabularies, logits, **options)
+  ids, scores = ranked._outputs(['ab', 'b'])[1]
+  texts = vocabularies.target.decode(ids)
+  score = getattr(sacrebleu, f'sentence_{measure}')
+  for m, text in enumerate(texts):
+    others = [score(text, [x]).score for i, x in enumerate(texts) if i != m]
+    assert scores[m] == pytest.approx(np.mean(others), abs=1e-4)
+  assert scores.tolist() == sorted(scores.tolist(), reverse=True)
+  assert len(set(texts)) > 3
+
+
+def test_outputs_begin_with_their_prefixes(vocabularies):
+  logits = np.linspace(0, 1, vocabularies.target.size)
+  searcher = translator(vocabularies, logits, beam=3, length=(0, 6))
+  lines = ['ab', 'a b', 'b', '']
+  prefixes = {0: 'b ab', 2: 'a', 3: 'a'}
+  required = {i: Required(x) for i, x in prefixes.items()}
+  outputs = searcher.n_best(lines, required=required)
+  assert [
+    best[0][0][: len(x)] for best, x in zip(outputs, ('b ab', '', 'a'), strict=False)
+  ] == [
+    'b ab',
+    '',
+    'a',
+  ]
+  assert outputs[1] == searcher.n_best(lines)[1]
+  assert outputs[3] == [('', 0.0)]
+
+
+def test_outputs_contain_their_phrases(vocabularies):
+  logits = np.linspace(0, 1, vocabularies.target.size)
+  searcher = translator(vocabularies, logits, beam=6, length=(0, 18), min_length=2)
+  lines = ['ab', 'a b', 'b']
+  required = {0: Required('b', ('a b', 'ab ab')), 1: Required(phrases=('ab a',))}
+  outputs = searcher.n_best(lines, required=required)
+  assert searcher.refused == {}
+  assert outputs[0][0][0].startswith('b ')
+  for text, _ in outputs[0]:
+    assert 'a b' in text
+    assert 'ab ab' in text
+  assert all('ab a' in text for text, _ in outputs[1])
+  greedy = translator(vocabularies, logits, beam=1)
+  with pytest.raises(ValueError, match='Beam cannot make outputs contain phrases'):
+    greedy.n_best(lines, required=required)
+
+
+def test_a_prefix_that_cannot_be_forced_refuses_its_line(vocabularies):
+  logits = [0.0] * vocabularies.target.size
+  searcher = translator(vocabularies, logits, beam=2, length=(0, 3))
+  searcher.n_best(['ab', 'b'], required={0: Required('a b a b'), 1: Required('ж')})
+  assert 'its translation may have 3' in searcher.refused[0]
+  assert 'not in the target vocabulary' in searcher.refused[1]
 
 
 def test_parameters_that_are_not_finite_are_an_error(vocabularies):

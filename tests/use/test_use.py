@@ -56,6 +56,24 @@ def test_every_line_of_a_split_is_scored(finished, corpus_files, tmp_path, capsy
   assert json.loads(kept.splitlines()[-1])['scores'][0]['score'] == expected
 
 
+@pytest.mark.slow  # compiles a search and a measure of text
+def test_minimum_bayes_risk_is_recorded_with_its_options(run, capsys):
+  options = {'mbr': 4, 'mbr_measure': 'bleu', 'epsilon': 0.05}
+  result = evaluate_translations(run, split='test', options=options)
+  assert {k: result['search'][k] for k in options} == options
+  assert 'mbr 4' in capsys.readouterr().out
+  evaluator = {
+    'kind': 'translation',
+    'split': 'test',
+    'decoding': {'kind': 'mbr', **options},
+  }
+  config = json.loads((run / 'config.json').read_text('utf-8'))
+  config['evals'] = {'mbr': evaluator}
+  (run / 'config.json').write_text(json.dumps(config), 'utf-8')
+  scores = evaluate_run(run)['scores']
+  assert scores['mbr/bleu'] > 0
+
+
 def test_a_tokenised_corpus_is_scored_by_its_papers_convention_first():
   outcome = corpus_scores(['a b , c d'], [['a b , c e']], 'none')
   assert [s['name'] for s in outcome] == [
@@ -127,6 +145,18 @@ def test_a_line_too_long_to_read_is_named_and_all_others_are_translated(finished
     translate_stream(finished, io.BytesIO(text.encode()), out, options=GREEDY)
   expected = _translate(finished, 'w1 w2\n\n\nw3\n', options=GREEDY)
   assert out.getvalue() == expected
+
+
+def test_lines_with_prefixes_are_continued(finished):
+  options = dict(options={'beam': 2, 'min_length': 4}, prefix=True)
+  out = _translate(finished, 'w1 w2\tw7 w8\nw3 w4\t\n\n', **options).split('\n')
+  assert out[0].startswith('w7 w8 ')
+  assert min(len(line.split()) for line in out[:2]) >= 4
+  assert out[2:] == ['', '']
+  with pytest.raises(
+    ValueError, match=r'line 1 .* has 0 tabs: .* the first words of its'
+  ):
+    _translate(finished, 'w1 w2\n', **options)
 
 
 def test_a_line_too_long_for_memory_is_named(finished, monkeypatch):

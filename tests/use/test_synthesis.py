@@ -1,0 +1,108 @@
+"""A text becomes a corpus: the source of distillation and back-translation."""
+
+import io
+import json
+
+import pytest
+
+from seqlab.cli import main
+from seqlab.text.corpora import open_corpus
+from seqlab.use import synthesis
+from seqlab.use.streams import translate_stream
+from seqlab.use.synthesis import synthesize
+
+GREEDY = {'beam': 1}
+
+
+def _read(corpus_files, split):
+  with open(corpus_files[split][0], encoding='utf-8') as file:
+    return file.read().splitlines()
+
+
+def _translated(run, lines):
+  out = io.StringIO()
+  text = ''.join(f'{line}\n' for line in lines)
+  translate_stream(run, io.BytesIO(text.encode()), out, options=GREEDY)
+  return out.getvalue().splitlines()
+
+
+def test_a_split_becomes_a_corpus_also_after_a_kill(
+  finished, corpus_files, tmp_path, monkeypatch, capsys
+):
+  folder, options = tmp_path / 'new', dict(split='test', tag='<KD>', options=GREEDY)
+  options['lines_per_part'] = 5
+  write = synthesis.Parts.write
+
+  def killed(parts, number, pairs):
+    if number == 1:
+      # The source is there and the target is not, as after a kill between the two.
+      parts._path(number, parts._layout.source).write_text('w1\n', 'utf-8')
+      raise KeyboardInterrupt
+    write(parts, number, pairs)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(synthesis.Parts, 'write', killed)
+    with pytest.raises(KeyboardInterrupt):
+      synthesize(finished, folder, **options)
+  numbers = []
+  monkeypatch.setattr(
+    synthesis.Parts, 'write', lambda *x: (numbers.append(x[1]), write(*x))
+  )
+  record = synthesize(finished, folder, **options)
+  assert numbers == [1, 2]
+  source = _read(corpus_files, 'test')
+  expected = [
+    (f'<KD> {x}', y)
+    for x, y in zip(source, _translated(finished, source), strict=True)
+    if y
+  ]
+  files = {'train': (str(folder / 'train.en'), str(folder / 'train.de'))}
+  corpus = open_corpus(source='en', target='de', files=files)
+  assert [*zip(*corpus.read('train'), strict=True)] == expected
+  assert sorted(x.name for x in folder.iterdir()) == [
+    'synthesis.json',
+    'train.de',
+    'train.en',
+  ]
+  assert record['pairs'] == len(expected)
+  assert record['lines'] == len(source)
+  assert str(files['train']) in capsys.readouterr().out
+  assert synthesize(finished, folder, **options) == record  # there is nothing left
+  with pytest.raises(ValueError, match="begun with tag='<KD>', and now it is ''"):
+    synthesize(finished, folder, **{**options, 'tag': ''})
+
+
+def test_the_text_of_a_file_may_be_the_target(finished, tmp_path, capsys):
+  text = tmp_path / 'text.de'
+  text.write_bytes(b'w1 w2\n\nw3 w4 w5\n\xff\xfe\nw6\n')
+  folder = tmp_path / 'new'
+  command = ['synthesize', str(finished), str(folder), '--input', str(text)]
+  assert main([*command, '--back', '--tag', '<BT>', '--beam', '1']) == 0
+  lines = ['w1 w2', 'w3 w4 w5', 'w6']
+  pairs = [x for x in zip(lines, _translated(finished, lines), strict=True) if x[1]]
+  target = (folder / 'train.en').read_text('utf-8').splitlines()
+  assert target == [line for line, _ in pairs]
+  source = (folder / 'train.de').read_text('utf-8').splitlines()
+  assert source == [f'<BT> {x}' for _, x in pairs]
+  assert 'line 4 is left out: it is not UTF-8' in capsys.readouterr().err
+  record = json.loads((folder / 'synthesis.json').read_text('utf-8'))
+  assert record['lines'] == 5
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({}, 'name either a split'),
+    ({'split': 'test', 'file': 'x'}, 'name either a split'),
+    ({'split': 'test', 'tag': '<a b>'}, 'it must be one word'),
+  ],
+)
+def test_wrong_options_are_named(finished, tmp_path, options, message):
+  with pytest.raises(ValueError, match=message):
+    synthesize(finished, tmp_path / 'new', **options)
+
+
+def test_a_folder_with_other_files_is_left_alone(finished, tmp_path):
+  (tmp_path / 'notes.txt').touch()
+  with pytest.raises(ValueError, match=r'is not empty, and holds no synthesis\.json'):
+    synthesize(finished, tmp_path, split='test', options=GREEDY)
