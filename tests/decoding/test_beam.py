@@ -153,7 +153,7 @@ def plain_diverse_search(model, b, limit, M, groups, diversity, alpha):
   return sorted((x for group in done for x in group), reverse=True)
 
 
-@pytest.mark.parametrize('groups', [2, 4])
+@pytest.mark.parametrize('groups', [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_groups_of_a_diverse_search_avoid_the_tokens_of_earlier_ones(
   model, beam, groups
 ):

@@ -100,7 +100,7 @@ def plain_constrained_search(model, b, limit, M, phrases):
   return sorted(done, reverse=True)[:M]
 
 
-@pytest.mark.parametrize('M', [4, 128])
+@pytest.mark.parametrize('M', [4, pytest.param(128, marks=pytest.mark.slow)])
 def test_a_beam_with_phrases_is_that_of_lists(model, beam, M):
   limits = np.minimum(LIMITS, 5) if M == 128 else LIMITS
   tokens, scores = beam(model.table, limits, M=M, L=L, alpha=0.0, rules=RULES)

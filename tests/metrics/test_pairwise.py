@@ -68,6 +68,7 @@ def test_scores_of_pairs_are_those_of_sacrebleu(utility, cells, monkeypatch):
   np.testing.assert_allclose(scores, expected, atol=1e-4)
 
 
+@pytest.mark.slow  # compiles a measure for each room
 def test_the_expected_utility_is_the_mean_over_the_other_outputs(monkeypatch):
   # Short texts have a room of their own.
   monkeypatch.setattr('seqlab.metrics.pairwise._BYTES_PER_PIECE', (1,))

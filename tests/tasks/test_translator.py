@@ -99,6 +99,7 @@ def test_outputs_begin_with_their_prefixes(vocabularies):
   assert outputs[3] == [('', 0.0)]
 
 
+@pytest.mark.slow  # compiles a search of the largest kind
 def test_outputs_contain_their_phrases(vocabularies):
   logits = np.linspace(0, 1, vocabularies.target.size)
   searcher = translator(vocabularies, logits, beam=6, length=(0, 18), min_length=2)

@@ -72,6 +72,7 @@ def test_a_split_becomes_a_corpus_also_after_a_kill(
     synthesize(finished, folder, **{**options, 'tag': ''})
 
 
+@pytest.mark.slow  # compiles a search for eight devices again
 def test_the_text_of_a_file_may_be_the_target(finished, tmp_path, capsys):
   text = tmp_path / 'text.de'
   text.write_bytes(b'w1 w2\n\nw3 w4 w5\n\xff\xfe\nw6\n')
