@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from seqlab.decoding.loop import cache_lengths, search_loop
-from seqlab.decoding.phrases import candidates
+from seqlab.decoding.phrases import constrained_candidates
 from seqlab.decoding.rules import NO_RULES, Rules
 from seqlab.decoding.scores import NextTokens, select
 from seqlab.types import BOS, EOS, PAD, Array, PyTree
@@ -281,21 +281,7 @@ def _extend(
     loss: [B, V] what each token loses in the choice; None for nothing.
   """
   K = group.live.shape[1]
-  if loss is not None:
-    lost = tokens.logits - jnp.repeat(loss, K, axis=0)
-    tokens = tokens.replace(logits=lost)
-  # 2K candidates, so that K remain even if K of them end here.
-  if s.rules.phrases is not None:
-    options = s.rules.phrases, group.live, group.live_logp, s.i
-    cand_logp, parent, token = candidates(tokens, *options)
-    preferred = jnp.where(cand_logp > -jnp.inf, -jnp.arange(2.0 * K), -jnp.inf)
-    value = jnp.broadcast_to(preferred, cand_logp.shape)
-  else:
-    value, parent, token = tokens.best(2 * K, K, group.live_logp.reshape(-1))
-    cand_logp = value
-  if loss is not None:
-    kept = value + jnp.take_along_axis(loss, token, axis=1)
-    cand_logp = jnp.where(value > -jnp.inf, kept, -jnp.inf)
+  value, cand_logp, parent, token = _candidates(group, tokens, s, loss)
   ends = token == EOS
 
   score = scoring.of(cand_logp, s.i + 1)
@@ -328,6 +314,33 @@ def _extend(
     chosen=chosen,
     ended_score=score,
   )
+
+
+def _candidates(
+  group: _Group, tokens: NextTokens, s: _Beams, loss: Array | None
+) -> tuple[Array, Array, Array, Array]:
+  """Returns the best extensions of a group's hypotheses; see `_extend`.
+
+  There are 2K, so that K remain even if K of them end here.
+
+  Returns:
+    By what the candidates are chosen, the highest first; their log-probabilities, the
+    same array if they are chosen by these; the hypothesis that each extends, and the
+    token. [B, 2K] each.
+  """
+  K = group.live.shape[1]
+  if s.rules.phrases is not None:
+    constraints = s.rules.phrases, group.live, group.live_logp, s.i
+    logp, parent, token = constrained_candidates(tokens, *constraints)
+    order = -jnp.arange(2.0 * K)
+    return jnp.where(logp > -jnp.inf, order, -jnp.inf), logp, parent, token
+  if loss is None:
+    value, parent, token = tokens.best(2 * K, K, group.live_logp.reshape(-1))
+    return value, value, parent, token
+  lost = tokens.replace(logits=tokens.logits - jnp.repeat(loss, K, axis=0))
+  value, parent, token = lost.best(2 * K, K, group.live_logp.reshape(-1))
+  logp = value + jnp.take_along_axis(loss, token, axis=1)
+  return value, jnp.where(value > -jnp.inf, logp, -jnp.inf), parent, token
 
 
 def _extend_groups(

@@ -81,14 +81,14 @@ def forbid_early_end(
 
 
 class Candidates(NamedTuple):
-  """Extensions of hypotheses, [B, n] each; see `candidates`."""
+  """Extensions of hypotheses, [B, n] each; see `constrained_candidates`."""
 
   logp: Array
   parent: Array
   token: Array
 
 
-def candidates(
+def constrained_candidates(
   tokens: NextTokens, phrases: Array, live: Array, live_logp: Array, i: Array
 ) -> Candidates:
   """Returns the 2K extensions that a beam with constraints prefers, in their order.
