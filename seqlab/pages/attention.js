@@ -190,7 +190,7 @@ with the data that seqlab/pages/attention.py describes. */
     drawHeads() {
       const {layers, heads} = this.weights;
       const columns = heads > 1 ? [-1, ...Array(heads).keys()] : [0];
-      const colour = getComputedStyle(document.documentElement).getPropertyValue('--weight').trim().split(/\s+/).map(Number);
+      const colour = getComputedStyle(document.documentElement).getPropertyValue('--map').trim().split(/\s+/).map(Number);
       const title = head => head < 0 ? 'mean' : `head ${head + 1}`;
       const body = Array.from({length: layers}, (_, layer) => make('tr', {},
         make('th', {scope: 'row', text: `layer ${layer + 1}`}),

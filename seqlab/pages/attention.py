@@ -134,7 +134,7 @@ def attention_page(
 EXPLANATION = (
   'Each row of attention weights sums to 1. Point at a token, or move to it with the '
   'keyboard (Tab, then the arrow keys): the tokens of the other line show the weights. '
-  '</s> is the end of a sentence, and <s> its beginning.'
+  '</s> is the end of a sentence or a line, and <s> the beginning.'
 )
 NO_SCRIPT = 'The weights are shown by a script, which this browser has not run.'
 

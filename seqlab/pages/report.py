@@ -9,7 +9,6 @@ import sacrebleu
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
 from seqlab.io.files import write_text
-from seqlab.metrics.bleu import bleu_score
 from seqlab.pages.attention import EXPLANATION, NO_SCRIPT, attention_data
 from seqlab.pages.breakdown import (
   frequency_groups,
@@ -28,6 +27,7 @@ from seqlab.pages.scores import (
   paper_section,
   recorded_evaluations,
   scores_section,
+  shared_score,
 )
 from seqlab.report.runs import Run, differing, group, left_out, read_runs, short_names
 from seqlab.text.lines import words
@@ -270,7 +270,7 @@ def _breakdowns(
   """Returns charts of BLEU by length and of words by their frequency."""
   divide = _words_of(outputs.convention)
   references = [divide(x[0]) for x in outputs.references]
-  charts = [*_by_length(references, outputs, evaluations)]
+  charts = [*_by_length(references, evaluations)]
   notes = []
   if outputs.training is None:
     notes.append(
@@ -300,18 +300,17 @@ def _breakdowns(
 
 
 def _by_length(
-  references: Sequence[Sequence[str]],
-  outputs: Outputs,
-  evaluations: Mapping[str, Recorded],
+  references: Sequence[Sequence[str]], evaluations: Mapping[str, Recorded]
 ) -> Iterable[Markup]:
-  key = outputs.convention
-  if all(key in x.statistics for x in evaluations.values()) and evaluations:
+  """Yields a chart of the first score that all runs have the integers of."""
+  shared = shared_score([*evaluations.values()])
+  if shared is not None and len(shared.statistics[0]) == len(references):
     groups = length_groups([len(x) for x in references])
     scores = {
-      run: scores_by_group(groups, x.statistics[key], bleu_score)
-      for run, x in evaluations.items()
+      run: scores_by_group(groups, rows, shared.score)
+      for run, rows in zip(evaluations, shared.statistics, strict=True)
     }
-    yield bar_chart(f'BLEU ({key})', scores, xlabel='words of the reference')
+    yield bar_chart(shared.name, scores, xlabel='words of the reference')
 
 
 def _frequency_chart(accuracy: dict[str, dict[str, float]]) -> Markup:

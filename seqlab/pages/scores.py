@@ -1,6 +1,6 @@
 """Scores of runs after training: with intervals, beside the paper's, compared."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import json
 import math
 from pathlib import Path
@@ -163,27 +163,47 @@ def _tests(evaluations: Mapping[str, Mapping[str, Recorded]]) -> list[Markup]:
   ]
 
 
-def _tests_of(split: str, runs: Mapping[str, Recorded]) -> list[Markup]:
-  """Returns one table for the first score that all runs have statistics of."""
-  first = next(iter(runs.values()))
-  for score in first.record['scores']:
+class Shared(NamedTuple):
+  """A score that several runs have the integers of.
+
+  Attributes:
+    name: its name in a record, such as 'bleu (13a)'.
+    score: function of summed statistics.
+    statistics: integers of each line of each run, [R, C].
+  """
+
+  name: str
+  score: Callable[[np.ndarray], Any]
+  statistics: list[np.ndarray]
+
+
+def shared_score(runs: Sequence[Recorded]) -> Shared | None:
+  """Returns the first score of which all runs have integers for the same lines."""
+  for score in runs[0].record['scores'] if runs else ():
     key, measure = _measure_of(score)
-    rows = [x.statistics.get(key) for x in runs.values()]
+    rows = [x.statistics.get(key) for x in runs]
     if measure is None or any(x is None or len(x) != len(rows[0]) for x in rows):
       continue
-    compared = compare(rows, samples=_SAMPLES, score=measure.score)
-    cells = [
-      (
-        run,
-        _number(score['name'], x.score),
-        '' if not i else f'{x.score - compared[0].score:+.4g}',
-        'baseline' if x.p_value is None else f'{x.p_value:.4f}',
-      )
-      for i, (run, x) in enumerate(zip(runs, compared, strict=True))
-    ]
-    head = ('run', f'{score["name"]}, {split}', 'difference', 'p')
-    return [table(head, cells)]
-  return []
+    return Shared(score['name'], measure.score, rows)
+  return None
+
+
+def _tests_of(split: str, runs: Mapping[str, Recorded]) -> list[Markup]:
+  """Returns a table of the first score that all runs have the integers of."""
+  shared = shared_score([*runs.values()])
+  if shared is None:
+    return []
+  compared = compare(shared.statistics, samples=_SAMPLES, score=shared.score)
+  cells = [
+    (
+      run,
+      _number(shared.name, x.score),
+      '' if not i else f'{x.score - compared[0].score:+.4g}',
+      'baseline' if x.p_value is None else f'{x.p_value:.4f}',
+    )
+    for i, (run, x) in enumerate(zip(runs, compared, strict=True))
+  ]
+  return [table(('run', f'{shared.name}, {split}', 'difference', 'p'), cells)]
 
 
 def paper_section(

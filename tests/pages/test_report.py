@@ -123,14 +123,16 @@ def test_a_report_has_intervals_and_paired_tests(make_run, tmp_path):
   assert 'http:' not in text
 
 
-def test_a_report_of_different_experiments_names_what_differs(make_run, tmp_path):
-  runs = [
-    read_run(make_run(f'{n}/run', 0, np.array([1, 0] * 4), model={'layers': n}))
-    for n in (1, 2)
-  ]
+def test_a_report_of_different_experiments_names_what_differs(make_run):
+  runs = []
+  for n in (1, 2):
+    folder = make_run(f'{n}/run', 0, np.array([1, 0] * 4), model={'layers': n})
+    (folder / 'evaluations.jsonl').unlink()
+    runs.append(read_run(folder))
   text = report_page(runs, {run.path: f'{run.path.parent.name}/run' for run in runs})
   assert 'layers=1' in text
   assert 'layers=2' in text
+  assert 'No split has been decoded' in text
 
 
 @pytest.mark.parametrize('training', [['the cat'] * 5, None])
@@ -142,6 +144,8 @@ def test_outputs_of_a_split_are_shown_with_breakdowns(make_run, training):
   outputs = Outputs(sources, references, hypotheses, training, '13a')
   text = report_page([run], {run.path: 'run'}, 'test', outputs, samples=3)
   assert '3 of 8 lines of test' in text
+  # The folder has the integers of the measure 'exact'; all references have two words.
+  assert 'exact by words of the reference. run: 2 0.5' in text
   assert text.count('<li ') == 3
   assert '<ins>dog</ins>' in text  # beside its nearest reference
   if training is None:
