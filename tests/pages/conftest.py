@@ -136,9 +136,10 @@ class Page:
 
   def press(self, key):
     """Presses a key."""
-    for kind in ('rawKeyDown', 'keyUp'):
-      code = dict(key=key, code=key, windowsVirtualKeyCode=_KEYS[key])
-      self.call('Input.dispatchKeyEvent', type=kind, **code)
+    code = dict(key=key, code=key, windowsVirtualKeyCode=_KEYS[key])
+    text = {'text': '\r'} if key == 'Enter' else {}  # without it no button is pressed
+    self.call('Input.dispatchKeyEvent', type='keyDown', **code, **text)
+    self.call('Input.dispatchKeyEvent', type='keyUp', **code)
 
   def hover(self, selector):
     """Moves the mouse over the first element that a selector finds."""

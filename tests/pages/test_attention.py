@@ -88,6 +88,7 @@ def test_attend_writes_a_page_and_prints_an_alignment(
     assert _weights(map_).tobytes() == expected.tobytes()
 
 
+@pytest.mark.slow
 def test_translations_have_alignments(finished, monkeypatch, capsys):
   stream = io.TextIOWrapper(io.BytesIO(b'w1 w2\n\nw3\n'), encoding='utf-8')
   monkeypatch.setattr(sys, 'stdin', stream)

@@ -82,6 +82,7 @@ def test_a_target_may_be_given_by_its_tokens(translation):
   )
 
 
+@pytest.mark.slow
 def test_a_reversed_source_is_shown_in_the_order_of_the_text(tiny, tmp_path):
   config = tiny | {
     'model': RECURRENT,
@@ -97,6 +98,7 @@ def test_a_reversed_source_is_shown_in_the_order_of_the_text(tiny, tmp_path):
   np.testing.assert_allclose(shown[..., [3, 2, 1, 0, 4]], expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_model_without_attention_is_named_before_anything_is_read(tiny, tmp_path):
   config = tiny | {'model': {'kind': 'recurrent', 'width': 8}}
   task, variables = _fresh(Translation, config, tmp_path)
