@@ -40,7 +40,7 @@ def cell(path: Path, row: tuple[str, ...], column: str) -> str:
 
 
 def in_text(path: Path, pattern: str) -> str:
-  """Returns what the one group of a pattern matches in the text of a file.
+  """Returns what the one group of a pattern matches in a file, without bold marks.
 
   Raises:
     ValueError: the file does not exist, or the pattern does not match exactly once.
@@ -49,7 +49,7 @@ def in_text(path: Path, pattern: str) -> str:
   found = re.findall(pattern, text)
   if len(found) != 1 or not isinstance(found[0], str):
     raise ValueError(f'{path} has {len(found)} places of {pattern!r}; it must have one')
-  return found[0]
+  return found[0].strip('*')
 
 
 def localised(value: str, language: str) -> str:

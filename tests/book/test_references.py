@@ -41,6 +41,7 @@ def tree(tmp_path):
     ('study/table.md | fast / 10% | loss', '2.1 · 10⁻¹³', '2,1 · 10⁻¹³'),
     ('study/table.md | fast / 30% | loss', '1.5', '1,5'),
     (r'study/table.md ~ power is (\S+) here', '−0.516', '−0,516'),
+    (r'study/table.md ~ 10% \| (\S+ ± \S+)', '0.55 ± 0.06', '0,55 ± 0,06'),
     ('study/rows.csv | a / 1 | value', '0.5', '0,5'),
     ('study/rows.csv | b, c / 0 | value', '1 · 10⁻³', '1 · 10⁻³'),
   ],
