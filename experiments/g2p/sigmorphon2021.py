@@ -149,7 +149,7 @@ PAPER = [
     of='SIGMORPHON 2021, task 1, README, baseline',
     url='https://github.com/sigmorphon/2021-task1',
     tolerance=0.078,
-    args='language=mlt',
+    args='language=mlt_latn',
     evaluate='--choose best --beam 1',
     equal='words and their parts, measure, selection by errors on dev',
     differs='one LSTM with hard attention, greedy; theirs is a vote of 10 transducers',

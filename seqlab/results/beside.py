@@ -1,6 +1,7 @@
 """The paper's value, printed beside that of a run."""
 
 from collections.abc import Iterator, Mapping
+import math
 from pathlib import Path
 import shlex
 import sys
@@ -55,11 +56,15 @@ def print_after_training(folder: Path) -> None:
 def compared(row: Row, value: float) -> str:
   """Returns the published value and that of one run, as a line."""
   difference = value - row.value
-  where = 'above' if difference > 0 else 'below'
+  # Scores have single precision.
+  if math.isclose(value, row.value, rel_tol=1e-6):
+    place = 'equal to it'
+  else:
+    place = f'{abs(difference):.2g} {"above" if difference > 0 else "below"} it'
   relation = relation_of(difference, row.tolerance)
   inside = 'within' if relation == WITHIN else 'outside'
   return (
-    f'paper: {_published(row)}; this run: {value:.4g}, {abs(difference):.2g} {where} it, '
+    f'paper: {_published(row)}; this run: {value:.4g}, {place}, '
     f'{inside} the tolerance of {row.tolerance:g}'
   )
 

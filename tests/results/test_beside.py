@@ -3,8 +3,15 @@
 import json
 from pathlib import Path
 
-from seqlab.results.beside import print_after_evaluation, print_after_training
+import numpy as np
+
+from seqlab.results.beside import (
+  compared,
+  print_after_evaluation,
+  print_after_training,
+)
 from seqlab.results.provenance import thinned
+from seqlab.results.row import Row
 
 RUN = Path('runs/reproduce/small-reverse/base/seed-0')
 NLL = Path('runs/reproduce/small-reverse/width=9/seed-0')
@@ -25,13 +32,18 @@ def test_an_evaluation_is_compared_with_its_row(experiment, fake, capsys):
   assert capsys.readouterr() == ('', '')
 
 
+def test_a_value_of_single_precision_is_equal_to_the_published_one():
+  row = Row(metric='test/per', value=0.49, of='A', url='https://a.b', tolerance=0.1)
+  assert 'this run: 0.49, equal to it, within' in compared(row, float(np.float32(0.49)))
+
+
 def test_the_end_of_training_shows_the_value_or_how_to_measure_it(
   experiment, fake, capsys
 ):
   experiment.reproduce()
   capsys.readouterr()
   print_after_training(NLL)
-  assert 'paper: valid/nll 9 (B); this run: 9, 0 below it' in capsys.readouterr().out
+  assert 'paper: valid/nll 9 (B); this run: 9, equal to it,' in capsys.readouterr().out
   print_after_training(RUN)
   exact, _ = capsys.readouterr().out.splitlines()
   assert exact == (
