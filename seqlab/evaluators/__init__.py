@@ -4,16 +4,8 @@
 EVALUATORS = {
   name: f'seqlab.evaluators.{name}:Evaluator'
   for name in (
-    *(
-      'agreement',
-      'attention',
-      'bits',
-      'errors',
-      'exposure',
-      'factorization',
-      'heldout',
-    ),
-    *('leak', 'loss', 'outputs', 'perplexity', 'similarity', 'spectrum', 'statistics'),
-    'translation',
+    *('agreement', 'attention', 'bits', 'errors', 'exposure', 'factorization'),
+    *('heldout', 'leak', 'loss', 'outputs', 'perplexity', 'probe', 'similarity'),
+    *('spectrum', 'statistics', 'translation'),
   )
 }

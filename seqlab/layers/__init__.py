@@ -38,6 +38,7 @@ SCORES = {
   'local_monotonic': 'seqlab.layers.alignment:LocalMonotonic',
   'local_predictive': 'seqlab.layers.alignment:LocalPredictive',
   'coverage': 'seqlab.layers.alignment:Coverage',
+  'uniform': 'seqlab.layers.alignment:Uniform',
 }
 TRANSITIONS = {  # of hard attention
   'independent': 'seqlab.layers.hard_alignment:independent',

@@ -83,6 +83,17 @@ class Score(nn.Module):
     return self.param(name, init, (size or self.width,)).astype(self.dtype)
 
 
+class Uniform(Score):
+  """0 for every token, so that the context is the mean of the states: a control.
+
+  It has the output layer and the place of attention, and looks at nothing.
+  """
+
+  def __call__(self, query: Array, memory: Source) -> Array:
+    """See `Score`."""
+    return jnp.zeros((*query.shape[:2], memory.keys.shape[1]), self.dtype)
+
+
 class Dot(Score):
   """qᵀ k, Luong et al. 2015, section 3.1."""
 

@@ -129,6 +129,11 @@ class RecurrentBase(nn.Module):
     states, start = self.encoder(x, mask, lambda x: self.drop(x, rate, rows=1))
     return states, start, mask
 
+  def vector(self, source: Array) -> Array:
+    """Returns the encoder's last state, all that a fixed context holds: [B, S] -> [B, D]."""
+    _, start, _ = self._read_source(source, None)
+    return start[-1][0]
+
   def _feed(self, x: Array) -> Gates:
     """Returns the part of the first cell's gates that does not depend on the word."""
     return split(self.decoder_feed(x), self.decoder_cells[0].gates)

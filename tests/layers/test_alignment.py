@@ -178,6 +178,13 @@ def test_a_context_is_the_weighted_sum_of_the_states(inputs):
   np.testing.assert_allclose(context, expected, atol=1e-5)
 
 
+def test_the_control_gives_every_word_the_same_weight(inputs):
+  _, weights = _attention(inputs, 'uniform')
+  mask = np.asarray(inputs[1].mask)[:, None]  # [B, 1, S]
+  expected = np.broadcast_to(mask / mask.sum(axis=-1, keepdims=True), (B, T, S))
+  np.testing.assert_allclose(weights[:, 0], expected, atol=1e-6)
+
+
 def test_a_row_of_padding_gives_no_nan(inputs):
   query, source = inputs
   nothing = source.replace(mask=jnp.zeros((B, S), bool))
