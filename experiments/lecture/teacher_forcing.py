@@ -99,6 +99,7 @@ def smoke(c: ml_collections.ConfigDict) -> None:
   c.vocabulary.size = 600
   c.batching.shapes = 1
   c.model.width = 16
+  c.schedule.warmup = 10
 
 
 def sweep(add):

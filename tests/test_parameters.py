@@ -1,0 +1,38 @@
+"""Studies that compare models with equally many parameters."""
+
+import math
+from pathlib import Path
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+
+from seqlab.experiment import load_experiment
+from seqlab.models import MODELS
+from seqlab.pieces import make
+
+ROOT = Path(__file__).parents[1]
+STUDIES = {
+  'architectures': ('model=gru', 'model=gru-attention', 'model=transformer'),
+  'forgetting': ('context=vector', 'context=uniform', 'context=attention'),
+  'scores': ('score=uniform', 'score=general', 'score=location', 'score=coverage'),
+}
+
+
+def _parameters(study, arg):
+  config = load_experiment(f'{ROOT}/experiments/lecture/{study}.py:{arg}')
+  size = config['vocabulary']['size']
+  sizes = dict(source_size=size, target_size=size)
+  model = make({**config['model'], **sizes}, MODELS, 'model')
+  ids = jnp.ones((1, 3), jnp.int32)
+  variables = jax.eval_shape(model.init, jax.random.key(0), ids, ids)
+  leaves = jax.tree.leaves(nn.unbox(variables)['params'])
+  return sum(math.prod(leaf.shape) for leaf in leaves)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('study', STUDIES)
+def test_models_that_are_compared_differ_by_less_than_two_percent(study):
+  counts = [_parameters(study, arg) for arg in STUDIES[study]]
+  assert max(counts) < 1.02 * min(counts), counts

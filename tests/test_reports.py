@@ -1,0 +1,95 @@
+"""Reports of the lecture's studies, from small real runs of their trials."""
+
+from pathlib import Path
+import statistics
+
+import pytest
+
+from seqlab.experiment import load_experiment, load_module
+from seqlab.report.runs import read_run
+from seqlab.train.loop import train
+
+FOLDER = Path(__file__).parents[1] / 'experiments' / 'lecture'
+# Study -> trials by the label of their row: arguments, overrides; then figures, and a
+# column of the first table with the metric that it shows.
+STUDIES = {
+  'architectures': (
+    {
+      'GRU, one vector': 'model=gru',
+      'GRU with attention': 'model=gru-attention',
+      'Transformer': 'model=transformer',
+    },
+    ('bleu-by-minutes',),
+    ('BLEU, valid', 'valid/bleu'),
+  ),
+  'forgetting': (
+    {
+      'one vector': 'context=vector',
+      'one vector, source reversed': 'context=reversed',
+      'uniform attention': 'context=uniform',
+      'attention': 'context=attention',
+    },
+    ('bleu-by-length', 'accuracy-by-position', 'probe-by-position'),
+    ('BLEU, test', 'test/bleu'),
+  ),
+  'positions': (
+    {'alibi, short': 'positions=alibi,trained=short', 'alibi, all': 'positions=alibi'},
+    ('bleu-trained-on-short', 'bleu-trained-on-all'),
+    ('BLEU, all words', 'test/bleu'),
+  ),
+  'scores': (
+    {'uniform': 'score=uniform', 'dot': 'score=dot', 'location': 'score=location'},
+    ('bleu',),
+    ('perplexity, test', 'loss/perplexity'),
+  ),
+  'teacher_forcing': (
+    {
+      'recurrent, teacher forcing': 'sampling=none',
+      'recurrent, constant rate': 'sampling=constant',
+      'transformer, linear rise': 'model=transformer,sampling=linear',
+    },
+    ('repairs', 'after-an-error'),
+    ('perplexity, true prefix', 'loss/perplexity'),
+  ),
+}
+
+
+def _first_table(text):
+  """Returns the rows of the first table: label -> title of the column -> text."""
+  lines = [line.strip('|').split('|') for line in text.split('\n\n')[0].splitlines()]
+  titles, _, *rows = [[cell.strip(' *') for cell in line] for line in lines]
+  cells = [dict(zip(titles, row, strict=True)) for row in rows]
+  named = [title for title in titles if title in ('model', 'training', 'trained on')]
+  keys = named if len(named) > 1 else titles[:1]
+  if 'trained on' in titles:
+    keys = ['positions', 'trained on']
+  return {', '.join(row[key] for key in keys): row for row in cells}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', STUDIES)
+def test_a_report_has_a_row_per_variant_with_the_means_of_its_runs(name, tmp_path):
+  variants, figures, (column, metric) = STUDIES[name]
+  runs = {}
+  for label, arg in variants.items():
+    for seed in (0, 1):
+      folder = tmp_path / f'{arg}-{seed}'
+      seeded = [f'--config.seed={seed}']
+      train(load_experiment(f'{FOLDER / name}.py:{arg},smoke', seeded), folder)
+      runs.setdefault(label, []).append(read_run(folder))
+  report = tmp_path / 'report'
+  report.mkdir()
+  module = load_module(FOLDER / f'{name}.py')
+  module.report([run for members in runs.values() for run in members], report)
+
+  rows = _first_table((report / 'table.md').read_text('utf-8'))
+  assert [*rows] == [*variants]
+  for label, members in runs.items():
+    expected = statistics.fmean(run.final(metric) for run in members)
+    shown = float(rows[label][column].split(' ± ')[0].strip('* '))
+    assert shown == pytest.approx(expected, rel=2e-3, abs=6e-2)
+    assert rows[label]['n'] == '2'
+  for figure in figures:
+    assert {(report / f'{figure}.{kind}').is_file() for kind in ('png', 'svg')} == {
+      True
+    }
