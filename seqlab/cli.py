@@ -312,12 +312,13 @@ def attend(args: argparse.Namespace, rest: Sequence[str]) -> None:
   del rest
   with _imports():
     _prepare()
-    from seqlab.pages.attention import check_output, show_attention
+    from seqlab.pages.attention import check_options, show_attention
     from seqlab.use.attention import attend_run
 
-  options = dict(kind=args.kind, selection=_selection(args))
-  if args.output:
-    check_output(args.output)
+  options = dict(
+    kind=args.kind, selection=_selection(args), with_alignment=args.alignment
+  )
+  check_options(args.output, **options)
   shown = attend_run(
     args.run_folder,
     args.text,
@@ -325,7 +326,7 @@ def attend(args: argparse.Namespace, rest: Sequence[str]) -> None:
     trust=args.trust,
     **_search(args),
   )
-  show_attention(shown, args.output, with_alignment=args.alignment, **options)
+  show_attention(shown, args.output, **options)
 
 
 def _selection(args: argparse.Namespace) -> Any:

@@ -28,6 +28,7 @@ from seqlab.use.attention import Shown
 
 _PAGES, _FIGURES = ('.html', '.htm'), ('.png', '.svg')
 _LARGEST = 2**26  # bytes of a page; browsers get slow with more
+_MOST_PIXELS = 2**26  # of a figure; drawing as many takes seconds
 _LISTED = 3  # columns that a line of text names
 _LABELLED = 24  # tokens of a side that a small map has labels for
 # Kind of attention -> its name in titles.
@@ -38,18 +39,45 @@ _NAMES = {
 }
 
 
-def check_output(path: str | Path) -> None:
-  """Raises an error if attention cannot be written to a file of this name.
+def check_options(
+  output: str | Path | None,
+  *,
+  kind: str | None,
+  selection: Selection,
+  with_alignment: bool,
+) -> None:
+  """Raises an error if options of `show_attention` are wrong, or have no effect.
 
   Raises:
-    ValueError: its suffix is not one of a page or a figure.
+    ValueError: an option has no effect on what is written or printed, or the suffix of
+      `output` is not one of a page or a figure.
     OSError: see `io.files.check_output`.
   """
+  if output:
+    _check_output(output)
+  aligns = with_alignment or (output and _is_page(output))
+  if selection.unit != 'word' and not aligns:
+    raise ValueError(
+      f'--unit {selection.unit} has no effect: it is for alignments; add --alignment, '
+      'or leave it out'
+    )
+  if kind is not None and with_alignment and not output:
+    raise ValueError(
+      f'--kind {kind} has no effect: an alignment is of cross-attention; add --output, '
+      'or leave one of them out'
+    )
+
+
+def _check_output(path: str | Path) -> None:
   if Path(path).suffix.lower() not in (*_PAGES, *_FIGURES):
     raise ValueError(
       f'--output {path}: name a page (.html) or a figure ({" or ".join(_FIGURES)})'
     )
   files.check_output(path)
+
+
+def _is_page(path: str | Path) -> bool:
+  return Path(path).suffix.lower() in _PAGES
 
 
 def show_attention(
@@ -72,13 +100,14 @@ def show_attention(
     with_alignment: whether to print the alignment in Pharaoh form.
 
   Raises:
-    ValueError: the model has no such kind, layer or head, or the page would be too
-      large.
+    ValueError: the model has no such kind, layer or head, an option has no effect, or
+      the page or the figure would be too large.
   """
   kind = _checked_kind(shown.attended, kind)
   pairs = alignment(shown.attended, selection) if with_alignment else None
   weights = selection.weights(shown.attended.maps[kind])
-  if output and Path(output).suffix.lower() in _PAGES:
+  if output and _is_page(output):
+    _check_page_options(shown.attended, selection)
     write_text(output, attention_page(shown, kind, selection))
   elif output:
     attention_figure(output, shown.attended, kind, selection)
@@ -88,6 +117,14 @@ def show_attention(
     print(pharaoh(pairs))
   if output:
     print(f'written: {output}')
+
+
+def _check_page_options(attended: Attended, selection: Selection) -> None:
+  if 'cross' not in attended.maps and selection != Selection():
+    raise ValueError(
+      '--layer, --heads and --unit have no effect: a page has all layers and heads, and '
+      'this model has no cross-attention to align by; leave them out'
+    )
 
 
 def _checked_kind(attended: Attended, kind: str | None) -> str:
@@ -243,6 +280,9 @@ def attention_figure(
     attended: the attention.
     kind: kind of attention.
     selection: layer and heads of one map; without them all are drawn.
+
+  Raises:
+    ValueError: the figure would be too large.
   """
   from matplotlib import rc_context
   from matplotlib.figure import Figure
@@ -268,7 +308,9 @@ def attention_figure(
   size = [max(n * cell, 1.2) for n in (len(columns), len(rows))]
   with rc_context({**STYLE, 'axes.grid': False, 'font.size': 9 if is_single else 7}):
     width = max(heads * size[0] + 1.6, 5.0)  # room for the title
-    drawn = Figure(figsize=(width, layers * size[1] + 1.8))
+    height = layers * size[1] + 1.8
+    _check_pixels(width * STYLE['savefig.dpi'], height * STYLE['savefig.dpi'])
+    drawn = Figure(figsize=(width, height))
     drawn.suptitle(title)
     for i, j in np.ndindex(layers, heads):
       axes = drawn.add_subplot(layers, heads, i * heads + j + 1)
@@ -280,6 +322,14 @@ def attention_figure(
     metadata = {'png': {'Software': None}, 'svg': {'Date': None}}[suffix]
     with replacing(path) as temporary:
       drawn.savefig(temporary, format=suffix, metadata=metadata)
+
+
+def _check_pixels(width: float, height: float) -> None:
+  if width * height > _MOST_PIXELS:
+    raise ValueError(
+      f'the figure would have {width:,.0f} x {height:,.0f} pixels: choose --layer and '
+      '--heads, give a shorter text, or write a page (.html)'
+    )
 
 
 def _label(axes: Any, rows: list[str], columns: list[str]) -> None:

@@ -6,7 +6,7 @@ default all heads of the last layer, as `--print-alignment` of fairseq and JoeyN
 
 Words of several tokens are made of their tokens as by Clark et al. 2019, section 4.1
 (https://arxiv.org/abs/1906.04341): attention to a word is the sum over its tokens, and
-attention of a word is the mean over its tokens. The end of a sentence is no word.
+attention of a word is the mean over its tokens. The end of a sentence is not a word.
 """
 
 from collections.abc import Sequence

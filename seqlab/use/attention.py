@@ -69,6 +69,8 @@ def attend(
   loaded: LoadedRun, text: str, target: str | None, options: Mapping[str, Any]
 ) -> tuple[dict[str, str], Attended]:
   """Returns the text of each side, and the attention; see `attend_run`."""
+  for name, given in (('text', text), ('target', target or '')):
+    _check_encoding(name, given)
   if is_blank(text):
     raise ValueError('the text is blank: give a sentence')
   task, variables = needs(loaded.task, Attends), loaded.variables
@@ -80,7 +82,7 @@ def attend(
   if target is not None:
     if options:
       raise ValueError(
-        f'{_name(options)} has no effect: the target is given, so that nothing is '
+        f'{option_name(next(iter(options)))} has no effect: the target is given, so that nothing is '
         'decoded; leave one of them out'
       )
     texts = {'source': text, 'target': target}
@@ -110,15 +112,26 @@ def _decoded(loaded: LoadedRun, source: str, decoding: DecodingConfig) -> np.nda
   return ids
 
 
+def _check_encoding(name: str, text: str) -> None:
+  """Raises an error for bytes of a command line that are not UTF-8."""
+  try:
+    text.encode()
+  except UnicodeEncodeError as error:  # Python keeps such a byte as a surrogate
+    raise ValueError(
+      f'the {name} is not UTF-8 at character {error.start + 1}: convert it, for example '
+      'with iconv'
+    ) from error
+
+
 def _check_one_text(target: str | None, options: Mapping[str, Any]) -> None:
   if target is not None or options:
-    name = '--target' if target is not None else _name(options)
+    name = '--target' if target is not None else option_name(next(iter(options)))
     raise ValueError(
       f'{name} is for tasks that translate, and this one reads one text: leave it out'
     )
 
 
-def _name(options: Mapping[str, Any]) -> str:
-  """Returns the first option as a user writes it."""
-  name = {'length': 'max_length'}.get(first := next(iter(options)), first)
+def option_name(name: str) -> str:
+  """Returns an option of decoding as a user writes it on the command line."""
+  name = {'length': 'max_length'}.get(name, name)
   return f'--{name.replace("_", "-")}'

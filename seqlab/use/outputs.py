@@ -67,8 +67,8 @@ def outputs_of(
   for run, text in texts.items():
     if text != first:
       raise ValueError(
-        f'{run} and {next(iter(texts))} have different texts in {split}: report them '
-        'apart, or leave --split out'
+        f'{run} and {next(iter(texts))} have different texts in {split}: '
+        'write separate reports, or leave --split out'
       )
   hypotheses = {}
   for run, (folder, task) in opened.items():

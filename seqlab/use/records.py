@@ -44,7 +44,7 @@ def record_evaluation(
     if arrays:
       kept = folder.path / 'evaluations' / f'{name}.npz'
       kept.parent.mkdir(exist_ok=True)
-      merged = {**_arrays_in(kept), **arrays}
+      merged = {**arrays_in(kept), **arrays}
       with replacing(kept) as temporary, temporary.open('wb') as file:
         np.savez_compressed(file, **merged)
     folder.upload()
@@ -54,7 +54,7 @@ def record_evaluation(
     )
 
 
-def _arrays_in(path: Path) -> dict[str, np.ndarray]:
+def arrays_in(path: Path) -> dict[str, np.ndarray]:
   """Returns the arrays of a file; none if it is missing or damaged."""
   try:
     with np.load(path) as file:

@@ -238,18 +238,21 @@ def _write(output: str | Path, lines: Sequence[str]) -> OSError | None:
   return None
 
 
-def _decoding_of(result: Mapping[str, Any]) -> str:
-  """Returns 'beam 5', 'mbr 64', or the name of another kind of decoding."""
-  options = result['search']
-  kind = options['kind']
-  return f'{kind} {options[kind]}' if kind in ('beam', 'mbr') else kind
+def decoding_of(search: Mapping[str, Any]) -> str:
+  """Returns 'beam 5', 'mbr 64', or the name of another kind of decoding.
+
+  Args:
+    search: how outputs were found, as an evaluation is recorded with it.
+  """
+  kind = search['kind']
+  return f'{kind} {search[kind]}' if kind in ('beam', 'mbr') else kind
 
 
 def _print(result: Mapping[str, Any]) -> None:
   out = console()
   out.print(
     f'{result["split"]}: {result["lines"]:,} lines in {result["seconds"]} s, '
-    f'{_decoding_of(result)}, checkpoints of steps {result["steps"]}'
+    f'{decoding_of(result["search"])}, checkpoints of steps {result["steps"]}'
   )
   if result['skipped']:
     out.print(f"  {result['skipped']:,} lines left out: corpus.empty='skip'")

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from seqlab.cli import main
-from seqlab.pages.attention import attention_page, check_output
+from seqlab.pages.attention import attention_figure, attention_page, show_attention
 from seqlab.tasks.interface import Attended, AttentionMap, Side
-from seqlab.use.attention import Shown
+from seqlab.use.alignment import Selection, alignment, pharaoh
+from seqlab.use.attention import Shown, attend
 from seqlab.use.runs import load_run
 
 TOKENS = ['▁<b>a</b>', '▁$x_1$', '</s>']
@@ -67,10 +68,30 @@ def test_a_page_too_large_for_a_browser_is_refused(monkeypatch):
     attention_page(_shown())
 
 
-@pytest.mark.parametrize('name', ['page', 'page.pdf'])
-def test_a_page_needs_a_known_suffix(tmp_path, name):
-  with pytest.raises(ValueError, match=r'name a page \(.html\) or a figure'):
-    check_output(tmp_path / name)
+def test_a_figure_too_large_to_draw_is_refused(tmp_path):
+  # Six layers of eight heads: a map of 180 x 180 tokens has 18 x 18 inches.
+  weights = np.broadcast_to(np.float32(0), (6, 8, 180, 180))
+  side = Side(['x'] * 180, [*range(180)])
+  attended = Attended({'x': side}, {'encoder': AttentionMap(weights, 'x', 'x')})
+  message = '21,840 x 16,470 pixels: choose --layer and --heads'
+  with pytest.raises(ValueError, match=message):
+    attention_figure(tmp_path / 'x.png', attended, 'encoder')
+
+
+def test_a_page_without_an_alignment_takes_no_layer(tmp_path):
+  shown = _shown()
+  maps = {'encoder': shown.attended.maps['encoder']}
+  shown = shown._replace(attended=shown.attended._replace(maps=maps))
+  with pytest.raises(ValueError, match='--layer, --heads and --unit have no effect'):
+    show_attention(shown, tmp_path / 'x.html', selection=Selection(layer=1))
+
+
+@pytest.mark.parametrize('target', [None, 'b\udcffd'])
+def test_bytes_of_a_command_line_that_are_not_text_are_refused(target):
+  text = 'a\udcff' if target is None else 'a'
+  name = 'text' if target is None else 'target'
+  with pytest.raises(ValueError, match=f'the {name} is not UTF-8 at character 2'):
+    attend(None, text, target, {})
 
 
 def test_attend_writes_a_page_and_prints_an_alignment(
@@ -80,9 +101,9 @@ def test_attend_writes_a_page_and_prints_an_alignment(
   words = ['attend', str(finished), 'w1 w2', '--target', 'w2', '--output', str(path)]
   assert main([*words, '--alignment']) == 0
   printed = capsys.readouterr().out.splitlines()
-  assert printed[0] in ('0-0', '1-0')
   _, task, variables, _ = load_run(finished)
   (attended,) = task.attend(variables, [{'source': 'w1 w2', 'target': 'w2'}])
+  assert printed[0] == pharaoh(alignment(attended, Selection()))
   for map_ in data_of(path.read_text('utf-8'))['maps']:
     expected = attended.maps[map_['kind']].weights
     assert _weights(map_).tobytes() == expected.tobytes()
@@ -107,7 +128,16 @@ def test_translations_have_alignments(finished, monkeypatch, capsys):
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    (['attend', 'RUN', 'w1', '--output', 'x.pdf'], 'name a page'),
+    (['attend', 'RUN', 'w1', '--output', 'x'], 'name a page'),
+    (
+      ['attend', 'RUN', 'w1', '--output', 'x.pdf'],
+      'name a page (.html) or a figure (.png or .svg)',
+    ),
+    (['attend', 'RUN', 'w1', '--unit', 'token'], '--unit token has no effect'),
+    (
+      ['attend', 'RUN', 'w1', '--kind', 'encoder', '--alignment'],
+      '--kind encoder has no effect',
+    ),
     (['attend', 'RUN', 'w1', '--layer', '0'], '--layer is 0'),
     (['translate', 'RUN', '--heads', '1'], '--heads chooses an alignment: add'),
     (['translate', 'RUN', '--alignment', '--ensemble', 'x'], 'attention of one model'),
