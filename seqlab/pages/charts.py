@@ -1,17 +1,19 @@
 """Charts as SVG inside a page: they follow its colours, light or dark, and print.
 
-Series differ by colour and by dashes or numbers, since not all readers see the colours.
+Lines differ by colour and dashes: six of each, so that 36 lines differ. Bars have numbers,
+or a table of them where they are too narrow. So no reader depends on the colours.
 """
 
 from collections.abc import Mapping, Sequence
 import math
 from typing import NamedTuple
 
-from seqlab.pages.html import Markup, element
+from seqlab.pages.html import Markup, element, table
 
 _WIDTH, _HEIGHT = 440, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 10, 12, 34  # margins around the axes
-NUM_COLOURS = 6  # of `report.css`
+_NUM_COLOURS = 6  # and as many kinds of dashes, of `report.css`
+_NUMBERED = 22  # pixels of a bar that has room for its number
 _TICKS = 5
 
 
@@ -43,7 +45,8 @@ def line_chart(
 
   Args:
     title: name of y.
-    series: label -> points by rising x, all of them finite. Its place gives the colour.
+    series: label -> points by rising x, all of them finite. Its place gives the colour
+      and the dashes.
     xlabel: name of x.
   """
   points = [p for line in series.values() for p in line]
@@ -53,7 +56,7 @@ def line_chart(
   drawn = [
     shape
     for i, line in enumerate(series.values())
-    for shape in _line(line, x, y, i % NUM_COLOURS)
+    for shape in _line(line, x, y, _style(i))
   ]
   ends = ', '.join(
     f'{label}: {line[-1].y:.4g} at {xlabel} {line[-1].x:,.0f}'
@@ -66,7 +69,7 @@ def line_chart(
 def bar_chart(
   title: str, series: Mapping[str, Mapping[str, float]], *, xlabel: str = ''
 ) -> Markup:
-  """Returns bars in groups.
+  """Returns bars in groups, and a table of their values where they are narrow.
 
   Args:
     title: name of y.
@@ -84,17 +87,26 @@ def bar_chart(
     drawn.append(_text(middle, _HEIGHT - _BOTTOM + 13, category, 'middle'))
     for i, bars in enumerate(series.values()):
       left = _LEFT + (j + 0.1) * room + i * width
-      drawn += _bar(left, width, y, bars[category], i % NUM_COLOURS)
+      drawn += _bar(left, width, y, bars[category], _style(i))
   described = '; '.join(
     f'{label}: {", ".join(f"{name} {value:.4g}" for name, value in bars.items())}'
     for label, bars in series.items()
   )
   axes = [*_horizontals(y), _text((_LEFT + _WIDTH) / 2, _HEIGHT - 5, xlabel, 'middle')]
-  return _figure(title, [*axes, *drawn], f'{title} by {xlabel}. {described}')
+  chart = _figure(title, [*axes, *drawn], f'{title} by {xlabel}. {described}')
+  if width >= _NUMBERED:
+    return chart
+  rows = [
+    (label, *(f'{bars[name]:.4g}' for name in categories))
+    for label, bars in series.items()
+  ]
+  numbers = table((xlabel, *categories), rows)
+  folded = element('details', element('summary', f'Values of {title}'), numbers)
+  return element('div', chart, folded)
 
 
 def legend(labels: Sequence[str]) -> Markup:
-  """Returns the names of series with their colours; nothing for a single one."""
+  """Returns the names of series with their lines; nothing for a single one."""
   if len(labels) < 2:
     return Markup('')
   items = [
@@ -102,7 +114,7 @@ def legend(labels: Sequence[str]) -> Markup:
       'li',
       element(
         'svg',
-        element('line', x1=0, y1=6, x2=28, y2=6, class_=f'line c{i % NUM_COLOURS}'),
+        element('line', x1=0, y1=6, x2=28, y2=6, class_=f'line {_style(i)}'),
         width=28,
         height=12,
         aria_hidden='true',
@@ -112,6 +124,14 @@ def legend(labels: Sequence[str]) -> Markup:
     for i, label in enumerate(labels)
   ]
   return element('ul', *items, class_='legend')
+
+
+def _style(i: int) -> str:
+  """Returns the classes of series number `i`: its colour and its dashes.
+
+  From the seventh series on, each colour has the dashes of a later one.
+  """
+  return f'c{i % _NUM_COLOURS} d{(i + i // _NUM_COLOURS) % _NUM_COLOURS}'
 
 
 def _figure(title: str, shapes: Sequence[Markup], description: str) -> Markup:
@@ -125,31 +145,31 @@ def _figure(title: str, shapes: Sequence[Markup], description: str) -> Markup:
   return element('figure', element('figcaption', title), drawn, class_='chart')
 
 
-def _line(points: Sequence[Point], x: _Scale, y: _Scale, colour: int) -> list[Markup]:
+def _line(points: Sequence[Point], x: _Scale, y: _Scale, style: str) -> list[Markup]:
   shapes = []
   if any(p.deviation for p in points):
     upper = [f'{x(p.x)},{y(p.y + p.deviation)}' for p in points]
     lower = [f'{x(p.x)},{y(p.y - p.deviation)}' for p in reversed(points)]
     band = ' '.join((*upper, *lower))
-    shapes.append(element('polygon', points=band, class_=f'band c{colour}'))
+    shapes.append(element('polygon', points=band, class_=f'band {style}'))
   path = ' '.join(f'{x(p.x)},{y(p.y)}' for p in points)
-  shapes.append(element('polyline', points=path, class_=f'line c{colour}'))
+  shapes.append(element('polyline', points=path, class_=f'line {style}'))
   if len(points) == 1:  # a line of one point cannot be seen
     (only,) = points
     place = dict(cx=x(only.x), cy=y(only.y), r=3.5)
-    shapes.append(element('circle', **place, class_=f'bar c{colour}'))
+    shapes.append(element('circle', **place, class_=f'bar {style}'))
   return shapes
 
 
 def _bar(
-  left: float, width: float, y: _Scale, value: float, colour: int
+  left: float, width: float, y: _Scale, value: float, style: str
 ) -> list[Markup]:
   if not math.isfinite(value):
     return []
   top = y(value)
   size = dict(x=round(left, 1), y=top, width=round(width * 0.94, 1))
-  bar = element('rect', **size, height=round(y(0) - top, 1), class_=f'bar c{colour}')
-  if width < 22:  # no room for a number
+  bar = element('rect', **size, height=round(y(0) - top, 1), class_=f'bar {style}')
+  if width < _NUMBERED:
     return [bar]
   number = _text(left + width / 2, top - 3, f'{value:.3g}', 'middle')
   return [bar, number]

@@ -29,7 +29,7 @@ def curves_section(groups: Mapping[str, Sequence[Run]]) -> list[Markup]:
   others = [x for n in _OTHERS if n in names and (x := _chart(n, groups))]
   several = any(len(members) > 1 for members in groups.values())
   note = ' Bands are one standard deviation over seeds.' if several else ''
-  more = element(
+  folded = element(
     'details',
     element('summary', 'Learning rate, gradients and speed'),
     element('div', *others, class_='charts'),
@@ -43,7 +43,7 @@ def curves_section(groups: Mapping[str, Sequence[Run]]) -> list[Markup]:
     ),
     legend([*groups]),
     element('div', *charts, class_='charts'),
-    *([more] if others else []),
+    *([folded] if others else []),
   ]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import re
 import statistics
 
-from seqlab.pages.html import Markup, element, facts
+from seqlab.pages.html import Markup, element, facts, table
 from seqlab.report.runs import Run
 from seqlab.results.origin import read_origin
 from seqlab.results.provenance import run_facts
@@ -29,16 +29,12 @@ def facts_section(runs: Sequence[Run]) -> list[Markup]:
   differing = {n: x for n, x in values.items() if n not in common}
   if len(runs) == 1:
     return [facts(each[0]), *_details(runs[0])]
-  return [facts(common), _table(differing), *_details(runs[0])]
-
-
-def _table(columns: dict[str, list[str]]) -> Markup:
-  head = element('tr', *(element('th', name, scope='col') for name in columns))
-  rows = [
-    element('tr', *(element('td', cell, dir='auto') for cell in row))
-    for row in zip(*columns.values(), strict=True)
+  rows = zip(*differing.values(), strict=True)
+  return [
+    facts(common),
+    table([*differing], [*rows], class_='runs'),
+    *_details(runs[0]),
   ]
-  return element('div', element('table', head, *rows), class_='scroll runs')
 
 
 def _facts(run: Run) -> dict[str, str]:
@@ -86,8 +82,8 @@ def _steps(run: Run) -> str:
 
 
 def _parameters(folder: Path) -> str:
-  found = _PARAMETERS.search(_log(folder))
-  return found[1] if found else ''
+  match = _PARAMETERS.search(_log(folder))
+  return match[1] if match else ''
 
 
 def _log(folder: Path) -> str:

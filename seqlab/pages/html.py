@@ -4,7 +4,7 @@ A page loads nothing: a policy in it forbids the browser any access to a network
 escaped, and data are JSON in which no character can end the element that holds them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 import html
 import importlib.resources
 import json
@@ -109,6 +109,24 @@ def facts(values: Mapping[str, str]) -> Markup:
     for name, value in values.items()
   )
   return element('dl', *pairs, class_='facts')
+
+
+def table(
+  head: Sequence[str], rows: Iterable[Sequence[str]], *, class_: str = ''
+) -> Markup:
+  """Returns a table that scrolls sideways where it is too wide.
+
+  Args:
+    head: names of the columns.
+    rows: cells of each row.
+    class_: a further class of the element around the table.
+  """
+  top = element('tr', *(element('th', name, scope='col') for name in head))
+  body = [
+    element('tr', *(element('td', cell, dir='auto') for cell in row)) for row in rows
+  ]
+  classes = ' '.join(filter(None, ('scroll', class_)))
+  return element('div', element('table', top, *body), class_=classes)
 
 
 def _file(name: str) -> str:

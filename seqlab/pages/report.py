@@ -31,10 +31,11 @@ from seqlab.pages.scores import (
 )
 from seqlab.report.runs import Run, differing, group, left_out, read_runs, short_names
 from seqlab.text.lines import words
-from seqlab.use.attention import Shown, attend_run
+from seqlab.use.attention import Shown, attend_run, option_name
 from seqlab.use.outputs import Outputs, outputs_of
 
 LARGEST = 5_000_000  # bytes of a page
+_LARGEST_ATTENTION = 3_000_000  # bytes of weights, so that samples have room
 _SAMPLES = 1_000  # lines that a page shows, at most
 _FROM_TRAINING = 20  # lines of the samples of an evaluator
 
@@ -67,10 +68,8 @@ def write_report(
     raise ValueError(
       f'--output {output}: name a folder, in which {path.name} is written'
     )
-  if split is None and (given := search.get('options')):
-    raise ValueError(
-      f'{next(iter(given))} has an effect only where a split is translated: add --split'
-    )
+  if split is None:
+    _check_without_split(**search)
   runs = [run for x in folders for run in read_runs(x, unfinished=True)]
   names = _names(runs)
   outputs = attention = None
@@ -88,12 +87,32 @@ def write_report(
   return path
 
 
+def _check_without_split(
+  *,
+  average: int = 1,
+  choose: str = 'last',
+  options: Mapping[str, Any] = {},  # never changed
+  **others: Any,
+) -> None:
+  del others
+  names = [
+    *(['average'] if average != 1 else []),
+    *(['choose'] if choose != 'last' else []),
+    *options,
+  ]
+  if names:
+    raise ValueError(
+      f'{option_name(names[0])} has an effect only where a split is translated: add '
+      '--split, or leave it out'
+    )
+
+
 def report_page(
   runs: Sequence[Run],
   names: Mapping[Path, str],
   split: str | None = None,
   outputs: Outputs | None = None,
-  attention: Shown | None = None,
+  attention: Shown | str | None = None,
   *,
   samples: int = _SAMPLES,
 ) -> str:
@@ -104,8 +123,8 @@ def report_page(
     names: folder of a run -> its name on the page.
     split: the split of `outputs`.
     outputs: outputs of all runs, if they were made.
-    attention: attention of one line, if it is to be shown.
-    samples: number of lines that are shown, at most.
+    attention: attention of one line, or why there is none; None to leave it out.
+    samples: largest number of lines that are shown.
   """
   groups = _groups(runs, names)
   evaluations = {run.path: recorded_evaluations(run.path) for run in runs}
@@ -136,13 +155,12 @@ def report_page(
   )
 
 
-def _attention_of(
-  run: Run, outputs: Outputs, search: Mapping[str, Any]
-) -> Shown | None:
+def _attention_of(run: Run, outputs: Outputs, search: Mapping[str, Any]) -> Shown | str:
   """Returns the attention of a run on the first line of middle length.
 
   Returns:
-    None if the model has no attention.
+    Or why it cannot be shown: the model has none, or the line is blank or too long. The
+    outputs are worth a page without it.
   """
   lengths = [len(words(x)) for x in outputs.sources]
   middle = int(np.quantile(lengths, 0.5, method='lower'))
@@ -151,15 +169,26 @@ def _attention_of(
   options = {k: x for k, x in search.items() if k != 'options'}
   try:
     return attend_run(run.path, outputs.sources[i], target=target, **options)
-  except ValueError:  # no attention, or a blank line
-    return None
+  except ValueError as error:
+    return str(error)
 
 
-def _attention_section(shown: Shown) -> list[Markup]:
+def _attention_section(shown: Shown | str) -> list[Markup]:
+  heading = element('h2', 'Attention in one line')
+  if isinstance(shown, str):
+    return [heading, element('p', f'Attention is not shown: {shown}.')]
   kind = 'cross' if 'cross' in shown.attended.maps else next(iter(shown.attended.maps))
   data = attention_data(shown.attended, kind)
+  size = sum(len(x['weights']) for x in data['maps'])
+  if size > _LARGEST_ATTENTION:
+    text = (
+      f'The attention in a line of middle length has {size / 1e6:,.1f} MB, and this page '
+      f'holds {_LARGEST_ATTENTION / 1e6:,.1f} MB: `seqlab attend {shown.run} TEXT '
+      '--output FILE.html` writes a page of its own.'
+    )
+    return [heading, element('p', text)]
   return [
-    element('h2', 'Attention in one line'),
+    heading,
     element('p', f'{shown.run} reads its own output. {EXPLANATION}'),
     element('div', element('p', NO_SCRIPT), data_attention='attention-data'),
     json_element('attention-data', data),
@@ -235,14 +264,14 @@ def _samples_of_training(
   return [element('h2', 'Samples'), element('p', hint, class_='muted'), *shown]
 
 
-def _samples_of_split(split: str, outputs: Outputs, most: int) -> list[Markup]:
+def _samples_of_split(split: str, outputs: Outputs, limit: int) -> list[Markup]:
   """Returns lines of the split, with the chrF of each output."""
   runs = [*outputs.hypotheses]
   lines = [
     *zip(outputs.sources, outputs.references, *outputs.hypotheses.values(), strict=True)
   ]
   samples = []
-  for i in _evenly(len(lines), most):
+  for i in _evenly(len(lines), limit):
     source, references, *hypotheses = lines[i]
     scores = [sacrebleu.sentence_chrf(x, list(references)).score for x in hypotheses]
     samples.append(Sample(i + 1, source, references, hypotheses, scores))
@@ -257,11 +286,11 @@ def _samples_of_split(split: str, outputs: Outputs, most: int) -> list[Markup]:
   ]
 
 
-def _evenly(count: int, most: int) -> list[int]:
-  """Returns at most so many numbers below `count`, with equal distances."""
-  if count <= most:
+def _evenly(count: int, limit: int) -> list[int]:
+  """Returns at most `limit` numbers below `count`, with equal distances."""
+  if count <= limit:
     return [*range(count)]
-  return np.linspace(0, count - 1, most).round().astype(int).tolist()
+  return np.linspace(0, count - 1, limit).round().astype(int).tolist()
 
 
 def _breakdowns(

@@ -5,18 +5,19 @@ import json
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
-import zipfile
 
 import numpy as np
 
 from seqlab.metrics.bootstrap import compare, confidence_interval
 from seqlab.metrics.measures import BLEU, SHARES, make_measures
-from seqlab.pages.html import Markup, element
+from seqlab.pages.html import Markup, element, table
 from seqlab.report.runs import Run
 from seqlab.results.beside import rows_of_run
 from seqlab.results.measurement import Measurement
 from seqlab.results.row import Row
 from seqlab.results.verdicts import WITHIN, judge
+from seqlab.use.records import arrays_in
+from seqlab.use.translations import decoding_of
 
 _SAMPLES = 1_000  # of the bootstrap
 
@@ -37,7 +38,7 @@ def recorded_evaluations(folder: Path) -> dict[str, Recorded]:
   """Returns split -> its last evaluation that decoded it."""
   path = folder / 'evaluations.jsonl'
   lines = path.read_text('utf-8').splitlines() if path.is_file() else []
-  found = {}
+  evaluations = {}
   for line in lines:
     try:
       record = json.loads(line)
@@ -45,16 +46,9 @@ def recorded_evaluations(folder: Path) -> dict[str, Recorded]:
       continue
     if 'split' in record and isinstance(record.get('scores'), list):
       split = record['split']
-      found[split] = Recorded(record, _arrays(folder / 'evaluations' / f'{split}.npz'))
-  return found
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-  try:
-    with np.load(path) as file:
-      return dict(file)
-  except (FileNotFoundError, ValueError, EOFError, zipfile.BadZipFile):
-    return {}
+      statistics = arrays_in(folder / 'evaluations' / f'{split}.npz')
+      evaluations[split] = Recorded(record, statistics)
+  return evaluations
 
 
 def scores_section(evaluations: Mapping[str, Mapping[str, Recorded]]) -> list[Markup]:
@@ -86,29 +80,47 @@ def scores_section(evaluations: Mapping[str, Mapping[str, Recorded]]) -> list[Ma
   return [element('p', note, class_='muted'), table(head, rows), *_tests(evaluations)]
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
-  """Returns a table that scrolls sideways where it is too wide."""
-  top = element('tr', *(element('th', name, scope='col') for name in head))
-  body = [
-    element('tr', *(element('td', cell, dir='auto') for cell in row)) for row in rows
-  ]
-  return element('div', element('table', top, *body), class_='scroll')
-
-
 def _shown(score: Mapping[str, Any], recorded: Recorded) -> tuple[str, str]:
   """Returns a score and its interval as texts."""
   value = _number(score['name'], score['score'])
+  counted = _counted(score, recorded)
+  if counted is None:
+    return value, '-'
+  mean, half = confidence_interval(
+    counted.rows, samples=_SAMPLES, score=counted.measure.score
+  )
+  return value, f'{_number(score["name"], mean)} ± {_number(score["name"], half)}'
+
+
+class _Counted(NamedTuple):
+  """What a score is computed from.
+
+  Attributes:
+    key: name of the integers in the folder of the run.
+    measure: function of them.
+    rows: the integers of each line, [R, C].
+  """
+
+  key: str
+  measure: Any
+  rows: np.ndarray
+
+
+def _counted(score: Mapping[str, Any], recorded: Recorded) -> _Counted | None:
+  """Returns what a recorded score is computed from.
+
+  Returns:
+    None if the folder has no integers of the measure, or those of another evaluation:
+    they stay when a later evaluation counts other measures.
+  """
   key, measure = _measure_of(score)
   rows = recorded.statistics.get(key)
   if measure is None or rows is None or not len(rows):
-    return value, '-'
-  # The statistics may be those of another evaluation, with other options.
-  if not math.isclose(
-    float(measure.score(rows.sum(axis=0))), score['score'], rel_tol=1e-4, abs_tol=1e-4
-  ):
-    return value, '-'
-  mean, half = confidence_interval(rows, samples=_SAMPLES, score=measure.score)
-  return value, f'{_number(score["name"], mean)} ± {_number(score["name"], half)}'
+    return None
+  counted = float(measure.score(rows.sum(axis=0)))
+  if not math.isclose(counted, score['score'], rel_tol=1e-4, abs_tol=1e-4):
+    return None
+  return _Counted(key, measure, rows)
 
 
 def _number(name: str, value: float) -> str:
@@ -130,11 +142,11 @@ def _measure_of(score: Mapping[str, Any]) -> tuple[str, Any]:
 
 
 def _how(score: Mapping[str, Any], record: Mapping[str, Any]) -> Markup:
-  search = record.get('search', {})
-  kind = search.get('kind', 'search')
-  beam = f' {search["beam"]}' if kind == 'beam' else ''
   steps = ', '.join(f'{step:,}' for step in record.get('steps', ()))
-  text = f'{kind}{beam}; checkpoints of steps {steps}; {record.get("lines", 0):,} lines'
+  text = (
+    f'{decoding_of(record["search"])}; checkpoints of steps {steps}; '
+    f'{record.get("lines", 0):,} lines'
+  )
   return element('small', ' '.join(filter(None, (score['signature'], f'({text})'))))
 
 
@@ -178,13 +190,20 @@ class Shared(NamedTuple):
 
 
 def shared_score(runs: Sequence[Recorded]) -> Shared | None:
-  """Returns the first score of which all runs have integers for the same lines."""
+  """Returns the first score of all runs whose integers they have for the same lines."""
   for score in runs[0].record['scores'] if runs else ():
-    key, measure = _measure_of(score)
-    rows = [x.statistics.get(key) for x in runs]
-    if measure is None or any(x is None or len(x) != len(rows[0]) for x in rows):
+    counted = [_counted_by_name(score['name'], x) for x in runs]
+    if None in counted or len({(x.key, len(x.rows)) for x in counted}) > 1:
       continue
-    return Shared(score['name'], measure.score, rows)
+    return Shared(score['name'], counted[0].measure.score, [x.rows for x in counted])
+  return None
+
+
+def _counted_by_name(name: str, recorded: Recorded) -> _Counted | None:
+  """Returns what a run's score of this name is computed from; None if it has none."""
+  for score in recorded.record['scores']:
+    if score['name'] == name:
+      return _counted(score, recorded)
   return None
 
 
@@ -203,7 +222,24 @@ def _tests_of(split: str, runs: Mapping[str, Recorded]) -> list[Markup]:
     )
     for i, (run, x) in enumerate(zip(runs, compared, strict=True))
   ]
-  return [table(('run', f'{shared.name}, {split}', 'difference', 'p'), cells)]
+  head = ('run', f'{shared.name}, {split}', 'difference', 'p')
+  return [*_different_searches(runs), table(head, cells)]
+
+
+def _different_searches(runs: Mapping[str, Recorded]) -> list[Markup]:
+  """Returns a note if outputs were found in different ways, with what differs."""
+  searches = {run: recorded.record['search'] for run, recorded in runs.items()}
+  names = dict.fromkeys(name for search in searches.values() for name in search)
+  values = {name: [x.get(name) for x in searches.values()] for name in names}
+  differing = [name for name, x in values.items() if any(y != x[0] for y in x)]
+  if not differing:
+    return []
+  described = [
+    f'{run} with ' + ', '.join(f'{n} {search.get(n, "default")}' for n in differing)
+    for run, search in searches.items()
+  ]
+  text = f'The runs were decoded with different options: {"; ".join(described)}.'
+  return [element('p', text, class_='bad')]
 
 
 def paper_section(

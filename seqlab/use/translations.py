@@ -244,8 +244,8 @@ def decoding_of(search: Mapping[str, Any]) -> str:
   Args:
     search: how outputs were found, as an evaluation is recorded with it.
   """
-  kind = search['kind']
-  return f'{kind} {search[kind]}' if kind in ('beam', 'mbr') else kind
+  kind = search.get('kind', 'beam')  # the first edition recorded no kind
+  return f'{kind} {search[kind]}' if kind in search else kind
 
 
 def _print(result: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 
 import numpy as np
@@ -19,7 +20,10 @@ from seqlab.pages.breakdown import (
 from seqlab.pages.charts import Point, bar_chart, legend, line_chart
 from seqlab.pages.report import report_page, write_report
 from seqlab.pages.samples import Sample, read_samples, samples_table
+from seqlab.pages.scores import Recorded, scores_section, shared_score
 from seqlab.report.runs import read_run
+from seqlab.tasks.interface import Attended, AttentionMap, Side
+from seqlab.use.attention import Shown
 from seqlab.use.outputs import Outputs
 
 
@@ -83,7 +87,22 @@ def test_charts_describe_themselves_in_words():
   assert 'nan' not in line_chart('x', {'a': [Point(1, 0.0)]})
   text = bar_chart('F1', {'a': {'0': 0.25, '1+': math.nan}}, xlabel='count')
   assert text.count('<rect') == 1
+  assert 'details' not in text
   assert legend(['one']) == ''
+
+
+def test_thirty_six_lines_differ_by_colour_and_dashes():
+  text = legend([str(i) for i in range(36)])
+  styles = re.findall(r'class="line (c\d) (d\d)"', text)
+  assert styles[0] == ('c0', 'd0')
+  assert styles[6] == ('c0', 'd1')
+  assert len(set(styles)) == 36
+
+
+def test_narrow_bars_have_a_table_of_their_values():
+  bars = {f'run {i}': {'0': i / 8, '1+': 0.25} for i in range(9)}
+  text = bar_chart('F1', bars, xlabel='count')
+  assert '<td dir="auto">run 7</td><td dir="auto">0.875</td>' in text
 
 
 @pytest.fixture
@@ -100,6 +119,7 @@ def make_run(tmp_path):
     statistics = np.stack([right, np.ones(len(right), int)], axis=1)
     score = {'name': 'exact', 'score': float(np.mean(right)), 'signature': 's<i>g'}
     record = {'split': 'test', 'lines': 8, 'scores': [score], 'steps': [2], 'text': 't'}
+    record['search'] = {'kind': 'mbr', 'mbr': 9, 'beam': 1}
     lines = f'{{"split": "te\n{json.dumps(record)}\n'  # the first is incomplete
     (folder / 'evaluations.jsonl').write_text(lines)
     np.savez(folder / 'evaluations' / 'test.npz', exact=statistics)
@@ -116,11 +136,48 @@ def test_a_report_has_intervals_and_paired_tests(make_run, tmp_path):
   assert '<td dir="auto">0.5000</td><td dir="auto">0.' in text  # and its interval
   assert '+0.5</td>' in text
   assert 'baseline' in text
+  assert 'mbr 9; checkpoints' in text
+  assert 'decoded with different options' not in text
   assert 'class="legend"' not in text  # of a single group
-  assert 'class="band c0"' in text  # of two seeds
+  assert 'class="band c0 d0"' in text  # of two seeds
   assert '&lt;k&gt;' in text
   assert '<k>' not in text
   assert 'http:' not in text
+
+
+def _recorded(right, *scores, **search):
+  statistics = np.stack([right, np.ones(len(right), int)], axis=1)
+  scores = [dict(name=name, score=x, signature='') for name, x in scores]
+  record = dict(scores=scores, search=search, text='t')
+  return Recorded(record, {'exact': statistics})
+
+
+def test_scores_are_compared_only_by_their_own_integers():
+  first = _recorded([1, 0], ('exact', 0.5))
+  assert shared_score([first, _recorded([1, 1], ('exact', 1.0))]).name == 'exact'
+  # The integers are of another evaluation, or of one that did not measure it.
+  assert shared_score([first, _recorded([1, 1], ('exact', 0.5))]) is None
+  assert shared_score([first, _recorded([1, 1], ('bleu (13a)', 1.0))]) is None
+
+
+def test_runs_that_were_decoded_differently_are_named():
+  first = _recorded([1, 0] * 4, ('exact', 0.5), kind='beam', beam=5, alpha=0.6)
+  second = _recorded([1, 1] * 4, ('exact', 1.0), kind='beam', beam=1, alpha=0.6)
+  text = ''.join(scores_section({'a': {'test': first}, 'b': {'test': second}}))
+  assert 'different options: a with beam 5; b with beam 1.' in text
+
+
+def test_attention_that_is_too_large_or_absent_leaves_a_sentence(make_run):
+  run = read_run(make_run('run', 0, np.array([1, 0] * 4)))
+  weights = np.broadcast_to(np.float32(0), (6, 8, 110, 110))
+  side = Side(['x'] * 110, [*range(110)])
+  attended = Attended({'x': side}, {'cross': AttentionMap(weights, 'x', 'x')})
+  shown = Shown('runs/run', [2], {}, True, attended)
+  text = report_page([run], {run.path: 'run'}, attention=shown)
+  assert len(text) < 100_000
+  assert '3.1 MB, and this page holds 3.0 MB: `seqlab attend runs/run' in text
+  text = report_page([run], {run.path: 'run'}, attention='the model (M) has none')
+  assert 'Attention is not shown: the model (M) has none.' in text
 
 
 def test_a_report_of_different_experiments_names_what_differs(make_run):
@@ -159,7 +216,9 @@ def test_outputs_of_a_split_are_shown_with_breakdowns(make_run, training):
   ('options', 'message'),
   [
     (['--output', 'FILE'], 'name a folder'),
-    (['--output', 'new', '--beam', '2'], 'beam has an effect only where'),
+    (['--output', 'new', '--max-length', '1', '2'], '--max-length has an effect only'),
+    (['--output', 'new', '--average', '3'], '--average has an effect only where'),
+    (['--output', 'new', '--choose', 'best'], '--choose has an effect only where'),
   ],
 )
 def test_wrong_options_of_a_report_are_errors(options, message, tmp_path, capsys):
