@@ -23,15 +23,17 @@ class _Beams:
   """State of the search. M is the number of beams kept per sentence.
 
   A log-probability of -inf marks an empty entry: a beam that is not yet in use, or any
-  beam of a sentence that is decided.
+  beam of a sentence that is decided. Hypotheses are sorted within each group, the best
+  first, except that those of `live` are in the order of their banks if there are
+  phrases, see `decoding.phrases`, and in the order of the choice in a diverse search.
   """
 
   i: Array  # [] number of tokens so far
   limit: Array  # [B] longest output
   live: Array  # [B, M, L] unfinished hypotheses
-  live_logp: Array  # [B, M] their log-probabilities, best first
+  live_logp: Array  # [B, M] their log-probabilities
   done: Array  # [B, M, L] finished hypotheses
-  done_score: Array  # [B, M] their length-normalized scores, best first
+  done_score: Array  # [B, M] their length-normalized scores
   cache: PyTree  # leaves [B * M, ...] or [B, ...]
   rules: Rules  # leaves [B, ...]
 

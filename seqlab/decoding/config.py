@@ -193,7 +193,8 @@ class Beam(Ruled):
     stop: when a sentence is decided: 'bound', once no unfinished hypothesis can score
       higher than the worst of M finished ones; 'count', once M are finished, as in
       fairseq.
-    length_reward: added to the score for each token of an output, EOS included.
+    length_reward: added to the score for each token of an output, EOS included; 0 with
+      `beam` 1, which does not compare scores.
     diverse_groups: number of groups of diverse beam search, a divisor of `beam`; 1 for
       the usual search.
     diverse_strength: what a token loses in a group for each time that earlier groups
@@ -219,6 +220,12 @@ class Beam(Ruled):
       raise ValueError(
         f'diverse_strength is {self.diverse_strength}; it must be None for a single '
         'group: set diverse_groups to the number of groups'
+      )
+    if self.length_reward and self.beam == 1:
+      raise ValueError(
+        f'length_reward is {self.length_reward}, and has no effect: with beam=1 the '
+        'likeliest token is chosen at each position; raise beam, or leave '
+        'length_reward out'
       )
 
   @property
@@ -277,6 +284,14 @@ class FullLength(Greedy):
   """
 
   to_limit: ClassVar = True
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.min_length:
+      raise ValueError(
+        f'min_length is {self.min_length}, and has no effect: every output has the '
+        'length that `length` (--max-length) allows; leave min_length out'
+      )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

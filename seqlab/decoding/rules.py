@@ -18,8 +18,8 @@ from seqlab.types import EOS, PAD, Array
 class Rules:
   """What an output must and must not contain.
 
-  An output ends at its limit whatever the rules are. A prefix is written whatever the
-  other rules are.
+  An output ends at its limit, even where `min_length` asks for more tokens; one that
+  lacks a phrase there is dropped. No other rule forbids a token of the prefix.
 
   Attributes:
     min_length: number of tokens before EOS, at least, as fairseq's `--min-len`.

@@ -33,11 +33,12 @@ class RequiredIds(NamedTuple):
     """Returns why no translation of at most `limit` tokens has them; '' if one may."""
     if any(UNK in ids for ids in (self.prefix, *self.phrases)):
       return 'requires a token that is not in the target vocabulary'
-    count = sum(map(len, (self.prefix, *self.phrases)))
+    # The longest, and not the sum, since phrases may overlap.
+    count = max(map(len, (self.prefix, *self.phrases)))
     if count >= limit:
       return (
-        f'requires {count} tokens, and its translation may have {limit}, the end '
-        'included: raise --max-length'
+        f'requires {count} tokens in a row, and its translation may have {limit}, the '
+        'end included: raise --max-length'
       )
     return ''
 

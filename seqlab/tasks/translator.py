@@ -317,6 +317,12 @@ class Translator:
     self.refused |= refused
     full = {i: n for i, n in full.items() if i not in refused}
     outputs_of = self._search_all(sentences, full, first, ids_of)
+    for i in _without_output(outputs_of, ids_of):
+      del outputs_of[i]
+      self.refused[i] = (
+        'has no translation with what it requires that the options of decoding allow: '
+        'raise --max-length or --beam, or leave --no-repeat-ngram out'
+      )
     self.written += sum(np.count_nonzero(ids[0]) for ids, _ in outputs_of.values())
     empty = {i for i in range(len(lines)) if i not in full or i in self.refused}
     # A missing output would shift all lines after it against their sources.
@@ -407,6 +413,16 @@ class Translator:
     # of JAX, such as `jax.default_matmul_precision`.
     program = self._decode.prepare(self._variables, source, **named)
     return _Search(program, rows, source, named)
+
+
+def _without_output(
+  outputs: _Outputs, required: Mapping[int, RequiredIds]
+) -> list[int]:
+  """Returns the lines that require something and whose search gave no output.
+
+  Without requirements, or where a score is NaN, something else is wrong with the model.
+  """
+  return [i for i in required if i in outputs and np.isneginf(outputs[i][1]).all()]
 
 
 class _Search(NamedTuple):

@@ -5,7 +5,12 @@ import itertools
 import sys
 from typing import Any, BinaryIO, NamedTuple, TextIO
 
-from seqlab.decoding.config import make_decoding
+from seqlab.decoding.config import (
+  Beam,
+  DecodingConfig,
+  MinimumBayesRisk,
+  make_decoding,
+)
 from seqlab.domains import Count, checked
 from seqlab.tasks.interface import Generates, Translates, has, needs
 from seqlab.tasks.required import Required
@@ -50,10 +55,10 @@ def translate_stream(
     average: number of checkpoints to average.
     choose: 'last' or 'best'.
     options: how outputs are found, see `decoding.config`.
-    n_best: number of different translations of each line; at most the beam. Where the
-      beam has fewer, that is said in the end.
-    alignment: attention by which words are aligned, if so; each line then ends with
-      ` ||| 0-0 1-2`, see `use.alignment`.
+    n_best: number of different translations of each line; at most the number of
+      hypotheses of the search. The number of lines that have fewer is printed last.
+    alignment: attention by which words are aligned; None for no alignment. With it,
+      each line ends with ` ||| 0-0 1-2`, see `use.alignment`.
     prefix: whether each line has a tab after the source, and then text with which its
       translation begins: whole words, or nothing. It is a part of the translation.
     phrases: whether each line has further tabs, and after each of them a phrase of whole
@@ -74,7 +79,8 @@ def translate_stream(
     )
   if n_best > decoding.num_hypotheses:
     raise ValueError(
-      f'n_best is {n_best}, and a beam of {decoding.num_hypotheses} holds fewer: raise --beam'
+      f'n_best is {n_best}, and the search has {decoding.num_hypotheses} hypotheses per '
+      f'line: {_advice(decoding)}'
     )
   which = dict(average=average, choose=choose, trust=trust)
   folder, task, variables, _ = load_run(run, **which)
@@ -94,15 +100,16 @@ def translate_stream(
       for x in best:
         text = x.text if n_best == 1 else f'{number} ||| {x.text} ||| {x.score:.4f}'
         print(f'{text}{next(ends)}', file=out)
-      blank = is_blank(chunk[number - first])
-      fewer += len(best) < n_best and not blank and number not in translator.refused
+      i = number - first
+      blank = is_blank(chunk[i])
+      fewer += len(best) < n_best and not blank and i not in translator.refused
     # After each chunk, since a reader of a pipe would otherwise wait for the end.
     out.flush()
     refused.add(first, len(chunk), translator.refused | bad)
   if fewer:
     print(
       f'{fewer:,} of {refused.total:,} lines have fewer than {n_best} different '
-      f'translations in a beam of {decoding.num_hypotheses}: raise --beam',
+      f'translations among {decoding.num_hypotheses} hypotheses: {_advice(decoding)}',
       file=sys.stderr,
     )
   if aligner is not None and aligner.refused:
@@ -111,6 +118,13 @@ def translate_stream(
       file=sys.stderr,
     )
   refused.report('translated as an empty line')
+
+
+def _advice(decoding: DecodingConfig) -> str:
+  """Returns how a search gets more hypotheses."""
+  if isinstance(decoding, MinimumBayesRisk):
+    return 'raise --mbr'
+  return 'raise --beam' if isinstance(decoding, Beam) else 'search with --beam or --mbr'
 
 
 def _ends(
@@ -213,8 +227,8 @@ class _Fields(NamedTuple):
 
     Args:
       lines: lines of text. One that is blank as a whole has no fields.
-      bad: line number -> why it is not text. Lines with too few or too many tabs are
-        added.
+      bad: line number -> why it is not text. Lines with too few or too many tabs, and
+        those that require something of the translation of a blank source, are added.
     """
     sources, required = [''] * len(lines), {}
     least = self.parts - 1 + self.prefix
@@ -230,6 +244,11 @@ class _Fields(NamedTuple):
       texts = ['' if is_blank(x) else x for x in fields[self.parts :]]
       prefix = texts.pop(0) if self.prefix else ''
       required[i] = Required(prefix, tuple(filter(None, texts)))
+      if is_blank(source) and any(required[i]):
+        bad[i] = (
+          'has a blank source, and text that its translation has to contain: write a '
+          'source'
+        )
     return sources, required
 
   def __str__(self) -> str:

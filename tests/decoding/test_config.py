@@ -149,6 +149,11 @@ def test_options_outside_their_domain_are_refused(options):
     ({'decoding': 'greedy', 'beam': 3}, r'unknown key decoding\.beam'),
     ({'bean': 3}, r"unknown key decoding\.bean; did you mean 'beam'"),
     ({'temperature': 0.5, 'alpha': 1.0}, r'unknown key decoding\.alpha'),
+    ({'beam': 1, 'length_reward': 5.0}, r'length_reward is 5\.0, and has no effect'),
+    (
+      {'decoding': 'full_length', 'min_length': 5},
+      'min_length is 5, and has no effect',
+    ),
   ],
 )
 def test_a_wrong_option_is_named(options, message):

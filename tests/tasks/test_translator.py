@@ -15,7 +15,7 @@ from seqlab.layers import POSITIONS
 from seqlab.models.ensemble import Ensemble
 from seqlab.models.recurrent import Recurrent
 from seqlab.models.transformer import Transformer
-from seqlab.tasks.required import Required
+from seqlab.tasks.required import Required, RequiredIds
 from seqlab.tasks.sentences import MAX_PIECES, TooLongError, encode_fitting
 import seqlab.tasks.translator as translator_module
 from seqlab.tasks.translator import Translator, decode, in_dtype, search_dtype
@@ -123,6 +123,35 @@ def test_a_prefix_that_cannot_be_forced_refuses_its_line(vocabularies):
   searcher.n_best(['ab', 'b'], required={0: Required('a b a b'), 1: Required('ж')})
   assert 'its translation may have 3' in searcher.refused[0]
   assert 'not in the target vocabulary' in searcher.refused[1]
+
+
+def test_required_texts_may_overlap():
+  ids = np.array([4, 5, 6])
+  required = RequiredIds(ids[:2], (ids, ids[1:]))
+  assert required.problem(4) == ''
+  assert required.problem(3).startswith('requires 3 tokens in a row, and its')
+
+
+def test_a_line_whose_requirements_no_output_meets_is_refused(
+  vocabularies, monkeypatch
+):
+  searcher = translator(vocabularies, [0.0] * vocabularies.target.size, beam=2)
+  ids = np.tile(
+    next(iter(encode_fitting(vocabularies.target, {0: 'ab'})[0].values())), (2, 1)
+  )
+  scores = {0: np.array([-1.0, -2.0]), 1: np.full(2, -np.inf), 2: np.full(2, -np.inf)}
+  monkeypatch.setattr(
+    searcher, '_search_all', lambda lines, *_: {i: (ids, scores[i]) for i in lines}
+  )
+  required = {i: Required(phrases=('ab ab',)) for i in (0, 1)}
+  assert searcher.n_best(['b', 'b'], required=required) == [[('ab', -1.0)], [('', 0.0)]]
+  assert [*searcher.refused] == [1]
+  assert 'raise --max-length or --beam' in searcher.refused[1]
+  with pytest.raises(ArithmeticError, match='options of decoding allow no output'):
+    searcher.n_best(['b', 'b', 'b'], required=required)
+  scores[1][:] = np.nan
+  with pytest.raises(ArithmeticError, match='parameters are not finite'):
+    searcher.n_best(['b', 'b'], required=required)
 
 
 def test_parameters_that_are_not_finite_are_an_error(vocabularies):

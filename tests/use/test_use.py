@@ -337,8 +337,13 @@ def test_n_best_lists_are_in_order_and_distinct(finished):
 
 
 def test_more_outputs_than_the_beam_holds_are_refused(finished):
-  with pytest.raises(ValueError, match='raise --beam'):
-    _translate(finished, 'w1\n', n_best=3, options={'beam': 2})
+  for options, advice in (
+    ({'beam': 2}, 'raise --beam'),
+    ({'mbr': 2}, 'raise --mbr'),
+    ({'temperature': 0.5}, 'search with --beam or --mbr'),
+  ):
+    with pytest.raises(ValueError, match=f'n_best is 3, and .*: {advice}$'):
+      _translate(finished, 'w1\n', n_best=3, options=options)
 
 
 def test_samples_depend_on_the_line_and_not_on_the_batch(finished):
