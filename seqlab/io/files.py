@@ -11,6 +11,7 @@ from typing import Any
 import uuid
 
 _OPEN_FILE = re.compile(r'/proc/[^/]+/fd/\d+')
+UNFINISHED = '.part-'  # with which names of temporary files begin
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)  # the disk is full, or the quota exhausted
 
 
@@ -39,7 +40,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     return
   path = final
   # Short, because the name of `path` may already have the maximum length.
-  temporary = path.with_name(f'.part-{uuid.uuid4().hex[:12]}')
+  temporary = path.with_name(f'{UNFINISHED}{uuid.uuid4().hex[:12]}')
   try:
     yield temporary
     sync(temporary)

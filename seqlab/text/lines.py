@@ -35,6 +35,7 @@ from seqlab.io.containers import advice, name_of_container
 
 DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile)
 
+_GZIP = b'\x1f\x8b'  # the first bytes of gzip, with which no text in UTF-8 begins
 _HEAD = 8192  # number of first bytes by which a file is recognised
 
 # Unicode's property Default_Ignorable_Code_Point, and control characters.
@@ -80,17 +81,33 @@ def one_line_byte(byte: int) -> bytes:
 
 
 def read_bytes(path: Path) -> bytes:
-  """Returns a file's bytes, unpacked if it is gzipped.
-
-  No text in UTF-8 begins with the first bytes of gzip.
-  """
+  """Returns a file's bytes, unpacked if it is gzipped."""
   data = path.read_bytes()
   try:
-    return gzip.decompress(data) if data.startswith(b'\x1f\x8b') else data
+    return gzip.decompress(data) if data.startswith(_GZIP) else data
   except DAMAGE as error:
-    raise ValueError(
-      f'{path} is damaged or truncated ({error}); get a new copy of it'
-    ) from error
+    raise _damaged(path, error) from error
+
+
+def open_bytes(path: Path) -> BinaryIO:
+  """Opens a file whose bytes are read in parts, unpacked if it is gzipped."""
+  with path.open('rb') as file:
+    is_gzipped = file.read(len(_GZIP)) == _GZIP
+  return gzip.open(path, 'rb') if is_gzipped else path.open('rb')
+
+
+def check_undamaged(path: Path) -> None:
+  """Raises ValueError if a file is gzipped and damaged; reads the whole file."""
+  try:
+    with open_bytes(path) as stream:
+      while stream.read(1 << 20):
+        pass
+  except DAMAGE as error:
+    raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+  return ValueError(f'{path} is damaged or truncated ({error}); get a new copy of it')
 
 
 def read_lines(path: str | Path) -> list[str]:

@@ -13,7 +13,7 @@ from seqlab.tasks.scorer import Scorer
 from seqlab.tasks.translator import Translator
 from seqlab.train.fingerprint import program_fingerprint
 from seqlab.types import Variables
-from seqlab.use.runs import Choice, Run, load_run
+from seqlab.use.runs import Choice, LoadedRun, Run, load_run
 
 
 def join_models(
@@ -36,17 +36,36 @@ def join_models(
     trust: see `load_run`.
 
   Raises:
+    ValueError: see `load_members`.
+  """
+  which = dict(average=average, choose=choose, trust=trust)
+  return join_members(task, variables, load_members(task, runs, **which))
+
+
+def load_members(
+  task: Translates, runs: Sequence[Run], *, average: int, choose: Choice, trust: bool
+) -> list[LoadedRun]:
+  """Loads the further runs of an ensemble; see `join_models`.
+
+  Raises:
     ValueError: a run has other vocabularies, or reads sources in the other direction.
   """
-  if not runs:
-    return task.model, variables
-  models, each = [task.model], [variables]
+  members = []
   for run in runs:
-    other = load_run(run, average=average, choose=choose, trust=trust)
-    _check_compatible(run, needs(other.task, Translates), task)
-    models.append(other.task.model)
-    each.append(other.variables)
-  return Ensemble(models), tuple(each)
+    member = load_run(run, average=average, choose=choose, trust=trust)
+    _check_compatible(run, needs(member.task, Translates), task)
+    members.append(member)
+  return members
+
+
+def join_members(
+  task: Translates, variables: Variables, members: Sequence[LoadedRun]
+) -> tuple[Seq2Seq, Any]:
+  """Returns the model of a task, or the ensemble of it and those of `members`."""
+  if not members:
+    return task.model, variables
+  models = [task.model, *(member.task.model for member in members)]
+  return Ensemble(models), (variables, *(member.variables for member in members))
 
 
 def _check_compatible(run: Run, other: Translates, task: Translates) -> None:

@@ -7,7 +7,6 @@ the same bytes as without the kill, on the same devices.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-import gzip
 import hashlib
 import itertools
 import json
@@ -21,13 +20,19 @@ import jax
 
 from seqlab.decoding.config import make_decoding
 from seqlab.domains import Count, checked
-from seqlab.io.files import read_json_object, replacing, write_text
+from seqlab.io.files import UNFINISHED, read_json_object, replacing, write_text
 from seqlab.tasks.interface import Translates, needs
 from seqlab.tasks.translator import Translator
-from seqlab.text.lines import BadLine, is_blank, stream_lines
+from seqlab.text.lines import (
+  BadLine,
+  check_undamaged,
+  is_blank,
+  open_bytes,
+  stream_lines,
+)
 from seqlab.train.mesh import batch_sharding, make_mesh
-from seqlab.use.ensembles import join_models, make_translator
-from seqlab.use.runs import Choice, Run, load_run
+from seqlab.use.ensembles import join_members, load_members, make_translator
+from seqlab.use.runs import Choice, LoadedRun, Run, load_run
 
 _RECORD = 'synthesis.json'
 _SPLIT = 'train'  # name of the split that the corpus consists of
@@ -57,6 +62,19 @@ class Layout(NamedTuple):
       read, written = task.corpus.sides
     names = (written, read) if back else (read, written)
     return cls(*(f'{_SPLIT}.{name}' for name in names), back, tag)
+
+  def section(self, files: Sequence[Path]) -> str:
+    """Returns the section `corpus` of an experiment that trains on these files."""
+    source, target = (
+      name.removeprefix(f'{_SPLIT}.') for name in (self.source, self.target)
+    )
+    return (
+      'c.corpus = dict(\n'
+      f'  source={source!r},\n'
+      f'  target={target!r},\n'
+      f'  files=dict({_SPLIT}={tuple(map(str, files))}),\n'
+      ')'
+    )
 
   def pair(self, line: str, translation: str) -> tuple[str, str]:
     """Returns source and target of a line and its translation."""
@@ -108,8 +126,9 @@ def synthesize(
     The record in `synthesis.json`: how the corpus was made, and its number of pairs.
 
   Raises:
-    ValueError: an option is wrong, there is not exactly one of `split` and `file`, or
-      the folder holds something else.
+    ValueError: an option is wrong, there is not exactly one of `split` and `file`, the
+      file is damaged, or the folder holds something else, before anything is
+      translated; or the corpus has no pair.
   """
   decoding = make_decoding(options)
   if (split is None) == (file is None):
@@ -119,13 +138,14 @@ def synthesize(
   which = dict(average=average, choose=choose, trust=trust)
   folder, task, variables, steps = load_run(run, **which)
   layout = Layout.of(needs(task, Translates), back, tag)
+  members = load_members(task, ensemble, **which)
   text = (
     {'split': split, 'fingerprint': task.corpus.fingerprint(split)} if split else {}
   )
   made_by = {
-    'experiment': _digest(json.dumps(folder.config, sort_keys=True).encode()),
+    'experiment': _digest_of_config(folder.config),
     'steps': steps,
-    'ensemble': [str(other) for other in ensemble],
+    'ensemble': [_described_member(*x) for x in zip(ensemble, members, strict=True)],
     'search': json.loads(json.dumps(decoding.record())),
     'text': text or {'file': str(file), 'sha256': _digest_of(Path(file))},
     'source': layout.source,
@@ -136,7 +156,7 @@ def synthesize(
   }
   parts = Parts(Path(corpus), made_by, layout)
   if not parts.is_done:
-    model, variables = join_models(task, variables, ensemble, **which)
+    model, variables = join_members(task, variables, members)
     sharding = None
     if jax.local_device_count() > 1:
       sharding = batch_sharding(make_mesh(available=jax.local_devices()))
@@ -146,9 +166,15 @@ def synthesize(
     lines = task.corpus.read(split)[0] if split else _lines_of(Path(file))
     _translate_parts(parts, translator, lines, lines_per_part)
   record = parts.record
+  if not record['pairs']:
+    raise ValueError(
+      f'{corpus} has no pair: each of the {record["lines"]:,} lines is blank, cannot be '
+      'translated, or has a blank translation; remove the folder, and translate another '
+      'text'
+    )
   print(
     f'{record["pairs"]:,} pairs of {record["lines"]:,} lines. To train on them:\n'
-    f'c.corpus.files.{_SPLIT} = {tuple(map(str, parts.files))}'
+    f'{layout.section(parts.files)}'
   )
   return record
 
@@ -203,11 +229,16 @@ class Parts:
       known = read_json_object(folder / _RECORD)
       self._check_same(known)
       self.record = known
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and not _is_empty(folder):
       raise ValueError(f'{folder} is not empty, and holds no {_RECORD}: name another')
     else:
-      self._parts.mkdir(parents=True)
+      folder.mkdir(parents=True, exist_ok=True)
       self._write_record()
+    # After the record, which says whose parts they are.
+    if self.is_done:
+      self._remove_parts()  # those that a kill left
+    else:
+      self._parts.mkdir(exist_ok=True)
 
   def _check_same(self, known: Mapping[str, Any]) -> None:
     for key, value in self.record.items():
@@ -253,7 +284,11 @@ class Parts:
       raise AssertionError(f'{counts[0]} sources and {counts[1]} targets')
     self.record |= {'pairs': counts[0], 'lines': lines}
     self._write_record()
-    shutil.rmtree(self._parts)
+    self._remove_parts()
+
+  def _remove_parts(self) -> None:
+    if self._parts.exists():
+      shutil.rmtree(self._parts)
 
   def _join_side(self, file: Path) -> int:
     """Joins the parts of one side; returns the number of its lines."""
@@ -272,10 +307,14 @@ class Parts:
     return self._parts / f'{number:07d}.{name}'
 
 
+def _is_empty(folder: Path) -> bool:
+  """Returns whether a folder has no file except what a kill left of the record."""
+  return all(x.name.startswith(UNFINISHED) for x in folder.iterdir())
+
+
 def _lines_of(path: Path) -> Iterator[str]:
   """Yields the lines of a text; one that is not UTF-8 is blank, so that it is left out."""
-  opener = gzip.open if path.suffix == '.gz' else open
-  with opener(path, 'rb') as stream:
+  with open_bytes(path) as stream:
     for number, line in enumerate(stream_lines(stream, name=str(path)), 1):
       if isinstance(line, BadLine):
         print(f'line {number:,} is left out: it {line.reason}', file=sys.stderr)
@@ -283,9 +322,20 @@ def _lines_of(path: Path) -> Iterator[str]:
 
 
 def _digest_of(path: Path) -> str:
+  """Returns the digest of a text. Raises ValueError if its file is damaged."""
+  check_undamaged(path)  # now, and not after hours of translation
   with path.open('rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-def _digest(data: bytes) -> str:
-  return hashlib.sha256(data).hexdigest()
+def _described_member(run: Run, member: LoadedRun) -> dict[str, Any]:
+  """Returns what the record says about a further run of an ensemble."""
+  return {
+    'run': str(run),
+    'experiment': _digest_of_config(member.folder.config),
+    'steps': member.steps,
+  }
+
+
+def _digest_of_config(config: Mapping[str, Any]) -> str:
+  return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()

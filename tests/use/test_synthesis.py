@@ -1,7 +1,9 @@
 """A text becomes a corpus: the source of distillation and back-translation."""
 
+import gzip
 import io
 import json
+import shutil
 
 import pytest
 
@@ -66,7 +68,11 @@ def test_a_split_becomes_a_corpus_also_after_a_kill(
   ]
   assert record['pairs'] == len(expected)
   assert record['lines'] == len(source)
-  assert str(files['train']) in capsys.readouterr().out
+  printed = capsys.readouterr().out
+  assert printed.split(':\n', 1)[1] == (
+    "c.corpus = dict(\n  source='en',\n  target='de',\n"
+    f'  files=dict(train={files["train"]}),\n)\n'
+  )
   assert synthesize(finished, folder, **options) == record  # there is nothing left
   with pytest.raises(ValueError, match="begun with tag='<KD>', and now it is ''"):
     synthesize(finished, folder, **{**options, 'tag': ''})
@@ -107,3 +113,95 @@ def test_a_folder_with_other_files_is_left_alone(finished, tmp_path):
   (tmp_path / 'notes.txt').touch()
   with pytest.raises(ValueError, match=r'is not empty, and holds no synthesis\.json'):
     synthesize(finished, tmp_path, split='test', options=GREEDY)
+
+
+def test_a_corpus_without_a_pair_is_an_error(finished, tmp_path):
+  text, folder = tmp_path / 'text', tmp_path / 'new'
+  text.touch()
+  with pytest.raises(ValueError, match='has no pair: each of the 0 lines'):
+    synthesize(finished, folder, file=text, ensemble=[finished], options=GREEDY)
+  record = json.loads((folder / 'synthesis.json').read_text('utf-8'))
+  (member,) = record['ensemble']  # here the same run once more
+  assert member == {
+    'run': str(finished),
+    'experiment': record['experiment'],
+    'steps': record['steps'],
+  }
+
+
+@pytest.fixture
+def parts_of(tmp_path):
+  """Returns a function that opens the folder of a corpus again."""
+  layout = synthesis.Layout('train.en', 'train.de', False, '')
+  return lambda: synthesis.Parts(tmp_path / 'new', {'tag': ''}, layout)
+
+
+def test_a_kill_before_the_first_part_leaves_a_folder_that_continues(
+  parts_of, tmp_path, monkeypatch
+):
+  folder, mkdir = tmp_path / 'new', synthesis.Path.mkdir
+
+  def killed_in_record(path, _):
+    path.with_name('.part-012345').touch()
+    raise KeyboardInterrupt
+
+  def killed_after_record(path, **options):
+    if path.name == 'parts':
+      raise KeyboardInterrupt
+    mkdir(path, **options)
+
+  for owner, name, killed, left in (
+    (synthesis, 'write_text', killed_in_record, ['.part-012345']),
+    (synthesis.Path, 'mkdir', killed_after_record, ['.part-012345', 'synthesis.json']),
+  ):
+    with monkeypatch.context() as patch:
+      patch.setattr(owner, name, killed)
+      with pytest.raises(KeyboardInterrupt):
+        parts_of()
+    assert sorted(x.name for x in folder.iterdir()) == left
+  parts = parts_of()
+  parts.write(0, [('w1', 'w2')])
+  assert parts_of().has(0)
+
+
+def test_parts_that_a_kill_left_beside_a_finished_corpus_are_removed(
+  parts_of, tmp_path, monkeypatch
+):
+  parts = parts_of()
+  parts.write(0, [('w1', 'w2')])
+  with monkeypatch.context() as patch:
+    patch.setattr(shutil, 'rmtree', lambda *_: None)  # as if killed before it
+    parts.join(1)
+  assert (tmp_path / 'new' / 'parts').exists()
+  assert parts_of().is_done
+  assert not (tmp_path / 'new' / 'parts').exists()
+
+
+def _bytes_of_gzip():
+  return gzip.compress(b''.join(b'w%d\n' % i for i in range(9_999)), mtime=0)
+
+
+@pytest.mark.parametrize('size', [-4, -9, 500])
+def test_a_truncated_text_is_an_error_at_the_start(tmp_path, size):
+  path = tmp_path / 'text.gz'
+  path.write_bytes(_bytes_of_gzip()[:size])
+  with pytest.raises(ValueError, match=r'text\.gz is damaged or truncated'):
+    synthesis._digest_of(path)
+
+
+@pytest.mark.parametrize('byte', [3_000, -6])  # of the data, and of its checksum
+def test_a_corrupted_text_is_an_error_at_the_start(tmp_path, byte):
+  data, path = bytearray(_bytes_of_gzip()), tmp_path / 'text.gz'
+  data[byte] ^= 255
+  path.write_bytes(data)
+  with pytest.raises(ValueError, match=r'text\.gz is damaged or truncated'):
+    synthesis._digest_of(path)
+
+
+def test_a_gzipped_text_is_recognised_by_its_first_bytes(tmp_path):
+  plain, packed = tmp_path / 'plain.gz', tmp_path / 'packed'
+  plain.write_bytes(b'w1\nw2\n')
+  packed.write_bytes(gzip.compress(b'w1\nw2\n'))
+  for path in (plain, packed):
+    assert len(synthesis._digest_of(path)) == 64
+    assert [*synthesis._lines_of(path)] == ['w1', 'w2']
