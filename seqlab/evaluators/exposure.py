@@ -5,8 +5,15 @@ A model that was trained on true prefixes only may do worse after its own errors
 the same under greedy search and with the true pieces given, so that up to there nothing
 can be compared. From there on two histories can: the true one, and that with the wrong
 piece in its place. Accuracies of the same pieces of the same sentences given both differ
-by what the error costs. A random wrong piece in that place tells whether it matters that
-the error is the model's own.
+by what the error costs.
+
+A piece of another sentence in that place tells whether it matters that the error is the
+model's own. Models err at different places: the same wrong piece is therefore also planted
+in the middle of each sentence, where models can be compared with each other.
+
+After a wrong word, what depends on it may rightly differ from the reference: its own other
+pieces, and words whose form it decides. On the embedded corpus, whose grammar is known,
+these do not count; elsewhere all later pieces do.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,9 +34,10 @@ from seqlab.metrics.measures import BLEU
 from seqlab.tasks.interface import Translates
 from seqlab.tasks.references import references_of, writable
 from seqlab.tasks.translator import decode, in_dtype, search_dtype
+from seqlab.text.agreement import Agreement
 from seqlab.types import EOS, PAD, SPECIALS, Array, PyTree, Variables
 
-HISTORIES = ('true', 'own', 'random')
+HISTORIES = ('true', 'own', 'random', 'planted/true', 'planted/random')
 
 
 class Evaluator:
@@ -87,11 +95,19 @@ class Evaluator:
 
       guess = predict(target)
       wrong = (guess != target) & (target != PAD)  # [B, T]
-      error = _FirstError.of(wrong, guess, target)
+      dependent = _dependent(batch, target.shape[1])
+      error = _Error.first(wrong, guess, target, dependent)
+      planted = _Error.planted(target, dependent)
       sums = {'sentences': error.counts.sum()}
-      for history, piece in error.pieces(self._vocabulary.size).items():
-        right = predict(jnp.where(error.here, piece[:, None], target)) == target
-        sums[history] = error.sums(right, self._offsets)
+      for history, place, piece in (
+        ('true', error, error.true),
+        ('own', error, error.own),
+        ('random', error, error.random(self._vocabulary.size)),
+        ('planted/true', planted, planted.true),
+        ('planted/random', planted, planted.random(self._vocabulary.size)),
+      ):
+        right = predict(jnp.where(place.here, piece[:, None], target)) == target
+        sums[history] = place.sums(right, self._offsets)
       # A loop, so that one search is compiled.
       outputs = jax.lax.map(
         lambda r: _repaired(model, variables, source, target, _forced(wrong, r)),
@@ -100,7 +116,8 @@ class Evaluator:
       return sums, jnp.moveaxis(outputs, 0, 1)  # [B, repairs + 1, L]
 
     batches = evaluation_batches(task, split, sharding, tokens=tokens, shapes=shapes)
-    self._resident = Resident(batches, sharding, function)
+    extra = _grammar(task, split)
+    self._resident = Resident(batches, sharding, function, extra=extra)
 
   def compile(self, variables: Variables) -> None:
     """Compiles every shape."""
@@ -111,9 +128,10 @@ class Evaluator:
 
     `true/2`: accuracy of the second piece after the first error, given true pieces;
     `own/2`: the same, given the model's own piece in the place of the error;
-    `random/2`: the same, given a random wrong piece there;
-    `true/rest` and so on: of all pieces after the first error;
-    `sentences`: number of sentences that these are taken over;
+    `random/2`: the same, given a piece of another sentence there;
+    `planted/true/2`, `planted/random/2`: the same for an error in the middle;
+    `true/rest` and so on: of all pieces after the error. NaN where no piece counts;
+    `sentences`: number of sentences with a first error that something follows;
     `repairs/1`: BLEU of greedy outputs that begin with the reference up to and including
       the piece at which the first error would be.
     """
@@ -122,8 +140,7 @@ class Evaluator:
     places = [*self._offsets, 'rest']
     for history in HISTORIES:
       for place, hits, count in zip(places, *sums[history], strict=True):
-        if count:
-          yield f'{history}/{place}', hits / count
+        yield f'{history}/{place}', hits / count if count else float('nan')
     yield 'sentences', sums['sentences']
     for r in range(self._repairs + 1):
       yield f'repairs/{r}', self._bleu([ids[:, r] for _, ids in out])
@@ -140,16 +157,17 @@ class Evaluator:
     return score(counts.sum(axis=0))['score']
 
 
-class _FirstError(NamedTuple):
-  """The first error of each row, where a sentence goes on after it.
+class _Error(NamedTuple):
+  """A place in each row where a wrong piece may stand.
 
   Attributes:
     here: [B, T] bool, its position.
-    after: [B, T] bool, the positions after it; none in a row that does not count.
+    after: [B, T] bool, the positions after it that count; none in a row without such a
+      place.
     offset: [B, T] int32, distance from it.
     own: [B] the model's piece there.
     true: [B] the reference's piece there.
-    counts: [B] bool, whether there is an error, and neither piece ends the sentence.
+    counts: [B] bool, whether the row has such a place.
   """
 
   here: Array
@@ -160,33 +178,100 @@ class _FirstError(NamedTuple):
   counts: Array
 
   @classmethod
-  def of(cls, wrong: Array, guess: Array, target: Array) -> '_FirstError':
-    """Finds it, given which predictions [B, T] are wrong."""
-    first = wrong.argmax(axis=1)  # [B]
-    own, true = (
-      jnp.take_along_axis(x, first[:, None], 1)[:, 0] for x in (guess, target)
-    )
-    counts = wrong.any(axis=1) & (own != EOS) & (true != EOS)
-    offset = jnp.arange(target.shape[1]) - first[:, None]
-    after = (offset > 0) & (target != PAD) & counts[:, None]
-    here = (offset == 0) & counts[:, None]
-    return cls(here, after, offset, own, true, counts)
+  def first(
+    cls, wrong: Array, guess: Array, target: Array, dependent: Array | None
+  ) -> '_Error':
+    """Returns the first error, given which predictions [B, T] are wrong.
 
-  def pieces(self, vocabulary_size: int) -> dict[str, Array]:
-    """Returns history -> the piece at the error, [B]."""
+    A row counts if there is one, and neither piece ends the sentence.
+    """
+    at = wrong.argmax(axis=1)
+    own, true = _at(guess, at), _at(target, at)
+    counts = wrong.any(axis=1) & (own != EOS) & (true != EOS)
+    return cls._of(at, own, target, counts, dependent)
+
+  @classmethod
+  def planted(cls, target: Array, dependent: Array | None) -> '_Error':
+    """Returns the middle of each sentence, which has three pieces or more besides EOS."""
+    length = (target != PAD).sum(axis=1) - 1
+    at = length // 2
+    return cls._of(at, _at(target, at), target, length >= 3, dependent)
+
+  @classmethod
+  def _of(
+    cls, at: Array, own: Array, target: Array, counts: Array, dependent: Array | None
+  ) -> '_Error':
+    offset = jnp.arange(target.shape[1]) - at[:, None]
+    after = (offset > 0) & (target != PAD) & counts[:, None]
+    if dependent is not None:
+      after &= ~jnp.take_along_axis(dependent, at[:, None, None], axis=2)[..., 0]
+    here = (offset == 0) & counts[:, None]
+    return cls(here, after, offset, own, _at(target, at), counts)
+
+  def random(self, vocabulary_size: int) -> Array:
+    """Returns a wrong piece of another sentence, [B]: one that stands at its place.
+
+    Where three other rows of the batch have none, it is any piece.
+    """
     V, n = vocabulary_size, len(SPECIALS)
-    # Any hash serves; up to two steps lead to a piece that is neither of the others.
-    random = (self.true * 7919 + self.own * 104729) % (V - n)
-    for _ in range(2):
-      taken = (random + n == self.true) | (random + n == self.own)
-      random = jnp.where(taken, (random + 1) % (V - n), random)
-    return {'true': self.true, 'own': self.own, 'random': random + n}
+    any_piece = (self.true * 7919 + self.own * 104729) % (V - n)  # any hash serves
+    for _ in range(2):  # up to two steps lead to a piece that is neither of the others
+      is_taken = (any_piece + n == self.true) | (any_piece + n == self.own)
+      any_piece = jnp.where(is_taken, (any_piece + 1) % (V - n), any_piece)
+    piece = any_piece + n
+    for shift in (3, 2, 1):
+      other = jnp.roll(self.true, shift)
+      is_wrong = (other != self.true) & (other != self.own) & (other >= n)
+      piece = jnp.where(is_wrong, other, piece)
+    return piece
 
   def sums(self, right: Array, offsets: Sequence[int]) -> tuple[Array, Array]:
     """Returns hits and counts, [offsets + 1] each, at offsets and at all positions."""
     masks = [self.after & (self.offset == j) for j in offsets]
     masks = jnp.stack([*masks, self.after])  # [offsets + 1, B, T]
     return (masks & right).sum(axis=(1, 2)), masks.sum(axis=(1, 2))
+
+
+def _at(ids: Array, position: Array) -> Array:
+  """Returns the piece of each row at a position: [B, T], [B] -> [B]."""
+  return jnp.take_along_axis(ids, position[:, None], axis=1)[:, 0]
+
+
+def _grammar(task: Translates, split: str) -> dict[str, np.ndarray]:
+  """Returns, for each line, the words of its pieces and what depends on each word.
+
+  Entries: 'word' [R, T], the number of a piece's word; 'depends' [R, W, W] bool, whether
+  the form of a word is decided by another one, directly or not, or is the same word.
+  Empty for a corpus whose grammar is not known.
+  """
+  if not isinstance(task.corpus, Agreement) or task.corpus.target != 'ru':
+    return {}
+  pairs, store = task.corpus.pairs(split), task.stores(split)[-1]
+  surfaces = task.vocabularies.target.surfaces()
+  starts = np.array([surface.startswith(b' ') for surface in surfaces])
+  ids = store.gather(np.arange(len(pairs)), int(store.lengths.max()))
+  # EOS and padding are a word of their own, which depends on nothing.
+  word = np.cumsum(starts[ids] | (ids == EOS), axis=1) - 1
+  W = max(len(pair.russian.split()) for pair in pairs) + 1
+  depends = np.zeros((len(pairs), W, W), bool)
+  for matrix, pair in zip(depends, pairs, strict=True):
+    for dependent, decider, _ in pair.dependencies:
+      matrix[dependent, decider] = True
+  depends |= np.eye(W, dtype=bool)
+  for _ in range(int(np.ceil(np.log2(W)))):  # paths of any length
+    depends = (depends.astype(np.float32) @ depends.astype(np.float32)) > 0
+  return {'word': word.astype(np.int32), 'depends': depends}
+
+
+def _dependent(batch: PyTree, length: int) -> Array | None:
+  """Returns whether each piece depends on each other one, [B, T, T]; None if unknown."""
+  if 'word' not in batch:
+    return None
+  word = batch['word'][:, :length]
+  word = jnp.pad(word, ((0, 0), (0, length - word.shape[1])))
+  word = jnp.clip(word, 0, batch['depends'].shape[1] - 1)  # [B, T]
+  of_word = jnp.take_along_axis(batch['depends'], word[:, :, None], axis=1)  # [B, T, W]
+  return jnp.take_along_axis(of_word, word[:, None, :], axis=2)  # [B, T, T]
 
 
 def _forced(wrong: Array, repairs: Array) -> Array:

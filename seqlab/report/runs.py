@@ -227,31 +227,35 @@ def group(
 def best_by(
   runs: Sequence[Run],
   variant: Callable[[Run], Hashable],
-  metric: str,
+  metric: str | Callable[[Run], float],
   mode: str = 'max',
 ) -> dict[Any, list[Run]]:
   """Chooses, for each variant, the hyperparameters with the best mean over seeds.
+
+  Hyperparameters with which more seeds finished are better than those with fewer, since a
+  run that diverges is not among the finished ones.
 
   Args:
     runs: runs that differ in variants, hyperparameters and seeds.
     variant: names the variant of a run; runs of a variant that differ in more than their
       seed differ in hyperparameters.
-    metric: its last value decides; not one that is reported, since the best of several
-      means is too good.
+    metric: its last value decides, or a function of a run; not one that is reported,
+      since the best of several means is too good.
     mode: 'max' or 'min'.
 
   Returns:
-    variant -> the runs with the best hyperparameters, in the order of the runs. A run
-    whose metric is no number (a diverged one) makes its hyperparameters the worst.
+    variant -> the runs with the best hyperparameters, in the order of the runs. Those
+    whose metric is no number do not count as finished.
   """
   sign = {'max': 1, 'min': -1}[mode]
   variants: dict[Any, list[Run]] = {}
   for run in runs:
     variants.setdefault(variant(run), []).append(run)
 
-  def quality(members: list[Run]) -> float:
-    mean = sign * float(np.mean([run.final(metric) for run in members]))
-    return -math.inf if math.isnan(mean) else mean
+  def quality(members: list[Run]) -> tuple[int, float]:
+    values = [metric(x) if callable(metric) else x.final(metric) for x in members]
+    numbers = [x for x in values if not math.isnan(x)]
+    return len(numbers), sign * float(np.mean(numbers)) if numbers else -math.inf
 
   return {
     name: max(group(members).values(), key=quality)

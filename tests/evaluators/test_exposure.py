@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from seqlab.config import call, resolve
+from seqlab.evaluators import exposure
 from seqlab.models.interface import shift_right
 from seqlab.tasks.translation import Translation
 from seqlab.train.mesh import batch_sharding, make_mesh
-from seqlab.types import BOS, PAD, UNK
+from seqlab.types import BOS, EOS, PAD, UNK
 
 ROWS = batch_sharding(make_mesh(data=1, devices=1))
 
@@ -93,6 +94,74 @@ def test_the_next_piece_depends_on_the_error_and_later_ones_do_not(measured):
   share = sum(n - 1 for n in after) / sum(after)
   assert metrics['own/rest'] == pytest.approx(share)
   assert metrics['sentences'] == len(after)
+
+
+def test_a_planted_piece_stands_in_the_middle_for_every_model(measured):
+  metrics, _, _ = measured
+  assert metrics['planted/true/rest'] == 1.0
+  assert metrics['planted/random/1'] == 0.0
+  assert metrics['planted/random/2'] == 1.0
+
+
+def test_what_depends_on_a_wrong_word_does_not_count(tmp_path):
+  corpus = {
+    'name': 'agreement',
+    'source': 'en',
+    'target': 'ru',
+    'train': 50,
+    'valid': 20,
+  }
+  vocabulary = {'kind': 'word', 'size': 400, 'shared': True}
+  model = {'kind': 'transformer', 'width': 4, 'mlp_width': 4, 'heads': 1, 'layers': 1}
+  config = dict(corpus=corpus, vocabulary=vocabulary, model=model, hyper={}, evals={})
+  config |= dict(task='tasks.translation:Translation', seed=0, steps=1, batching={})
+  task = Translation.from_config(config, tmp_path / 'vocabulary')
+  entries = exposure._grammar(task, 'valid')
+  pairs = task.corpus.pairs('valid')
+  line = next(i for i, pair in enumerate(pairs) if len(pair.dependencies) > 1)
+  words = pairs[line].russian.split()
+  np.testing.assert_array_equal(entries['word'][line][: len(words)], range(len(words)))
+  depends = entries['depends'][line]
+  for dependent, decider, _ in pairs[line].dependencies:
+    assert depends[dependent, decider]
+  dependents = {d.dependent for d in pairs[line].dependencies}
+  for word in {*range(len(words))} - dependents:
+    assert depends[word].sum() == 1  # but for itself
+  batch = {name: x[line : line + 1] for name, x in entries.items()}
+  found = exposure._dependent(batch, len(words))[0]
+  np.testing.assert_array_equal(found, depends[: len(words), : len(words)])
+
+
+class EndsAtOnce(nn.Module):
+  """Predicts the end of the sentence everywhere."""
+
+  words: int
+  hyper_names = ()
+  dtype = 'float32'
+
+  def __call__(self, source, target, **options):
+    return jax.nn.one_hot(jnp.full(target.shape, EOS), self.words)
+
+  def encode(self, source):
+    return source
+
+  def start(self, memory, rows, max_len):
+    return jnp.zeros(rows, jnp.int32)
+
+  def step(self, memory, cache, token):
+    return cache, jax.nn.one_hot(jnp.full(token.shape, EOS), self.words)
+
+
+def test_a_model_whose_errors_end_sentences_has_no_cost(tiny, tmp_path):
+  task = Translation.from_config(tiny, tmp_path / 'vocabulary')
+  task.model = EndsAtOnce(task.vocabularies.target.size)
+  make = resolve('evaluators.exposure:Evaluator')
+  evaluator = call(
+    make, dict(split='valid', repairs=0), 'evals', task=task, sharding=ROWS
+  )
+  metrics = dict(evaluator.run({'params': {}}))
+  assert metrics['sentences'] == 0
+  assert np.isnan(metrics['own/rest'])
 
 
 def test_one_repair_is_enough_for_a_model_with_one_error(measured):

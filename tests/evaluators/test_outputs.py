@@ -53,11 +53,14 @@ def _with(task, **methods):
 def test_measures_are_those_of_the_text(fresh, measured):
   metrics, outputs, _ = measured
   _, references = fresh[0].corpus.read('valid')
+  words = [(x.split(), y.split()) for x, y in zip(outputs, references, strict=True)]
+  same = sum(a == b for x, y in words for a, b in zip(x, y, strict=False))
   expected = {
     'exact': 0.0,
     'cer': jiwer.cer(references, outputs),
     'wer': jiwer.wer(references, outputs),
     'word_errors': 1.0,
+    'symbol_accuracy': same / sum(len(y) for _, y in words),
     'bleu': sacrebleu.corpus_bleu(outputs, [references]).score,
     'chrf': sacrebleu.corpus_chrf(outputs, [references]).score,
     'chrf++': sacrebleu.corpus_chrf(outputs, [references], word_order=2).score,

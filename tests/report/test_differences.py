@@ -1,39 +1,65 @@
-"""Differences of means, compared with SciPy's."""
+"""Differences of means, compared with SciPy's, and verdicts on predictions."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from seqlab.report.differences import difference
+from seqlab.report.differences import contrast, difference, judged
+
+FIRST, SECOND = [3.0, 4.0, 5.5], [1.0, 1.25, 1.0, 0.5]
 
 
-def test_a_difference_is_that_of_welch():
-  first, second = [3.0, 4.0, 5.5], [1.0, 1.25, 1.0, 0.5]
-  found = difference(first, second)
-  expected = stats.ttest_ind(first, second, equal_var=False)
-  low, high = expected.confidence_interval()
+@pytest.mark.parametrize('tests', [1, 6])
+def test_a_difference_is_that_of_welch(tests):
+  found = difference(FIRST, SECOND, tests=tests)
+  expected = stats.ttest_ind(FIRST, SECOND, equal_var=False)
+  low, high = expected.confidence_interval(1 - 0.05 / tests)
   np.testing.assert_allclose(found.mean, (low + high) / 2)
   np.testing.assert_allclose(found.interval, (high - low) / 2)
-  np.testing.assert_allclose(found.p, expected.pvalue)
+
+
+def test_a_contrast_with_zero_is_the_interval_of_one_sample():
+  found = contrast([(2, FIRST), (-1, [0.0, 0.0])])
+  scaled = [2 * x for x in FIRST]
+  low, high = stats.ttest_1samp(scaled, 0).confidence_interval()
+  np.testing.assert_allclose(
+    [found.mean, found.interval], [low / 2 + high / 2, high / 2 - low / 2]
+  )
+
+
+def test_the_variances_of_all_groups_are_added():
+  found = contrast([(1, FIRST), (-1, SECOND), (-1, FIRST), (1, SECOND)])
+  assert found.mean == pytest.approx(0)
+  variance = 2 * (np.var(FIRST, ddof=1) / 3 + np.var(SECOND, ddof=1) / 4)
+  assert found.interval > stats.norm.ppf(0.975) * variance**0.5
 
 
 @pytest.mark.parametrize(
-  ('first', 'is_effect'), [([2.0, 2.1, 2.2], True), ([0.9, 1.5, 1.0], False)]
+  ('bounds', 'verdict'),
+  [
+    ({'above': 0}, 'supported'),
+    ({'above': 3.2}, 'not decided'),
+    ({'above': 9}, 'refuted'),
+    ({'below': 0}, 'refuted'),
+    ({'below': 9}, 'supported'),
+    ({'above': -9, 'below': 9}, 'supported'),
+    ({'above': -1, 'below': -0.5}, 'refuted'),
+    ({'above': -1, 'below': 3.2}, 'not decided'),
+  ],
 )
-def test_an_effect_is_an_interval_without_zero(first, is_effect):
-  found = difference(first, [1.0, 1.1, 1.05])
-  assert found.is_effect == is_effect == (found.p < 0.05)
+def test_a_prediction_is_judged_by_the_whole_interval(bounds, verdict):
+  row = judged('a minus b', [(1, [3.0, 3.2, 3.4]), (-1, [0.0, 0.0])], **bounds)
+  assert row[:2] == ['a minus b', '+3.20 ± 0.50']
+  assert row[3] == verdict
+
+
+def test_one_run_decides_nothing():
+  row = judged('a', [(1, [1.0]), (-1, [0.0, 0.0])], above=0)
+  assert row == ['a', 'n = 1, 2', 'above 0', 'not decided']
+  with pytest.raises(ValueError, match=r'two runs of each kind; there are \[1, 2\]'):
+    difference([1.0], [1.0, 2.0])
 
 
 def test_equal_values_have_no_interval():
-  assert difference([2.0, 2.0], [2.0, 2.0]) == (0.0, 0.0, 1.0)
-  assert difference([2.0, 2.0], [1.0, 1.0]) == (1.0, 0.0, 0.0)
-
-
-def test_the_text_has_a_sign():
+  assert difference([2.0, 2.0], [1.0, 1.0]) == (1.0, 0.0)
   assert difference([0.0, 0.0], [1.5, 1.5]).text(1) == '-1.5 ± 0.0'
-
-
-def test_one_run_has_no_interval():
-  with pytest.raises(ValueError, match=r'two runs of each kind.* 1 and 2'):
-    difference([1.0], [1.0, 2.0])

@@ -130,6 +130,9 @@ def test_each_variant_gets_its_best_hyperparameters(make_run, tmp_path, mode, pe
       for seed, last in enumerate(bleu):
         options = dict(model={'kind': kind}, hyper={'peak': rate}, seed=seed)
         make_run(f'{kind}{rate}{seed}', [9.0, last], **options)
+    # A rate whose other seed diverged, and is not among the finished runs
+    options = dict(model={'kind': kind}, hyper={'peak': 4}, seed=0)
+    make_run(f'{kind}40', [9.0, 1.0 if mode == 'min' else 99.0], **options)
   runs = read_runs(tmp_path)
   best = best_by(runs, lambda run: run.config['model']['kind'], 'valid/bleu', mode)
   assert [*best] == ['a', 'b']
