@@ -17,6 +17,9 @@ SLOW = (*SLOW, 'lecture/teacher_forcing.py', 'wmt14/transformer_big.py')
 SLOW = (*SLOW, 'g2p/cmudict.py', 'multi30k/wu2021.py', 'multi30k/vectors.py')
 SLOW = (*SLOW, 'scan/csordas2021.py', 'cogs/csordas2021.py', 'lecture/architectures.py')
 SLOW = (*SLOW, 'algorithmic/deletang2023.py')
+SLOW = (*SLOW, 'cogs/kim2020.py', 'g2p/sigmorphon2021.py')
+# `test_reports` trains these as well.
+SLOW = (*SLOW, 'lecture/forgetting.py', 'lecture/positions.py', 'lecture/scores.py')
 EXPERIMENTS = [
   pytest.param(FOLDER / name, id=name, marks=[pytest.mark.slow] * (name in SLOW))
   for name in sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob('*.py'))

@@ -137,6 +137,7 @@ class _Marks:
     return [text.decode().lstrip(' ') for text in texts]
 
 
+@pytest.mark.slow
 def test_outputs_with_more_words_than_room_are_counted_again(fresh):
   """A batch that reports too many words is counted on the host, with the right sums."""
   task, variables = fresh

@@ -69,7 +69,7 @@ def test_a_model_without_a_vector_is_named(task):
 def test_the_vector_of_a_recurrent_model_is_where_its_decoder_starts():
   from seqlab.models.recurrent import Recurrent
 
-  model = Recurrent(9, 9, width=4, cell='gru', layers=2, dtype='float32')
+  model = Recurrent(9, 9, width=4, cell='rnn', dtype='float32')
   source = jnp.array([[4, 5, 3], [6, 3, 0]])
   variables = jax.jit(model.init)(jax.random.key(0), source, source)
   vector = model.apply(variables, source, method='vector')

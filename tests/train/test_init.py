@@ -136,7 +136,10 @@ def test_a_map_renames_on_a_mesh_of_devices(small, source, tmp_path):
   ('optimizer', 'changes'),
   [
     ('adam', {'mesh': {'data': 2, 'fsdp': 2, 'tensor': 2}, 'accumulate': 2}),
-    ('muon', {'mesh': {'data': 4, 'tensor': 2, 'shard_optimizer': True}}),
+    pytest.param(
+      *('muon', {'mesh': {'data': 4, 'tensor': 2, 'shard_optimizer': True}}),
+      marks=pytest.mark.slow,
+    ),
     ('schedule_free', {'mesh': {'data': 2, 'devices': 2}, 'parallel': 'pmap'}),
   ],
 )
