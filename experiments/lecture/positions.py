@@ -46,6 +46,7 @@ _LONGEST = f'{LENGTHS[-1] + 1}-'
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   arg = parse_arg(arg, {'trained': TRAINED}, positions='sinusoidal', trained='all')
+  learned = dict(kind='learned', max_length=128)  # as the longest output may need
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
   c.seed, c.steps = 0, 2_000
@@ -59,9 +60,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Model
   c.model = dict(kind='transformer', width=96, mlp_width=192, heads=4, layers=2)
-  c.model.update(unroll=2, positions=arg.positions)
-  if arg.positions == 'learned':  # as many as the longest output may need
-    c.model.positions = dict(kind='learned', max_length=128)
+  c.model.unroll = 2
+  c.model.positions = learned if arg.positions == 'learned' else arg.positions
 
   # Hyperparameters, which a sweep may vary without compiling again
   c.hyper = dict(peak=5e-3, label_smoothing=0.1)

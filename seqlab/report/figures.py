@@ -43,7 +43,7 @@ STYLE = {
   'svg.hashsalt': 'seqlab',
 }
 
-_LABEL = 30  # characters of a line of the label of y
+_LABEL = 34  # characters of a line of the label of y
 
 Curve = tuple[Sequence[float], Sequence[float]]  # x and y
 Labels = Sequence[str]
