@@ -13,7 +13,8 @@ on all lengths, on about equally many pairs. Long sentences also have constructi
 ones lack: the difference contains what these cost. Each kind gets three learning rates and
 three seeds for both; the rate with the best mean BLEU on 'valid' counts (for short sentences
 on its sources of up to ten words), and BLEU is measured on 'test'. Models have 468,096 to
-474,432 parameters. Learned positions that no sentence of training has stay as they were drawn.
+474,432 parameters, with learned positions 492,672, of which those that no sentence of training
+has stay as they were drawn.
 
 Each prediction is a bound on a difference of means. It is supported if the whole 95 % interval
 over seeds (Welch; of a prediction's comparisons together, by Bonferroni's correction) is where
