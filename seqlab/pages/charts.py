@@ -178,7 +178,9 @@ def _bar(
 def _axes(x: _Scale, y: _Scale, xlabel: str) -> list[Markup]:
   shapes = _horizontals(y)
   for value in _ticks(x.low, x.high):
-    shapes.append(_text(x(value), _HEIGHT - _BOTTOM + 13, _number(value), 'middle'))
+    # A long number in the middle of the last tick would leave the drawing.
+    anchor = 'end' if x(value) > _WIDTH - _RIGHT - 6 else 'middle'
+    shapes.append(_text(x(value), _HEIGHT - _BOTTOM + 13, _number(value), anchor))
   shapes.append(_text((_LEFT + _WIDTH) / 2, _HEIGHT - 5, xlabel, 'middle'))
   return shapes
 

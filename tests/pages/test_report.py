@@ -85,6 +85,12 @@ def test_charts_describe_themselves_in_words():
   assert text.count('class="band') == 1
   assert '<circle' in text  # a line of one point
   assert 'nan' not in line_chart('x', {'a': [Point(1, 0.0)]})
+
+
+def test_the_number_of_the_last_tick_ends_inside_the_drawing():
+  text = line_chart('loss', {'a': [Point(0, 1.0), Point(2_000, 2.0)]})
+  assert re.search(r'text-anchor="end"[^>]*>2,?000<', text)
+  assert re.search(r'text-anchor="middle"[^>]*>1,?000<', text)
   text = bar_chart('F1', {'a': {'0': 0.25, '1+': math.nan}}, xlabel='count')
   assert text.count('<rect') == 1
   assert 'details' not in text
