@@ -15,7 +15,7 @@ sampling is inconsistent: its optimum is not the true distribution.
 
 The cost of an error is the accuracy of the pieces after it given the true piece in its place,
 minus that given the wrong one, in points; pieces of words whose form depends on the wrong word
-do not count (see `seqlab.evaluators.exposure`). A cost of own errors alone is no exposure bias,
+do not count (see `seqlab.evaluators.exposure`). A cost of own errors alone is not exposure bias,
 since a wrong history may be worth less to any model; scheduled sampling is made to lower it. A
 lower cost may also mean that a model relies less on its history, whoever wrote it, which the
 costs of the same planted pieces show. Each kind of training gets three learning rates and three

@@ -18,6 +18,7 @@ from seqlab.evaluators.resident import Resident, evaluation_batches
 from seqlab.models.interface import attention_weights
 from seqlab.tasks.interface import Translates
 from seqlab.text.agreement import Agreement, Pair
+from seqlab.text.vocabulary import Vocabulary
 from seqlab.types import EOS, PAD, Variables
 
 KINDS = ('gender', 'number', 'case')
@@ -67,6 +68,11 @@ def forms(pair: Pair, source: list[int], target: list[int]) -> list[Form]:
         )
       )
   return sentence_forms
+
+
+def word_starts(vocabulary: Vocabulary) -> np.ndarray:
+  """Returns which pieces begin a word, [V] bool."""
+  return np.array([surface.startswith(b' ') for surface in vocabulary.surfaces()])
 
 
 class Evaluator:
@@ -136,10 +142,7 @@ class Evaluator:
     """Returns the forms of every line."""
     stores = task.stores(split)
     vocabularies = task.vocabularies.source, task.vocabularies.target
-    starts = [
-      np.array([surface.startswith(b' ') for surface in vocabulary.surfaces()])
-      for vocabulary in vocabularies
-    ]
+    starts = [*map(word_starts, vocabularies)]
     lines = []
     for i, pair in enumerate(task.corpus.pairs(split)):
       words = []

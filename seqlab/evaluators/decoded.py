@@ -143,7 +143,7 @@ class Decoded:
   def run(self, variables: Variables) -> dict[str, np.ndarray]:
     """Returns the sums of each part by each measure: name -> [parts, columns] int64."""
     out = self._resident.run(variables)
-    ids = self._by_line([best for _, best, _ in out])
+    ids = self._resident.by_line([best for _, best, _ in out])
     sums = total(
       [self._recount(k, ids) if cut else sums for k, (sums, _, cut) in enumerate(out)]
     )
@@ -154,13 +154,6 @@ class Decoded:
         by_name[measure.name] = self._sums(counts, np.arange(len(ids)))
     self.samples = self._shown(self._decode(ids[: self._show]))
     return {measure.name: by_name[measure.name] for measure in self._measures}
-
-  def _by_line(self, outputs: list[np.ndarray]) -> list[np.ndarray]:
-    """Returns the ids of each line's output, in the order of the lines."""
-    ids = {}
-    for rows, tokens in zip(self._resident.rows, outputs, strict=True):
-      ids |= {int(row): tokens[i] for i, row in enumerate(rows) if row >= 0}
-    return [ids[row] for row in range(len(ids))]
 
   def _decode(self, ids: list[np.ndarray]) -> list[str]:
     return self._task.vocabularies.target.decode(ids)

@@ -28,6 +28,7 @@ from seqlab.decoding.beam import Step, unroll
 from seqlab.decoding.config import Greedy
 from seqlab.decoding.scores import NextTokens
 from seqlab.domains import Count, Range
+from seqlab.evaluators.agreement import word_starts
 from seqlab.evaluators.resident import Resident, evaluation_batches, total
 from seqlab.metrics.corpus import measure_texts, score
 from seqlab.metrics.measures import BLEU
@@ -99,11 +100,11 @@ class Evaluator:
       error = _Error.first(wrong, guess, target, dependent)
       planted = _Error.planted(target, dependent)
       sums = {'sentences': error.counts.sum()}
+      for prefix, place in (('', error), ('planted/', planted)):
+        sums[f'{prefix}true'] = place.sums(guess == target, self._offsets)
       for history, place, piece in (
-        ('true', error, error.true),
         ('own', error, error.own),
         ('random', error, error.random(self._vocabulary.size)),
-        ('planted/true', planted, planted.true),
         ('planted/random', planted, planted.random(self._vocabulary.size)),
       ):
         right = predict(jnp.where(place.here, piece[:, None], target)) == target
@@ -146,13 +147,7 @@ class Evaluator:
       yield f'repairs/{r}', self._bleu([ids[:, r] for _, ids in out])
 
   def _bleu(self, ids: Sequence[np.ndarray]) -> float:
-    lines = {
-      int(row): tokens
-      for rows, outputs in zip(self._resident.rows, ids, strict=True)
-      for row, tokens in zip(rows, outputs, strict=True)
-      if row >= 0
-    }
-    outputs = self._vocabulary.decode([lines[row] for row in range(len(lines))])
+    outputs = self._vocabulary.decode(self._resident.by_line(ids))
     counts = measure_texts(outputs, self._references, self._measure)
     return score(counts.sum(axis=0))['score']
 
@@ -247,8 +242,7 @@ def _grammar(task: Translates, split: str) -> dict[str, np.ndarray]:
   if not isinstance(task.corpus, Agreement) or task.corpus.target != 'ru':
     return {}
   pairs, store = task.corpus.pairs(split), task.stores(split)[-1]
-  surfaces = task.vocabularies.target.surfaces()
-  starts = np.array([surface.startswith(b' ') for surface in surfaces])
+  starts = word_starts(task.vocabularies.target)
   ids = store.gather(np.arange(len(pairs)), int(store.lengths.max()))
   # EOS and padding are a word of their own, which depends on nothing.
   word = np.cumsum(starts[ids] | (ids == EOS), axis=1) - 1

@@ -121,12 +121,8 @@ class _Part(NamedTuple):
 
   def vectors(self, variables: Variables) -> np.ndarray:
     """Returns the vectors of the sources that are probed, [n, D]."""
-    outputs = self.resident.run(variables)
-    lines = np.concatenate(self.resident.rows)
-    found = np.concatenate(outputs)[lines >= 0]
-    in_order = np.empty_like(found)
-    in_order[lines[lines >= 0]] = found
-    return in_order[self.chosen].astype(np.float64)
+    vectors = np.stack(self.resident.by_line(self.resident.run(variables)))
+    return vectors[self.chosen].astype(np.float64)
 
 
 def _sources(

@@ -1,6 +1,6 @@
 """A split that lies on the devices, in a few shapes, ready to be evaluated."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import concurrent.futures
 import inspect
 from typing import Any
@@ -112,6 +112,17 @@ class Resident:
     even = all(len(x) % self._sharding.num_devices == 0 for x in batch.values())
     sharding = self._sharding if even else self._everywhere
     return {name: place(x, sharding) for name, x in batch.items()}
+
+  def by_line(self, outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Returns the entry of each line, in the order of the lines.
+
+    Args:
+      outputs: for each batch, one entry per row.
+    """
+    entries = {}
+    for rows, of_batch in zip(self.rows, outputs, strict=True):
+      entries |= {int(row): of_batch[i] for i, row in enumerate(rows) if row >= 0}
+    return [entries[line] for line in range(len(entries))]
 
   def compile(self, variables: Variables) -> Mapping[tuple, Callable]:
     """Compiles the function for every shape; returns `batch_shapes` -> program."""

@@ -211,7 +211,7 @@ def _groups(runs: Sequence[Run], names: Mapping[Path, str]) -> dict[str, list[Ru
   keys = differing(runs)
   try:
     groups = group(runs, keys)
-  except ValueError:  # two runs of one seed are no repetitions of each other
+  except ValueError:  # two runs of one seed do not repeat each other
     return {names[run.path]: [run] for run in runs}
   if not keys:
     return {f'{len(runs)} seeds': [*runs]}
