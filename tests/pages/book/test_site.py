@@ -15,14 +15,15 @@ from book.references import ROOT
 pytestmark = pytest.mark.slow  # builds both languages
 _MOST_STOPS = 400  # of the Tab key on one page
 
-# What the Tab key must reach; of radio buttons of one name it reaches one.
+# What the Tab key must reach; of radio buttons of one name it reaches one, and the button
+# to the top is there only after scrolling.
 _STOPS = """(() => {
   const names = new Set();
   window.stops = [...document.querySelectorAll(
     'a[href], button, input, select, textarea, summary, [tabindex]')].filter(node => {
     const seen = node.checkVisibility({visibilityProperty: true}) && !node.closest('[inert]');
     const box = node.getBoundingClientRect();
-    if (!seen || node.disabled || node.tabIndex < 0 || !(box.width || box.height)) return false;
+    if (!seen || node.matches('.md-top') || node.disabled || node.tabIndex < 0 || !(box.width || box.height)) return false;
     if (node.type !== 'radio') return true;
     const isFirst = !names.has(node.name);
     names.add(node.name);
