@@ -841,6 +841,8 @@ def _translation_search_options(parser: _Parser) -> None:
   add('--no-repeat-ngram', type=int, metavar='N', help=text)
   text = 'added to the score for each token of a translation (0)'
   add('--length-reward', type=float, help=text)
+  text = 'strength of the penalty for source tokens with little attention (0)'
+  add('--coverage', type=float, metavar='BETA', help=text)
   text = 'groups of diverse beam search, a divisor of the beam (1)'
   add('--diverse-groups', type=int, help=text)
   text = 'what a token loses per use in an earlier group (0.5)'
@@ -879,7 +881,7 @@ def _search(args: argparse.Namespace) -> dict:
 
 _SEARCH = (
   *('decoding', 'beam', 'alpha', 'penalty', 'stop'),
-  *('min_length', 'no_repeat_ngram', 'length_reward'),
+  *('min_length', 'no_repeat_ngram', 'length_reward', 'coverage'),
   *('diverse_groups', 'diverse_strength', 'mbr', 'mbr_measure'),
   *('temperature', 'top_k', 'top_p', 'epsilon', 'seed', 'dtype', 'max_length'),
 )

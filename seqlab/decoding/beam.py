@@ -103,6 +103,23 @@ class _Group(NamedTuple):
   live_logp: Array  # [B, K]
   done: Array  # [B, K, L]
   done_score: Array  # [B, K]
+  surcharge: Array | None = None  # [B, K], added to the score of one that ends now
+
+
+def coverage_penalty(coverage: Array, strength: Array | float) -> Array:
+  """Returns β Σ_i log(min(c_i, 1)), at most 0, which a hypothesis adds to its score.
+
+  Wu et al. 2016, equation 14, https://arxiv.org/abs/1609.08144. c_i is the sum of the
+  attention that token i of the source has had from the tokens of the hypothesis, its
+  EOS included.
+
+  Args:
+    coverage: c, [..., S]; 1 for padding.
+    strength: β, at least 0.
+  """
+  # A model with a window of attention may have left a token out altogether.
+  least = jnp.finfo(jnp.float32).tiny
+  return strength * jnp.log(jnp.clip(coverage, least, 1.0)).sum(axis=-1)
 
 
 class _Extended(NamedTuple):
@@ -136,6 +153,7 @@ def beam_search(
   stop: str = 'bound',
   groups: int = 1,
   diversity: float = 0.5,
+  surcharge: Callable[[PyTree], Array] | None = None,
   limit: Array | None = None,
   forbid: tuple[int, ...] = (),
   rules: Rules = NO_RULES,
@@ -175,6 +193,8 @@ def beam_search(
     stop: 'bound' or 'count', when a sentence is decided.
     groups: number of groups, a divisor of `beam_size`.
     diversity: strength of the diversity between groups, at least 0.
+    surcharge: function of the cache after a step that returns numbers [N], at most 0.
+      That of a hypothesis is added to its score when it ends, as `coverage_penalty` is.
     limit: [B] int32, maximum length of each output, including EOS, at most `max_len`
       (the default). EOS is forced at this length; its log-probability under the model
       is added. A sentence with limit 0 is not decoded.
@@ -209,7 +229,8 @@ def beam_search(
     tokens = NextTokens.of(logits, s.i, jnp.repeat(s.limit, M), forbid)
     if s.rules.exist:
       tokens = s.rules.apply(tokens, s.live.reshape(-1, L), s.i)
-    whole = _Group(s.live, s.live_logp, s.done, s.done_score)
+    added = None if surcharge is None else surcharge(cache).reshape(-1, M)
+    whole = _Group(s.live, s.live_logp, s.done, s.done_score, added)
     if groups == 1:
       extended = _extend(whole, tokens, s, scoring, stop)
       group, parent, is_open = extended.group, extended.parent, extended.is_open
@@ -287,6 +308,8 @@ def _extend(
   ends = token == EOS
 
   score = scoring.of(cand_logp, s.i + 1)
+  if group.surcharge is not None:
+    score += select(group.surcharge, parent)
   # The first K only: a candidate below them would not have stayed in the beam.
   score = jnp.where(ends, score, -jnp.inf)[:, :K]
   ended = select(group.live, parent[:, :K]).at[:, :, s.i].set(EOS)  # [B, K, L]
@@ -300,7 +323,8 @@ def _extend(
   live = select(group.live, parent).at[:, :, s.i].set(chosen)
 
   # log p only decreases and the penalty only increases: that of the greatest length
-  # bounds the scores that a live hypothesis can still get, as a reward does.
+  # bounds the scores that a live hypothesis can still get, as a reward does. A surcharge
+  # is at most 0.
   highest = live_logp[:, 0] if value is cand_logp else live_logp.max(axis=1)
   bound = scoring.of(highest, s.limit)  # [B]
   is_open = bound > done_score[:, -1]  # [B]
@@ -368,11 +392,11 @@ def _extend_groups(
   for g in range(groups):
     part = slice(g * K, (g + 1) * K)
     rows = tokens.rows(lambda x, part=part: x.reshape(B, M, *x.shape[1:])[:, part])
-    group = _Group(*(x[:, part] for x in whole))
+    group = _Group(*(None if x is None else x[:, part] for x in whole))
     extended.append(_extend(group, rows, s, scoring, stop, loss))
     parents.append(extended[-1].parent + g * K)
     loss += diversity * extended[-1].count(V)
-  each = zip(*(x.group for x in extended), strict=True)
+  each = zip(*(x.group[:4] for x in extended), strict=True)
   is_open = jnp.stack([x.is_open for x in extended], axis=1)  # [B, groups]
   return (
     _Group(*(jnp.concatenate(x, axis=1) for x in each)),

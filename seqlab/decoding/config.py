@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from seqlab import domains
-from seqlab.decoding.beam import Step, beam_search, greedy_search
+from seqlab.decoding.beam import Step, beam_search, coverage_penalty, greedy_search
 from seqlab.decoding.loop import smaller_sizes
 from seqlab.decoding.rules import Rules
 from seqlab.decoding.sampling import sample
@@ -40,6 +40,14 @@ def _admit_length(length: tuple[float, float]) -> None:
 def _admit_one(beam: int) -> None:
   if beam != 1:
     raise ValueError('1, since sampling draws one output per sentence')
+
+
+def _no_effect(name: str, value: Any) -> ValueError:
+  """Returns the error of an option by which hypotheses of a beam are compared."""
+  return ValueError(
+    f'{name} is {value!r}, and has no effect: with beam=1 the likeliest token is chosen '
+    f'at each position; raise beam, or leave {name} out'
+  )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,6 +89,15 @@ class DecodingConfig:
   def num_draws(self) -> int:
     """Rows that a sentence is repeated as before it is decoded; see `__call__`."""
     return 1
+
+  @property
+  def attends(self) -> bool:
+    """Whether the search reads the attention of its hypotheses.
+
+    The cache then has an attribute `coverage`, [B * M, S], the sums of their
+    cross-attention; 1 for padding.
+    """
+    return False
 
   def limit(self, source_length: int | Array) -> int | Array:
     """Returns the longest output of a source with so many tokens."""
@@ -195,6 +212,8 @@ class Beam(Ruled):
       fairseq.
     length_reward: added to the score for each token of an output, EOS included; 0 with
       `beam` 1, which does not compare scores.
+    coverage: strength β of the coverage penalty, see `beam.coverage_penalty`; 0 with
+      `beam` 1. The model must have cross-attention.
     diverse_groups: number of groups of diverse beam search, a divisor of `beam`; 1 for
       the usual search.
     diverse_strength: what a token loses in a group for each time that earlier groups
@@ -206,6 +225,7 @@ class Beam(Ruled):
   penalty: Literal['gnmt', 'length'] = 'gnmt'
   stop: Literal['bound', 'count'] = 'bound'
   length_reward: Annotated[float, Range(0)] = 0.0
+  coverage: Annotated[float, Range(0)] = 0.0
   diverse_groups: Count = 1
   diverse_strength: Annotated[float, Range(0)] | None = None
 
@@ -221,12 +241,9 @@ class Beam(Ruled):
         f'diverse_strength is {self.diverse_strength}; it must be None for a single '
         'group: set diverse_groups to the number of groups'
       )
-    if self.length_reward and self.beam == 1:
-      raise ValueError(
-        f'length_reward is {self.length_reward}, and has no effect: with beam=1 the '
-        'likeliest token is chosen at each position; raise beam, or leave '
-        'length_reward out'
-      )
+    for name in ('length_reward', 'coverage'):
+      if getattr(self, name) and self.beam == 1:
+        raise _no_effect(name, getattr(self, name))
 
   @property
   def num_hypotheses(self) -> int:
@@ -238,8 +255,17 @@ class Beam(Ruled):
     """See `Ruled.takes_phrases`."""
     return self.beam > 1 and self.diverse_groups == 1
 
+  @property
+  def attends(self) -> bool:
+    """See `DecodingConfig.attends`."""
+    return self.coverage > 0
+
   def __call__(self, step, cache, *, ids, prefix=None, phrases=None, **options):
     """Decodes a batch; see `DecodingConfig`."""
+    if self.attends:
+      options['surcharge'] = lambda cache: coverage_penalty(
+        cache.coverage, self.coverage
+      )
     if self.beam == 1:  # needs no reordering of caches
       shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(Greedy)}
       return Greedy(**shared)(step, cache, ids=ids, prefix=prefix, **options)
@@ -401,11 +427,17 @@ DECODING_OPTIONS = {
   **domains.annotations(MinimumBayesRisk),
   **domains.annotations(Beam),
 }
-_OF_SAMPLING = ('temperature', 'top_k', 'top_p', 'epsilon', 'seed')
-_OF_MBR = ('mbr', 'mbr_measure')
+# What hypotheses of a beam are compared by, and no other kind has.
+_OF_COMPARISON = ('alpha', 'penalty', 'stop')
+OF_SAMPLING = ('temperature', 'top_k', 'top_p', 'epsilon', 'seed')
+OF_MBR = ('mbr', 'mbr_measure')
+# Options that no plain sample has; where samples are the default, they ask for a search.
+OPTIONS_OF_SEARCH = {*DECODING_OPTIONS} - {
+  f.name for f in dataclasses.fields(Sampling) if f.name != 'beam'
+}
 # Options that earlier versions did not have; see `DecodingConfig.record`.
 _ADDED = (
-  *('min_length', 'no_repeat_ngram', 'length_reward', 'diverse_groups'),
+  *('min_length', 'no_repeat_ngram', 'length_reward', 'coverage', 'diverse_groups'),
   *('diverse_strength', 'epsilon'),
 )
 
@@ -419,17 +451,25 @@ def make_decoding(
     options: options of the kind; with `decoding`, that kind: a piece of `DECODINGS`, or
       a path to a class of one's own. Without it, an option of minimum Bayes risk or of
       sampling chooses that kind, and anything else is beam search.
-    where: key of the section, for messages.
+    where: key of the section, for messages. In a section of an experiment, where a
+      value of `beam` may replace that of another file, options without effect are
+      allowed.
 
   Raises:
-    ValueError: the kind or an option is unknown, or an option is outside its domain.
+    ValueError: the kind or an option is unknown, has no effect, or is outside its
+      domain.
   """
   options = {name: x for name, x in options.items() if x is not None}
-  kinds = {'mbr': _OF_MBR, 'sampling': _OF_SAMPLING}
+  kinds = {'mbr': OF_MBR, 'sampling': OF_SAMPLING}
   implied = [kind for kind, names in kinds.items() if options.keys() & {*names}]
   kind = options.pop('decoding', [*implied, 'beam'][0])
   name, kind_options = split(kind, where)
   builder, _ = find({'kind': name}, DECODINGS, where)
   if options.get('beam') == 1 and 'beam' not in parameters(builder):
     del options['beam']  # one output per sentence, as this kind has in any case
-  return make({'kind': name, **options, **kind_options}, DECODINGS, where)
+  options |= kind_options
+  if where == 'decoding' and builder is Beam and options.get('beam') == 1:
+    for option in _OF_COMPARISON:
+      if option in options:
+        raise _no_effect(option, options[option])
+  return make({'kind': name, **options}, DECODINGS, where)

@@ -69,7 +69,8 @@ class MultiHeadAttention(nn.Module):
   https://arxiv.org/abs/1706.03762
 
   Where the collection 'intermediates' is mutable, the weights [B, H, L, S] are sown
-  in it as 'weights', float32, before dropout. Where the variables hold a collection
+  in it as 'weights', float32, before dropout; by `read` those of a position,
+  [B, H, M, S]. Where the variables hold a collection
   'ablation' with 'keep' [H], each head's output is multiplied by its entry: 0 takes
   the head away (Michel, Levy and Neubig, "Are Sixteen Heads Really Better than
   One?", 2019, https://arxiv.org/abs/1905.10650).
@@ -180,7 +181,10 @@ class MultiHeadAttention(nn.Module):
     if self.positions is not None:
       scores += of_entries(self.positions.scores(query, terms))
     bias = None if terms.bias is None else of_entries(terms.bias)
-    weights = self._weights(scores, bias, mask).astype(self.dtype)
+    weights = self._weights(scores, bias, mask)
+    if self.is_mutable_collection('intermediates'):
+      self.sow('intermediates', 'weights', weights)
+    weights = weights.astype(self.dtype)
     y = product('bhms,bhsk->bhmk', weights, cache.value)
     y = jnp.swapaxes(y, 1, 2)  # [B, M, H, K]
     if self.positions is not None:

@@ -26,8 +26,8 @@ class Ensemble:
   ) -> PyTree:
     """As Linen's `apply`, for the methods of `models.interface.Seq2Seq`.
 
-    '__call__' gives [B, T, V] log-probabilities in place of logits; 'encode', 'start'
-    and 'step' are what decoding needs.
+    '__call__' gives [B, T, V] log-probabilities in place of logits; 'encode', 'start',
+    and 'step' or 'step_attending' are what decoding needs.
     """
     each = list(zip(self.models, variables, strict=True))
     if method == 'encode':
@@ -38,14 +38,14 @@ class Ensemble:
         m.apply(v, memory, *sizes, method='start')
         for (m, v), memory in zip(each, memories, strict=True)
       )
-    if method == 'step':
+    if method in ('step', 'step_attending'):
       memories, caches, token = args
       results = [
-        m.apply(v, memory, cache, token, method='step')
+        m.apply(v, memory, cache, token, method=method)
         for (m, v), memory, cache in zip(each, memories, caches, strict=True)
       ]
-      caches, logits = zip(*results, strict=True)
-      return caches, _mean(logits)
+      caches, logits, *attention = zip(*results, strict=True)
+      return caches, _mean(logits), *(sum(x) / len(x) for x in attention)
     if method == '__call__':
       return _mean([m.apply(v, *args) for m, v in each])
     raise ValueError(f'an ensemble has no method {method!r}')

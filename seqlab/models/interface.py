@@ -50,6 +50,9 @@ class Seq2Seq(Protocol):
       of them.
     applications: name of a module -> how often its parameters are applied to a token,
       where layers share them; used to count operations.
+    step_attending: a method as `step` that returns a third array, float32 [N, S]: the
+      weights by which the hypotheses attend to the source, of which those of padding
+      are 0. A search with a coverage penalty needs it.
     is_mixture: True if the distribution of a word is not the softmax of a product of two
       factors, but a mixture. `__call__` and `step` then return log-probabilities, which
       are logits too. The loss is computed from `__call__`, and not from `features`.

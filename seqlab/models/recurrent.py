@@ -247,6 +247,13 @@ class Recurrent(RecurrentBase):
     state, output = self._advance(cache, self._gates(token, keep), memory, keep)
     return state, self._predict_next(output, memory)
 
+  def step_attending(
+    self, memory: Memory, cache: State, token: Array
+  ) -> tuple[State, Array, Array]:
+    """As `step`, with the attention [N, S], the mean over heads; there must be some."""
+    state, logits = self.step(memory, cache, token)
+    return state, logits, (state.coverage - cache.coverage).mean(axis=1)
+
   @staticmethod
   def weights_of(sown: Mapping) -> dict[str, Array]:
     """See `models.interface.attention_weights`."""

@@ -289,6 +289,17 @@ class Transformer(nn.Module):
     self, memory: Memory, cache: DecoderCache, token: Array
   ) -> tuple[DecoderCache, Array]:
     """Reads one word per hypothesis: [N] -> the next cache, logits [N, V]."""
+    return self._step(memory, cache, token, attends=False)[:2]
+
+  def step_attending(
+    self, memory: Memory, cache: DecoderCache, token: Array
+  ) -> tuple[DecoderCache, Array, Array]:
+    """As `step`, with cross-attention [N, S]: the mean over heads of the last layer."""
+    return self._step(memory, cache, token, attends=True)
+
+  def _step(
+    self, memory: Memory, cache: DecoderCache, token: Array, *, attends: bool
+  ) -> tuple[DecoderCache, Array, Array | None]:
     training, positions = TrainingInputs(), self.decoder_positions
     x = self._embed(
       self.target_embedding,
@@ -302,16 +313,24 @@ class Transformer(nn.Module):
     allowed = jnp.ones((1, 1, 1, cache.places.size), bool)
     mask = cache.mask(self._near(allowed, current, cache.places))
     rest = (cache.position, mask, memory.mask, terms)
-    after = []
+    after, sown = [], None
     for (layer, variables), past, source in zip(
       self._decoder_layer_list(), cache.layers, memory.layers, strict=True
     ):
-      x, past = layer.apply(variables, x, past, source, *rest, method='step')
+      args = (variables, x, past, source, *rest)
+      if attends:
+        (x, past), sown = layer.apply(*args, method='step', mutable=['intermediates'])
+      else:
+        x, past = layer.apply(*args, method='step')
       after.append(past)
     x, table = self._output(x, training)
     # As rows of a matrix: the logits are large, and any other shape would be copied.
     rows = x.reshape(len(token), 1, -1)  # [N, 1, D]
-    return cache.after(after), logits(rows, table)[:, 0]  # [N, V]
+    weights = None
+    if attends:
+      (weights,) = sown['intermediates']['cross_attention']['weights']  # [B, H, M, S]
+      weights = weights.mean(axis=1).reshape(len(token), -1)  # [N, S]
+    return cache.after(after), logits(rows, table)[:, 0], weights  # [N, V], [N, S]
 
   @property
   def applications(self) -> Mapping[str, int]:

@@ -371,15 +371,15 @@ class Generator:
 
 
 def _check_kind(decoding: DecodingConfig) -> None:
-  """Raises ValueError for options that count tokens or compare texts.
+  """Raises ValueError for options that count tokens, read a source or compare texts.
 
   A search reads a part of the prompt as if it were written.
   """
   ruled = isinstance(decoding, Ruled) and decoding.rules().exist
-  if ruled or decoding.num_draws > 1:
+  if ruled or decoding.attends or decoding.num_draws > 1:
     raise ValueError(
-      'min_length, no_repeat_ngram and mbr are for translation: leave them out to '
-      'generate text'
+      'min_length, no_repeat_ngram, coverage and mbr are for translation: leave them out '
+      'to generate text'
     )
 
 

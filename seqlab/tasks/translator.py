@@ -96,14 +96,22 @@ def decode(
   max_len, rows = decoding.limit(S), B * decoding.num_hypotheses
   state = model.apply(variables, memory, rows, max_len, method='start')
 
+  coverage = None
+  if decoding.attends:
+    check_attends(model)
+    coverage = jnp.repeat((source == PAD).astype(jnp.float32), rows // B, axis=0)
+
   def step(cache, token):
     args = (cache.memory, cache.state, token)
+    if decoding.attends:
+      state, logits, weights = model.apply(variables, *args, method='step_attending')
+      return cache.replace(state=state, coverage=cache.coverage + weights), logits
     state, logits = model.apply(variables, *args, method='step')
     return cache.replace(state=state), logits
 
   tokens, scores = decoding(
     step,
-    _Cache(memory, state),
+    _Cache(memory, state, coverage),
     batch_size=B,
     max_len=max_len,
     limit=jnp.where(lengths > 0, decoding.limit(lengths), 0),
@@ -112,6 +120,18 @@ def decode(
     **({} if phrases is None else {'phrases': phrases}),
   )
   return decoding.rank(tokens, scores, pieces)
+
+
+def check_attends(model: Seq2Seq) -> None:
+  """Raises ValueError for a model that cannot return the attention of a step."""
+  if isinstance(model, Ensemble):
+    for each in model.models:
+      check_attends(each)
+  elif not hasattr(model, 'step_attending') or not getattr(model, 'attention', True):
+    raise ValueError(
+      f'the model ({type(model).__name__}) has no attention that a search could read: '
+      'leave coverage out (--coverage)'
+    )
 
 
 def in_dtype(model: Seq2Seq, dtype: str | None) -> Seq2Seq:
@@ -171,14 +191,22 @@ class _Cache:
   """What a step reads: the source and the model's own state.
 
   The source is part of it so that a search can drop sentences.
+
+  Attributes:
+    memory: leaves [B, ...].
+    state: the model's own.
+    coverage: [B * M, S] sums of attention, see `DecodingConfig.attends`; None if the
+      search does not read them.
   """
 
   memory: PyTree
   state: PyTree
+  coverage: Array | None = None
 
   def reorder(self, parent: Array) -> '_Cache':
     """See `decoding.beam.reorder`; a sentence's hypotheses share its source."""
-    return self.replace(state=reorder(self.state, parent))
+    state, coverage = reorder((self.state, self.coverage), parent)
+    return self.replace(state=state, coverage=coverage)
 
 
 class Translator:
@@ -231,6 +259,8 @@ class Translator:
     self.refused: dict[int, str] = {}
     # Here too, since `Fitting` takes an error of the model for a line that is too long.
     model = in_dtype(model, decoding.dtype)
+    if decoding.attends:
+      check_attends(model)
     pieces = pieces_of(vocabularies.target) if decoding.num_draws > 1 else None
     self._decode = Fitting(
       functools.partial(decode, model, decoding=decoding, pieces=pieces), fingerprint

@@ -5,7 +5,11 @@ import itertools
 import json
 from typing import Any, Literal, TextIO
 
-from seqlab.decoding.config import DecodingConfig, make_decoding
+from seqlab.decoding.config import (
+  OPTIONS_OF_SEARCH,
+  DecodingConfig,
+  make_decoding,
+)
 from seqlab.domains import Count, checked
 from seqlab.tasks.generator import Generator
 from seqlab.tasks.interface import Generates, needs
@@ -15,11 +19,6 @@ from seqlab.use.ensembles import described
 from seqlab.use.runs import Choice, Run, load_run
 
 _SEPARATOR = '---'
-# Options of a search. Those of minimum Bayes risk are refused later, by their names.
-_SEARCHES = {
-  *('decoding', 'beam', 'alpha', 'penalty', 'stop', 'length_reward'),
-  *('diverse_groups', 'diverse_strength', 'mbr', 'mbr_measure'),
-}
 
 
 @checked
@@ -80,7 +79,7 @@ def generate_text(
 def generating_decoding(options: Mapping[str, Any]) -> DecodingConfig:
   """Returns how text is found: by sampling, unless an option belongs to a search."""
   given = {name: x for name, x in options.items() if x is not None}
-  searches = _SEARCHES & given.keys()
+  searches = OPTIONS_OF_SEARCH & given.keys()
   return make_decoding(given if searches else {'decoding': 'sampling', **given})
 
 

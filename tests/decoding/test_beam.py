@@ -1,4 +1,5 @@
 import collections
+import functools
 import itertools
 
 import jax
@@ -6,13 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqlab.decoding.beam import beam_search
+from seqlab.decoding.beam import beam_search, coverage_penalty
 from seqlab.types import BOS, EOS, PAD, UNK
 
 V = 6  # words that may be generated: UNK, EOS, 4, 5
 WORDS = (UNK, 4, 5)
 B, L = 16, 8
 LIMITS = np.arange(B) % L + 1
+
+STATES = 101  # of the toy model
 
 SHORT = np.array([4, 3, 4, 2, 4])  # limits at which every output can be listed
 ALL = 1 + 3 + 9 + 27  # outputs of at most 4 words, including EOS
@@ -49,7 +52,9 @@ def exhaustive(model, b, limit, alpha, penalty=penalty):
   return sorted(scored, reverse=True)
 
 
-def plain_beam_search(model, b, limit, M, alpha, stop='never', reward=0.0):
+def plain_beam_search(
+  model, b, limit, M, alpha, stop='never', reward=0.0, added=lambda y: 0.0
+):
   """Beam search as it is defined: with lists and without an early stop, or fairseq's."""
   live, done = [()], []
   for i in range(limit):
@@ -57,7 +62,9 @@ def plain_beam_search(model, b, limit, M, alpha, stop='never', reward=0.0):
     grown = [(model.logp(b, (*y, w)), (*y, w)) for y in live for w in nexts]
     grown = sorted(grown, reverse=True)[: 2 * M]
     ended = [(p, y) for p, y in grown[:M] if y[-1] == EOS]
-    done += [(p / penalty(len(y), alpha) + reward * len(y), y) for p, y in ended]
+    done += [
+      (p / penalty(len(y), alpha) + reward * len(y) + added(y), y) for p, y in ended
+    ]
     live = [y for _, y in grown if y[-1] != EOS][:M]
     if (M == 1 and ended) or (stop == 'count' and len(done) >= M):
       break
@@ -128,6 +135,48 @@ def test_a_reward_for_each_token_is_added_and_the_search_still_ends_late(model, 
     assert outputs == [padded(y, L) for _, y in expected]
     np.testing.assert_allclose(
       scores[b, : len(expected)], [s for s, _ in expected], rtol=1e-5
+    )
+
+
+def test_source_tokens_without_attention_lower_the_score(model):
+  """Equation 14 of Wu et al. 2016, in a search that keeps the attention of each past."""
+  S, M, strength = 3, 3, 0.8
+  attention = np.random.default_rng(2).dirichlet(0.3 * np.ones(S), (B, STATES))
+  table, of_state = jnp.asarray(model.table), jnp.asarray(attention, jnp.float32)
+
+  def step(cache, token):
+    state, logits = model.step(table, {'state': cache['state']}, token)
+    sentence = jnp.arange(token.size) // M
+    coverage = cache['coverage'] + of_state[sentence, state['state']]
+    return {**state, 'coverage': coverage}, logits
+
+  tokens, scores = jax.jit(
+    lambda cache: beam_search(
+      step,
+      cache,
+      batch_size=B,
+      beam_size=M,
+      max_len=L,
+      alpha=0.6,
+      surcharge=lambda cache: coverage_penalty(cache['coverage'], strength),
+      limit=jnp.asarray(LIMITS),
+    )
+  )({**model.start(B * M), 'coverage': jnp.zeros((B * M, S))})
+
+  def added(b, y):
+    state, last, coverage = 0, BOS, np.zeros(S)
+    for word in y:
+      state = (state * 31 + last + 1) % STATES
+      coverage, last = coverage + attention[b, state], word
+    return strength * np.log(np.minimum(coverage, 1)).sum()
+
+  for b, limit in enumerate(LIMITS):
+    options = dict(added=functools.partial(added, b))
+    expected = plain_beam_search(model, b, limit, M, 0.6, **options)
+    outputs = tokens[b, : len(expected)].tolist()
+    assert outputs == [padded(y, L) for _, y in expected]
+    np.testing.assert_allclose(
+      scores[b, : len(expected)], [s for s, _ in expected], rtol=1e-4
     )
 
 

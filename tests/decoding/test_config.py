@@ -150,6 +150,13 @@ def test_options_outside_their_domain_are_refused(options):
     ({'bean': 3}, r"unknown key decoding\.bean; did you mean 'beam'"),
     ({'temperature': 0.5, 'alpha': 1.0}, r'unknown key decoding\.alpha'),
     ({'beam': 1, 'length_reward': 5.0}, r'length_reward is 5\.0, and has no effect'),
+    ({'beam': 1, 'coverage': 0.2}, r'coverage is 0\.2, and has no effect'),
+    ({'beam': 1, 'alpha': 0.6}, r'alpha is 0\.6, and has no effect: with beam=1'),
+    ({'beam': 1, 'penalty': 'length'}, "penalty is 'length', and has no effect"),
+    (
+      {'decoding': {'kind': 'beam', 'beam': 1}, 'stop': 'count'},
+      "stop is 'count', and",
+    ),
     (
       {'decoding': 'full_length', 'min_length': 5},
       'min_length is 5, and has no effect',
@@ -159,6 +166,11 @@ def test_options_outside_their_domain_are_refused(options):
 def test_a_wrong_option_is_named(options, message):
   with pytest.raises(ValueError, match=message):
     make_decoding(options)
+
+
+def test_an_experiment_may_set_a_beam_of_one_beside_options_of_wider_ones():
+  options = {'beam': 1, 'alpha': 1.0}
+  assert make_decoding(options, 'evals.valid') == Beam(beam=1, alpha=1.0)
 
 
 def test_a_record_has_later_options_only_where_they_are_set():

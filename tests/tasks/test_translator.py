@@ -13,6 +13,7 @@ import sacrebleu
 from seqlab.decoding.config import make_decoding
 from seqlab.layers import POSITIONS
 from seqlab.models.ensemble import Ensemble
+from seqlab.models.interface import attention_weights
 from seqlab.models.recurrent import Recurrent
 from seqlab.models.transformer import Transformer
 from seqlab.tasks.required import Required, RequiredIds
@@ -20,6 +21,7 @@ from seqlab.tasks.sentences import MAX_PIECES, TooLongError, encode_fitting
 import seqlab.tasks.translator as translator_module
 from seqlab.tasks.translator import Translator, decode, in_dtype, search_dtype
 from seqlab.text.vocabulary import Vocabularies, train_vocabulary
+from seqlab.types import EOS, PAD
 
 
 class Fixed(nn.Module):
@@ -284,3 +286,54 @@ def test_a_model_without_dtype_refuses_one(vocabularies):
     ValueError, match='Fixed is not a Linen module with a field dtype'
   ):
     translator(vocabularies, [0.0] * 8, dtype='bfloat16').translate(['ab'])
+
+
+def _scored_by_coverage(model, variables, source, tokens, scores, decoding):
+  """Compares scores with those of teacher forcing: log p, length, and attention."""
+
+  @jax.jit
+  def read(target):
+    logp = jax.nn.log_softmax(model.apply(variables, source, target))
+    return logp, attention_weights(model, variables, source, target)['cross'][-1]
+
+  for m in range(tokens.shape[1]):
+    target = tokens[:, m]
+    is_token = target != PAD
+    logp, cross = read(target)
+    chosen = np.take_along_axis(np.asarray(logp), target[..., None], axis=2)[..., 0]
+    length = is_token.sum(axis=1)
+    expected = (chosen * is_token).sum(axis=1) / ((5 + length) / 6) ** decoding.alpha
+    weights = np.asarray(cross).mean(axis=1) * is_token[..., None]  # [B, T, S]
+    covered = np.minimum(weights.sum(axis=1), 1) + (source == PAD)
+    added = decoding.coverage * np.log(np.minimum(covered, 1)).sum(axis=1)
+    assert added.min() < -0.01
+    np.testing.assert_allclose(scores[:, m], expected + added, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'make',
+  [
+    lambda: Transformer(12, 12, width=8, mlp_width=8, heads=2, layers=2),
+    lambda: Recurrent(12, 12, width=8, attention='dot', attention_heads=2),
+  ],
+)
+def test_the_coverage_penalty_counts_the_attention_of_each_hypothesis(make):
+  model, decoding = (
+    make(),
+    make_decoding({'beam': 2, 'coverage': 0.7, 'length': (1, 2)}),
+  )
+  source = np.array([[5, 6, 7, 4, EOS], [8, 9, EOS, PAD, PAD]])
+  variables = nn.unbox(model.init(jax.random.key(0), source, source))
+  variables = jax.tree.map(lambda x: 3 * x, variables)  # far from equal attention
+  search = jax.jit(lambda variables: decode(model, variables, source, decoding))
+  tokens, scores = jax.device_get(search(variables))
+  _scored_by_coverage(model, variables, source, tokens, scores, decoding)
+
+
+def test_a_model_without_attention_has_no_coverage(vocabularies):
+  with pytest.raises(ValueError, match=r'the model \(Fixed\) has no attention .*--cov'):
+    translator(vocabularies, [0.0] * vocabularies.target.size, coverage=0.2)
+  recurrent = Recurrent(12, 12, width=8)
+  with pytest.raises(ValueError, match=r'the model \(Recurrent\) has no attention'):
+    Translator(recurrent, {}, vocabularies, make_decoding({'coverage': 0.2}))
