@@ -307,6 +307,26 @@ def synthesize(args: argparse.Namespace, rest: Sequence[str]) -> None:
   )
 
 
+def export(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  """Writes the model of a run for other programs: StableHLO or CTranslate2."""
+  del rest
+  with _imports():
+    _prepare()
+    from seqlab.export.runs import export_run
+
+  folder = export_run(
+    args.run_folder,
+    args.folder,
+    to=args.to,
+    batch_sizes=args.batch_sizes,
+    lengths=args.lengths,
+    quantization=args.quantization,
+    trust=args.trust,
+    **_search(args),
+  )
+  print(f'written: {folder}')
+
+
 def attend(args: argparse.Namespace, rest: Sequence[str]) -> None:
   """Shows where a run attends in a sentence: a page, a figure, alignments."""
   del rest
@@ -654,6 +674,22 @@ def _synthesize_options(parser: _Parser) -> None:
   _ensemble_option(parser)
 
 
+def _export_options(parser: _Parser) -> None:
+  add = parser.add_argument
+  add('run_folder', metavar='RUN', help="the run's folder")
+  add('folder', metavar='DIR', help='the new folder')
+  text = 'the whole search, for a process that has only JAX; or for CTranslate2'
+  add('--to', choices=('stablehlo', 'ctranslate2'), required=True, help=text)
+  text = 'stablehlo: sentences in a batch; each number makes a program (1 16)'
+  add('--batch-sizes', type=int, nargs='+', metavar='N', default=(), help=text)
+  text = 'stablehlo: tokens of the longest sentence of a program (16 32 64 128)'
+  add('--lengths', type=int, nargs='+', metavar='N', default=(), help=text)
+  text = 'ctranslate2: weights in float32 (default) or int8'
+  add('--quantization', choices=('float32', 'int8'), help=text)
+  _search_options(parser)
+  _ensemble_option(parser)
+
+
 def _generate_options(parser: _Parser) -> None:
   add = parser.add_argument
   add('run_folder', metavar='RUN', help="the run's folder")
@@ -949,6 +985,7 @@ _VERBS = {
   'translate': _Verb(translate, _translate_options),
   'attend': _Verb(attend, _attend_options),
   'synthesize': _Verb(synthesize, _synthesize_options),
+  'export': _Verb(export, _export_options),
   'generate': _Verb(generate, _generate_options),
   'score': _Verb(score, _score_options),
   'neighbours': _Verb(neighbours, _neighbours_options),

@@ -404,9 +404,12 @@ def gather_rows(
 
 
 def reverse_sentences(ids: np.ndarray) -> np.ndarray:
-  """Returns [B, L] with the tokens of each row reversed; EOS and PAD stay in place."""
+  """Returns [B, L] with the tokens of each row reversed; EOS and PAD stay in place.
+
+  An array of JAX gives an array of JAX.
+  """
+  xp = ids.__array_namespace__()
   lengths = (ids != PAD).sum(axis=1)[:, None] - 1  # without EOS
-  column = np.arange(ids.shape[1])
-  return np.take_along_axis(
-    ids, np.where(column < lengths, lengths - 1 - column, column), 1
-  )
+  column = xp.arange(ids.shape[1])
+  order = xp.where(column < lengths, lengths - 1 - column, column)
+  return xp.take_along_axis(ids, order, axis=1)

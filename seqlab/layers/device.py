@@ -23,6 +23,8 @@ _AMPERE = 8.0  # compute capability of the first GPUs with bfloat16
 # Flags of the x86 processors that multiply bfloat16: in tiles, and in vectors.
 _CPU_FLAGS = {'amx_bf16', 'avx512_bf16'}
 ACCELERATOR = AbstractDevice('accelerator', None, 'tpu')  # any of them
+# None in particular: a program that is traced for it has no form of one kind of device.
+PORTABLE = AbstractDevice('portable', None, 'portable')
 
 _stand_in = jax.make_user_context(None)  # this one is part of the key of JAX's caches
 
@@ -43,7 +45,8 @@ def instead_of(device: AbstractDevice) -> contextlib.AbstractContextManager:
 def target_device() -> AbstractDevice | jax.Device:
   """Returns the kind of device that the current function is traced for.
 
-  Its attributes are `platform` ('cpu', 'gpu', 'cuda' or 'tpu') and `device_kind`.
+  Its attributes are `platform` ('cpu', 'gpu', 'cuda', 'tpu', or 'portable' for
+  `PORTABLE`) and `device_kind`.
   Without a current mesh it is JAX's first device.
   """
   mesh = jax.sharding.get_abstract_mesh()
@@ -51,7 +54,7 @@ def target_device() -> AbstractDevice | jax.Device:
 
 
 def platform() -> str:
-  """Returns 'cpu', 'gpu' or 'tpu' for the target device."""
+  """Returns 'cpu', 'gpu' or 'tpu' for the target device; 'portable' for `PORTABLE`."""
   name = target_device().platform
   return 'gpu' if name in ('cuda', 'rocm') else name
 

@@ -6,8 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqlab.export.ctranslate2 import check_model, save_model
-from seqlab.layers.positions.sinusoidal import sinusoidal
+from seqlab.export.ctranslate2 import (
+  CONVERTIBLE,
+  Layout,
+  check_model,
+  position_tables,
+  save_model,
+)
 from seqlab.models.transformer import Transformer
 from seqlab.types import EOS, SPECIALS
 
@@ -15,11 +20,22 @@ SIZES = dict(width=16, mlp_width=32, heads=2, layers=2, decoder_layers=3)
 
 
 @pytest.mark.parametrize(
-  ('tie', 'sizes'), [('all', (30, 30)), ('decoder', (30, 20)), ('none', (30, 20))]
+  ('sizes', 'options'),
+  [
+    ((30, 30), dict(tie='all')),
+    ((30, 20), dict(tie='decoder')),
+    ((30, 20), dict(tie='none')),
+    ((30, 30), dict(norm='post', embedding_scale='none')),
+    ((30, 30), dict(normalization='rms', activation='swiglu')),
+    ((30, 30), dict(positions=dict(kind='learned', max_length=16), activation='gelu')),
+    ((30, 30), dict(normalization=dict(kind='layer', epsilon=1e-2))),
+    ((30, 30), dict(positions=dict(kind='sinusoidal', scaling='inverse_sqrt'))),
+  ],
 )
-def test_ctranslate2_scores_tokens_as_the_model_does(tmp_path, tie, sizes):
-  library = pytest.importorskip('ctranslate2', reason="needs pip install '.[bench]'")
-  model = Transformer(*sizes, **SIZES, tie=tie, dtype='float32')
+def test_ctranslate2_scores_tokens_as_the_model_does(tmp_path, sizes, options):
+  library = pytest.importorskip('ctranslate2', reason="needs pip install '.[export]'")
+  model = Transformer(*sizes, **SIZES, dtype='float32', **options)
+  check_model(model, CONVERTIBLE)
   rng = np.random.default_rng(0)
   source, target = (rng.integers(len(SPECIALS), size, (4, 7)) for size in sizes)
   source[:, -1] = target[:, -1] = EOS
@@ -36,9 +52,10 @@ def test_ctranslate2_scores_tokens_as_the_model_does(tmp_path, tie, sizes):
     tmp_path / 'model',
     flax.traverse_util.flatten_dict(variables, sep='/'),
     heads=model.heads,
-    positions=sinusoidal(jnp.arange(16), model.width),
+    positions=position_tables(model, variables),
     source_tokens=names[0],
     target_tokens=names[1],
+    layout=Layout.of(model),
   )
   translator = library.Translator(str(tmp_path / 'model'), intra_threads=1)
   results = translator.score_batch(
@@ -55,3 +72,22 @@ def test_a_model_that_ctranslate2_would_read_wrongly_is_refused():
   check_model(Transformer(8, 8))
   with pytest.raises(ValueError, match=r"model\.activation is 'gelu'.*set model"):
     check_model(Transformer(8, 8, activation='gelu'))
+
+
+@pytest.mark.parametrize(
+  ('name', 'value'),
+  [
+    ('positions', 'rotary'),
+    ('window', 3),
+    ('share_layers', True),
+    ('normalization', 'scale'),
+    ('decoder_normalization', 'rms'),
+    ('norm', 'deep'),
+    ('activation', 'jax.nn:tanh'),
+    ('unordered', 2),
+  ],
+)
+def test_what_ctranslate2_lacks_is_named(name, value):
+  check_model(Transformer(8, 8, norm='post', activation='swiglu'), CONVERTIBLE)
+  with pytest.raises(ValueError, match=rf'model\.{name} is {value!r}, and only'):
+    check_model(Transformer(8, 8, **{name: value}), CONVERTIBLE)
