@@ -58,7 +58,7 @@ def export_run(
 
   Raises:
     FileExistsError: the folder has files.
-    ModuleNotFoundError: a library that the format needs is not installed.
+    RuntimeError: a package that the format needs is not installed.
     ValueError: an option is wrong or has no effect, or the model has no such form.
   """
   decoding, folder = make_decoding(options), Path(folder)
@@ -140,7 +140,7 @@ def _random_option(options: Mapping[str, Any]) -> str:
 def _check_library(to: Format) -> None:
   name = _LIBRARIES[to]
   if importlib.util.find_spec(name) is None:
-    raise ModuleNotFoundError(
+    raise RuntimeError(
       f'--to {to} needs the package {name}: pip install {name}, or '
       "pip install '.[export]'"
     )

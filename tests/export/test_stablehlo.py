@@ -154,3 +154,9 @@ def test_a_folder_with_files_is_not_overwritten(finished, tmp_path):
   (tmp_path / 'mine.txt').write_text('mine')
   with pytest.raises(FileExistsError, match='exists: name a new folder'):
     export_run(finished, tmp_path, to='stablehlo')
+
+
+def test_a_missing_package_is_named(monkeypatch, tmp_path):
+  monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+  with pytest.raises(RuntimeError, match='needs the package flatbuffers: pip install'):
+    export_run(tmp_path / 'run', tmp_path / 'new', to='stablehlo')
