@@ -2,14 +2,38 @@
 /* Attention weights that one can look through by kind, layer and head.
 
 It fills every element with an attribute data-attention, which names a script element
-with the data that seqlab/pages/attention.py describes. */
+with the data that seqlab/pages/attention.py describes, in the language of the page. */
 
 (() => {
-  const NAMES = {
-    encoder: 'encoder self-attention',
-    decoder: 'decoder self-attention',
-    cross: 'cross-attention (decoder to source)',
+  const TEXTS = {
+    en: {
+      encoder: 'encoder self-attention', decoder: 'decoder self-attention',
+      cross: 'cross-attention (decoder to source)',
+      kind: 'Kind', layer: 'Layer', head: 'Head',
+      predicts: 'To predict this token, the decoder', token: 'This token', attends: 'attends to',
+      all: 'All layers and heads', table: 'All weights of this attention as a table',
+      maps: 'One small map per head: rows are the tokens of the first line, columns those of the second. Choose one to see it above.',
+      of: (i, n) => `${i} of ${n}`, meanOf: n => `mean of ${n}`, mean: 'mean',
+      layerOf: i => `layer ${i}`, headOf: i => `head ${i}`,
+      said: (isRow, token, i, n, listed) =>
+        `“${token}” (${i} of ${n}) ${isRow ? 'attends most to' : 'gets most attention from'}: ${listed}`,
+      large: 'The table would be too large to show.',
+    },
+    ru: {
+      encoder: 'внимание энкодера к себе', decoder: 'внимание декодера к себе',
+      cross: 'внимание декодера к исходному предложению',
+      kind: 'Вид', layer: 'Слой', head: 'Голова',
+      predicts: 'Чтобы предсказать этот токен, декодер', token: 'Этот токен', attends: 'смотрит на',
+      all: 'Все слои и головы', table: 'Все веса этого внимания таблицей',
+      maps: 'На каждую голову одна маленькая карта: строки суть токены первой линии, столбцы токены второй. Выберите карту, чтобы увидеть её наверху.',
+      of: (i, n) => `${i} из ${n}`, meanOf: n => `среднее ${n}`, mean: 'среднее',
+      layerOf: i => `слой ${i}`, headOf: i => `голова ${i}`,
+      said: (isRow, token, i, n, listed) =>
+        `«${token}» (${i} из ${n}) ${isRow ? 'больше всего смотрит на' : 'получает больше всего внимания от'}: ${listed}`,
+      large: 'Таблица слишком велика.',
+    },
   };
+  const TEXT = TEXTS[document.documentElement.lang] || TEXTS.en;
   const MOST = 6;  // tokens that a sentence lists
   const CELLS = 20000;  // of the largest table that is written out
 
@@ -103,20 +127,19 @@ with the data that seqlab/pages/attention.py describes. */
         const select = make('select', {name});
         select.addEventListener('change', () => this.set(name, Number(select.value)));
         this.controls[name] = select;
-        const title = name[0].toUpperCase() + name.slice(1);
-        controls.append(make('label', {}, title, select));
+        controls.append(make('label', {}, TEXT[name], select));
       }
       this.rows = new Tokens(i => this.choose('rows', i));
       this.columns = new Tokens(i => this.choose('columns', i));
       this.said = make('p', {class: 'attention-said', 'aria-live': 'polite'});
       this.heads = make('table', {class: 'attention-heads'});
       this.table = make('div', {class: 'scroll'});
-      this.details = make('details', {}, make('summary', {text: 'All weights of this attention as a table'}), this.table);
+      this.details = make('details', {}, make('summary', {text: TEXT.table}), this.table);
       this.details.addEventListener('toggle', () => this.drawTable());
       root.replaceChildren(
         controls, this.rows.node, this.columns.node, this.said,
-        make('h3', {text: 'All layers and heads'}),
-        make('p', {class: 'muted', text: 'One small map per head: rows are the tokens of the first line, columns those of the second. Choose one to see it above.'}),
+        make('h3', {text: TEXT.all}),
+        make('p', {class: 'muted', text: TEXT.maps}),
         make('div', {class: 'scroll'}, this.heads), this.details);
       matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.drawHeads());
       this.set('kind', data.first);
@@ -131,8 +154,8 @@ with the data that seqlab/pages/attention.py describes. */
       if (name === 'kind') {
         Object.assign(choice, {layer: this.weights.layers - 1, head: this.weights.heads > 1 ? -1 : 0, side: 'rows', index: 0});
         const cross = this.weights.rows !== this.weights.columns;
-        this.rows.show(cross ? 'To predict this token, the decoder' : 'This token', this.weights.rowTokens);
-        this.columns.show('attends to', this.weights.columnTokens);
+        this.rows.show(cross ? TEXT.predicts : TEXT.token, this.weights.rowTokens);
+        this.columns.show(TEXT.attends, this.weights.columnTokens);
         this.fillControls();
         this.drawHeads();
       }
@@ -154,11 +177,11 @@ with the data that seqlab/pages/attention.py describes. */
     fillControls() {
       const {layers, heads} = this.weights;
       const options = {
-        kind: this.maps.map((map, i) => [i, NAMES[map.kind] || map.kind]),
-        layer: Array.from({length: layers}, (_, i) => [i, `${i + 1} of ${layers}`]),
-        head: Array.from({length: heads}, (_, i) => [i, `${i + 1} of ${heads}`]),
+        kind: this.maps.map((map, i) => [i, TEXT[map.kind] || map.kind]),
+        layer: Array.from({length: layers}, (_, i) => [i, TEXT.of(i + 1, layers)]),
+        head: Array.from({length: heads}, (_, i) => [i, TEXT.of(i + 1, heads)]),
       };
-      if (heads > 1) options.head.unshift([-1, `mean of ${heads}`]);
+      if (heads > 1) options.head.unshift([-1, TEXT.meanOf(heads)]);
       for (const [name, values] of Object.entries(options)) {
         this.controls[name].replaceChildren(...values.map(([value, text]) => make('option', {value, text})));
       }
@@ -183,17 +206,16 @@ with the data that seqlab/pages/attention.py describes. */
       const [own, others] = isRow ? [rowTokens, columnTokens] : [columnTokens, rowTokens];
       const order = line.map((_, i) => i).sort((a, b) => line[b] - line[a]).slice(0, MOST);
       const listed = order.map(i => `${others[i]} ${line[i].toFixed(2)}`).join(', ');
-      const verb = isRow ? 'attends most to' : 'gets most attention from';
-      this.said.textContent = `“${own[index]}” (${index + 1} of ${own.length}) ${verb}: ${listed}`;
+      this.said.textContent = TEXT.said(isRow, own[index], index + 1, own.length, listed);
     }
 
     drawHeads() {
       const {layers, heads} = this.weights;
       const columns = heads > 1 ? [-1, ...Array(heads).keys()] : [0];
       const colour = getComputedStyle(document.documentElement).getPropertyValue('--map').trim().split(/\s+/).map(Number);
-      const title = head => head < 0 ? 'mean' : `head ${head + 1}`;
+      const title = head => head < 0 ? TEXT.mean : TEXT.headOf(head + 1);
       const body = Array.from({length: layers}, (_, layer) => make('tr', {},
-        make('th', {scope: 'row', text: `layer ${layer + 1}`}),
+        make('th', {scope: 'row', text: TEXT.layerOf(layer + 1)}),
         ...columns.map(head => make('td', {}, this.thumbnail(layer, head, colour, title(head))))));
       const top = make('tr', {}, make('td'), ...columns.map(head => make('th', {scope: 'col', text: title(head)})));
       this.heads.replaceChildren(make('thead', {}, top), make('tbody', {}, ...body));
@@ -207,7 +229,7 @@ with the data that seqlab/pages/attention.py describes. */
       this.weights.matrix(layer, head).forEach((x, i) => image.data.set([...colour, Math.round(255 * x)], 4 * i));
       context.putImageData(image, 0, 0);
       const own = layer === this.choice.layer && head === this.choice.head;
-      const button = make('button', {type: 'button', 'aria-label': `layer ${layer + 1}, ${title}`, 'aria-pressed': String(own), 'data-layer': layer, 'data-head': head}, canvas);
+      const button = make('button', {type: 'button', 'aria-label': `${TEXT.layerOf(layer + 1)}, ${title}`, 'aria-pressed': String(own), 'data-layer': layer, 'data-head': head}, canvas);
       button.addEventListener('click', () => { this.set('layer', layer); this.set('head', head); });
       return button;
     }
@@ -216,7 +238,7 @@ with the data that seqlab/pages/attention.py describes. */
       if (!this.details.open) return;
       const {rowTokens, columnTokens} = this.weights;
       if (rowTokens.length * columnTokens.length > CELLS) {
-        this.table.textContent = 'The table would be too large to show.';
+        this.table.textContent = TEXT.large;
         return;
       }
       const top = columnTokens.map(text => make('th', {scope: 'col', text, dir: 'auto'}));

@@ -202,3 +202,23 @@ def test_search_finds_a_word_in_another_form(site, chromium, language, query, pa
     )
   assert any(page in result for result in results)
   assert chromium.errors == []
+
+
+@pytest.mark.parametrize(
+  ('language', 'words'),
+  [
+    ('ru', ('Голова', '«▁Высокая» (1 из 13) больше всего смотрит на: ▁tall 0.75')),
+    ('en', ('Head', '“▁Высокая” (1 of 13) attends most to: ▁tall 0.75')),
+  ],
+)
+def test_attention_is_shown_in_the_language_of_the_book(
+  site, chromium, language, words
+):
+  path = site / language / 'files/docs/interactive/attention.html'
+  for url in (path, f'{site}/en/files/docs/interactive/attention.html?lang={language}'):
+    chromium.open(url)
+    text = chromium.run('document.body.innerText')
+    assert all(word in text for word in words)
+  chromium.run("document.querySelector('.attention-tokens button').focus()")
+  chromium.press('ArrowRight')
+  assert '▁girl 0.98' in _shown(chromium, '.attention-said')
