@@ -61,18 +61,19 @@ def main(argv: Sequence[str] | None = None) -> int:
   statuses: list[int] = []
   atexit.register(_end_without_teardown, statuses)  # the first one is called last
   statuses.append(_status_of(args, rest))
-  _end_compilation(*statuses)
+  _end_with_threads(*statuses)
   return statuses[0]
 
 
-def _end_compilation(status: int) -> None:
-  """Ends this process now if a program is being compiled that nothing waits for.
+def _end_with_threads(status: int) -> None:
+  """Ends this process now if a thread works on something that nothing waits for.
 
-  XLA cannot be interrupted, and Python's own exit would wait for its thread. All files
-  are closed by now.
+  XLA cannot be interrupted, and Python's own exit would wait for its thread. A sink that
+  hangs may have asked Python to call it at the exit. All files are closed by now.
   """
   background = sys.modules.get('seqlab.train.background')
-  if background and background.is_compiling():
+  sinks = sys.modules.get('seqlab.train.sinks.background')
+  if (background and background.is_compiling()) or (sinks and sinks.is_stuck()):
     _end_now(status)
 
 

@@ -214,6 +214,17 @@ def _hint(duration: Any) -> str:
   return ''
 
 
+def _check_sinks(value: Any) -> None:
+  if not isinstance(value, list | tuple):
+    raise ValueError("a list of sinks, as in ['tensorboard', 'wandb']")
+
+
+def _check_profile(value: Any) -> None:
+  whole = isinstance(value, list | tuple) and all(type(step) is int for step in value)
+  if not whole or len(value) != 2 or not 1 <= value[0] <= value[1]:
+    raise ValueError('the first and the last step of a trace, from 1, as in (100, 105)')
+
+
 Duration = Annotated[int | str, Check(_check_duration)]  # see `steps_of`
 
 
@@ -237,6 +248,10 @@ class Settings:
     keep_latest: number of newest checkpoints that are kept.
     save_every: time between checkpoints; None saves whenever something is evaluated.
     retries: further attempts at a save while the disk is full or a bucket is unreachable.
+    sinks: where the run is shown besides `metrics.jsonl`, see `train.sinks`; None is
+      ['tensorboard'].
+    profile: first and last step of a trace of the device, see `train.profile`; None
+      takes none.
   """
 
   seed: Seed
@@ -253,12 +268,18 @@ class Settings:
   keep_latest: Count = 2
   save_every: Duration | None = None
   retries: Annotated[int, Range(0)] = 6
+  sinks: Annotated[list, Check(_check_sinks)] | None = None
+  profile: Annotated[list, Check(_check_profile)] | None = None
 
 
+# How a run is watched, which changes none of its results: experiments that differ in
+# these settings alone are the same experiment. A configuration has them only if they are
+# set, because runs that are older lack them.
+WATCHING = ('sinks', 'profile')
 DEFAULTS = {
   field.name: field.default
   for field in dataclasses.fields(Settings)
-  if field.default is not dataclasses.MISSING
+  if field.default is not dataclasses.MISSING and field.name not in WATCHING
 }
 NEEDED = ('task', 'seed')
 # Sections that may be left out. With fallback={'factor': 0.5, 'times': 3}, a run that
@@ -290,6 +311,9 @@ def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
   for section in _LATER:
     if not config[section]:
       del config[section]
+  for setting in WATCHING:
+    if setting in config and config[setting] is None:
+      del config[setting]
   return {**config, 'best_is': best_is(config)}
 
 
@@ -318,7 +342,7 @@ def direction(metric: str) -> str:
 # Words in the name of a metric of which lower values are better. 'per' is the whole name,
 # since it is a part of 'tokens_per_second'.
 _LESS = re.compile(
-  r'(^|_)(loss|nll|perplexity|bits|bpc|bpb|errors?|wer|cer|ser|ter|mse|gap|seconds|minutes)'
+  r'(^|_)(loss|nll|perplexity|bits|bpc|bpb|errors?|wer|cer|ser|ter|mse|gap|seconds|minutes|bytes)'
   r'($|_)|^per$'
 )
 

@@ -19,6 +19,7 @@ from seqlab.config import (
   INNER_SECTIONS,
   SECTIONS,
   SMOKE,
+  WATCHING,
   Settings,
   split_smoke,
   steps_of,
@@ -58,13 +59,16 @@ def load_experiment(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
   if smoke:
     _make_small(config, module, path)
   with config.unlocked():
-    for key, value in DEFAULTS.items():
+    for key, value in (DEFAULTS | dict.fromkeys(WATCHING)).items():
       if key not in config:
         config[key] = value
   config = _upgraded(config)
   for override in sorted(overrides, key=_depth):
     _override(config, override, path)
   resolved = upgrade(config.to_dict())
+  for key in WATCHING:
+    if resolved[key] is None:
+      del resolved[key]
   domains.check(Settings, resolved)  # here, since `threads` counts before JAX starts
   return resolved
 

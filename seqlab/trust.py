@@ -76,7 +76,12 @@ def check_names(config: Mapping[str, Any], where: str) -> None:
 
 
 def foreign_names(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-  """Yields the keys and paths in a configuration that need trust; see `check_names`."""
+  """Yields the keys and paths in a configuration that need trust; see `check_names`.
+
+  Sinks need none: they are made from the experiment of a training, and never from a
+  folder.
+  """
+  config = {key: value for key, value in config.items() if key != 'sinks'}
   corpus = config.get('corpus')
   if isinstance(corpus, Mapping):
     pieces = {k: v for k, v in corpus.items() if k not in ('name', 'path', 'files')}

@@ -15,6 +15,11 @@ from seqlab.models.interface import attention_weights
 from seqlab.tasks.interface import Translates
 from seqlab.types import PAD, Array, Variables
 
+_PIXELS = 8  # side of the square of one weight in an image
+_LARGEST = 4_096  # pixels of an image in each direction, about
+_GAP = 2  # pixels between maps
+_GROUND = (70, 130, 180)  # red, green and blue between maps
+
 
 class Evaluator:
   """Entropy, in nats, of each kind of attention; the true words are given.
@@ -83,6 +88,10 @@ class Evaluator:
       yield f'entropy_{kind}', float(entropy / count)
     self.arrays = self._shown(variables)
 
+  def images(self) -> dict[str, np.ndarray]:
+    """Returns the maps of the first sentences, such as 'cross/0'; see `tiles`."""
+    return {name: tiles(x) for name, x in self.arrays.items() if x.ndim == 4}
+
   def _shown(self, variables: Variables) -> dict[str, np.ndarray]:
     source, target = self._first()
     maps = jax.device_get(self._maps(variables, source, target))
@@ -97,6 +106,25 @@ class Evaluator:
       arrays[f'source/{i}'] = _pieces(vocabularies.source, s[:S])
       arrays[f'target/{i}'] = _pieces(vocabularies.target, t[:T])
     return arrays
+
+
+def tiles(weights: np.ndarray) -> np.ndarray:
+  """Draws maps of attention side by side, a row per layer and a column per head.
+
+  Args:
+    weights: [layers, H, L, S], between 0 and 1.
+
+  Returns:
+    uint8 [height, width, 3]: white for 0 and black for 1, on a blue ground.
+  """
+  layers, H, L, S = weights.shape
+  pixels = max(1, min(_PIXELS, _LARGEST // (H * S), _LARGEST // (layers * L)))
+  maps = np.rint(255 * (1 - np.clip(weights, 0, 1))).astype(np.uint8)
+  maps = maps.repeat(pixels, axis=2).repeat(pixels, axis=3)
+  grid = np.empty((layers, H, L * pixels + _GAP, S * pixels + _GAP, 3), np.uint8)
+  grid[:] = _GROUND
+  grid[:, :, _GAP:, _GAP:] = maps[..., None]
+  return grid.transpose(0, 2, 1, 3, 4).reshape(layers * grid.shape[2], -1, 3)
 
 
 def _pieces(vocabulary, ids: np.ndarray) -> np.ndarray:

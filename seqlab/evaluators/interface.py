@@ -36,6 +36,8 @@ class Evaluator(Protocol):
       are kept is known to exist without a run.
     arrays: name -> array for a report to draw, from the last run; kept in the folder's
       samples/<name>-<step>.npz.
+    images: method that returns name -> uint8 [height, width, 3], images of the last run
+      for the sinks of a run (`train.sinks`).
     dtype: dtype of its matrix products, where it is not that of the task's model.
     signatures: functions or classes that take the constructor's **options.
     check_options: static method of the options and their key in the experiment, which

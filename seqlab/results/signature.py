@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seqlab.config import DEFAULTS, with_defaults
+from seqlab.config import DEFAULTS, WATCHING, with_defaults
 from seqlab.numerics import NUMERICS
 from seqlab.results.paper import assignments, parse
 
@@ -82,13 +82,15 @@ def configuration_digest(config: Mapping[str, Any]) -> str:
   """Returns a digest of a resolved experiment without its seed.
 
   Options at the top level that have their defaults do not count, so that an option
-  which is added to the program changes no digest.
+  which is added to the program changes no digest. How the run is watched does not
+  count either.
   """
   config = with_defaults(config)
   counted = {
     key: value
     for key, value in config.items()
-    if key != 'seed' and not (key in DEFAULTS and value == DEFAULTS[key])
+    if key not in ('seed', *WATCHING)
+    and not (key in DEFAULTS and value == DEFAULTS[key])
   }
   return _digest(json.dumps(counted, sort_keys=True, ensure_ascii=False))
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seqlab import domains
-from seqlab.config import DEFAULTS, NEEDED, SECTIONS, Settings, check_keys
+from seqlab.config import DEFAULTS, NEEDED, SECTIONS, WATCHING, Settings, check_keys
 from seqlab.pieces import find
 
 # Short name -> path of the class. Paths, so that naming one imports none.
@@ -48,5 +48,6 @@ def task_of(config: Mapping[str, Any]) -> Any:
   check_keys(config, config, needed=NEEDED)
   domains.check(Settings, config)
   task = task_class(config)
-  check_keys(config, (*DEFAULTS, *SECTIONS, *NEEDED, 'steps', *task.sections))
+  settings = (*DEFAULTS, *WATCHING, *NEEDED, 'steps')
+  check_keys(config, (*settings, *SECTIONS, *task.sections))
   return task

@@ -45,6 +45,7 @@ from seqlab.train.optimizers import (
   make_schedule,
   with_kind,
 )
+from seqlab.train.sinks import check_sinks
 from seqlab.types import Variables
 
 # Sections that every experiment may have, and the signatures of their options.
@@ -76,6 +77,7 @@ def check_experiment(config: Mapping[str, Any]) -> None:
   config = with_defaults(config)
   task = task_of(config)
   check_sections(config, task.sections)
+  check_sinks(config)
   config = {'init': {}, 'hyper_schedules': {}, **config}
   config |= {n: _as_section(config[n]) for n in ('schedule', 'optimizer')}
   for name, signatures in _signatures(config).items():
@@ -107,6 +109,7 @@ def _check_estimator(config: Mapping[str, Any]) -> None:
   defaults = {'steps': None, 'init': {}, 'hyper_schedules': {}, **with_defaults({})}
   used = ('mesh', 'evals', 'seed', 'threads')
   values = {k: config.get(k) != x for k, x in defaults.items() if k not in used}
+  values['profile'] = config.get('profile') is not None
   values |= {
     f'evals.{name}.every': isinstance(options, Mapping) and 'every' in options
     for name, options in config['evals'].items()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from seqlab.config import with_defaults
+from seqlab.config import WATCHING, with_defaults
 from seqlab.programs import fingerprint_of
 from seqlab.train.machine import dtype_of
 from seqlab.trust import foreign_names
@@ -13,6 +13,7 @@ from seqlab.trust import foreign_names
 _NOT_COMPILED = (
   *('evals', 'save_every', 'keep_latest', 'keep_best', 'keep_best_n', 'best_is'),
   *('patience', 'minutes', 'retries', 'fallback', 'seed', 'steps', 'hyper', 'init'),
+  *WATCHING,
 )
 
 

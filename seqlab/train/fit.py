@@ -129,6 +129,8 @@ class _Fit:
       row |= metrics
       save_samples(evaluator, f'{self._folder.samples}/{name}-{step:08d}')
     with self._writer(step - 1) as writer:
+      for name, evaluator in self._evaluators.items():
+        writer.show(step, name, evaluator)
       writer.write(step, row)
     self._folder.upload()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from etils import epath
 
-from seqlab.config import NEEDED, SECTIONS, flatten, with_defaults
+from seqlab.config import NEEDED, SECTIONS, WATCHING, flatten, with_defaults
 from seqlab.io import files
 from seqlab.tasks import task_of
 from seqlab.text.inputs import Inputs
@@ -293,13 +293,17 @@ def _local_path(path: str | Path) -> tuple[Path, BucketMirror | None]:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
   """Returns the options in which two configurations differ, one text per option.
 
-  Tuples equal lists, as config.json cannot tell them apart.
+  Tuples equal lists, as config.json cannot tell them apart. How a run is watched makes
+  no difference.
   """
-  old, new = (
-    flatten(json.loads(json.dumps(with_defaults(config)))) for config in (old, new)
-  )
+  old, new = (_comparable(config) for config in (old, new))
   keys = [k for k in {**old, **new} if old.get(k, _ABSENT) != new.get(k, _ABSENT)]
   return [f'{k}: {old.get(k, _ABSENT)} there, {new.get(k, _ABSENT)} now' for k in keys]
+
+
+def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
+  counted = {k: x for k, x in with_defaults(config).items() if k not in WATCHING}
+  return flatten(json.loads(json.dumps(counted)))
 
 
 class _Absent:

@@ -290,6 +290,7 @@ class Session:
       self.say(f'step {step:,}: {", ".join(shown)}')
       path = f'{self.folder.samples}/{name}-{step:08d}'
       self._retry(functools.partial(save_samples, evaluator, path), 'samples')
+      self._writer.show(step, name, evaluator)
     if metrics:
       self._writer.write(step, metrics)
     if (best := self.config['keep_best']) in metrics:

@@ -1,4 +1,4 @@
-"""The output of a run: rows of metrics, TensorBoard events, a progress bar, a log."""
+"""The output of a run: rows of metrics, sinks, a progress bar, a log."""
 
 from collections.abc import Callable, Mapping
 import contextlib
@@ -7,19 +7,20 @@ import json
 import math
 import os
 from pathlib import Path
+import sys
 import time
+from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
 
 from seqlab.io.console import console, has_bars
 from seqlab.io.files import is_still
 from seqlab.metrics_file import cut
 from seqlab.metrics_file import read_metrics as read_metrics
 from seqlab.train.folder import RunFolder
+from seqlab.train.sinks import sinks_of
+from seqlab.train.sinks.background import end_sinks, start_sinks
 
 _CHECK_SECONDS = 1.0  # between checks that the file of rows still exists
 
@@ -61,7 +62,7 @@ class Lines:
 
 
 class Writer:
-  """Writes `metrics.jsonl` and TensorBoard event files, one row per step.
+  """Writes `metrics.jsonl`, one row per step, and shows the same rows in sinks.
 
   Rows of steps that a resumed run will repeat are removed first. A run that was killed
   and resumed therefore has the same rows as an uninterrupted one.
@@ -74,29 +75,21 @@ class Writer:
     start_step: int = 0,
     say: Callable[[str], None] | None = None,
   ):
-    """Opens the files; rows after `start_step` are dropped.
+    """Opens the file and starts the sinks; rows after `start_step` are dropped.
 
     Args:
       folder: the run's folder.
       start_step: the step from which the run resumes.
-      say: called with a message for each damaged row; see `metrics_file.cut`.
+      say: called with a message for each damaged row, see `metrics_file.cut`, and for
+        a sink that fails; by default the message is printed to standard error.
     """
     self._step, self._row = start_step, {}
     self._checked = time.monotonic()
-    self._waiting: list[Event] = []  # not yet written, because the disk was full
     cut(folder.metrics, start_step, say)
     self._lines = Lines(folder.metrics)
-    # This thread writes the events. tensorboardX's `SummaryWriter` has a thread that
-    # dies on a full disk, after which the run would wait for it forever.
-    folder.events.mkdir(parents=True, exist_ok=True)
-    number = sum(
-      1 for _ in folder.events.iterdir()
-    )  # two files may begin in one second
-    suffix = f'.{os.getpid()}.{number}'
-    self._events = EventsWriter(str(folder.events / 'events'), suffix)
-    if start_step:  # makes TensorBoard drop the events of later steps
-      again = SessionLog(status=SessionLog.START)
-      self._events.write_event(Event(step=start_step + 1, session_log=again))
+    sinks = sinks_of(folder.config)
+    self._sinks = start_sinks(sinks, folder.path, start_step, say or _print)
+    self._call_sinks('configuration', folder.config)
 
   def write(self, step: int, row: Mapping[str, float]) -> None:
     """Adds values to the row of a step; steps must not decrease."""
@@ -105,28 +98,40 @@ class Writer:
       self._step = step
     self._row |= row
 
+  def show(self, step: int, name: str, evaluator: Any) -> None:
+    """Gives the sinks what an evaluator shows of its last run.
+
+    Args:
+      step: number of updates before it.
+      name: name of the evaluator in the experiment.
+      evaluator: has run; see `evaluators.interface`.
+    """
+    if not self._sinks:
+      return
+    if evaluator.samples:
+      self._call_sinks('text', step, f'{name}/samples', '\n'.join(evaluator.samples))
+    if hasattr(evaluator, 'images'):
+      for image_name, image in evaluator.images().items():
+        self._call_sinks('image', step, f'{name}/{image_name}', image)
+
+  def _call_sinks(self, method: str, *arguments: Any) -> None:
+    for sink in self._sinks:
+      sink.call(method, *arguments)
+
   def _emit(self) -> None:
     if not self._row:
       return
     # JSON has no NaN and no infinity.
     row = {k: v if math.isfinite(v) else None for k, v in self._row.items()}
     self._lines.add(json.dumps({'step': self._step, **row}))
-    values = [Summary.Value(tag=n, simple_value=v) for n, v in self._row.items()]
-    summary = Summary(value=values)
-    self._waiting.append(Event(step=self._step, wall_time=time.time(), summary=summary))
+    self._call_sinks('metrics', self._step, self._row)
     self._row = {}
     now = time.monotonic()
     if now - self._checked >= _CHECK_SECONDS:
       self._checked = now
       self._lines.check()
     with contextlib.suppress(OSError):  # if the disk stays full, `flush` raises
-      self._write_out()
-
-  def _write_out(self) -> None:
-    self._lines.write()
-    while self._waiting:
-      self._events.write_event(self._waiting[0])
-      self._waiting.pop(0)
+      self._lines.write()
 
   def flush(self) -> None:
     """Writes and syncs all rows, which must happen before a checkpoint is saved.
@@ -137,16 +142,17 @@ class Writer:
     """
     self._emit()
     self._lines.check()
-    self._write_out()
     self._lines.sync()
-    self._events.flush()
+    self._call_sinks('flush')
 
   def close(self) -> None:
-    """Writes the remaining rows and closes the files."""
-    self._emit()
-    self._write_out()
-    self._lines.close()
-    self._events.close()
+    """Writes the remaining rows, closes the file, and ends the sinks."""
+    try:
+      self._emit()
+      self._lines.write()
+      self._lines.close()
+    finally:
+      end_sinks(self._sinks)
 
 
 class NoWriter:
@@ -155,11 +161,18 @@ class NoWriter:
   def write(self, step: int, row: Mapping[str, float]) -> None:
     """See `Writer`."""
 
+  def show(self, step: int, name: str, evaluator: Any) -> None:
+    """See `Writer`."""
+
   def flush(self) -> None:
     """See `Writer`."""
 
   def close(self) -> None:
     """See `Writer`."""
+
+
+def _print(text: str) -> None:
+  print(text, file=sys.stderr)
 
 
 class Progress:
