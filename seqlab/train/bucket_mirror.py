@@ -17,7 +17,7 @@ from etils import epath
 from seqlab.text.remote import remote_path
 
 # Folders that only grow, and that are never read here again: they are not downloaded.
-_APPEND_ONLY = ('events', 'samples', 'logs')
+_APPEND_ONLY = ('events', 'samples', 'logs', 'profile')
 
 
 class BucketMirror:

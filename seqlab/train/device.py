@@ -1,6 +1,8 @@
-"""The peak speed of the devices, of which a run reports the share that it reaches."""
+"""The peak speed of the devices, and the peak of the memory that a run takes."""
 
 import functools
+import resource
+import sys
 import time
 
 import jax
@@ -21,6 +23,22 @@ def peak_flops(devices: int = 1) -> float | None:
     return _measure() * jax.process_count()
   chip = chip_of(device.device_kind)
   return chip.flops * devices if chip else None
+
+
+def peak_memory() -> dict[str, int]:
+  """Returns the metric of the most memory that was taken at a time, in bytes.
+
+  'speed/peak_device_bytes' is the largest peak of this process's devices. A CPU reports
+  none: 'speed/peak_process_bytes' is then the peak of the whole process.
+  """
+  devices = jax.local_devices()
+  if devices[0].platform == 'cpu':
+    unit = 1 if sys.platform == 'darwin' else 1_024
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {'speed/peak_process_bytes': used * unit}
+  stats = (device.memory_stats() or {} for device in devices)
+  peaks = [x['peak_bytes_in_use'] for x in stats if 'peak_bytes_in_use' in x]
+  return {'speed/peak_device_bytes': max(peaks)} if peaks else {}
 
 
 def _measure(size: int = 1024, tries: int = 5) -> float:

@@ -23,6 +23,7 @@ from seqlab.train.fit import fit
 from seqlab.train.folder import RunFolder, open_folder
 from seqlab.train.machine import record_machine
 from seqlab.train.meter import Meter
+from seqlab.train.profile import Profile
 from seqlab.train.retry import lasting, remedy
 from seqlab.train.run_programs import RunPrograms
 from seqlab.train.session import Session
@@ -155,13 +156,15 @@ def loop(
     sessions[0].evaluators,
     lambda: engine.member(state).averaged,
   )
-  with RunPrograms(engine, sessions, batches) as programs:
+  first = sessions[0]
+  profile = Profile(first.config, first.folder.path, first.say)
+  with RunPrograms(engine, sessions, batches) as programs, profile:
     programs.start(_first_batch(engine, sessions, batches))
     if len(sessions) == 1:  # a terminal has room for one bar
-      sessions[0].progress.start(sessions[0].start)
+      first.progress.start(first.start)
     with processes.StopSignal() as signal:
       while diverged := _train(
-        engine, sessions, state, task, batches, programs, signal
+        engine, sessions, state, task, batches, programs, profile, signal
       ):
         (session,) = sessions  # a population cannot have a fallback
         state = engine.join(session.fall_back(diverged, engine.definition))
@@ -183,11 +186,12 @@ def _train(
   task: Task,
   batches: Batches,
   programs: RunPrograms,
+  profile: Profile,
   signal: processes.StopSignal,
 ) -> DivergenceError | None:
   """Takes steps until all sessions are over, or until one has to fall back."""
   try:
-    _take_steps(engine, sessions, state, task, batches, programs, signal)
+    _take_steps(engine, sessions, state, task, batches, programs, profile, signal)
   except DivergenceError as error:
     # The frames of its traceback hold the state that diverged, which fills the memory.
     return error.with_traceback(None)
@@ -201,6 +205,7 @@ def _take_steps(
   task: Task,
   batches: Batches,
   programs: RunPrograms,
+  profile: Profile,
   signal: processes.StopSignal,
 ) -> None:
   """Takes one step after the other until all sessions are over.
@@ -223,30 +228,39 @@ def _take_steps(
   ahead = Lookahead(_batches_of(sessions, batches, share, start, stop))
   for step, batch in zip(range(start + 1, stop + 1), ahead, strict=True):
     active = [session.takes(step) for session in sessions]
-    state, sums = engine.step(state, engine.put(*batch), active)
+    if profile.begins(step):
+      pending = pending and _write(sessions, meter, *pending)
+      profile.begin(step)
+      meter.restart_clock()
+    with profile.step(step):
+      state, sums = engine.step(state, engine.put(*batch), active)
     # The step before is written while the devices compute this one. Waiting for the
     # metrics of the step just dispatched would leave the devices without work.
     if pending:
       _write(sessions, meter, *pending)
     pending = step, sums, batch
+    if profile.ends(step):
+      pending = _write(sessions, meter, *pending)
+      profile.end(step)
+      meter.restart_clock()
     programs.report()
     upcoming = [members[0] for members in ahead.upcoming()]
     try:
       programs.prefer(upcoming)
     except Exception:
-      _write(sessions, meter, *pending)
+      if pending:
+        _write(sessions, meter, *pending)
       _save_after_error(engine, sessions, state, step)
       raise
     if upcoming and not programs.is_ready(upcoming[0]):
-      pending = _write(sessions, meter, *pending)
+      pending = pending and _write(sessions, meter, *pending)
       if not all(session.over for session in sessions):
         programs.wait_for_step(upcoming[0], signal.is_received)
       meter.restart_clock()  # waiting does not count as training time
     should_stop, time_is_up = _asked_to_stop(sessions, signal)
     last = step == stop or time_is_up
     if last or should_stop or timetable.has_checkpoint(step):
-      if pending:
-        pending = _write(sessions, meter, *pending)
+      pending = pending and _write(sessions, meter, *pending)
       if last:
         programs.report(partial=True)
       for i, session in enumerate(sessions):

@@ -5,7 +5,7 @@ import time
 
 from seqlab.tasks.interface import Batches, Task
 from seqlab.train.compile_counter import CompileCounter
-from seqlab.train.device import peak_flops
+from seqlab.train.device import peak_flops, peak_memory
 from seqlab.train.engine import Engine
 from seqlab.train.run_programs import RunPrograms
 from seqlab.types import Batch, Sums
@@ -59,6 +59,7 @@ class Meter:
       'speed/compiling': self._programs.num_waiting,
       'speed/seconds': self._seconds,
       'speed/tokens_per_s': tokens / self._seconds,
+      **peak_memory(),
     }
     if self._peak_flops:
       flops = self._task.flops(batch) * self._shares

@@ -16,6 +16,7 @@ from seqlab.train.folder import RunFolder
 from seqlab.train.machine import dtype_of, fix_dtype
 from seqlab.train.mesh import batch_sharding
 from seqlab.train.overview import count
+from seqlab.train.profile import check_profile
 from seqlab.train.session import Session
 from seqlab.train.timetable import Timetable
 
@@ -40,6 +41,7 @@ def prepare(folder: RunFolder) -> tuple[Task, Batches, Timetable]:
     task = task_of(config).from_config(config, folder.vocabulary)
     batches = task.batches('train')
     timetable = Timetable.from_config(config, task, batches)
+    check_profile(config, timetable.steps)
     if processes.is_primary():
       folder.upload()
   # Not in the block: all processes must be at the same place to agree on a dtype.
