@@ -122,12 +122,35 @@ def _status_of(args: argparse.Namespace, rest: Sequence[str]) -> int:
   except _REFUSALS as error:
     if os.environ.get('SEQLAB_TRACEBACK'):
       raise
-    reason = scrub(str(error)) or type(error).__name__
+    reason = scrub(_reason_of(error, args.verb)) or type(error).__name__
     print(f'seqlab {args.verb}: {reason}', file=sys.stderr)
     return 1
   except KeyboardInterrupt:
     print(f'\nseqlab {args.verb}: interrupted', file=sys.stderr)
     return 130
+
+
+def _reason_of(error: Exception, verb: str) -> str:
+  """Returns the text of an error; if a device has no memory, with what takes it."""
+  if 'RESOURCE_EXHAUSTED' not in str(error):
+    return str(error)
+  from seqlab.compile.memory import explain_out_of_memory, is_out_of_memory
+
+  if not is_out_of_memory(error):
+    return str(error)
+  return explain_out_of_memory(error, _MEMORY_ADVICE.get(verb, _OTHER_MEMORY_ADVICE))
+
+
+_MEMORY_ADVICE = {
+  'train': 'Lower batching.tokens, set accumulate=2 or more (a batch is then computed in '
+  "parts), model.remat='products' or 'full', or distribute the parameters over devices "
+  'by mesh.fsdp. If an evaluator needs the memory, lower its option tokens. '
+  '`seqlab plan EXPERIMENT --devices N --fit` finds the largest batching.tokens',
+}
+_OTHER_MEMORY_ADVICE = (
+  'Lower --beam, --mbr or the number of --ensemble members, set --dtype bfloat16, or '
+  'shorten the longest lines; for the evaluators of a run lower their option tokens'
+)
 
 
 def train(args: argparse.Namespace, rest: Sequence[str]) -> int:

@@ -34,6 +34,7 @@ import stat
 import sys
 import threading
 from typing import Any
+import weakref
 
 import jax
 from jax._src import compilation_cache  # has no public interface for keys and digests
@@ -121,6 +122,7 @@ class Programs(CacheInterface):
 
 
 _programs: Programs | None = None  # where the index is, if it is in use
+_compiled: weakref.WeakSet[jax.stages.Compiled] = weakref.WeakSet()
 
 
 def use_index(programs: Programs | None) -> None:
@@ -145,6 +147,19 @@ def compile_program(
       and then it is traced.
     **named: further arguments.
   """
+  compiled = _found_or_compiled(function, args, named, fingerprint)
+  _compiled.add(compiled)
+  return compiled
+
+
+def compiled_programs() -> list[jax.stages.Compiled]:
+  """Returns the results of `compile_program` that are still in use."""
+  return list(_compiled)
+
+
+def _found_or_compiled(
+  function: Any, args: tuple, named: dict, fingerprint: str | None
+) -> jax.stages.Compiled:
   programs = _programs
   key = _key(fingerprint, args, named) if programs and fingerprint else None
   if key is None:
