@@ -492,7 +492,7 @@ def experiments(args: argparse.Namespace, rest: Sequence[str]) -> None:
   del rest
   from seqlab.experiment_list import print_experiments
 
-  print_experiments(Path(args.folder), args.format)
+  print_experiments(args.folder and Path(args.folder), args.format)
 
 
 def reproduce(args: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -576,7 +576,8 @@ _Parser = argparse.ArgumentParser
 
 def _train_options(parser: _Parser) -> None:
   add = parser.add_argument
-  add('experiment', help='a file; :arguments for it may follow')
+  text = 'a file, or a name that `seqlab experiments` lists; :arguments may follow'
+  add('experiment', help=text)
   add('--workdir', required=True, help='folder of the run')
   add(
     '--force',
@@ -807,9 +808,8 @@ def _bleu_options(parser: _Parser) -> None:
 
 
 def _experiments_options(parser: _Parser) -> None:
-  parser.add_argument(
-    'folder', nargs='?', default='experiments', help='folder of experiments'
-  )
+  text = "folder of experiments (experiments, or else seqlab's own)"
+  parser.add_argument('folder', nargs='?', help=text)
   parser.add_argument('--format', choices=('table', 'tsv', 'json'), default='table')
 
 

@@ -25,6 +25,7 @@ from seqlab.config import (
   steps_of,
   suggest,
 )
+from seqlab.experiment_files import find_experiment
 from seqlab.pieces import piece_in
 from seqlab.results.paper import assignments
 from seqlab.sources import note_source
@@ -77,7 +78,9 @@ def split_name(name: str) -> tuple[Path, str]:
   """Divides 'folder/file.py:size=small' into the file and its arguments.
 
   A colon may also be part of a folder's name. The name is divided at the first colon
-  that follows the path of a file, or if there is none at the first one after '.py'.
+  that follows the path of a file, or if there is none at the first one after '.py', or
+  at the first colon of all. A name such as 'multi30k/transformer:smoke' may leave out
+  '.py' and the folder of experiments, see `find_experiment`.
 
   Returns:
     The path, and the arguments, which may be empty.
@@ -88,9 +91,11 @@ def split_name(name: str) -> tuple[Path, str]:
   for place in places:
     if os.path.isfile(name[:place]):
       return Path(name[:place]), name[place + 1 :]
-  if places:
-    return Path(name[: places[0]]), name[places[0] + 1 :]
-  return Path(name), ''
+  end = places[0] if places else len(name.partition(':')[0])
+  path = find_experiment(name[:end])
+  if path is None and not places:
+    return Path(name), ''
+  return path or Path(name[:end]), name[end + 1 :]
 
 
 def load_module(path: Path, function: str = 'get_config') -> Any:
@@ -109,7 +114,7 @@ def load_module(path: Path, function: str = 'get_config') -> Any:
   """
   if path.suffix != '.py' or not path.is_file():
     raise FileNotFoundError(
-      f'there is no experiment {path}; `seqlab experiments` lists those in experiments/'
+      f'there is no experiment {path}; `seqlab experiments` lists the known ones'
     )
   note_source(path)
   spec = importlib.util.spec_from_file_location(f'experiment_{path.stem}', path)

@@ -8,6 +8,7 @@ from pathlib import Path
 import sys
 from typing import Any, NamedTuple
 
+from seqlab.experiment_files import known_experiments
 from seqlab.io.columns import GAP, aligned
 from seqlab.io.console import console
 from seqlab.results.paper import assigned, parse, rows_of
@@ -42,21 +43,20 @@ class Entry(NamedTuple):
     return {key: x for key, x in plain.items() if key != 'problem' or x}
 
 
-def print_experiments(folder: Path, output: str = 'table') -> None:
+def print_experiments(folder: Path | None, output: str = 'table') -> None:
   """Prints the experiments below a folder, without executing their files.
 
   Args:
     folder: folder of the experiments; files and folders that start with a dot are
-      skipped.
+      skipped. None is `experiments` in the current folder, or else seqlab's own, which
+      are listed by their names, such as 'multi30k/transformer'.
     output: 'table': aligned columns, cut to the width where a terminal shows them;
       'tsv': the same with one tab between columns; 'json': a list of objects.
 
   Raises:
     FileNotFoundError: there is no such folder.
   """
-  if not folder.is_dir():
-    raise FileNotFoundError(f'there is no folder {folder}; give one with experiments')
-  entries = read_experiments(folder)
+  entries = _known_entries() if folder is None else _entries_in(folder)
   rows = [_HEADER, *(_one_line(entry.texts()) for entry in entries)]
   if output == 'json':
     plain = [entry.plain() for entry in entries]
@@ -67,6 +67,23 @@ def print_experiments(folder: Path, output: str = 'table') -> None:
     lines = align(rows, console().width if sys.stdout.isatty() else None)
   for line in lines:
     print(line)
+
+
+def _entries_in(folder: Path) -> list[Entry]:
+  if not folder.is_dir():
+    raise FileNotFoundError(f'there is no folder {folder}; give one with experiments')
+  return read_experiments(folder)
+
+
+def _known_entries() -> list[Entry]:
+  """Returns the experiments of the current folder, or else those of seqlab."""
+  folder, known = Path('experiments'), known_experiments()
+  if folder.is_dir() or known is None:
+    return _entries_in(folder)
+  return [
+    entry._replace(path=entry.path.relative_to(known).with_suffix(''))
+    for entry in read_experiments(known)
+  ]
 
 
 def read_experiments(folder: Path) -> list[Entry]:

@@ -13,7 +13,7 @@ ROOT = Path(seqlab.__file__).parent
 # From the bottom; modules of one layer may import each other.
 FLOORS = (
   {'types', 'domains', 'io', 'numerics', 'sources', 'upgrade'},
-  {'config', 'metrics_file', 'pieces', 'programs'},
+  {'config', 'experiment_files', 'metrics_file', 'packaging', 'pieces', 'programs'},
   {'text', 'metrics', 'compile'},
   {'data'},
   {'layers'},

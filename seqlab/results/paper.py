@@ -27,7 +27,7 @@ def read_paper(path: Path) -> list[Row]:
   """
   if not path.is_file():
     raise FileNotFoundError(
-      f'there is no experiment {path}; `seqlab experiments` lists those in experiments/'
+      f'there is no experiment {path}; `seqlab experiments` lists the known ones'
     )
   try:
     tree = parse(path)
