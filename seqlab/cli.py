@@ -533,6 +533,15 @@ def results(args: argparse.Namespace, rest: Sequence[str]) -> None:
   print_results(args.experiments, Path(args.results), args.format)
 
 
+def completion(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  """Prints a script that completes words of this command in a shell."""
+  del rest
+  from seqlab.experiment_files import known_names
+  from seqlab.io.completion import script
+
+  print(script(_parser(), args.shell, known_names()))
+
+
 def bench(args: argparse.Namespace, rest: Sequence[str]) -> None:
   """Measures start-up, input, training, decoding and the like."""
   from seqlab.experiment import load_experiment
@@ -828,6 +837,11 @@ def _reproduce_options(parser: _Parser) -> None:
   add('--dry-run', action='store_true', help='print the commands, and run nothing')
 
 
+def _completion_options(parser: _Parser) -> None:
+  parser.add_argument('shell', choices=('bash', 'zsh', 'tcsh'))
+  parser.epilog = 'bash: add `source <(seqlab completion bash)` to ~/.bashrc'
+
+
 def _results_options(parser: _Parser) -> None:
   text = 'files, or folders of files (experiments)'
   add = parser.add_argument
@@ -1022,6 +1036,7 @@ _VERBS = {
   'reproduce': _Verb(reproduce, _reproduce_options, computes=False),
   'results': _Verb(results, _results_options, computes=False),
   'bench': _Verb(bench, _bench_options),
+  'completion': _Verb(completion, _completion_options, computes=False),
 }
 
 

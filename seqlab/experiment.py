@@ -25,7 +25,7 @@ from seqlab.config import (
   steps_of,
   suggest,
 )
-from seqlab.experiment_files import find_experiment
+from seqlab.experiment_files import find_experiment, known_names
 from seqlab.pieces import piece_in
 from seqlab.results.paper import assignments
 from seqlab.sources import note_source
@@ -113,8 +113,10 @@ def load_module(path: Path, function: str = 'get_config') -> Any:
     ValueError: it has no such function.
   """
   if path.suffix != '.py' or not path.is_file():
+    name = path.with_suffix('').as_posix().removeprefix('experiments/')
+    close = suggest(name, known_names())
     raise FileNotFoundError(
-      f'there is no experiment {path}; `seqlab experiments` lists the known ones'
+      f'there is no experiment {path}{close}; `seqlab experiments` lists the known ones'
     )
   note_source(path)
   spec = importlib.util.spec_from_file_location(f'experiment_{path.stem}', path)

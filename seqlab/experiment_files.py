@@ -23,6 +23,14 @@ def known_experiments() -> Path | None:
   return beside if beside.is_dir() and (clone / 'pyproject.toml').is_file() else None
 
 
+def known_names() -> list[str]:
+  """Returns the names of seqlab's experiments, such as 'multi30k/transformer'."""
+  if (folder := known_experiments()) is None:
+    return []
+  paths = sorted(folder.rglob('*.py'))
+  return [path.relative_to(folder).with_suffix('').as_posix() for path in paths]
+
+
 def find_experiment(name: str) -> Path | None:
   """Returns the file of an experiment; None if there is none.
 
