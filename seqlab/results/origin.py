@@ -9,6 +9,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from seqlab.config import WATCHING
 from seqlab.experiment import split_name
 from seqlab.io.files import read_json_object
 from seqlab.numerics import NUMERICS
@@ -26,7 +27,8 @@ class Origin:
   Attributes:
     file: path of the experiment's file, as the user wrote it.
     args: arguments of its `get_config`.
-    overrides: options of the command line that change the experiment, but not the seed.
+    overrides: options of the command line that change the experiment; neither the seed
+      nor how the run is watched.
     digest: see `signature.experiment_digest`.
     numerics: `seqlab.numerics.NUMERICS` when the run began.
     commit: commit of seqlab when the run began; None outside of a repository.
@@ -53,10 +55,15 @@ def origin_of(experiment: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     overrides: options such as '--config.hyper.peak=1e-3'.
   """
   path, args = split_name(experiment)
-  others = [x for x in overrides if not x.startswith('--config.seed=')]
+  others = [x for x in overrides if _key(x) not in ('seed', *WATCHING)]
   digest, rows = experiment_digest(path), _rows_of(path, args)
   origin = Origin(str(path), args, others, digest, NUMERICS, **commit(), rows=rows)
   return dataclasses.asdict(origin)
+
+
+def _key(override: str) -> str:
+  """Returns the key at the top level that an option of the command line changes."""
+  return override.removeprefix('--config.').partition('=')[0].partition('.')[0]
 
 
 def stated(row: Row) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from tensorboardX import proto
 
 from seqlab.config import with_defaults
 from seqlab.evaluators.attention import tiles
+from seqlab.results.origin import origin_of
 from seqlab.results.signature import configuration_digest
 from seqlab.train.checks import check_experiment
 from seqlab.train.folder import RunFolder, differences, open_folder
@@ -221,6 +222,9 @@ def test_sinks_are_no_part_of_an_experiment(tiny, tmp_path):
   assert json.loads((tmp_path / 'config.json').read_text())['sinks'] == [_path(Noting)]
   assert RunFolder.open(tmp_path).config['sinks'] == [_path(Noting)]
   assert 'sinks' not in with_defaults(tiny | {'sinks': None})
+  words = ['sinks=[]', 'sinks.0.mode=offline', 'profile=(1, 2)', 'seed=1', 'steps=3']
+  origin = origin_of('agreement/transformer', [f'--config.{x}' for x in words])
+  assert origin['overrides'] == ['--config.steps=3']
 
 
 @pytest.mark.slow
