@@ -1,5 +1,6 @@
 """Sinks: what they show, and that none of them disturbs a run."""
 
+import gc
 import json
 import threading
 import time
@@ -179,6 +180,18 @@ def test_tensorboard_shows_scalars_texts_images_and_options(tmp_path):
   assert (picture[1].image.height, picture[1].image.width) == (4, 2)
   assert picture[1].image.encoded_image_string.startswith(b'\x89PNG')
   assert (scalar[0], scalar[1].tag, scalar[1].simple_value) == (3, 'loss', 1.5)
+
+
+def test_a_full_disk_loses_events_and_closes_their_file(small_disk, fill):
+  said = []
+  writer = _writer(small_disk / 'run', None, said)
+  fill(small_disk)
+  image = np.random.default_rng(0).integers(0, 256, (99, 99, 3)).astype(np.uint8)
+  writer.show(1, 'x', SimpleNamespace(samples=(), images=lambda: {'noise': image}))
+  writer.close()
+  (message,) = said
+  assert 'sink tensorboard has failed and is left out: OSError: [Errno 28]' in message
+  gc.collect()  # warns of a file that is still open
 
 
 def test_maps_of_attention_are_drawn_side_by_side():

@@ -34,7 +34,7 @@ class SinkThread:
     """
     self._name, self._make, self._say = name, make, say
     self._calls: queue.Queue = queue.Queue(_CAPACITY)
-    self._error: BaseException | None = None
+    self._error = ''  # its text alone, since its frames would keep the sink alive
     self._num_left_out, self._is_over = 0, False
     # A daemon, since the process could otherwise not end before a sink that hangs.
     self._thread = threading.Thread(target=self._work, name=_THREAD, daemon=True)
@@ -48,7 +48,7 @@ class SinkThread:
         getattr(sink, method)(*arguments)
       sink.close()
     except BaseException as error:  # whatever it is, the run continues
-      self._error = error
+      self._error = f'{type(error).__name__}: {error}'
 
   def call(self, method: str, *arguments: Any) -> None:
     """Calls a method of the sink later; leaves the call out if too many wait."""
@@ -66,10 +66,11 @@ class SinkThread:
       self._num_left_out += 1
 
   def _report_error(self) -> None:
-    if self._error is not None and not self._is_over:
+    if self._error and not self._is_over:
       self._is_over = True
-      reason = f'{type(self._error).__name__}: {self._error}'
-      self._say(f'sink {self._name} has failed and is left out: {reason}. {_LEFT_OUT}')
+      self._say(
+        f'sink {self._name} has failed and is left out: {self._error}. {_LEFT_OUT}'
+      )
 
   def request_end(self) -> None:
     """Lets the sink end after its last call; waits for nothing."""

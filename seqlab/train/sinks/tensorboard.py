@@ -83,8 +83,12 @@ class TensorBoard(Sink):
     """Writes the remaining events and closes the file."""
     if self._end is not None:
       self._add(0, self._end)
-    self._write_out()
-    self._events.close()
+    try:
+      self._write_out()
+      self._events.close()
+    finally:  # on a full disk `EventsWriter.close` raises before it closes the file
+      with contextlib.suppress(OSError):
+        self._events._py_recordio_writer.close()
 
 
 def _plain(value: Any) -> bool | int | float | str | None:
