@@ -22,6 +22,16 @@ STUDIES = {
     ('bleu-by-minutes',),
     ('BLEU, valid', 'valid/bleu'),
   ),
+  'covariate_shift': (
+    {
+      'none': 'norm=none',
+      'batch': 'norm=batch',
+      'batch, then noise': 'norm=noisy',
+      'batch without both': 'norm=neither',
+    },
+    ('drift', 'training-loss'),
+    ('cross-entropy, test', 'test/nll'),
+  ),
   'forgetting': (
     {
       'one vector': 'context=vector',
@@ -31,6 +41,23 @@ STUDIES = {
     },
     ('bleu-by-length', 'accuracy-by-position', 'probe-by-position'),
     ('BLEU, test', 'test/bleu'),
+  ),
+  'norm_placement': (
+    {
+      'before (pre-norm), no': 'norm=pre,warmup=no',
+      'after (post-norm), yes': 'norm=post',
+    },
+    ('by-rate', 'training-loss'),
+    ('cross-entropy, test', 'test/nll'),
+  ),
+  'normalization': (
+    {
+      'layer, 1': 'sentences=1',
+      'batch in both, 1': 'kind=batch,sentences=1',
+      'own power in the encoder, layer in the decoder, 2': 'kind=power,sentences=2',
+    },
+    ('cross-entropy', 'gap'),
+    ('gap', 'statistics/gap'),
   ),
   'positions': (
     {'alibi, short': 'positions=alibi,trained=short', 'alibi, all': 'positions=alibi'},
@@ -59,10 +86,7 @@ def _first_table(text):
   lines = [line.strip('|').split('|') for line in text.split('\n\n')[0].splitlines()]
   titles, _, *rows = [[cell.strip(' *') for cell in line] for line in lines]
   cells = [dict(zip(titles, row, strict=True)) for row in rows]
-  named = [title for title in titles if title in ('model', 'training', 'trained on')]
-  keys = named if len(named) > 1 else titles[:1]
-  if 'trained on' in titles:
-    keys = ['positions', 'trained on']
+  keys = titles[: titles.index('peak')]
   return {', '.join(row[key] for key in keys): row for row in cells}
 
 

@@ -1,137 +1,236 @@
-r"""Batch, layer, power and RMS normalisation of the encoder, by batch size.
+r"""Batch, layer and power normalisation with 1, 2, 8 and 64 sentences per batch.
 
-  python -m launch.sweep experiments/lecture/normalization.py --workdir runs/studies
+  python -m launch.sweep experiments/lecture/normalization.py --on population \
+    --workdir runs/studies
+  seqlab train experiments/lecture/normalization.py:kind=batch,sentences=1 \
+    --workdir runs/batch
 
-Shen et al. 2020, table 1, https://arxiv.org/abs/2003.07845: as in their experiments
-'batch' and 'power' are used in the encoder, and the decoder has layer normalisation.
-Smaller batches take more updates, so that all runs see the same number of target
-positions. This study is under revision: 'power' has a warm-up of 100 updates and no
-groups, where the paper has 4,000 and groups, and each batch size has one learning rate.
+The lecture: "проблема - сложно использовать с последовательностями и маленькими данными"
+(batch normalisation is hard to use with sequences and small data), and of layer
+normalisation "нормируем на одном слое - по одному предложению (батч размера 1)" (one
+sentence at a time). 'encoder' has batch normalisation (Ioffe and Szegedy 2015,
+https://arxiv.org/abs/1502.03167) in the encoder and layer normalisation in the decoder, as
+in the experiments of Shen et al. 2020, https://arxiv.org/abs/2003.07845; 'batch' has it in
+both. In the decoder the statistics of a batch contain later tokens of the same sentences,
+which it shall predict. 'own power' is power normalisation in the encoder with as many groups
+as heads; as in their settings, ψ becomes the running one when the learning rate is at its
+peak. It is not their method: ν is that of the batch, where they keep a running average.
+
+Sentences have up to 24 tokens. A smaller batch gets more updates, but fewer sentences in
+all, so that kinds are compared at each size, and only their differences between sizes. All
+models have 230,144 parameters. Each kind at each size gets three learning rates and three
+seeds; the rate with the lowest mean cross-entropy on 'valid' counts, and all else is measured
+on 'test'. The gap is by how much the cross-entropy on 'valid' is greater with running
+statistics, as in use, than with those of batches of as many sentences.
+
+Each prediction is a bound on a difference of means. It is supported if the whole 95 % interval
+over seeds (Welch; of a prediction's comparisons together, by Bonferroni's correction) is where
+it was predicted, refuted if the whole interval is elsewhere, and otherwise not decided. The
+report prints these verdicts. Seeds share the test sentences, whose sampling error the interval
+does not contain.
+
+Predicted before the runs, in nats per token:
+1. With 64 sentences per batch 'encoder' is within 0.1 of layer normalisation.
+2. With one sentence it is more than 0.1 worse than layer normalisation.
+3. The difference of these two is greater with one sentence than with 64.
+4. Batch normalisation in the decoder, too, makes it worse at each size.
+5. Its gap is then greater than with batch normalisation in the encoder alone, at each size.
+6. With one sentence 'own power' is worse than layer normalisation.
 """
 
 import ml_collections
 
 from seqlab.config import parse_arg
+from seqlab.report.differences import PREDICTIONS, judged
 from seqlab.report.figures import lines
+from seqlab.report.runs import best_by
 from seqlab.report.tables import Column, table
 
+# Normalisation of the encoder, and of the decoder.
 KINDS = {
-  'batch': 'batch',
+  'layer': ('layer', 'layer'),
+  'encoder': ('batch', 'layer'),
+  'batch': ('batch', 'batch'),
+  'power': ('power', 'layer'),
+}
+NAMES = {
   'layer': 'layer',
-  'power': dict(kind='power', warmup=100),
-  'rms': 'rms',
+  'encoder': 'batch in the encoder, layer in the decoder',
+  'batch': 'batch in both',
+  'power': 'own power in the encoder, layer in the decoder',
 }
-# Target positions per batch -> updates and peak learning rate.
-BATCHES = {
-  128: (4_800, 2e-3),
-  512: (1_200, 4e-3),
-  2_048: (300, 7e-3),
+# Sentences per batch -> updates, and the peaks of the learning rate.
+SIZES = {
+  1: (4_000, (5e-4, 1e-3, 2e-3)),
+  2: (2_500, (7e-4, 1.5e-3, 3e-3)),
+  8: (1_000, (1.5e-3, 3e-3, 6e-3)),
+  64: (250, (4e-3, 8e-3, 1.6e-2)),
 }
+LENGTH = 24  # longest side of a pair in training, in tokens
+LONGEST = 58  # the same of 'valid', so that its batches have as many sentences
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = parse_arg(arg, {'tokens': BATCHES}, tokens=512)
+  choices = {'kind': KINDS, 'sentences': SIZES}
+  arg = parse_arg(arg, choices, kind='layer', sentences=8)
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
   c.seed = 0
-  c.steps, peak = BATCHES[arg.tokens]
+  c.steps, peaks = SIZES[arg.sentences]
 
-  # Data
+  # Data: one shape, so that every batch but the last of an epoch is full
   c.corpus = dict(name='agreement', source='en', target='ru')
-  c.corpus.update(train=30_000, valid=500)
+  c.corpus.update(train=30_000, valid=500, test=1_000)
   c.vocabulary = dict(kind='bpe', size=1_000, shared=True)
-  c.batching = dict(kind='packed', tokens=arg.tokens, max_length=64, rows_multiple=1)
+  c.batching = dict(kind='buckets', shapes=1, rows_multiple=1, max_length=LENGTH)
+  c.batching.tokens = arg.sentences * LENGTH
 
   # Model
-  c.model = dict(kind='transformer', width=96, mlp_width=192, heads=4, layers=2)
-  c.model.update(unroll=2, normalization='layer', decoder_normalization='layer')
+  encoder, decoder = KINDS[arg.kind]
+  if encoder == 'power':
+    encoder = dict(kind='power', warmup=c.steps // 10, groups=4)
+  c.model = dict(kind='transformer', width=64, mlp_width=128, heads=4, layers=2)
+  c.model.update(unroll=2, normalization=encoder, decoder_normalization=decoder)
 
   # Hyperparameters, which a sweep may vary without compiling again
-  c.hyper = dict(peak=peak, label_smoothing=0.1)
-  c.schedule = dict(kind='linear', warmup=100)
+  c.hyper = dict(peak=peaks[1], label_smoothing=0.1)
+  c.schedule = dict(kind='linear', warmup=c.steps // 10)
   c.optimizer = dict(kind='adam', clip=1.0)
 
   # Evaluation
   c.evals = {}
-  c.evals.valid = dict(kind='translation', split='valid', beam=1, shapes=1)
-  c.evals.statistics = dict(kind='statistics', split='valid', tokens=arg.tokens)
-  c.keep_best = 'valid/bleu'
+  c.evals.valid = dict(kind='loss', split='valid', shapes=1)
+  c.evals.test = dict(kind='loss', split='test', shapes=1)
+  c.evals.bleu = dict(kind='translation', split='test', beam=1, shapes=1)
+  c.evals.statistics = dict(kind='statistics', split='valid')
+  c.evals.statistics.tokens = arg.sentences * LONGEST
   return c
 
 
 def smoke(c: ml_collections.ConfigDict) -> None:
   c.steps = 20
-  c.corpus.update(train=500, valid=100)
+  c.corpus.update(train=500, valid=100, test=100)
   c.vocabulary.size = 600
-  c.model.update(width=16, layers=1)
+  c.model.update(width=16, mlp_width=32, layers=1)
+  c.schedule.warmup = 10
 
 
 def sweep(add):
-  for tokens, (steps, peak) in BATCHES.items():
-    size = {'batching.tokens': tokens, 'steps': steps, 'hyper.peak': peak}
-    size['evals.statistics.tokens'] = tokens
-    for kind in KINDS.values():
-      for seed in range(3):
-        add(seed=seed, **{'model.normalization': kind}, **size)
+  for size, (_, peaks) in SIZES.items():
+    for kind in KINDS:
+      for peak in peaks:
+        for seed in range(3):
+          arg = f'kind={kind},sentences={size}'
+          add(seed=seed, arg=arg, **{'hyper.peak': peak})
 
 
 def report(runs, folder):
-  groups = {}
-  for run in runs:
-    groups.setdefault((_kind(run), run.config['batching']['tokens']), []).append(run)
-  for name, metric, ylabel in (
-    ('bleu', 'valid/bleu', 'BLEU'),
-    ('gap', 'statistics/gap', 'loss with running minus with batch statistics (nats)'),
+  best = best_by(runs, _variant, 'valid/nll', 'min')
+  best = {v: best[v] for n in SIZES for kind in KINDS if (v := (kind, n)) in best}
+  for name, of, ylabel in (
+    ('cross-entropy', _nll, 'cross-entropy, test (nats per token)'),
+    ('gap', _gap, 'cross-entropy, running minus batch statistics (nats)'),
   ):
-    curves = {
-      kind: list(
-        zip(
-          *(
-            [(tokens, run.final(metric)) for run in groups[kind, tokens]]
-            for tokens in BATCHES
-          ),
-          strict=True,
-        )
-      )
-      for kind in KINDS
-    }
     lines(
-      folder / f'{name}-by-batch',
+      folder / name,
       {
-        kind: [tuple(zip(*seed, strict=True)) for seed in seeds]
-        for kind, seeds in curves.items()
+        NAMES[kind]: [*_curves(best, kind, of)]
+        for kind in KINDS
+        if any(k == kind for k, _ in best)
       },
-      'target positions per batch',
+      'sentences per batch',
       ylabel,
-      title='Normalisation of the encoder by batch size',
+      title=f'{ylabel.partition(",")[0].capitalize()} by batch size',
       spread='bars',
       xlog=True,
     )
   rows = [
     [
-      kind,
-      *(
-        [run.final('valid/bleu') for run in groups[kind, tokens]] for tokens in BATCHES
-      ),
-      *(
-        [run.final('statistics/gap') for run in groups[kind, tokens]]
-        for tokens in BATCHES
-      ),
+      *(NAMES[kind], str(size), f'{members[0].config["hyper"]["peak"]:g}'),
+      *([of(run) for run in members] for of in (_nll, _gap)),
+      [run.final('bleu/bleu') for run in members],
     ]
-    for kind in KINDS
+    for (kind, size), members in best.items()
   ]
   columns = [
-    'normalisation',
-    *(Column(f'BLEU, {tokens:,}', 'max', 1) for tokens in BATCHES),
-    *(Column(f'gap (nats), {tokens:,}', digits=3) for tokens in BATCHES),
+    *('normalisation', 'sentences', 'peak'),
+    Column('cross-entropy, test', digits=3),
+    Column('gap', digits=3),
+    Column('BLEU, test', digits=1),
   ]
-  (folder / 'table.md').write_text(table(rows, columns), 'utf-8')
+  verdicts = table(_verdicts(best), PREDICTIONS)
+  (folder / 'table.md').write_text(f'{table(rows, columns)}\n{verdicts}', 'utf-8')
 
 
-def _kind(run):
-  normalization = run.config['model']['normalization']
-  return normalization if isinstance(normalization, str) else normalization['kind']
+def _curves(best, kind, of):
+  """Yields one curve over the sizes per seed, of the seeds that all sizes have."""
+  sizes = [n for n in SIZES if (kind, n) in best]
+  for values in zip(*([of(run) for run in best[kind, n]] for n in sizes), strict=False):
+    yield sizes, values
+
+
+def _nll(run):
+  return run.final('test/nll')
+
+
+def _gap(run):
+  return run.final('statistics/gap')
+
+
+def _verdicts(best):
+  def minus(first, second, size, of=_nll):
+    """Returns the terms of a difference between kinds at a size."""
+    pairs = ((1, first), (-1, second))
+    return [(f, [of(run) for run in best.get((kind, size), ())]) for f, kind in pairs]
+
+  few, many = min(SIZES), max(SIZES)
+  more = [(-factor, values) for factor, values in minus('encoder', 'layer', many)]
+
+  def row(number, label, terms, **options):
+    return judged(f'{number}. {label}', terms, digits=3, **options)
+
+  return [
+    row(
+      *(1, f'encoder minus layer, {many} per batch', minus('encoder', 'layer', many)),
+      above=-0.1,
+      below=0.1,
+    ),
+    row(
+      *(2, f'encoder minus layer, {few} per batch', minus('encoder', 'layer', few)),
+      above=0.1,
+    ),
+    row(
+      *(3, f'the same, {few} per batch minus {many} per batch'),
+      [*minus('encoder', 'layer', few), *more],
+      above=0,
+    ),
+    *(
+      row(
+        *(number, f'batch minus encoder, {label}, {n} per batch'),
+        minus('batch', 'encoder', n, of),
+        above=0,
+        tests=len(SIZES),
+      )
+      for number, label, of in ((4, 'cross-entropy', _nll), (5, 'gap', _gap))
+      for n in SIZES
+    ),
+    row(
+      *(6, f'own power minus layer, {few} per batch', minus('power', 'layer', few)),
+      above=0,
+    ),
+  ]
+
+
+def _variant(run):
+  """Returns the kind of normalisation and the number of sentences per batch."""
+  model = run.config['model']
+  norms = [
+    norm if isinstance(norm, str) else norm['kind']
+    for norm in (model['normalization'], model['decoder_normalization'])
+  ]
+  kind = next(name for name, pair in KINDS.items() if [*pair] == norms)
+  return kind, run.config['batching']['tokens'] // LENGTH
 
 
 PAPER = []
-TIME = '75 minutes for the sweep on 2 CPU cores'
+TIME = 'about 50 minutes of one CPU core for the sweep (estimated)'

@@ -5,7 +5,16 @@ EVALUATORS = {
   name: f'seqlab.evaluators.{name}:Evaluator'
   for name in (
     *('agreement', 'attention', 'bits', 'errors', 'exposure', 'factorization'),
-    *('heldout', 'leak', 'loss', 'outputs', 'perplexity', 'probe', 'similarity'),
+    *(
+      'heldout',
+      'inputs',
+      'leak',
+      'loss',
+      'outputs',
+      'perplexity',
+      'probe',
+      'similarity',
+    ),
     *('spectrum', 'statistics', 'translation'),
   )
 }

@@ -19,6 +19,7 @@ NORMALIZATIONS = {
   'rms': 'seqlab.layers.normalization:RMSNorm',
   'scale': 'seqlab.layers.normalization:ScaleNorm',
   'batch': 'seqlab.layers.batch_norm:BatchNorm',
+  'noisy_batch': 'seqlab.layers.batch_norm:NoisyBatchNorm',
   'power': 'seqlab.layers.batch_norm:PowerNorm',
   'none': 'seqlab.layers.normalization:NoNorm',
 }

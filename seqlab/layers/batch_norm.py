@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from seqlab.domains import Count, Positive, Range, Rate
+from seqlab.layers.dropout import uniform
 from seqlab.types import Array
 
 
@@ -44,20 +45,26 @@ class _Running(nn.Module):
       parallel='pmap'); None under jit.
     epsilon: added to the divisor before its root is taken.
     dtype: dtype of the result; all else is float32.
+    use_scale: whether there is a gain, by which each feature is multiplied.
+    use_bias: whether there is a bias, which is added to each feature.
   """
 
   momentum: Rate = 0.9
   axis: str | None = None
   epsilon: Annotated[float, Positive] = 1e-5
   dtype: jnp.dtype = jnp.float32
+  use_scale: bool = True
+  use_bias: bool = True
 
   def affine(self, x: Array) -> Array:
     shape, ones, zeros = x.shape[-1:], nn.initializers.ones, nn.initializers.zeros
-    scale = self.param(
-      'scale', nn.with_logical_partitioning(ones, ('features',)), shape
-    )
-    bias = self.param('bias', nn.with_logical_partitioning(zeros, ('features',)), shape)
-    return (x * scale + bias).astype(self.dtype)
+    if self.use_scale:
+      init = nn.with_logical_partitioning(ones, ('features',))
+      x = x * self.param('scale', init, shape)
+    if self.use_bias:
+      init = nn.with_logical_partitioning(zeros, ('features',))
+      x = x + self.param('bias', init, shape)
+    return x.astype(self.dtype)
 
   def update(self, running: nn.Variable, now: Array, n: Array) -> None:
     keep = jnp.where(n > 0, self.momentum, 1.0)  # a batch of padding has no statistic
@@ -91,6 +98,46 @@ class BatchNorm(_Running):
       unbiased = variance * n / jnp.maximum(n - 1.0, 1.0)  # as in algorithm 2
       self.update(running_variance, unbiased, n)
     return self.affine((x - mean) * jax.lax.rsqrt(variance + self.epsilon))
+
+
+class NoisyBatchNorm(BatchNorm):
+  """Batch normalisation whose results in training are moved and stretched at random.
+
+  The counter-experiment of Santurkar et al., "How Does Batch Normalization Help
+  Optimization?", 2018, section 2.1, https://arxiv.org/abs/1805.11604: noise whose mean
+  and scale change at every update, so that the inputs of the next layer are not stable,
+  although they were normalised. At each update every feature draws a shift from
+  U(-shift, shift) and a scale from U(1, scale); each position of each row then adds to
+  the shift a number from U(-spread, spread), and to the scale a normal one with
+  deviation `spread`. Where a model does not train there is no noise.
+
+  Attributes:
+    shift: largest shift of a feature.
+    scale: largest scale of a feature.
+    spread: by how much positions differ.
+  """
+
+  shift: Annotated[float, Range(0)] = 0.5
+  scale: Annotated[float, Range(1)] = 1.25
+  spread: Annotated[float, Range(0)] = 0.1
+
+  def __call__(self, x: Array, mask: Array | None = None) -> Array:
+    """Returns the normalised states, [B, L, D]; `mask` as in `BatchNorm`."""
+    y = super().__call__(x, mask)
+    if mask is None:
+      return y
+    D = y.shape[-1]
+
+    def signed(shape: tuple[int, ...], rows: int) -> Array:
+      return 2.0 * uniform(self.make_rng('dropout'), shape, rows) - 1.0
+
+    # Features have the same shift and scale on all devices: no axis of rows.
+    shift = self.shift * signed((D,), rows=-1)
+    scale = 1.0 + (self.scale - 1.0) * uniform(self.make_rng('dropout'), (D,), rows=-1)
+    shift += self.spread * signed(y.shape, rows=0)
+    normal = jax.scipy.special.ndtri(uniform(self.make_rng('dropout'), y.shape))
+    scale += self.spread * normal
+    return (y * scale + shift).astype(self.dtype)
 
 
 class PowerNorm(_Running):

@@ -90,7 +90,7 @@ class Transformer(nn.Module):
       forcing, the words that it has to predict, as a demonstration; in decoding only
       past words exist.
     normalization: a piece of `layers.NORMALIZATIONS`: 'layer', 'rms',
-      'scale', 'batch', 'power' or 'none'.
+      'scale', 'batch', 'noisy_batch', 'power' or 'none'.
     decoder_normalization: the same for the decoder, where it differs; None for the
       encoder's. Shen et al. 2020 have 'batch' and 'power' in the encoder only.
     norm: place of the normalisation: before ('pre') or after ('post') the sublayer, or

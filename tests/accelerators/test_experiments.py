@@ -41,7 +41,8 @@ COVERING = (
   *('agreement/transformer.py', 'cogs/kim2020.py', 'wmt14/transformer_big.py'),
   *('enwiki/factorization.py', 'enwiki/glove.py', 'enwiki/sgns.py'),
   *('lecture/forgetting.py', 'lecture/heads.py', 'lecture/mask.py'),
-  *('lecture/normalization.py', 'lecture/scores.py', 'lecture/teacher_forcing.py'),
+  *('lecture/covariate_shift.py', 'lecture/normalization.py', 'lecture/scores.py'),
+  'lecture/teacher_forcing.py',
   *('shakespeare/recurrent.py', 'shakespeare/transformer.py'),
 )
 # Evaluators on which the compiler of TPUs ends by a signal: libtpu 0.0.42.1 overflows its

@@ -9,7 +9,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import numpy as np
 import pytest
 
-from seqlab.layers.batch_norm import BatchNorm, PowerNorm
+from seqlab.layers.batch_norm import BatchNorm, NoisyBatchNorm, PowerNorm
 
 B, L, D = 8, 5, 4
 EPSILON = 1e-5
@@ -175,3 +175,60 @@ def test_groups_are_scaled_before_power_norm():
   variables = _variables(norm)
   y = np.asarray(norm.apply(variables, x)).reshape(B, L, 2, 2)
   np.testing.assert_allclose(np.square(y).mean(axis=-1), 1.0, atol=1e-4)
+
+
+@pytest.mark.parametrize('names', [(), ('scale',), ('bias',)])
+@pytest.mark.parametrize('kind', [BatchNorm, PowerNorm])
+def test_gain_and_bias_can_be_left_out(kind, names):
+  x, counts = _inputs()
+  norm = kind(use_scale='scale' in names, use_bias='bias' in names)
+  variables = _variables(norm)
+  assert {*variables.get('params', {})} == {*names}
+  y, _ = _update(norm, variables, x, counts)
+  full = kind()
+  expected, _ = _update(full, _variables(full), x, counts)
+  np.testing.assert_array_equal(y, expected)  # at first they are 1 and 0
+
+
+def _noisy(seed, **options):
+  norm, (x, counts) = NoisyBatchNorm(**options), _inputs()
+  plain, _ = _update(BatchNorm(), _variables(BatchNorm()), x, counts)
+  y, _ = norm.apply(
+    _variables(norm),
+    x,
+    counts,
+    mutable=['batch_stats'],
+    rngs={'dropout': jax.random.key(seed)},
+  )
+  return np.asarray(plain, np.float64), np.asarray(y, np.float64)
+
+
+def test_noise_moves_and_stretches_each_feature_in_the_same_way_at_all_positions():
+  plain, y = _noisy(0, spread=0.0)
+  shifts, scales = [], []
+  for d in range(D):
+    scale, shift = np.polyfit(plain[..., d].ravel(), y[..., d].ravel(), 1)
+    np.testing.assert_allclose(y[..., d], scale * plain[..., d] + shift, rtol=1e-4)
+    shifts.append(shift)
+    scales.append(scale)
+  assert np.abs(shifts).max() < 0.5
+  assert np.ptp(shifts) > 0.05
+  assert min(scales) >= 1.0
+  assert max(scales) < 1.25
+  assert np.ptp(scales) > 0.01
+
+
+def test_noise_differs_between_updates_and_positions():
+  _, one = _noisy(0, shift=0.0, scale=1.0)
+  plain, other = _noisy(1, shift=0.0, scale=1.0)
+  assert (np.abs(one - other) > 0).all()
+  rest = (other - plain)[np.abs(plain) < 0.1]
+  assert np.ptp(rest) > 0.05
+  assert np.abs(rest).max() < 0.2
+
+
+def test_noise_is_added_in_training_only():
+  norm, (x, _) = NoisyBatchNorm(), _inputs()
+  plain = BatchNorm()
+  expected = plain.apply(_variables(plain), x)
+  np.testing.assert_array_equal(norm.apply(_variables(norm), x), expected)

@@ -1,0 +1,185 @@
+r"""Normalisation before and after the sublayers, with a warm-up of the rate and without.
+
+  python -m launch.sweep experiments/lecture/norm_placement.py --on population \
+    --workdir runs/studies
+  seqlab train experiments/lecture/norm_placement.py:norm=post,warmup=no \
+    --workdir runs/post
+
+Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, normalise the sum of a sublayer's
+output and the residual (post-norm), and raise the learning rate slowly at first. Xiong et al.
+2020, https://arxiv.org/abs/2002.04745, derive that gradients are then large near the output
+at initialisation, so that the warm-up is needed, and that it is not needed if a sublayer's
+input is normalised (pre-norm). What they derive is computed in norm_computed.py; here is
+trained what they conclude. Encoder and decoder have six layers each. Models have 561,664
+parameters, and with pre-norm 256 more, of the norms at the ends of the stacks. The rate falls
+linearly to 0, and rises for 80 of 800 updates or not at all. Each variant gets three learning
+rates and three seeds; the rate with the lowest mean cross-entropy on 'valid' counts, and the
+rest is measured on 'test'. Runs that diverge do not finish: a rate with which fewer seeds
+finish is worse than another.
+
+Each prediction is a bound on a difference of means. It is supported if the whole 95 % interval
+over seeds (Welch; of a prediction's comparisons together, by Bonferroni's correction) is where
+it was predicted, refuted if the whole interval is elsewhere, and otherwise not decided. The
+report prints these verdicts. Seeds share the test sentences, whose sampling error the interval
+does not contain.
+
+Predicted before the runs, in nats per token:
+1. Without warm-up pre-norm is within 0.1 of pre-norm with it.
+2. Without warm-up post-norm is more than 0.1 worse than with it.
+3. Without warm-up post-norm is worse than pre-norm.
+4. With warm-up they differ by less than 0.2.
+5. At the highest of the three rates and without warm-up, post-norm is more than 0.5 worse
+   than pre-norm.
+"""
+
+import ml_collections
+
+from seqlab.config import parse_arg
+from seqlab.report.differences import PREDICTIONS, judged
+from seqlab.report.figures import lines
+from seqlab.report.runs import best_by
+from seqlab.report.tables import Column, table
+
+NORMS = {'pre': 'before (pre-norm)', 'post': 'after (post-norm)'}
+WARMUPS = {'yes': 80, 'no': 0}  # updates
+PEAKS = (1e-3, 3e-3, 9e-3)
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+  choices = {'norm': NORMS, 'warmup': WARMUPS}
+  arg = parse_arg(arg, choices, norm='pre', warmup='yes')
+  c = ml_collections.ConfigDict()
+  c.task = 'tasks.translation:Translation'
+  c.seed, c.steps = 0, 800
+
+  # Data
+  c.corpus = dict(name='agreement', source='en', target='ru')
+  c.corpus.update(train=30_000, valid=500, test=1_000)
+  c.vocabulary = dict(kind='bpe', size=1_000, shared=True)
+  c.batching = dict(kind='packed', tokens=512, max_length=64)
+
+  # Model
+  c.model = dict(kind='transformer', width=64, mlp_width=128, heads=4, layers=6)
+  c.model.norm = arg.norm
+
+  # Hyperparameters, which a sweep may vary without compiling again
+  c.hyper = dict(peak=3e-3, label_smoothing=0.1)
+  c.schedule = dict(kind='linear', warmup=WARMUPS[arg.warmup])
+  c.optimizer = dict(kind='adam')  # no clipping, which would hide large gradients
+
+  # Evaluation
+  c.evals = {}
+  c.evals.valid = dict(kind='loss', split='valid', shapes=1)
+  c.evals.test = dict(kind='loss', split='test', shapes=1)
+  c.evals.bleu = dict(kind='translation', split='test', beam=1, shapes=1)
+  return c
+
+
+def smoke(c: ml_collections.ConfigDict) -> None:
+  c.steps = 20
+  c.corpus.update(train=500, valid=100, test=100)
+  c.vocabulary.size = 600
+  c.model.update(width=16, mlp_width=32, layers=1)
+  c.schedule.warmup = min(c.schedule.warmup, 10)
+
+
+def sweep(add):
+  for norm in NORMS:
+    for warmup in WARMUPS:
+      for peak in PEAKS:
+        for seed in range(3):
+          arg = f'norm={norm},warmup={warmup}'
+          add(seed=seed, arg=arg, **{'hyper.peak': peak})
+
+
+def report(runs, folder):
+  best = best_by(runs, _variant, 'valid/nll', 'min')
+  best = {v: best[v] for norm in NORMS for w in WARMUPS if (v := (norm, w)) in best}
+  by_peak = {}
+  for run in runs:
+    at = (*_variant(run), run.config['hyper']['peak'])
+    by_peak.setdefault(at, []).append(run)
+  names = {v: f'{v[0]}-norm, warm-up: {v[1]}' for v in best}
+  lines(
+    folder / 'by-rate',
+    {names[v]: [*_curves(by_peak, v)] for v in best},
+    'peak of the learning rate',
+    'cross-entropy, test (nats per token)',
+    title='Place of the norm and warm-up, by learning rate',
+    spread='bars',
+    xlog=True,
+  )
+  lines(
+    folder / 'training-loss',
+    {names[v]: [run.series('nll') for run in members] for v, members in best.items()},
+    'updates',
+    'training loss (nats per token)',
+    title='Training loss at the best learning rate',
+  )
+  rows = [
+    [
+      *(NORMS[norm], warmup, f'{members[0].config["hyper"]["peak"]:g}'),
+      [_nll(run) for run in members],
+      [run.final('bleu/bleu') for run in members],
+    ]
+    for (norm, warmup), members in best.items()
+  ]
+  columns = [
+    *('norm', 'warm-up', 'peak'),
+    *(Column('cross-entropy, test', digits=3), Column('BLEU, test', digits=1)),
+  ]
+  verdicts = table(_verdicts(best, by_peak), PREDICTIONS)
+  (folder / 'table.md').write_text(f'{table(rows, columns)}\n{verdicts}', 'utf-8')
+
+
+def _curves(by_peak, variant):
+  """Yields one curve over the rates per seed, of the rates with a finished run."""
+  peaks = [peak for peak in PEAKS if (*variant, peak) in by_peak]
+  members = [[_nll(run) for run in by_peak[*variant, peak]] for peak in peaks]
+  for values in zip(*members, strict=False):
+    yield peaks, values
+
+
+def _verdicts(best, by_peak):
+  def minus(groups, first, second):
+    pairs = ((1, first), (-1, second))
+    return [(f, [_nll(run) for run in groups.get(v, ())]) for f, v in pairs]
+
+  pre, bare_pre, post, bare_post = (
+    (norm, warmup) for norm in NORMS for warmup in WARMUPS
+  )
+  top = max(PEAKS)
+  rows = (
+    ('1. pre-norm, without minus with warm-up', minus(best, bare_pre, pre), -0.1, 0.1),
+    (
+      '2. post-norm, without minus with warm-up',
+      minus(best, bare_post, post),
+      0.1,
+      None,
+    ),
+    ('3. without warm-up, post minus pre', minus(best, bare_post, bare_pre), 0, None),
+    ('4. with warm-up, post minus pre', minus(best, post, pre), -0.2, 0.2),
+    (
+      f'5. without warm-up, post minus pre, peak {top:g}',
+      minus(by_peak, (*bare_post, top), (*bare_pre, top)),
+      0.5,
+      None,
+    ),
+  )
+  return [
+    judged(label, terms, above=above, below=below, digits=3)
+    for label, terms, above, below in rows
+  ]
+
+
+def _nll(run):
+  return run.final('test/nll')
+
+
+def _variant(run):
+  warmup = run.config['schedule']['warmup']
+  return run.config['model']['norm'], 'yes' if warmup else 'no'
+
+
+PAPER = []
+TIME = 'about 35 minutes of one CPU core for the sweep (estimated)'
