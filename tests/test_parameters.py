@@ -19,6 +19,7 @@ STUDIES = {
   'norm_placement': ('norm=pre', 'norm=post'),
   'normalization': ('kind=layer', 'kind=encoder', 'kind=batch', 'kind=power'),
   'forgetting': ('context=vector', 'context=uniform', 'context=attention'),
+  'sentences': ('context=vector', 'context=attention'),
   'scores': ('score=uniform', 'score=general', 'score=location', 'score=coverage'),
 }
 

@@ -22,6 +22,15 @@ STUDIES = {
     ('bleu-by-minutes',),
     ('BLEU, valid', 'valid/bleu'),
   ),
+  'boundaries': (
+    {
+      'nothing': 'without=nothing',
+      "the target's EOS": 'without=target-end',
+      'all three': 'without=all',
+    },
+    ('bleu',),
+    ('length ratio', 'test/length_ratio'),
+  ),
   'covariate_shift': (
     {
       'none': 'norm=none',
@@ -59,6 +68,15 @@ STUDIES = {
     ('cross-entropy', 'gap'),
     ('gap', 'statistics/gap'),
   ),
+  'padding': (
+    {
+      'padded, yes': 'rows=padded',
+      'padded, no': 'rows=padded,masked=no',
+      'packed, no': 'rows=packed,masked=no',
+    },
+    ('bleu',),
+    ('BLEU, several shapes', 'tight/bleu'),
+  ),
   'positions': (
     {'alibi, short': 'positions=alibi,trained=short', 'alibi, all': 'positions=alibi'},
     ('bleu-trained-on-short', 'bleu-trained-on-all'),
@@ -68,6 +86,11 @@ STUDIES = {
     {'uniform': 'score=uniform', 'dot': 'score=dot', 'location': 'score=location'},
     ('bleu',),
     ('perplexity, test', 'loss/perplexity'),
+  ),
+  'sentences': (
+    {'one vector': 'context=vector', 'attention': 'context=attention'},
+    ('nearer', 'map-vector', 'map-attention'),
+    ('BLEU, test', 'test/bleu'),
   ),
   'teacher_forcing': (
     {

@@ -21,6 +21,8 @@ SLOW = (*SLOW, 'cogs/kim2020.py', 'g2p/sigmorphon2021.py')
 # `test_reports` trains these as well.
 SLOW = (*SLOW, 'lecture/forgetting.py', 'lecture/positions.py', 'lecture/scores.py')
 SLOW = (*SLOW, 'lecture/covariate_shift.py', 'lecture/norm_placement.py')
+SLOW = (*SLOW, 'lecture/sentences.py', 'lecture/boundaries.py')
+SLOW = (*SLOW, 'lecture/padding.py', 'lecture/softmax.py')
 EXPERIMENTS = [
   pytest.param(FOLDER / name, id=name, marks=[pytest.mark.slow] * (name in SLOW))
   for name in sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob('*.py'))

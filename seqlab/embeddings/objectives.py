@@ -289,6 +289,36 @@ class Softmax:
     return -(logp * self._targets(words, band)).sum()
 
 
+@dataclasses.dataclass(frozen=True)
+class Normalised(Softmax):
+  """The distribution that vectors of negative sampling stand for; it only has a loss.
+
+  Where negative sampling is at its optimum, w · c = log p(c | w) - log k q(c) for samples
+  from q (Levy and Goldberg 2014, https://papers.nips.cc/paper/5477). So p(c | w) is
+  q(c) exp(w · c), divided by its sum over all words c.
+
+  Attributes:
+    counts: [V] number of occurrences of each word.
+    power: exponent of the counts in q.
+  """
+
+  power: float = 0.75
+
+  def loss(self, table, h, words, band, drawn) -> Array:
+    """See `Objective`."""
+    del drawn
+    prior = self.power * np.log(np.maximum(self.counts, 1)).astype(np.float32)
+    logp = jax.nn.log_softmax(jnp.einsum('bsd,vd->bsv', h, table) + prior)
+    return -(logp * self._targets(words, band)).sum()
+
+
+def normalised(objective: Objective) -> Objective:
+  """Returns an objective whose loss is a likelihood: all but negative sampling's are."""
+  if not isinstance(objective, Negative):
+    return objective
+  return Normalised(objective.counts, power=objective.power)
+
+
 # Short name -> the class, which is called with `counts` and its own options.
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
   'negative': Negative,

@@ -9,12 +9,12 @@ EVALUATORS = {
       'heldout',
       'inputs',
       'leak',
+      'likelihood',
       'loss',
+      'meanings',
+      'neighbours',
       'outputs',
-      'perplexity',
-      'probe',
-      'similarity',
     ),
-    *('spectrum', 'statistics', 'translation'),
+    *('perplexity', 'probe', 'similarity', 'spectrum', 'statistics', 'translation'),
   )
 }

@@ -7,7 +7,7 @@ which has a closed form, so that its result depends on the vectors alone. What w
 frequent at a position can be guessed without a vector: that accuracy is reported as well.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from jax.sharding import NamedSharding
@@ -101,7 +101,7 @@ class Evaluator:
       known, true = self._fit.pieces[:, i], self._split.pieces[:, i]
       yield (
         f'right/{i + 1}',
-        float(np.mean(_probe(inputs[0], known)(inputs[1]) == true)),
+        float(np.mean(fit_probe(inputs[0], known)(inputs[1]) == true)),
       )
       yield f'chance/{i + 1}', float(np.mean(true == np.bincount(known).argmax()))
 
@@ -137,7 +137,7 @@ def _sources(
   return ids[chosen][:, :shortest], chosen
 
 
-def _probe(x: np.ndarray, pieces: np.ndarray):
+def fit_probe(x: np.ndarray, pieces: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
   """Fits a probe: vectors [n, D], ids [n] -> a function from vectors to ids.
 
   The strength of the ridge is that with the best accuracy on the last fifth.

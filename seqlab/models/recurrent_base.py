@@ -15,7 +15,7 @@ from seqlab.layers.products import dense_product, product
 from seqlab.layers.recurrent import CELLS, Carry, Cell, Encoder, Gates, add, split
 from seqlab.models.interface import compute_dtype
 from seqlab.pieces import Piece, Specification, make
-from seqlab.types import PAD, Array
+from seqlab.types import BOS, EOS, PAD, Array
 
 _Tree = TypeVar('_Tree')
 # Drops elements of the input [..., D] of a layer of the decoder, whose number is given.
@@ -40,6 +40,9 @@ class RecurrentBase(nn.Module):
     bidirectional: whether the encoder reads from both ends, each with D / 2 units.
     context: the decoder sees the source's last state at its 'start' only, or 'always';
       the cells of a decoder with soft attention start from it in any case.
+    source_end: whether the encoder reads the EOS at the end of a source.
+    start_token: whether the decoder first reads BOS. False gives it a vector of zeros, so
+      that nothing is learnt for that place.
     tie: 'all', 'decoder' or 'none'; see `models.transformer.Transformer`.
     dtype: 'float32', 'bfloat16', or 'auto': bfloat16 where the device has it. A search
       with a width below 256 computes in float32 on a CPU; `--dtype`, `evals.x.dtype` or
@@ -55,6 +58,8 @@ class RecurrentBase(nn.Module):
   residual: bool = True
   bidirectional: bool = True
   context: Literal['start', 'always'] = 'start'
+  source_end: bool = True
+  start_token: bool = True
   tie: Literal['all', 'decoder', 'none'] = 'all'
   dtype: Literal['auto', 'float32', 'bfloat16'] = 'auto'
 
@@ -125,6 +130,8 @@ class RecurrentBase(nn.Module):
     """Returns the encoder's states [B, S, D], its last carries, and the mask [B, S]."""
     table = self.target_embedding if self.tie == 'all' else self.source_embedding
     mask = source != PAD  # [B, S]
+    if not self.source_end:
+      mask &= source != EOS
     x = self.drop(table(source), rate)  # [B, S, D]
     states, start = self.encoder(x, mask, lambda x: self.drop(x, rate, rows=1))
     return states, start, mask
@@ -144,7 +151,10 @@ class RecurrentBase(nn.Module):
 
   def _gates(self, words: Array, drop: Drop) -> Gates:
     """Returns the words' part of the first cell's gates: [...] -> G of [..., D]."""
-    return self.decoder_cells[0].project(drop(self.target_embedding(words), 0))
+    x = self.target_embedding(words)
+    if not self.start_token:
+      x = jnp.where((words == BOS)[..., None], jnp.zeros_like(x), x)
+    return self.decoder_cells[0].project(drop(x, 0))
 
   def _run(
     self,

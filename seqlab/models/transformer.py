@@ -89,6 +89,10 @@ class Transformer(nn.Module):
     causal: whether self-attention of the decoder is masked. False shows it, in teacher
       forcing, the words that it has to predict, as a demonstration; in decoding only
       past words exist.
+    mask_padding: whether padding is hidden from attention. False shows it, as a
+      demonstration: the result for a sentence then depends on the padding of its row.
+    mask_segments: whether sentences that are packed in a row are hidden from each other.
+      False shows them to each other in training; in decoding each is alone.
     normalization: a piece of `layers.NORMALIZATIONS`: 'layer', 'rms',
       'scale', 'batch', 'noisy_batch', 'power' or 'none'.
     decoder_normalization: the same for the decoder, where it differs; None for the
@@ -145,6 +149,8 @@ class Transformer(nn.Module):
   positions: Annotated[Specification, POSITION_PIECE] = 'sinusoidal'
   window: Annotated[int, Range(0)] | None = None
   causal: bool = True
+  mask_padding: bool = True
+  mask_segments: bool = True
   normalization: Annotated[Specification, NORMALIZATION_PIECE] = 'layer'
   decoder_normalization: Annotated[Specification, NORMALIZATION_PIECE] | None = None
   norm: Literal['pre', 'post', 'deep'] = 'pre'
@@ -229,13 +235,13 @@ class Transformer(nn.Module):
     hyper = training_hyper(hyper, self.hyper_names, train=train)
     if p is None:
       source_position, target_position = jnp.arange(S), jnp.arange(T)
-      source_mask = memory_mask = padding_mask(source)
-      self_mask = causal_mask(T) if self.causal else padding_mask(target)
+      source_mask = memory_mask = self._padding_mask(source)
+      self_mask = causal_mask(T) if self.causal else self._padding_mask(target)
     else:
       source_position, target_position = p.source_position, p.target_position
-      source_mask = segment_mask(p.source_segment, p.source_segment)
-      memory_mask = segment_mask(p.target_segment, p.source_segment)
-      self_mask = segment_mask(p.target_segment, p.target_segment)
+      source_mask = self._segment_mask(p.source_segment, p.source_segment)
+      memory_mask = self._segment_mask(p.target_segment, p.source_segment)
+      self_mask = self._segment_mask(p.target_segment, p.target_segment)
       self_mask &= causal_mask(T) if self.causal else True
 
     training = TrainingInputs.of(hyper, source) if train else TrainingInputs()
@@ -263,7 +269,7 @@ class Transformer(nn.Module):
 
   def encode(self, source: Array) -> Memory:
     """Returns keys and values of the source [B, S] for every decoder layer."""
-    mask = padding_mask(source)
+    mask = self._padding_mask(source)
     states = self._encode(source, mask, jnp.arange(source.shape[1]), TrainingInputs())
     caches = [
       layer.apply(variables, states, method='project')  # from [B, S, D]
@@ -438,6 +444,17 @@ class Transformer(nn.Module):
     layer = self._layer(DecoderLayer, parent=None)
     length, share = self._decoder_layers, self.share_layers
     return unstacked(self.decoder, layer, length, share=share)
+
+  def _padding_mask(self, ids: Array) -> Array:
+    """Returns `padding_mask`, or one that hides nothing."""
+    mask = padding_mask(ids)
+    return mask if self.mask_padding else jnp.ones_like(mask)
+
+  def _segment_mask(self, query_segment: Array, memory_segment: Array) -> Array:
+    """Returns `segment_mask`, or one that hides padding only."""
+    if self.mask_segments:
+      return segment_mask(query_segment, memory_segment)
+    return (memory_segment > 0)[:, None, None, :]
 
   def _near(self, mask: Array, query: Array, memory: Array) -> Array:
     """Restricts a mask to the window: positions [B|1, L], [B|1, S]."""

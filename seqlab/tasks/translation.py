@@ -40,9 +40,12 @@ from seqlab.text.vocabulary import (
   planned_sizes,
   vocabulary_options,
 )
-from seqlab.types import PAD, Array, Batch, Hyper, Variables
+from seqlab.types import EOS, PAD, Array, Batch, Hyper, Variables
 
 _TRAIN = 'train'  # name of the training split
+# Hyperparameters of the loss: `end_weight` is the weight of the EOS of a target, 1 by
+# default; with 0 a model does not learn where to end.
+_HYPER = {'label_smoothing': Rate | None, 'end_weight': Probability | None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +97,7 @@ class SequenceToSequence(Task):
   @property
   def hyper(self) -> tuple[str, ...]:
     """Names of the traced hyperparameters that the loss and the model read."""
-    return ('label_smoothing', *getattr(self.model, 'hyper_names', ()))
+    return (*_HYPER, *getattr(self.model, 'hyper_names', ()))
 
   def splits_rows(self, hyper: Mapping[str, Any]) -> bool:
     """See `tasks.interface.SplitsRows`."""
@@ -136,6 +139,8 @@ class SequenceToSequence(Task):
     )
     target = batch['target']
     weights = (target != PAD).astype(jnp.float32)
+    if (end := hyper.get('end_weight')) is not None:
+      weights = jnp.where(target == EOS, end, weights)
     labels = (target, weights, hyper.get('label_smoothing', 0.0))
     if is_mixture:
       sums = mixture_cross_entropy(predicted, *labels)
@@ -326,7 +331,7 @@ class Translation(SequenceToSequence):
       'vocabulary': vocabulary_options(config['vocabulary']),
       'batching': ({'kind': str}, _Reading, batching),
       'model': ({'kind': str}, options_of(model, _MODEL_CONTEXT)),
-      'hyper': ({'label_smoothing': Rate | None}, annotations_of(hyper)),
+      'hyper': (_HYPER, annotations_of(hyper)),
     }
 
   def check_text(self, splits: Iterable[str] = (), folder: Path | None = None) -> None:

@@ -15,13 +15,25 @@ from seqlab.domains import Signature
 from seqlab.embeddings.objectives import OBJECTIVES, Hierarchical
 from seqlab.embeddings.output_vectors import OutputVectors, choose_vectors
 from seqlab.embeddings.vectors import Vectors
-from seqlab.embeddings.word2vec import ARCHITECTURES
+from seqlab.embeddings.word2vec import ARCHITECTURES, Word2Vec
 from seqlab.pieces import Piece, Specification, find, make, options_of, split
 from seqlab.tasks.interface import CustomUpdate, Loss
 from seqlab.tasks.words import SUBSAMPLING, Text, WordTask, check_training_split
 from seqlab.types import Array, Batch, Hyper, Sums, Variables
 
 _OBJECTIVE = Annotated[Specification, Piece(OBJECTIVES, context=('counts',))]
+
+
+def summed_loss(
+  net: Word2Vec, tables: Mapping[str, Array], batch: Batch, rng: Array
+) -> tuple[Array, Array]:
+  """Returns the loss of a batch in nats, and its number of predictions."""
+
+  def add(total, block):
+    return jax.tree.map(jnp.add, total, net.loss(tables, block)), None
+
+  zeros = (jnp.zeros(()), jnp.zeros(()))
+  return jax.lax.scan(add, zeros, net.blocks(batch, rng))[0]
 
 
 class WindowTask(WordTask):
@@ -103,15 +115,7 @@ class WindowTask(WordTask):
     """Returns the loss of a batch from one state of the tables; see `Task.loss`."""
     del hyper
     rng = jax.random.key(0) if rng is None else rng
-    blocks = self.net.blocks(batch, rng)
-
-    def add(total, block):
-      now = self.net.loss(variables['params'], block)
-      return jax.tree.map(jnp.add, total, now), None
-
-    zeros = (jnp.zeros(()), jnp.zeros(()))
-    (loss, pairs), _ = jax.lax.scan(add, zeros, blocks)
-    return Loss(loss, pairs)
+    return Loss(*summed_loss(self.net, variables['params'], batch, rng))
 
   def evaluation(self, max_words: int) -> Batch:
     """Returns the lines that are held out, up to so many words, as one batch."""

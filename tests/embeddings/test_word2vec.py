@@ -10,7 +10,7 @@ import pytest
 from seqlab.data.store import TokenStore
 from seqlab.data.windows import NO_WORD, WindowBatches
 from seqlab.embeddings.band import Band
-from seqlab.embeddings.objectives import OBJECTIVES, Softmax
+from seqlab.embeddings.objectives import OBJECTIVES, Normalised, Softmax, normalised
 from seqlab.embeddings.rows import add_rows
 from seqlab.embeddings.word2vec import ARCHITECTURES, SkipGram, Word2Vec
 from seqlab.layers.device import instead_of
@@ -167,6 +167,26 @@ def test_the_softmax_learns_from_a_probability_of_zero():
   words = jnp.array([[1]])
   update = objective.learn(table, h, words, band, {}, 0.1, None, jnp.zeros(4))
   assert update.loss == objective.loss(table, h, words, band, {}) == 200
+
+
+def test_negative_sampling_at_its_optimum_has_the_likelihood_of_the_counts():
+  # p(c | w) of one word w, and samples from counts ** 0.5.
+  p, counts, k = np.array([0.5, 0.3, 0.15, 0.05]), np.array([9.0, 4.0, 4.0, 1.0]), 3
+  q = counts**0.5 / (counts**0.5).sum()
+  table = jnp.asarray(np.log(p / (k * q)), jnp.float32)[:, None]
+  objective = normalised(OBJECTIVES['negative'](counts, negatives=k, power=0.5))
+  assert isinstance(objective, Normalised)
+  band = Band.of_diagonal(jnp.ones((1, 1), bool))
+  losses = [
+    float(objective.loss(table, jnp.ones((1, 1, 1)), jnp.array([[v]]), band, {}))
+    for v in range(4)
+  ]
+  np.testing.assert_allclose(np.exp(-np.array(losses)), p, rtol=1e-5)
+
+
+def test_likelihoods_are_left_as_they_are():
+  for kind in ('softmax', 'hierarchical'):
+    assert normalised(MADE[kind]) is MADE[kind]
 
 
 def test_a_pool_without_samples_is_refused():

@@ -54,7 +54,7 @@ def test_the_word_that_a_vector_holds_is_found(task, position):
 
 def test_a_vector_that_holds_nothing_gives_the_most_frequent_word():
   pieces = np.array([5, 7, 7, 4, 7])
-  found = probe._probe(np.ones((5, 3)), pieces)(np.ones((2, 3)))
+  found = probe.fit_probe(np.ones((5, 3)), pieces)(np.ones((2, 3)))
   np.testing.assert_array_equal(found, [7, 7])
 
 

@@ -1,0 +1,66 @@
+"""The exact likelihood of held-out lines, which objectives can be compared by.
+
+The loss of negative sampling is that of its yes-or-no questions, and no likelihood of a
+word among all words. Its vectors stand for a distribution, however, which is normalised here:
+see `embeddings.objectives:Normalised`.
+"""
+
+from collections.abc import Iterator
+import dataclasses
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from seqlab.domains import Count
+from seqlab.embeddings.objectives import normalised
+from seqlab.evaluators import interface
+from seqlab.evaluators.resident import place
+from seqlab.tasks.interface import HoldsOut
+from seqlab.tasks.word2vec import WindowTask, summed_loss
+from seqlab.types import Variables
+
+
+class Evaluator(interface.Evaluator):
+  """Cross-entropy per prediction, nats, normalised over the whole vocabulary."""
+
+  needs = (HoldsOut,)
+  compiles_ahead = True
+  metrics: tuple[str, ...] = ('nll',)
+
+  def __init__(self, task: HoldsOut, sharding: NamedSharding, *, words: Count = 4_000):
+    """Puts the lines on the devices.
+
+    Args:
+      task: a task of word vectors that are trained in windows.
+      sharding: sharding of the rows of a batch.
+      words: bounds how many words the held-out lines have. Each is compared with the whole
+        vocabulary, so that more words take longer.
+
+    Raises:
+      ValueError: the task has no windows.
+    """
+    if not isinstance(task, WindowTask):
+      raise ValueError(
+        "evals: kind='likelihood' is for word vectors of task='tasks.word2vec:"
+        f"WordPrediction', and not for {type(task).__name__}: remove this evaluator"
+      )
+    net = dataclasses.replace(task.net, objective=normalised(task.net.objective))
+    batch = task.evaluation(words)
+    self.about = f'{int((batch["words"] >= 0).sum()):,} words held out'
+    everywhere = NamedSharding(sharding.mesh, PartitionSpec())
+    self._batch = {name: place(x, everywhere) for name, x in batch.items()}
+    self._jitted_loss = self._loss = jax.jit(
+      lambda variables, batch: summed_loss(
+        net, variables['params'], batch, jax.random.key(0)
+      ),
+      out_shardings=everywhere,
+    )
+
+  def compile(self, variables: Variables) -> None:
+    """Compiles the loss."""
+    self._loss = self._jitted_loss.lower(variables, self._batch).compile()
+
+  def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
+    """Yields the cross-entropy."""
+    loss, number = self._loss(variables, self._batch)
+    yield 'nll', float(loss) / float(number)
