@@ -15,7 +15,7 @@ besides, all outputs are also cut: they get 1.17 times the tokens of the source,
 ratio of the training pairs, and end there.
 
 The model is an encoder-decoder with one vector (Cho et al. 2014,
-https://arxiv.org/abs/1406.1078) and 360,960 parameters, which all variants have. Each gets 1,500
+https://arxiv.org/abs/1406.1078) and 374,528 parameters, which all variants have. Each gets 1,500
 updates, three learning rates and three seeds; the rate with the best mean BLEU of cut outputs
 on 'valid' counts, and the rest is measured on 'test'.
 

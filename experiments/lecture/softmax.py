@@ -15,7 +15,7 @@ each side.
 Each run has 12 seconds of updates on its core, whatever the objective, and then ends; the
 learning rate is constant. Runs must not share cores with others, so that times can be
 compared: use one worker per core of a machine that does nothing else. With 50,000 words the
-full softmax takes only a few updates in this time. That its result with much more time is
+full softmax takes some tens of updates in this time. That its result with much more time is
 worse is not said; a comparison at convergence does not fit this budget.
 
 Held-out cross-entropy is exact, over the whole vocabulary. For negative sampling it is that of
