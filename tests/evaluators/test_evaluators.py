@@ -1,11 +1,14 @@
 """Evaluators, tested on models whose correct answers are known."""
 
+import dataclasses
+
 from flax import linen as nn
 import jax
 import numpy as np
 import pytest
 
 from seqlab.config import call, resolve
+from seqlab.embeddings.objectives import OBJECTIVES
 from seqlab.evaluators import interface
 from seqlab.evaluators.agreement import forms
 from seqlab.tasks.translation import Translation
@@ -160,6 +163,29 @@ def test_compiling_twice_changes_nothing(fresh, skip_gram, kind, options, heldou
   metrics, evaluator = _run(kind, task, variables, **options)
   evaluator.compile(variables)
   np.testing.assert_equal(dict(evaluator.run(variables)), metrics)
+
+
+@pytest.mark.parametrize('objective', OBJECTIVES)
+def test_vectors_that_know_nothing_have_the_likelihood_of_their_prior(
+  skip_gram, objective
+):
+  task, variables = skip_gram(4)
+  made = OBJECTIVES[objective](np.asarray(task.words.counts))
+  task.net = dataclasses.replace(task.net, objective=made)
+  contexts = np.zeros((made.num_rows, task.net.width), np.float32)
+  zeros = {'params': variables['params'] | {'contexts': contexts}}
+  metrics, _ = _run('likelihood', task, zeros)
+  # Of four words that are equally frequent.
+  assert metrics['nll'] == pytest.approx(np.log(4), rel=1e-5)
+
+
+def test_a_likelihood_needs_windows():
+  class Other:
+    def evaluation(self, max_words):
+      del max_words
+
+  with pytest.raises(ValueError, match='not for Other: remove this evaluator'):
+    _run('likelihood', Other(), {})
 
 
 def test_a_recurrent_model_has_attention_maps(tiny, tmp_path):
