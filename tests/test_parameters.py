@@ -20,6 +20,10 @@ STUDIES = {
   'normalization': ('kind=layer', 'kind=encoder', 'kind=batch', 'kind=power'),
   'forgetting': ('context=vector', 'context=uniform', 'context=attention'),
   'sentences': ('context=vector', 'context=attention'),
+  'projections': (
+    *('variant=full', 'variant=query_is_key', 'variant=no_value', 'variant=no_output'),
+    *('variant=one_matrix', 'variant=sum_unscaled', 'variant=concatenation'),
+  ),
   'scores': ('score=uniform', 'score=general', 'score=location', 'score=coverage'),
 }
 

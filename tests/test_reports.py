@@ -82,6 +82,16 @@ STUDIES = {
     ('bleu-trained-on-short', 'bleu-trained-on-all'),
     ('BLEU, all words', 'test/bleu'),
   ),
+  'projections': (
+    {
+      'full': 'variant=full',
+      'no W_V': 'variant=no_value',
+      'W_Q = W_K = W_V': 'variant=one_matrix',
+      'concatenation without √D': 'variant=concatenation_unscaled',
+    },
+    ('bleu',),
+    ('perplexity, test', 'loss/perplexity'),
+  ),
   'scores': (
     {'uniform': 'score=uniform', 'dot': 'score=dot', 'location': 'score=location'},
     ('bleu',),

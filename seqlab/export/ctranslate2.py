@@ -34,6 +34,7 @@ OPTIONS = dict(
   norm=('pre',),
   activation=('relu',),
   embedding_scale=('sqrt',),
+  projections=('separate',),
 )
 # The same with the values that CTranslate2 has.
 CONVERTIBLE = OPTIONS | dict(

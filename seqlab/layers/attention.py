@@ -1,6 +1,7 @@
 """Masks, and multi-head attention: all positions at once, or one after another."""
 
 from collections.abc import Callable
+from typing import Literal
 
 from flax import linen as nn
 import jax
@@ -20,6 +21,10 @@ from seqlab.layers.softmax_attention import (
   softmax_attention,
 )
 from seqlab.types import PAD, Array
+
+# Which of the matrices an attention has; see `MultiHeadAttention`.
+Projections = Literal['separate', 'query_is_key', 'no_value', 'no_output', 'one_matrix']
+_SHARES_KEY = ('query_is_key', 'one_matrix')  # those with W_K = W_Q
 
 _PLATFORMS = {'cudnn': 'gpu', 'flash': 'tpu'}  # of kernels
 
@@ -87,6 +92,12 @@ class MultiHeadAttention(nn.Module):
     implementation: 'xla', or a kernel: 'cudnn' for flash attention on a GPU (bf16
       only), 'flash' on a TPU. Attention with dropout, and what a kernel does not take,
       is computed as by 'xla'.
+    projections: which matrices there are: 'separate' for all four; 'query_is_key' for
+      W_K = W_Q, so that content scores of self-attention are symmetric (Kitaev et al.
+      2020, section 2, https://arxiv.org/abs/2001.04451); 'no_value' for values that are
+      the H slices of the memory itself, and 'no_output' for heads that are only joined
+      (He and Hofmann 2024, https://arxiv.org/abs/2311.01906); 'one_matrix' for
+      W_Q = W_K = W_V, beside W_O. A shared matrix is stored as 'query'.
   """
 
   width: int
@@ -97,9 +108,10 @@ class MultiHeadAttention(nn.Module):
   out_scale: float = 1.0
   dtype: jnp.dtype = jnp.float32
   implementation: str = 'xla'
+  projections: Projections = 'separate'
 
   def setup(self) -> None:
-    """Makes W_Q, W_K, W_V and W_O, and the vectors of relative positions."""
+    """Makes those of W_Q, W_K, W_V and W_O that there are, and the vectors of relative positions."""
     D, H = self.width, self.heads
     if D % H:
       raise ValueError(f'{H} heads do not divide a width of {D}: change model.heads')
@@ -113,15 +125,19 @@ class MultiHeadAttention(nn.Module):
         dtype=self.dtype,
       )
 
-    self.query, self.key = into_heads(self.query_scale), into_heads(self.query_scale)
-    self.value = into_heads(self.value_scale)
-    self.out = Linear(
-      'blhk,hkd->bld',
-      (H, D // H, D),
-      ('heads', 'head_dim', 'embed'),
-      glorot(self.out_scale, in_axis=(0, 1), out_axis=2),
-      dtype=self.dtype,
-    )
+    self.query = into_heads(self.query_scale)
+    if self.projections not in _SHARES_KEY:
+      self.key = into_heads(self.query_scale)
+    if self.projections not in ('no_value', 'one_matrix'):
+      self.value = into_heads(self.value_scale)
+    if self.projections != 'no_output':
+      self.out = Linear(
+        'blhk,hkd->bld',
+        (H, D // H, D),
+        ('heads', 'head_dim', 'embed'),
+        glorot(self.out_scale, in_axis=(0, 1), out_axis=2),
+        dtype=self.dtype,
+      )
     self.positions = None
     if self.make_positions is not None:
       self.positions = self.make_positions(width=D // H, dtype=self.dtype)
@@ -136,7 +152,14 @@ class MultiHeadAttention(nn.Module):
 
     Rotary positions of self-attention rotate the keys here, before they are cached.
     """
-    return self._rotate(self.key(memory), terms), self.value(memory)
+    key = self.query(memory) if self.projections in _SHARES_KEY else self.key(memory)
+    if self.projections == 'one_matrix':
+      value = key
+    elif self.projections == 'no_value':
+      value = memory.astype(self.dtype).reshape(key.shape)
+    else:
+      value = self.value(memory)
+    return self._rotate(key, terms), value
 
   def __call__(
     self,
@@ -197,6 +220,8 @@ class MultiHeadAttention(nn.Module):
     if self.has_variable('ablation', 'keep'):
       keep = self.get_variable('ablation', 'keep')  # [H]
       y *= keep.astype(y.dtype)[:, None]
+    if self.projections == 'no_output':
+      return y.reshape(*y.shape[:-2], self.width)
     return self.out(y)
 
   def _rotate(self, x: Array, terms: PositionTerms | None) -> Array:

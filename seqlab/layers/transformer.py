@@ -14,7 +14,7 @@ from flax import linen as nn
 from flax import struct
 import jax.numpy as jnp
 
-from seqlab.layers.attention import MultiHeadAttention
+from seqlab.layers.attention import MultiHeadAttention, Projections
 from seqlab.layers.cache import KVCache
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.feed_forward import FeedForward
@@ -78,6 +78,7 @@ class _Layer(nn.Module):
     make_positions: see `MultiHeadAttention`; used for self-attention.
     dtype: dtype of the matrix products.
     implementation: implementation of attention.
+    projections: matrices of each attention, see `MultiHeadAttention`.
   """
 
   width: int
@@ -93,6 +94,7 @@ class _Layer(nn.Module):
   make_positions: Callable[..., nn.Module] | None = None
   dtype: jnp.dtype = jnp.float32
   implementation: str = 'xla'
+  projections: Projections = 'separate'
 
   def attention(
     self, make_positions: Callable[..., nn.Module] | None = None
@@ -106,6 +108,7 @@ class _Layer(nn.Module):
       out_scale=self.outer_scale,
       dtype=self.dtype,
       implementation=self.implementation,
+      projections=self.projections,
     )
 
   def mlp(self) -> FeedForward:

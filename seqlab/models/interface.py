@@ -49,7 +49,8 @@ class Seq2Seq(Protocol):
       are sharded over the devices (`layers.sharding`), so that no device ever holds all
       of them.
     applications: name of a module -> how often its parameters are applied to a token,
-      where layers share them; used to count operations.
+      where layers or matrices share them; those of a module in another one are applied
+      as often as the product says. Used to count operations.
     step_attending: a method as `step` that returns a third array, float32 [N, S]: the
       weights by which the hypotheses attend to the source, of which those of padding
       are 0. A search with a coverage penalty needs it.

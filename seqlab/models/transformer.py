@@ -13,6 +13,7 @@ from seqlab import domains
 from seqlab.domains import Count, Probability, Range, Rate
 from seqlab.layers import ACTIVATIONS, NORMALIZATIONS, POSITIONS
 from seqlab.layers.attention import (
+  Projections,
   causal_mask,
   padding_mask,
   segment_mask,
@@ -136,6 +137,9 @@ class Transformer(nn.Module):
       the two types apart (Wu et al. 2021, section 2.1, https://arxiv.org/abs/2005.10213).
     sampling_choice: in training with hyper['scheduled_sampling'], the model's own token is
       drawn from its distribution, 'random', or its most probable one, 'argmax'.
+    projections: matrices of every attention: 'separate' for W_Q, W_K, W_V and W_O;
+      'query_is_key', 'no_value', 'no_output' or 'one_matrix' for fewer; see
+      `layers.attention.MultiHeadAttention`.
   """
 
   source_size: int
@@ -165,6 +169,7 @@ class Transformer(nn.Module):
   implementation: Literal['xla', 'cudnn', 'flash'] = 'xla'
   unordered: int = 0
   sampling_choice: SamplingChoice = 'random'
+  projections: Projections = 'separate'
 
   splits_rows: ClassVar[bool] = True
   gathers_weights: ClassVar[bool] = True
@@ -341,9 +346,11 @@ class Transformer(nn.Module):
   @property
   def applications(self) -> Mapping[str, int]:
     """See `models.interface.Seq2Seq`."""
+    shared = {'query_is_key': {'query': 2}, 'one_matrix': {'query': 3}}
+    counts = shared.get(self.projections, {})
     if not self.share_layers:
-      return {}
-    return {'encoder': self.layers, 'decoder': self._decoder_layers}
+      return counts
+    return {'encoder': self.layers, 'decoder': self._decoder_layers, **counts}
 
   @property
   def _decoder_layers(self) -> int:
@@ -422,6 +429,7 @@ class Transformer(nn.Module):
       make_positions=positions.layer_module(),
       dtype=compute_dtype(self.dtype),
       implementation=self.implementation,
+      projections=self.projections,
       **self._scales(kind),
       **kwargs,
     )

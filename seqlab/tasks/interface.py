@@ -227,6 +227,17 @@ def traced_init(task: Task) -> Callable[[Array], Variables]:
 _VERBS: dict[type, str] = {}  # ability -> what a task without it cannot do
 
 
+def times_applied(model: Any, path: Sequence[Any]) -> int:
+  """Returns how often a parameter is applied to a token.
+
+  Args:
+    model: see `applications` in `models.interface.Seq2Seq`.
+    path: path of the parameter, of `jax.tree_util.DictKey`.
+  """
+  applications = getattr(model, 'applications', {})
+  return math.prod(applications.get(part.key, 1) for part in path)
+
+
 def ability(verb: str) -> Callable[[type[T]], type[T]]:
   """Marks a protocol as an ability, with the verb that messages use."""
 

@@ -30,6 +30,7 @@ from seqlab.tasks.interface import (
   Loss,
   Task,
   TextSize,
+  times_applied,
   traced_init,
 )
 from seqlab.tasks.vocabularies import load_vocabularies, make_vocabularies
@@ -173,9 +174,8 @@ class TextModel(Task):
     """
     abstract = nn.unbox(jax.eval_shape(lambda: traced_init(self)(jax.random.key(0))))
     flat = jax.tree_util.tree_flatten_with_path(abstract['params'])[0]
-    applications = getattr(self.model, 'applications', {})
     weights = sum(
-      x.size * applications.get(path[0].key, 1)
+      x.size * times_applied(self.model, path)
       for path, x in flat
       if 'embedding' not in jax.tree_util.keystr(path)
     )

@@ -27,6 +27,7 @@ from seqlab.tasks.interface import (
   Loss,
   Task,
   TextSize,
+  times_applied,
   traced_init,
 )
 from seqlab.tasks.vocabularies import load_vocabularies, make_vocabularies
@@ -166,11 +167,10 @@ class SequenceToSequence(Task):
     abstract = jax.eval_shape(lambda: traced_init(self)(jax.random.key(0)))
     flat = jax.tree_util.tree_flatten_with_path(nn.unbox(abstract['params']))[0]
     sizes = {'encoder': 0, 'decoder': 0}
-    applications = getattr(self.model, 'applications', {})
     for path, leaf in flat:
       side = 'encoder' if 'encoder' in jax.tree_util.keystr(path) else 'decoder'
       if 'embedding' not in jax.tree_util.keystr(path):
-        sizes[side] += leaf.size * applications.get(path[0].key, 1)
+        sizes[side] += leaf.size * times_applied(self.model, path)
     output = self._target_size * getattr(self.model, 'width', 0)
     return sizes['encoder'], sizes['decoder'], output
 

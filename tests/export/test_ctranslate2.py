@@ -72,6 +72,9 @@ def test_a_model_that_ctranslate2_would_read_wrongly_is_refused():
   check_model(Transformer(8, 8))
   with pytest.raises(ValueError, match=r"model\.activation is 'gelu'.*set model"):
     check_model(Transformer(8, 8, activation='gelu'))
+  positions = flax.core.FrozenDict(kind='sinusoidal', concatenated=4)
+  with pytest.raises(ValueError, match=r'(?s)model\.positions is .*concatenated'):
+    check_model(Transformer(8, 8, positions=positions), CONVERTIBLE)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +88,7 @@ def test_a_model_that_ctranslate2_would_read_wrongly_is_refused():
     ('norm', 'deep'),
     ('activation', 'jax.nn:tanh'),
     ('unordered', 2),
+    ('projections', 'no_value'),
   ],
 )
 def test_what_ctranslate2_lacks_is_named(name, value):

@@ -46,6 +46,33 @@ def test_attention_equals_a_written_out_reference():
   np.testing.assert_allclose(y, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+  'projections', ['query_is_key', 'no_value', 'no_output', 'one_matrix']
+)
+def test_matrices_that_are_missing_are_shared_or_the_identity(projections):
+  layer, variables, x, call = _attention(projections=projections)
+  y = layer.apply(variables, x, causal_mask(5), method=call)
+  params = nn.unbox(variables)['params']
+  p = {name: np.asarray(v['kernel'], np.float64) for name, v in params.items()}
+  assert {*p} == {
+    'query_is_key': {'query', 'value', 'out'},
+    'no_value': {'query', 'key', 'out'},
+    'no_output': {'query', 'key', 'value'},
+    'one_matrix': {'query', 'out'},
+  }[projections]
+  identity = np.eye(8).reshape(8, 2, 4)  # slices of the width, one per head
+  key = p.get('key', p['query'])
+  value = p.get('value', identity if projections == 'no_value' else p['query'])
+  out = p.get('out', np.moveaxis(identity, 0, 2))
+  x = np.asarray(x, np.float64)
+  q, k, v = (np.einsum('bld,dhk->blhk', x, w) for w in (p['query'], key, value))
+  scores = np.einsum('blhk,bshk->bhls', q, k) / 2.0
+  weights = np.exp(scores) * np.tril(np.ones((5, 5)))
+  weights /= weights.sum(axis=-1, keepdims=True)
+  expected = np.einsum('bhls,bshk,hkd->bld', weights, v, out)
+  np.testing.assert_allclose(y, expected, atol=1e-5)
+
+
 def test_attention_with_dropout_zero_equals_attention_without_dropout():
   layer, variables, x, call = _attention()
   mask = causal_mask(5)

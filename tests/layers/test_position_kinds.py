@@ -8,7 +8,7 @@ import pytest
 
 from seqlab.layers import POSITIONS
 from seqlab.layers.attention import MultiHeadAttention, causal_mask
-from seqlab.layers.positions.sinusoidal import sinusoidal
+from seqlab.layers.positions.sinusoidal import Sinusoidal, sinusoidal
 from seqlab.pieces import make
 
 H, K, L, CLIP = 2, 4, 6, 2
@@ -149,6 +149,25 @@ def test_sinusoidal_positions_can_be_scaled_down():
       for name in ('none', 'inverse_sqrt')
     )
     np.testing.assert_allclose(scaled, full / (H * K) ** 0.5, rtol=1e-6)
+
+
+def test_positions_can_take_the_place_of_the_last_dimensions():
+  options = dict(width=8, heads=1, bidirectional=True)
+  positions = Sinusoidal(concatenated=4, **options)
+  x = jax.random.normal(jax.random.key(0), (2, 3, 8))
+  places = jnp.array([[0, 1, 2], [0, 0, 1]])
+  expected = np.concatenate([x[..., :4], np.asarray(sinusoidal(places, 4))], axis=-1)
+  np.testing.assert_allclose(positions.embed(x, places), expected, atol=1e-6)
+  np.testing.assert_allclose(
+    positions.embed(x, jnp.arange(3))[0], expected[0], atol=1e-6
+  )
+  one = jnp.full((2, 1), 2)  # a step of decoding
+  np.testing.assert_allclose(
+    positions.embed(x[:, 2:], one)[0, 0], expected[0, 2], atol=1e-6
+  )
+  for wrong in (3, 8):
+    with pytest.raises(ValueError, match=r'positions\.concatenated is \d: set it'):
+      Sinusoidal(concatenated=wrong, **options).embed(x, places)
 
 
 def test_learned_positions_refuse_a_longer_row():

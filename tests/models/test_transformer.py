@@ -17,7 +17,7 @@ from seqlab.layers import stack
 from seqlab.layers.cache import DecoderCache
 from seqlab.models.interface import Packing
 from seqlab.models.transformer import Transformer
-from seqlab.tasks.translation import Translation
+from seqlab.tasks.translation import SequenceToSequence, Translation
 from seqlab.tasks.translator import decode
 from seqlab.types import BOS, EOS, PAD
 
@@ -32,16 +32,28 @@ T5 = FrozenDict(kind='t5', buckets=6, max_distance=4)
 COMBINATIONS = [
   dict(),
   dict(norm='post', activation='gelu', positions='learned'),
-  dict(norm='deep', normalization='rms', positions='rotary', window=2),
+  dict(
+    norm='deep',
+    normalization='rms',
+    positions='rotary',
+    window=2,
+    projections='one_matrix',
+  ),
   dict(normalization='scale', positions='alibi', activation='swiglu', window=1),
-  dict(normalization='batch', positions=T5),
+  dict(normalization='batch', positions=T5, projections='no_output'),
   dict(
     normalization=FrozenDict(kind='power', groups=2),
     norm='post',
     positions=FrozenDict(kind='shaw', clip=2),
+    projections='no_value',
   ),
   dict(normalization='none', norm='post', initialization='depth', positions='none'),
-  dict(normalization='batch', decoder_normalization='layer', window=0),
+  dict(
+    normalization='batch',
+    decoder_normalization='layer',
+    window=0,
+    projections='query_is_key',
+  ),
 ]
 
 
@@ -406,6 +418,7 @@ def test_an_unknown_piece_is_refused_with_a_list_of_the_known_ones(name):
     (dict(initialization='small'), r"initialization is 'small'; .*'depth'"),
     (dict(norm='deep', initialization='depth'), 'set one of them'),
     (dict(window=-1), 'window is -1'),
+    (dict(projections='shared'), r"projections is 'shared'; .*'one_matrix'"),
     (
       dict(normalization=FrozenDict(kind='power', groups=3)),
       r'groups=3 does not divide model\.width=16',
@@ -639,6 +652,17 @@ def test_all_layers_are_in_one_iteration_on_an_accelerator(monkeypatch):
   assert [stack.layers_per_iteration(n) for n in (1, 6, 12, 18, 24, 13)] == [
     *(1, 6, 12, 9, 12, 1)
   ]
+
+
+@pytest.mark.parametrize('projections', ['query_is_key', 'one_matrix'])
+def test_a_shared_matrix_counts_as_often_as_it_is_applied(projections):
+  options = dict(width=8, mlp_width=8, heads=2, layers=1, share_layers=True)
+  batch = dict(source=np.ones((2, 3), np.int32), target=np.ones((2, 4), np.int32))
+  counts = [
+    SequenceToSequence(Transformer(9, 9, **options, projections=x), 9).flops(batch)
+    for x in ('separate', projections)
+  ]
+  assert counts[0] == counts[1] > 0
 
 
 def test_scheduled_sampling_reads_predictions_from_true_tokens():

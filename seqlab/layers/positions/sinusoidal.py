@@ -1,34 +1,53 @@
 """Sinusoidal positions, added to the embeddings."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax.numpy as jnp
 
+from seqlab.domains import Range
 from seqlab.layers.positions.interface import Positions
 from seqlab.types import Array
 
 
 class Sinusoidal(Positions):
-  """Adds `sinusoidal` to the embeddings.
+  """Adds `sinusoidal` to the embeddings, or concatenates the two.
 
   Attributes:
     scaling: factor of the sines and cosines: 'none' for 1, 'inverse_sqrt' for 1 / √D.
+    concatenated: None for the sum; or the number P of dimensions of positions, even and
+      less than D, that take the place of the last P dimensions of an embedding. The
+      input is then the concatenation of the first D - P dimensions of a token's vector
+      with a position. An output table that is the same has all D dimensions.
   """
 
   scaling: Literal['none', 'inverse_sqrt'] = 'none'
+  concatenated: Annotated[int, Range(2)] | None = None
 
   def embed(self, x: Array, positions: Array) -> Array:
     """See `Positions.embed`."""
     if positions.ndim < 2 or positions.shape[1] == 1:
-      return x + self._vectors(positions)
+      return self._combined(x, self._vectors(positions))
     # Rows of packed sentences, whose positions are at most the length of a row: a table
     # has fewer sines to compute than the batch has numbers.
     places = jnp.arange(positions.shape[1] + 1)
-    return x + self._vectors(places)[positions]
+    return self._combined(x, self._vectors(places)[positions])
+
+  def _combined(self, x: Array, vectors: Array) -> Array:
+    if self.concatenated is None:
+      return x + vectors
+    size = self.concatenated
+    vectors = jnp.broadcast_to(vectors, (*x.shape[:-1], size))
+    return jnp.concatenate([x[..., :-size], vectors], axis=-1)
 
   def _vectors(self, positions: Array) -> Array:
-    """Returns [L, D] for positions [L]."""
-    vectors = sinusoidal(positions, self.width)
+    """Returns [L, D], or [L, P] to be concatenated, for positions [L]."""
+    size = self.concatenated
+    if size is not None and (size % 2 or size >= self.width):
+      raise ValueError(
+        f'model.positions.concatenated is {size}: set it to an even number below the '
+        f'width, which is {self.width}'
+      )
+    vectors = sinusoidal(positions, size or self.width)
     if self.scaling == 'inverse_sqrt':
       vectors *= self.width**-0.5
     return vectors.astype(self.dtype)
