@@ -1,37 +1,68 @@
-r"""Which words each head attends to, and which endings are wrong without it.
+r"""Which words each head attends to, against baselines, and what is wrong without it.
 
   python -m launch.sweep experiments/lecture/heads.py --workdir runs/studies
+  seqlab train experiments/lecture/heads.py:heads=8 --workdir runs/heads
 
-Vaswani et al. 2017, table 3 (A), https://arxiv.org/abs/1706.03762: 1, 2, 4 and 8
-heads at equal size. The grammar of the corpus defines which word determines the gender,
-number and case of another. For each head this study measures how often it attends most
-to that word when the ending is predicted, and how many endings are right without the
-head. The study is under revision: it has no baseline (a head that always attends to a
-fixed distance), the tables of heads are of one seed, and one noun determines both
-gender and number.
+The lecture: "если аттентионов несколько - то каждый будет согласовывать свою информацию -
+род, число и т.д." (several heads each agree on information of their own: gender, number,
+...). Vaswani et al. 2017, table 3 (A), https://arxiv.org/abs/1706.03762: 1, 2, 4 and 8
+heads with equally many parameters. The grammar of the corpus defines which word determines
+a form; see `seqlab.evaluators.agreement`, which also defines the baselines. 'gender' are
+forms in the singular, 'number' those in the plural; 'antecedent' is свой and the subject
+that it refers to. An English plural such as dog|s lets a head look at the stem, which tells
+the gender, or at `s`, which tells the number: this is how the two are parted. That a head
+looks at a piece does not show what it reads there, since the encoder has mixed the pieces.
+
+Heads have no order, so that those of different seeds are aligned by role: the head of a
+role is the one that looks there most often on 'valid', and all heads are matched with those
+of the first seed by their profiles on 'valid' (a linear assignment). All numbers of heads
+are then measured on 'test', so that the choice of a head does not raise them. Three
+learning rates, three seeds, 1,800 updates; the rate with the best mean BLEU on 'valid'.
+
+Each prediction is a bound on a difference of means. It is supported if the whole 95 % interval
+over seeds (Welch; of a prediction's comparisons together, by Bonferroni's correction) is where
+it was predicted, refuted if the whole interval is elsewhere, and otherwise not decided. The
+report prints these verdicts. Seeds share the test sentences, whose sampling error the interval
+does not contain; the table of roles has it as a column, in points.
+
+Predicted before the runs, with 8 heads but for 4:
+1. In the decoder's self-attention there is a head for each of gender, number, case and
+   antecedent, which looks at the governor more often than the best fixed distance does.
+2. So it is in the attention to the source.
+3. Gender and number have heads of their own: in the plural, the head for `s` looks at it
+   more often than the head for gender does, by more than 10 points.
+4. With 8 heads more forms of each kind are right than with one.
+5. Looking and losing go together: over the heads of a side, the share of looks at a
+   governor and the forms lost without the head have a positive rank correlation (Spearman).
 """
 
 import ml_collections
 import numpy as np
 
 from seqlab.config import parse_arg
+from seqlab.metrics.similarity import spearman
+from seqlab.report.differences import PREDICTIONS, judged
 from seqlab.report.figures import bars, heatmap
-from seqlab.report.runs import group
+from seqlab.report.runs import best_by
 from seqlab.report.tables import Column, table
 
 HEADS = (1, 2, 4, 8)
-SIDES = {'cross': 'to the source', 'decoder': 'to the prefix'}
+MANY = 8
+PEAKS = (2.5e-3, 5e-3, 1e-2)
+KINDS = ('gender', 'number', 'case', 'antecedent')
+LOOKS = {'cross': (*KINDS, 'stem', 's'), 'decoder': KINDS}
+SIDES = {'decoder': 'to the prefix', 'cross': 'to the source'}
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   arg = parse_arg(arg, heads=4)
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
-  c.seed, c.steps = 0, 1_000
+  c.seed, c.steps = 0, 1_800
 
   # Data
   c.corpus = dict(name='agreement', source='en', target='ru')
-  c.corpus.update(train=30_000, valid=500)
+  c.corpus.update(train=30_000, valid=1_000, test=2_000)
   c.vocabulary = dict(kind='bpe', size=1_000, shared=True)
   c.batching = dict(kind='packed', tokens=1_024, max_length=64)
 
@@ -41,134 +72,305 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Hyperparameters, which a sweep may vary without compiling again
   c.hyper = dict(peak=5e-3, label_smoothing=0.1)
-  c.schedule = dict(kind='linear', warmup=150)
+  c.schedule = dict(kind='linear', warmup=180)
   c.optimizer = dict(kind='adam', clip=1.0)
 
   # Evaluation
   c.evals = {}
   c.evals.valid = dict(kind='translation', split='valid', beam=1, shapes=1)
-  c.evals.agreement = dict(kind='agreement', split='valid')
+  c.evals.test = dict(kind='translation', split='test', beam=1, shapes=1)
+  c.evals.roles = dict(kind='agreement', split='valid')
+  c.evals.agreement = dict(kind='agreement', split='test')
   c.evals.attention = dict(kind='attention', split='valid', show=4)
-  c.keep_best = 'valid/bleu'
   return c
 
 
 def smoke(c: ml_collections.ConfigDict) -> None:
   c.steps = 20
-  c.corpus.update(train=500, valid=100)
+  c.corpus.update(train=500, valid=100, test=100)
   c.vocabulary.size = 600
   c.model.update(width=16, layers=1)
+  c.schedule.warmup = 10
 
 
 def sweep(add):
   for heads in HEADS:
-    for seed in range(3):
-      add(seed=seed, **{'model.heads': heads})
+    for peak in PEAKS:
+      for seed in range(3):
+        add(seed=seed, arg=f'heads={heads}', **{'hyper.peak': peak})
 
 
 def report(runs, folder):
-  groups = {
-    heads: members for (heads,), members in group(runs, by=('model.heads',)).items()
-  }
-  kinds = ('gender', 'number', 'case')
+  best = best_by(runs, lambda run: run.config['model']['heads'], 'valid/bleu')
+  best = {heads: best[heads] for heads in HEADS if heads in best}
   rows = [
     [
-      str(heads),
-      [run.final('valid/bleu') for run in members],
-      *([100 * run.final(f'agreement/accuracy_{k}') for run in members] for k in kinds),
+      *(str(heads), f'{members[0].config["hyper"]["peak"]:g}'),
+      [run.final('test/bleu') for run in members],
       *(
-        [100 * run.final(f'agreement/look_{k}_cross') for run in members] for k in kinds
+        [100 * run.final(f'agreement/accuracy_{kind}') for run in members]
+        for kind in KINDS
       ),
     ]
-    for heads, members in groups.items()
+    for heads, members in best.items()
   ]
-  columns = [
-    *('heads', Column('BLEU', 'max')),
-    *(Column(f'{k} right (%)', 'max', 1) for k in kinds),
-    *(
-      Column(f'best head attends to the word that determines {k} (%)', digits=1)
-      for k in kinds
-    ),
-  ]
-  text = table(rows, columns)
-
-  run = groups[8][0]  # one seed: the order of heads is arbitrary in each
-  arrays = run.arrays('agreement')
-  for side, where in SIDES.items():
-    shares, without = arrays[f'look/{side}'], arrays[f'without/{side}']
-    names = [f'layer {i + 1}, head {h + 1}' for i, h in np.ndindex(shares.shape[:2])]
-    heatmap(
-      folder / f'looks-{side}',
-      100 * shares.reshape(-1, len(kinds)),
-      kinds,
-      names,
-      label='most attended token determines the ending (%)',
-      xlabel='category of the ending',
-      title=f'Attention of the heads {where}',
-      digits=0,
-      limits=(0, 100),
-    )
-    lost = 100 * (arrays['accuracy'] - without).reshape(-1, len(kinds))
-    heatmap(
-      folder / f'lost-{side}',
-      lost,
-      kinds,
-      names,
-      label='endings lost without the head (percentage points)',
-      xlabel='category of the ending',
-      title=f'Endings lost without a head: {where}',
-      digits=1,
-      colours='magma_r',
-    )
-    text += (
-      f'\nSeed {run.config["seed"]}, 8 heads, {where}; attention, and endings lost:\n\n'
-    )
-    text += table(
-      [
-        [n, *map(float, a), *map(float, b)]
-        for n, a, b in zip(
-          names, 100 * shares.reshape(-1, len(kinds)), lost, strict=True
-        )
-      ],
-      [
-        'head',
-        *(Column(f'attends, {k} (%)', 'max', 1) for k in kinds),
-        *(Column(f'lost, {k} (points)', 'max', 1) for k in kinds),
-      ],
-    )
+  columns = ['heads', 'peak', Column('BLEU, test')]
+  columns += [Column(f'{kind} right (%)', digits=1) for kind in KINDS]
+  text = f'{table(rows, columns)}\n{table(_verdicts(best), PREDICTIONS)}'
+  members = best.get(MANY, [])
+  if members:
+    seeds = [Seed(run) for run in members]
+    text += f'\nHeads chosen on valid, measured on test:\n\n{_roles(seeds, folder)}'
+    text += f'\nRank correlation over the heads of looks and losses:\n\n{_ranks(seeds)}'
+    _draw_aligned(seeds, folder)
+    _draw_map(members[0], folder)
   bars(
     folder / 'bleu',
     {
       'BLEU': {
-        str(h): [run.final('valid/bleu') for run in m] for h, m in groups.items()
+        str(heads): [run.final('test/bleu') for run in members]
+        for heads, members in best.items()
       }
     },
-    'BLEU',
+    'BLEU on test, greedy',
     xlabel='heads',
-    title='BLEU by number of heads, at equal width',
+    title='BLEU by number of heads, with equal parameters',
     digits=1,
   )
-  _maps(run, folder)
   (folder / 'table.md').write_text(text, 'utf-8')
 
 
-def _maps(run, folder):
-  """Draws the head that most often attends to the word that determines gender."""
-  shares = run.arrays('agreement')['look/cross']
-  layer, head = np.unravel_index(shares[..., 0].argmax(), shares.shape[:2])
-  arrays = run.arrays('attention')
+class Seed:
+  """The heads of one run, numbered over layers and heads.
+
+  Attributes:
+    valid: arrays of the evaluation that heads are chosen by.
+    test: arrays of the evaluation that is reported.
+  """
+
+  def __init__(self, run):
+    self.valid, self.test = run.arrays('roles'), run.arrays('agreement')
+
+  def looks(self, side: str, arrays: dict) -> np.ndarray:
+    """Returns how often each head looks where, [heads, looks]."""
+    return _flat(arrays[f'look/{side}'])
+
+  def head(self, side: str, look: str) -> int:
+    """Returns the head that looks there most often on 'valid'."""
+    return int(self.looks(side, self.valid)[:, LOOKS[side].index(look)].argmax())
+
+  def share(self, side: str, look: str, head: int, name: str = 'look') -> float:
+    """Returns in how many percent of the cases of 'test' a head looks there.
+
+    Args:
+      side: one of SIDES.
+      look: one of LOOKS.
+      head: number of the head.
+      name: 'look', or a baseline: 'chance', 'fixed' or 'uniform'.
+    """
+    values = self.test[f'{name}/{side}'][..., LOOKS[side].index(look)]
+    return 100 * float(values.reshape(-1)[head] if values.ndim else values)
+
+  def lost(self, side: str) -> np.ndarray:
+    """Returns the forms that are lost without each head, points, [heads, kinds]."""
+    return 100 * (self.test['accuracy'] - _flat(self.test[f'without/{side}']))
+
+  def half_width(self, side: str, look: str, head: int) -> float:
+    """Returns half of the 95 % interval of `share` over the forms, in points."""
+    share = self.share(side, look, head) / 100
+    cases = self.test[f'cases/{side}'][LOOKS[side].index(look)]
+    return 196 * float(np.sqrt(share * (1 - share) / max(cases, 1)))
+
+  def rank_correlation(self, side: str, kind: str) -> float:
+    """Returns Spearman's correlation of looks and losses over heads; NaN if constant."""
+    k = KINDS.index(kind)
+    return spearman(self.looks(side, self.test)[:, k], self.lost(side)[:, k])
+
+
+def _flat(x: np.ndarray) -> np.ndarray:
+  return x.reshape(-1, x.shape[-1])
+
+
+def aligned(profile: np.ndarray, reference: np.ndarray) -> np.ndarray:
+  """Returns which head of a profile is matched with each head of another one.
+
+  The sum of squared differences is least (a linear assignment).
+
+  Args:
+    profile: [heads, looks].
+    reference: [heads, looks].
+  """
+  from scipy.optimize import linear_sum_assignment  # takes long to import
+
+  distance = ((reference[:, None] - profile[None]) ** 2).sum(axis=-1)
+  return linear_sum_assignment(distance)[1]
+
+
+def _roles(seeds, folder):
+  rows, drawn = [], {side: {} for side in SIDES}
+  for side in SIDES:
+    for look in LOOKS[side]:
+      heads = [seed.head(side, look) for seed in seeds]
+      pairs = [*zip(seeds, heads, strict=True)]
+
+      def measured(name, side=side, look=look, pairs=pairs):
+        return [seed.share(side, look, head, name) for seed, head in pairs]
+
+      names = ('look', 'chance', 'fixed', 'uniform')
+      values = {name: measured(name) for name in names}
+      lost, median = [], []
+      if look in KINDS:
+        k = KINDS.index(look)
+        lost = [float(seed.lost(side)[head, k]) for seed, head in pairs]
+        median = [float(np.median(seed.lost(side)[:, k])) for seed in seeds]
+      rows.append(
+        [
+          *(SIDES[side], look, *values.values()),
+          [seed.half_width(side, look, head) for seed, head in pairs],
+          *(lost, median),
+        ]
+      )
+      for name, label in zip(names, _LABELS, strict=True):
+        drawn[side].setdefault(label, {})[look] = values[name]
+  for side, where in SIDES.items():
+    bars(
+      folder / f'roles-{side}',
+      drawn[side],
+      'cases in which the head looks there (%)',
+      xlabel='what the head was chosen for',
+      title=f'Heads of a role {where}, and baselines',
+      ylim=(0, 100),
+    )
+  columns = ['attention', 'role', *(Column(f'{x} (%)', digits=1) for x in _LABELS)]
+  columns.append(Column('95 % over forms (± points)', digits=1))
+  columns += ['lost without it (points)', 'median of all heads (points)']
+  return table(rows, columns)
+
+
+_LABELS = ('head', 'its distances', 'best fixed distance', 'random piece')
+
+
+def _ranks(seeds):
+  rows = [
+    [where, *([seed.rank_correlation(side, kind) for seed in seeds] for kind in KINDS)]
+    for side, where in SIDES.items()
+  ]
+  return table(rows, ['attention', *KINDS])
+
+
+def _draw_aligned(seeds, folder):
+  """Draws means over seeds of all heads, after matching them by their profiles."""
+  for side, where in SIDES.items():
+    profiles = [seed.looks(side, seed.valid) for seed in seeds]
+    orders = [aligned(profile, profiles[0]) for profile in profiles]
+    pairs = [*zip(seeds, orders, strict=True)]
+    looks = np.mean([seed.looks(side, seed.test)[order] for seed, order in pairs], 0)
+    lost = np.mean([seed.lost(side)[order] for seed, order in pairs], 0)
+    names = [f'head {i + 1}' for i in range(len(looks))]
+    heatmap(
+      folder / f'looks-{side}',
+      100 * looks,
+      LOOKS[side],
+      names,
+      label='cases in which the head looks there (%)',
+      xlabel='what it looks at',
+      title=f'Aligned heads {where}, mean of {len(seeds)} seeds',
+      digits=0,
+      limits=(0, 100),
+    )
+    bound = max(float(np.abs(lost).max()), 1e-9)
+    heatmap(
+      folder / f'lost-{side}',
+      lost,
+      KINDS,
+      names,
+      label='forms lost without the head (points)',
+      xlabel='kind of form',
+      title=f'Aligned heads {where}, mean of {len(seeds)} seeds',
+      digits=1,
+      limits=(-bound, bound),
+      colours='RdBu_r',
+    )
+
+
+def _draw_map(run, folder):
+  """Draws the head of the decoder for gender on the first sentence of 'valid'."""
+  seed, arrays = Seed(run), run.arrays('attention')
+  shape = seed.valid['look/decoder'].shape[:2]
+  layer, head = np.unravel_index(seed.head('decoder', 'gender'), shape)
+  target = [str(piece) for piece in arrays['target/0']]
   heatmap(
     folder / 'map',
-    arrays['cross/0'][layer, head],
-    [str(piece) for piece in arrays['source/0']],
-    [str(piece) for piece in arrays['target/0']],
+    arrays['decoder/0'][layer, head],
+    ['<s>', *target[:-1]],
+    target,
     label='attention',
-    xlabel='source token',
+    xlabel='token that the decoder has read',
     ylabel='target token to be predicted',
-    title=f'Layer {layer + 1}, head {head + 1}, on the first sentence',
+    title=f'Layer {layer + 1}, head {head + 1}, for gender; seed {run.config["seed"]}',
     limits=(0, 1),
   )
 
 
+def _verdicts(best):
+  seeds = [Seed(run) for run in best.get(MANY, ())]
+  zeros = (-1, [0.0, 0.0])  # within a run, so that the interval is that of one sample
+
+  def above_fixed(side, kind):
+    heads = [(seed, seed.head(side, kind)) for seed in seeds]
+    return [
+      seed.share(side, kind, head) - seed.share(side, kind, head, 'fixed')
+      for seed, head in heads
+    ]
+
+  apart = [
+    seed.share('cross', 's', seed.head('cross', 's'))
+    - seed.share('cross', 's', seed.head('cross', 'gender'))
+    for seed in seeds
+  ]
+  return [
+    *(
+      judged(
+        f'{number}. {kind} {SIDES[side]}: head minus best fixed distance (points)',
+        [(1, above_fixed(side, kind)), zeros],
+        above=0,
+        tests=len(KINDS),
+      )
+      for number, side in ((1, 'decoder'), (2, 'cross'))
+      for kind in KINDS
+    ),
+    judged(
+      '3. looks at s: head for s minus head for gender (points)',
+      [(1, apart), zeros],
+      above=10,
+    ),
+    *(
+      judged(
+        f'4. {kind} right, {MANY} heads minus one (points)',
+        [
+          (
+            sign,
+            [100 * x.final(f'agreement/accuracy_{kind}') for x in best.get(heads, ())],
+          )
+          for sign, heads in ((1, MANY), (-1, 1))
+        ],
+        above=0,
+        tests=len(KINDS),
+      )
+      for kind in KINDS
+    ),
+    *(
+      judged(
+        f'5. {kind} {SIDES[side]}: correlation of looks and losses',
+        [(1, [seed.rank_correlation(side, kind) for seed in seeds]), zeros],
+        above=0,
+        tests=len(KINDS) * len(SIDES),
+      )
+      for side in SIDES
+      for kind in KINDS
+    ),
+  ]
+
+
 PAPER = []
-TIME = '32 minutes for the sweep on 2 CPU cores'
+TIME = 'about 50 minutes of one CPU core for the sweep (estimated)'
