@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from seqlab.bench.layers import measure_layers, processor
 from seqlab.bench.measure import best_in_turns, measure_speed
 from seqlab.bench.run import run_bench
 from seqlab.bench.start import _seconds_until
@@ -89,3 +90,12 @@ def test_the_shortest_times_and_the_highest_speeds_are_reported():
   seconds = iter([3.0, 5.0, 2.0, 6.0])
   assert best_in_turns(lambda: next(seconds), lambda: next(seconds), tries=2) == [2, 5]
   assert measure_speed(lambda: 10).wall > 0
+
+
+def test_layers_are_timed_by_length():
+  rows = measure_layers(None, D=8, lengths=(4,))
+  assert [row.name for row in rows] == ['layer, 4 positions'] * 3
+  assert all(row.value > 0 and row.unit == 'ms' for row in rows)
+  assert rows[0].note.startswith('GRU, D = 8, 1024 x 4, ')
+  assert rows[0].note.endswith(processor())
+  assert processor()

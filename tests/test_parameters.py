@@ -24,17 +24,26 @@ STUDIES = {
     *('variant=full', 'variant=query_is_key', 'variant=no_value', 'variant=no_output'),
     *('variant=one_matrix', 'variant=sum_unscaled', 'variant=concatenation'),
   ),
+  'self_attention text': (
+    *('model=text-gru', 'model=text-full', 'model=w4-l1', 'model=w1-l4', 'model=w1-l2'),
+  ),
+  'self_attention translation': (
+    *('model=gru', 'model=gru-attention', 'model=transformer', 'model=transformer-w2'),
+  ),
   'scores': ('score=uniform', 'score=general', 'score=location', 'score=coverage'),
 }
 
 
 def _parameters(study, arg):
+  study = study.partition(' ')[0]  # one of several comparisons
   config = load_experiment(f'{ROOT}/experiments/lecture/{study}.py:{arg}')
   size = config['vocabulary']['size']
-  sizes = dict(source_size=size, target_size=size)
+  ids = [jnp.ones((1, 3), jnp.int32)]
+  sizes = dict(size=size)
+  if 'text' not in config['corpus']:
+    ids, sizes = ids * 2, dict(source_size=size, target_size=size)
   model = make({**config['model'], **sizes}, MODELS, 'model')
-  ids = jnp.ones((1, 3), jnp.int32)
-  variables = jax.eval_shape(model.init, jax.random.key(0), ids, ids)
+  variables = jax.eval_shape(model.init, jax.random.key(0), *ids)
   leaves = jax.tree.leaves(nn.unbox(variables)['params'])
   return sum(math.prod(leaf.shape) for leaf in leaves)
 

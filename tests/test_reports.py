@@ -76,6 +76,10 @@ STUDIES = {
     },
     ('bleu',),
     ('BLEU, several shapes', 'tight/bleu'),
+  'heads': (
+    {'1': 'heads=1', '8': 'heads=8'},
+    ('bleu', 'roles-cross', 'roles-decoder', 'looks-cross', 'lost-decoder', 'map'),
+    ('BLEU, test', 'test/bleu'),
   ),
   'positions': (
     {'alibi, short': 'positions=alibi,trained=short', 'alibi, all': 'positions=alibi'},
@@ -91,6 +95,15 @@ STUDIES = {
     },
     ('bleu',),
     ('perplexity, test', 'loss/perplexity'),
+  ),
+  'self_attention': (
+    {
+      'text: GRU': 'model=text-gru',
+      'text: 2 layers, window 2': 'model=w2-l2',
+      'Transformer': 'model=transformer',
+    },
+    ('endings-text', 'endings-translation'),
+    ('perplexity, valid', 'valid/perplexity'),
   ),
   'scores': (
     {'uniform': 'score=uniform', 'dot': 'score=dot', 'location': 'score=location'},

@@ -23,6 +23,7 @@ SLOW = (*SLOW, 'lecture/forgetting.py', 'lecture/positions.py', 'lecture/scores.
 SLOW = (*SLOW, 'lecture/covariate_shift.py', 'lecture/norm_placement.py')
 SLOW = (*SLOW, 'lecture/sentences.py', 'lecture/boundaries.py')
 SLOW = (*SLOW, 'lecture/padding.py', 'lecture/softmax.py')
+SLOW = (*SLOW, 'lecture/projections.py', 'lecture/self_attention.py')
 EXPERIMENTS = [
   pytest.param(FOLDER / name, id=name, marks=[pytest.mark.slow] * (name in SLOW))
   for name in sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob('*.py'))

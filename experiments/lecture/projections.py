@@ -10,7 +10,7 @@ https://arxiv.org/abs/1706.03762, add W_O and scale words by the root of D. Refo
 (Kitaev et al. 2020, https://arxiv.org/abs/2001.04451) reports that W_K = W_Q costs nothing;
 He and Hofmann 2024, https://arxiv.org/abs/2311.01906, train without W_V and W_O. Variants
 apply to every attention, that to the source as well. A variant with fewer matrices has a
-wider feed-forward layer, so that all models have 467,904 to 468,096 parameters.
+wider feed-forward layer, so that all models have 468,096 to 468,672 parameters.
 
 In a concatenation the first 64 of 96 dimensions of the input are a word's vector, and the
 last 32 a position. The output table has all 96 dimensions in every variant, so that the

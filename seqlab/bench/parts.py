@@ -7,6 +7,7 @@ from seqlab.bench.bleu import measure_bleu
 from seqlab.bench.counting import CountsPairs, HasMatrix, measure_counting, measure_svd
 from seqlab.bench.decoding import measure_decoding, measure_generation
 from seqlab.bench.feed import measure_feed
+from seqlab.bench.layers import measure_layers
 from seqlab.bench.measure import Row, Subject
 from seqlab.bench.population import fits_population, measure_population
 from seqlab.bench.recurrent import measure_recurrent
@@ -53,6 +54,10 @@ def _trains(subject: Subject) -> bool:
   return not has(subject.task, Estimator)
 
 
+def _has_model(subject: Subject) -> bool:
+  return hasattr(subject.task, 'model')
+
+
 # In this order, since `start` must come before this process takes an accelerator, which
 # the processes that it starts would then not get.
 PARTS = {
@@ -62,6 +67,7 @@ PARTS = {
   'decode': Part(measure_decoding, (Translates,)),
   'generate': Part(measure_generation, (Generates,)),
   'recurrent': Part(measure_recurrent, (Translates,)),
+  'layers': Part(measure_layers, fits=_has_model, slow=True),
   'bleu': Part(measure_bleu, (Translates,)),
   'population': Part(measure_population, fits=fits_population),
   'words': Part(measure_words, (CustomUpdate, PredictsWords)),

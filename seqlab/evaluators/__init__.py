@@ -16,5 +16,9 @@ EVALUATORS = {
       'outputs',
     ),
     *('perplexity', 'probe', 'similarity', 'spectrum', 'statistics', 'translation'),
+    *('agreement', 'attention', 'bits', 'distance', 'errors', 'exposure'),
+    'factorization',
+    *('heldout', 'leak', 'loss', 'outputs', 'perplexity', 'probe', 'similarity'),
+    *('spectrum', 'statistics', 'translation'),
   )
 }

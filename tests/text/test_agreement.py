@@ -350,6 +350,32 @@ def test_other_direction_has_the_same_sentences():
     assert backward.read(split) == forward.read(split)[::-1]
 
 
+def test_text_of_one_language_has_the_same_sentences():
+  both = Agreement(train=5).read('train')
+  for text, expected in zip(('en', 'ru'), both, strict=True):
+    corpus = Agreement(text=text, train=5)
+    assert corpus.sides == {'text': text}
+    assert corpus.read('train') == (expected,)
+    assert len(corpus.fingerprint('train')) == 64
+  for wrong in (dict(text='de'), dict(text='ru', source='en')):
+    with pytest.raises(ValueError, match=r"corpus\.text is .*set it to 'en' or 'ru'"):
+      Agreement(**wrong)
+
+
+def test_predicates_have_the_form_that_their_subject_decides():
+  checked = 0
+  for pair in Agreement(valid=60).pairs('valid'):
+    words = pair.russian.split()
+    for word, forms in pair.predicates:
+      links = [d for d in pair.dependencies if d.dependent == word]
+      singular = any(d.kind == 'gender' for d in links)
+      form = words[word].strip('.,')
+      form = form if word else form.lower()
+      assert form in (forms[:3] if singular else forms[3:])
+      checked += 1
+  assert checked > 60
+
+
 def test_fingerprint_depends_on_text_and_direction():
   options = [{}, {'seed': 1}, {'test': 6}, {'source': 'ru', 'target': 'en'}]
   fingerprints = {Agreement(**{'test': 5, **o}).fingerprint('test') for o in options}
