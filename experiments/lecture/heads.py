@@ -16,8 +16,9 @@ looks at a piece does not show what it reads there, since the encoder has mixed 
 Heads have no order, so that those of different seeds are aligned by role: the head of a
 role is the one that looks there most often on 'valid', and all heads are matched with those
 of the first seed by their profiles on 'valid' (a linear assignment). All numbers of heads
-are then measured on 'test', so that the choice of a head does not raise them. Three
-learning rates, three seeds, 1,800 updates; the rate with the best mean BLEU on 'valid'.
+are then measured on 'test', so that the choice of a head does not raise them; the best fixed
+distance is chosen on 'test', in its favour. Three learning rates, three seeds, 1,800 updates;
+the rate with the best mean BLEU on 'valid' counts.
 
 Each prediction is a bound on a difference of means. It is supported if the whole 95 % interval
 over seeds (Welch; of a prediction's comparisons together, by Bonferroni's correction) is where

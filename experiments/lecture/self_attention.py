@@ -178,7 +178,7 @@ def _group(d):
 
 
 def right(run, first, last):
-  """Returns the right endings at these distances, in percent of all of them."""
+  """Returns the right endings at these distances in percent; NaN if there are none."""
   return _share(run, 'right', first, last)
 
 
@@ -188,7 +188,9 @@ def _share(run, name, first, last):
     for d in range(first, last + 1)
   ]
   total = sum(n for n, _ in pairs)
-  return 100 * sum(n * share for n, share in pairs if n) / max(total, 1)
+  if not total:
+    return float('nan')
+  return 100 * sum(n * share for n, share in pairs if n) / total
 
 
 def _counts(best):
