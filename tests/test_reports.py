@@ -76,6 +76,7 @@ STUDIES = {
     },
     ('bleu',),
     ('BLEU, several shapes', 'tight/bleu'),
+  ),
   'heads': (
     {'1': 'heads=1', '8': 'heads=8'},
     ('bleu', 'roles-cross', 'roles-decoder', 'looks-cross', 'lost-decoder', 'map'),

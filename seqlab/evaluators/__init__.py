@@ -4,21 +4,9 @@
 EVALUATORS = {
   name: f'seqlab.evaluators.{name}:Evaluator'
   for name in (
-    *('agreement', 'attention', 'bits', 'errors', 'exposure', 'factorization'),
-    *(
-      'heldout',
-      'inputs',
-      'leak',
-      'likelihood',
-      'loss',
-      'meanings',
-      'neighbours',
-      'outputs',
-    ),
-    *('perplexity', 'probe', 'similarity', 'spectrum', 'statistics', 'translation'),
     *('agreement', 'attention', 'bits', 'distance', 'errors', 'exposure'),
-    'factorization',
-    *('heldout', 'leak', 'loss', 'outputs', 'perplexity', 'probe', 'similarity'),
-    *('spectrum', 'statistics', 'translation'),
+    *('factorization', 'heldout', 'inputs', 'leak', 'likelihood', 'loss', 'meanings'),
+    *('neighbours', 'outputs', 'perplexity', 'probe', 'similarity', 'spectrum'),
+    *('statistics', 'translation'),
   )
 }

@@ -59,6 +59,12 @@ def check_model(model: Any, options: Mapping[str, Sequence] = OPTIONS) -> None:
         f'model.{name} is {value!r}, and only {values} can be converted to other '
         f'libraries: set model.{name}={allowed[0]!r}, and train'
       )
+  positions = model.positions if isinstance(model.positions, Mapping) else {}
+  if positions.get('concatenated') is not None:
+    raise ValueError(
+      f'model.positions.concatenated is {positions["concatenated"]}, and other libraries '
+      'add positions to the embeddings: leave it out, and train'
+    )
 
 
 def _kind(value: Any) -> Any:

@@ -42,7 +42,7 @@ COVERING = (
   *('enwiki/factorization.py', 'enwiki/glove.py', 'enwiki/sgns.py'),
   *('lecture/forgetting.py', 'lecture/heads.py', 'lecture/mask.py'),
   *('lecture/covariate_shift.py', 'lecture/normalization.py', 'lecture/scores.py'),
-  *('lecture/normalization.py', 'lecture/scores.py', 'lecture/self_attention.py'),
+  'lecture/self_attention.py',
   'lecture/teacher_forcing.py',
   *('shakespeare/recurrent.py', 'shakespeare/transformer.py'),
 )

@@ -142,6 +142,8 @@ def test_distances_of_other_cases_are_drawn_among_the_visible_ones():
   # Of the distances 1, 1 and 2 the last case can draw 1 only.
   assert shuffled([1, 1, 2], places) == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
   assert shuffled([-3], [(0, 4, (3,))]) == 1.0
+  # The distance -1 leads the first case beyond its two visible positions.
+  assert shuffled([1, -1], [(1, 2, (0,)), (3, 5, (4,))]) == pytest.approx(0.75)
   assert shuffled([], []) == 0.0
 
 
