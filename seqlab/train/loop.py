@@ -1,4 +1,4 @@
-"""The training loop: dispatch, write, evaluate, save."""
+"""Training a run or a population: from a folder to its last step."""
 
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
@@ -9,7 +9,6 @@ from pathlib import Path
 import jax
 
 from seqlab.config import with_defaults
-from seqlab.data.loader import Lookahead, feed
 from seqlab.tasks import task_of
 from seqlab.tasks.interface import Batches, Estimator, Task, has
 from seqlab.text.remote import is_remote
@@ -22,15 +21,15 @@ from seqlab.train.fallback import DivergenceError
 from seqlab.train.fit import fit
 from seqlab.train.folder import RunFolder, open_folder
 from seqlab.train.machine import record_machine
-from seqlab.train.meter import Meter
 from seqlab.train.profile import Profile
 from seqlab.train.retry import lasting, remedy
 from seqlab.train.run_programs import RunPrograms
 from seqlab.train.session import Session
 from seqlab.train.setup import check_text, evaluators_of, introduce, prepare
 from seqlab.train.state import TrainState
+from seqlab.train.steps import Steps
 from seqlab.train.warm_start import WarmStart
-from seqlab.types import Batch, PyTree, Sums
+from seqlab.types import Batch, PyTree
 
 
 def train(
@@ -191,187 +190,9 @@ def _train(
 ) -> DivergenceError | None:
   """Takes steps until all sessions are over, or until one has to fall back."""
   try:
-    _take_steps(engine, sessions, state, task, batches, programs, profile, signal)
+    steps = Steps(engine, sessions, state, task, batches, programs, profile, signal)
+    steps.take()
   except DivergenceError as error:
     # The frames of its traceback hold the state that diverged, which fills the memory.
     return error.with_traceback(None)
   return None
-
-
-def _take_steps(
-  engine: Engine,
-  sessions: Sequence[Session],
-  state: PyTree,
-  task: Task,
-  batches: Batches,
-  programs: RunPrograms,
-  profile: Profile,
-  signal: processes.StopSignal,
-) -> None:
-  """Takes one step after the other until all sessions are over.
-
-  Raises:
-    DivergenceError: a session has to fall back.
-    Stopped: SIGTERM came; the sessions that were not over have a checkpoint.
-  """
-  for session in sessions:
-    with session.isolate_errors():
-      session.open_writer()
-  engine.set_hyper(*(session.hyper for session in sessions))
-  meter, timetable = Meter(engine, task, batches, programs), sessions[0].timetable
-  start, stop, pending = (
-    min(session.start for session in sessions),
-    timetable.steps,
-    None,
-  )
-  share = engine.definition.rows_share
-  ahead = Lookahead(_batches_of(sessions, batches, share, start, stop))
-  for step, batch in zip(range(start + 1, stop + 1), ahead, strict=True):
-    active = [session.takes(step) for session in sessions]
-    if profile.begins(step):
-      pending = pending and _write(sessions, meter, *pending)
-      profile.begin(step)
-      meter.restart_clock()
-    with profile.step(step):
-      state, sums = engine.step(state, engine.put(*batch), active)
-    # The step before is written while the devices compute this one. Waiting for the
-    # metrics of the step just dispatched would leave the devices without work.
-    if pending:
-      _write(sessions, meter, *pending)
-    pending = step, sums, batch
-    if profile.ends(step):
-      pending = _write(sessions, meter, *pending)
-      profile.end(step)
-      meter.restart_clock()
-    programs.report()
-    upcoming = [members[0] for members in ahead.upcoming()]
-    try:
-      programs.prefer(upcoming)
-    except Exception:
-      if pending:
-        _write(sessions, meter, *pending)
-      _save_after_error(engine, sessions, state, step)
-      raise
-    if upcoming and not programs.is_ready(upcoming[0]):
-      pending = pending and _write(sessions, meter, *pending)
-      if not all(session.over for session in sessions):
-        programs.wait_for_step(upcoming[0], signal.is_received)
-      meter.restart_clock()  # waiting does not count as training time
-    should_stop, time_is_up = _asked_to_stop(sessions, signal)
-    last = step == stop or time_is_up
-    if last or should_stop or timetable.has_checkpoint(step):
-      pending = pending and _write(sessions, meter, *pending)
-      if last:
-        programs.report(partial=True)
-      for i, session in enumerate(sessions):
-        if session.takes(step):
-          with session.isolate_errors():
-            _evaluate_and_save(
-              session,
-              programs,
-              engine.member(state, i),
-              step,
-              meter,
-              last,
-              should_stop,
-            )
-    if all(session.over for session in sessions):
-      return
-    if should_stop:
-      raise processes.Stopped(
-        f'stopped at step {step:,} of {stop:,}, as SIGTERM asked; the same command '
-        f'resumes it'
-      )
-
-
-def _batches_of(
-  sessions: Sequence[Session],
-  batches: Batches,
-  rows: tuple[int, int],
-  start: int,
-  stop: int,
-) -> Iterator[list[Batch]]:
-  """Yields the batch of each session's seed for every step, built ahead by threads."""
-  seeds = [session.config['seed'] for session in sessions]
-
-  def build(k: int) -> list[Batch]:
-    by_seed = {s: batches.batch(k, seed=s, rows=rows) for s in dict.fromkeys(seeds)}
-    return [by_seed[seed] for seed in seeds]
-
-  return feed(build, start, stop)
-
-
-def _write(
-  sessions: Sequence[Session],
-  meter: Meter,
-  step: int,
-  sums: Sums,
-  batch: Sequence[Batch],
-) -> None:
-  """Waits for a step's sums, and writes a row for each session that took the step."""
-  for session, row in zip(sessions, meter.rows(step, sums, batch), strict=True):
-    if session.takes(step):
-      with session.isolate_errors():
-        session.write_row(step, row)
-
-
-def _save_after_error(
-  engine: Engine, sessions: Sequence[Session], state: PyTree, step: int
-) -> None:
-  """Saves every session, so that a program that cannot be compiled costs no steps."""
-  for i, session in enumerate(sessions):
-    if session.takes(step):
-      with session.isolate_errors():
-        _save_without_evaluation(session, engine.member(state, i), step)
-
-
-def _save_without_evaluation(session: Session, state: TrainState, step: int) -> None:
-  """Saves a checkpoint after an error of compiling.
-
-  Not among several processes: all have to take part, and some may not have the error.
-  """
-  if jax.process_count() == 1:
-    session.save(step, state, {}, wait=True)
-    session.say(
-      f'a program could not be compiled: the checkpoint of step {step:,} is saved, '
-      f'without an evaluation'
-    )
-
-
-def _asked_to_stop(
-  sessions: Sequence[Session], signal: processes.StopSignal
-) -> tuple[bool, bool]:
-  """Returns whether to stop after this step, and whether the time is used up.
-
-  The clocks of processes differ: that of process 0 decides for all.
-  """
-  out_of_time = any(session.out_of_time for session in sessions)
-  if processes.is_primary() and out_of_time:
-    signal.request()
-  if not signal.requested():
-    return False, False
-  return True, processes.broadcast_from_primary(out_of_time)
-
-
-def _evaluate_and_save(
-  session: Session,
-  programs: RunPrograms,
-  state: TrainState,
-  step: int,
-  meter: Meter,
-  last: bool,
-  should_stop: bool,
-) -> None:
-  """Runs the evaluators that are due, saves a checkpoint, and ends what is over."""
-  try:
-    programs.wait_for_evaluators(session.due(step, last=last), state.averaged)
-  except Exception:
-    _save_without_evaluation(session, state, step)
-    raise
-  metrics = session.evaluate(step, state.averaged, last=last)
-  if metrics:
-    meter.restart_clock()  # evaluation does not count as training time
-  last = last or session.out_of_patience
-  session.save(step, state, metrics, wait=last or should_stop)
-  if last:
-    session.finish()

@@ -9,8 +9,15 @@ from seqlab.decoding.config import make_decoding
 from seqlab.domains import Count, OneOf, checked
 from seqlab.io.console import print_table
 from seqlab.metrics.bootstrap import Comparison, Seed, compare
-from seqlab.metrics.measures import BLEU, MEASURES, check_tokenizer, signature
-from seqlab.tasks.interface import Translates, needs
+from seqlab.metrics.measures import (
+  BLEU,
+  MEASURES,
+  Measure,
+  TextMeasure,
+  check_tokenizer,
+  signature,
+)
+from seqlab.tasks.interface import Task, Translates, needs
 from seqlab.tasks.references import references_of
 from seqlab.use.measures import chosen_measures, shown_score
 from seqlab.use.records import record_evaluation
@@ -64,14 +71,8 @@ def compare_runs(
   if len(runs) < 2:
     raise ValueError(f'comparing needs two runs or more, and got {len(runs)}')
   opened = [open_run(run, trust=trust) for run in runs]
-  texts = [
-    (needs(task, Translates).corpus.read(split)[0], references_of(task.corpus, split))
-    for _, task in opened
-  ]
   # Before anything is translated, since that may take an hour.
-  for run, (_, references) in zip(runs, texts, strict=True):
-    if references != texts[0][1]:
-      raise ValueError(f'{run} and {runs[0]} have different references in {split}')
+  texts = _texts_of(runs, [task for _, task in opened], split)
   tokenizer = tokenizer or opened[0][1].corpus.convention
   if measure == 'bleu':
     check_tokenizer(tokenizer)
@@ -92,18 +93,40 @@ def compare_runs(
     statistics.append(evaluation.statistics[key])
   options = dict(test=test, samples=samples, trials=trials, seed=seed)
   comparisons = compare(statistics, score=compared.score, **options)
+  references = max(map(len, texts[0][1]), default=1)
   shown = {'bs': samples, 'ar': trials if test == 'ar' else None, 'seed': seed}
   shown = {name: x for name, x in shown.items() if x is not None}
-  references = max(map(len, texts[0][1]), default=1)
-  if measure == 'bleu':
-    caption = signature(references=references, tokenizer=tokenizer, **shown)
-  else:
-    fields = (f'{name}:{x}' for name, x in shown.items())
-    caption = '|'.join(filter(None, (compared.describe(references), *fields)))
-  _print_table(runs, comparisons, measure, caption)
+  _print_table(runs, comparisons, measure, _caption(compared, references, shown))
   for refused in refusals:
     refused.report('counted as empty')
   return comparisons
+
+
+def _texts_of(
+  runs: Sequence[Run], tasks: Sequence[Task], split: str
+) -> list[tuple[Sequence[str], Sequence[tuple[str, ...]]]]:
+  """Returns each run's sources and references of a split.
+
+  Raises:
+    ValueError: the references are not the same for all runs.
+  """
+  texts = []
+  for run, task in zip(runs, tasks, strict=True):
+    corpus = needs(task, Translates).corpus
+    texts.append((corpus.read(split)[0], references_of(corpus, split)))
+    if texts[-1][1] != texts[0][1]:
+      raise ValueError(f'{run} and {runs[0]} have different references in {split}')
+  return texts
+
+
+def _caption(
+  compared: Measure | TextMeasure, references: int, test: Mapping[str, int]
+) -> str:
+  """Returns the signature of a comparison: the measure, then the numbers of the test."""
+  if isinstance(compared, BLEU):
+    return signature(references=references, tokenizer=compared.tokenizer, **test)
+  fields = (f'{name}:{x}' for name, x in test.items())
+  return '|'.join(filter(None, (compared.describe(references), *fields)))
 
 
 def _print_table(
