@@ -91,7 +91,7 @@ def smoke(c: ml_collections.ConfigDict) -> None:
   c.corpus.update(train=500, valid=100, test=100)
   c.vocabulary.size = 600
   c.model.update(width=16, layers=1)
-  c.schedule.warmup = 10
+  c.schedule.warmup = 150  # as its first losses were recorded
 
 
 def sweep(add):
