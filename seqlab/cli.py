@@ -438,7 +438,7 @@ def neighbours(args: argparse.Namespace, rest: Sequence[str]) -> None:
   _prepare()
   from seqlab.word_vectors import neighbours
 
-  options = dict(format=args.source, trust=args.trust)
+  options = dict(format=args.source, **_vectors_of(args))
   neighbours(args.vectors, args.words, args.n, **options)
 
 
@@ -448,7 +448,7 @@ def analogy(args: argparse.Namespace, rest: Sequence[str]) -> None:
   _prepare()
   from seqlab.word_vectors import analogy
 
-  options = _given(args, ('method', 'restrict')) | dict(trust=args.trust)
+  options = _given(args, ('method', 'restrict')) | _vectors_of(args)
   analogy(args.vectors, args.words, args.n, format=args.source, **options)
 
 
@@ -458,8 +458,13 @@ def vectors(args: argparse.Namespace, rest: Sequence[str]) -> None:
   _prepare()
   from seqlab.word_vectors import save
 
-  options = dict(source=args.source, trust=args.trust)
+  options = dict(source=args.source, **_vectors_of(args))
   save(args.vectors, args.to, args.format, **options)
+
+
+def _vectors_of(args: argparse.Namespace) -> dict:
+  """Returns the options that choose the vectors of a run."""
+  return dict(average=args.average, choose=args.choose, trust=args.trust)
 
 
 def table(args: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -744,11 +749,14 @@ def _score_options(parser: _Parser) -> None:
 def _vectors_option(parser: _Parser) -> None:
   parser.add_argument('vectors', metavar='RUN', help="the run's folder, or a file")
   _from_option(parser)
-  _trust_option(parser)
+  _checkpoint_options(parser)
 
 
 def _from_option(parser: argparse._ActionsContainer) -> None:
-  text = 'format of a file: text, glove, binary, npz, projector, gensim (by its name)'
+  text = (
+    'format of a file: text, glove, binary, npz, fasttext, projector, gensim (by its '
+    'name or content)'
+  )
   parser.add_argument('--from', dest='source', metavar='FORMAT', help=text)
 
 
@@ -778,7 +786,10 @@ def _analogy_options(parser: argparse._ActionsContainer) -> None:
 def _vectors_options(parser: _Parser) -> None:
   _vectors_option(parser)
   add = parser.add_argument
-  text = '.txt, .bin (word2vec; also .gz), .kv (gensim), .npz; a folder (projector)'
+  text = (
+    '.txt, .bin (word2vec, or fastText with n-grams; also .gz), .kv (gensim), .npz; a '
+    'folder (projector)'
+  )
   add('--to', metavar='FILE', required=True, help=text)
   add('--format', help='format (by the name of the file)')
 

@@ -13,7 +13,12 @@ import numpy as np
 
 from seqlab.domains import Count, checked
 from seqlab.embeddings.formats import check_target
-from seqlab.embeddings.vectors import Ranking, SparseVectors, Vectors
+from seqlab.embeddings.vectors import (
+  Ranking,
+  SparseVectors,
+  SubwordVectors,
+  Vectors,
+)
 from seqlab.evaluators.similarity import ENGLISH, evaluate_vectors, open_sets, table
 from seqlab.io.console import print_table
 from seqlab.metrics.similarity import Estimate, Result
@@ -158,23 +163,37 @@ def neighbours(
   n: Count = 10,
   *,
   format: str | None = None,
+  average: Count = 1,
+  choose: Literal['last', 'best'] = 'last',
   trust: bool = False,
 ) -> None:
   """Prints the nearest words of each word, and their cosines.
+
+  Vectors of subwords have neighbours of words outside the vocabulary, too, which are
+  marked in the output.
+
+  Args:
+    path: see `open_vectors`.
+    words: words whose neighbours are printed.
+    n: number of neighbours per word.
+    format: see `open_vectors`.
+    average: see `open_vectors`.
+    choose: see `open_vectors`.
+    trust: see `open_vectors`.
 
   Raises:
     ValueError: a word is unknown, also in form C and in lower case, or has a vector of
       zeros; there is no other word; or as `open_vectors`.
   """
-  vectors = open_vectors(path, format, trust=trust)
-  words = [_spelling(vectors, word) for word in words]
-  if vectors.size < 2:
+  vectors = open_vectors(path, format, average=average, choose=choose, trust=trust)
+  size = vectors.size
+  if size < 2:
     raise ValueError(f'{path} has one word only, which has no neighbours')
-  rankings = [
-    vectors.neighbours(word, n) for word in words
-  ]  # all, before any is printed
+  extended, words = _spellings(vectors, words)
+  # All, before any is printed.
+  rankings = [extended.neighbours(word, n, restrict=size) for word in words]
   for word, ranking in zip(words, rankings, strict=True):
-    print(word)
+    print(word if word in vectors else f'{word} (by its n-grams)')
     _print(ranking)
 
 
@@ -187,36 +206,65 @@ def analogy(
   method: Literal['add', 'mul'] = 'add',
   restrict: Count | None = None,
   format: str | None = None,
+  average: Count = 1,
+  choose: Literal['last', 'best'] = 'last',
   trust: bool = False,
 ) -> None:
   """Prints the words that are to the third as the second is to the first.
+
+  Args:
+    path: see `open_vectors`.
+    words: three words; of vectors of subwords they may be outside the vocabulary.
+    n: number of answers.
+    method: 'add' or 'mul'.
+    restrict: number of first words to answer among; None takes all.
+    format: see `open_vectors`.
+    average: see `open_vectors`.
+    choose: see `open_vectors`.
+    trust: see `open_vectors`.
 
   Raises:
     ValueError: as `neighbours`; or the vocabulary has only the three words.
   """
   if len(words) != 3:
     raise ValueError(f'an analogy has 3 words, and there are {len(words)}')
-  vectors = open_vectors(path, format, trust=trust)
-  a, b, c = (_spelling(vectors, word) for word in words)
-  ranking = vectors.analogy(a, b, c, n, method=method, restrict=restrict)
+  vectors = open_vectors(path, format, average=average, choose=choose, trust=trust)
+  size = vectors.size if restrict is None else min(restrict, vectors.size)
+  vectors, (a, b, c) = _spellings(vectors, words)
+  ranking = vectors.analogy(a, b, c, n, method=method, restrict=size)
   if not ranking:
-    size = vectors.size if restrict is None else min(restrict, vectors.size)
     raise ValueError(f'{path}: among {size:,} words there are none besides these three')
   print(f'{a} is to {b} as {c} is to')
   _print(ranking)
 
 
-def _spelling(vectors: Vectors | SparseVectors, word: str) -> str:
-  """Returns the first of the `spellings` of a word that has a vector.
+def _spellings(
+  vectors: Vectors | SparseVectors, words: Sequence[str]
+) -> tuple[Vectors | SparseVectors, list[str]]:
+  """Returns vectors that include some words, and the spelling of each that has one.
+
+  It is the first of the `spellings` of a word that has a vector; vectors of subwords are
+  extended by the words that have none.
 
   Raises:
-    ValueError: none has, or the vector is 0, which has no direction.
+    ValueError: no spelling has a vector, or the vector is 0, which has no direction.
   """
-  form = next((form for form in spellings(word) if form in vectors), word)
-  row = vectors.matrix[[vectors.index(form)]]
-  if not np.any(row.data if isinstance(vectors, SparseVectors) else row):
-    raise ValueError(f'the vector of {form!r} is all 0: it has no neighbours')
-  return form
+  has_subwords = isinstance(vectors, SubwordVectors)
+  forms = []
+  for word in words:
+    unseen = vectors.spelling(word) if has_subwords else word
+    forms.append(next((form for form in spellings(word) if form in vectors), unseen))
+  extended = vectors.including(forms) if has_subwords else vectors
+  for form in forms:
+    row = extended.matrix[[extended.index(form)]]
+    if not np.any(row.data if isinstance(vectors, SparseVectors) else row):
+      reason = (
+        'is all 0'
+        if form in vectors
+        else 'would be all 0, because no n-gram of it is known'
+      )
+      raise ValueError(f'the vector of {form!r} {reason}: it has no neighbours')
+  return extended, forms
 
 
 def _print(ranking: Ranking) -> None:
@@ -231,6 +279,8 @@ def save(
   format: str | None = None,
   *,
   source: str | None = None,
+  average: Count = 1,
+  choose: Literal['last', 'best'] = 'last',
   trust: bool = False,
 ) -> None:
   """Writes vectors for other tools; see `embeddings.formats:write`.
@@ -238,12 +288,15 @@ def save(
   Args:
     path: see `open_vectors`.
     to: the new file; a folder for the format 'projector'.
-    format: format of the new file; None decides by the name.
+    format: format of the new file; None decides by the name, and vectors of subwords in
+      .bin are a model of fastText.
     source: format of the file that is read; None decides by the name.
+    average: see `open_vectors`.
+    choose: see `open_vectors`.
     trust: see `open_vectors`.
   """
   check_target(to, format)
-  vectors = open_vectors(path, source, trust=trust)
+  vectors = open_vectors(path, source, average=average, choose=choose, trust=trust)
   vectors.save(to, format)
   size = f'{vectors.size:,} words, {vectors.dimensions:,} dimensions'
   print(f'{to}: {size}', file=sys.stderr)

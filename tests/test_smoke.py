@@ -18,6 +18,7 @@ SLOW = (*SLOW, 'g2p/cmudict.py', 'multi30k/wu2021.py', 'multi30k/vectors.py')
 SLOW = (*SLOW, 'scan/csordas2021.py', 'cogs/csordas2021.py', 'lecture/architectures.py')
 SLOW = (*SLOW, 'algorithmic/deletang2023.py')
 SLOW = (*SLOW, 'cogs/kim2020.py', 'g2p/sigmorphon2021.py')
+SLOW = (*SLOW, 'enwiki/fasttext.py')
 # `test_reports` trains these as well.
 SLOW = (*SLOW, 'lecture/forgetting.py', 'lecture/positions.py', 'lecture/scores.py')
 SLOW = (*SLOW, 'lecture/covariate_shift.py', 'lecture/norm_placement.py')

@@ -539,3 +539,61 @@ def test_more_dimensions_than_words_are_refused(methods, tmp_path):
     ValueError, match=r'model\.width is 40, and .* lower model\.width'
   ):
     train(methods['svd'] | {'model': model}, tmp_path)
+
+
+@pytest.fixture(scope='module')
+def subwords(experiment, tmp_path_factory):
+  folder = tmp_path_factory.mktemp('runs') / 'subwords'
+  model = experiment['model'] | {'subwords': {'minn': 3, 'maxn': 4, 'bucket': 500}}
+  train(experiment | {'model': model, 'evals': {}}, folder)
+  return folder
+
+
+def test_unseen_words_have_vectors_of_their_ngrams(subwords, tmp_path, capsys):
+  assert cli.main(['neighbours', str(subwords), 'Kings', 'king', '-n', '2']) == 0
+  shown = capsys.readouterr().out.splitlines()
+  assert shown[0] == 'kings (by its n-grams)'
+  assert shown[1].split()[1] == 'king'
+  assert shown[3] == 'king'
+  assert cli.main(['analogy', str(subwords), 'king', 'kings', 'lakes']) == 0
+  assert capsys.readouterr().out.startswith('king is to kings as lakes is to')
+  assert cli.main(['neighbours', str(subwords), '日本語']) == 1
+  assert 'no n-gram of it is known' in capsys.readouterr().err
+  pairs = tmp_path / 'pairs.tsv'
+  pairs.write_text('king\tkings\t9\nriver\tlake\t8\nking\tlakes\t1\nking\t日本語\t2\n')
+  row = _score(subwords, str(pairs))['scores']
+  assert (row['pairs']['covered'], row['pairs subwords']['covered']) == (1, 3)
+
+
+def test_a_run_with_subwords_is_written_as_fasttext(subwords, tmp_path):
+  path = tmp_path / 'v.bin'
+  assert cli.main(['vectors', str(subwords), '--to', str(path)]) == 0
+  ours, theirs = open_vectors(str(subwords)), open_vectors(path)
+  np.testing.assert_array_equal(ours.matrix, theirs.matrix)
+  words = ['kings', 'boats']
+  np.testing.assert_array_equal(
+    ours.including(words).matrix, theirs.including(words).matrix
+  )
+
+
+def test_options_that_do_not_fit_subwords_are_refused(experiment, tmp_path):
+  for change, message in (
+    ({'output_vectors': 'both'}, r"model\.subwords.* set it to 'words'"),
+    ({'subwords': {'minm': 3}}, r'unknown key model\.subwords\.minm'),
+    ({'subwords': {'bucket': 0}}, r'model\.subwords\.bucket is 0'),
+  ):
+    model = experiment['model'] | {'subwords': {}} | change
+    with pytest.raises(ValueError, match=message):
+      train(experiment | {'model': model}, tmp_path)
+
+
+def test_the_best_checkpoints_of_a_run_are_chosen(run, capsys):
+  argv = ['neighbours', str(run), 'king', '-n', '1']
+  assert cli.main([*argv, '--average', '3']) == 1
+  assert 'checkpoints' in capsys.readouterr().err
+  assert cli.main([*argv, '--average', '2']) == 0
+  averaged = capsys.readouterr().out
+  cosine = open_vectors(run, average=2).neighbours('king', 1)[0][1]
+  assert f'{cosine:.4f}' in averaged
+  assert cli.main([*argv, '--choose', 'best']) == 1
+  assert 'keep_best' in capsys.readouterr().err

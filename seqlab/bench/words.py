@@ -60,8 +60,9 @@ class PredictsWords(Protocol):
 
 
 def samples_negatives(subject: Subject) -> bool:
-  """Returns whether the objective is the one for which gensim is fast."""
-  return isinstance(subject.task.net.objective, Negative)
+  """Returns whether the net is the one for which gensim's word2vec is fast."""
+  net = subject.task.net
+  return isinstance(net.objective, Negative) and net.parts is None
 
 
 def measure_words(subject: Subject) -> list[Row]:

@@ -7,10 +7,13 @@
   'npz'        NumPy's: `words` and `matrix`, or the parts of a CSR for sparse vectors;
                `utf8` and `ends` instead of `words` if one word is much longer than the
                others.
+  'fasttext'   fastText's model, .bin: rows of words and of their n-grams. It is written
+               by `SubwordVectors.save` only.
   'projector'  a folder for TensorBoard's embedding projector.
 
-By default the ending of the name determines the format, as in `FORMATS`. The first
-three may be gzipped under any name. Only 'gensim' is read by unpickling, which can run
+By default the ending of the name determines the format, as in `FORMATS`; a model of
+fastText is recognised by its first bytes. The first three and 'fasttext' may be gzipped
+under any name. Only 'gensim' is read by unpickling, which can run
 any code in the file. It is therefore never chosen by the name alone: the caller has to
 request it, for a file that is trusted.
 
@@ -22,23 +25,23 @@ more words are also an error, because they cannot be distinguished from a wrong 
 line.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-import contextlib
+from collections.abc import Callable, Sequence
 import gzip
 import importlib
 import itertools
 import os
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import Any
 import zipfile
 
 import numpy as np
 import scipy.sparse
 
 from seqlab.config import suggest
+from seqlab.embeddings import fasttext
+from seqlab.embeddings.subwords import SubwordTables
 from seqlab.embeddings.vector_files import (
-  LONGEST,
   Content,
   Losses,
   Matrix,
@@ -47,12 +50,15 @@ from seqlab.embeddings.vector_files import (
   check_kind,
   check_memory,
   first_not_finite,
+  is_fasttext,
   is_number,
   kept_once,
   lines,
   most_common,
   numbers_at_end,
   opened,
+  read_until,
+  whole,
 )
 from seqlab.io.files import replacing
 from seqlab.text.lines import DAMAGE
@@ -104,17 +110,7 @@ def read(path: str | Path, format: str | None = None) -> Content:
     RuntimeError: the format needs gensim, which is not installed.
   """
   path = Path(path).expanduser()
-  if not path.exists():
-    raise FileNotFoundError(
-      f'there are no vectors at {path} (relative to {Path.cwd()})'
-    )
-  if format is None and path.is_dir():
-    format = 'projector'
-  if format is None:
-    _check_name(path)
-  format = _format(path, format, '--from')
-  if path.is_dir() and format != 'projector':
-    raise ValueError(f'{path} is a folder; {format!r} is read from a file: name one')
+  format = format_of(path, format)
   losses = Losses(path)
   try:
     words, matrix = _READERS[format](path, losses)
@@ -128,6 +124,50 @@ def read(path: str | Path, format: str | None = None) -> Content:
     )
   losses.warn()
   return words, matrix
+
+
+def read_model(path: Path) -> tuple[SubwordTables, np.ndarray]:
+  """Reads a model of fastText: its tables, and the vectors of its words.
+
+  Warnings and errors are those of `read`.
+  """
+  losses = Losses(path)
+  try:
+    tables, matrix = fasttext.read(path, losses)
+  except MemoryError:
+    raise RuntimeError(f'{path} needs more memory than this machine has') from None
+  _check(path, tables.words, matrix)
+  bucket = first_not_finite(tables.ngram_rows)
+  if bucket is not None:
+    raise ValueError(f'{path}: the row of bucket {bucket:,} has NaN or infinity')
+  losses.warn()
+  return tables, matrix
+
+
+def format_of(path: Path, format: str | None = None) -> str:
+  """Returns the format of a file or folder that exists.
+
+  Args:
+    path: its path.
+    format: the format that the user gives; None determines it as described above.
+
+  Raises:
+    FileNotFoundError, ValueError: as `read`.
+  """
+  if not path.exists():
+    raise FileNotFoundError(
+      f'there are no vectors at {path} (relative to {Path.cwd()})'
+    )
+  if format is None and path.is_dir():
+    format = 'projector'
+  if format is None and is_fasttext(path):
+    format = 'fasttext'
+  if format is None:
+    _check_name(path)
+  format = _format(path, format, '--from')
+  if path.is_dir() and format != 'projector':
+    raise ValueError(f'{path} is a folder; {format!r} is read from a file: name one')
+  return format
 
 
 def write(
@@ -153,6 +193,11 @@ def write(
   """
   path = Path(path).expanduser()
   format = check_target(path, format)
+  if format == 'fasttext':
+    raise ValueError(
+      f'{path}: these vectors have no n-grams, which a model of fastText has: write '
+      "'binary' or 'text'"
+    )
   if scipy.sparse.issparse(matrix) and format != 'npz':
     raise ValueError(
       f'{path}: sparse vectors of {matrix.shape[1]:,} numbers per word can only be '
@@ -268,18 +313,6 @@ def _check(path: Path, words: list[str], matrix: Matrix) -> None:
   row = first_not_finite(matrix)
   if row is not None:
     raise ValueError(f'{path}: word {row + 1:,}, {words[row]!r}, has NaN or infinity')
-
-
-@contextlib.contextmanager
-def _whole(path: Path) -> Iterator[BinaryIO]:
-  """Yields a file that gets its name when it is complete; gzipped if it ends in .gz."""
-  with replacing(path) as part, open(part, 'wb') as file:
-    if path.suffix.lower() == '.gz':
-      # No time stamp and no name, so that the same vectors give the same bytes.
-      with gzip.GzipFile('', 'wb', fileobj=file, mtime=0) as packed:
-        yield packed
-    else:
-      yield file
 
 
 # Text.
@@ -437,7 +470,7 @@ def _estimate(path: Path, file: Stream, sample: Sequence[tuple]) -> int:
 def _write_text(
   path: Path, words: list[str], matrix: np.ndarray, *, header: bool = True
 ) -> None:
-  with _whole(path) as file:
+  with whole(path) as file:
     if header:
       file.write(f'{len(words)} {matrix.shape[1]}\n'.encode())
     for word, row in zip(words, matrix, strict=True):
@@ -506,7 +539,7 @@ def _read_binary_row(
   V: int,
 ) -> int:
   """Reads the word at byte `at` and its numbers as the next row; returns its end."""
-  raw = _until_space(file)
+  raw = read_until(file, b' ')
   # word2vec.c ends a vector with \n, gensim does not.
   data = raw.lstrip(b'\n')
   where = f'word {index + 1:,} of {path}, at byte {at + len(raw) - len(data):,},'
@@ -537,22 +570,8 @@ def _read_binary_row(
   return end
 
 
-def _until_space(file: Stream) -> bytes:
-  """Reads bytes up to and with the first space, or to the file's end, or `LONGEST`."""
-  parts, length = [], 0
-  while length <= LONGEST:
-    ahead = file.peek(1)
-    end = ahead.find(b' ') + 1
-    part = file.read(end or len(ahead))
-    parts.append(part)
-    length += len(part)
-    if end or not ahead:
-      break
-  return b''.join(parts)
-
-
 def _write_binary(path: Path, words: list[str], matrix: np.ndarray) -> None:
-  with _whole(path) as file:
+  with whole(path) as file:
     file.write(f'{len(words)} {matrix.shape[1]}\n'.encode())
     for word, row in zip(words, matrix, strict=True):
       file.write(f'{word} '.encode() + row.astype('<f4').tobytes())
@@ -735,7 +754,7 @@ def _write_npz(path: Path, words: list[str], matrix: Matrix) -> None:
     arrays['shape'] = np.array(matrix.shape)
   else:
     arrays = {'matrix': np.asarray(matrix, np.float32)}
-  with _whole(path) as file:
+  with whole(path) as file:
     np.savez(file, **_npz_names(words), **arrays)
 
 
@@ -807,13 +826,18 @@ def _write_projector(path: Path, words: list[str], matrix: np.ndarray) -> None:
   path.mkdir(exist_ok=True)
   # A folder without words is invalid, so an interrupted write cannot mix two of them.
   (path / METADATA).unlink(missing_ok=True)
-  with _whole(path / TENSORS) as file:
+  with whole(path / TENSORS) as file:
     for row in matrix:
       file.write(f'{_shortest(row, chr(9))}\n'.encode())
-  with _whole(path / CONFIG) as file:
+  with whole(path / CONFIG) as file:
     file.write(_CONFIG.encode())
-  with _whole(path / METADATA) as file:
+  with whole(path / METADATA) as file:
     file.write(''.join(f'{word}\n' for word in words).encode())
+
+
+def _read_fasttext(path: Path, losses: Losses) -> Content:
+  tables, matrix = fasttext.read(path, losses)
+  return list(tables.words), matrix
 
 
 _READERS: dict[str, Callable[[Path, Losses], Content]] = {
@@ -822,6 +846,7 @@ _READERS: dict[str, Callable[[Path, Losses], Content]] = {
   'binary': _read_binary,
   'gensim': _read_gensim,
   'npz': _read_npz,
+  'fasttext': _read_fasttext,
   'projector': _read_projector,
 }
 _WRITERS: dict[str, Callable[[Path, list[str], Matrix], None]] = {

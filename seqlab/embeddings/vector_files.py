@@ -13,12 +13,14 @@ import math
 import os
 from pathlib import Path
 import stat
+from typing import BinaryIO
 import warnings
 
 import numpy as np
 import scipy.sparse
 
 from seqlab.io.containers import advice, name_of_container
+from seqlab.io.files import replacing
 from seqlab.text.lines import DAMAGE
 from seqlab.text.workers import machine_memory
 
@@ -31,7 +33,7 @@ _LINE = 1 << 26  # maximum bytes of a line of numbers
 _NUMBER = 64  # maximum bytes per number in a line of known dimensions
 _BUFFER = 1 << 18
 _DEFLATE = 1032  # maximum number of bytes into which one byte of gzip is unpacked
-_FASTTEXT = (793_712_314).to_bytes(4, 'little')  # first bytes of a fastText model
+FASTTEXT = (793_712_314).to_bytes(4, 'little')  # first bytes of a fastText model
 
 
 @contextlib.contextmanager
@@ -69,6 +71,19 @@ def opened(path: Path, format: str) -> Iterator[tuple[Stream, int | None]]:
       ) from error
 
 
+def is_fasttext(path: Path) -> bool:
+  """Returns whether a file, plain or gzipped, begins as a model of fastText."""
+  if not path.is_file():  # such as a pipe, which can be read only once
+    return False
+  with open(path, 'rb') as packed:
+    is_packed = packed.peek(2)[:2] == b'\x1f\x8b'
+    file = gzip.GzipFile(fileobj=packed) if is_packed else packed
+    try:
+      return file.read(len(FASTTEXT)) == FASTTEXT
+    except DAMAGE:  # reported where the content is read
+      return False
+
+
 def check_kind(path: Path, head: bytes, format: str | None) -> None:
   """Raises ValueError if a file's first bytes are those of another kind of file.
 
@@ -77,11 +92,11 @@ def check_kind(path: Path, head: bytes, format: str | None) -> None:
     head: first bytes of the file, unpacked.
     format: expected format; None if that is not known yet.
   """
-  if head.startswith(_FASTTEXT):
+  if head.startswith(FASTTEXT):
+    if format == 'fasttext':
+      return
     raise ValueError(
-      f'{path} is a model of fastText, whose format is not supported; use the .vec file '
-      'that fastText writes or offers with it, or make one with gensim: '
-      'gensim.models.fasttext.load_facebook_vectors(FILE).save_word2vec_format(NEW)'
+      f'{path} is a model of fastText: leave out --from, or add --from fasttext'
     )
   name = name_of_container(head)
   if name is None or (name == 'gzip' and format is None):
@@ -140,6 +155,35 @@ def lines(
       yield number, line.decode('utf-8'), False
     except UnicodeDecodeError:
       yield number, line.decode('utf-8', 'backslashreplace'), True
+
+
+def read_until(file: Stream, mark: bytes) -> bytes:
+  """Reads bytes up to and with the first `mark`, a byte.
+
+  It ends earlier at the end of the file, and after `LONGEST` bytes.
+  """
+  parts, length = [], 0
+  while length <= LONGEST:
+    ahead = file.peek(1)
+    end = ahead.find(mark) + 1
+    part = file.read(end or len(ahead))
+    parts.append(part)
+    length += len(part)
+    if end or not ahead:
+      break
+  return b''.join(parts)
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[BinaryIO]:
+  """Yields a file that gets its name when it is complete; gzipped if it ends in .gz."""
+  with replacing(path) as part, open(part, 'wb') as file:
+    if path.suffix.lower() == '.gz':
+      # No time stamp and no name, so that the same vectors give the same bytes.
+      with gzip.GzipFile('', 'wb', fileobj=file, mtime=0) as packed:
+        yield packed
+    else:
+      yield file
 
 
 def check_memory(path: Path, words: float, dimensions: float, source: str) -> None:

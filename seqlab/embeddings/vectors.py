@@ -20,10 +20,11 @@ words, this takes a twentieth of the work of one product per question.
 """
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import functools
 from pathlib import Path
 from typing import Any, Self
+import unicodedata
 
 import jax
 from jax import lax
@@ -31,9 +32,10 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 
-from seqlab.embeddings import formats
+from seqlab.embeddings import fasttext, formats
+from seqlab.embeddings.subwords import SubwordTables
 from seqlab.embeddings.vector_files import first_not_finite
-from seqlab.text.words import nearest
+from seqlab.text.words import nearest, spellings
 from seqlab.types import Array
 
 METHODS = ('add', 'mul')
@@ -333,6 +335,67 @@ class Vectors(_Table):
     return _product(self._unit, jnp.asarray(asked), first, width)
 
 
+class SubwordVectors(Vectors):
+  """Words whose vectors are means of rows that other words share, as in fastText.
+
+  Any word that shares an n-gram with the vocabulary has a vector.
+
+  Attributes:
+    words: [V] different str, by decreasing frequency.
+    matrix: [V, D] float32, which must not be changed.
+    tables: the rows of words and of n-grams.
+  """
+
+  def __init__(self, tables: SubwordTables, matrix: np.ndarray | None = None):
+    """Takes the rows, and the vectors of the words if they are known already."""
+    super().__init__(tables.words, tables.means() if matrix is None else matrix)
+    self.tables = tables
+
+  @functools.cached_property
+  def _is_lower(self) -> bool:
+    return all(word == word.lower() for word in self.words)
+
+  def spelling(self, word: str) -> str:
+    """Returns the spelling in which the n-grams of an unseen word are looked up.
+
+    It is in Unicode's form C, and in lower case if all words of the vocabulary are.
+    """
+    return spellings(word)[-1] if self._is_lower else unicodedata.normalize('NFC', word)
+
+  def including(self, words: Iterable[str]) -> Vectors:
+    """Returns these vectors, and after them those of unseen words.
+
+    The vector of a word that shares no n-gram with the vocabulary is zero.
+
+    Args:
+      words: words, each in the `spelling` that is looked up. Words that have vectors
+        already, and repeated ones, are left out.
+    """
+    unseen = list(dict.fromkeys(word for word in words if word not in self))
+    if not unseen:
+      return self
+    rows = np.concatenate([self.matrix, self.tables.compose(unseen)])
+    return Vectors([*self.words, *unseen], rows)
+
+  def save(self, path: str | Path, format: str | None = None) -> None:
+    """Writes a model of fastText, or the vectors of the words alone.
+
+    Args:
+      path: path of the file.
+      format: its format. By default .bin is a model of fastText, and other names are as
+        in `embeddings.formats:write`.
+    """
+    path = Path(path).expanduser()
+    if format is None and formats.by_ending(path) == 'binary':
+      format = 'fasttext'
+    if format != 'fasttext':
+      formats.write(path, self.words, self.matrix, format)
+      return
+    formats.check_target(path, format)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fasttext.write(path, self.tables)
+
+
 class SparseVectors(_Table):
   """Words with sparse vectors, such as the rows of PPMI; products run on the host.
 
@@ -386,7 +449,10 @@ class SparseVectors(_Table):
 def load_vectors(
   path: str | Path, format: str | None = None
 ) -> Vectors | SparseVectors:
-  """Reads dense or sparse vectors; arguments and errors as in `formats.read`."""
+  """Reads vectors of any kind; arguments and errors as in `formats.read`."""
+  path = Path(path).expanduser()
+  if formats.format_of(path, format) == 'fasttext':
+    return SubwordVectors(*formats.read_model(path))
   words, matrix = formats.read(path, format)
   return (SparseVectors if scipy.sparse.issparse(matrix) else Vectors)(words, matrix)
 

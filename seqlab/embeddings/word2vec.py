@@ -11,6 +11,9 @@ used (as in pWord2Vec, Ji et al. 2016, https://arxiv.org/abs/1604.04661, for sin
 words). A step gathers the rows that occur in a block and adds to them; nothing passes
 over a whole table, unless the objective is the full softmax.
 
+The input vector of a word is its row of a table, or the mean of several rows: see
+`embeddings.subwords`.
+
 Axis letters here: B streams, S words of a block, E words around them, D width, V words.
 """
 
@@ -27,9 +30,11 @@ from seqlab.domains import Count, Positive
 from seqlab.embeddings.band import Band
 from seqlab.embeddings.objectives import Objective
 from seqlab.embeddings.rows import add_rows, take_rows
+from seqlab.embeddings.subwords import Parts
 from seqlab.types import Array, Batch
 
-Tables = Mapping[str, Array]  # 'words' [V, D], 'contexts' [num_rows, D] float32
+# 'words' [V, D], or more rows with `parts`; 'contexts' [num_rows, D]; float32
+Tables = Mapping[str, Array]
 
 
 class Predictions(NamedTuple):
@@ -40,7 +45,7 @@ class Predictions(NamedTuple):
     targets: [B, T] int32, words to predict.
     band: the targets that each input predicts.
     spread: takes updates [B, S, D] of the inputs and their numbers of pairs [B, S] to
-      rows of the table of words, the updates of these rows, and their numbers of pairs.
+      words, the updates of their input vectors, and their numbers of pairs.
   """
 
   inputs: Array
@@ -64,6 +69,7 @@ class Word2Vec:
     block: S, words that are processed together.
     max_pairs_per_row: number of pair updates of one row, computed from the same tables
       in one step, that are summed; see `add_rows`. None sums all.
+    parts: the rows whose mean is the input vector of a word; None for one row per word.
   """
 
   objective: Objective
@@ -74,6 +80,7 @@ class Word2Vec:
   keep_gaps: bool = False
   block: Count = 32
   max_pairs_per_row: Annotated[float, Positive] | None = 64.0
+  parts: Parts | None = None
 
   def __post_init__(self):
     domains.check_fields(self, 'model.')
@@ -82,14 +89,14 @@ class Word2Vec:
     """Returns the inputs and targets of a block.
 
     Args:
-      words: [V, D] the table of words.
+      words: the table of words.
       span_words: [B, E] int32, the words of the block and of a window on both sides of
         it.
       band: the window of each word of the block.
     """
     raise NotImplementedError
 
-  def num_lookups(self) -> int:
+  def num_lookups(self) -> float:
     """Returns the rows of both tables that a block looks up, per stream."""
     raise NotImplementedError
 
@@ -102,11 +109,22 @@ class Word2Vec:
     """
     return 3 * 4 * self.width * self.num_lookups() / self.block
 
+  @property
+  def num_rows_of_words(self) -> int:
+    """Number of rows of the table of words."""
+    return self.size if self.parts is None else self.parts.num_rows
+
   def init(self, rng: Array) -> Tables:
-    """Returns words uniform within ± 1 / 2D and contexts zero, as in word2vec.c."""
-    words = jax.random.uniform(rng, (self.size, self.width), minval=-0.5, maxval=0.5)
+    """Returns words uniform around 0 and contexts zero.
+
+    Words are within ± 1 / 2D as in word2vec.c; with `parts` within ± 1 / D as in
+    fastText.
+    """
+    shape = self.num_rows_of_words, self.width
+    words = jax.random.uniform(rng, shape, minval=-0.5, maxval=0.5)
     contexts = jnp.zeros((self.objective.num_rows, self.width))
-    return {'words': words / self.width, 'contexts': contexts}
+    scale = self.width if self.parts is None else self.width / 2
+    return {'words': words / scale, 'contexts': contexts}
 
   def update(
     self, tables: Tables, batch: Batch, rng: Array, rate: Array
@@ -190,7 +208,7 @@ class Word2Vec:
       self.max_pairs_per_row,
       row_counts['contexts'],
     )
-    words, word_counts = add_rows(
+    words, word_counts = self._add_inputs(
       tables['words'],
       *predictions.spread(update.inputs, update.pairs),
       self.max_pairs_per_row,
@@ -208,6 +226,19 @@ class Word2Vec:
     loss = self.objective.loss(tables['contexts'], inputs, targets, band, block)
     return loss, band.number.sum()
 
+  def inputs(self, table: Array, words: Array) -> Array:
+    """Returns the input vectors of words, [...] int32 -> [..., D]."""
+    return (take_rows if self.parts is None else self.parts.means)(table, words)
+
+  @property
+  def _add_inputs(self) -> Callable[..., tuple[Array, Array]]:
+    """Adds to the input vectors of words; arguments are those of `add_rows`."""
+    return add_rows if self.parts is None else self.parts.add
+
+  def _rows_of(self, num_words: int) -> float:
+    """Returns the number of rows of the table of words that so many words have."""
+    return num_words * (1 if self.parts is None else self.parts.mean_count)
+
   def _predictions(self, tables: Tables, block: dict[str, Any]) -> Predictions:
     return self.predictions(tables['words'], block['span_words'], block['band'])
 
@@ -224,13 +255,13 @@ class SkipGram(Word2Vec):
     """See `Word2Vec.predictions`."""
     centre = self._centre(span_words)
     return Predictions(
-      take_rows(words, centre), span_words, band, lambda d, n: (centre, d, n)
+      self.inputs(words, centre), span_words, band, lambda d, n: (centre, d, n)
     )
 
-  def num_lookups(self) -> int:
+  def num_lookups(self) -> float:
     """See `Word2Vec.num_lookups`."""
     around = self.block + 2 * self.window
-    return self.block + self.objective.num_lookups(around)
+    return self._rows_of(self.block) + self.objective.num_lookups(around)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,7 +272,7 @@ class CBOW(Word2Vec):
     """See `Word2Vec.predictions`."""
     inside = band.covers(np.arange(span_words.shape[1]))
     share = inside / jnp.maximum(band.number, 1)[:, None]  # [B, E, S]
-    h = jnp.einsum('bes,bed->bsd', share, take_rows(words, span_words))
+    h = jnp.einsum('bes,bed->bsd', share, self.inputs(words, span_words))
 
     def spread(d: Array, n: Array) -> tuple[Array, Array, Array]:
       d = jnp.einsum('bes,bsd->bed', share, d)
@@ -250,10 +281,10 @@ class CBOW(Word2Vec):
     targets = self._centre(span_words)
     return Predictions(h, targets, Band.of_diagonal(band.number > 0), spread)
 
-  def num_lookups(self) -> int:
+  def num_lookups(self) -> float:
     """See `Word2Vec.num_lookups`."""
     around = self.block + 2 * self.window
-    return around + self.objective.num_lookups(self.block)
+    return self._rows_of(around) + self.objective.num_lookups(self.block)
 
 
 # Short name -> the class; `model.kind` of an experiment.

@@ -124,6 +124,11 @@ def _check(task: WindowTask) -> None:
       'evals: factorization is of skip-gram with negative sampling: set model.kind='
       "'skipgram' and model.objective.kind='negative'"
     )
+  if net.parts is not None:
+    raise ValueError(
+      'evals: factorization is of two tables with one row per word; leave out '
+      'model.subwords'
+    )
   if task.heldout:
     raise ValueError(
       'evals: factorization counts every line of the text; leave corpus.heldout out'

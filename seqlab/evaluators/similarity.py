@@ -10,7 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from seqlab.domains import Count, Range, check
-from seqlab.embeddings.vectors import SparseVectors, Vectors
+from seqlab.embeddings.vectors import SparseVectors, SubwordVectors, Vectors
 from seqlab.io.console import verbatim
 from seqlab.metrics.similarity import (
   Estimate,
@@ -36,6 +36,8 @@ class Score(NamedTuple):
     set: the set.
     result: Spearman's correlation, or accuracy.
     parts: for a set of analogies, the accuracy of its parts 'semantic', 'syntactic'.
+      For a set of pairs and vectors of subwords, 'subwords': the correlation where words
+      outside the vocabulary have the vectors of their n-grams.
     arrays: the data behind the score. `rows` [P, 2] or [Q, 4], words as rows of the
       vectors, -1 for unknown ones; `lowered`, of the same shape, True for words that
       are known in lower case only. For pairs also `similarity` [P], NaN for unknown
@@ -126,7 +128,27 @@ def _score_pairs(
   result = pairs_result(similarity, pairs.scores, known, samples=samples, seed=seed)
   result = result._replace(lowered=int(lowered[known].any(axis=1).sum()))
   arrays = {'rows': rows, 'lowered': lowered, 'similarity': similarity}
-  return Score(pairs, result, {}, arrays | {'scores': pairs.scores})
+  parts = {}
+  if isinstance(vectors, SubwordVectors):
+    parts['subwords'] = _score_subwords(vectors, pairs, rows, samples, seed)
+  return Score(pairs, result, parts, arrays | {'scores': pairs.scores})
+
+
+def _score_subwords(
+  vectors: SubwordVectors, pairs: Pairs, rows: np.ndarray, samples: int, seed: int
+) -> Result:
+  """Returns the score where unseen words have the vectors of their n-grams.
+
+  A pair is unknown only if a word shares no n-gram with the vocabulary.
+  """
+  unseen = np.unique(pairs.words[rows < 0].astype(str))
+  spelled = {word: vectors.spelling(word) for word in unseen.tolist()}
+  extended = vectors.including(spelled.values())
+  rows = rows.copy()
+  rows[rows < 0] = [extended.ids[spelled[word]] for word in pairs.words[rows < 0]]
+  known = extended.matrix[rows].any(axis=2).all(axis=1)
+  similarity = extended.cosines(rows)
+  return pairs_result(similarity, pairs.scores, known, samples=samples, seed=seed)
 
 
 def _score_analogies(
@@ -301,7 +323,9 @@ class Evaluator:
 
     `ws353`: Spearman's correlation of the known pairs; or accuracy of the known
     questions, and `google_semantic`, `google_syntactic`;
-    `ws353_zero`: the same with unknown pairs as 0 and unknown questions as wrong;
+    `ws353_subwords`: the correlation where unseen words have the vectors of their
+    n-grams, for vectors that have them;
+    `ws353_zero`: the same as `ws353` with unknown pairs as 0 and unknown questions as wrong;
     `ws353_coverage`: the share of pairs or questions that are known.
     """
     vectors = self._task.vectors(variables)

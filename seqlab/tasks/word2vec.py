@@ -12,15 +12,18 @@ import numpy as np
 from seqlab.config import call
 from seqlab.data.windows import MAX_SENTENCE, WindowBatches, heldout_batch
 from seqlab.domains import Signature
-from seqlab.embeddings.objectives import OBJECTIVES, Hierarchical
+from seqlab.embeddings.objectives import OBJECTIVES, Hierarchical, Negative
 from seqlab.embeddings.output_vectors import OutputVectors, choose_vectors
-from seqlab.embeddings.vectors import Vectors
+from seqlab.embeddings.subwords import Parts, Subwords, SubwordTables
+from seqlab.embeddings.vectors import SubwordVectors, Vectors
 from seqlab.embeddings.word2vec import ARCHITECTURES, Word2Vec
 from seqlab.pieces import Piece, Specification, find, make, options_of, split
 from seqlab.tasks.interface import CustomUpdate, Loss
 from seqlab.tasks.words import SUBSAMPLING, Text, WordTask, check_training_split
 from seqlab.types import Array, Batch, Hyper, Sums, Variables
 
+# Arguments of an architecture that are not options.
+_FROM_TASK = ('objective', 'size', 'keep_gaps', 'parts')
 _OBJECTIVE = Annotated[Specification, Piece(OBJECTIVES, context=('counts',))]
 
 
@@ -50,8 +53,10 @@ class WindowTask(WordTask):
       config: a resolved experiment. Its section `model` names one of `ARCHITECTURES` as
         `kind`, 'skipgram' by default, and has the options of `Word2Vec`; its
         `objective` names one of `OBJECTIVES`, and its `output_vectors` one of
-        `OUTPUT_VECTORS`. Its section `batching` is for `WindowBatches`, with
-        `subsample` and `formula` as in `keep_probability`.
+        `OUTPUT_VECTORS`. Its `subwords`, with the options of `Subwords`, makes the input
+        vector of a word the mean of the rows of the word and of its n-grams, as in
+        fastText; None, the default, gives each word one row. Its section `batching` is
+        for `WindowBatches`, with `subsample` and `formula` as in `keep_probability`.
       text: the text and its words.
 
     Raises:
@@ -72,6 +77,11 @@ class WindowTask(WordTask):
       raise ValueError(
         "model.output_vectors: a tree has no vectors of contexts; set it to 'words'"
       )
+    subwords = model.pop('subwords', None)
+    if subwords is not None:
+      self._check_subwords()
+      self._subwords = call(Subwords, subwords, 'model.subwords')
+      model['parts'] = Parts.of(self._subwords, self.words.words)
     self._batching = dict(config['batching'])
     self.net = make(
       model,
@@ -81,7 +91,16 @@ class WindowTask(WordTask):
       size=self.words.size,
       keep_gaps=self._batching.get('keep_gaps', False),
     )
-    self._check_memory(2 * self.net.width)
+    tables = 1 + self.net.num_rows_of_words / self.words.size
+    self._check_memory(tables * self.net.width)
+
+  def _check_subwords(self) -> None:
+    """Raises ValueError for other vectors than those that n-grams are the parts of."""
+    if split(self._output, 'model')[0] != 'words':
+      raise ValueError(
+        'model.output_vectors: with model.subwords the vectors of words are means of '
+        "their parts, and those of contexts are not: set it to 'words'"
+      )
 
   @classmethod
   def signatures(cls, config: Mapping[str, Any]) -> dict[str, Sequence[Signature]]:
@@ -92,11 +111,12 @@ class WindowTask(WordTask):
       'kind': str,
       'objective': _OBJECTIVE,
       'output_vectors': OutputVectors,
+      'subwords': Mapping | None,
     }
     return {
       **super().signatures(config),
       'batching': (SUBSAMPLING, options_of(WindowBatches, ('store', 'keep'))),
-      'model': (common, options_of(architecture, ('objective', 'size', 'keep_gaps'))),
+      'model': (common, options_of(architecture, _FROM_TASK)),
     }
 
   @property
@@ -135,8 +155,27 @@ class WindowTask(WordTask):
 
   def vectors(self, variables: Variables) -> Vectors:
     """Returns a vector per word, those that `model.output_vectors` names."""
+    if self.net.parts is not None:
+      return self._subword_vectors(**variables['params'])
     matrix = choose_vectors(self._output, **variables['params'])
     return Vectors(self.words.words, np.asarray(matrix))
+
+  def _subword_vectors(self, words: Array, contexts: Array) -> SubwordVectors:
+    """Returns vectors of the vocabulary that unseen words have, too."""
+    V = self.words.size
+    rows = np.asarray(words)
+    by_word = isinstance(self.net.objective, Negative)  # and not by node of a tree
+    return SubwordVectors(
+      SubwordTables(
+        self.words.words,
+        self.words.counts,
+        self._subwords,
+        rows[:V],
+        self.net.parts.numbers,
+        rows[V:],
+        np.asarray(contexts) if by_word else None,
+      )
+    )
 
 
 class WordPrediction(WindowTask, CustomUpdate):

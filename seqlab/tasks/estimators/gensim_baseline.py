@@ -57,10 +57,11 @@ class GensimBaseline(WindowTask):
     options = {name: model.pop(name) for name in _OPTIONS if name in model}
     super().__init__({**config, 'model': model}, text)
     net = self.net
-    if not isinstance(net.objective, Negative) or not net.dynamic or net.keep_gaps:
+    is_same = isinstance(net.objective, Negative) and net.dynamic
+    if not is_same or net.keep_gaps or net.parts is not None:
       raise ValueError(
         "gensim is compared with model.objective.kind='negative', model.dynamic=True "
-        'and no batching.keep_gaps, which is how it trains'
+        'and neither batching.keep_gaps nor model.subwords, which is how it trains'
       )
     self._epochs, self._workers = options.get('epochs', 5), options.get('workers', 1)
     self._options = options_of(self) | {
