@@ -462,6 +462,17 @@ def vectors(args: argparse.Namespace, rest: Sequence[str]) -> None:
   save(args.vectors, args.to, args.format, **options)
 
 
+def align(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  """Maps word vectors of one language to those of another, by a dictionary."""
+  del rest
+  _prepare()
+  from seqlab.use.bilingual import align
+
+  files = dict(dictionary=args.dictionary, evaluate=args.evaluate, output=args.output)
+  options = dict(centre=args.centre, format=args.source, **_vectors_of(args))
+  align(args.vectors, args.target, **files, **options)
+
+
 def _vectors_of(args: argparse.Namespace) -> dict:
   """Returns the options that choose the vectors of a run."""
   return dict(average=args.average, choose=args.choose, trust=args.trust)
@@ -794,6 +805,25 @@ def _vectors_options(parser: _Parser) -> None:
   add('--format', help='format (by the name of the file)')
 
 
+def _align_options(parser: _Parser) -> None:
+  add = parser.add_argument
+  text = 'vectors of the source language: the folder of a run, or a file'
+  add('vectors', metavar='A', help=text)
+  add('target', metavar='B', help='vectors of the target language')
+  _from_option(parser)
+  _checkpoint_options(parser)
+  text = 'a word of A, a tab and its translation in B per line, to learn the map from'
+  add('--dictionary', metavar='FILE', required=True, help=text)
+  text = (
+    'such pairs that the map is evaluated on: precision of the nearest translations'
+  )
+  add('--evaluate', metavar='FILE', help=text)
+  text = 'folder for source.npz and target.npz, vectors in one space'
+  add('--output', metavar='DIR', required=True, help=text)
+  text = 'do not subtract the mean of the vectors of each language'
+  add('--no-centre', dest='centre', action='store_false', help=text)
+
+
 def _table_options(parser: _Parser) -> None:
   add = parser.add_argument
   add('run_folders', metavar='RUN', nargs='+', help='runs, or folders of runs')
@@ -1040,6 +1070,7 @@ _VERBS = {
   'neighbours': _Verb(neighbours, _neighbours_options),
   'analogy': _Verb(analogy, _analogy_verb_options),
   'vectors': _Verb(vectors, _vectors_options),
+  'align': _Verb(align, _align_options),
   'bleu': _Verb(bleu, _bleu_options),
   'table': _Verb(table, _table_options, computes=False),
   'report': _Verb(report, _report_options),
