@@ -44,6 +44,8 @@ def open_vectors(
 
   Args:
     path: a run's folder; or a file of vectors, or a folder of TensorBoard's projector.
+      All may be in a bucket, such as gs://bucket/vectors.bin; a file is then copied to
+      the cache, again each time that it changes.
     format: format of a file, see `embeddings.formats`; None decides by the name.
     average: number of a run's checkpoints to average.
     choose: whether to take the 'last' or the 'best' checkpoints of a run.

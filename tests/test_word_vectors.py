@@ -597,3 +597,41 @@ def test_the_best_checkpoints_of_a_run_are_chosen(run, capsys):
   assert f'{cosine:.4f}' in averaged
   assert cli.main([*argv, '--choose', 'best']) == 1
   assert 'keep_best' in capsys.readouterr().err
+
+
+def test_runs_and_files_in_a_bucket_are_used_as_those_on_a_disk(
+  run, bucket, pairs, tmp_path, monkeypatch, capsys
+):
+  monkeypatch.setenv('SEQLAB_CACHE', str(tmp_path / 'cache'))
+  shutil.copytree(run, bucket.path / 'run')
+  local = open_vectors(run)
+  for name in ('v.txt', 'v.npz', 'projector'):
+    local.save(bucket.path / name)
+  asked = ('king', '-n', '2')
+  assert cli.main(['neighbours', str(run), *asked]) == 0
+  expected = capsys.readouterr().out
+  for name in ('run', 'run/', 'v.txt', 'v.npz', 'projector'):
+    path = f's3://bucket/{name}'
+    assert cli.main(['neighbours', path, *asked]) == 0
+    assert capsys.readouterr().out == expected
+    assert cli.main(['analogy', path, 'king', 'queen', 'lake']) == 0
+    assert cli.main(['evaluate', path, '--sets', pairs]) == 0
+    assert 'pairs' in capsys.readouterr().out
+  lines = (bucket.path / 'run' / 'evaluations.jsonl').read_text('utf-8').splitlines()
+  assert json.loads(lines[-1])['scores']['pairs']['covered'] == 3
+
+
+def test_a_file_in_a_bucket_is_read_as_it_is_now(bucket, tmp_path, monkeypatch, capsys):
+  monkeypatch.setenv('SEQLAB_CACHE', str(tmp_path / 'cache'))
+  path = 's3://bucket/v.txt'
+  assert cli.main(['neighbours', path, 'a']) == 1
+  assert 'there is no file s3://bucket/v.txt' in capsys.readouterr().err
+  for word in ('b', 'longer'):
+    (bucket.path / 'v.txt').write_text(f'2 2\na 1 0\n{word} 1 1\n')
+    assert cli.main(['neighbours', path, 'a']) == 0
+    assert word in capsys.readouterr().out
+  (bucket.path / 'v.txt').write_text('2 2\na 1 0\nb 1\n')
+  assert cli.main(['neighbours', path, 'a']) == 1
+  assert 'line 3 of s3://bucket/v.txt' in capsys.readouterr().err
+  assert cli.main(['vectors', path, '--to', 's3://bucket/w.txt']) == 1
+  assert 'written on a disk only' in capsys.readouterr().err

@@ -62,6 +62,7 @@ from seqlab.embeddings.vector_files import (
 )
 from seqlab.io.files import replacing
 from seqlab.text.lines import DAMAGE
+from seqlab.text.remote import is_remote
 from seqlab.text.workers import machine_memory
 
 # Name's ending -> format; a folder, or a name without an ending, is a 'projector'.
@@ -191,8 +192,8 @@ def write(
     PermissionError: the path cannot be written.
     RuntimeError: the format needs gensim, which is not installed.
   """
-  path = Path(path).expanduser()
   format = check_target(path, format)
+  path = Path(path).expanduser()
   if format == 'fasttext':
     raise ValueError(
       f'{path}: these vectors have no n-grams, which a model of fastText has: write '
@@ -229,6 +230,11 @@ def check_target(path: str | Path, format: str | None = None) -> str:
   Raises:
     ValueError, PermissionError, RuntimeError: as in `write`, for the path and format.
   """
+  if is_remote(path):
+    raise ValueError(
+      f'{path}: vectors are written on a disk only: name a path there, and copy the file '
+      'to the bucket'
+    )
   path = Path(path).expanduser()
   if format is None and not by_ending(path) and (path.is_dir() or not _ending(path)):
     format = 'projector'

@@ -385,13 +385,13 @@ class SubwordVectors(Vectors):
       format: its format. By default .bin is a model of fastText, and other names are as
         in `embeddings.formats:write`.
     """
-    path = Path(path).expanduser()
-    if format is None and formats.by_ending(path) == 'binary':
+    if format is None and formats.by_ending(Path(path)) == 'binary':
       format = 'fasttext'
     if format != 'fasttext':
       formats.write(path, self.words, self.matrix, format)
       return
     formats.check_target(path, format)
+    path = Path(path).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
     fasttext.write(path, self.tables)
 

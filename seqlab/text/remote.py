@@ -1,5 +1,7 @@
 """Files in buckets: gs:// and s3:// paths, by etils and the drivers of fsspec."""
 
+from collections.abc import Iterator
+import contextlib
 import importlib.util
 import os
 from pathlib import Path
@@ -50,10 +52,15 @@ def remote_path(name: str | os.PathLike) -> epath.Path:
   return epath.Path(name.rstrip('/'))
 
 
-def fetch(name: str) -> Path:
+def fetch(name: str, *, newest: bool = False) -> Path:
   """Returns the path of a bucket's file in the cache, after copying it there once.
 
   A damaged copy is reported on standard error and copied again.
+
+  Args:
+    name: name of the file.
+    newest: whether a copy is made again if the file in the bucket is newer, or has
+      another size.
 
   Raises:
     ValueError, RuntimeError: as `remote_path`.
@@ -65,6 +72,8 @@ def fetch(name: str) -> Path:
     raise ValueError(f"{name}: a path in a bucket may not have '..' as a part")
   path = cache_dir() / 'buckets' / name.replace('://', '/')
   noted = noted_beside(path.with_name(f'.{path.name}'))
+  if newest and path.is_file() and _has_changed(name, path):
+    path.unlink()
   if path.is_file():
     digest = read_digest(noted)
     if digest and sha256_of(path) == digest:
@@ -90,3 +99,36 @@ def fetch(name: str) -> Path:
         raise no_space(error, path.parent, f'the copy of {name}', 0) from None
       raise DownloadError(f'{name} could not be copied to {path}: {error}') from error
   return path
+
+
+def exists(name: str, *, folder: bool = False) -> bool:
+  """Returns whether there is a file, or a folder, with this name in a bucket.
+
+  Raises:
+    ValueError, RuntimeError: as `remote_path`.
+    OSError: the bucket cannot be asked.
+  """
+  remote = remote_path(name)
+  with _named(name):
+    return remote.is_dir() if folder else remote.exists() and not remote.is_dir()
+
+
+def _has_changed(name: str, copy: Path) -> bool:
+  """Returns whether a file in a bucket differs from its copy in size or is newer."""
+  remote = remote_path(name)
+  with _named(name):
+    if not remote.exists():
+      raise FileNotFoundError(f'there is no file {name} any more; correct the path')
+    state, own = remote.stat(), copy.stat()
+  return state.length != own.st_size or state.mtime > own.st_mtime
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+  """Turns any error of a bucket's driver into an OSError that names the file."""
+  try:
+    yield
+  except FileNotFoundError:
+    raise
+  except Exception as error:  # each driver has different exceptions
+    raise OSError(f'{name}: {str(error) or type(error).__name__}') from error

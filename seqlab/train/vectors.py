@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from seqlab.embeddings.formats import TENSORS, by_ending
+from seqlab.embeddings.formats import METADATA, TENSORS, by_ending
 from seqlab.embeddings.vectors import SparseVectors, Vectors, load_vectors
 from seqlab.tasks.interface import HasVectors, needs
-from seqlab.text.remote import is_remote
+from seqlab.text.remote import exists, fetch, is_remote
 from seqlab.train.folder import RunFolder
 from seqlab.train.restore import check_finished, restore
 
@@ -16,7 +16,9 @@ def names_vectors(path: str, format: str | None = None) -> bool:
 
 
 def is_run(path: str) -> bool:
-  """Returns whether a path is the folder of a run."""
+  """Returns whether a path is the folder of a run, on a disk or in a bucket."""
+  if is_remote(path):
+    return exists(f'{path.rstrip("/")}/config.json')
   return Path(path, 'config.json').is_file()
 
 
@@ -25,11 +27,37 @@ def _names_file(path: str, format: str | None) -> bool:
 
   The file need not exist.
   """
-  if format is not None or Path(path).is_file():
+  if format is not None:
+    return True
+  if is_remote(path):
+    return by_ending(Path(path)) is not None or exists(path) or _is_projector(path)
+  if Path(path).is_file():
     return True
   if Path(path).is_dir():
     return Path(path, TENSORS).is_file()
-  return not is_remote(path) and by_ending(Path(path)) is not None
+  return by_ending(Path(path)) is not None
+
+
+def _is_projector(path: str) -> bool:
+  """Returns whether a path in a bucket is a folder of TensorBoard's projector."""
+  return exists(f'{path.rstrip("/")}/{TENSORS}')
+
+
+def _on_disk(path: str) -> Path:
+  """Returns the path of vectors on this disk, after copying them from a bucket.
+
+  The copy is in the cache, and is made again when the file in the bucket changes.
+
+  Raises:
+    FileNotFoundError: the bucket has no such file.
+  """
+  if not is_remote(path):
+    return Path(path)
+  path = path.rstrip('/')
+  if not _is_projector(path):
+    return fetch(path, newest=True)
+  files = [fetch(f'{path}/{name}', newest=True) for name in (TENSORS, METADATA)]
+  return files[0].parent
 
 
 def open_source(
@@ -46,12 +74,21 @@ def open_source(
   """
   folder = check_source(path, format, average, choose, trust)
   if folder is None:
-    return load_vectors(path, format), []
+    return _load_file(path, format), []
   with folder.explain_errors():
     task = folder.task_class().restore(folder.config, folder.vocabulary)
     needs(task, HasVectors)  # now with the attributes, which its class need not have
   variables, steps = restore(folder, task, average=average, choose=choose)
   return task.vectors(variables), steps
+
+
+def _load_file(path: str, format: str | None) -> Vectors | SparseVectors:
+  """Returns the vectors of a file, with errors that name it as the user does."""
+  copy = _on_disk(path)
+  try:
+    return load_vectors(copy, format)
+  except ValueError as error:
+    raise ValueError(str(error).replace(str(copy), path)) from error.__cause__
 
 
 def check_source(
@@ -69,7 +106,7 @@ def check_source(
     if average != 1 or choose != 'last':
       option = f'--average {average}' if average != 1 else f'--choose {choose}'
       raise ValueError(f'{path} is a file, without checkpoints: leave out {option}')
-    if not Path(path).exists():
+    if not is_remote(path) and not Path(path).exists():
       load_vectors(path, format)  # which raises FileNotFoundError
     return None
   folder = RunFolder.open(path, trust=trust)

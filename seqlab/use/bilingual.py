@@ -16,6 +16,7 @@ from seqlab.embeddings.alignment import (
   procrustes,
   translations,
 )
+from seqlab.embeddings.formats import check_target
 from seqlab.embeddings.vectors import Vectors
 from seqlab.io.console import print_table, verbatim
 from seqlab.io.files import write_text
@@ -25,6 +26,8 @@ from seqlab.text.words import look_up
 from seqlab.word_vectors import open_vectors
 
 PRECISIONS = (1, 5, 10)  # numbers of translations among which one should be right
+
+_SOURCE, _TARGET = 'source.npz', 'target.npz'
 
 
 @checked
@@ -69,6 +72,7 @@ def align(
       a pair to evaluate on was learnt from; or as `open_vectors`.
     FileNotFoundError: a file is missing.
   """
+  check_target(f'{output}/{_SOURCE}')  # before vectors are read
   pairs = read_lexicon(dictionary)
   tests = [] if evaluate is None else read_lexicon(evaluate)
   _check_apart(pairs, tests, dictionary, evaluate)
@@ -96,8 +100,8 @@ def align(
     _print(record, len({word for word, _ in tests}))
   folder = Path(output).expanduser()
   folder.mkdir(parents=True, exist_ok=True)
-  Vectors(one.words, mapped).save(folder / 'source.npz')
-  Vectors(other.words, y).save(folder / 'target.npz')
+  Vectors(one.words, mapped).save(folder / _SOURCE)
+  Vectors(other.words, y).save(folder / _TARGET)
   np.savez(folder / 'map.npz', map=W)
   text = json.dumps(record, indent=2, ensure_ascii=False)
   write_text(folder / 'alignment.json', f'{text}\n')
