@@ -544,7 +544,7 @@ def test_more_dimensions_than_words_are_refused(methods, tmp_path):
 @pytest.fixture(scope='module')
 def subwords(experiment, tmp_path_factory):
   folder = tmp_path_factory.mktemp('runs') / 'subwords'
-  model = experiment['model'] | {'subwords': {'minn': 3, 'maxn': 4, 'bucket': 500}}
+  model = experiment['model'] | {'subwords': {'minn': 3, 'maxn': 4, 'bucket': 99_991}}
   train(experiment | {'model': model, 'evals': {}}, folder)
   return folder
 

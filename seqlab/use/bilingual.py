@@ -18,7 +18,7 @@ from seqlab.embeddings.alignment import (
 )
 from seqlab.embeddings.formats import check_target
 from seqlab.embeddings.vectors import Vectors
-from seqlab.io.console import print_table, verbatim
+from seqlab.io.console import print_table
 from seqlab.io.files import write_text
 from seqlab.metrics.similarity import accuracy
 from seqlab.text.bilingual import WordPair, read_lexicon
@@ -190,8 +190,8 @@ def _known(
 def _print(record: Mapping[str, Any], total: int) -> None:
   """Prints the precisions with 95 % intervals over words."""
   words = record['words']
-  title = f'{record["evaluate"]}: {words:,} of {total:,} source words are known'
-  shown = Table(title=verbatim(title), caption='95 % bootstrap interval over words')
+  print(f'{words:,} of {total:,} source words of {record["evaluate"]} are known')
+  shown = Table(caption='95 % bootstrap interval over words')
   shown.add_column('retrieval')
   for n in PRECISIONS:
     shown.add_column(f'precision at {n}', justify='right')

@@ -39,7 +39,7 @@ def test_a_rotation_is_learnt_and_evaluated(files, capsys):
   assert _align(files, '--evaluate', str(files / 'test.tsv')) == 0
   shown = capsys.readouterr().out
   assert '20 of 21 pairs' in shown
-  assert '20 of 21 source words are known' in shown
+  assert '20 of 21 source words of' in shown
   record = json.loads((files / 'out' / 'alignment.json').read_text('utf-8'))
   perfect = {f'precision@{n}': 1.0 for n in (1, 5, 10)}
   assert record['nn'] == record['csls'] == perfect
