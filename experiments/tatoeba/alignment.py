@@ -24,6 +24,7 @@ refuted if the mean difference over the draws is not above 0.
 import zlib
 
 import jax
+from jax.sharding import Mesh
 import numpy as np
 
 from seqlab.data.text_store import cached_words, encode_text
@@ -77,7 +78,7 @@ def vectors(path, lines, half, chosen):
   store = encode_text(corpus, words, cache_dir())
   options = dict(window=WINDOW, side='both', weights='linear')
   counts = cached_cooccurrence(store, words.size, cache_dir(), **options)
-  mesh = jax.make_mesh((1,), ('data',), devices=jax.devices()[:1])
+  mesh = Mesh(jax.devices()[:1], ('data',))
   U, S, _ = truncated_svd(pmi(counts), WIDTH, mesh)
   path.unlink()
   return Vectors(words.words, U * S**0.5)
