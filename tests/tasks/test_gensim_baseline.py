@@ -91,7 +91,8 @@ def test_rows_are_those_of_their_bounds(text, tmp_path):
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    ({'batching__keep_gaps': True}, r'no batching\.keep_gaps'),
+    ({'batching__keep_gaps': True}, r'neither batching\.keep_gaps'),
+    ({'model__subwords': {'bucket': 100}}, r'nor model\.subwords'),
     ({'model__dynamic': False}, r'model\.dynamic=True'),
     ({'model__objective': {'kind': 'softmax'}}, r"model\.objective\.kind='negative'"),
   ],
