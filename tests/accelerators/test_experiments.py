@@ -42,8 +42,8 @@ COVERING = (
   *('enwiki/factorization.py', 'enwiki/glove.py', 'enwiki/sgns.py'),
   *('lecture/forgetting.py', 'lecture/heads.py', 'lecture/mask.py'),
   *('lecture/covariate_shift.py', 'lecture/normalization.py', 'lecture/scores.py'),
-  'lecture/self_attention.py',
-  'lecture/teacher_forcing.py',
+  *('lecture/padding.py', 'lecture/self_attention.py', 'lecture/sentences.py'),
+  *('lecture/softmax.py', 'lecture/teacher_forcing.py'),
   *('shakespeare/recurrent.py', 'shakespeare/transformer.py'),
 )
 # Evaluators on which the compiler of TPUs ends by a signal: libtpu 0.0.42.1 overflows its
