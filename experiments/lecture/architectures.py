@@ -28,7 +28,7 @@ import ml_collections
 import numpy as np
 
 from seqlab.config import parse_arg
-from seqlab.report.differences import PREDICTIONS, judged
+from seqlab.report.differences import PREDICTIONS, judged, versus
 from seqlab.report.figures import lines
 from seqlab.report.runs import best_by
 from seqlab.report.tables import Column, table
@@ -143,25 +143,21 @@ def report(runs, folder):
 
 
 def _verdicts(best, minutes):
-  def compared(first, second, of):
-    pairs = ((1, first), (-1, second))
-    return [(factor, [of(x) for x in best.get(name, ())]) for factor, name in pairs]
-
   def test(run):
     return run.final('test/bleu')
 
   def early(run):
     return float(_at(run, [minutes])[0])
 
-  by_attention = compared('gru-attention', 'gru', test)
-  by_transformer = compared('transformer', 'gru-attention', test)
+  by_attention = versus(best, 'gru-attention', 'gru', test)
+  by_transformer = versus(best, 'transformer', 'gru-attention', test)
   return [
     judged('1. GRU with attention minus GRU, one vector', by_attention, above=10),
     judged('2. Transformer minus GRU with attention', by_transformer, above=0),
     *(
       judged(
         f'3. {NAMES[name]} minus GRU, one vector, after {minutes:.1f} min',
-        compared(name, 'gru', early),
+        versus(best, name, 'gru', early),
         above=0,
         tests=2,
       )

@@ -38,7 +38,7 @@ Predicted before the runs:
 import ml_collections
 
 from seqlab.config import parse_arg
-from seqlab.report.differences import PREDICTIONS, judged
+from seqlab.report.differences import PREDICTIONS, judged, versus
 from seqlab.report.figures import bars
 from seqlab.report.runs import best_by
 from seqlab.report.tables import Column, table
@@ -139,16 +139,13 @@ def report(runs, folder):
 
 
 def _verdicts(best):
-  def values(of, name):
-    return [of(run) for run in best.get(name, ())]
-
   def ratio(name, **bounds):
     label = f'1. length ratio without {NAMES[name]}'
-    terms = [(1, values(_ratio, name)), (-1, [0.0, 0.0])]
+    terms = [(1, [_ratio(run) for run in best.get(name, ())])]
     return judged(label, terms, tests=4, **bounds)
 
   def change(number, name, of, label, **bounds):
-    terms = [(1, values(of, name)), (-1, values(of, 'nothing'))]
+    terms = versus(best, name, 'nothing', of)
     return judged(f'{number}. {label}, without {NAMES[name]}', terms, **bounds)
 
   near = {'above': -2, 'below': 2}

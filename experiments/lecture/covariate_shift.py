@@ -41,7 +41,7 @@ import numpy as np
 
 from seqlab.config import parse_arg
 from seqlab.evaluators.inputs import drift
-from seqlab.report.differences import PREDICTIONS, judged
+from seqlab.report.differences import PREDICTIONS, judged, versus
 from seqlab.report.figures import lines
 from seqlab.report.runs import best_by
 from seqlab.report.tables import Column, table
@@ -165,12 +165,10 @@ def report(runs, folder):
 
 def _verdicts(best, drifts):
   def entropies(first, second):
-    pairs = ((1, first), (-1, second))
-    return [(f, [_nll(run) for run in best.get(norm, ())]) for f, norm in pairs]
+    return versus(best, first, second, _nll)
 
   def moved(first, second):
-    pairs = ((1, first), (-1, second))
-    return [(f, [float(np.mean(x)) for x in drifts.get(norm, ())]) for f, norm in pairs]
+    return versus(drifts, first, second, lambda of_run: float(np.mean(of_run)))
 
   without = ('no-gain', 'no-bias', 'neither')
   return [

@@ -36,7 +36,7 @@ import ml_collections
 import numpy as np
 
 from seqlab.config import parse_arg
-from seqlab.report.differences import PREDICTIONS, judged
+from seqlab.report.differences import PREDICTIONS, judged, versus
 from seqlab.report.figures import lines
 from seqlab.report.runs import best_by
 from seqlab.report.tables import Column, table
@@ -188,8 +188,7 @@ def _draw_positions(folder, best):
 
 def _verdicts(best):
   def predict(number, first, second, of, what):
-    pairs = ((1, first), (-1, second))
-    terms = [(f, [of(run) for run in best.get(context, ())]) for f, context in pairs]
+    terms = versus(best, first, second, of)
     names = f'{CONTEXTS[first]} minus {CONTEXTS[second]}'
     return judged(f'{number}. {what}: {names}', terms, above=0)
 

@@ -315,7 +315,6 @@ def _draw_map(run, folder):
 
 def _verdicts(best):
   seeds = [Seed(run) for run in best.get(MANY, ())]
-  zeros = (-1, [0.0, 0.0])  # within a run, so that the interval is that of one sample
 
   def above_fixed(side, kind):
     heads = [(seed, seed.head(side, kind)) for seed in seeds]
@@ -333,7 +332,7 @@ def _verdicts(best):
     *(
       judged(
         f'{number}. {kind} {SIDES[side]}: head minus best fixed distance (points)',
-        [(1, above_fixed(side, kind)), zeros],
+        [(1, above_fixed(side, kind))],
         above=0,
         tests=len(KINDS),
       )
@@ -342,7 +341,7 @@ def _verdicts(best):
     ),
     judged(
       '3. looks at s: head for s minus head for gender (points)',
-      [(1, apart), zeros],
+      [(1, apart)],
       above=10,
     ),
     *(
@@ -363,7 +362,7 @@ def _verdicts(best):
     *(
       judged(
         f'5. {kind} {SIDES[side]}: correlation of looks and losses',
-        [(1, [seed.rank_correlation(side, kind) for seed in seeds]), zeros],
+        [(1, [seed.rank_correlation(side, kind) for seed in seeds])],
         above=0,
         tests=len(KINDS) * len(SIDES),
       )

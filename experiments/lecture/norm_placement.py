@@ -35,9 +35,9 @@ Predicted before the runs, in nats per token:
 import ml_collections
 
 from seqlab.config import parse_arg
-from seqlab.report.differences import PREDICTIONS, judged
+from seqlab.report.differences import PREDICTIONS, judged, versus
 from seqlab.report.figures import lines
-from seqlab.report.runs import best_by
+from seqlab.report.runs import best_by, curves
 from seqlab.report.tables import Column, table
 
 NORMS = {'pre': 'before (pre-norm)', 'post': 'after (post-norm)'}
@@ -102,7 +102,7 @@ def report(runs, folder):
   names = {v: f'{v[0]}-norm, warm-up: {v[1]}' for v in best}
   lines(
     folder / 'by-rate',
-    {names[v]: [*_curves(by_peak, v)] for v in best},
+    {names[v]: drawn for v in best if (drawn := _curves(by_peak, v))},
     'peak of the learning rate',
     'cross-entropy, test (nats per token)',
     title='Place of the norm and warm-up, by learning rate',
@@ -133,17 +133,14 @@ def report(runs, folder):
 
 
 def _curves(by_peak, variant):
-  """Yields one curve over the rates per seed, of the rates with a finished run."""
+  """Returns one curve over the rates per seed, of the rates with a finished run."""
   peaks = [peak for peak in PEAKS if (*variant, peak) in by_peak]
-  members = [[_nll(run) for run in by_peak[*variant, peak]] for peak in peaks]
-  for values in zip(*members, strict=False):
-    yield peaks, values
+  return curves({peak: by_peak[*variant, peak] for peak in peaks}, _nll)
 
 
 def _verdicts(best, by_peak):
   def minus(groups, first, second):
-    pairs = ((1, first), (-1, second))
-    return [(f, [_nll(run) for run in groups.get(v, ())]) for f, v in pairs]
+    return versus(groups, first, second, _nll)
 
   pre, bare_pre, post, bare_post = (
     (norm, warmup) for norm in NORMS for warmup in WARMUPS

@@ -41,9 +41,9 @@ Predicted before the runs, in nats per token:
 import ml_collections
 
 from seqlab.config import parse_arg
-from seqlab.report.differences import PREDICTIONS, judged
+from seqlab.report.differences import PREDICTIONS, judged, versus
 from seqlab.report.figures import lines
-from seqlab.report.runs import best_by
+from seqlab.report.runs import best_by, curves
 from seqlab.report.tables import Column, table
 
 # Normalisation of the encoder, and of the decoder.
@@ -133,11 +133,7 @@ def report(runs, folder):
   ):
     lines(
       folder / name,
-      {
-        NAMES[kind]: [*_curves(best, kind, of)]
-        for kind in KINDS
-        if any(k == kind for k, _ in best)
-      },
+      {NAMES[kind]: drawn for kind in KINDS if (drawn := _curves(best, kind, of))},
       'sentences per batch',
       ylabel,
       title=f'{ylabel.partition(",")[0].capitalize()} by batch size',
@@ -163,10 +159,8 @@ def report(runs, folder):
 
 
 def _curves(best, kind, of):
-  """Yields one curve over the sizes per seed, of the seeds that all sizes have."""
-  sizes = [n for n in SIZES if (kind, n) in best]
-  for values in zip(*([of(run) for run in best[kind, n]] for n in sizes), strict=False):
-    yield sizes, values
+  """Returns one curve over the sizes per seed."""
+  return curves({n: best[kind, n] for n in SIZES if (kind, n) in best}, of)
 
 
 def _nll(run):
@@ -180,8 +174,7 @@ def _gap(run):
 def _verdicts(best):
   def minus(first, second, size, of=_nll):
     """Returns the terms of a difference between kinds at a size."""
-    pairs = ((1, first), (-1, second))
-    return [(f, [of(run) for run in best.get((kind, size), ())]) for f, kind in pairs]
+    return versus(best, (first, size), (second, size), of)
 
   few, many = min(SIZES), max(SIZES)
   more = [(-factor, values) for factor, values in minus('encoder', 'layer', many)]

@@ -40,7 +40,7 @@ Predicted before the runs:
 import ml_collections
 
 from seqlab.config import parse_arg
-from seqlab.report.differences import PREDICTIONS, judged
+from seqlab.report.differences import PREDICTIONS, judged, versus
 from seqlab.report.figures import bars
 from seqlab.report.runs import best_by
 from seqlab.report.tables import Column, table
@@ -136,19 +136,13 @@ def report(runs, folder):
 
 
 def _verdicts(best):
-  def values(of, rows, masked):
-    return [of(run) for run in best.get((rows, masked), ())]
-
   def leak(number, rows, masked, **bounds):
-    terms = [
-      (1, values(lambda run: _leak(run, rows), rows, masked)),
-      (-1, [0.0, 0.0]),
-    ]
+    terms = [(1, [_leak(run, rows) for run in best.get((rows, masked), ())])]
     label = f'{number}. change by {LEAK[rows]} (%), masked: {masked}'
     return judged(label, terms, tests=2, **bounds)
 
   def change(of, rows):
-    return [(1, values(of, rows, 'no')), (-1, values(of, rows, 'yes'))]
+    return versus(best, (rows, 'no'), (rows, 'yes'), of)
 
   def moved(run):
     return _tight(run) - _bleu(run)

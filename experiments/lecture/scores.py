@@ -30,7 +30,7 @@ import itertools
 import ml_collections
 
 from seqlab.config import parse_arg
-from seqlab.report.differences import PREDICTIONS, judged
+from seqlab.report.differences import PREDICTIONS, judged, versus
 from seqlab.report.figures import bars
 from seqlab.report.runs import best_by
 from seqlab.report.tables import Column, table
@@ -133,7 +133,7 @@ def _verdicts(best):
   return [
     judged(
       f'{number}. {first} minus {second}',
-      [(factor, _bleu(best.get(x, ()))) for factor, x in ((1, first), (-1, second))],
+      versus(best, first, second, lambda run: run.final('test/bleu')),
       tests=len(pairs),
       **bounds,
     )

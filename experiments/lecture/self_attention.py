@@ -44,7 +44,7 @@ Predicted before the runs, in points of right endings:
 import ml_collections
 
 from seqlab.config import parse_arg
-from seqlab.report.differences import PREDICTIONS, judged
+from seqlab.report.differences import PREDICTIONS, judged, versus
 from seqlab.report.figures import lines
 from seqlab.report.runs import best_by
 from seqlab.report.tables import Column, table
@@ -230,10 +230,7 @@ def _draw(path, members, part):
 
 def _verdicts(best):
   def compared(first, second, low, high):
-    return [
-      (sign, [right(run, low, high) for run in best.get(model, ())])
-      for sign, model in ((1, first), (-1, second))
-    ]
+    return versus(best, first, second, lambda run: right(run, low, high))
 
   def loss(model, sign):
     return [

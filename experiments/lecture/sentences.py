@@ -170,21 +170,19 @@ def _vectors(best):
 
 
 def _verdicts(best):
-  none = (-1, [0.0, 0.0])  # as `judged` compares groups
-
   def shares(metric, context='vector'):
     return [_share(run, metric) for run in best.get(context, ())]
 
   def over(metric, first='vector', second='bag'):
     """Returns the terms of a difference within each run, whose bag is always the same."""
     pairs = zip(shares(f'{first}/{metric}'), shares(f'{second}/{metric}'), strict=True)
-    return [(1, [a - b for a, b in pairs]), none]
+    return [(1, [a - b for a, b in pairs])]
 
   attention = shares('vector/agent', 'attention')
   return [
     *(
       judged(
-        *(f'1. nearer, {MEANINGS[kind]}', [(1, shares(f'vector/nearer/{kind}')), none]),
+        *(f'1. nearer, {MEANINGS[kind]}', [(1, shares(f'vector/nearer/{kind}'))]),
         above=50,
         tests=2,
       )
@@ -200,7 +198,7 @@ def _verdicts(best):
     ),
     judged(
       '6. who acts, shuffled',
-      [(1, shares('shuffled/agent')), none],
+      [(1, shares('shuffled/agent'))],
       below=15,
     ),
   ]

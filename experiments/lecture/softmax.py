@@ -46,9 +46,9 @@ import math
 import ml_collections
 
 from seqlab.config import parse_arg
-from seqlab.report.differences import PREDICTIONS, judged
+from seqlab.report.differences import PREDICTIONS, judged, versus
 from seqlab.report.figures import lines
-from seqlab.report.runs import best_by
+from seqlab.report.runs import best_by, curves
 from seqlab.report.tables import Column, table
 
 OBJECTIVES = {
@@ -127,11 +127,7 @@ def report(runs, folder):
   ):
     lines(
       folder / name,
-      {
-        NAMES[kind]: [*_curves(best, kind, of)]
-        for kind in OBJECTIVES
-        if any(k == kind for k, _ in best)
-      },
+      {NAMES[kind]: drawn for kind in OBJECTIVES if (drawn := _curves(best, kind, of))},
       'words in the vocabulary',
       ylabel,
       title=f'{SECONDS} seconds of updates, by number of words',
@@ -155,16 +151,13 @@ def report(runs, folder):
 
 
 def _curves(best, kind, of):
-  """Yields one curve over the sizes per seed, of the seeds that all sizes have."""
-  sizes = [n for n in SIZES if (kind, n) in best]
-  for values in zip(*([of(run) for run in best[kind, n]] for n in sizes), strict=False):
-    yield sizes, values
+  """Returns one curve over the sizes per seed."""
+  return curves({n: best[kind, n] for n in SIZES if (kind, n) in best}, of)
 
 
 def _verdicts(best):
   def minus(of, first, second):
-    pairs = ((1, first), (-1, second))
-    return [(f, [of(run) for run in best.get(v, ())]) for f, v in pairs]
+    return versus(best, first, second, of)
 
   few, middle, many = SIZES
   factor = math.log10(2)

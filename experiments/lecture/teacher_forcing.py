@@ -188,14 +188,10 @@ def _verdicts(best):
     def values(of, kind):
       return [of(run) for run in best.get(kind, ())]
 
-    # Within a run, so that the interval is that of one sample
-    zeros = (-1, [0.0, 0.0])
     more = [_random(run) - _own(run) for run in forced]
     rows += [
-      judged(
-        f'1. {model}: cost of an own error', [(1, [*map(_own, forced)]), zeros], above=0
-      ),
-      judged(f'2. {model}: cost, another minus own', [(1, more), zeros], above=0),
+      judged(f'1. {model}: cost of an own error', [(1, [*map(_own, forced)])], above=0),
+      judged(f'2. {model}: cost, another minus own', [(1, more)], above=0),
     ]
     for number, label, of, bound in (
       (3, 'cost of an own error', _own, {'below': 0}),

@@ -1,8 +1,8 @@
 """Differences between groups of runs, and what they say about a prediction."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def contrast(
 ) -> Difference:
   """Returns a sum of means with factors, of samples whose variances may differ.
 
-  Welch 1947, "The generalization of 'Student's' problem when several different
+  The interval of one sample is Student's. That of several is of Welch 1947, "The generalization of 'Student's' problem when several different
   population variances are involved", https://doi.org/10.1093/biomet/34.1-2.28
 
   Args:
@@ -62,6 +62,24 @@ def difference(
 ) -> Difference:
   """Returns the mean of a sample minus that of another; see `contrast`."""
   return contrast([(1, first), (-1, second)], tests=tests)
+
+
+def versus(
+  groups: Mapping[Any, Sequence[Any]],
+  first: Hashable,
+  second: Hashable,
+  of: Callable[[Any], float],
+) -> list[tuple[float, list[float]]]:
+  """Returns the terms of the mean of one group minus that of another; see `contrast`.
+
+  Args:
+    groups: name -> its runs. A group that is missing has no values.
+    first: name of the group that counts positively.
+    second: name of the other group.
+    of: returns the value of a run.
+  """
+  pairs = ((1, first), (-1, second))
+  return [(factor, [of(run) for run in groups.get(name, ())]) for factor, name in pairs]
 
 
 def judged(

@@ -1,6 +1,6 @@
 """Finished runs, read from their folders."""
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 import dataclasses
 import functools
 import glob
@@ -261,6 +261,24 @@ def best_by(
     name: max(group(members).values(), key=quality)
     for name, members in variants.items()
   }
+
+
+def curves(
+  groups: Mapping[float, Sequence[Run]], of: Callable[[Run], float]
+) -> list[tuple[list[float], list[float]]]:
+  """Returns one curve (x, y) per seed, of the seeds that all groups have.
+
+  Args:
+    groups: x -> the runs there, which differ in their seeds.
+    of: returns the value of a run.
+  """
+  by_seed = [{x.config['seed']: of(x) for x in members} for members in groups.values()]
+  seeds = by_seed[0] if by_seed else ()
+  return [
+    ([*groups], [values[seed] for values in by_seed])
+    for seed in seeds
+    if all(seed in values for values in by_seed)
+  ]
 
 
 def _check_repetitions(runs: list[Run], over: str) -> None:

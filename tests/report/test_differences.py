@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from seqlab.report.differences import contrast, difference, judged
+from seqlab.report.differences import contrast, difference, judged, versus
 
 FIRST, SECOND = [3.0, 4.0, 5.5], [1.0, 1.25, 1.0, 0.5]
 
@@ -18,13 +18,22 @@ def test_a_difference_is_that_of_welch(tests):
   np.testing.assert_allclose(found.interval, (high - low) / 2)
 
 
-def test_a_contrast_with_zero_is_the_interval_of_one_sample():
-  found = contrast([(2, FIRST), (-1, [0.0, 0.0])])
+@pytest.mark.parametrize('zeros', [[], [(-1, [0.0, 0.0])]])
+def test_a_contrast_with_zero_is_the_interval_of_one_sample(zeros):
+  found = contrast([(2, FIRST), *zeros])
   scaled = [2 * x for x in FIRST]
   low, high = stats.ttest_1samp(scaled, 0).confidence_interval()
   np.testing.assert_allclose(
     [found.mean, found.interval], [low / 2 + high / 2, high / 2 - low / 2]
   )
+
+
+def test_terms_of_a_difference_are_values_of_both_groups():
+  groups = {'a': FIRST, 'b': SECOND}
+  doubled = [2 * x for x in FIRST], [2 * x for x in SECOND]
+  terms = versus(groups, 'a', 'b', lambda x: 2 * x)
+  assert terms == [(1, doubled[0]), (-1, doubled[1])]
+  assert versus(groups, 'a', 'c', lambda x: x) == [(1, FIRST), (-1, [])]
 
 
 def test_the_variances_of_all_groups_are_added():

@@ -6,6 +6,7 @@ import pytest
 
 from seqlab.report.runs import (
   best_by,
+  curves,
   differing,
   group,
   left_out,
@@ -205,3 +206,14 @@ def test_the_recorded_dtype_replaces_auto_only(make_run, model, expected):
   folder = make_run('a', [1.0], model=model)
   (folder / 'machine.json').write_text('{"dtype": "bfloat16"}', 'utf-8')
   assert read_run(folder).flat['model.dtype'] == expected
+
+
+def test_curves_join_the_runs_of_one_seed(make_run):
+  values = {(1, 0): 3.0, (1, 1): 5.0, (2, 2): 9.0, (2, 1): 6.0, (2, 0): 4.0}
+  groups = {}
+  for (x, seed), value in values.items():
+    run = read_run(make_run(f'{x}-{seed}', [value], seed=seed))
+    groups.setdefault(x, []).append(run)
+  found = curves(groups, lambda run: run.final('valid/bleu'))
+  assert found == [([1, 2], [3.0, 4.0]), ([1, 2], [5.0, 6.0])]
+  assert curves({}, lambda run: 0.0) == []
