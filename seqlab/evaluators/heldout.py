@@ -1,6 +1,6 @@
 """Loss on held-out lines, with samples and windows that are always the same."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
@@ -8,7 +8,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from seqlab.domains import Count
 from seqlab.evaluators.resident import place
 from seqlab.tasks.interface import HoldsOut
-from seqlab.types import Variables
+from seqlab.types import Array, Batch, Variables
 
 
 class Evaluator:
@@ -28,9 +28,13 @@ class Evaluator:
     everywhere = NamedSharding(sharding.mesh, PartitionSpec())
     self._batch = {name: place(x, everywhere) for name, x in batch.items()}
     self._jitted_loss = self._loss = jax.jit(
-      lambda variables, batch: task.loss(variables, batch, None, {})[:2],
-      out_shardings=everywhere,
+      self._loss_of(task), out_shardings=everywhere
     )
+
+  @staticmethod
+  def _loss_of(task: HoldsOut) -> Callable[[Variables, Batch], tuple[Array, Array]]:
+    """Returns a function from variables and a batch to (sum, number of predictions)."""
+    return lambda variables, batch: task.loss(variables, batch, None, {})[:2]
 
   def compile(self, variables: Variables) -> None:
     """Compiles the loss ahead."""
@@ -39,4 +43,5 @@ class Evaluator:
   def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
     """Yields the loss."""
     loss, number = self._loss(variables, self._batch)
-    yield 'loss', float(loss) / float(number)
+    (name,) = self.metrics
+    yield name, float(loss) / float(number)

@@ -5,26 +5,23 @@ word among all words. Its vectors stand for a distribution, however, which is no
 see `embeddings.objectives:Normalised`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 import dataclasses
 
 import jax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 
 from seqlab.domains import Count
 from seqlab.embeddings.objectives import normalised
-from seqlab.evaluators import interface
-from seqlab.evaluators.resident import place
+from seqlab.evaluators import heldout
 from seqlab.tasks.interface import HoldsOut
 from seqlab.tasks.word2vec import WindowTask, summed_loss
-from seqlab.types import Variables
+from seqlab.types import Array, Batch, Variables
 
 
-class Evaluator(interface.Evaluator):
+class Evaluator(heldout.Evaluator):
   """Cross-entropy per prediction, nats, normalised over the whole vocabulary."""
 
-  needs = (HoldsOut,)
-  compiles_ahead = True
   metrics: tuple[str, ...] = ('nll',)
 
   def __init__(self, task: HoldsOut, sharding: NamedSharding, *, words: Count = 4_000):
@@ -44,23 +41,11 @@ class Evaluator(interface.Evaluator):
         "evals: kind='likelihood' is for word vectors of task='tasks.word2vec:"
         f"WordPrediction', and not for {type(task).__name__}: remove this evaluator"
       )
+    super().__init__(task, sharding, words=words)
+
+  @staticmethod
+  def _loss_of(task: HoldsOut) -> Callable[[Variables, Batch], tuple[Array, Array]]:
     net = dataclasses.replace(task.net, objective=normalised(task.net.objective))
-    batch = task.evaluation(words)
-    self.about = f'{int((batch["words"] >= 0).sum()):,} words held out'
-    everywhere = NamedSharding(sharding.mesh, PartitionSpec())
-    self._batch = {name: place(x, everywhere) for name, x in batch.items()}
-    self._jitted_loss = self._loss = jax.jit(
-      lambda variables, batch: summed_loss(
-        net, variables['params'], batch, jax.random.key(0)
-      ),
-      out_shardings=everywhere,
+    return lambda variables, batch: summed_loss(
+      net, variables['params'], batch, jax.random.key(0)
     )
-
-  def compile(self, variables: Variables) -> None:
-    """Compiles the loss."""
-    self._loss = self._jitted_loss.lower(variables, self._batch).compile()
-
-  def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
-    """Yields the cross-entropy."""
-    loss, number = self._loss(variables, self._batch)
-    yield 'nll', float(loss) / float(number)
