@@ -7,10 +7,10 @@ import jax
 
 from seqlab.compile.buffers import largest_buffers
 from seqlab.compile.hlo import Module
+from seqlab.io.console import amount
 from seqlab.programs import compiled_programs
 
 _NUMBER = 4  # arrays that are named, of each kind
-_UNITS = ('B', 'kB', 'MB', 'GB', 'TB')
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -52,11 +52,11 @@ def _bytes(program: jax.stages.Compiled) -> int:
 def _arrays(program: jax.stages.Compiled) -> Iterator[str]:
   """Yields one line per array: first arguments, then what the program makes."""
   for size, name, array in sorted(_arguments(program), reverse=True)[:_NUMBER]:
-    yield f'{_amount(size):>8}  {array}, the argument {name}'
+    yield f'{amount(size, "TB"):>8}  {array}, the argument {name}'
   for one in largest_buffers(Module(program.as_text()), _NUMBER):
     count = f' x {one.count}' if one.count > 1 else ''
     place = f' ({one.source})' if one.source else ''
-    yield f'{_amount(one.bytes):>8}{count}  {one.array}, of {one.layer or one.name}{place}'
+    yield f'{amount(one.bytes, "TB"):>8}{count}  {one.array}, of {one.layer or one.name}{place}'
 
 
 def _arguments(program: jax.stages.Compiled) -> Iterator[tuple[int, str, str]]:
@@ -73,11 +73,3 @@ def _arguments(program: jax.stages.Compiled) -> Iterator[tuple[int, str, str]]:
     name = jax.tree_util.keystr(inside, simple=True, separator='/')
     name = name or f'number {number.idx + 1}'
     yield math.prod(shape) * x.dtype.itemsize, name, f'{x.dtype}[{sizes}]'
-
-
-def _amount(size: float) -> str:
-  for unit in _UNITS:
-    if size < 1_000 or unit == _UNITS[-1]:
-      return f'{size:.3g} {unit}' if size < 1_000 else f'{size:,.0f} {unit}'
-    size /= 1_000
-  raise AssertionError

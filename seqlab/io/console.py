@@ -84,3 +84,17 @@ def progress_bar(*, show: bool = True) -> Progress:
     transient=True,
     disable=not (show and has_bars(sys.stderr)),
   )
+
+
+def amount(size: float, largest: str = 'GB') -> str:
+  """Formats a number of bytes: '12.3 MB'.
+
+  Args:
+    size: number of bytes.
+    largest: largest unit, which any larger number has, too.
+  """
+  for unit in ('B', 'kB', 'MB', 'GB', 'TB'):
+    if size < 1000 or unit == largest:
+      return f'{size:.3g} {unit}' if size < 1000 else f'{size:,.0f} {unit}'
+    size /= 1000
+  raise AssertionError

@@ -11,9 +11,10 @@ from seqlab.compile.collectives import summary
 from seqlab.compile.cost import LAUNCH, PRODUCT_SHARE, Cost, Costs
 from seqlab.compile.roofline import Estimate, estimate
 from seqlab.io.columns import aligned
+from seqlab.io.console import amount
 from seqlab.plan.evaluation import measured_seconds, search_seconds
 from seqlab.plan.programs import PlannedStep
-from seqlab.train.overview import amount, named_sizes
+from seqlab.train.overview import named_sizes
 
 _EXPENSIVE = 10  # number of instructions that are listed
 _LONG_LOOP = 0.02  # share of the time from which on a loop is listed

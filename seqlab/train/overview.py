@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 
 from seqlab.compile.collectives import collectives, summary
 from seqlab.compile.hlo import Module
+from seqlab.io.console import amount
 from seqlab.train.engine import Engine
 from seqlab.types import PyTree
 
@@ -97,12 +98,3 @@ def count(tree: PyTree) -> int:
 def named_sizes(mesh: Mapping[str, int]) -> str:
   """Formats the sizes of a mesh: 'data=8, fsdp=1, tensor=1'."""
   return ', '.join(f'{name}={size}' for name, size in mesh.items())
-
-
-def amount(size: float) -> str:
-  """Formats a number of bytes: '12.3 MB'."""
-  for unit in ('B', 'kB', 'MB', 'GB'):
-    if size < 1000 or unit == 'GB':
-      return f'{size:.3g} {unit}' if size < 1000 else f'{size:,.0f} {unit}'
-    size /= 1000
-  raise AssertionError

@@ -3,9 +3,10 @@
 import jax
 import pytest
 
+from seqlab.io.console import amount
 from seqlab.tasks.translation import Translation
 from seqlab.train.engines import make_engine
-from seqlab.train.overview import amount, overview
+from seqlab.train.overview import overview
 
 
 @pytest.fixture
