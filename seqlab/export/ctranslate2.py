@@ -35,6 +35,7 @@ OPTIONS = dict(
   activation=('relu',),
   embedding_scale=('sqrt',),
   projections=('separate',),
+  mask_padding=(True,),
 )
 # The same with the values that CTranslate2 has.
 CONVERTIBLE = OPTIONS | dict(

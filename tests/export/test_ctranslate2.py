@@ -91,6 +91,7 @@ def test_a_model_that_ctranslate2_would_read_wrongly_is_refused():
     ('activation', 'jax.nn:tanh'),
     ('unordered', 2),
     ('projections', 'no_value'),
+    ('mask_padding', False),
   ],
 )
 def test_what_ctranslate2_lacks_is_named(name, value):
