@@ -365,12 +365,25 @@ def _replacement(
     raise ValueError(
       f'{name} is a section; set a key in it (known: {", ".join(existing) or "none"})'
     )
+  if isinstance(existing, str) != isinstance(value, str) and _allows(
+    _annotation(config, key), value
+  ):
+    return value  # such as 'auto' for a number, or a number for 'auto'
   try:
     return _value(text, existing, name)
   except ValueError:
     if key not in domains.annotations(Settings):
       raise
     return value  # `Settings` declares its type more precisely than a default
+
+
+def _allows(annotation: Any, value: Any) -> bool:
+  if annotation in (None, Any):
+    return False
+  with contextlib.suppress(ValueError):
+    domains.check_value('', value, annotation)
+    return True
+  return False
 
 
 def _may_be_none(annotation: Any) -> bool:

@@ -13,12 +13,13 @@ import pytest
 from seqlab.cli import main
 from seqlab.compile.chips import CHIPS, chip_of
 from seqlab.compile.collectives import Collective
+from seqlab.compile.fit import largest_tokens
+from seqlab.compile.memory import DoesNotFitError, explain_refusal
 from seqlab.compile.roofline import HOP, NETWORK_HOP, UTILISATION, estimate
 from seqlab.experiment import load_experiment
 from seqlab.plan import plan_experiment
 from seqlab.plan.experiment import open_task
-from seqlab.plan.fit import largest_tokens
-from seqlab.plan.programs import DoesNotFitError, Memory, explain, plan_step
+from seqlab.plan.programs import plan_step
 from seqlab.plan.report import describe
 from seqlab.tasks import task_of
 from seqlab.tasks.interface import EmptyBatches, Loss, Task
@@ -222,60 +223,60 @@ def test_the_search_of_an_evaluator_is_planned():
   ],
 )
 def test_a_compilers_message_of_too_little_memory_is_explained(message):
-  explained = explain(jax.errors.JaxRuntimeError(message))
+  explained = explain_refusal(jax.errors.JaxRuntimeError(message))
   assert isinstance(explained, DoesNotFitError)
   assert 'needs 22.00G of 15.75G' in str(explained)
   assert explained.needed == 22 * 2**30
   assert "model.remat='products'" in str(explained)
 
 
-class _Program:
-  """A program that takes `fixed` bytes and `slope` bytes per token."""
-
-  def __init__(self, tokens, fixed=1000, slope=10):
-    sizes = dict(parameters=fixed, optimizer=0, other=0, output=0, code=0)
-    self.tokens = tokens
-    self.memory = Memory(temporary=slope * tokens, **sizes)
+def _program(tokens):
+  """Returns the bytes of a program for a number of tokens, and its name."""
+  return 1000 + 10 * tokens, f'for {tokens}'
 
 
 @pytest.mark.parametrize('memory', [20_000, 61_000, 1_000_000])
 def test_the_largest_batch_that_fits_is_found_in_few_compilations(memory):
   tried = []
 
-  def plan(tokens):
+  def compile_for(tokens):
     tried.append(tokens)
-    return _Program(tokens)
+    return _program(tokens)
 
-  tokens, program = largest_tokens(plan, {'tokens': 4096, 'max_length': 16}, memory)
-  assert program.tokens == tokens
-  assert 0.9 * memory < program.memory.total <= memory
+  tokens, program = largest_tokens(compile_for, first=4096, unit=16, memory=memory)
+  assert program == f'for {tokens}'
+  assert 0.9 * memory < 1000 + 10 * tokens <= memory
   assert len(tried) <= 5
 
 
 def test_a_program_that_the_compiler_refuses_is_too_large():
-  def plan(tokens):
+  def compile_for(tokens):
     if tokens > 2048:
       raise DoesNotFitError('it does not fit')
-    return _Program(tokens)
+    return _program(tokens)
 
-  options = {'tokens': 8192, 'max_length': 16}
-  tokens, _ = largest_tokens(plan, options, memory=10**9)
+  tokens, _ = largest_tokens(compile_for, first=8192, unit=16, memory=10**9)
   assert 1024 < tokens <= 2048
+
+
+@pytest.mark.parametrize(('most', 'tokens'), [(7, 16), (100, 96), (50_010, 50_000)])
+def test_no_batch_is_larger_than_the_bound(most, tokens):
+  bounds = dict(first=4096, unit=16, memory=10**9, most=most)
+  assert largest_tokens(_program, **bounds) == (tokens, f'for {tokens}')
 
 
 def test_a_batch_that_cannot_fit_is_refused():
   with pytest.raises(ValueError, match='not even a batch of 16 tokens fits'):
-    largest_tokens(_Program, {'tokens': 64, 'max_length': 16}, memory=500)
+    largest_tokens(_program, first=64, unit=16, memory=500)
 
 
 def test_the_smallest_batch_is_tried_before_all_are_refused():
-  def plan(tokens):
+  def compile_for(tokens):
     if tokens > 16:
       raise DoesNotFitError('it does not fit')
-    return _Program(tokens)
+    return _program(tokens)
 
-  options = {'tokens': 16 * 4096, 'max_length': 16}
-  tokens, _ = largest_tokens(plan, options, memory=10**9)
+  tokens, _ = largest_tokens(compile_for, first=16 * 4096, unit=16, memory=10**9)
   assert tokens == 16
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 import math
+import re
 
 import jax
 
@@ -11,6 +12,44 @@ from seqlab.io.console import amount
 from seqlab.programs import compiled_programs
 
 _NUMBER = 4  # arrays that are named, of each kind
+# Sizes in the messages of the compilers.
+_NEEDED = re.compile(
+  r'(?:Used |HLO temporaries \()([0-9.]+\w*)(?: of |\) exceeds available HBM \()([0-9.]+\w*)'
+)
+
+
+class DoesNotFitError(ValueError):
+  """A program needs more memory than the chip has, by its compiler's own message.
+
+  Attributes:
+    needed: bytes that it needs; None if the message does not say.
+  """
+
+  def __init__(self, message: str, needed: float | None = None):
+    """Takes the text for the user, and the number of bytes."""
+    super().__init__(message)
+    self.needed = needed
+
+
+def explain_refusal(error: Exception) -> Exception:
+  """Returns the error of a program that does not fit; any other error as it is."""
+  text = str(error)
+  if 'RESOURCE_EXHAUSTED' not in text and 'memory' not in text:
+    return error
+  match = _NEEDED.search(text)
+  needed = f'it needs {match[1]} of {match[2]}' if match else text.splitlines()[0][:200]
+  return DoesNotFitError(
+    f"the program does not fit the chip's memory: {needed}. Set "
+    f"model.remat='products' or 'full', lower "
+    f'batching.tokens (--fit finds the largest), or shard the parameters (mesh.fsdp)',
+    _parse_bytes(match[1]) if match else None,
+  )
+
+
+def _parse_bytes(text: str) -> float:
+  """Parses a size such as '22.00G'."""
+  number, unit = re.fullmatch(r'([0-9.]+)([KMGT]?)\w*', text).groups()
+  return float(number) * 1024 ** ' KMGT'.index(unit or ' ')
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -37,16 +76,22 @@ def explain_out_of_memory(error: BaseException, advice: str) -> str:
   lines = [f'the device has no memory for this: {reason}']
   programs = compiled_programs()
   if programs:
-    largest = max(programs, key=_bytes)
+    largest = max(programs, key=program_bytes)
     lines += ['the largest arrays of the largest program, on one device:']
     lines += [f'  {line}' for line in _arrays(largest)]
   return '\n'.join([*lines, advice])
 
 
-def _bytes(program: jax.stages.Compiled) -> int:
+def program_bytes(program: jax.stages.Compiled) -> int:
+  """Returns the bytes that a program takes on one device while it runs."""
   stats = program.memory_analysis()
-  kinds = ('argument', 'temp', 'output')
-  return sum(getattr(stats, f'{kind}_size_in_bytes', 0) or 0 for kind in kinds)
+
+  def of(kind: str) -> int:
+    return getattr(stats, f'{kind}_size_in_bytes', 0) or 0
+
+  # A result that lies in the memory of an argument takes no further memory.
+  output = max(of('output') - of('alias'), 0)
+  return of('argument') + of('temp') + output + of('generated_code')
 
 
 def _arrays(program: jax.stages.Compiled) -> Iterator[str]:

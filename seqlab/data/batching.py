@@ -11,11 +11,12 @@ row and a batch; epochs, hosts and the report are common to all.
 from collections.abc import Iterator, Mapping, Sequence
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from seqlab.data.store import Sides
+from seqlab.domains import Count
 from seqlab.pieces import Specification, find, make, parameters
 from seqlab.types import PAD, Batch
 
@@ -32,6 +33,9 @@ CONTEXT = (
 )  # set by the task, not by an experiment
 # Defaults of all kinds.
 TOKENS, MAX_LENGTH, ROWS_MULTIPLE = 4_096, 256, 8
+# `train.largest_batch` replaces 'auto' by a number before batches are made.
+AUTO = 'auto'
+Tokens = Count | Literal['auto']
 
 
 def make_batches(
@@ -371,8 +375,22 @@ def _spread(order: np.ndarray, rows: int, batches: int) -> Iterator[np.ndarray]:
     yield np.pad(part, (0, rows - len(part)), constant_values=-1)
 
 
-def check_fit(length: int, tokens: int, rows_multiple: int) -> None:
+def smallest_batch(batching: Mapping[str, Any]) -> int:
+  """Returns the positions of the smallest batch that a section `batching` allows.
+
+  Where `max_length` is None, which admits sentences of any length, 64 stands for it.
+  """
+  rows = batching.get('rows_multiple', ROWS_MULTIPLE)
+  return rows * (batching.get('max_length', MAX_LENGTH) or 64)
+
+
+def check_fit(length: int, tokens: Tokens, rows_multiple: int) -> None:
   """Raises ValueError if the fewest rows of the longest sentence exceed a batch."""
+  if tokens == AUTO:
+    raise ValueError(
+      f"batching.tokens='{AUTO}' is replaced when `seqlab train` starts a single run: "
+      'set a number for everything else'
+    )
   if tokens < length * rows_multiple:
     raise ValueError(
       f'a batch cannot fit: {rows_multiple} rows of {length} positions are '

@@ -17,6 +17,7 @@ from seqlab.data.batching import (
   EpochBatches,
   Examples,
   Shape,
+  Tokens,
   check_fit,
   gather_rows,
   most_rows,
@@ -33,7 +34,7 @@ class Buckets(EpochBatches):
     self,
     sides: Sides,
     *,
-    tokens: Count = TOKENS,
+    tokens: Tokens = TOKENS,
     shapes: Count = 8,
     max_length: Count | None = MAX_LENGTH,
     rows_multiple: Count = ROWS_MULTIPLE,
@@ -47,6 +48,7 @@ class Buckets(EpochBatches):
     Args:
       sides: name of a side -> its sentences.
       tokens: largest number of positions of a batch on any side, padding counted.
+        'auto', in an experiment, lets a run choose it; see `train.largest_batch`.
       shapes: largest number of batch shapes; they are chosen to waste least.
       max_length: examples with a longer side, EOS counted, are left out and counted in
         the report; None keeps all.

@@ -12,6 +12,7 @@ from seqlab.data.batching import (
   EpochBatches,
   Examples,
   Shape,
+  Tokens,
   check_fit,
   most_rows,
 )
@@ -35,7 +36,7 @@ class Packed(EpochBatches):
     self,
     sides: Sides,
     *,
-    tokens: Count = TOKENS,
+    tokens: Tokens = TOKENS,
     shapes: Count = 1,
     max_length: Count | None = MAX_LENGTH,
     rows_multiple: Count = ROWS_MULTIPLE,
@@ -49,6 +50,7 @@ class Packed(EpochBatches):
     Args:
       sides: name of a side -> its sentences.
       tokens: largest number of positions of a batch on any side, padding counted.
+        'auto', in an experiment, lets a run choose it; see `train.largest_batch`.
       shapes: not used, so that the kinds can be swept with the other options in place.
       max_length: positions of a row; examples with a longer side, EOS counted, are left
         out and counted in the report. None takes the longest example.
@@ -87,7 +89,7 @@ class Packed(EpochBatches):
     cls,
     sides: Sequence[str],
     *,
-    tokens: Count = TOKENS,
+    tokens: Tokens = TOKENS,
     shapes: Count = 1,
     max_length: Count | None = MAX_LENGTH,
     rows_multiple: Count = ROWS_MULTIPLE,
@@ -172,7 +174,9 @@ def _laid_out(
   return (ids, np.repeat(segment, lengths), position), cells
 
 
-def _shape(sides: Sequence[str], tokens: int, width: int, rows_multiple: int) -> Shape:
+def _shape(
+  sides: Sequence[str], tokens: Tokens, width: int, rows_multiple: int
+) -> Shape:
   check_fit(width, tokens, rows_multiple)
   B = most_rows(tokens, width, rows_multiple)
   return Shape(B, dict.fromkeys(sides, width))

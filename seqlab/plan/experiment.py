@@ -14,13 +14,15 @@ from typing import Annotated
 import jax
 
 from seqlab.compile.chips import CHIPS, Chip, find_chip
+from seqlab.compile.fit import largest_tokens
+from seqlab.compile.memory import DoesNotFitError
 from seqlab.compile.roofline import ASSUMPTIONS
 from seqlab.compile.topologies import CompilerMissingError, Topology, make_topology
+from seqlab.data.batching import smallest_batch
 from seqlab.domains import Count, OneOf, checked
 from seqlab.io.console import console
 from seqlab.plan import report
-from seqlab.plan.fit import largest_tokens
-from seqlab.plan.programs import WHAT, DoesNotFitError, PlannedStep, plan_step
+from seqlab.plan.programs import WHAT, PlannedStep, plan_step
 from seqlab.tasks import task_of
 from seqlab.tasks.interface import Estimator, Task, Translates, has
 from seqlab.train.checks import check_experiment
@@ -206,18 +208,28 @@ def _print_fit(
   what: str,
   folder: Path,
 ) -> None:
-  numbers = itertools.count()
+  numbers, batching = itertools.count(), config['batching']
+  if 'tokens' not in batching:
+    raise ValueError(
+      '--fit varies batching.tokens, which this experiment does not have'
+    )
   for target in targets:
     if target.chip is None:
       raise ValueError('--fit needs the memory of one chip: add --chip, as in v5p')
 
-    def plan(tokens: int, target: _Target = target) -> PlannedStep:
+    def plan(tokens: int, target: _Target = target) -> tuple[int, PlannedStep]:
       out.text(f'{target.title}: compiling for batching.tokens={tokens:,}')
-      changed = {**config, 'batching': {**config['batching'], 'tokens': tokens}}
+      changed = {**config, 'batching': {**batching, 'tokens': tokens}}
       task = open_task(changed, folder / f'fit-{next(numbers)}')
-      return plan_step(changed, task, target.devices, target.topology, what)
+      step = plan_step(changed, task, target.devices, target.topology, what)
+      return step.memory.total, step
 
-    tokens, step = largest_tokens(plan, config['batching'], target.chip.memory)
+    tokens, step = largest_tokens(
+      plan,
+      first=batching['tokens'],
+      unit=smallest_batch(batching),
+      memory=target.chip.memory,
+    )
     out.result(
       functools.partial(_fitted, target, tokens, step),
       functools.partial(_fitted_as_json, tokens, step),

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 import contextlib
 import dataclasses
 import math
-import re
 import time
 
 from flax import linen as nn
@@ -21,6 +20,7 @@ from seqlab.compile.buffers import Buffer, largest_buffers
 from seqlab.compile.collectives import Collective, collectives
 from seqlab.compile.cost import Costs
 from seqlab.compile.hlo import Module
+from seqlab.compile.memory import explain_refusal
 from seqlab.compile.topologies import Topology
 from seqlab.config import with_defaults
 from seqlab.layers.device import ACCELERATOR, instead_of
@@ -34,23 +34,6 @@ from seqlab.types import Batch, PyTree
 STAND_IN = "XLA's CPU compiler, as a stand-in"
 WHAT = ('train', 'evaluate')
 _BUFFERS = 10  # number of the largest arrays that are described
-# Sizes in the messages of the compilers.
-_NEEDED = re.compile(
-  r'(?:Used |HLO temporaries \()([0-9.]+\w*)(?: of |\) exceeds available HBM \()([0-9.]+\w*)'
-)
-
-
-class DoesNotFitError(ValueError):
-  """A program needs more memory than the chip has, by its compiler's own message.
-
-  Attributes:
-    needed: bytes that it needs; None if the message does not say.
-  """
-
-  def __init__(self, message: str, needed: float | None = None):
-    """Takes the text for the user, and the number of bytes."""
-    super().__init__(message)
-    self.needed = needed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +173,7 @@ def plan_step(
     with traced_for:
       program, batch, reading = compile_program()
   except jax.errors.JaxRuntimeError as error:
-    raise explain(error) from None
+    raise explain_refusal(error) from None
   seconds = time.monotonic() - started
   trips = reading.steps if reading else 1
   module = Module(program.as_text(), trips)
@@ -295,24 +278,3 @@ def _memory(program: jax.stages.Compiled, state: PyTree, what: str) -> Memory:
     output=max(of('output') - of('alias'), 0),
     code=of('generated_code'),
   )
-
-
-def explain(error: Exception) -> Exception:
-  """Returns the error of a program that does not fit; any other error as it is."""
-  text = str(error)
-  if 'RESOURCE_EXHAUSTED' not in text and 'memory' not in text:
-    return error
-  match = _NEEDED.search(text)
-  needed = f'it needs {match[1]} of {match[2]}' if match else text.splitlines()[0][:200]
-  return DoesNotFitError(
-    f"the program does not fit the chip's memory: {needed}. Set "
-    f"model.remat='products' or 'full', lower "
-    f'batching.tokens (--fit finds the largest), or shard the parameters (mesh.fsdp)',
-    _bytes(match[1]) if match else None,
-  )
-
-
-def _bytes(text: str) -> float:
-  """Parses a size such as '22.00G'."""
-  number, unit = re.fullmatch(r'([0-9.]+)([KMGT]?)\w*', text).groups()
-  return float(number) * 1024 ** ' KMGT'.index(unit or ' ')

@@ -41,6 +41,15 @@ def peak_memory() -> dict[str, int]:
   return {'speed/peak_device_bytes': max(peaks)} if peaks else {}
 
 
+def memory_limit() -> int | None:
+  """Returns the bytes that a device has for arrays and programs.
+
+  It is the smallest limit of this process's devices; None if they state none, as CPUs.
+  """
+  stats = (device.memory_stats() or {} for device in jax.local_devices())
+  return min((x['bytes_limit'] for x in stats if 'bytes_limit' in x), default=None)
+
+
 def _measure(size: int = 1024, tries: int = 5) -> float:
   x = jnp.ones((size, size), jnp.float32)
   product = jax.jit(jnp.dot).lower(x, x).compile()

@@ -11,6 +11,7 @@ from typing import Any
 from etils import epath
 
 from seqlab.config import NEEDED, SECTIONS, WATCHING, flatten, with_defaults
+from seqlab.data.batching import AUTO
 from seqlab.io import files
 from seqlab.tasks import task_of
 from seqlab.text.inputs import Inputs
@@ -238,7 +239,9 @@ def open_folder(
     with _name_in_errors(
       name, path, '; use another --workdir, or --force to write it again'
     ):
-      found = differences(files.read_json_object(path / 'config.json'), plain)
+      recorded = files.read_json_object(path / 'config.json')
+      plain = _with_chosen_batch(plain, recorded)
+      found = differences(recorded, plain)
     if found:
       raise ValueError(
         f'{name} was made by a different experiment:\n  '
@@ -294,11 +297,23 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
   """Returns the options in which two configurations differ, one text per option.
 
   Tuples equal lists, as config.json cannot tell them apart. How a run is watched makes
-  no difference.
+  no difference, nor does a batch that the run was to choose itself.
   """
+  new = _with_chosen_batch(new, old)
   old, new = (_comparable(config) for config in (old, new))
   keys = [k for k in {**old, **new} if old.get(k, _ABSENT) != new.get(k, _ABSENT)]
   return [f'{k}: {old.get(k, _ABSENT)} there, {new.get(k, _ABSENT)} now' for k in keys]
+
+
+def _with_chosen_batch(
+  config: Mapping[str, Any], recorded: Mapping[str, Any]
+) -> Mapping[str, Any]:
+  """Replaces `batching.tokens='auto'` by the number that a run has recorded."""
+  batching, chosen = (x.get('batching') for x in (config, recorded))
+  sections = isinstance(batching, Mapping) and isinstance(chosen, Mapping)
+  if not sections or batching.get('tokens') != AUTO or 'tokens' not in chosen:
+    return config
+  return {**config, 'batching': {**batching, 'tokens': chosen['tokens']}}
 
 
 def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:

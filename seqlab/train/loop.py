@@ -20,6 +20,7 @@ from seqlab.train.engines import make_engine
 from seqlab.train.fallback import DivergenceError
 from seqlab.train.fit import fit
 from seqlab.train.folder import RunFolder, open_folder
+from seqlab.train.largest_batch import with_largest_batch
 from seqlab.train.machine import record_machine
 from seqlab.train.profile import Profile
 from seqlab.train.retry import lasting, remedy
@@ -66,6 +67,7 @@ def train(
     folder = dataclasses.replace(folder, origin=origin)
     if has(task_of(folder.config), Estimator):
       return fit(folder, anew=force)
+    folder = with_largest_batch(folder)
     task, batches, timetable = prepare(folder)
     engine = make_engine(folder.config, task, timetable.steps)
     engine.definition.check(batches.shapes)

@@ -1,56 +1,60 @@
-"""Finds the largest batch that fits a chip's memory."""
+"""Searches for the largest batch that fits a device's memory."""
 
 from collections.abc import Callable, Mapping
 import math
-from typing import Any
+from typing import TypeVar
 
-from seqlab.plan.programs import DoesNotFitError, PlannedStep
+from seqlab.compile.memory import DoesNotFitError
+
+_Program = TypeVar('_Program')
 
 _TRIES = 6  # programs that are compiled at most
 _ENOUGH = 0.95  # share of the memory from which on no larger batch is tried
 
 
 def largest_tokens(
-  plan: Callable[[int], PlannedStep],
-  batching: Mapping[str, Any],
+  compile_for: Callable[[int], tuple[float, _Program]],
+  *,
+  first: int,
+  unit: int,
   memory: float,
-) -> tuple[int, PlannedStep]:
+  most: float = math.inf,
+) -> tuple[int, _Program]:
   """Returns the largest `batching.tokens` that fits, and the program for it.
 
   The memory of a program is nearly a linear function of its batch. The next number to
   try is where the line through the last two programs meets the memory of the chip.
 
   Args:
-    plan: compiles the program for a number of tokens; raises DoesNotFitError if its
-      compiler says so.
-    batching: the experiment's section, whose `tokens` is tried first.
-    memory: bytes of the chip.
+    compile_for: compiles the program for a number of tokens; returns the bytes that it
+      needs on a device, and the program. It raises DoesNotFitError if the compiler
+      refuses it.
+    first: number of tokens that is tried first.
+    unit: tokens of the smallest batch, of which the others are multiples.
+    memory: bytes of the device.
+    most: bound on the tokens.
 
   Raises:
-    ValueError: the section has no `tokens`, or not even the smallest batch fits.
+    ValueError: not even the smallest batch fits.
   """
-  if 'tokens' not in batching:
-    raise ValueError(
-      '--fit varies batching.tokens, which this experiment does not have'
-    )
-  unit = batching.get('rows_multiple', 1) * (batching.get('max_length') or 64)
-  tokens = max(batching['tokens'] // unit, 1) * unit
+  tokens = max(int(min(first, most)) // unit, 1) * unit
   measured: dict[int, float] = {}
-  best: tuple[int, PlannedStep] | None = None
-  too_large = None  # the smallest number that does not fit
+  best: tuple[int, _Program] | None = None
+  # The smallest number that does not fit, or is above the bound.
+  too_large = None if most == math.inf else max(int(most) // unit, 1) * unit + unit
   for tries_left in reversed(range(_TRIES)):
     try:
-      step = plan(tokens)
-      measured[tokens] = needed = step.memory.total
+      needed, program = compile_for(tokens)
+      measured[tokens] = needed
     except DoesNotFitError as error:
       if error.needed is not None:
         measured[tokens] = error.needed
       needed = math.inf
     if needed <= memory:
-      best = max(best or (0, step), (tokens, step), key=lambda pair: pair[0])
+      best = tokens, program  # larger than the ones before that fit
     else:
       too_large = min(too_large or tokens, tokens)
-    if best and best[1].memory.total > _ENOUGH * memory:
+    if best and measured[best[0]] > _ENOUGH * memory:
       break
     tokens = _next(measured, best and best[0], too_large, memory, unit)
     if tokens is None:
