@@ -234,18 +234,20 @@ def _unfinished(runs: Sequence[Run]) -> list[Markup]:
 def _samples_of_training(
   runs: Sequence[Run], names: Mapping[Path, str]
 ) -> list[Markup]:
-  """Returns the samples of each run's last evaluation in training.
+  """Returns the samples of the last run of each evaluator in training.
 
   Runs whose samples have the same sources and references share a list.
   """
   lists: dict[tuple, dict[str, list[Sample]]] = {}
   for run in runs:
     files = sorted((run.path / 'samples').glob('*.txt'))
-    samples = read_samples(files[-1].read_text('utf-8')) if files else []
-    texts = tuple((x.source, tuple(x.references)) for x in samples[:_FROM_TRAINING])
-    if texts:
-      title = f'{names[run.path]}, {files[-1].stem}'
-      lists.setdefault(texts, {})[title] = samples[:_FROM_TRAINING]
+    newest = {file.stem.rpartition('-')[0]: file for file in files}  # by evaluator
+    for file in newest.values():
+      samples = read_samples(file.read_text('utf-8'))[:_FROM_TRAINING]
+      texts = tuple((x.source, tuple(x.references)) for x in samples)
+      if texts:
+        title = f'{names[run.path]}, {file.stem}'
+        lists.setdefault(texts, {})[title] = samples
   if not lists:
     return []
   shown = []
@@ -258,8 +260,9 @@ def _samples_of_training(
     ]
     shown.append(samples_table(joint, [*by_title]))
   hint = (
-    'Some sentences of the last evaluation in training. With --split a report translates '
-    f'a whole split, and shows where the outputs are right and wrong. {MARKS}'
+    'What the evaluators kept of their last run in training. With --split a report '
+    'of a task with outputs decodes a whole split, and shows where they are right and '
+    f'wrong. {MARKS}'
   )
   return [element('h2', 'Samples'), element('p', hint, class_='muted'), *shown]
 

@@ -1,6 +1,6 @@
 """Outputs beside their references, with the differences marked."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import difflib
 from typing import NamedTuple
 
@@ -9,7 +9,8 @@ from seqlab.pages.html import Markup, element, joined
 # What the lines under words mean.
 MARKS = (
   'Words of an output that the reference does not have at that place have a wavy line; '
-  'words of the reference that the first output does not have there have a double line.'
+  'words of the reference that the first output does not have there have a double line. '
+  'Where both are one word, its characters are marked.'
 )
 
 
@@ -19,7 +20,7 @@ class Sample(NamedTuple):
   Attributes:
     number: number of the line, from 1.
     source: the source.
-    references: one or more references.
+    references: the references; empty if there is none to compare with.
     outputs: for each run its output.
     scores: for each run the score of its output; empty if there are none.
   """
@@ -32,15 +33,25 @@ class Sample(NamedTuple):
 
 
 def read_samples(text: str) -> list[Sample]:
-  """Reads samples that an evaluator wrote in training: lines '< ', '= ' and '> '."""
+  """Reads samples that an evaluator wrote in training.
+
+  Lines '< ', '= ' and '> ' have a source, its references and an output, and an empty
+  line ends them. Any other line is an output by itself, without a reference; up to a
+  colon it names what the output belongs to, as a word before its neighbours.
+  """
   samples, lines = [], {'<': [], '=': [], '>': []}
   for line in [*text.split('\n'), '']:
     if line[:1] in lines and line[1:2] == ' ':
       lines[line[0]].append(line[2:])
-    elif lines['>']:
+      continue
+    if lines['>']:
       source = '\n'.join(lines['<'])
       samples.append(Sample(len(samples) + 1, source, lines['='], lines['>']))
       lines = {mark: [] for mark in lines}
+    if line:
+      source, colon, output = line.partition(': ')
+      source, output = (source, output) if colon else ('', line)
+      samples.append(Sample(len(samples) + 1, source, [], [output]))
   return samples
 
 
@@ -90,12 +101,14 @@ def _item(sample: Sample, runs: Sequence[str]) -> Markup:
     key=lambda x: _matcher(x, sample.outputs[0]).ratio(),
   )
   lines = [_line('source', element('span', sample.source, dir='auto'))]
-  reference = _marked(nearest, sample.outputs[0], 'del')
-  lines.append(_line('reference', reference))
+  if sample.references:
+    lines.append(_line('reference', _marked(nearest, sample.outputs[0], 'del')))
   for i, output in enumerate(sample.outputs):
     name = runs[i] if len(runs) > 1 else 'output'
     score = f' {sample.scores[i]:.1f}' if sample.scores else ''
-    lines.append(_line(f'{name}{score}', _marked(output, nearest, 'ins')))
+    # Without a reference nothing differs from it.
+    other = nearest if sample.references else output
+    lines.append(_line(f'{name}{score}', _marked(output, other, 'ins')))
   attributes = {f'data_{key}': value for key, value in keys.items()}
   return element('li', element('dl', *lines), value=sample.number, **attributes)
 
@@ -106,21 +119,34 @@ def _line(name: str, content: Markup) -> Markup:
 
 def _marked(text: str, other: str, tag: str) -> Markup:
   """Returns a text with the words marked that the other one does not have there."""
+  space, _ = _units(text, other)
   parts = [
-    element(tag, ' '.join(words)) if differs else ' '.join(words)
-    for words, differs in _parts(text, other)
+    element(tag, space.join(units)) if differs else space.join(units)
+    for units, differs in _parts(text, other)
   ]
-  spaced = [x for part in parts for x in (part, ' ')][:-1]
+  spaced = [x for part in parts for x in (part, space)][:-1]
   return element('span', joined(spaced), dir='auto')
 
 
-def _parts(text: str, other: str) -> Iterator[tuple[list[str], bool]]:
+def _parts(text: str, other: str) -> Iterator[tuple[Sequence[str], bool]]:
   """Yields runs of words of a text, and whether the other text lacks them there."""
-  words = text.split()
+  _, divide = _units(text, other)
+  units = divide(text)
   for kind, a, b, _, _ in _matcher(text, other).get_opcodes():
     if b > a:
-      yield words[a:b], kind != 'equal'
+      yield units[a:b], kind != 'equal'
 
 
 def _matcher(text: str, other: str) -> difflib.SequenceMatcher:
-  return difflib.SequenceMatcher(None, text.split(), other.split(), autojunk=False)
+  _, divide = _units(text, other)
+  return difflib.SequenceMatcher(None, divide(text), divide(other), autojunk=False)
+
+
+def _units(text: str, other: str) -> tuple[str, Callable[[str], Sequence[str]]]:
+  """Returns what is between the units that two texts are compared by, and a divider.
+
+  The units are words, and characters if both texts are one word, as inflected forms.
+  """
+  if len(text.split()) == len(other.split()) == 1:
+    return '', list
+  return ' ', str.split

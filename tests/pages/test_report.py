@@ -69,6 +69,46 @@ def test_samples_of_an_evaluator_are_read():
   ]
 
 
+def test_outputs_without_a_reference_are_read_beside_what_they_belong_to():
+  text = 'of: in 0.67, on: 0.60\n: a 0.1\nfree text\n< a\n= b\n> d\n'
+  assert read_samples(text) == [
+    Sample(1, 'of', [], ['in 0.67, on: 0.60']),
+    Sample(2, '', [], ['a 0.1']),
+    Sample(3, '', [], ['free text']),
+    Sample(4, 'a', ['b'], ['d']),
+  ]
+  shown = samples_table(read_samples(text)[:1], ['run'])
+  assert '<span dir="auto">in 0.67, on: 0.60</span>' in shown
+  assert 'reference' not in shown
+  assert '<ins>' not in shown
+
+
+def test_characters_of_single_words_are_marked():
+  text = samples_table([Sample(1, 'gehen', ['gegangen'], ['gegingt'])], ['run'])
+  assert 'geg<del>a</del>ng<del>en</del>' in text
+  assert 'geg<ins>i</ins>ng<ins>t</ins>' in text
+  text = samples_table([Sample(1, 'x', ['K AE T'], ['K T'])], ['run'])
+  assert 'K <del>AE</del> T' in text
+  assert '<ins>' not in text
+
+
+def test_each_evaluator_of_a_run_shows_its_newest_samples(make_run):
+  runs = [read_run(make_run(name, 0, np.array([1, 0] * 4))) for name in ('a', 'b')]
+  for run in runs:
+    (run.path / 'evaluations.jsonl').unlink()
+    samples = run.path / 'samples'
+    samples.mkdir()
+    (samples / 'valid-00000001.txt').write_text('< s\n= old\n> old\n')
+    (samples / 'valid-00000002.txt').write_text('< s\n= new\n> newer\n')
+    (samples / 'words-2-00000001.txt').write_text(f'of: neighbours of {run.path.name}')
+  text = report_page(runs, {run.path: run.path.name for run in runs})
+  assert text.count('class="samples"') == 2  # both runs are in each list
+  assert 'a, valid-00000002' in text
+  assert 'old' not in text
+  assert 'b, words-2-00000001' in text
+  assert 'neighbours of b' in text
+
+
 def test_differences_from_the_nearest_reference_are_marked_and_escaped():
   sample = Sample(7, 'x y', ['far', 'the old <b> cat'], ['the new <b> cat'], [12.34])
   text = samples_table([sample], ['run'])
