@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import contextlib
 import errno
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -101,6 +102,27 @@ def append_line(path: str | os.PathLike, line: str) -> None:
     file.write(f'{line}\n'.encode())
     file.flush()
     os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike, refusal: str) -> Iterator[None]:
+  """Keeps other processes out of the same block for the same file, which is made.
+
+  The system releases the lock when this process ends, also if it is killed.
+
+  Args:
+    path: path of a file whose content does not matter.
+    refusal: message if another process holds the lock.
+
+  Raises:
+    RuntimeError: another process holds the lock.
+  """
+  with open(path, 'w', encoding='utf-8') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise RuntimeError(refusal) from None
+    yield
 
 
 def read_json_object(path: str | os.PathLike) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 import contextlib
 import dataclasses
-import fcntl
 import json
 from pathlib import Path
 from typing import Any
@@ -201,14 +200,11 @@ class RunFolder:
     if self.bucket_mirror:
       yield
       return
-    with open(self.path / '.lock', 'w', encoding='utf-8') as file:
-      try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError:
-        raise RuntimeError(
-          f'another process trains in {self.path}: wait for it, stop it, or use '
-          f'another --workdir'
-        ) from None
+    refusal = (
+      f'another process trains in {self.path}: wait for it, stop it, or use '
+      f'another --workdir'
+    )
+    with files.locked(self.path / '.lock', refusal):
       yield
 
 

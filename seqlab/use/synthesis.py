@@ -7,6 +7,7 @@ the same bytes as without the kill, on the same devices.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
 import hashlib
 import itertools
 import json
@@ -20,7 +21,13 @@ import jax
 
 from seqlab.decoding.config import make_decoding
 from seqlab.domains import Count, checked
-from seqlab.io.files import UNFINISHED, read_json_object, replacing, write_text
+from seqlab.io.files import (
+  UNFINISHED,
+  locked,
+  read_json_object,
+  replacing,
+  write_text,
+)
 from seqlab.tasks.interface import Translates, needs
 from seqlab.tasks.translator import Translator
 from seqlab.text.lines import (
@@ -129,6 +136,7 @@ def synthesize(
     ValueError: an option is wrong, there is not exactly one of `split` and `file`, the
       file is damaged, or the folder holds something else, before anything is
       translated; or the corpus has no pair.
+    RuntimeError: another process writes the corpus.
   """
   decoding = make_decoding(options)
   if (split is None) == (file is None):
@@ -164,7 +172,8 @@ def synthesize(
       task, model, variables, decoding, folder.config, sharding=sharding
     )
     lines = task.corpus.read(split)[0] if split else _lines_of(Path(file))
-    _translate_parts(parts, translator, lines, lines_per_part)
+    with parts.lock():
+      _translate_parts(parts, translator, lines, lines_per_part)
   record = parts.record
   if not record['pairs']:
     raise ValueError(
@@ -257,6 +266,14 @@ class Parts:
     """Whether the corpus is complete."""
     return 'pairs' in self.record
 
+  def lock(self) -> contextlib.AbstractContextManager[None]:
+    """Keeps other processes out: the one that is ready first removes all parts."""
+    refusal = (
+      f'another process writes the corpus in {self._folder}: wait for it, stop it, or '
+      'name another folder'
+    )
+    return locked(self._parts / '.lock', refusal)
+
   def has(self, number: int) -> bool:
     """Returns whether a part is complete."""
     return self._path(number, self._layout.target).exists()
@@ -322,7 +339,12 @@ def _lines_of(path: Path) -> Iterator[str]:
 
 
 def _digest_of(path: Path) -> str:
-  """Returns the digest of a text. Raises ValueError if its file is damaged."""
+  """Returns the digest of a text. Raises ValueError if it is no file, or damaged."""
+  if path.exists() and not path.is_file():
+    raise ValueError(
+      f'--input {path} is a folder or a pipe: name a file, which can be read again when '
+      'the work is resumed'
+    )
   check_undamaged(path)  # now, and not after hours of translation
   with path.open('rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()

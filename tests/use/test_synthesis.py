@@ -1,8 +1,10 @@
 """A text becomes a corpus: the source of distillation and back-translation."""
 
+import functools
 import gzip
 import io
 import json
+import os
 import shutil
 
 import pytest
@@ -129,6 +131,19 @@ def test_a_corpus_without_a_pair_is_an_error(finished, tmp_path):
   }
 
 
+def test_two_processes_cannot_write_one_corpus(finished, tmp_path, monkeypatch):
+  # The first one that is ready would remove the parts, of which the other would make an
+  # empty corpus.
+  text = tmp_path / 'text'
+  text.write_text('w1\n', 'utf-8')
+  again = functools.partial(
+    synthesize, finished, tmp_path / 'new', file=text, options=GREEDY
+  )
+  monkeypatch.setattr(synthesis, '_translate_parts', lambda *_: again())
+  with pytest.raises(RuntimeError, match='another process writes the corpus in'):
+    again()
+
+
 @pytest.fixture
 def parts_of(tmp_path):
   """Returns a function that opens the folder of a corpus again."""
@@ -175,6 +190,12 @@ def test_parts_that_a_kill_left_beside_a_finished_corpus_are_removed(
   assert (tmp_path / 'new' / 'parts').exists()
   assert parts_of().is_done
   assert not (tmp_path / 'new' / 'parts').exists()
+
+
+def test_a_pipe_is_refused_before_it_is_read(tmp_path):
+  os.mkfifo(tmp_path / 'pipe')  # whose text would be gone after the digest
+  with pytest.raises(ValueError, match='pipe is a folder or a pipe: name a file'):
+    synthesis._digest_of(tmp_path / 'pipe')
 
 
 def _bytes_of_gzip():
