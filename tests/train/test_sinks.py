@@ -52,6 +52,14 @@ class Noting(Sink):
     return super().__getattribute__(name)
 
 
+class Clearing(Sink):
+  def configuration(self, config):
+    config.clear()
+
+  def metrics(self, step, row):
+    row.clear()
+
+
 def _path(sink):
   return f'{sink.__module__}:{sink.__qualname__}'
 
@@ -84,10 +92,11 @@ def test_a_sink_gets_everything_in_order(tmp_path):
   writer.write(1, {'bleu': 3.0})
   writer.flush()
   writer.close()
+  Noting.calls[2] = (*Noting.calls[2][:-1], Noting.calls[2][-1].tolist())
   assert Noting.calls == [
     ('configuration', 'y', {'sinks': [{'kind': _path(Noting), 'label': 'y'}]}),
     ('text', 'y', 1, 'valid/samples', 'a\nb'),
-    ('image', 'y', 1, 'valid/i', image),
+    ('image', 'y', 1, 'valid/i', image.tolist()),
     ('metrics', 'y', 1, {'loss': 2.0, 'bleu': 3.0}),
     ('flush', 'y'),
     ('close', 'y'),
@@ -111,6 +120,16 @@ def test_a_sink_that_hangs_or_raises_does_not_disturb_a_run(tmp_path, hanging):
   assert 'Hanging is 1,000 calls behind' in behind
   assert 'Hanging did not end in 0 s and is given up' in given_up
   assert background.is_stuck()
+
+
+def test_what_a_sink_does_to_its_arguments_has_no_effect(tmp_path):
+  folder = open_folder(tmp_path, {'sinks': [_path(Clearing), _path(Noting)]})
+  config = json.dumps(folder.config)
+  writer = Writer(folder)
+  writer.write(1, {'loss': 1.0})
+  writer.close()
+  assert Noting.calls[1] == ('metrics', 'x', 1, {'loss': 1.0})
+  assert json.dumps(Noting.calls[0][2]) == config == json.dumps(folder.config)
 
 
 def test_a_sink_that_cannot_be_made_is_left_out(tmp_path):

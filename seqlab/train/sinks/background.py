@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 import contextlib
+import copy
 from pathlib import Path
 import queue
 import threading
@@ -56,7 +57,8 @@ class SinkThread:
     if self._is_over:
       return
     try:
-      self._calls.put_nowait((method, arguments))
+      # Copies: what a sink does to its arguments must not reach the run or other sinks.
+      self._calls.put_nowait((method, copy.deepcopy(arguments)))
     except queue.Full:
       if not self._num_left_out:
         self._say(
