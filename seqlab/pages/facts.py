@@ -7,6 +7,7 @@ from pathlib import Path
 import re
 import statistics
 
+from seqlab.io.console import amount
 from seqlab.pages.html import Markup, element, facts, table
 from seqlab.report.runs import Run
 from seqlab.results.origin import read_origin
@@ -14,6 +15,11 @@ from seqlab.results.provenance import run_facts
 
 _PARAMETERS = re.compile(r'([\d,]+) parameters, ')  # of the first line of train.log
 _LOG_LINES = 40
+# Metric of `train.device.peak_memory` -> what took the memory.
+_PEAKS = {
+  'speed/peak_device_bytes': 'on a device',
+  'speed/peak_process_bytes': 'of the process',
+}
 
 
 def facts_section(runs: Sequence[Run]) -> list[Markup]:
@@ -53,7 +59,7 @@ def _facts(run: Run) -> dict[str, str]:
     'JAX': recorded['jax'],
     'training time': _duration(recorded['training_seconds']),
     'speed': _speed(run),
-    'memory': _memory(run),
+    'peak of memory': _memory(run),
   }
   return {name: text for name, text in known.items() if text}
 
@@ -120,13 +126,12 @@ def _speed(run: Run) -> str:
 
 
 def _memory(run: Run) -> str:
-  """Returns the largest value of each metric of memory, if the run has some."""
-  largest: dict[str, float] = {}
-  for row in run.rows:
-    for name, value in row.items():
-      if 'memory' in name and math.isfinite(value):
-        largest[name] = max(value, largest.get(name, 0.0))
-  return ', '.join(f'{name} {value:,.4g}' for name, value in largest.items())
+  """Returns the most memory that the run took at a time, if its rows have it."""
+  peaks = {
+    owner: [row[name] for row in run.rows if name in row]
+    for name, owner in _PEAKS.items()
+  }
+  return ', '.join(f'{amount(max(x))} {owner}' for owner, x in peaks.items() if x)
 
 
 def _details(run: Run) -> list[Markup]:

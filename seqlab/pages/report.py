@@ -8,7 +8,7 @@ import numpy as np
 import sacrebleu
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
-from seqlab.io.files import write_text
+from seqlab.io.files import check_output, write_text
 from seqlab.pages.attention import EXPLANATION, NO_SCRIPT, attention_data
 from seqlab.pages.breakdown import (
   frequency_groups,
@@ -61,7 +61,9 @@ def write_report(
 
   Raises:
     FileNotFoundError: a folder has no run.
-    ValueError: a file is damaged, or see `use.outputs.outputs_of`.
+    OSError: the page cannot be written there; before a split is translated.
+    ValueError: a file is damaged, or see `use.outputs.outputs_of`; or, once the page is
+      written, lines could not be translated.
   """
   path = Path(output) / 'index.html'
   if path.is_dir() or Path(output).is_file():
@@ -72,11 +74,11 @@ def write_report(
     _check_without_split(**search)
   runs = [run for x in folders for run in read_runs(x, unfinished=True)]
   names = _names(runs)
+  check_output(path)  # now, and not after a split is translated
   outputs = attention = None
   if split is not None:
     outputs = outputs_of([run.path for run in runs], split, **search)
     attention = _attention_of(runs[0], outputs, search)
-  Path(output).mkdir(parents=True, exist_ok=True)
   samples = _SAMPLES
   while True:
     text = report_page(runs, names, split, outputs, attention, samples=samples)
@@ -84,6 +86,8 @@ def write_report(
       break
     samples //= 2
   write_text(path, text)
+  for refused in outputs.refused if outputs else ():
+    refused.report(f'counted as empty in {path}')
   return path
 
 

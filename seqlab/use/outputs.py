@@ -23,6 +23,7 @@ class Outputs(NamedTuple):
     hypotheses: name of a run -> its outputs.
     training: the target side of the training text; None if it cannot be read here.
     convention: the tokeniser of BLEU by which papers on this corpus count.
+    refused: lines of each run that could not be translated, and count as empty.
   """
 
   sources: list[str]
@@ -30,6 +31,7 @@ class Outputs(NamedTuple):
   hypotheses: dict[str, list[str]]
   training: list[str] | None
   convention: str
+  refused: Sequence[RefusedLines] = ()
 
 
 @checked
@@ -54,7 +56,7 @@ def outputs_of(
 
   Raises:
     ValueError: an option is wrong, a run cannot translate, or the runs have different
-      sources or references; nothing has been translated then. Or a line is too long.
+      sources or references; nothing has been translated then.
   """
   decoding = make_decoding(options)
   opened = {str(run): open_run(run, trust=trust) for run in runs}
@@ -70,17 +72,17 @@ def outputs_of(
         f'{run} and {next(iter(texts))} have different texts in {split}: '
         'write separate reports, or leave --split out'
       )
-  hypotheses = {}
+  hypotheses, refusals = {}, []
   for run, (folder, task) in opened.items():
     system = System(folder, task, average, choose, decoding, trust=trust)
     refused = RefusedLines('line', f'split {split!r}, by {run},')
     measures = measures_of(folder.config, task)
     evaluation = evaluate_system(system, split, first, refused, measures=measures)
     record_evaluation(folder, evaluation.result, evaluation.statistics, name=split)
-    refused.report('counted as empty')
+    refusals.append(refused)
     hypotheses[run] = evaluation.hypotheses
   corpus = next(iter(corpora.values()))
-  return Outputs(*first, hypotheses, _training(corpus), corpus.convention)
+  return Outputs(*first, hypotheses, _training(corpus), corpus.convention, refusals)
 
 
 def _training(corpus: Any) -> list[str] | None:

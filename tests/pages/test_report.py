@@ -10,6 +10,7 @@ import pytest
 
 from seqlab.cli import main
 from seqlab.metrics.measures import Exact
+from seqlab.pages import report
 from seqlab.pages.breakdown import (
   frequency_groups,
   length_groups,
@@ -23,8 +24,10 @@ from seqlab.pages.samples import Sample, read_samples, samples_table
 from seqlab.pages.scores import Recorded, scores_section, shared_score
 from seqlab.report.runs import read_run
 from seqlab.tasks.interface import Attended, AttentionMap, Side
+from seqlab.train.device import peak_memory
 from seqlab.use.attention import Shown
 from seqlab.use.outputs import Outputs
+from seqlab.use.refused import RefusedLines
 
 
 def test_lines_are_divided_by_length_into_groups_of_about_the_same_size():
@@ -191,6 +194,15 @@ def test_a_report_has_intervals_and_paired_tests(make_run, tmp_path):
   assert 'http:' not in text
 
 
+def test_the_peak_of_memory_of_a_run_is_shown(make_run):
+  run = make_run('run', 0, [1])
+  rows = [{'step': i, 'loss': 1.0} | peak_memory() for i in (1, 2)]
+  rows[1]['speed/peak_process_bytes'] = 2_345_000_000
+  (run / 'metrics.jsonl').write_text(''.join(f'{json.dumps(x)}\n' for x in rows))
+  text = report_page([read_run(run)], {run: 'run'})
+  assert '<dt>peak of memory</dt><dd dir="auto">2.35 GB of the process</dd>' in text
+
+
 def _recorded(right, *scores, **search):
   statistics = np.stack([right, np.ones(len(right), int)], axis=1)
   scores = [dict(name=name, score=x, signature='') for name, x in scores]
@@ -272,6 +284,36 @@ def test_wrong_options_of_a_report_are_errors(options, message, tmp_path, capsys
   options = [str(tmp_path / 'file') if x == 'FILE' else x for x in options]
   assert main(['report', str(tmp_path), *options]) == 1
   assert message in capsys.readouterr().err
+
+
+def test_a_page_that_cannot_be_written_is_an_error_before_a_split_is_translated(
+  make_run, tmp_path
+):
+  run = make_run('run', 0, [1, 0])  # whose split cannot be translated at all
+  (tmp_path / 'file').touch()
+  with pytest.raises(NotADirectoryError):
+    write_report([run], tmp_path / 'file' / 'new', split='test')
+
+
+def test_lines_that_cannot_be_translated_are_an_error_once_the_page_is_written(
+  make_run, tmp_path, monkeypatch
+):
+  run, refused = make_run('run', 0, [1, 0]), RefusedLines('line', "split 'test'")
+  refused.add(0, 2, {1: 'is too long'})
+  outputs = Outputs(
+    ['a', 'b'], [('x',), ('y',)], {str(run): ['x', '']}, None, 'none', [refused]
+  )
+  monkeypatch.setattr(report, 'outputs_of', lambda *_, **__: outputs)
+  monkeypatch.setattr(report, 'attend_run', lambda *_, **__: _raise(ValueError('none')))
+  with pytest.raises(
+    ValueError, match=r"line 2 of split 'test' is too long .*as empty"
+  ):
+    write_report([run], tmp_path / 'new', split='test')
+  assert '2 lines of test' in (tmp_path / 'new' / 'index.html').read_text('utf-8')
+
+
+def _raise(error):
+  raise error
 
 
 @pytest.mark.slow
