@@ -470,7 +470,7 @@ def align(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
   files = dict(dictionary=args.dictionary, evaluate=args.evaluate, output=args.output)
   options = dict(centre=args.centre, format=args.source, **_vectors_of(args))
-  align(args.vectors, args.target, **files, **options)
+  align(args.vectors, args.other, **files, **options)
 
 
 def _vectors_of(args: argparse.Namespace) -> dict:
@@ -809,7 +809,7 @@ def _align_options(parser: _Parser) -> None:
   add = parser.add_argument
   text = 'vectors of the source language: the folder of a run, or a file'
   add('vectors', metavar='A', help=text)
-  add('target', metavar='B', help='vectors of the target language')
+  add('other', metavar='B', help='vectors of the target language')
   _from_option(parser)
   _checkpoint_options(parser)
   text = 'a word of A, a tab and its translation in B per line, to learn the map from'

@@ -3,8 +3,13 @@
 import argparse
 from collections.abc import Iterable, Iterator
 
-_FOLDERS = ('run_folder', 'run_folders', 'workdir', 'corpus', 'results', 'ensemble')
-_FILES = ('vectors', 'hypothesis', 'references', 'output', 'input', 'to', 'table')
+_FOLDERS = (
+  *('run_folder', 'run_folders', 'workdir', 'corpus', 'results', 'ensemble', 'folder'),
+)
+_FILES = (
+  *('vectors', 'other', 'dictionary', 'evaluate', 'sets', 'hypothesis', 'references'),
+  *('output', 'input', 'to', 'table'),
+)
 
 
 def script(

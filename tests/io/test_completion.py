@@ -26,6 +26,9 @@ def test_a_missing_library_is_named(monkeypatch, capsys):
     (['train', 'multi30k/tr'], {'multi30k/transformer'}),
     (['train', 'min'], {'mine', 'mine.py'}),  # a folder and a file
     (['evaluate', 'min'], {'mine'}),
+    (['export', 'run', 'min'], {'mine'}),
+    (['align', 'a.bin', 'min'], {'mine', 'mine.py', 'minute.txt'}),
+    (['align', 'a', 'b', '--dictionary', 'minu'], {'minute.txt'}),
   ],
 )
 def test_bash_completes(words, expected, tmp_path, capsys):
