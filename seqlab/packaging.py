@@ -1,6 +1,7 @@
 """Builds the package with the experiments inside; only `pyproject.toml` uses this."""
 
 from pathlib import Path
+import shutil
 
 from setuptools.command.build_py import build_py
 
@@ -17,6 +18,9 @@ class BuildWithExperiments(build_py):
   def run(self) -> None:
     """Copies modules, package data and experiments."""
     super().run()
+    if not getattr(self, 'editable_mode', False):
+      # An earlier build, in the same folder, may have had other experiments.
+      shutil.rmtree(Path(self.build_lib) / _TARGET, ignore_errors=True)
     for source, target in self._experiments().items():
       self.mkpath(str(Path(target).parent))
       self.copy_file(source, target)

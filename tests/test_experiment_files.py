@@ -67,8 +67,10 @@ def test_a_package_contains_all_experiments(tmp_path, monkeypatch):
   command = BuildWithExperiments(Distribution({'packages': []}))
   command.build_lib = str(tmp_path)
   command.ensure_finalized()
-  command.run()
   inside = tmp_path / 'seqlab' / 'experiments'
+  inside.mkdir(parents=True)
+  (inside / 'removed.py').touch()  # by a build before the experiment was removed
+  command.run()
   copied = {path.relative_to(inside) for path in inside.rglob('*.py')}
   assert copied == {path.relative_to(KNOWN) for path in KNOWN.rglob('*.py')}
   assert {*map(Path, command.get_outputs())} >= {inside / path for path in copied}
