@@ -31,7 +31,7 @@ Content = tuple[list[str], Matrix]  # V words and [V, D] float32
 LONGEST = 10_000  # maximum bytes of a word; a longer one means a damaged file
 _LINE = 1 << 26  # maximum bytes of a line of numbers
 _NUMBER = 64  # maximum bytes per number in a line of known dimensions
-_BUFFER = 1 << 18
+_BUFFER = 1 << 14  # `peek`, before each word of a binary file, copies all of it
 _DEFLATE = 1032  # maximum number of bytes into which one byte of gzip is unpacked
 FASTTEXT = (793_712_314).to_bytes(4, 'little')  # first bytes of a fastText model
 
