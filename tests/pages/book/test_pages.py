@@ -116,8 +116,8 @@ def test_references_resolve(path):
 def _prose(text: str) -> str:
   """Returns the text without code, formulas, references and addresses."""
   for pattern in (
-    *(r'(?ms)^```.*?^```', r'\{\{.*?\}\}', r'(?s)\$\$.*?\$\$', r'\$[^$]*\$'),
-    *(r'`[^`]*`', r'\]\([^)]*\)', r'(?m)^#+ .*$', r'Python 3\.\d+'),
+    *(r'(?ms)^```.*?^```', r'`[^`]*`', r'\{\{.*?\}\}', r'(?s)\$\$.*?\$\$'),
+    *(r'\$[^$]*\$', r'\]\([^)]*\)', r'(?m)^#+ .*$', r'Python 3\.\d+'),
   ):
     text = re.sub(pattern, ' ', text)
   return text
