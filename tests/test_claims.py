@@ -313,7 +313,7 @@ def _check_experiments(names, overrides=()):
 
 
 def _check_seqlab(words):
-  args, rest = cli._parser().parse_known_args(words)
+  args, rest = cli.command_parser().parse_known_args(words)
   assert not rest or args.verb in ('train', 'plan', 'bench')
   if 'experiment' in args and args.experiment not in _PLACEHOLDERS:
     _check_experiments([args.experiment], rest)

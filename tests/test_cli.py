@@ -9,6 +9,7 @@ import pytest
 
 from seqlab import cli
 from seqlab.cli import main
+from seqlab.commands import shared
 from seqlab.metrics.tokenizers import TOKENIZERS
 
 
@@ -104,13 +105,15 @@ def test_verbs_that_translate_have_the_same_options():
   argv = ['run', '--beam=1', '--top-k=3', '--top-p=0.5', '--seed=4', '--average=2']
   options = {'beam': 1, 'top_k': 3, 'top_p': 0.5, 'seed': 4}
   for verb in ('evaluate', 'compare', 'translate'):
-    parsed = cli._search(cli._parser().parse_args([verb, *argv, '--choose=best']))
+    parsed = shared.search(
+      cli.command_parser().parse_args([verb, *argv, '--choose=best'])
+    )
     together = {} if verb == 'compare' else {'ensemble': ()}
     assert parsed == {'average': 2, 'choose': 'best', 'options': options, **together}
 
 
 def test_the_tokenizers_of_the_option_are_those_of_the_device():
-  assert set(cli._TOKENIZERS) == set(TOKENIZERS)
+  assert set(shared.TOKENIZERS) == set(TOKENIZERS)
 
 
 @pytest.mark.parametrize('verb', cli._VERBS)
@@ -122,9 +125,11 @@ def test_every_verb_explains_itself(verb, capsys):
 
 def test_generated_texts_have_a_length_and_no_source_to_limit_it(capsys):
   with pytest.raises(SystemExit, match='2'):
-    cli._parser().parse_args(['generate', 'run', '--max-length', '1', '5'])
+    cli.command_parser().parse_args(['generate', 'run', '--max-length', '1', '5'])
   assert '--max-length' in capsys.readouterr().err
-  parsed = cli._search(cli._parser().parse_args(['generate', 'run', '--beam=2']))
+  parsed = shared.search(
+    cli.command_parser().parse_args(['generate', 'run', '--beam=2'])
+  )
   assert parsed['options'] == {'beam': 2}
 
 
@@ -219,6 +224,7 @@ def test_a_process_ends_with_the_status_of_its_verb(verb, status):
   code = """
 import atexit
 from seqlab.cli import main
+from seqlab.commands import shared
 status = main()
 atexit.register(print, 'exit function', status)
 raise SystemExit(status)

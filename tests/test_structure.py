@@ -28,6 +28,7 @@ FLOORS = (
   {'library'},
   {
     'cli',
+    'commands',
     'pages',
     'report',
   },  # independent of the rest; it reads the folders of runs only

@@ -28,7 +28,7 @@ def test_the_command_names_the_largest_arrays_and_what_to_set(error, capsys):
   def run(args, rest):
     raise error
 
-  args = cli._parser().parse_args(['train', 'x.py', '--workdir', 'x'])
+  args = cli.command_parser().parse_args(['train', 'x.py', '--workdir', 'x'])
   args.run = run
   assert cli._status_of(args, []) == 1
   first, title, *arrays, advice = capsys.readouterr().err.strip().split('\n')
