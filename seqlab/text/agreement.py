@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache
 import hashlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from seqlab.domains import Count
+from seqlab.domains import Count, Range
 from seqlab.text import lexicon
 from seqlab.text.corpora import Corpus
 from seqlab.text.lexicon import ACC, DAT, GEN, INS, NOM, PRE, Adjective, Noun, Verb
@@ -129,6 +129,7 @@ class Agreement(Corpus):
     train: Count = 30_000,
     valid: Count = 500,
     test: Count = 1_000,
+    max_words: Annotated[int, Range(5)] = _LONGEST,
     seed: int = 0,
   ):
     """Generates nothing yet.
@@ -140,6 +141,8 @@ class Agreement(Corpus):
       train: number of pairs in the training split.
       valid: number of pairs in the split 'valid'.
       test: number of pairs in the split 'test'.
+      max_words: number of words of the longest sentence, in either language; the grammar
+        writes up to 40.
       seed: integer seed of the sentences.
 
     Raises:
@@ -158,6 +161,7 @@ class Agreement(Corpus):
         'corpus.target, for sentences of one language'
       )
     self.source, self.target, self.seed = source, target, seed
+    self.max_words = max_words
     self.sizes = {'train': train, 'valid': valid, 'test': test}
     self.sides = (
       {'text': text} if text else {'source': source or '', 'target': target or ''}
@@ -207,18 +211,20 @@ class Agreement(Corpus):
       ValueError: there is no such split.
     """
     _check_split(split)
-    return [*_pairs(self.seed, self.sizes[split], split)]
+    return [*_pairs(self.seed, self.sizes[split], split, self.max_words)]
 
   def _drawn(self, split: str) -> Iterator['_Writer']:
-    return _drawn(self.seed, self.sizes[split], split)
+    return _drawn(self.seed, self.sizes[split], split, self.max_words)
 
 
-def _drawn(seed: int, size: int, split: str) -> Iterator['_Writer']:
+def _drawn(seed: int, size: int, split: str, max_words: int) -> Iterator['_Writer']:
   seen: set[str] = set()
   index = count = 0
   while count < size:
     written = _written(seed, index, split)
     index += 1
+    if max(len(written.en), len(written.ru)) > max_words:
+      continue
     if split == 'train' or written.english not in seen:
       seen.add(written.english)
       count += 1
@@ -228,8 +234,8 @@ def _drawn(seed: int, size: int, split: str) -> Iterator['_Writer']:
 # Kept, since the trials of a sweep ask for the same sentences, and sixteen are drawn for
 # one of 'test'.
 @lru_cache(maxsize=4)
-def _pairs(seed: int, size: int, split: str) -> tuple[Pair, ...]:
-  return tuple(written.pair() for written in _drawn(seed, size, split))
+def _pairs(seed: int, size: int, split: str, max_words: int) -> tuple[Pair, ...]:
+  return tuple(written.pair() for written in _drawn(seed, size, split, max_words))
 
 
 class _Draw:

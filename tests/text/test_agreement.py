@@ -337,6 +337,13 @@ def test_sentences_have_3_to_40_words():
   assert 30 < max(lengths) <= 40
 
 
+def test_no_sentence_is_longer_than_max_words():
+  sides = Agreement(source='en', target='ru', train=300, max_words=7).read('train')
+  lengths = [len(line.split()) for side in sides for line in side]
+  assert len(sides[0]) == 300
+  assert max(lengths) == 7
+
+
 def test_most_sentences_are_of_5_to_20_words():
   lengths = [len(line.split()) for line in corpus().read('train')[1]]
   assert sum(5 <= n <= 20 for n in lengths) > 0.75 * len(lengths)
