@@ -22,7 +22,7 @@ STUDIES = {
   'sentences': ('context=vector', 'context=attention'),
   'projections': (
     *('variant=full', 'variant=query_is_key', 'variant=no_value', 'variant=no_output'),
-    *('variant=one_matrix', 'variant=sum_unscaled', 'variant=concatenation'),
+    *('variant=one_matrix', 'variant=small_positions', 'variant=concatenation'),
   ),
   'self_attention text': (
     *('model=text-gru', 'model=text-full', 'model=w4-l1', 'model=w1-l4', 'model=w1-l2'),
