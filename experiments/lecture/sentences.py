@@ -16,27 +16,33 @@ meaning is, and how often a linear probe finds who acts, for pairs of persons to
 not fitted.
 
 The vector is the encoder's last state, of an encoder that reads in one direction. Controls: the
-sum of a random direction of the same width per piece (a bag of words); the same model before
-training; a probe that is fitted to persons in a random order; and a model with attention,
-whose decoder need not take everything from the last state. Models have 746,112 and 750,636
-parameters, 2,000 updates, three learning rates and three seeds; the rate with the best mean BLEU
-on 'valid' counts.
+sum of a random direction of the same width per piece (a bag of words) and models before
+training, of five draws each, so that a difference from them varies with the trained model only;
+a probe that is fitted to persons in a random order; and a model with attention, whose decoder
+need not take everything from the last state. Models have 746,112 and 750,636 parameters,
+800 updates of 16 sentences of at most nine words, three learning rates and five seeds; the
+rate with the best mean BLEU on 'valid' counts. Sizes were chosen for a budget of time, and
+models have not converged then.
 
 Each prediction is a bound on a difference of means. It is supported if the whole 95 % interval
 over seeds (Welch; of a prediction's comparisons together, by Bonferroni's correction) is where
 it was predicted, refuted if the whole interval is elsewhere, and otherwise not decided. The
 report prints these verdicts. Seeds share the sentences, whose sampling error the interval does
-not contain.
+not contain: of a share of 500 groups the standard error is at most 2.2 points, of the probe's
+about 100 held-out groups at most 5.
 
 Predicted before the runs, of the model with one vector, in points:
 1. The same meaning is nearer than swapped persons in more than half of the groups, for an
    adverb and for a recipient that moved. (For a bag of words it is in none: the sentence
    with swapped persons has the same words as the first.)
 2. The passive is nearer than another person's act more often than for a bag of words.
-3. The probe finds who acts more than 20 points more often than in a bag of words.
-4. It does so more often than before training.
+3. The probe finds who acts more than 20 points more often than in a bag of words, where it
+   can find both persons.
+4. It does so more than 10 points more often than before training, where the order of words
+   is in the vector as well.
 5. It does so more often than with attention.
-6. Fitted to a random order it finds who acts in less than 15 % of the sentences.
+6. Fitted to a random order it finds who acts in less than 15 % of the sentences; there are 26
+   persons.
 """
 
 import ml_collections
@@ -70,13 +76,13 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   arg = parse_arg(arg, {'context': CONTEXTS}, context='vector')
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
-  c.seed, c.steps = 0, 2_000
+  c.seed, c.steps = 0, 800
 
   # Data
   c.corpus = dict(name='agreement', source='en', target='ru')
-  c.corpus.update(train=30_000, valid=500, test=1_000)
+  c.corpus.update(train=30_000, valid=500, test=1_000, max_words=9)
   c.vocabulary = dict(kind='bpe', size=1_000, shared=True)
-  c.batching = dict(kind='buckets', tokens=1_024, shapes=2, max_length=64)
+  c.batching = dict(kind='buckets', tokens=512, shapes=1, max_length=32)
 
   # Model
   c.model = dict(kind='recurrent', width=WIDTHS[arg.context], cell='gru')
@@ -85,7 +91,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   # Hyperparameters, which a sweep may vary without compiling again
   c.hyper = dict(peak=5e-3, label_smoothing=0.1)
-  c.schedule = dict(kind='linear', warmup=200)
+  c.schedule = dict(kind='linear', warmup=80)
   c.optimizer = dict(kind='adam', clip=1.0)
 
   # Evaluation
@@ -100,7 +106,6 @@ def smoke(c: ml_collections.ConfigDict) -> None:
   c.steps = 20
   c.corpus.update(train=500, valid=100, test=100)
   c.vocabulary.size = 600
-  c.batching.shapes = 1
   c.model.width = 16
   c.evals.meanings.number = 60
   c.schedule.warmup = 10
@@ -109,7 +114,7 @@ def smoke(c: ml_collections.ConfigDict) -> None:
 def sweep(add):
   for context in CONTEXTS:
     for peak in PEAKS:
-      for seed in range(3):
+      for seed in range(5):
         add(seed=seed, arg=f'context={context}', **{'hyper.peak': peak})
 
 
@@ -190,7 +195,7 @@ def _verdicts(best):
     ),
     judged('2. nearer, passive, vector minus bag', over('nearer/passive'), above=0),
     judged('3. who acts, vector minus bag', over('agent'), above=20),
-    judged('4. who acts, after training', over('agent', second='untrained'), above=0),
+    judged('4. who acts, after training', over('agent', second='untrained'), above=10),
     judged(
       '5. who acts, one vector minus attention',
       [(1, shares('vector/agent')), (-1, attention)],
@@ -231,6 +236,4 @@ def _context(run):
 
 
 PAPER = []
-TIME = (
-  'about 40 minutes of one CPU core for the sweep (estimated from 37 ms per update)'
-)
+TIME = 'about 15 minutes of one CPU core for the sweep, as a population (estimated)'

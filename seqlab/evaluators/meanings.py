@@ -8,6 +8,7 @@ who acts. A vector that knows the words and not their order is the control.
 """
 
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 
 from flax import linen as nn
 import jax
@@ -24,6 +25,7 @@ from seqlab.types import EOS, PAD, Variables
 
 VECTORS = ('vector', 'untrained', 'bag')
 _HELD_OUT = 5  # one in so many pairs of persons is held out
+_DRAWS = 5  # of a control
 
 
 class Evaluator:
@@ -101,6 +103,8 @@ class Evaluator:
   def run(self, variables: Variables) -> Iterator[tuple[str, float]]:
     """Yields shares, for each kind of vectors: the model's, 'untrained' and 'bag'.
 
+    Those of the controls are means over five random draws of their parameters.
+
     `vector/nearer/time`: share of the groups in which the sentence of the same meaning
       has a higher cosine than the one of another meaning; a tie counts one half;
     `vector/agent`: accuracy of a linear probe for who acts in the sentences of the kind
@@ -108,31 +112,31 @@ class Evaluator:
     `shuffled/agent`: the same for the model's vectors, if the probe is fitted to persons
       in a random order.
     """
-    vectors = {
-      'vector': np.asarray(self._vectors(variables), np.float64),
-      'untrained': np.asarray(self._vectors(self._fresh()), np.float64),
-    }
-    vectors['bag'] = self._bag(vectors['vector'].shape[1])
-    for name, x in vectors.items():
-      for kind, triples in self._by_kind(x).items():
-        yield f'{name}/nearer/{kind}', nearer(triples)
-    time = {name: self._by_kind(x)['time'] for name, x in vectors.items()}
-    for name, triples in time.items():
-      yield f'{name}/agent', agent_accuracy(triples, self._groups['time'])
+    trained = np.asarray(self._vectors(variables), np.float64)
+    for name, draws in {
+      'vector': [trained],
+      'untrained': [
+        np.asarray(self._vectors(self._fresh(k)), np.float64) for k in range(_DRAWS)
+      ],
+      'bag': [self._bag(trained.shape[1], k) for k in range(_DRAWS)],
+    }.items():
+      by_kind = [*map(self._by_kind, draws)]
+      for kind in KINDS:
+        yield f'{name}/nearer/{kind}', fmean(nearer(x[kind]) for x in by_kind)
+      of = self._groups['time']
+      yield f'{name}/agent', fmean(agent_accuracy(x['time'], of) for x in by_kind)
     order = np.random.default_rng(self._seed)
-    yield (
-      'shuffled/agent',
-      agent_accuracy(time['vector'], self._groups['time'], shuffle=order),
-    )
-    self.arrays = self._shown(vectors['vector'])
+    time = self._by_kind(trained)['time']
+    yield 'shuffled/agent', agent_accuracy(time, self._groups['time'], shuffle=order)
+    self.arrays = self._shown(trained)
 
-  def _fresh(self) -> Variables:
+  def _fresh(self, draw: int) -> Variables:
     """Returns the variables of a model that was not trained."""
-    return nn.unbox(traced_init(self._task)(jax.random.key(self._seed + 1)))
+    return nn.unbox(traced_init(self._task)(jax.random.key(self._seed + 1 + draw)))
 
-  def _bag(self, width: int) -> np.ndarray:
+  def _bag(self, width: int, draw: int) -> np.ndarray:
     """Returns the sum of a random direction per piece, without EOS, [n, width]."""
-    random = np.random.default_rng(self._seed)
+    random = np.random.default_rng((self._seed, draw))
     directions = random.normal(size=(self._vocabulary_size, width))
     directions[[PAD, EOS]] = 0.0
     return directions[self._source].sum(axis=1)
