@@ -25,7 +25,7 @@ STUDIES = {
     *('variant=one_matrix', 'variant=small_positions', 'variant=concatenation'),
   ),
   'self_attention text': (
-    *('model=text-gru', 'model=text-full', 'model=w4-l1', 'model=w1-l4', 'model=w1-l2'),
+    *('model=text-gru', 'model=text-full', 'model=w4-l1', 'model=w2-l2', 'model=w1-l2'),
   ),
   'self_attention translation': (
     *('model=gru', 'model=gru-attention', 'model=transformer', 'model=transformer-w2'),

@@ -1,6 +1,7 @@
 r"""How far self-attention reaches: right endings by distance, and time by length.
 
-  python -m launch.sweep experiments/lecture/self_attention.py --workdir runs/studies
+  python -m launch.sweep experiments/lecture/self_attention.py --on population \
+    --workdir runs/studies
   seqlab train experiments/lecture/self_attention.py:model=w2-l2 --workdir runs/w2-l2
   seqlab bench experiments/lecture/self_attention.py --only layers --output layers.json
 
@@ -18,21 +19,23 @@ has no window, so that there a cliff at w L is not to be expected.
 
 Models of text have 355,392 to 358,640 parameters with a vocabulary of 4,000 words, those of
 translations 845,082 to 852,960 with one of 5,000. Each gets three learning rates and three
-seeds, and 1,600 updates (text) or 1,000 (translation); the rate with the lowest mean perplexity
-on 'valid' counts, and endings are measured on 'test'. The third command measures the time of a layer by
-length, forward and backward; its table states the machine.
+seeds, and 600 updates (text) or 500 (translation); the rate with the lowest mean perplexity on
+'valid' counts, and endings are measured on 'test'. Sizes were chosen for a budget of time, and
+models have not converged then. The third command measures the time of a layer by length,
+forward and backward; its table states the machine.
 
 Each prediction is a bound on a difference of means. It is supported if the whole 95 % interval
 over seeds (Welch; of a prediction's comparisons together, by Bonferroni's correction) is where
 it was predicted, refuted if the whole interval is elsewhere, and otherwise not decided. The
 report prints these verdicts. Seeds share the test sentences, whose sampling error the interval
-does not contain; the report has the number of endings at each distance.
+does not contain; the report has the number of endings at each distance, and what the most
+frequent answer would have right there.
 
 Predicted before the runs, in points of right endings:
 1. Text: at distances beyond w L + 1 each windowed Transformer is more than 10 below the full
    one.
-2. Text: at distances up to w L + 1 it is less than 5 below it. With 1 this is a cliff at
-   w L, and at the same place for 1 layer of 4 words, 2 of 2 and 4 of 1.
+2. Text: at distances up to w L + 1 it is less than 10 below it. With 1 this is a cliff at
+   w L: at the same place for 1 layer of 4 words and for 2 of 2, and nearer for 2 of 1.
 3. Text: the GRU, which has no window, is at distances beyond 5 more than 10 above the
    Transformer with two layers of two words.
 4. Translation: from distance 1 to distances beyond 5 a GRU with one vector loses more than
@@ -72,7 +75,6 @@ TEXT = {
   'text-full': _decoder(2, 256),
   'w4-l1': _decoder(1, 640, 4),
   'w2-l2': _decoder(2, 256, 2),
-  'w1-l4': _decoder(4, 64, 1),
   'w1-l2': _decoder(2, 256, 1),
 }
 TRANSLATION = {
@@ -87,14 +89,13 @@ NAMES = {
   'text-full': 'text: Transformer',
   'w4-l1': 'text: 1 layer, window 4',
   'w2-l2': 'text: 2 layers, window 2',
-  'w1-l4': 'text: 4 layers, window 1',
   'w1-l2': 'text: 2 layers, window 1',
   'gru': 'GRU, one vector',
   'gru-attention': 'GRU with attention',
   'transformer': 'Transformer',
   'transformer-w2': 'Transformer, window 2',
 }
-WINDOWED = ('w4-l1', 'w2-l2', 'w1-l4', 'w1-l2')
+WINDOWED = ('w4-l1', 'w2-l2', 'w1-l2')
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -104,15 +105,18 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.task = 'tasks.translation:Translation'
   if is_text:
     c.task = 'tasks.language_model:LanguageModel'
-  c.seed, c.steps = 0, 1_600 if is_text else 1_000
+  c.seed, c.steps = 0, 600 if is_text else 500
 
   # Data
-  c.corpus = dict(name='agreement', train=30_000, valid=500, test=8_000)
+  c.corpus = dict(name='agreement', train=30_000, valid=500, test=6_000)
   c.corpus.update(dict(text='ru') if is_text else dict(source='en', target='ru'))
   c.vocabulary = dict(kind='word', size=4_000 if is_text else 5_000)
   if not is_text:
     c.vocabulary.shared = True
-  c.batching = dict(kind='buckets', tokens=1_024, shapes=1, max_length=64)
+  if is_text:
+    c.batching = dict(kind='packed', tokens=512, max_length=64)
+  else:
+    c.batching = dict(kind='buckets', tokens=512, shapes=2, max_length=64)
 
   # Model
   c.model = dict(MODELS[arg.model])
@@ -125,7 +129,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   # Evaluation
   c.evals = {}
   c.evals.valid = dict(kind='perplexity', split='valid', shapes=1)
-  c.evals.test = dict(kind='distance', split='test', longest=LONGEST)
+  c.evals.test = dict(kind='distance', split='test', longest=LONGEST, shapes=4)
   return c
 
 
@@ -254,7 +258,7 @@ def _verdicts(best):
       judged(
         f'2. {NAMES[model]} minus full, up to distance {edges[model]}',
         compared(model, full, 1, edges[model]),
-        above=-5,
+        above=-10,
         tests=tests,
       )
       for model in WINDOWED
@@ -295,4 +299,4 @@ def _model(run):
 
 
 PAPER = []
-TIME = 'about 55 minutes of one CPU core for the sweep (estimated)'
+TIME = 'about 20 minutes of one CPU core for the sweep, as a population (estimated)'
