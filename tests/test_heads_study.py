@@ -40,5 +40,6 @@ def test_a_head_is_chosen_on_one_split_and_measured_on_another(study):
   assert seed.share('decoder', 'gender', 1) == pytest.approx(50)
   assert seed.share('decoder', 'gender', 1, 'fixed') == pytest.approx(30)
   assert seed.lost('decoder')[:, 0] == pytest.approx([0, 30])
+  assert seed.excess_loss('decoder') == pytest.approx(30 / 4)  # of one of four kinds
   assert seed.half_width('decoder', 'gender', 1) == pytest.approx(9.8)
   assert seed.rank_correlation('decoder', 'gender') == pytest.approx(-1)

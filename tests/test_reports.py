@@ -78,7 +78,7 @@ STUDIES = {
     ('BLEU, several shapes', 'tight/bleu'),
   ),
   'heads': (
-    {'1': 'heads=1', '8': 'heads=8'},
+    {'1': 'heads=1', '8': 'heads=8', '8, before training': 'trained=no'},
     ('bleu', 'roles-cross', 'roles-decoder', 'looks-cross', 'lost-decoder', 'map'),
     ('BLEU, test', 'test/bleu'),
   ),
