@@ -90,35 +90,3 @@ def test_the_raw_rows_are_correlations_of_the_counted_vectors(small, tmp_path):
   text = (tmp_path / 'table.md').read_text('utf-8')
   assert 'men 66 of 67' in text
   assert 'Holm for 55 tests' in text
-
-
-@pytest.fixture
-def scores(counts, monkeypatch):
-  """Scores of a measure that is right, of one that is not, and of one with seeds."""
-  monkeypatch.setattr(counts, 'SAMPLES', 500)
-  random = np.random.default_rng(0)
-  ratings = {'men': random.normal(size=80)}
-  noise = [{'men': random.normal(size=80)} for _ in range(3)]
-  measured = {
-    'right': [ratings],
-    'the same order': [{'men': np.exp(ratings['men'])}],
-    'noise': noise[:1],
-    'noise with seeds': noise,
-  }
-  return counts.Scores(measured, counts.Sets([], {}, ratings, {}))
-
-
-def test_a_difference_is_significant_only_if_there_is_one(scores):
-  value, p = scores.difference('right', 'the same order', 'men')
-  assert (value, p) == (0, 1)
-  for other in ('noise', 'noise with seeds'):
-    value, p = scores.difference('right', other, 'men')
-    assert value == pytest.approx(1 - np.mean(scores.values(other, 'men')))
-    assert p == 1 / 501
-  assert scores.difference('noise', 'noise with seeds', 'men')[1] > 0.05
-
-
-def test_samples_are_drawn_from_the_seeds_too(counts):
-  mean = counts.over_seeds(np.array([[0.0] * 4000, [1.0] * 4000]))
-  assert {*mean} == {0.0, 0.5, 1.0}
-  assert mean.mean() == pytest.approx(0.5, abs=0.03)

@@ -37,8 +37,7 @@ from seqlab.embeddings.cooccurrence import cached_cooccurrence
 from seqlab.embeddings.ppmi import pmi
 from seqlab.embeddings.svd import truncated_svd
 from seqlab.embeddings.vectors import SparseVectors, Vectors
-from seqlab.metrics.significance import bootstrap_p_value, holm
-from seqlab.metrics.similarity import spearman, spearman_samples
+from seqlab.metrics.rated_pairs import LEVEL, PairScores, significance_tests
 from seqlab.report.figures import heatmap, lines
 from seqlab.report.tables import Column, table
 from seqlab.results.raw_rows import FILE, write_computed_rows
@@ -53,7 +52,6 @@ SETS = ('ws353', 'men', 'simlex', 'rw', 'mturk')
 WIDTHS, WIDTH = (25, 50, 100, 200), 100
 PROJECTIONS, STARTS = 5, 2  # seeds
 SAMPLES = 3_000
-LEVEL = 0.05  # of corrected p-values
 
 BOTH, RIGHT = 'both sides', 'right side'
 # The variant that is claimed to be above, and the other one.
@@ -186,89 +184,46 @@ def factors(U, S, V, sets, window):
   return {f'{window}, {label}': [sets.cosines(x)] for label, x in named.items()}
 
 
-class Scores:
-  """Correlations of the variants with the ratings, and their bootstrap samples."""
-
-  def __init__(self, measured, sets):
-    self.measured, self._ratings, self._samples = measured, sets.ratings, {}
-
-  def values(self, variant, name):
-    """Returns the correlation on a set, one per seed."""
-    return correlations(self.measured[variant], name, self._ratings)
-
-  def samples(self, variant, name):
-    """Returns correlations in samples of the pairs, [seeds, samples]."""
-    if (variant, name) not in self._samples:
-      drawn = (
-        spearman_samples(cosines[name], self._ratings[name], samples=SAMPLES)
-        for cosines in self.measured[variant]
-      )
-      self._samples[variant, name] = np.stack([*drawn])
-    return self._samples[variant, name]
-
-  def error(self, variant, name):
-    """Returns the standard error over pairs."""
-    return float(np.nanstd(self.samples(variant, name), axis=1).mean())
-
-  def difference(self, one, other, name):
-    """Returns the mean difference on a set, and its p-value, not corrected."""
-    value = np.mean(self.values(one, name)) - np.mean(self.values(other, name))
-    drawn = [over_seeds(self.samples(x, name)) for x in (one, other)]
-    return value, bootstrap_p_value(drawn[0] - drawn[1], value)
-
-
-def correlations(seeds, name, ratings):
-  return [spearman(cosines[name], ratings[name]) for cosines in seeds]
-
-
-def over_seeds(samples):
-  """Returns means over seeds that are drawn with replacement, [seeds, N] -> [N]."""
-  seeds, N = samples.shape
-  drawn = np.random.default_rng(seeds).integers(0, seeds, (seeds, N))
-  return np.take_along_axis(samples, drawn, axis=0).mean(axis=0)
-
-
 def write_report(measured, by_width, sets, folder):
   """Writes the tables, the raw rows and the figures of widths."""
-  scores = Scores(measured, sets)
-  tested = [
-    [one, other, name, *scores.difference(one, other, name)]
+  scores = PairScores(measured, sets.ratings, samples=SAMPLES)
+  differences = {
+    (one, other, name): [(1, one, name), (-1, other, name)]
     for one, other in COMPARISONS
     for name in SETS
-  ]
-  tested = [
-    [*test, q] for test, q in zip(tested, holm([p for *_, p in tested]), strict=True)
-  ]
-  curves = {
-    label: {
-      name: {width: correlations(x, name, sets.ratings) for width, x in widths.items()}
+  }
+  tests = significance_tests(scores, differences)
+  curves = {}
+  for label, widths in by_width.items():
+    reduced_scores = PairScores(widths, sets.ratings)
+    curves[label] = {
+      name: {width: reduced_scores.values(width, name) for width in widths}
       for name in SETS
     }
-    for label, widths in by_width.items()
-  }
   text = f'{_score_table(scores)}\n{_note(scores, sets)}\n'
   text += (
     f'Differences; * marks p < {LEVEL} after the correction of Holm for '
-    f'{len(tested)} tests:\n\n{_difference_table(tested)}\n'
+    f'{len(tests)} tests:\n\n{_difference_table(tests)}\n'
     f'Other widths D (means over seeds):\n\n{_width_table(curves)}'
   )
   (folder / 'table.md').write_text(text, 'utf-8')
-  write_computed_rows(folder / FILE, _raw_rows(scores, tested, curves))
+  write_computed_rows(folder / FILE, _raw_rows(scores, tests, curves))
   for name in ('men', 'simlex'):
     _draw_widths(name, curves, scores.values('PPMI', name)[0], folder)
 
 
-def _raw_rows(scores, tested, curves):
+def _raw_rows(scores, tests, curves):
   for variant in scores.measured:
     for name in SETS:
       for seed, value in enumerate(scores.values(variant, name)):
         yield variant, seed, name, value
       yield variant, '', f'{name}, standard error', scores.error(variant, name)
-  for one, other, name, value, p, q in tested:
+  for test in tests:
+    one, other, name = test.label
     trial = f'{one} - {other}'
-    yield trial, '', name, value
-    yield trial, '', f'{name}, p', p
-    yield trial, '', f'{name}, p after Holm', q
+    yield trial, '', name, test.value
+    yield trial, '', f'{name}, p', test.p
+    yield trial, '', f'{name}, p after Holm', test.corrected
   for label, of_set in curves.items():
     for name, of_width in of_set.items():
       for width, values in of_width.items():
@@ -304,11 +259,12 @@ def _note(scores, sets):
   )
 
 
-def _difference_table(tested):
+def _difference_table(tests):
   rows = {}
-  for one, other, _, value, _, q in tested:
+  for test in tests:
+    one, other, _ = test.label
     row = rows.setdefault((one, other), [one, other])
-    row.append(f'{value:+.3f}{"*" if q < LEVEL else ""}')
+    row.append(f'{test.value:+.3f}{"*" * test.significant}')
   return table([*rows.values()], ['this', 'minus that', *SETS])
 
 
