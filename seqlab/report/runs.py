@@ -160,6 +160,15 @@ def read_runs(folder: str | Path, *, unfinished: bool = False) -> list[Run]:
   return [run for run in runs if run.path not in excluded]
 
 
+def diverged(folder: str | Path) -> list[Run]:
+  """Returns the trials of a study that ended because their loss was not finite."""
+  return [
+    read_run(path)
+    for path in _folders(Path(folder))
+    if (_trial(path).get('reason') or '').startswith('FloatingPointError')
+  ]
+
+
 def left_out(folders: Iterable[str | Path]) -> dict[Path, str]:
   """Returns the runs that `read_runs` leaves out -> the reason."""
   runs = [read_run(path) for folder in folders for path in _folders(Path(folder))]
@@ -261,6 +270,21 @@ def best_by(
     name: max(group(members).values(), key=quality)
     for name, members in variants.items()
   }
+
+
+def chosen(runs: Sequence[Run], grid: Iterable[float], key: str = 'hyper.peak') -> str:
+  """Returns a hyperparameter of runs as text; says if it is at an end of its grid.
+
+  Beyond an end there may be a better value, so that a variant is not tuned as well.
+
+  Args:
+    runs: runs with the same hyperparameters, such as one of the groups of `best_by`.
+    grid: the values that were tried.
+    key: dotted key of the hyperparameter.
+  """
+  value, grid = runs[0].flat[key], [*grid]
+  end = {min(grid): ' (lowest)', max(grid): ' (highest)'}.get(value, '')
+  return f'{value:g}{end}'
 
 
 def curves(

@@ -6,8 +6,10 @@ import pytest
 
 from seqlab.report.runs import (
   best_by,
+  chosen,
   curves,
   differing,
+  diverged,
   group,
   left_out,
   read_run,
@@ -139,6 +141,25 @@ def test_each_variant_gets_its_best_hyperparameters(make_run, tmp_path, mode, pe
   assert [*best] == ['a', 'b']
   for kind, members in best.items():
     assert [run.path.name for run in members] == [f'{kind}{peak}0', f'{kind}{peak}1']
+
+
+def test_trials_that_diverged_are_those_that_ended_with_a_loss_that_is_not_finite(
+  make_run,
+):
+  reasons = {'a': 'FloatingPointError: nan', 'b': 'OSError: full', 'c': None}
+  for name, reason in reasons.items():
+    folder = make_run(f'study/{name}', [1.0])
+    state = {'status': 'failed' if reason else 'finished', 'reason': reason}
+    (folder / 'trial.json').write_text(json.dumps(state), 'utf-8')
+  assert [run.path.name for run in diverged(folder.parent)] == ['a']
+
+
+@pytest.mark.parametrize(
+  ('seed', 'text'), [(2, '2 (lowest)'), (4, '4'), (8, '8 (highest)')]
+)
+def test_a_value_at_an_end_of_its_grid_is_named(make_run, seed, text):
+  run = read_run(make_run('a', [1.0], seed=seed))
+  assert chosen([run], (4, 2, 8), 'seed') == text
 
 
 def test_keys_with_the_same_short_name_keep_their_full_names():
