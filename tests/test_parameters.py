@@ -15,9 +15,9 @@ from seqlab.pieces import make
 ROOT = Path(__file__).parents[1]
 STUDIES = {
   'architectures': ('model=gru', 'model=gru-attention', 'model=transformer'),
-  'covariate_shift': ('norm=none', 'norm=batch', 'norm=noisy', 'norm=no-gain'),
+  'covariate_shift': ('norm=none', 'norm=batch', 'norm=noisy', 'norm=neither'),
   'norm_placement': ('norm=pre', 'norm=post'),
-  'normalization': ('kind=layer', 'kind=encoder', 'kind=batch', 'kind=power'),
+  'normalization': ('kind=layer', 'kind=encoder', 'kind=batch'),
   'forgetting': ('context=vector', 'context=uniform', 'context=attention'),
   'sentences': ('context=vector', 'context=attention'),
   'projections': (
