@@ -25,8 +25,8 @@ STUDIES = {
   'boundaries': (
     {
       'nothing': 'without=nothing',
+      'BOS (an ordinary token)': 'without=start',
       "the target's EOS": 'without=target-end',
-      'all three': 'without=all',
     },
     ('bleu',),
     ('length ratio', 'test/length_ratio'),
@@ -51,6 +51,11 @@ STUDIES = {
     ('bleu-by-length', 'accuracy-by-position', 'probe-by-position'),
     ('BLEU, test', 'test/bleu'),
   ),
+  'mask': (
+    {'with the mask': 'mask=yes', 'without it': 'mask=no'},
+    ('loss', 'bleu'),
+    ('BLEU', 'test/bleu'),
+  ),
   'norm_placement': (
     {
       'before (pre-norm), no': 'norm=pre,warmup=no',
@@ -63,7 +68,7 @@ STUDIES = {
     {
       'layer, 1': 'sentences=1',
       'batch in both, 1': 'kind=batch,sentences=1',
-      'own power in the encoder, layer in the decoder, 2': 'kind=power,sentences=2',
+      'batch in the encoder, layer in the decoder, 2': 'kind=encoder,sentences=2',
     },
     ('cross-entropy', 'gap'),
     ('gap', 'statistics/gap'),

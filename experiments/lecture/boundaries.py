@@ -8,16 +8,19 @@ The lecture: "в конце последовательности энкодер�
 sequence ends with an end-of-sequence token), and "в начальном состоянии декодера на входе -
 токен начала строки" (the decoder's first input is a beginning-of-sequence token). A decoder
 also learns to write the token of the end, after which decoding stops. Here each of the three
-is taken away, and all together: the encoder does not read EOS; the decoder's first input is a
-vector of zeros; the target's EOS has no weight in the loss. A model that does not end goes on
-to the limit of 1.5 times the source's tokens and 10. To see what is wrong with its outputs
-besides, all outputs are also cut: they get 1.17 times the tokens of the source, which is the
-ratio of the training pairs, and end there.
+is taken away: the encoder does not read EOS; the decoder's first input is another one than
+BOS; the target's EOS has no weight in the loss. A vector of zeros in place of BOS is not
+learnt, but marks the start as well, since no token has this vector. With an ordinary token in
+its place no input marks the start, and only the decoder's state can. A model that does not
+end goes on to the limit of 1.5 times the source's tokens and 10. To see what is wrong with
+its outputs besides, all outputs are also cut: they get 1.17 times the tokens of the source,
+which is the ratio of the training pairs, and end there.
 
-The model is an encoder-decoder with one vector (Cho et al. 2014,
-https://arxiv.org/abs/1406.1078) and 374,528 parameters, which all variants have. Each gets 1,500
-updates, three learning rates and three seeds; the rate with the best mean BLEU of cut outputs
-on 'valid' counts, and the rest is measured on 'test'.
+The model is an encoder-decoder with attention (Luong et al. 2015,
+https://arxiv.org/abs/1508.04025), whose decoder starts from the encoder's last state; all
+variants have PARAMS parameters. Each gets UPDATES updates, three learning rates and three seeds;
+the rate with the best mean BLEU of cut outputs on 'valid' counts, and the rest is measured on
+'test'. No sentence has more than eight words. The bounds are ours.
 
 Each prediction is a bound on a difference of means. It is supported if the whole 95 % interval
 over seeds (Welch; of a prediction's comparisons together, by Bonferroni's correction) is where
@@ -29,10 +32,10 @@ Predicted before the runs:
 1. Without the target's EOS outputs have more than 1.5 times the tokens of the references;
    with it, and without one of the others, between 0.9 and 1.1 times.
 2. Without the target's EOS BLEU is lower.
-3. Of cut outputs it is then within 2 of that with all marks: only the end is missing.
-4. Without the source's EOS BLEU is within 2 of that with all marks, and so it is without
-   BOS: the decoder knows where it starts, since it has cells of its own.
-5. Without all three BLEU of cut outputs is within 2 of that with all marks.
+3. Of cut outputs it is then within 4 of that with all marks: only the end is missing.
+4. Without the source's EOS BLEU is within 4 of that with all marks, and so it is with zeros
+   or with an ordinary token in place of BOS: the decoder knows where it starts, since its
+   cells start from the encoder's.
 """
 
 import ml_collections
@@ -40,48 +43,51 @@ import ml_collections
 from seqlab.config import parse_arg
 from seqlab.report.differences import PREDICTIONS, judged, versus
 from seqlab.report.figures import bars
-from seqlab.report.runs import best_by
+from seqlab.report.runs import best_by, chosen
 from seqlab.report.tables import Column, table
+from seqlab.types import BOS
 
-# What is taken away: the source's EOS, BOS, the target's EOS.
+WAS = 16  # id of the token 'был' (was), which one of seven Russian sentences has
+# Whether the encoder reads EOS, what the decoder reads first (None: zeros), and the weight of
+# the target's EOS.
 WITHOUT = {
-  'nothing': (False, False, False),
-  'source-end': (True, False, False),
-  'start': (False, True, False),
-  'target-end': (False, False, True),
-  'all': (True, True, True),
+  'nothing': (True, BOS, 1.0),
+  'source-end': (False, BOS, 1.0),
+  'learnt-start': (True, None, 1.0),
+  'start': (True, WAS, 1.0),
+  'target-end': (True, BOS, 0.0),
 }
 NAMES = {
   'nothing': 'nothing',
   'source-end': "the source's EOS",
-  'start': 'BOS',
+  'learnt-start': 'BOS (zeros)',
+  'start': 'BOS (an ordinary token)',
   'target-end': "the target's EOS",
-  'all': 'all three',
 }
-PEAKS = (2.5e-3, 5e-3, 1e-2)
+PEAKS = (5e-3, 1e-2, 2e-2)
 CUT = (1.17, 0)  # tokens per token of the source, and besides
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   arg = parse_arg(arg, {'without': WITHOUT}, without='nothing')
-  source_end, start, target_end = WITHOUT[arg.without]
+  source_end, first_token, end_weight = WITHOUT[arg.without]
   c = ml_collections.ConfigDict()
   c.task = 'tasks.translation:Translation'
-  c.seed, c.steps = 0, 1_500
+  c.seed, c.steps = 0, 800
 
   # Data
   c.corpus = dict(name='agreement', source='en', target='ru')
-  c.corpus.update(train=30_000, valid=500, test=1_000)
+  c.corpus.update(train=30_000, valid=300, test=1_000, max_words=8)
   c.vocabulary = dict(kind='bpe', size=1_000, shared=True)
-  c.batching = dict(kind='buckets', tokens=512, shapes=2, max_length=64)
+  c.batching = dict(kind='buckets', tokens=896, shapes=1, max_length=28)
 
   # Model
-  c.model = dict(kind='recurrent', width=128, cell='gru', context='always')
-  c.model.update(bidirectional=False, source_end=not source_end, start_token=not start)
+  c.model = dict(kind='recurrent', width=64, cell='gru', attention='dot')
+  c.model.update(input_feeding=False, source_end=source_end, first_token=first_token)
 
   # Hyperparameters, which a sweep may vary without compiling again
-  c.hyper = dict(peak=5e-3, label_smoothing=0.1, end_weight=0.0 if target_end else 1.0)
-  c.schedule = dict(kind='linear', warmup=150)
+  c.hyper = dict(peak=1e-2, label_smoothing=0.1, end_weight=end_weight)
+  c.schedule = dict(kind='linear', warmup=80)
   c.optimizer = dict(kind='adam', clip=1.0)
 
   # Evaluation
@@ -97,7 +103,6 @@ def smoke(c: ml_collections.ConfigDict) -> None:
   c.steps = 20
   c.corpus.update(train=500, valid=100, test=100)
   c.vocabulary.size = 600
-  c.batching.shapes = 1
   c.model.width = 16
   c.schedule.warmup = 10
 
@@ -125,7 +130,7 @@ def report(runs, folder):
   )
   rows = [
     [
-      *(NAMES[name], f'{members[0].config["hyper"]["peak"]:g}'),
+      *(NAMES[name], chosen(members, PEAKS)),
       *([of(run) for run in members] for of in (_bleu, _ratio, _cut)),
     ]
     for name, members in best.items()
@@ -142,23 +147,20 @@ def _verdicts(best):
   def ratio(name, **bounds):
     label = f'1. length ratio without {NAMES[name]}'
     terms = [(1, [_ratio(run) for run in best.get(name, ())])]
-    return judged(label, terms, tests=4, **bounds)
+    return judged(label, terms, tests=len(WITHOUT), **bounds)
 
   def change(number, name, of, label, **bounds):
     terms = versus(best, name, 'nothing', of)
     return judged(f'{number}. {label}, without {NAMES[name]}', terms, **bounds)
 
-  near = {'above': -2, 'below': 2}
+  near = {'above': -4, 'below': 4}
+  others = [name for name in WITHOUT if name not in ('nothing', 'target-end')]
   return [
     ratio('target-end', above=1.5),
-    *(ratio(name, above=0.9, below=1.1) for name in ('nothing', 'source-end', 'start')),
+    *(ratio(name, above=0.9, below=1.1) for name in ('nothing', *others)),
     change(2, 'target-end', _bleu, 'BLEU', below=0),
     change(3, 'target-end', _cut, 'BLEU, cut', **near),
-    *(
-      change(4, name, _bleu, 'BLEU', tests=2, **near)
-      for name in ('source-end', 'start')
-    ),
-    change(5, 'all', _cut, 'BLEU, cut', **near),
+    *(change(4, name, _bleu, 'BLEU', tests=len(others), **near) for name in others),
   ]
 
 
@@ -176,11 +178,9 @@ def _cut(run):
 
 def _without(run):
   model, hyper = run.config['model'], run.config['hyper']
-  taken = not model['source_end'], not model['start_token'], not hyper['end_weight']
-  return next(name for name, x in WITHOUT.items() if x == taken)
+  options = model['source_end'], model['first_token'], hyper['end_weight']
+  return next(name for name, x in WITHOUT.items() if x == options)
 
 
 PAPER = []
-TIME = (
-  'about 35 minutes of one CPU core for the sweep (estimated from 13 ms per update)'
-)
+TIME = 'about 15 minutes of one CPU core for the sweep, as a population (estimated)'

@@ -41,8 +41,8 @@ class RecurrentBase(nn.Module):
     context: the decoder sees the source's last state at its 'start' only, or 'always';
       the cells of a decoder with soft attention start from it in any case.
     source_end: whether the encoder reads the EOS at the end of a source.
-    start_token: whether the decoder first reads BOS. False gives it a vector of zeros, so
-      that nothing is learnt for that place.
+    first_token: id of the token that the decoder reads first. None gives it a vector of
+      zeros, which is not learnt, but marks the start as well, since no token has it.
     tie: 'all', 'decoder' or 'none'; see `models.transformer.Transformer`.
     dtype: 'float32', 'bfloat16', or 'auto': bfloat16 where the device has it. A search
       with a width below 256 computes in float32 on a CPU; `--dtype`, `evals.x.dtype` or
@@ -59,7 +59,7 @@ class RecurrentBase(nn.Module):
   bidirectional: bool = True
   context: Literal['start', 'always'] = 'start'
   source_end: bool = True
-  start_token: bool = True
+  first_token: Count | None = BOS
   tie: Literal['all', 'decoder', 'none'] = 'all'
   dtype: Literal['auto', 'float32', 'bfloat16'] = 'auto'
 
@@ -151,9 +151,12 @@ class RecurrentBase(nn.Module):
 
   def _gates(self, words: Array, drop: Drop) -> Gates:
     """Returns the words' part of the first cell's gates: [...] -> G of [..., D]."""
+    is_first = words == BOS
+    if self.first_token is not None:
+      words = jnp.where(is_first, self.first_token, words)
     x = self.target_embedding(words)
-    if not self.start_token:
-      x = jnp.where((words == BOS)[..., None], jnp.zeros_like(x), x)
+    if self.first_token is None:
+      x = jnp.where(is_first[..., None], jnp.zeros_like(x), x)
     return self.decoder_cells[0].project(drop(x, 0))
 
   def _run(

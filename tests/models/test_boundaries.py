@@ -1,15 +1,21 @@
 """A model without the marks of the beginning and of the ends of sentences."""
 
+from pathlib import Path
+
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from seqlab.experiment import load_module
 from seqlab.models.recurrent import Recurrent
 from seqlab.tasks.translation import SequenceToSequence
+from seqlab.tasks.vocabularies import make_vocabularies
+from seqlab.text.agreement import Agreement
 from seqlab.types import BOS, EOS, PAD
 
+ROOT = Path(__file__).parents[2]
 SOURCE = np.array([[5, 6, EOS, PAD], [7, EOS, PAD, PAD]], np.int32)
 TARGET = np.array([[8, 5, EOS], [6, EOS, PAD]], np.int32)
 
@@ -36,8 +42,8 @@ def test_without_the_sources_end_eos_is_read_as_padding(variables):
   assert np.abs(without - _logits(variables)).max() > 1e-3
 
 
-def test_without_the_start_token_the_first_input_is_zero(variables):
-  without = _logits(variables, start_token=False)
+def test_the_first_input_may_be_zero(variables):
+  without = _logits(variables, first_token=None)
   table = variables['params']['target_embedding']['table']
   zeroed = {**variables['params'], 'target_embedding': {'table': table.at[BOS].set(0)}}
   # BOS also has a row among the outputs, which is then zero, too.
@@ -47,15 +53,28 @@ def test_without_the_start_token_the_first_input_is_zero(variables):
   assert np.abs(without - _logits(variables)).max() > 1e-3
 
 
-def test_decoding_has_the_same_start(variables):
+def test_the_first_input_may_be_an_ordinary_token(variables):
+  without = _logits(variables, first_token=7)
+  table = variables['params']['target_embedding']['table']
+  replaced = table.at[BOS].set(table[7])
+  expected = _logits(
+    {'params': {**variables['params'], 'target_embedding': {'table': replaced}}}
+  )
+  others = [i for i in range(10) if i != BOS]
+  np.testing.assert_allclose(without[..., others], expected[..., others], atol=1e-6)
+  assert np.abs(without - _logits(variables)).max() > 1e-3
+
+
+@pytest.mark.parametrize('first', [None, 7])
+def test_decoding_has_the_same_start(variables, first):
   model = _model(
-    attention='dot', placement='before', start_token=False, source_end=False
+    attention='dot', placement='before', first_token=first, source_end=False
   )
   memory = model.apply(variables, SOURCE, method='encode')
   state = model.apply(variables, memory, 2, 3, method='start')
-  first = jnp.full(2, BOS, jnp.int32)
-  _, logits = model.apply(variables, memory, state, first, method='step')
-  expected = _logits(variables, start_token=False, source_end=False)[:, 0]
+  bos = jnp.full(2, BOS, jnp.int32)
+  _, logits = model.apply(variables, memory, state, bos, method='step')
+  expected = _logits(variables, first_token=first, source_end=False)[:, 0]
   np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
@@ -70,3 +89,14 @@ def test_the_weight_of_the_targets_end_is_that_in_the_loss(variables, end):
   weights = np.where(TARGET == EOS, 1.0 if end is None else end, TARGET != PAD)
   assert float(loss.value) == pytest.approx((weights * nll).sum(), rel=1e-5)
   assert float(loss.weight) == pytest.approx(weights.sum())
+
+
+@pytest.mark.slow
+def test_the_first_token_of_the_study_is_a_common_word_of_its_targets(tmp_path):
+  study = load_module(ROOT / 'experiments/lecture/boundaries.py')
+  config = study.get_config()
+  corpus = Agreement(**{k: x for k, x in config.corpus.items() if k != 'name'})
+  vocabulary = make_vocabularies(config, corpus, tmp_path, lambda _: None).target
+  assert vocabulary.pieces()[study.WAS] == '▁был'
+  ids, _ = vocabulary.encode(corpus.read('train')[1])
+  assert (ids == study.WAS).sum() > 30_000 / 7
