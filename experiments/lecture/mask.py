@@ -22,7 +22,8 @@ correction) is where it was predicted, refuted if the whole interval is elsewher
 otherwise not decided. The report prints these verdicts. Seeds share the test sentences, whose
 sampling error the interval does not contain.
 
-Predicted before the runs:
+Predicted before the runs, and after an earlier study with one learning rate, in which BLEU
+was 46 with the mask and 0 without it, and the share of the gradient 49 %:
 1. With the mask the share of the gradient at later positions is below 0.01 %; without it it
    is above 20 %.
 2. With the true words given, the cross-entropy is lower without the mask by more than 0.2
