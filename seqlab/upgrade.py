@@ -143,6 +143,17 @@ def _forget_bias(config: Config) -> Config:
   return {**config, 'model': others} if bias == 1.0 else config
 
 
+def _first_token(config: Config) -> Config:
+  """Renames start_token=False to first_token=None."""
+  model = config.get('model')
+  if not isinstance(model, Mapping) or 'start_token' not in model:
+    return config
+  model = dict(model)
+  if model.pop('start_token') is False:
+    model['first_token'] = None
+  return {**config, 'model': model}
+
+
 def _evaluator_type(config: Config) -> Config:
   """Renames evals.valid.type='translation' to evals.valid.kind='translation'."""
   evals = config.get('evals')
@@ -303,6 +314,7 @@ UPGRADES: tuple[Callable[[Config], Config], ...] = (
   _transformer_options,
   _attention_score,
   _forget_bias,
+  _first_token,
   _evaluator_type,
   _vocabulary_options,
   _corpus_name,

@@ -200,3 +200,9 @@ def test_default_iterations_are_left_out(task):
 def test_the_bias_of_the_forget_gate_is_an_option_of_the_lstm(model, expected):
   upgraded = upgrade({'model': {'kind': 'recurrent', **model}})
   assert upgraded == {'model': {'kind': 'recurrent', **expected}}
+
+
+@pytest.mark.parametrize(('old', 'new'), [(True, {}), (False, {'first_token': None})])
+def test_a_decoder_without_a_start_token_begins_with_zeros(old, new):
+  upgraded = upgrade({'model': {'kind': 'recurrent', 'start_token': old}})
+  assert upgraded == {'model': {'kind': 'recurrent', **new}}
