@@ -23,6 +23,12 @@ def known_experiments() -> Path | None:
   return beside if beside.is_dir() and (clone / 'pyproject.toml').is_file() else None
 
 
+def default_folder() -> Path:
+  """Returns `experiments` in the current folder, or else the folder of seqlab's own."""
+  own = Path(_FOLDER)
+  return own if own.is_dir() else known_experiments() or own
+
+
 def known_names() -> list[str]:
   """Returns the names of seqlab's experiments, such as 'multi30k/transformer'."""
   if (folder := known_experiments()) is None:

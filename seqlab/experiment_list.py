@@ -8,7 +8,7 @@ from pathlib import Path
 import sys
 from typing import Any, NamedTuple
 
-from seqlab.experiment_files import known_experiments
+from seqlab.experiment_files import default_folder
 from seqlab.io.columns import GAP, aligned
 from seqlab.io.console import console
 from seqlab.results.paper import assigned, parse, rows_of
@@ -77,12 +77,13 @@ def _entries_in(folder: Path) -> list[Entry]:
 
 def _known_entries() -> list[Entry]:
   """Returns the experiments of the current folder, or else those of seqlab."""
-  folder, known = Path('experiments'), known_experiments()
-  if folder.is_dir() or known is None:
-    return _entries_in(folder)
+  folder = default_folder()
+  entries = _entries_in(folder)
+  if not folder.is_absolute():
+    return entries
   return [
-    entry._replace(path=entry.path.relative_to(known).with_suffix(''))
-    for entry in read_experiments(known)
+    entry._replace(path=entry.path.relative_to(folder).with_suffix(''))
+    for entry in entries
   ]
 
 

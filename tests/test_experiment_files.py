@@ -7,6 +7,7 @@ from setuptools import Distribution
 
 import seqlab
 from seqlab import experiment_files
+from seqlab.cli import main
 from seqlab.experiment import split_name
 from seqlab.experiment_files import find_experiment
 from seqlab.experiment_list import print_experiments
@@ -59,6 +60,14 @@ def test_the_known_experiments_are_listed_by_their_names(elsewhere, capsys):
   assert 'multi30k/transformer' in names
   Path('experiments').mkdir()
   print_experiments(None, 'tsv')
+  assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_results_are_those_of_the_known_experiments_by_default(elsewhere, capsys):
+  assert main(['results', '--results', 'mine']) == 0
+  assert str(KNOWN / 'multi30k' / 'wu2021.py') in capsys.readouterr().out
+  Path('experiments').mkdir()
+  assert main(['results', '--results', 'mine']) == 0
   assert len(capsys.readouterr().out.splitlines()) == 1
 
 

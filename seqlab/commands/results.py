@@ -150,11 +150,9 @@ def _completion_options(parser: Parser) -> None:
 
 
 def _results_options(parser: Parser) -> None:
-  text = 'files, or folders of files (experiments)'
+  text = "files, or folders of files (experiments, or else seqlab's own)"
   add = parser.add_argument
-  add(
-    'experiments', nargs='*', metavar='EXPERIMENT', default=['experiments'], help=text
-  )
+  add('experiments', nargs='*', metavar='EXPERIMENT', help=text)
   add('--format', choices=('text', 'json', 'md'), default='text')
   _results_option(parser)
 
