@@ -1,0 +1,109 @@
+"""Reports of the studies of word vectors, from small real runs of their trials."""
+
+from pathlib import Path
+import statistics
+
+import pytest
+
+from seqlab.experiment import load_experiment, load_module
+from seqlab.report.runs import read_run
+from seqlab.train.loop import train
+
+FOLDER = Path(__file__).parents[1] / 'experiments' / 'enwiki'
+
+pytestmark = pytest.mark.slow
+
+
+def _report(name, trials, folder, *options):
+  """Trains trials of a study, and returns its report's folder and text, and its runs.
+
+  Args:
+    name: name of the study.
+    trials: argument and overrides of each; every one has two seeds.
+    folder: empty folder.
+    options: overrides of all.
+  """
+  runs = []
+  for arg, changes in trials:
+    for seed in (0, 1):
+      path = folder / f'{len(runs)}'
+      overrides = [f'{key}={value}' for key, value in changes.items()]
+      # Eight pretended devices wait for each other, and starve on a busy machine.
+      overrides += [f'seed={seed}', 'mesh.data=1', 'mesh.devices=1', *options]
+      flags = [f'--config.{option}' for option in overrides]
+      separator = ',' if arg else ''
+      train(load_experiment(f'{FOLDER / name}.py:{arg}{separator}smoke', flags), path)
+      run = read_run(path)
+      run.overrides.update(({'arg': arg} if arg else {}) | changes)
+      runs.append(run)
+  report = folder / 'report'
+  report.mkdir()
+  load_module(FOLDER / f'{name}.py').report(runs, report)
+  return report, (report / 'table.md').read_text('utf-8'), runs
+
+
+def _cells(line):
+  return [cell.strip(' *') for cell in line.strip('|').split('|')]
+
+
+def _rows(text):
+  """Returns the rows of the first table: label -> title of the column -> text."""
+  titles, _, *rows = map(_cells, text.split('\n\n')[0].splitlines())
+  return {row[0]: dict(zip(titles, row, strict=True)) for row in rows}
+
+
+def _mean(cell):
+  return float(cell.partition(' ')[0].strip('* '))
+
+
+def test_the_windows(tmp_path):
+  trials = [
+    (arg, {'hyper.peak': peak})
+    for arg in ('window=1,epochs=6.00', 'window=10,epochs=1.09')
+    for peak in (0.025, 0.1)
+  ]
+  trials += [(f'method=svd,window={w}', {}) for w in (1, 10)]
+  report, text, runs = _report('window', trials, tmp_path, 'vocabulary.max_size=3000')
+  rows = _rows(text)
+  assert [*rows] == [
+    *('SVD of PPMI, 1', 'SVD of PPMI, 10'),
+    *('SGNS, equal pairs, 1', 'SGNS, equal pairs, 10'),
+  ]
+  for label, args in (
+    ('SVD of PPMI, 10', trials[5:]),
+    ('SGNS, equal pairs, 1', trials[:2]),
+  ):
+    by_rate = {}
+    for run in runs:
+      if run.overrides['arg'] == args[0][0]:
+        by_rate.setdefault(run.overrides.get('hyper.peak'), []).append(run)
+    if len(by_rate) > 1:
+      loss = {
+        peak: statistics.fmean(run.final('heldout/loss') for run in members)
+        for peak, members in by_rate.items()
+      }
+      best = min(loss, key=loss.get)
+      assert rows[label]['peak'] == f'{best:g}'
+    else:
+      (best,) = by_rate
+    chosen = by_rate[best]
+    means = {
+      name: statistics.fmean(run.final(f'similarity/{name}') for run in chosen)
+      for name in ('ws353-sim', 'simlex', 'ws353-rel', 'men')
+    }
+    assert _mean(rows[label]['MEN']) == pytest.approx(means['men'], abs=6e-4)
+    similar = (means['ws353-sim'] + means['simlex']) / 2
+    related = (means['ws353-rel'] + means['men']) / 2
+    lean = _mean(rows[label]['mean of similarity, less that of relatedness'])
+    assert lean == pytest.approx(similar - related, abs=6e-4)
+    assert rows[label]['n'] == '2'
+  verdicts = [
+    line for line in text.splitlines() if line.startswith(('| lean', '| SimLex'))
+  ]
+  assert len(verdicts) == 4  # each for singular vectors and for equal pairs
+  assert {_cells(line)[-1] for line in verdicts} <= {
+    *('supported', 'refuted', 'not decided'),
+  }
+  assert 'Nearest words, SVD of PPMI, window 1, seed 0:\n\n- ' in text
+  for figure in ('sets-svd', 'sets-sgns-pairs', 'lean'):
+    assert (report / f'{figure}.png').is_file()
