@@ -80,7 +80,8 @@ class Subwords:
     has_ngrams = np.array([word != _LINE_END for word in words], bool)[word_of]
     hashes = np.full(len(begins), _FNV_BASIS)
     buckets, chosen = [], []
-    for n in range(1, self.maxn + 1):
+    longest = int(left.max(initial=0))  # a damaged model may have any `maxn`
+    for n in range(1, min(self.maxn, longest) + 1):
       exists = has_ngrams & (left >= n)
       last = np.minimum(np.arange(len(begins)) + n - 1, len(begins) - 1)
       hashes = _hash_characters(hashes, data, begins[last], num_bytes[last])

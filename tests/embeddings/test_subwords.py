@@ -55,6 +55,14 @@ def test_without_lengths_there_are_no_ngrams():
     Parts.of(Subwords(9, 9), ['word'])
 
 
+def test_ngrams_end_with_the_longest_word_whatever_a_damaged_model_says():
+  words = [word.encode() for word in WORDS]
+  longest = max(len(word) for word in WORDS) + 2
+  lists = Subwords(3, 2**31 - 1, 40).buckets(words)  # one by one it would take weeks
+  for own, expected in zip(lists, Subwords(3, longest, 40).buckets(words), strict=True):
+    np.testing.assert_array_equal(own, expected)
+
+
 @pytest.mark.parametrize('packed', [False, True])
 def test_vectors_of_a_model_are_those_of_fasttext(tmp_path, packed):
   path = MODEL
