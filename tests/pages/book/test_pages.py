@@ -74,19 +74,19 @@ def test_pages_have_all_parts(path):
   assert _lacks_numbers(path) != bool(figure)
 
 
-def _studies(text: str) -> list[str]:
-  return re.findall(r'launch\.sweep experiments/lecture/(\w+)\.py', text)
+def _studies(text: str) -> list[tuple[str, str]]:
+  return re.findall(r'launch\.sweep experiments/(\w+)/(\w+)\.py', text)
 
 
 @pytest.mark.parametrize('path', BOTH, ids=_name)
 def test_studies_that_the_results_call_not_run_have_no_numbers(path):
   """Where it fails, a study has been run: put its numbers on the page."""
-  part = _part(path, 5)
-  names = _studies(part)
-  assert bool(names) == (NOT_RUN[path.parent] in part)
-  for name in names:
-    assert (ROOT / 'experiments' / 'lecture' / f'{name}.py').is_file()
-    assert not (ROOT / 'docs' / f'lecture-{name}' / 'rows.csv').is_file()
+  part = _part(path, 5) + _part(path, 6)
+  studies = _studies(part)
+  assert bool(studies) == (NOT_RUN[path.parent] in part)
+  for folder, name in studies:
+    assert (ROOT / 'experiments' / folder / f'{name}.py').is_file()
+    assert not (ROOT / 'docs' / f'{folder}-{name}' / 'rows.csv').is_file()
 
 
 def test_every_study_of_the_lecture_has_a_page():
