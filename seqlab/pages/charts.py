@@ -82,9 +82,10 @@ def bar_chart(
   room = (_WIDTH - _LEFT - _RIGHT) / len(categories)
   width = 0.8 * room / len(series)
   drawn = []
+  size = min(11.0, 1.7 * room / max(map(len, categories)))  # long names come close
   for j, category in enumerate(categories):
     middle = _LEFT + (j + 0.5) * room
-    drawn.append(_text(middle, _HEIGHT - _BOTTOM + 13, category, 'middle'))
+    drawn.append(_text(middle, _HEIGHT - _BOTTOM + 13, category, 'middle', size))
     for i, bars in enumerate(series.values()):
       left = _LEFT + (j + 0.1) * room + i * width
       drawn += _bar(left, width, y, bars[category], _style(i))
@@ -195,8 +196,12 @@ def _horizontals(y: _Scale) -> list[Markup]:
   return shapes
 
 
-def _text(x: float, y: float, text: str, anchor: str) -> Markup:
-  return element('text', text, x=round(x, 1), y=round(y, 1), text_anchor=anchor)
+def _text(
+  x: float, y: float, text: str, anchor: str, size: float | None = None
+) -> Markup:
+  style = size and f'font-size: {size:.1f}px'
+  place = dict(x=round(x, 1), y=round(y, 1))
+  return element('text', text, **place, text_anchor=anchor, style=style)
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:

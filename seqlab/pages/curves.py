@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import math
 
 from seqlab.pages.charts import Point, legend, line_chart
-from seqlab.pages.html import Markup, element
+from seqlab.pages.html import Markup, element, table
 from seqlab.report.runs import Run
 from seqlab.report.tables import mean_and_deviation
 
@@ -16,6 +16,8 @@ _OTHERS = ('learning_rate', 'grad_norm', 'speed/tokens_per_s')
 def curves_section(groups: Mapping[str, Sequence[Run]]) -> list[Markup]:
   """Returns charts of all metrics; lines are means over the runs of a group.
 
+  Metrics that were measured once have a table.
+
   Args:
     groups: label -> runs that differ in the seed only.
   """
@@ -23,10 +25,12 @@ def curves_section(groups: Mapping[str, Sequence[Run]]) -> list[Markup]:
   names = dict.fromkeys(name for run in runs for row in run.rows for name in row)
   measured = [n for n in names if '/' in n and not n.startswith('speed/')]
   first = [n for n in _FIRST if n in names] + measured
-  charts = [x for name in first if (x := _chart(name, groups))]
-  if not charts:
+  series = {name: _series(name, groups) for name in (*first, *_OTHERS)}
+  if not any(series[name] for name in first):
     return [element('p', 'The runs have no metrics.')]
-  others = [x for n in _OTHERS if n in names and (x := _chart(n, groups))]
+  once = [n for n in first if series[n] and max(map(len, series[n].values())) == 1]
+  charts = [line_chart(n, series[n]) for n in first if series[n] and n not in once]
+  others = [line_chart(n, series[n]) for n in _OTHERS if series[n]]
   several = any(len(members) > 1 for members in groups.values())
   note = ' Bands are one standard deviation over seeds.' if several else ''
   folded = element(
@@ -43,13 +47,33 @@ def curves_section(groups: Mapping[str, Sequence[Run]]) -> list[Markup]:
     ),
     legend([*groups]),
     element('div', *charts, class_='charts'),
+    *([_table(groups, {name: series[name] for name in once})] if once else []),
     *([folded] if others else []),
   ]
 
 
-def _chart(name: str, groups: Mapping[str, Sequence[Run]]) -> Markup | None:
+def _series(
+  name: str, groups: Mapping[str, Sequence[Run]]
+) -> dict[str, Sequence[Point]]:
+  """Returns label -> points of a metric; nothing if no group has it."""
   series = {label: _points(name, members) for label, members in groups.items()}
-  return line_chart(name, series) if any(series.values()) else None
+  return series if any(series.values()) else {}
+
+
+def _table(
+  groups: Iterable[str], series: Mapping[str, Mapping[str, Sequence[Point]]]
+) -> Markup:
+  """Returns the values of metrics that were measured once."""
+  rows = []
+  for name, by_label in series.items():
+    cells = ('-' if not points else _value(*points) for points in by_label.values())
+    rows.append((name, *cells))
+  return table(('measured once', *groups), rows)
+
+
+def _value(point: Point) -> str:
+  spread = f' ± {point.deviation:.2g}' if point.deviation else ''
+  return f'{point.y:.4g}{spread}'
 
 
 def _points(name: str, runs: Iterable[Run]) -> list[Point]:
@@ -78,7 +102,8 @@ def _averaged(
   """Returns number of an interval -> the mean step and the mean value in it."""
   inside: dict[int, list[tuple[float, float]]] = {}
   for x, y in values:
-    inside.setdefault(int(x / width), []).append((x, y))
+    # The last step ends the last interval, and has none of its own.
+    inside.setdefault(math.ceil(x / width - 1e-9), []).append((x, y))
   return {
     key: tuple(sum(column) / len(pairs) for column in zip(*pairs, strict=True))
     for key, pairs in inside.items()

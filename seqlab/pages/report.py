@@ -187,10 +187,11 @@ def _attention_section(shown: Shown | str) -> list[Markup]:
   if size > _LARGEST_ATTENTION:
     text = (
       f'The attention in a line of middle length has {size / 1e6:,.1f} MB, and this page '
-      f'holds {_LARGEST_ATTENTION / 1e6:,.1f} MB: `seqlab attend {shown.run} TEXT '
-      '--output FILE.html` writes a page of its own.'
+      f'holds {_LARGEST_ATTENTION / 1e6:,.1f} MB: '
     )
-    return [heading, element('p', text)]
+    command = f'seqlab attend {shown.run} TEXT --output FILE.html'
+    end = ' writes a page of its own.'
+    return [heading, element('p', text, element('code', command), end)]
   return [
     heading,
     element('p', f'{shown.run} reads its own output. {EXPLANATION}'),
@@ -242,27 +243,33 @@ def _samples_of_training(
 
   Runs whose samples have the same sources and references share a list.
   """
-  lists: dict[tuple, dict[str, list[Sample]]] = {}
+  lists: dict[tuple, dict[tuple[str, int], list[Sample]]] = {}
   for run in runs:
-    files = sorted((run.path / 'samples').glob('*.txt'))
+    files = sorted((run.path / 'samples').glob(f'*-{"[0-9]" * 8}.txt'))
     newest = {file.stem.rpartition('-')[0]: file for file in files}  # by evaluator
     for file in newest.values():
       samples = read_samples(file.read_text('utf-8'))[:_FROM_TRAINING]
       texts = tuple((x.source, tuple(x.references)) for x in samples)
       if texts:
-        title = f'{names[run.path]}, {file.stem}'
-        lists.setdefault(texts, {})[title] = samples
+        evaluator, _, step = file.stem.rpartition('-')
+        key = names[run.path], int(step)
+        lists.setdefault((evaluator, texts), {})[key] = samples
   if not lists:
     return []
   shown = []
-  for by_title in lists.values():
-    if len(by_title) == 1:
-      shown.append(element('h3', *by_title))
+  for (evaluator, _), by_run in lists.items():
+    steps = {step for _, step in by_run}
+    title, labels = evaluator, [f'{run}, step {step:,}' for run, step in by_run]
+    if len(steps) == 1:
+      title = f'{evaluator}, step {min(steps):,}'
+      labels = [run for run, _ in by_run]
+    if len(by_run) == 1 and len(runs) > 1:
+      title = f'{title}, {labels[0]}'
     joint = [
       first._replace(outputs=[first.outputs[0], *(x.outputs[0] for x in others)])
-      for first, *others in zip(*by_title.values(), strict=True)
+      for first, *others in zip(*by_run.values(), strict=True)
     ]
-    shown.append(samples_table(joint, [*by_title]))
+    shown += [element('h3', title), samples_table(joint, labels)]
   hint = (
     'What the evaluators kept of their last run in training. With --split a report '
     'of a task with outputs decodes a whole split, and shows where they are right and '

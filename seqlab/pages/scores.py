@@ -61,8 +61,11 @@ def scores_section(evaluations: Mapping[str, Mapping[str, Recorded]]) -> list[Ma
     return [
       element(
         'p',
-        'No split has been decoded after training: `seqlab evaluate RUN --split test`, or '
-        '`seqlab report RUN --split test`, does that.',
+        'No split has been decoded after training: ',
+        element('code', 'seqlab evaluate RUN --split test'),
+        ', or ',
+        element('code', 'seqlab report RUN --split test'),
+        ', does that.',
       )
     ]
   head = ('run', 'split', 'measure', 'score', '95 % interval', 'signature')

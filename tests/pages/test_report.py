@@ -19,6 +19,7 @@ from seqlab.pages.breakdown import (
   word_counts,
 )
 from seqlab.pages.charts import Point, bar_chart, legend, line_chart
+from seqlab.pages.curves import curves_section
 from seqlab.pages.report import report_page, write_report
 from seqlab.pages.samples import Sample, read_samples, samples_table
 from seqlab.pages.scores import Recorded, scores_section, shared_score
@@ -95,6 +96,23 @@ def test_characters_of_single_words_are_marked():
   assert '<ins>' not in text
 
 
+def test_what_was_measured_once_is_a_number_and_no_curve(make_run):
+  runs = [read_run(make_run(f'{seed}', seed, np.ones(8, int))) for seed in (0, 1)]
+  for value, run in enumerate(runs):
+    run.rows[-1]['words/rare'] = 0.25 + 0.5 * value
+  text = ''.join(curves_section({'a': runs, 'b': [runs[0]]}))
+  assert '<title>words/rare' not in text
+  assert 'words/rare</td><td dir="auto">0.5 ± 0.35</td><td dir="auto">0.25</td>' in text
+  assert '<title>valid/exact' in text
+
+
+def test_the_last_point_of_a_long_curve_is_a_mean_too(make_run):
+  run = read_run(make_run('run', 0, np.ones(8, int)))
+  run.rows[:] = [{'step': i, 'loss': float(i % 2)} for i in range(1, 1_201)]
+  text = ''.join(curves_section({'run': [run]}))
+  assert '<title>loss. run: 0.5 at step' in text  # of 10 steps, as each point
+
+
 def test_each_evaluator_of_a_run_shows_its_newest_samples(make_run):
   runs = [read_run(make_run(name, 0, np.array([1, 0] * 4))) for name in ('a', 'b')]
   for run in runs:
@@ -106,10 +124,15 @@ def test_each_evaluator_of_a_run_shows_its_newest_samples(make_run):
     (samples / 'words-2-00000001.txt').write_text(f'of: neighbours of {run.path.name}')
   text = report_page(runs, {run.path: run.path.name for run in runs})
   assert text.count('class="samples"') == 2  # both runs are in each list
-  assert 'a, valid-00000002' in text
+  assert '<h3>valid, step 2</h3>' in text
+  assert '<h3>words-2, step 1</h3>' in text
   assert 'old' not in text
-  assert 'b, words-2-00000001' in text
   assert 'neighbours of b' in text
+  (runs[0].path / 'samples/valid-00000003.txt').write_text('< s\n= new\n> last\n')
+  text = report_page(runs, {run.path: run.path.name for run in runs})
+  assert '<h3>valid</h3>' in text
+  assert '<dt>a, step 3</dt>' in text
+  assert '<dt>b, step 2</dt>' in text
 
 
 def test_differences_from_the_nearest_reference_are_marked_and_escaped():
@@ -233,7 +256,7 @@ def test_attention_that_is_too_large_or_absent_leaves_a_sentence(make_run):
   shown = Shown('runs/run', [2], {}, True, attended)
   text = report_page([run], {run.path: 'run'}, attention=shown)
   assert len(text) < 100_000
-  assert '3.1 MB, and this page holds 3.0 MB: `seqlab attend runs/run' in text
+  assert '3.1 MB, and this page holds 3.0 MB: <code>seqlab attend runs/run' in text
   text = report_page([run], {run.path: 'run'}, attention='the model (M) has none')
   assert 'Attention is not shown: the model (M) has none.' in text
 
