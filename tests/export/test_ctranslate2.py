@@ -19,6 +19,7 @@ from seqlab.types import EOS, SPECIALS
 SIZES = dict(width=16, mlp_width=32, heads=2, layers=2, decoder_layers=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('sizes', 'options'),
   [
