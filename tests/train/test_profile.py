@@ -29,11 +29,15 @@ def _take(folder, config, start, stop):
   return said
 
 
+def _events(folder):
+  """Returns the events of the newest trace, as Perfetto reads them."""
+  (*_, file) = sorted(folder.glob('profile/plugins/profile/*/perfetto_trace.json.gz'))
+  return json.loads(gzip.decompress(file.read_bytes()))['traceEvents']
+
+
 def _traced_steps(folder):
   """Returns the steps that the newest trace names."""
-  (*_, file) = sorted(folder.glob('profile/plugins/profile/*/perfetto_trace.json.gz'))
-  events = json.loads(gzip.decompress(file.read_bytes()))['traceEvents']
-  steps = {x['args']['step_num'] for x in events if x.get('name') == 'train'}
+  steps = {x['args']['step_num'] for x in _events(folder) if x.get('name') == 'train'}
   return sorted(map(int, steps))
 
 
@@ -106,3 +110,17 @@ def test_a_run_is_traced_and_its_rows_stay(finished, tiny, tmp_path):
   assert rows == expected
   assert _traced_steps(tmp_path) == [5, 6]
   assert 'profile: steps 5 to 6 are in' in (tmp_path / 'train.log').read_text('utf-8')
+  # Each step is a run of the compiled update, with all of its instructions.
+  instructions = {}
+  for event in _events(tmp_path):
+    if event.get('args', {}).get('hlo_module') == 'jit__trace':
+      assert event['dur'] >= 0
+      instructions.setdefault(event['args']['run_id'], set()).add(event['name'])
+  first, second = instructions.values()
+  assert first == second
+  assert any(name.startswith('dot') for name in first)
+  # XProf reads the other file.
+  (file,) = tmp_path.glob('profile/plugins/profile/*/*.xplane.pb')
+  planes = jax.profiler.ProfileData.from_file(str(file)).planes
+  names = {x.name for plane in planes for line in plane.lines for x in line.events}
+  assert first <= names
