@@ -54,7 +54,7 @@ from seqlab.config import parse_arg
 from seqlab.metrics.similarity import spearman
 from seqlab.report.differences import PREDICTIONS, judged, versus
 from seqlab.report.figures import bars, heatmap
-from seqlab.report.runs import best_by
+from seqlab.report.runs import best_by, chosen
 from seqlab.report.tables import Column, table
 
 HEADS = (1, 8)
@@ -120,7 +120,7 @@ def report(runs, folder):
   best = {name: best[name] for name in (*HEADS, UNTRAINED) if name in best}
   rows = [
     [
-      *(str(heads), f'{members[0].config["hyper"]["peak"]:g}'),
+      *(str(heads), chosen(members, PEAKS)),
       [run.final('test/bleu') for run in members],
       *(
         [100 * run.final(f'agreement/accuracy_{kind}') for run in members]

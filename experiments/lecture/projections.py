@@ -52,7 +52,7 @@ import ml_collections
 from seqlab.config import parse_arg
 from seqlab.report.differences import PREDICTIONS, judged
 from seqlab.report.figures import bars
-from seqlab.report.runs import best_by
+from seqlab.report.runs import best_by, chosen
 from seqlab.report.tables import Column, table
 
 CONCATENATED = 16  # dimensions of a position
@@ -150,7 +150,7 @@ def report(runs, folder):
   )
   rows = [
     [
-      *(VARIANTS[variant][0], f'{members[0].config["hyper"]["peak"]:g}'),
+      *(VARIANTS[variant][0], chosen(members, PEAKS)),
       _bleu(members),
       [run.final('loss/perplexity') for run in members],
     ]

@@ -49,7 +49,7 @@ import ml_collections
 from seqlab.config import parse_arg
 from seqlab.report.differences import PREDICTIONS, judged, versus
 from seqlab.report.figures import lines
-from seqlab.report.runs import best_by
+from seqlab.report.runs import best_by, chosen
 from seqlab.report.tables import Column, table
 
 LONGEST = 8  # distances from this one on are one group
@@ -157,7 +157,7 @@ def report(runs, folder):
       _draw(folder / f'endings-{part}', members, part)
   rows = [
     [
-      *(NAMES[model], f'{members[0].config["hyper"]["peak"]:g}'),
+      *(NAMES[model], chosen(members, PEAKS)),
       [run.final('valid/perplexity') for run in members],
       *(
         [right(run, d, d) for run in members if run.final(f'test/count/{d}')]

@@ -53,7 +53,7 @@ from seqlab.evaluators.meanings import VECTORS
 from seqlab.report.differences import PREDICTIONS, judged
 from seqlab.report.figures import bars
 from seqlab.report.maps import word_map
-from seqlab.report.runs import best_by
+from seqlab.report.runs import best_by, chosen
 from seqlab.report.tables import Column, table
 from seqlab.text.meanings import KINDS
 
@@ -139,7 +139,7 @@ def report(runs, folder):
     _draw_map(folder / f'map-{context}', members[0], CONTEXTS[context])
   rows = [
     [
-      *(CONTEXTS[context], f'{members[0].config["hyper"]["peak"]:g}'),
+      *(CONTEXTS[context], chosen(members, PEAKS)),
       [run.final('test/bleu') for run in members],
       *(
         [_share(run, f'{name}/agent') for run in members]

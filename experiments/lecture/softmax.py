@@ -50,7 +50,7 @@ import ml_collections
 from seqlab.config import parse_arg
 from seqlab.report.differences import PREDICTIONS, judged, versus
 from seqlab.report.figures import lines
-from seqlab.report.runs import best_by, curves
+from seqlab.report.runs import best_by, chosen, curves
 from seqlab.report.tables import Column, table
 
 OBJECTIVES = {
@@ -140,7 +140,7 @@ def report(runs, folder):
     )
   rows = [
     [
-      *(NAMES[kind], f'{size:,}', _peak(members[0])),
+      *(NAMES[kind], f'{size:,}', chosen(members, PEAKS)),
       [10 ** _speed(run) for run in members],
       *([of(run) for run in members] for of in (_nll, _men)),
     ]
@@ -196,11 +196,6 @@ def _verdicts(best):
     ),
   )
   return [judged(label, terms, digits=3, **bounds) for label, terms, bounds in rows]
-
-
-def _peak(run):
-  peak = run.config['hyper']['peak']
-  return f'{peak:g}{" (end)" * (peak in (PEAKS[0], PEAKS[-1]))}'
 
 
 def _speed(run):
