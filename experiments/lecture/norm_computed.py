@@ -157,7 +157,7 @@ def write_report(norms, messages, folder):
     },
     'layer of the decoder',
     'norm of the first gradient',
-    title=f'Gradients at initialisation (n = {SEEDS} seeds)',
+    title='Gradients at initialisation',
     ylog=True,
   )
 

@@ -4,7 +4,7 @@ Colours are those of Okabe and Ito, which are distinct with any kind of colour
 blindness: "Color Universal Design", 2008, https://jfly.uni-koeln.de/color/
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import contextlib
 import itertools
 import math
@@ -70,7 +70,7 @@ def lines(
     series: label -> (x, y) of each seed. A mean is drawn where all seeds have an x.
     xlabel: label of x, with the unit.
     ylabel: label of y, with the unit.
-    title: title of the figure.
+    title: title of the figure, to which the number of seeds is added.
     spread: 'band' for a shaded band, 'bars' for error bars.
     xlog: whether x is logarithmic; `ylog`: whether y is.
     ylim: lowest and highest y.
@@ -88,6 +88,7 @@ def lines(
   entries = len(series) + len(reference or ()) + len(shaded or ())
   outside = entries > 5
   size = (9.6 if outside else 6.4), 4.2
+  title = _with_sizes(title, map(len, series.values()))
   with figure(path, title=title, xlabel=xlabel, ylabel=ylabel, size=size) as (
     axes,
     files,
@@ -141,7 +142,7 @@ def bars(
       bar per series in each; a single series has no legend.
     ylabel: label of the values, with the unit.
     xlabel: label of the categories.
-    title: title of the figure.
+    title: title of the figure, to which the number of seeds is added.
     ylim: lowest and highest y.
     reference: label -> y of a dashed horizontal line, such as a paper's number.
     digits: digits after the point of the means above the bars; None for no numbers.
@@ -152,6 +153,7 @@ def bars(
   names = list(dict.fromkeys(name for values in series.values() for name in values))
   width = 0.8 / len(series) if len(series) > 1 else 0.6
   size = max(6.4, 0.45 * len(names) * max(len(series), 1) ** 0.8), 4.2
+  title = _with_sizes(title, (len(x) for bar in series.values() for x in bar.values()))
   with figure(path, title=title, xlabel=xlabel, ylabel=ylabel, size=size) as (
     axes,
     files,
@@ -295,6 +297,15 @@ def figure(
     _disable_tex(axes.figure)
     for file, metadata in zip(files, ({'Software': None}, {'Date': None}), strict=True):
       axes.figure.savefig(file, metadata=metadata)
+
+
+def _with_sizes(title: str, sizes: Iterable[int]) -> str:
+  """Returns a title with the sizes of its samples, 'BLEU (n = 3)', if any is above 1."""
+  sizes = sorted(set(sizes))
+  if not sizes or sizes[-1] < 2:
+    return title
+  n = f'n = {sizes[0]}' if len(sizes) == 1 else f'n = {sizes[0]} to {sizes[-1]}'
+  return f'{title} ({n})' if title else n
 
 
 def _disable_tex(drawn: Figure) -> None:

@@ -175,3 +175,16 @@ def test_powers_of_ten_stay_formulas(tmp_path):
   x = [10**i for i in range(12)]
   _, svg = lines(tmp_path / 'a', {'a': [(x, x)]}, 'x', 'y', xlog=True)
   assert '$\\mathdefault{10^{' in svg.read_text('utf-8')
+
+
+@pytest.mark.parametrize(
+  ('values', 'title'),
+  [
+    ({'a': [1.0, 2.0, 3.0], 'b': [1.0, 2.0, 3.0]}, 'BLEU (n = 3)'),
+    ({'a': [1.0, 2.0, 3.0], 'b': [1.0, 2.0]}, 'BLEU (n = 2 to 3)'),
+    ({'a': [1.0]}, 'BLEU'),
+  ],
+)
+def test_the_title_has_the_number_of_seeds(tmp_path, values, title):
+  _, svg = bars(tmp_path / 'a', {'model': values}, 'BLEU (%)', title='BLEU')
+  assert f'<!-- {title} -->' in svg.read_text('utf-8')
