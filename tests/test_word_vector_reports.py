@@ -107,3 +107,41 @@ def test_the_windows(tmp_path):
   assert 'Nearest words, SVD of PPMI, window 1, seed 0:\n\n- ' in text
   for figure in ('sets-svd', 'sets-sgns-pairs', 'lean'):
     assert (report / f'{figure}.png').is_file()
+
+
+def test_the_methods(tmp_path):
+  trials = [
+    *(('method=ppmi', {}), ('method=ppmi', {'pmi.smoothing': 1.0})),
+    *(('method=svd', {'model.power': x}) for x in (0.0, 1.0)),
+    *(('method=sgns', {'hyper.peak': x}) for x in (0.025, 0.1)),
+  ]
+  options = (
+    'vocabulary.max_size=3000',
+    "evals.similarity.sets=('men','simlex','google')",
+  )
+  report, text, runs = _report('methods', trials, tmp_path, *options)
+  tables = [x for x in text.split('\n\n') if x.startswith('|')]
+  tuned, every, differences, verdicts = map(_rows, tables)
+  assert [*tuned] == ['PPMI, tuned', 'SVD, tuned', 'SGNS, tuned']
+  assert [*every] == [
+    *('PPMI', 'PPMI, not smoothed', 'SVD, p = 0', 'SVD, p = 1'),
+    *('SGNS, peak 0.025', 'SGNS, peak 0.1'),
+  ]
+  for i, label in enumerate(every):
+    members = runs[2 * i : 2 * i + 2]
+    for name in ('men', 'simlex'):
+      mean = statistics.fmean(run.final(f'similarity/{name}') for run in members)
+      assert _mean(every[label][name]) == pytest.approx(mean, abs=6e-4)
+  for method, row in tuned.items():
+    of_method = [x for x in every if x.startswith(method.removesuffix(', tuned'))]
+    best = max(of_method, key=lambda x: _mean(every[x]['men']))
+    assert f'{method.removesuffix(", tuned")}: {best}' in text
+    assert row['simlex'] == every[best]['simlex']
+  gained = _mean(every['SVD, p = 0']['simlex']) - _mean(every['SVD, p = 1']['simlex'])
+  shown = differences['SVD: p = 0, not 1']['simlex'].rstrip('*')
+  assert float(shown) == pytest.approx(gained, abs=2e-3)
+  verdict = verdicts['SVD: p = 0, not 1, simlex']
+  assert (verdict['predicted'], verdict['difference']) == ('above 0', shown)
+  assert 'Significantly above each other method on all 1 sets: ' in text
+  for figure in ('pairs', 'analogies', 'density'):
+    assert (report / f'{figure}.png').is_file()
