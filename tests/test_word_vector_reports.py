@@ -145,3 +145,34 @@ def test_the_methods(tmp_path):
   assert 'Significantly above each other method on all 1 sets: ' in text
   for figure in ('pairs', 'analogies', 'density'):
     assert (report / f'{figure}.png').is_file()
+
+
+def test_the_factorization(tmp_path):
+  variants = {'k = 1, D = 100': (1, 100), 'k = 15, D = 100': (15, 100)}
+  trials = [
+    ('', {'model.objective.negatives': k, 'hyper.peak': peak, 'model.width': d})
+    for k, d in variants.values()
+    for peak in (0.025, 0.1)
+  ]
+  report, text, runs = _report('factorization', trials, tmp_path)
+  rows = _rows(text)
+  assert [*rows] == [*variants]
+  for label, members in (('k = 1, D = 100', runs[:4]), ('k = 15, D = 100', runs[4:])):
+    means = {
+      peak: [
+        statistics.fmean(run.final(f'factorization/{m}') for run in pair)
+        for m in ('pearson', 'unseen')
+      ]
+      for peak, pair in (('0.025', members[:2]), ('0.1', members[2:]))
+    }
+    best = max(means, key=lambda peak: means[peak][0])
+    assert rows[label]['peak'] == best
+    assert _mean(rows[label]['correlation']) == pytest.approx(means[best][0], abs=6e-4)
+    unseen = _mean(rows[label]['w · c of unseen pairs'])
+    assert unseen == pytest.approx(means[best][1], abs=6e-3)
+  verdicts = _rows(text[text.index('| prediction') :])
+  assert (
+    verdicts['unseen: k = 1, D = 100 minus k = 15, D = 100']['predicted'] == 'above 0'
+  )
+  for figure in ('by-epoch', 'pairs-k1-d100'):
+    assert (report / f'{figure}.png').is_file()
