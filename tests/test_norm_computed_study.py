@@ -64,7 +64,8 @@ def test_claims_hold_where_the_numbers_are_as_claimed(study):
 
 
 def test_the_report_has_the_tables_and_the_raw_rows(study, tmp_path, monkeypatch):
-  monkeypatch.setattr(study, 'lines', lambda *args, **options: [])
+  for figure in ('lines', 'bars'):
+    monkeypatch.setattr(study, figure, lambda *args, **options: [])
   study.write_report(*_results(study), tmp_path)
   text = (tmp_path / 'table.md').read_text('utf-8')
   cells = [

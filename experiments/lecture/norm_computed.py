@@ -36,7 +36,7 @@ import jax
 import numpy as np
 
 from seqlab.models.transformer import Transformer
-from seqlab.report.figures import lines
+from seqlab.report.figures import bars, lines
 from seqlab.report.tables import Column, mean_and_deviation, table
 from seqlab.results.raw_rows import FILE, write_computed_rows
 from seqlab.tasks.translation import SequenceToSequence
@@ -115,7 +115,7 @@ def planned(**model):
 
 
 def write_report(norms, messages, folder):
-  """Writes the tables, the raw rows and the figure.
+  """Writes the tables, the raw rows and the figures.
 
   Args:
     norms: (norm, layers) -> norms of the gradient [L], one per seed.
@@ -159,6 +159,13 @@ def write_report(norms, messages, folder):
     'norm of the first gradient',
     title='Gradients at initialisation',
     ylog=True,
+  )
+  bars(
+    folder / 'messages',
+    {'messages': {name: [runs] for name, (runs, _) in messages.items()}},
+    'messages per update',
+    title=f'An update on {DEVICES} simulated devices',
+    digits=0,
   )
 
 
