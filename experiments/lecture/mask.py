@@ -171,4 +171,4 @@ def _mask(run):
 
 
 PAPER = []
-TIME = 'about 12 minutes of one CPU core for the sweep, as a population (estimated)'
+TIME = '13 minutes for the sweep, as a population, on a CPU core shared with a training'
