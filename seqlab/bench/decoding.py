@@ -1,14 +1,16 @@
 """How fast sentences are translated, and text is generated."""
 
 from collections.abc import Mapping
+import dataclasses
 
-from seqlab.bench.measure import Row, Subject, timed
-from seqlab.decoding.config import Beam, Sampling
+from seqlab.bench.measure import Row, Subject, measure_speed, timed
+from seqlab.decoding.config import Beam, MinimumBayesRisk, Sampling
 from seqlab.tasks.generator import Generator
 from seqlab.tasks.translator import Translator
 
 _MAX_LINES = 512
 _LENGTH = 128  # tokens of a generated text
+_MBR_LINES = 20
 
 
 def measure_decoding(subject: Subject) -> list[Row]:
@@ -33,6 +35,40 @@ def measure_decoding(subject: Subject) -> list[Row]:
       Row(f'decode, beam {beam}', written, 'tokens/s', note),
     ]
   return rows
+
+
+def measure_mbr(subject: Subject) -> list[Row]:
+  """Returns the CPU time of minimum Bayes risk, and of its samples alone.
+
+  What is left is that of the utilities of all pairs of samples. The weights are
+  untrained, so that samples have the greatest length allowed.
+  """
+  task, split = subject.task, _split(subject)
+  lines = task.corpus.read(split)[0][:_MBR_LINES]
+  variables = subject.training_step(steps=1).variables
+  seconds = {}
+  for kind in (MinimumBayesRisk, _Unranked):
+    translator = Translator(task.model, variables, task.vocabularies, kind())
+    translator.best_ids(lines)  # compiles
+    speed = measure_speed(lambda t=translator: len(t.best_ids(lines)), tries=2)
+    seconds[kind] = 1 / speed.cpu
+  both, samples = seconds.values()
+  note = f'{len(lines)} sentences of {split}, chrF, untrained weights'
+  unit = 's of CPU per sentence'
+  return [
+    Row('mbr 64', both, unit, note),
+    Row('mbr 64, samples', samples, unit, note),
+  ]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Unranked(MinimumBayesRisk):
+  """The samples in the order in which they are drawn."""
+
+  def rank(self, tokens, scores, pieces):
+    """Compares nothing."""
+    del pieces
+    return tokens, scores
 
 
 def measure_generation(subject: Subject) -> list[Row]:

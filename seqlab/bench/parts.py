@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from seqlab.bench.bleu import measure_bleu
 from seqlab.bench.counting import CountsPairs, HasMatrix, measure_counting, measure_svd
-from seqlab.bench.decoding import measure_decoding, measure_generation
+from seqlab.bench.decoding import measure_decoding, measure_generation, measure_mbr
 from seqlab.bench.feed import measure_feed
 from seqlab.bench.layers import measure_layers
 from seqlab.bench.measure import Row, Subject
@@ -65,6 +65,7 @@ PARTS = {
   'feed': Part(measure_feed, fits=_trains),
   'train': Part(measure_train, fits=_trains),
   'decode': Part(measure_decoding, (Translates,)),
+  'mbr': Part(measure_mbr, (Translates,), slow=True),
   'generate': Part(measure_generation, (Generates,)),
   'recurrent': Part(measure_recurrent, (Translates,)),
   'layers': Part(measure_layers, fits=_has_model, slow=True),
