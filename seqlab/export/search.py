@@ -48,8 +48,10 @@ class Search:
         without ids, with score 0.
 
     Raises:
-      ValueError: a sentence is longer than the longest program.
+      ValueError: a sentence is longer than the longest program, or has an id that no
+        token has.
     """
+    self._check_ids(sentences)
     results: list[list[Hypothesis]] = [[([], 0.0)] for _ in sentences]
     for shape, rows in self._batches([len(ids) + 1 for ids in sentences]):
       source = np.zeros((shape['batch'], shape['source']), np.int32)
@@ -61,6 +63,14 @@ class Search:
       for i, *output in zip(rows, *map(np.asarray, outputs), strict=False):
         results[i] = self._hypotheses(*output)
     return results
+
+  def _check_ids(self, sentences: Sequence[Sequence[int]]) -> None:
+    known = len(self._tokens['source'])  # JAX would read an id above it as the last one
+    for i, ids in enumerate(sentences):
+      if unknown := [x for x in ids if not 0 <= x < known]:
+        raise ValueError(
+          f'sentence {i} has the id {unknown[0]}: ids are from 0 to {known - 1}'
+        )
 
   def text(self, ids: Sequence[int]) -> str:
     """Returns the text of an output."""

@@ -98,6 +98,9 @@ def test_an_exported_search_needs_nothing_but_jax(finished, tmp_path):
   }
   with pytest.raises(ValueError, match=r'sentence 1 has 6 ids, .* reads 5: divide it'):
     Search(folder)([[5], [5] * 6])
+  for unknown in (-1, len(vocabularies.source.pieces())):
+    with pytest.raises(ValueError, match=f'sentence 1 has the id {unknown}: ids are'):
+      Search(folder)([[5], [6, unknown]])
 
 
 @pytest.mark.slow

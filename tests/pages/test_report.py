@@ -20,6 +20,7 @@ from seqlab.pages.breakdown import (
 )
 from seqlab.pages.charts import Point, bar_chart, legend, line_chart
 from seqlab.pages.curves import curves_section
+from seqlab.pages.facts import facts_section
 from seqlab.pages.report import report_page, write_report
 from seqlab.pages.samples import Sample, read_samples, samples_table
 from seqlab.pages.scores import Recorded, scores_section, shared_score
@@ -222,7 +223,7 @@ def test_the_peak_of_memory_of_a_run_is_shown(make_run):
   rows = [{'step': i, 'loss': 1.0} | peak_memory() for i in (1, 2)]
   rows[1]['speed/peak_process_bytes'] = 2_345_000_000
   (run / 'metrics.jsonl').write_text(''.join(f'{json.dumps(x)}\n' for x in rows))
-  text = report_page([read_run(run)], {run: 'run'})
+  text = ''.join(facts_section([read_run(run)]))
   assert '<dt>peak of memory</dt><dd dir="auto">2.35 GB of the process</dd>' in text
 
 
