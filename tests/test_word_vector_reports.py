@@ -1,5 +1,6 @@
 """Reports of the studies of word vectors, from small real runs of their trials."""
 
+import os
 from pathlib import Path
 import statistics
 
@@ -11,7 +12,10 @@ from seqlab.train.loop import train
 
 FOLDER = Path(__file__).parents[1] / 'experiments' / 'enwiki'
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+  pytest.mark.slow,
+  pytest.mark.skipif(not os.environ.get('SEQLAB_DATA'), reason='needs real data'),
+]
 
 
 def _report(name, trials, folder, *options):
