@@ -1,7 +1,7 @@
 """A split whose outputs are decoded and measured on the devices.
 
 Decoding, detokenising and measuring are one compiled function per shape. The host
-receives integers, summed over the devices, and the outputs' ids.
+receives the integers and the ids of each output.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding
 import numpy as np
 
 from seqlab.decoding.config import DecodingConfig
-from seqlab.evaluators.resident import Resident, evaluation_batches, total
+from seqlab.evaluators.resident import Resident, evaluation_batches
 from seqlab.metrics.characters import characters, detokenize, pieces_of
 from seqlab.metrics.corpus import (
   Lines,
@@ -23,7 +23,6 @@ from seqlab.metrics.corpus import (
 )
 from seqlab.metrics.measures import Measure, TextMeasure, Unit
 from seqlab.metrics.tokenizers import Words, tokenize
-from seqlab.programs import fingerprint_of
 from seqlab.tasks.interface import Translates
 from seqlab.tasks.references import references_of, writable
 from seqlab.tasks.translator import decode, search_dtype
@@ -37,6 +36,7 @@ class Decoded:
     references: number of references per line, at most.
     dtype: dtype of the products of the search.
     samples: source, reference and output of the first sentences, from the last run.
+    statistics: measure -> integers of each line, [R, columns] int64, from the last run.
   """
 
   def __init__(
@@ -74,6 +74,7 @@ class Decoded:
     self._measures, self._decoding = measures, decoding
     self._on_device = [m for m in measures if not hasattr(m, 'text_statistics')]
     self.samples: list[str] = []
+    self.statistics: dict[str, np.ndarray] = {}
     self.dtype = search_dtype(task.model, decoding.dtype)
     self._table = pieces_of(task.vocabularies.target)
     texts = references_of(task.corpus, split)
@@ -85,7 +86,7 @@ class Decoded:
     R = len(self._texts)
     self._part, self._num_parts = parts or (np.zeros(R, np.int32), 1)
     # Once, on the host, since references do not change between evaluations.
-    extra = {'part': self._part, 'is_line': np.ones(R, np.int32)}
+    extra = {}
     for unit in self._units:
       stacked = _stacked([line_words(Lines(side), *unit) for side in self._sides])
       extra |= {_key(unit): stacked.hashes, f'{_key(unit)}/count': stacked.count}
@@ -94,7 +95,7 @@ class Decoded:
       sharding,
       self._decode_and_count,
       extra=extra,
-      fingerprint=fingerprint_of(fingerprint, self._num_parts),
+      fingerprint=fingerprint,
     )
 
   @property
@@ -104,9 +105,9 @@ class Decoded:
   def _decode_and_count(
     self, variables: Variables, batch: Batch
   ) -> tuple[list[Array], Array, Array]:
-    """Returns sums by measure, [parts, columns], ids [B, L], and whether to recount.
+    """Returns integers by measure, [B, columns], ids [B, L], and whether to recount.
 
-    The sums are correct only if no output has more words than there is room for.
+    The integers are correct only if no output has more words than there is room for.
     """
     ids, _ = decode(
       self._task.model,
@@ -126,15 +127,14 @@ class Decoded:
       chars = characters(text, unit.lowercase)
       ours[unit] = tokenize(chars, unit.tokenizer, room)
       cut |= ours[unit].count.max() > room
-    sums = []
-    for measure in self._on_device:
-      theirs = [_reference(batch, unit) for unit in measure.units]
-      counts = measure.statistics([ours[unit] for unit in measure.units], theirs)
-      empty = jnp.zeros((self._num_parts, measure.columns), jnp.int32)
-      # A row without a line has no reference either, but some measures count lines.
-      counts = jnp.where(batch['is_line'][:, None] > 0, counts, 0)
-      sums.append(empty.at[batch['part']].add(counts))
-    return sums, best, cut
+    counts = [
+      measure.statistics(
+        [ours[unit] for unit in measure.units],
+        [_reference(batch, unit) for unit in measure.units],
+      )
+      for measure in self._on_device
+    ]
+    return counts, best, cut
 
   def compile(self, variables: Variables) -> Mapping[tuple, Callable]:
     """Compiles every shape; see `Resident.compile`."""
@@ -144,32 +144,43 @@ class Decoded:
     """Returns the sums of each part by each measure: name -> [parts, columns] int64."""
     out = self._resident.run(variables)
     ids = self._resident.by_line([best for _, best, _ in out])
-    sums = total(
-      [self._recount(k, ids) if cut else sums for k, (sums, _, cut) in enumerate(out)]
-    )
-    by_name = {m.name: x for m, x in zip(self._on_device, sums, strict=True)}
+    counts = [
+      self._recount(k, ids) if cut else rows for k, (rows, _, cut) in enumerate(out)
+    ]
+    device = {
+      measure.name: np.stack(self._resident.by_line([rows[i] for rows in counts]))
+      for i, measure in enumerate(self._on_device)
+    }
+    self.statistics = {}
     for measure in self._measures:
-      if measure not in self._on_device:
-        counts = measure.text_statistics(self._decode(ids), self._texts)
-        by_name[measure.name] = self._sums(counts, np.arange(len(ids)))
+      if measure in self._on_device:
+        rows = device[measure.name]
+      else:
+        rows = measure.text_statistics(self._decode(ids), self._texts)
+      self.statistics[measure.name] = rows.astype(np.int64)
     self.samples = self._shown(self._decode(ids[: self._show]))
-    return {measure.name: by_name[measure.name] for measure in self._measures}
+    return {name: self._sums(rows) for name, rows in self.statistics.items()}
 
   def _decode(self, ids: list[np.ndarray]) -> list[str]:
     return self._task.vocabularies.target.decode(ids)
 
   def _recount(self, k: int, ids: list[np.ndarray]) -> list[np.ndarray]:
-    """Returns the sums of batch k, in which there was no room for all words."""
-    lines = [int(row) for row in self._resident.rows[k] if row >= 0]
-    outputs = Pieces([ids[row] for row in lines], self._table)
-    sides = [Lines([side[row] for row in lines]) for side in self._sides]
-    counts = (measure_lines(outputs, sides, measure) for measure in self._on_device)
-    return [self._sums(rows, lines) for rows in counts]
+    """Returns the integers of batch k, in which there was no room for all words."""
+    rows = self._resident.rows[k]
+    lines = rows[rows >= 0]
+    outputs = Pieces([ids[line] for line in lines], self._table)
+    sides = [Lines([side[line] for line in lines]) for side in self._sides]
+    recounted = []
+    for measure in self._on_device:
+      counts = np.zeros((len(rows), measure.columns), np.int64)
+      counts[rows >= 0] = measure_lines(outputs, sides, measure)
+      recounted.append(counts)
+    return recounted
 
-  def _sums(self, counts: np.ndarray, lines: Sequence[int]) -> np.ndarray:
-    """Adds up the integers of lines by part: [lines, columns] -> [parts, columns]."""
+  def _sums(self, counts: np.ndarray) -> np.ndarray:
+    """Adds up the integers of lines by part: [R, columns] -> [parts, columns]."""
     sums = np.zeros((self._num_parts, counts.shape[1]), np.int64)
-    np.add.at(sums, self._part[lines], counts)
+    np.add.at(sums, self._part, counts)
     return sums
 
   def _shown(self, outputs: list[str]) -> list[str]:

@@ -114,6 +114,11 @@ class Evaluator:
     """Source, references and output of the first sentences, from the last run."""
     return self._decoded.samples
 
+  @property
+  def arrays(self) -> dict[str, np.ndarray]:
+    """Measure -> integers of each line, [R, columns], from the last run."""
+    return self._decoded.statistics
+
   def compile(self, variables: Variables) -> Mapping[tuple, Callable]:
     """Compiles every shape; see `Resident.compile`."""
     for measure, score in zip(self._measures, self._scores, strict=True):

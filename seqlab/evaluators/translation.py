@@ -69,7 +69,7 @@ class Evaluator:
     check_tokenizer(tokenizer)
     measure = BLEU(tokenizer, lowercase)
     source = [len(words_of(line)) for line in task.corpus.read(split)[0]]
-    part = np.searchsorted(lengths, source).astype(np.int32)  # [R]
+    self._part = np.searchsorted(lengths, source).astype(np.int32)  # [R]
     self._parts = _part_names(lengths)
     # One part would only repeat the score of the whole split.
     by_length = self._parts if len(self._parts) > 1 else ()
@@ -79,7 +79,7 @@ class Evaluator:
       tokens=tokens,
       shapes=shapes,
       show=show,
-      parts=(part, len(self._parts)),
+      parts=(self._part, len(self._parts)),
       fingerprint=fingerprint,
     )
     self.dtype = self._decoded.dtype
@@ -95,6 +95,11 @@ class Evaluator:
   def samples(self) -> list[str]:
     """Source, references and output of the first sentences, from the last run."""
     return self._decoded.samples
+
+  @property
+  def arrays(self) -> dict[str, np.ndarray]:
+    """BLEU's integers of each line, [R, 10], from the last run, and its part, [R]."""
+    return {**self._decoded.statistics, 'part': self._part}
 
   def compile(self, variables: Variables) -> Mapping[tuple, Callable]:
     """Compiles every shape; see `Resident.compile`."""

@@ -51,7 +51,7 @@ def _with(task, **methods):
 
 
 def test_measures_are_those_of_the_text(fresh, measured):
-  metrics, outputs, _ = measured
+  metrics, outputs, evaluator = measured
   _, references = fresh[0].corpus.read('valid')
   words = [(x.split(), y.split()) for x, y in zip(outputs, references, strict=True)]
   same = sum(a == b for x, y in words for a, b in zip(x, y, strict=False))
@@ -67,6 +67,10 @@ def test_measures_are_those_of_the_text(fresh, measured):
     'ter': sacrebleu.corpus_ter(outputs, [references]).score,
   }
   assert metrics == pytest.approx(expected, rel=1e-5, abs=1e-9)
+  assert {*evaluator.arrays} == {*metrics}
+  edits, length = evaluator.arrays['wer'].T  # of each line
+  rates = [jiwer.wer(*line) for line in zip(references, outputs, strict=True)]
+  assert edits / length == pytest.approx(rates)
 
 
 def test_eight_devices_have_the_outputs_and_measures_of_one(fresh, measured):

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from seqlab.report.differences import contrast, difference, judged, versus
+from seqlab.report.differences import (
+  contrast,
+  difference,
+  judged,
+  over_items,
+  versus,
+)
 
 FIRST, SECOND = [3.0, 4.0, 5.5], [1.0, 1.25, 1.0, 0.5]
 
@@ -41,6 +47,38 @@ def test_the_variances_of_all_groups_are_added():
   assert found.mean == pytest.approx(0)
   variance = 2 * (np.var(FIRST, ddof=1) / 3 + np.var(SECOND, ddof=1) / 4)
   assert found.interval > stats.norm.ppf(0.975) * variance**0.5
+
+
+def _mean(sums):
+  return sums[..., 0] / sums[..., 1]
+
+
+def test_the_error_over_items_is_that_of_the_mean_over_runs():
+  """The items that all runs share vary it, and what a run adds to all items does not."""
+  random = np.random.default_rng(0)
+  shared, ours = random.normal(size=400), random.normal(scale=0.5, size=400)
+  one = np.ones(400)
+  first = [np.stack([shared + ours + shift, one], -1) for shift in (0, 3, 9)]
+  second = [np.stack([shared + shift, one], -1) for shift in (1, 2)]
+  alone = over_items([(2, first)], _mean, samples=2_000)
+  assert alone == pytest.approx(2 * np.std(shared + ours) / 20, rel=0.06)
+  both = over_items([(1, first), (-1, second)], _mean, samples=2_000)
+  assert both == pytest.approx(np.std(ours) / 20, rel=0.06)
+  assert np.isnan(over_items([(1, first), (-1, [])], _mean))
+  with pytest.raises(ValueError, match=r'\[399, 400\] test items'):
+    over_items([(1, first), (-1, [second[0][1:]])], _mean)
+
+
+def test_variances_over_runs_and_over_items_are_added():
+  assert contrast([(1, [2.0, 2.0])], items=0.5).interval == pytest.approx(
+    0.98, abs=1e-4
+  )
+  runs = np.var(FIRST, ddof=1) / 3
+  found = contrast([(1, FIRST)], items=runs**0.5)
+  quantile = stats.t.ppf(0.975, 8)  # (2 v)² / (v² / 2)
+  assert found.interval == pytest.approx(quantile * (2 * runs) ** 0.5)
+  row = judged('a', [(1, FIRST)], above=2, items=0.1)
+  assert row[1].endswith('(± 0.20 over items alone)')
 
 
 @pytest.mark.parametrize(
