@@ -30,7 +30,7 @@ STUDIES = {
   'self_attention translation': (
     *('model=gru', 'model=gru-attention', 'model=transformer', 'model=transformer-w2'),
   ),
-  'scores': ('score=uniform', 'score=general', 'score=location', 'score=coverage'),
+  'scores': ('score=uniform', 'score=general', 'score=location', 'score=additive'),
 }
 
 
