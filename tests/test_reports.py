@@ -48,7 +48,7 @@ STUDIES = {
       'uniform attention': 'context=uniform',
       'attention': 'context=attention',
     },
-    ('bleu-by-length', 'accuracy-by-position', 'probe-by-position'),
+    ('bleu-by-length', 'probe-by-position'),
     ('BLEU, test', 'test/bleu'),
   ),
   'mask': (

@@ -25,6 +25,7 @@ class Evaluator:
   """Accuracy of a linear probe, and of the most frequent piece, by source position.
 
   Attributes:
+    arrays: 'right' and 'chance', whether each is right, bool [sources, positions].
     dtype: dtype of the model's matrix products.
   """
 
@@ -74,6 +75,7 @@ class Evaluator:
     def vectors(variables, batch):
       return task.model.apply(variables, batch['source'], method='vector')
 
+    self.arrays: dict[str, np.ndarray] = {}
     self._parts = {}
     for name in (fit, split):
       batches = evaluation_batches(task, name, sharding, tokens=tokens, shapes=2)
@@ -96,14 +98,15 @@ class Evaluator:
     `right/i`: accuracy of the probe for the piece at position i, from 1;
     `chance/i`: accuracy of the piece that is the most frequent one there in `fit`.
     """
-    inputs = self._fit.vectors(variables), self._split.vectors(variables)
-    for i in range(self._length):
-      known, true = self._fit.pieces[:, i], self._split.pieces[:, i]
-      yield (
-        f'right/{i + 1}',
-        float(np.mean(fit_probe(inputs[0], known)(inputs[1]) == true)),
-      )
-      yield f'chance/{i + 1}', float(np.mean(true == np.bincount(known).argmax()))
+    fitted, vectors = self._fit.vectors(variables), self._split.vectors(variables)
+    hits = {'right': [], 'chance': []}
+    for known, true in zip(self._fit.pieces.T, self._split.pieces.T, strict=True):
+      hits['right'].append(fit_probe(fitted, known)(vectors) == true)
+      hits['chance'].append(true == np.bincount(known).argmax())
+    self.arrays = {name: np.stack(x, axis=1) for name, x in hits.items()}
+    for name, of_sources in self.arrays.items():
+      for i, share in enumerate(of_sources.mean(axis=0), start=1):
+        yield f'{name}/{i}', float(share)
 
 
 class _Part(NamedTuple):

@@ -38,18 +38,23 @@ def _measured(task, model):
   evaluator = call(make, options, 'evals', task=task, sharding=ROWS)
   metrics = dict(evaluator.run({'params': {}}))
   assert set(metrics) == set(evaluator.metrics)
-  return metrics
+  return metrics, evaluator
 
 
 @pytest.mark.parametrize('position', [0, 2])
 def test_the_word_that_a_vector_holds_is_found(task, position):
-  metrics = _measured(task, Remembers(position, task.vocabularies.source.size))
+  metrics, evaluator = _measured(
+    task, Remembers(position, task.vocabularies.source.size)
+  )
   for i in range(3):
     if i == position:
       assert metrics[f'right/{i + 1}'] == 1.0
       assert metrics[f'chance/{i + 1}'] < 0.5
     else:
       assert metrics[f'right/{i + 1}'] < 0.5
+  for name, hits in evaluator.arrays.items():
+    shares = [metrics[f'{name}/{i + 1}'] for i in range(3)]
+    np.testing.assert_allclose(hits.mean(axis=0), shares)
 
 
 def test_a_vector_that_holds_nothing_gives_the_most_frequent_word():
