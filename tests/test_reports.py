@@ -124,7 +124,7 @@ STUDIES = {
   'teacher_forcing': (
     {
       'recurrent, teacher forcing': 'sampling=none',
-      'recurrent, constant rate': 'sampling=constant',
+      'recurrent, inverse sigmoid rise': 'sampling=sigmoid',
       'transformer, linear rise': 'model=transformer,sampling=linear',
     },
     ('repairs', 'after-an-error'),

@@ -29,7 +29,7 @@ from seqlab.decoding.config import Greedy
 from seqlab.decoding.scores import NextTokens
 from seqlab.domains import Count, Range
 from seqlab.evaluators.agreement import word_starts
-from seqlab.evaluators.resident import Resident, evaluation_batches, total
+from seqlab.evaluators.resident import Resident, evaluation_batches
 from seqlab.metrics.corpus import measure_texts, score
 from seqlab.metrics.measures import BLEU
 from seqlab.tasks.interface import Translates
@@ -45,6 +45,8 @@ class Evaluator:
   """Accuracy after the first error, given three histories, and BLEU by repairs.
 
   Attributes:
+    arrays: history -> hits and counts of each line, of all pieces after the error,
+      int64 [R, 2], from the last run.
     dtype: dtype of its matrix products.
   """
 
@@ -76,6 +78,7 @@ class Evaluator:
       shapes: number of batch shapes.
     """
     self._offsets, self._repairs = tuple(offsets), repairs
+    self.arrays: dict[str, np.ndarray] = {}
     self._vocabulary = task.vocabularies.target
     references = references_of(task.corpus, split)
     self._references = writable(self._vocabulary, references)
@@ -99,7 +102,7 @@ class Evaluator:
       dependent = _dependent(batch, target.shape[1])
       error = _Error.first(wrong, guess, target, dependent)
       planted = _Error.planted(target, dependent)
-      sums = {'sentences': error.counts.sum()}
+      sums = {'sentences': error.counts}  # of each row, as all others
       for prefix, place in (('', error), ('planted/', planted)):
         sums[f'{prefix}true'] = place.sums(guess == target, self._offsets)
       for history, place, piece in (
@@ -137,12 +140,16 @@ class Evaluator:
       the piece at which the first error would be.
     """
     out = self._resident.run(variables)
-    sums = jax.tree.map(lambda x: x.tolist(), total([sums for sums, _ in out]))
+    lines = {
+      name: np.stack(self._resident.by_line([sums[name] for sums, _ in out]))
+      for name in (*HISTORIES, 'sentences')
+    }
+    self.arrays = {name: lines[name][..., -1].astype(np.int64) for name in HISTORIES}
     places = [*self._offsets, 'rest']
     for history in HISTORIES:
-      for place, hits, count in zip(places, *sums[history], strict=True):
+      for place, hits, count in zip(places, *lines[history].sum(axis=0), strict=True):
         yield f'{history}/{place}', hits / count if count else float('nan')
-    yield 'sentences', sums['sentences']
+    yield 'sentences', lines['sentences'].sum()
     for r in range(self._repairs + 1):
       yield f'repairs/{r}', self._bleu([ids[:, r] for _, ids in out])
 
@@ -220,11 +227,11 @@ class _Error(NamedTuple):
       piece = jnp.where(is_wrong, other, piece)
     return piece
 
-  def sums(self, right: Array, offsets: Sequence[int]) -> tuple[Array, Array]:
-    """Returns hits and counts, [offsets + 1] each, at offsets and at all positions."""
+  def sums(self, right: Array, offsets: Sequence[int]) -> Array:
+    """Returns hits and counts at offsets and at all positions, [B, 2, offsets + 1]."""
     masks = [self.after & (self.offset == j) for j in offsets]
-    masks = jnp.stack([*masks, self.after])  # [offsets + 1, B, T]
-    return (masks & right).sum(axis=(1, 2)), masks.sum(axis=(1, 2))
+    masks = jnp.stack([*masks, self.after], axis=1)  # [B, offsets + 1, T]
+    return jnp.stack([(masks & right[:, None]).sum(-1), masks.sum(-1)], axis=1)
 
 
 def _at(ids: Array, position: Array) -> Array:

@@ -83,7 +83,7 @@ def measured(tiny, tmp_path_factory):
 
 
 def test_the_next_piece_depends_on_the_error_and_later_ones_do_not(measured):
-  metrics, _, targets = measured
+  metrics, evaluator, targets = measured
   for place in (1, 2, 'rest'):
     assert metrics[f'true/{place}'] == 1.0
   assert metrics['own/1'] == metrics['random/1'] == 0.0
@@ -94,6 +94,9 @@ def test_the_next_piece_depends_on_the_error_and_later_ones_do_not(measured):
   share = sum(n - 1 for n in after) / sum(after)
   assert metrics['own/rest'] == pytest.approx(share)
   assert metrics['sentences'] == len(after)
+  hits, counts = evaluator.arrays['own'].T  # of each line
+  assert sorted(counts[counts > 0]) == sorted(after)
+  np.testing.assert_array_equal(hits, np.maximum(counts - 1, 0))
 
 
 def test_a_planted_piece_stands_in_the_middle_for_every_model(measured):
