@@ -19,7 +19,7 @@ STUDIES = {
       'GRU with attention': 'model=gru-attention',
       'Transformer': 'model=transformer',
     },
-    ('bleu-by-minutes',),
+    ('bleu-by-updates',),
     ('BLEU, valid', 'valid/bleu'),
   ),
   'boundaries': (
