@@ -58,7 +58,7 @@ NAMES = {
   'gru-attention': 'GRU with attention',
   'transformer': 'Transformer',
 }
-PEAKS = (2.5e-3, 5e-3, 1e-2)
+PEAKS = (5e-3, 1e-2, 2e-2)
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:

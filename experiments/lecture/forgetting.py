@@ -57,7 +57,7 @@ CONTEXTS = {
 }
 # With these the models have equally many parameters.
 WIDTHS = {'vector': 112, 'reversed': 112, 'uniform': 107, 'attention': 102}
-PEAKS = (2.5e-3, 5e-3, 1e-2)
+PEAKS = (5e-3, 1e-2, 2e-2)
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:

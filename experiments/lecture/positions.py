@@ -43,7 +43,7 @@ KINDS = ('sinusoidal', 'learned', 'rotary', 'alibi')
 LENGTHS = (6, 8, 10, 12, 15)  # source words; 'short' has about ten at most
 TRAINED = {'short': 20, 'all': 64}  # longest side of a pair in tokens
 VARIANTS = [*((kind, name) for name in TRAINED for kind in KINDS), ('none', 'all')]
-PEAKS = (2.5e-3, 5e-3, 1e-2)
+PEAKS = (5e-3, 1e-2, 2e-2)
 _LONGEST = f'{LENGTHS[-1] + 1}-'
 
 

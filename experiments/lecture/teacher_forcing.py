@@ -51,7 +51,7 @@ from seqlab.report.runs import best_by, chosen
 from seqlab.report.tables import Column, table
 
 STEPS = {'recurrent': 2_000, 'transformer': 1_500}
-PEAKS = (2.5e-3, 5e-3, 1e-2)
+PEAKS = (5e-3, 1e-2, 2e-2)
 RATE = 0.25  # share of own tokens, at the end
 REPAIRS = 2
 SAMPLING = {
