@@ -112,7 +112,7 @@ STUDIES = {
     ('perplexity, valid', 'valid/perplexity'),
   ),
   'scores': (
-    {'uniform': 'score=uniform', 'dot': 'score=dot', 'location': 'score=location'},
+    {'uniform': 'score=uniform', 'location': 'score=location', 'dot': 'score=dot'},
     ('bleu',),
     ('perplexity, test', 'loss/perplexity'),
   ),
