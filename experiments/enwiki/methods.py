@@ -12,10 +12,11 @@ the random window of skip-gram.
 
 Each method is tuned over the settings of `SETTINGS`, with three seeds each: PPMI over
 exponent and shift, singular vectors over these and the exponent of the values, skip-gram and
-CBOW over four learning rates. The setting with the highest mean on MEN counts, or among those with all seeds if some diverge. MEN has
-by far the most pairs; it is not among the sets that methods are compared on. Those are the
-halves of WordSim-353, SimLex-999, rare words (RW) and MTurk-287. All pairs of methods are
-compared there, and PPMI's and SVD's settings one at a time.
+CBOW over four learning rates. The setting with the highest mean on MEN counts, or among
+those with all seeds if some diverge. MEN has by far the most pairs; it is not among the
+sets that methods are compared on. Those are the halves of WordSim-353, SimLex-999, rare
+words (RW) and MTurk-287. All pairs of methods are compared there, and PPMI's and SVD's
+settings one at a time.
 
 Each cell of pairs has the deviation over seeds and the 95 % interval over pairs of the mean
 over seeds. Differences are tested on the same samples of pairs, each of which draws from
@@ -26,8 +27,8 @@ questions share words, so that no test here fits them, and no claim rests on the
 
 GloVe is not in this ranking. With settings of its own (https://aclanthology.org/D14-1162: ten
 words to each side and 50 epochs; no subsampling) one training on one of these two parts
-takes about four minutes of a core, so that three learning rates with three seeds do not
-fit; with the settings of the others, as in an earlier version, it is not evaluated.
+takes about four minutes of a core, so that even three learning rates with three seeds do
+not fit; with the settings of the others, as in an earlier version, it is not evaluated.
 
 To fit into half an hour of one core the text is two parts of enwiki2018, 7.6 million words,
 with 30,000 types, 100 dimensions and three epochs; an earlier version had three parts, 50,000
