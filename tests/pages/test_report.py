@@ -221,6 +221,7 @@ def test_a_report_has_intervals_and_paired_tests(make_run, tmp_path):
 def test_the_peak_of_memory_of_a_run_is_shown(make_run):
   run = make_run('run', 0, [1])
   rows = [{'step': i, 'loss': 1.0} | peak_memory() for i in (1, 2)]
+  rows[0]['speed/peak_process_bytes'] = 1_000_000_000
   rows[1]['speed/peak_process_bytes'] = 2_345_000_000
   (run / 'metrics.jsonl').write_text(''.join(f'{json.dumps(x)}\n' for x in rows))
   text = ''.join(facts_section([read_run(run)]))
