@@ -31,8 +31,9 @@ def contrast(
 ) -> Difference:
   """Returns a sum of means with factors, of samples whose variances may differ.
 
-  The interval of one sample is Student's. That of several is of Welch 1947, "The generalization of 'Student's' problem when several different
-  population variances are involved", https://doi.org/10.1093/biomet/34.1-2.28
+  The interval of one sample is Student's. That of several is of Welch 1947, "The
+  generalization of 'Student's' problem when several different population variances are
+  involved", https://doi.org/10.1093/biomet/34.1-2.28
 
   Args:
     terms: factor and one value per run, at least two; of each group.
