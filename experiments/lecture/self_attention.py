@@ -113,10 +113,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.vocabulary = dict(kind='word', size=4_000 if is_text else 5_000)
   if not is_text:
     c.vocabulary.shared = True
-  if is_text:
-    c.batching = dict(kind='packed', tokens=512, max_length=64)
-  else:
-    c.batching = dict(kind='buckets', tokens=512, shapes=2, max_length=64)
+  c.batching = dict(kind='buckets', tokens=512, shapes=2, max_length=64)
 
   # Model
   c.model = dict(MODELS[arg.model])
