@@ -55,9 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
   if hasattr(sys.stdout, 'reconfigure'):
     # Text is UTF-8 whatever the locale; names of files may contain any other bytes.
     sys.stdout.reconfigure(encoding='utf-8', errors='surrogateescape')
-  args, rest = command_parser().parse_known_args(argv)
-  if rest and args.verb not in ('train', 'plan', 'bench'):
-    command_parser().error(f'unrecognized arguments: {" ".join(rest)}')
+  parser = command_parser()
+  args, rest = parser.parse_known_args(argv)
+  if rest and not _VERBS[args.verb].has_overrides:
+    parser.error(f'unrecognized arguments: {" ".join(rest)}')
   if argv is not None:
     return _status_of(args, rest)
   _keep_memory(args.verb)
@@ -100,7 +101,8 @@ def _end_now(status: int) -> None:
 def _status_of(args: argparse.Namespace, rest: Sequence[str]) -> int:
   """Runs a verb; prints an error that the user can fix, and returns the status."""
   try:
-    status = args.run(args, rest) or 0
+    overrides = [rest] if _VERBS[args.verb].has_overrides else []
+    status = args.run(args, *overrides) or 0
     sys.stdout.flush()
     return status
   except BrokenPipeError:  # the reader has closed the pipe, as `head` does

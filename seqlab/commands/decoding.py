@@ -1,7 +1,6 @@
 """Verbs that use the model of a run on text."""
 
 import argparse
-from collections.abc import Sequence
 import sys
 from typing import Any
 
@@ -18,9 +17,8 @@ from seqlab.commands.shared import (
 )
 
 
-def translate(args: argparse.Namespace, rest: Sequence[str]) -> None:
+def translate(args: argparse.Namespace) -> None:
   """Translates standard input, line by line."""
-  del rest
   with imports():
     prepare()
     from seqlab.use.streams import translate_stream
@@ -38,9 +36,8 @@ def translate(args: argparse.Namespace, rest: Sequence[str]) -> None:
   )
 
 
-def synthesize(args: argparse.Namespace, rest: Sequence[str]) -> None:
+def synthesize(args: argparse.Namespace) -> None:
   """Translates a split or a file into a corpus, over all devices; can be resumed."""
-  del rest
   with imports():
     prepare()
     from seqlab.use.synthesis import synthesize
@@ -57,9 +54,8 @@ def synthesize(args: argparse.Namespace, rest: Sequence[str]) -> None:
   )
 
 
-def export(args: argparse.Namespace, rest: Sequence[str]) -> None:
+def export(args: argparse.Namespace) -> None:
   """Writes the model of a run for other programs: StableHLO or CTranslate2."""
-  del rest
   with imports():
     prepare()
     from seqlab.export.runs import export_run
@@ -77,9 +73,8 @@ def export(args: argparse.Namespace, rest: Sequence[str]) -> None:
   print(f'written: {folder}')
 
 
-def attend(args: argparse.Namespace, rest: Sequence[str]) -> None:
+def attend(args: argparse.Namespace) -> None:
   """Shows where a run attends in a sentence: a page, a figure, alignments."""
-  del rest
   with imports():
     prepare()
     from seqlab.pages.attention import check_options, show_attention
@@ -119,9 +114,8 @@ def _alignment(args: argparse.Namespace) -> Any:
   return None
 
 
-def generate(args: argparse.Namespace, rest: Sequence[str]) -> None:
+def generate(args: argparse.Namespace) -> None:
   """Continues prompts with a language model."""
-  del rest
   with imports():
     prepare()
     from seqlab.text.lines import text_lines
@@ -140,9 +134,8 @@ def generate(args: argparse.Namespace, rest: Sequence[str]) -> None:
   )
 
 
-def score(args: argparse.Namespace, rest: Sequence[str]) -> None:
+def score(args: argparse.Namespace) -> None:
   """Scores translations (source, tab, target) or lines: log p, tab, pieces."""
-  del rest
   with imports():
     prepare()
     from seqlab.use.streams import score_stream

@@ -1,7 +1,7 @@
 """Verbs that score runs and files."""
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 import json
 from pathlib import Path
 
@@ -24,9 +24,8 @@ from seqlab.commands.shared import (
 )
 
 
-def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> None:
+def evaluate(args: argparse.Namespace) -> None:
   """Scores a run: its translations, its word vectors, or its own evaluators."""
-  del rest
   with imports():
     prepare()
     from seqlab.results.beside import print_after_evaluation
@@ -71,9 +70,8 @@ def _evaluate_evaluators(args: argparse.Namespace) -> dict:
   )
 
 
-def compare(args: argparse.Namespace, rest: Sequence[str]) -> None:
+def compare(args: argparse.Namespace) -> None:
   """Compares runs on a split by any measure, with intervals and p-values."""
-  del rest
   with imports():
     prepare()
     from seqlab.use.comparison import compare_runs
@@ -92,9 +90,8 @@ def compare(args: argparse.Namespace, rest: Sequence[str]) -> None:
   )
 
 
-def bleu(args: argparse.Namespace, rest: Sequence[str]) -> None:
+def bleu(args: argparse.Namespace) -> None:
   """Scores a file of translations against references; prints a line of JSON."""
-  del rest
   prepare()
   from seqlab.metrics.corpus import bleu_of_files
 

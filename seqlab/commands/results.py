@@ -17,9 +17,8 @@ from seqlab.commands.shared import (
 )
 
 
-def table(args: argparse.Namespace, rest: Sequence[str]) -> None:
+def table(args: argparse.Namespace) -> None:
   """Prints a table of runs: what differs between them, and their results."""
-  del rest
   from seqlab.report.runs import left_out
   from seqlab.report.tables import summary
 
@@ -29,9 +28,8 @@ def table(args: argparse.Namespace, rest: Sequence[str]) -> None:
     print(f'left out: {run}: {reason}', file=sys.stderr)
 
 
-def report(args: argparse.Namespace, rest: Sequence[str]) -> None:
+def report(args: argparse.Namespace) -> None:
   """Writes a page about runs: what they are, curves, scores, samples."""
-  del rest
   with imports():
     prepare()
     from seqlab.pages.report import write_report
@@ -42,17 +40,15 @@ def report(args: argparse.Namespace, rest: Sequence[str]) -> None:
   print(f'written: {path}')
 
 
-def experiments(args: argparse.Namespace, rest: Sequence[str]) -> None:
+def experiments(args: argparse.Namespace) -> None:
   """Lists the experiments: the paper's number, time and title."""
-  del rest
   from seqlab.experiment_list import print_experiments
 
   print_experiments(args.folder and Path(args.folder), args.format)
 
 
-def reproduce(args: argparse.Namespace, rest: Sequence[str]) -> int:
+def reproduce(args: argparse.Namespace) -> int:
   """Runs what the paper rows of an experiment need, and records the verdicts."""
-  del rest
   from seqlab.results.reproduce import reproduce
 
   return reproduce(
@@ -82,17 +78,15 @@ def _check_words(words: Sequence[str]) -> None:
     ) from None
 
 
-def results(args: argparse.Namespace, rest: Sequence[str]) -> None:
+def results(args: argparse.Namespace) -> None:
   """Prints the paper rows of experiments, with the values here and the verdicts."""
-  del rest
   from seqlab.results.listing import print_results
 
   print_results(args.experiments, Path(args.results), args.format)
 
 
-def completion(args: argparse.Namespace, rest: Sequence[str]) -> None:
+def completion(args: argparse.Namespace) -> None:
   """Prints a script that completes words of this command in a shell."""
-  del rest
   from seqlab.cli import command_parser
   from seqlab.experiment_files import known_names
   from seqlab.io.completion import script

@@ -1,7 +1,7 @@
 """What verbs of several modules share: their type, preparation, and common options."""
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 import contextlib
 import gc
 from typing import NamedTuple
@@ -15,14 +15,18 @@ class Verb(NamedTuple):
   """A verb.
 
   Attributes:
-    run: function of the parsed arguments and the unparsed ones; returns the exit status.
+    run: function of the parsed arguments, and of the overrides if the verb has them;
+      returns the exit status.
     options: adds the options to a parser.
     computes: whether it computes for long.
+    has_overrides: whether options that the parser does not know, such as
+      --config.seed=1, are overrides of an experiment. Other verbs refuse them.
   """
 
-  run: Callable[[argparse.Namespace, Sequence[str]], int | None]
+  run: Callable[..., int | None]
   options: Callable[[Parser], None]
   computes: bool = True
+  has_overrides: bool = False
 
 
 @contextlib.contextmanager

@@ -142,7 +142,7 @@ def _bench_options(parser: Parser) -> None:
 
 
 VERBS = {
-  'train': Verb(train, _train_options),
-  'plan': Verb(plan, _plan_options),
-  'bench': Verb(bench, _bench_options),
+  'train': Verb(train, _train_options, has_overrides=True),
+  'plan': Verb(plan, _plan_options, has_overrides=True),
+  'bench': Verb(bench, _bench_options, has_overrides=True),
 }

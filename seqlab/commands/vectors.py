@@ -1,7 +1,6 @@
 """Verbs on word vectors."""
 
 import argparse
-from collections.abc import Sequence
 
 from seqlab.commands.shared import (
   Parser,
@@ -14,9 +13,8 @@ from seqlab.commands.shared import (
 )
 
 
-def neighbours(args: argparse.Namespace, rest: Sequence[str]) -> None:
+def neighbours(args: argparse.Namespace) -> None:
   """Prints the words whose vectors are nearest to those of some words."""
-  del rest
   prepare()
   from seqlab.word_vectors import neighbours
 
@@ -24,9 +22,8 @@ def neighbours(args: argparse.Namespace, rest: Sequence[str]) -> None:
   neighbours(args.vectors, args.words, args.n, **options)
 
 
-def analogy(args: argparse.Namespace, rest: Sequence[str]) -> None:
+def analogy(args: argparse.Namespace) -> None:
   """Prints the words that are to the third as the second is to the first."""
-  del rest
   prepare()
   from seqlab.word_vectors import analogy
 
@@ -34,9 +31,8 @@ def analogy(args: argparse.Namespace, rest: Sequence[str]) -> None:
   analogy(args.vectors, args.words, args.n, format=args.source, **options)
 
 
-def vectors(args: argparse.Namespace, rest: Sequence[str]) -> None:
+def vectors(args: argparse.Namespace) -> None:
   """Writes word vectors to a file for other tools, or converts such a file."""
-  del rest
   prepare()
   from seqlab.word_vectors import save
 
@@ -44,9 +40,8 @@ def vectors(args: argparse.Namespace, rest: Sequence[str]) -> None:
   save(args.vectors, args.to, args.format, **options)
 
 
-def align(args: argparse.Namespace, rest: Sequence[str]) -> None:
+def align(args: argparse.Namespace) -> None:
   """Maps word vectors of one language to those of another, by a dictionary."""
-  del rest
   prepare()
   from seqlab.use.bilingual import align
 
