@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import math
 import re
+from typing import NamedTuple
 
 import jax
 
@@ -82,16 +83,36 @@ def explain_out_of_memory(error: BaseException, advice: str) -> str:
   return '\n'.join([*lines, advice])
 
 
+class ProgramMemory(NamedTuple):
+  """Bytes that a program takes on one device while it runs.
+
+  Attributes:
+    arguments: arguments.
+    temporary: arrays that it makes and frees.
+    output: results that do not lie in the memory of an argument.
+    code: the program itself.
+  """
+
+  arguments: int
+  temporary: int
+  output: int
+  code: int
+
+  @classmethod
+  def of(cls, program: jax.stages.Compiled) -> 'ProgramMemory':
+    """Takes what the compiler says; 0 for what it does not."""
+    stats = program.memory_analysis()
+
+    def size(kind: str) -> int:
+      return getattr(stats, f'{kind}_size_in_bytes', 0) or 0
+
+    output = max(size('output') - size('alias'), 0)
+    return cls(size('argument'), size('temp'), output, size('generated_code'))
+
+
 def program_bytes(program: jax.stages.Compiled) -> int:
   """Returns the bytes that a program takes on one device while it runs."""
-  stats = program.memory_analysis()
-
-  def of(kind: str) -> int:
-    return getattr(stats, f'{kind}_size_in_bytes', 0) or 0
-
-  # A result that lies in the memory of an argument takes no further memory.
-  output = max(of('output') - of('alias'), 0)
-  return of('argument') + of('temp') + output + of('generated_code')
+  return sum(ProgramMemory.of(program))
 
 
 def _arrays(program: jax.stages.Compiled) -> Iterator[str]:

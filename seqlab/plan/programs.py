@@ -20,7 +20,7 @@ from seqlab.compile.buffers import Buffer, largest_buffers
 from seqlab.compile.collectives import Collective, collectives
 from seqlab.compile.cost import Costs
 from seqlab.compile.hlo import Module
-from seqlab.compile.memory import explain_refusal
+from seqlab.compile.memory import ProgramMemory, explain_refusal
 from seqlab.compile.topologies import Topology
 from seqlab.config import with_defaults
 from seqlab.layers.device import ACCELERATOR, instead_of
@@ -263,18 +263,14 @@ def _model_flops(task: Task, batch: Batch, devices: int, what: str) -> float | N
 
 
 def _memory(program: jax.stages.Compiled, state: PyTree, what: str) -> Memory:
-  stats = program.memory_analysis()
-
-  def of(kind: str) -> int:
-    return getattr(stats, f'{kind}_size_in_bytes', 0) or 0
-
+  arguments, temporary, output, code = ProgramMemory.of(program)
   parameters = shard_bytes(state.params)
   optimizer = shard_bytes(state.opt_state) if what == 'train' else 0
   return Memory(
     parameters=parameters,
     optimizer=optimizer,
-    other=max(of('argument') - parameters - optimizer, 0),
-    temporary=of('temp'),
-    output=max(of('output') - of('alias'), 0),
-    code=of('generated_code'),
+    other=max(arguments - parameters - optimizer, 0),
+    temporary=temporary,
+    output=output,
+    code=code,
   )

@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 
 from seqlab.compile.collectives import collectives, summary
 from seqlab.compile.hlo import Module
+from seqlab.compile.memory import ProgramMemory
 from seqlab.io.console import amount
 from seqlab.train.engine import Engine
 from seqlab.types import PyTree
@@ -22,7 +23,8 @@ def overview(engine: Engine, compiled: Sequence[jax.stages.Compiled]) -> str:
       temporary arrays.
   """
   state, mesh = engine.abstract, engine.mesh
-  largest = max(compiled, key=temporary_bytes)
+  largest = max(compiled, key=lambda program: ProgramMemory.of(program).temporary)
+  activations = amount(ProgramMemory.of(largest).temporary)
   rest = [x for x in (state.collections, state.ema) if x]
   trained, frozen = engine.definition.frozen.split(state.params)
   rows = {
@@ -32,8 +34,8 @@ def overview(engine: Engine, compiled: Sequence[jax.stages.Compiled]) -> str:
     'sharding': f'{engine.name}: {sharding(state.params, mesh)}',
     'parameters per device': amount(shard_bytes(state.params)),
     'optimiser per device': amount(shard_bytes(state.opt_state)),
-    'activations per device': f'{amount(temporary_bytes(largest))}, with gradients and '
-    'all else that a step needs temporarily',
+    'activations per device': f'{activations}, with gradients and all '
+    'else that a step needs temporarily',
     'collectives per step': sent(largest, mesh.shape),
   }
   if rest:
@@ -74,12 +76,6 @@ def sent(compiled: jax.stages.Compiled, mesh: Mapping[str, int]) -> str:
     f'{runs} {kind} over {" x ".join(axes)} ({amount(size)})'
     for (kind, axes), (runs, size) in by_kind.items()
   )
-
-
-def temporary_bytes(compiled: jax.stages.Compiled) -> int:
-  """Returns the bytes per device of a step's temporary arrays, 0 where XLA is silent."""
-  stats = compiled.memory_analysis()
-  return getattr(stats, 'temp_size_in_bytes', 0) or 0
 
 
 def shard_bytes(tree: PyTree) -> int:
