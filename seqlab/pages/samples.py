@@ -1,6 +1,6 @@
 """Outputs beside their references, with the differences marked."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 import difflib
 from typing import NamedTuple
 
@@ -119,22 +119,15 @@ def _line(name: str, content: Markup) -> Markup:
 
 def _marked(text: str, other: str, tag: str) -> Markup:
   """Returns a text with the words marked that the other one does not have there."""
-  space, _ = _units(text, other)
-  parts = [
-    element(tag, space.join(units)) if differs else space.join(units)
-    for units, differs in _parts(text, other)
-  ]
-  spaced = [x for part in parts for x in (part, space)][:-1]
-  return element('span', joined(spaced), dir='auto')
-
-
-def _parts(text: str, other: str) -> Iterator[tuple[Sequence[str], bool]]:
-  """Yields runs of words of a text, and whether the other text lacks them there."""
-  _, divide = _units(text, other)
+  space, divide = _units(text, other)
   units = divide(text)
+  parts = []
   for kind, a, b, _, _ in _matcher(text, other).get_opcodes():
     if b > a:
-      yield units[a:b], kind != 'equal'
+      run = space.join(units[a:b])
+      parts.append(run if kind == 'equal' else element(tag, run))
+  spaced = [x for part in parts for x in (part, space)][:-1]
+  return element('span', joined(spaced), dir='auto')
 
 
 def _matcher(text: str, other: str) -> difflib.SequenceMatcher:
