@@ -13,7 +13,7 @@ To fit into half an hour of one core the text is one part of enwiki2018, 3.8 mil
 with 10,000 types, for five epochs; an earlier version had one seed, two parts and ten
 epochs. Each variant gets four learning rates with three seeds each, and the one with the
 highest mean correlation counts, so that all have the best of four. The pairs are all of
-the text and no sample of other pairs, so there is no interval over them.
+the text and not a sample of other pairs, so there is no interval over them.
 
 Predicted before the runs of this version, of which the earlier one had shown 1 to 3 with
 one seed. A prediction is supported if the whole 95 % interval over seeds (Welch; of all

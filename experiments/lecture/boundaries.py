@@ -12,7 +12,7 @@ is taken away: the encoder does not read EOS; the decoder's first input is anoth
 BOS; the target's EOS has no weight in the loss. A vector of zeros in place of BOS is not
 learnt, but marks the start as well, since no token has this vector. With an ordinary token in
 its place no input marks the start, and only the decoder's state can. A model that does not
-end goes on to the limit of 1.5 times the source's tokens and 10. To see what is wrong with
+end continues to the limit of 1.5 times the source's tokens and 10. To see what is wrong with
 its outputs besides, all outputs are also cut: they get 1.17 times the tokens of the source,
 which is the ratio of the training pairs, and end there.
 

@@ -27,8 +27,8 @@ Predicted before the runs:
 1. Every score has a higher BLEU than the control.
 2. `dot`, `general` and `additive` have a higher BLEU than `location`.
 3. With tuned learning rates these three differ by less than 5 BLEU.
-4. A window is no loss in Russian, whose words are mostly in the order of the English ones:
-   `local_monotonic` is less than 5 BLEU below `general`.
+4. A window does not cost BLEU in Russian, whose words are mostly in the order of the English
+   ones: `local_monotonic` is less than 5 BLEU below `general`.
 """
 
 import itertools

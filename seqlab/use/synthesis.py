@@ -339,7 +339,7 @@ def _lines_of(path: Path) -> Iterator[str]:
 
 
 def _digest_of(path: Path) -> str:
-  """Returns the digest of a text. Raises ValueError if it is no file, or damaged."""
+  """Returns the digest of a text. Raises ValueError if it is damaged or not a file."""
   if path.exists() and not path.is_file():
     raise ValueError(
       f'--input {path} is a folder or a pipe: name a file, which can be read again when '
